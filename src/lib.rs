@@ -1,0 +1,13 @@
+//! Cerebellum runs quantized GPT models on small devices from one memory-mapped file.
+//!
+//! The numbers contract (`docs/numbers.md`) and the file format (`docs/format.md`) come first; the
+//! modules below implement them in the order data flows: a file is opened (`format`), becomes a
+//! `model`, a `session` runs the `forward` pass over it with the `kernels` of the processor, and
+//! `generate` turns logits into a stream of tokens.
+#![warn(missing_docs)]
+
+pub mod fp_env;
+pub mod math;
+#[cfg(feature = "text")]
+pub mod text;
+pub mod threads;

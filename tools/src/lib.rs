@@ -1,0 +1,3 @@
+//! The workstation side of Cerebellum: everything that runs before a model reaches the device.
+pub mod checkpoint;
+pub mod reference;
