@@ -6,8 +6,13 @@
 //! `generate` turns logits into a stream of tokens.
 #![warn(missing_docs)]
 
+pub mod error;
+pub mod format;
 pub mod fp_env;
 pub mod math;
+pub mod quant;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod threads;
+
+pub use error::{Error, Result};

@@ -1,0 +1,115 @@
+//! What can go wrong, and what to do about it.
+
+use std::path::PathBuf;
+
+pub use crate::format::FormatError;
+
+/// Any failure of the runtime.
+///
+/// A failed call leaves the model and the session usable: nothing is half done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to open, map or read a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "open", "map", "read".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The path names a directory, a pipe or a device.
+    #[error("{} is not a regular file; give the path of a .cbl model file", path.display())]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The bytes are not a model file this version can run.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A mapped file changed after it was opened.
+    #[error("{} changed while it was mapped; open it again, or open it with reading instead of mapping", path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Bytes to borrow do not begin on the boundary that the kernels need.
+    #[error(
+        "model bytes must begin on a {required}-byte boundary, these are {offset} bytes past one; align the buffer or the flash section"
+    )]
+    Misaligned {
+        /// The boundary.
+        required: usize,
+        /// How far past it the bytes begin.
+        offset: usize,
+    },
+    /// An option is out of range or contradicts the model.
+    #[error("option {name}: {detail}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// What is wrong and what is allowed.
+        detail: String,
+    },
+    /// A token id is not in the vocabulary.
+    #[error("token id {token} is not below the vocabulary size {vocab_size}")]
+    TokenOutOfRange {
+        /// The offending id.
+        token: u32,
+        /// Number of tokens the model knows.
+        vocab_size: usize,
+    },
+    /// An evaluation without tokens.
+    #[error("no tokens to evaluate; an empty text starts from the end-of-text token")]
+    NoTokens,
+    /// The tokens do not fit behind those already evaluated.
+    #[error(
+        "context full: {tokens} more tokens after {position} exceed {context} positions; rewind or reset the session, or make one with a larger context"
+    )]
+    ContextFull {
+        /// Tokens in the session so far.
+        position: usize,
+        /// Tokens that were to be added.
+        tokens: usize,
+        /// Positions that the session has.
+        context: usize,
+    },
+    /// A rewind to a position that was not reached yet.
+    #[error("cannot rewind to position {target}: the session is at {position}")]
+    Rewind {
+        /// The position asked for.
+        target: usize,
+        /// Where the session stands.
+        position: usize,
+    },
+    /// A logit is NaN or infinite: the model file's weights are damaged or overflow.
+    #[error(
+        "non-finite logits at position {position}: the weights are damaged or overflow; check the file with `cerebellum verify`"
+    )]
+    NonFinite {
+        /// Position of the token whose logits they are.
+        position: usize,
+    },
+    /// The memory plan could not be allocated.
+    #[error("cannot allocate {bytes} bytes; choose a smaller context or chunk, or an int8 cache")]
+    OutOfMemory {
+        /// Size of the allocation.
+        bytes: usize,
+    },
+    /// A thread could not be started.
+    #[error("cannot start worker threads: {0}")]
+    Threads(std::io::Error),
+    /// The file holds no tokenizer, and text was asked for.
+    #[error(
+        "the model file holds no tokenizer; quantize it from a checkpoint that has one, or use token ids"
+    )]
+    NoTokenizer,
+    /// Text could not be encoded.
+    #[error("cannot encode text: {0}")]
+    Encode(String),
+}
+
+/// The runtime's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,159 @@
+//! The bytes of a model file: mapped, read or borrowed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+use crate::quant::TILE_ALIGN;
+
+/// How a path is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Map the file: opens at once, pages are shared and evictable. The file must not be changed
+    /// while it is mapped: [`ModelBytes::check_unchanged`] turns most accidents into an error, but
+    /// a truncation in the middle of an evaluation raises SIGBUS.
+    #[default]
+    Map,
+    /// Read the file into memory of our own: nothing that happens to the file matters any more.
+    Read,
+}
+
+/// The bytes of a model file, beginning on a 64-byte boundary.
+pub struct ModelBytes(Kind);
+
+enum Kind {
+    Mapped { map: Mmap, file: File, path: PathBuf, stamp: Stamp },
+    Owned(AlignedBytes),
+    Borrowed(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+/// Length and modification time: what tells that a file was changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { length: metadata.len(), modified: metadata.modified().ok() })
+    }
+}
+
+impl ModelBytes {
+    /// Opens a regular file.
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
+        let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+        let not_a_file = || Error::NotAFile { path: path.to_owned() };
+        // Asked before opening, because opening a pipe would wait for its other end.
+        if !std::fs::metadata(path).map_err(fail("open"))?.is_file() {
+            return Err(not_a_file());
+        }
+        let file = File::open(path).map_err(fail("open"))?;
+        if !file.metadata().map_err(fail("open"))?.is_file() {
+            return Err(not_a_file());
+        }
+        let stamp = Stamp::of(&file).map_err(fail("open"))?;
+        if access == Access::Read {
+            return Ok(Self(Kind::Owned(AlignedBytes::read(file, stamp.length, path)?)));
+        }
+        if stamp.length == 0 {
+            return Ok(Self(Kind::Borrowed(Box::new([]))));
+        }
+        // SAFETY: memmap2 asks that the file not be changed while it is mapped. That is the caller's
+        // part of `Access::Map`, which documents what happens otherwise; the bytes are only ever read
+        // as plain integers and floats, for which every bit pattern is valid.
+        let map = unsafe { Mmap::map(&file) }.map_err(fail("map"))?;
+        Ok(Self(Kind::Mapped { map, file, path: path.to_owned(), stamp }))
+    }
+
+    /// Borrows bytes that someone else keeps: flash, an asset bundle, a buffer.
+    pub fn borrow(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        let bytes: Box<dyn AsRef<[u8]> + Send + Sync> = Box::new(bytes);
+        let offset = (*bytes).as_ref().as_ptr() as usize % TILE_ALIGN;
+        if offset != 0 {
+            return Err(Error::Misaligned { required: TILE_ALIGN, offset });
+        }
+        Ok(Self(Kind::Borrowed(bytes)))
+    }
+
+    /// Fails if a mapped file was changed since it was opened, as far as its length and
+    /// modification time tell.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match &self.0 {
+            Kind::Mapped { file, path, stamp, .. } if Stamp::of(file).ok() != Some(*stamp) => {
+                Err(Error::FileChanged { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the bytes are a mapped file (and so cost no private memory).
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.0, Kind::Mapped { .. })
+    }
+}
+
+impl Deref for ModelBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Mapped { map, .. } => map,
+            Kind::Owned(bytes) => bytes.as_slice(),
+            Kind::Borrowed(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
+/// One cache line, so that a vector of them is aligned as panels need it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; TILE_ALIGN]);
+
+const _: () = assert!(size_of::<Line>() == TILE_ALIGN && align_of::<Line>() == TILE_ALIGN);
+
+struct AlignedBytes {
+    lines: Vec<Line>,
+    length: usize,
+}
+
+impl AlignedBytes {
+    /// Reads exactly `length` bytes; a file that turns out shorter or longer has been changed.
+    fn read(mut file: File, length: u64, path: &Path) -> Result<Self> {
+        let fail = |source| Error::Io { action: "read", path: path.to_owned(), source };
+        let memory = || Error::OutOfMemory { bytes: length.try_into().unwrap_or(usize::MAX) };
+        let length = usize::try_from(length).map_err(|_| memory())?;
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(length.div_ceil(TILE_ALIGN)).map_err(|_| memory())?;
+        lines.resize(length.div_ceil(TILE_ALIGN), Line([0; TILE_ALIGN]));
+        let mut bytes = Self { lines, length };
+        match file.read_exact(bytes.as_mut_slice()) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+                return Err(Error::FileChanged { path: path.to_owned() });
+            }
+            other => other.map_err(fail)?,
+        }
+        if file.read(&mut [0]).map_err(fail)? != 0 {
+            return Err(Error::FileChanged { path: path.to_owned() });
+        }
+        Ok(bytes)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: `lines` holds at least `length` initialized bytes (see `read`), `Line` is exactly
+        // its bytes (asserted above), and the borrow of `self` keeps them alive and unchanged.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`; the exclusive borrow of `self` makes the slice exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+    }
+}

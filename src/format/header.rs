@@ -1,0 +1,226 @@
+//! The header: bounded parsing of JSON that nobody vouches for.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use safetensors::tensor::TensorInfo;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Config, FileLayout, MAX_HEADER_BYTES, METADATA_KEY, VERSION, checksum};
+use crate::quant::Scheme;
+
+/// Why bytes are not a model file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Not even the frame of a model file.
+    #[error("not a cerebellum model file ({0}); make one with `cerebellum quantize`")]
+    NotAModel(&'static str),
+    /// The header's checksum does not match.
+    #[error(
+        "header checksum mismatch: the file is truncated, extended or damaged; copy or quantize it again"
+    )]
+    HeaderChecksum,
+    /// The header is not the JSON it should be.
+    #[error("bad header: {0}")]
+    Json(String),
+    /// A version this library does not know.
+    #[error(
+        "model file version {found} is not supported, this library reads version {VERSION}; quantize the checkpoint again or update the library"
+    )]
+    Version {
+        /// The file's version.
+        found: u32,
+    },
+    /// A configuration field out of its bounds.
+    #[error("bad configuration: {field}: {detail}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A tensor that is missing, surplus, or not what the configuration implies.
+    #[error("tensor {name}: {detail}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The file is not as long as its tensors.
+    #[error("the file has {found} bytes, its tensors need {expected}; copy or quantize it again")]
+    Length {
+        /// Bytes that the header implies.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// The table of checksums is damaged.
+    #[error("the table of checksums is damaged; copy or quantize the file again")]
+    ChecksumTable,
+    /// The tokenizer's tables are damaged.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+}
+
+impl FormatError {
+    pub(super) fn config(field: &'static str, detail: String) -> Self {
+        Self::Config { field, detail }
+    }
+
+    pub(super) fn tensor(name: &str, detail: impl Into<String>) -> Self {
+        Self::Tensor { name: name.to_owned(), detail: detail.into() }
+    }
+}
+
+/// What the metadata says of one matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatrixInfo {
+    /// How its weights are stored.
+    pub scheme: Scheme,
+    /// Inputs that share a scale.
+    pub group_size: usize,
+    /// The true shape, `[out, in]`.
+    pub shape: [usize; 2],
+    /// Every scale is multiplied by `2^exponent`.
+    pub exponent: i32,
+    /// Norm of the quantization error over the norm of the weights, for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_error: Option<f32>,
+}
+
+/// Where a model came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Hash of the checkpoint, with the algorithm's name before a colon.
+    pub digest: String,
+    /// Bytes of the checkpoint's weights.
+    pub bytes: u64,
+}
+
+/// The JSON behind the metadata key `cerebellum`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The format's version.
+    pub version: u32,
+    /// The model's shape.
+    pub config: Config,
+    /// Scheme and shape of each matrix, by name.
+    pub tensors: BTreeMap<String, MatrixInfo>,
+    /// Where the weights came from.
+    #[serde(default)]
+    pub source: Option<Source>,
+    /// The quantizer's version and options, for information.
+    #[serde(default)]
+    pub quantizer: serde_json::Value,
+}
+
+/// Reads and validates the header of a whole file: afterwards every place in the returned layout
+/// lies within `file`, and the payload may hold anything.
+pub fn read_header(file: &[u8]) -> Result<(Header, FileLayout), FormatError> {
+    let json = framed_json(file)?;
+    let (metadata, listed) = parse(json)?;
+    let header = parse_metadata(&metadata)?;
+    header.config.validate()?;
+    let tokenizer_bytes = listed.iter().find(|(name, _)| name == super::TOKENIZER);
+    let tokenizer_bytes = match tokenizer_bytes {
+        Some((_, info)) => Some(single_dimension(info)?),
+        None => None,
+    };
+    let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
+    layout.check_listed(&listed)?;
+    let expected = (8 + json.len()) as u64 + layout.data_bytes() as u64;
+    if expected != file.len() as u64 {
+        return Err(FormatError::Length { expected, found: file.len() as u64 });
+    }
+    let layout = layout.based_at(8 + json.len());
+    super::verify::check_table(file, &layout)?;
+    Ok((header, layout))
+}
+
+/// The JSON bytes, after everything that can be checked before parsing them.
+fn framed_json(file: &[u8]) -> Result<&[u8], FormatError> {
+    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+        return Err(FormatError::NotAModel("shorter than its first field"));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length == 0 || length > MAX_HEADER_BYTES as u64 {
+        return Err(FormatError::NotAModel("the header's length is out of bounds"));
+    }
+    let length = length as usize;
+    if !(8 + length).is_multiple_of(crate::quant::TILE_ALIGN) {
+        return Err(FormatError::NotAModel("the data does not begin on a 64-byte boundary"));
+    }
+    let Some(json) = rest.get(..length) else {
+        return Err(FormatError::NotAModel("shorter than its header"));
+    };
+    let Some(stored) = rest[length..].last_chunk::<4>() else {
+        return Err(FormatError::NotAModel("no data after its header"));
+    };
+    if u32::from_le_bytes(*stored) != checksum(&file[..8 + length]) {
+        return Err(FormatError::HeaderChecksum);
+    }
+    Ok(json)
+}
+
+fn parse_metadata(metadata: &str) -> Result<Header, FormatError> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let json = |e: serde_json::Error| FormatError::Json(format!("{METADATA_KEY}: {e}"));
+    // The version first: a later one may differ in all else.
+    let Version { version } = serde_json::from_str(metadata).map_err(json)?;
+    if version != VERSION {
+        return Err(FormatError::Version { found: version });
+    }
+    serde_json::from_str(metadata).map_err(json)
+}
+
+fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
+    match info.shape[..] {
+        [n] => Ok(n),
+        _ => Err(FormatError::tensor(super::TOKENIZER, "must have one dimension")),
+    }
+}
+
+/// Tensors as listed in the header.
+pub(super) type Listed = Vec<(String, TensorInfo)>;
+
+/// The top level of a safetensors header, keeping order and refusing a name that occurs twice
+/// (a map would silently keep one of them).
+fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
+    struct TopLevel;
+
+    impl<'de> Visitor<'de> for TopLevel {
+        type Value = (String, Listed);
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            write!(f, "a safetensors header")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut metadata, mut listed, mut names) = (None, Listed::new(), HashSet::new());
+            while let Some(name) = map.next_key::<String>()? {
+                if !names.insert(name.clone()) {
+                    return Err(de::Error::custom(format!("{name:?} occurs twice")));
+                }
+                if name == "__metadata__" {
+                    let entries: BTreeMap<String, String> = map.next_value()?;
+                    metadata = entries.get(METADATA_KEY).cloned();
+                } else {
+                    listed.push((name, map.next_value()?));
+                }
+            }
+            let missing = || de::Error::custom(format!("no metadata key {METADATA_KEY:?}"));
+            Ok((metadata.ok_or_else(missing)?, listed))
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let parsed = deserializer.deserialize_map(TopLevel);
+    let parsed = parsed.and_then(|parsed| deserializer.end().map(|()| parsed));
+    parsed.map_err(|e| FormatError::Json(e.to_string()))
+}

@@ -1,0 +1,28 @@
+//! The model file: what `docs/format.md` specifies, read with suspicion.
+//!
+//! [`ModelBytes`] brings the bytes into memory, [`Header`] parses and validates what they claim, and
+//! [`FileLayout`] derives every tensor's place from the configuration. The quantizer writes by the
+//! same [`FileLayout`], so reader and writer cannot drift apart.
+
+mod bytes;
+mod config;
+mod header;
+mod layout;
+mod verify;
+
+pub use bytes::{Access, ModelBytes};
+pub use config::{Activation, Architecture, Config};
+pub use header::{FormatError, Header, MatrixInfo, Source, read_header};
+pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
+pub use verify::{Fault, checksum, verify};
+
+/// The one version of the format.
+pub const VERSION: u32 = 1;
+/// The header may not be longer than this.
+pub const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The metadata key that holds the JSON of [`Header`].
+pub const METADATA_KEY: &str = "cerebellum";
+/// Name of the tokenizer's tensor.
+pub const TOKENIZER: &str = "tokenizer";
+/// Name of the checksums' tensor.
+pub const CHECKSUMS: &str = "checksums";
