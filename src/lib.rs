@@ -9,10 +9,22 @@
 pub mod error;
 pub mod format;
 pub mod fp_env;
+pub mod kernels;
 pub mod math;
 pub mod quant;
+pub mod random;
+pub mod sampler;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod threads;
 
+mod forward;
+mod kv_cache;
+mod memory;
+mod model;
+mod session;
+
 pub use error::{Error, Result};
+pub use kv_cache::KvType;
+pub use model::Model;
+pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
