@@ -214,7 +214,14 @@ impl Pass<'_> {
     }
 
     /// Row `from` of x -> layer norm -> quantized row `to`.
-    fn norm_row(&self, norm: &LayerNorm, from: usize, next: &TileLayout, to: usize, worker: &Worker) {
+    fn norm_row(
+        &self,
+        norm: &LayerNorm,
+        from: usize,
+        next: &TileLayout,
+        to: usize,
+        worker: &Worker,
+    ) {
         let e = self.model.config().n_embd;
         // SAFETY: the contract of a phase: nobody writes x in it, and the row of `normed` with the
         // worker's index is its own.
@@ -306,7 +313,8 @@ impl Pass<'_> {
                 (cache, self.arena.read(self.scratch.qkv, 0..self.tokens.len() * 3 * e))
             };
             for (t, row) in qkv.chunks_exact(3 * e).enumerate() {
-                let (key, value) = (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
+                let (key, value) =
+                    (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
                 self.kernels.store(&mut cache, self.position + t, key, value);
             }
         }

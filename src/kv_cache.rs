@@ -51,7 +51,12 @@ enum Regions {
 
 impl KvCache {
     /// Plans a cache for `context` positions.
-    pub fn plan(planner: &mut Planner, config: &Config, kind: KvType, context: usize) -> Result<Self> {
+    pub fn plan(
+        planner: &mut Planner,
+        config: &Config,
+        kind: KvType,
+        context: usize,
+    ) -> Result<Self> {
         let (heads, head_size) = (config.n_head, config.head_size());
         let positions = context.next_multiple_of(KEY_PANEL);
         let all = [config.n_layer, heads, positions];

@@ -9,12 +9,12 @@
 pub mod error;
 pub mod format;
 pub mod fp_env;
+pub mod generate;
 pub mod kernels;
 pub mod math;
 pub mod quant;
 pub mod random;
 pub mod sampler;
-#[cfg(feature = "text")]
 pub mod text;
 pub mod threads;
 
@@ -25,6 +25,7 @@ mod model;
 mod session;
 
 pub use error::{Error, Result};
+pub use format::Access;
 pub use kv_cache::KvType;
-pub use model::Model;
+pub use model::{Model, TokenizerBytes};
 pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};

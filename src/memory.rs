@@ -50,7 +50,8 @@ impl Planner {
     pub fn reserve<T: Plain>(&mut self, dimensions: &[usize]) -> Result<Region<T>> {
         let too_large = Error::OutOfMemory { bytes: usize::MAX };
         let len = dimensions.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
-        let bytes = len.and_then(|len| len.checked_mul(size_of::<T>())?.checked_next_multiple_of(ALIGN));
+        let bytes =
+            len.and_then(|len| len.checked_mul(size_of::<T>())?.checked_next_multiple_of(ALIGN));
         let end = bytes.and_then(|bytes| self.bytes.checked_add(bytes));
         let end = end.filter(|&end| isize::try_from(end).is_ok());
         let (Some(len), Some(end)) = (len, end) else { return Err(too_large) };
@@ -121,7 +122,10 @@ impl Arena {
     fn address<T: Plain>(&self, region: Region<T>, range: &Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= region.len, "outside the region");
         let offset = region.offset + range.start * size_of::<T>();
-        assert!(offset + range.len() * size_of::<T>() <= self.layout.size(), "region of another plan");
+        assert!(
+            offset + range.len() * size_of::<T>() <= self.layout.size(),
+            "region of another plan"
+        );
         // SAFETY: the assertions keep the offset inside the allocation.
         unsafe { self.start.as_ptr().add(offset).cast() }
     }

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
     self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
 };
 use crate::kernels::{LayerNorm, Weights};
 use crate::quant::{TileLayout, power_of_two};
+use crate::text::Tokenizer;
 
 /// An opened model: immutable, cheap to clone, shareable between threads and sessions.
 #[derive(Clone)]
@@ -20,6 +21,18 @@ struct Inner {
     header: Header,
     layout: FileLayout,
     network: Network,
+}
+
+/// The tokenizer's tables, in place in the model's bytes (`docs/tokenizer-format.md`).
+pub struct TokenizerBytes {
+    model: Model,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for TokenizerBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.model.0.bytes[self.range.clone()]
+    }
 }
 
 /// Places of all weights.
@@ -107,10 +120,10 @@ impl Model {
         self.0.bytes.len()
     }
 
-    /// The tokenizer's tables (`docs/tokenizer-format.md`), if the file has them.
-    pub fn tokenizer_bytes(&self) -> Option<&[u8]> {
-        let tensor = self.0.layout.get(format::TOKENIZER)?;
-        Some(&self.0.bytes[tensor.range.clone()])
+    /// The tokenizer in the file, its tables validated; [`Error::NoTokenizer`] if there is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer<TokenizerBytes>> {
+        let tensor = self.0.layout.get(format::TOKENIZER).ok_or(Error::NoTokenizer)?;
+        Ok(Tokenizer::parse(TokenizerBytes { model: self.clone(), range: tensor.range.clone() })?)
     }
 
     /// Reads the whole file and checks every tensor's checksum; returns those that are damaged.
@@ -210,4 +223,5 @@ impl Network {
     }
 }
 
-const _: () = assert!(cfg!(target_endian = "little"), "model files are read in place: little-endian only");
+const _: () =
+    assert!(cfg!(target_endian = "little"), "model files are read in place: little-endian only");

@@ -110,7 +110,9 @@ impl Sampler {
         assert!(!logits.is_empty() && logits.len() <= self.candidates.capacity());
         self.candidates.clear();
         // Adding +0 makes one zero of the two, so that they are equal in every order below.
-        self.candidates.extend((0..).zip(logits).map(|(token, &logit)| Candidate { logit: logit + 0.0, token }));
+        self.candidates.extend(
+            (0..).zip(logits).map(|(token, &logit)| Candidate { logit: logit + 0.0, token }),
+        );
         self.penalize(history);
         if self.options.temperature == 0.0 {
             return most_probable(&self.candidates);
@@ -315,11 +317,8 @@ mod tests {
 
     #[test]
     fn the_penalty_counts_a_token_once_and_only_in_the_window() {
-        let options = SamplerOptions {
-            repetition_penalty: 2.0,
-            repetition_window: 3,
-            ..Default::default()
-        };
+        let options =
+            SamplerOptions { repetition_penalty: 2.0, repetition_window: 3, ..Default::default() };
         let mut s = sampler(options, 3);
         assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[0, 0, 0], 0), 1);
         assert_eq!(s.sample(&[4.0, 3.0, 2.5], &[0, 1, 1, 1], 0), 0);

@@ -76,7 +76,7 @@ impl Model {
         check_range("threads", options.threads, MAX_WORKERS)?;
         let executor = match options.threads {
             1 => Executor::Caller,
-            threads => Executor::Team(Team::new(threads).map_err(Error::Threads)?),
+            threads => Executor::Team(Team::new(threads)?),
         };
         self.session_on(options, Arc::new(executor))
     }

@@ -60,9 +60,6 @@ pub enum FormatError {
     /// The table of checksums is damaged.
     #[error("the table of checksums is damaged; copy or quantize the file again")]
     ChecksumTable,
-    /// The tokenizer's tables are damaged.
-    #[error("tokenizer: {0}")]
-    Tokenizer(String),
 }
 
 impl FormatError {

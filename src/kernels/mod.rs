@@ -9,6 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::error::{Error, Result};
 use crate::format::Activation;
 use crate::quant::TileLayout;
 
@@ -46,6 +47,19 @@ impl Isa {
     /// The instruction set of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|isa| isa.name() == name)
+    }
+
+    /// What the environment variable `CEREBELLUM_ISA` forces, if it is set. For programs; the library
+    /// itself never reads the environment.
+    pub fn from_environment() -> Result<Option<Self>> {
+        let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
+        let isa = name.to_str().and_then(Self::from_name);
+        let isa = isa.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|isa| isa.name()).collect();
+            let detail = format!("{name:?} is not one of {}", names.join(", "));
+            Error::Option { name: "CEREBELLUM_ISA", detail }
+        })?;
+        Ok(Some(isa))
     }
 
     /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
@@ -376,7 +390,10 @@ impl Kernels {
         assert!(input.padded_cols == tiles.padded_cols() && input.groups == tiles.groups());
         let tokens = job.tokens();
         assert_eq!(input.values.len(), tokens * input.padded_cols);
-        assert!(input.scales.len() == tokens * input.groups && input.sums.len() == tokens * input.groups);
+        assert!(
+            input.scales.len() == tokens * input.groups
+                && input.sums.len() == tokens * input.groups
+        );
         assert!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
         assert!(out.tokens >= tokens && out.stride >= tiles.rows());
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.

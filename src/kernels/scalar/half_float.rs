@@ -33,7 +33,10 @@ mod tests {
         for bits in 0..=u16::MAX {
             let want = half::f16::from_bits(bits).to_f32_const();
             let got = f16_to_f32(bits);
-            assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{bits:#x}");
+            assert!(
+                got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
+                "{bits:#x}"
+            );
             if want.is_finite() {
                 assert_eq!(f32_to_f16_saturating(want), bits);
             }

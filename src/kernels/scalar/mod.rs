@@ -12,8 +12,6 @@ mod quantize;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
 
-use super::{Isa, Kernels};
-
 /// Lanes of the virtual vector in which a row is summed.
 pub(crate) const LANES: usize = 16;
 
@@ -74,9 +72,12 @@ macro_rules! instantiate {
 
 instantiate!(portable, Isa::Scalar);
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-instantiate!(#[target_feature(enable = "fma")] fma, Isa::ScalarFma);
+instantiate!(
+    #[target_feature(enable = "fma")]
+    fma,
+    Isa::ScalarFma
+);
 
-pub(super) use portable::TABLE as PORTABLE;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 pub(super) use fma::TABLE as FMA;
-
+pub(super) use portable::TABLE as PORTABLE;
