@@ -174,8 +174,9 @@ impl Fields<'_> {
     }
 
     fn count(&self, field: &'static str, allowed: RangeInclusive<usize>) -> Result<usize> {
-        self.optional_count(field, allowed)?
-            .ok_or_else(|| self.error(field, "is missing: take config.json from the original model"))
+        self.optional_count(field, allowed)?.ok_or_else(|| {
+            self.error(field, "is missing: take config.json from the original model")
+        })
     }
 
     fn flag(&self, field: &'static str) -> Result<Option<bool>> {

@@ -266,12 +266,7 @@ fn check(
     })
 }
 
-fn wrong_shape(
-    stored: &StoredTensor,
-    expected: Expected,
-    config: &Config,
-    file: PathBuf,
-) -> Error {
+fn wrong_shape(stored: &StoredTensor, expected: Expected, config: &Config, file: PathBuf) -> Error {
     let tensor = stored.name.clone();
     let vocabulary = expected.name == EMBEDDING || expected.name == HEAD;
     match stored.shape[..] {

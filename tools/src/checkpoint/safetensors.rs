@@ -62,7 +62,8 @@ fn open_shards(directory: &Path, path: &Path) -> Result<(Vec<MappedFile>, Vec<St
 
 fn open_shard(directory: &Path, index: &Path, shard: &str) -> Result<MappedFile> {
     let mut components = Path::new(shard).components();
-    let plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    let plain =
+        matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     if !plain {
         return Err(Error::ShardPath { index: index.to_owned(), shard: shard.to_owned() });
     }

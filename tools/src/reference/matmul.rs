@@ -121,13 +121,25 @@ mod tests {
             let a_view = View::new(&a, m, k, stride);
             let b_view = View::new(&b, k, n, stride);
             matmul(ViewMut::new(&mut out, m, n, stride), 0.5, a_view, b_view, parallelism);
-            let sum = |i: usize, j: usize| (0..k).map(|l| a[i * stride + l] * b[l * stride + j]).sum::<f32>();
-            (0..m * n).for_each(|c| assert_eq!(out[c / n * stride + c % n], 0.5 * sum(c / n, c % n)));
+            let sum = |i: usize, j: usize| {
+                (0..k).map(|l| a[i * stride + l] * b[l * stride + j]).sum::<f32>()
+            };
+            (0..m * n)
+                .for_each(|c| assert_eq!(out[c / n * stride + c % n], 0.5 * sum(c / n, c % n)));
 
             let b_view = View::new(&b, n, k, stride);
-            matmul_transposed(ViewMut::new(&mut out, m, n, stride), 0.5, a_view, b_view, parallelism);
-            let sum = |i: usize, j: usize| (0..k).map(|l| a[i * stride + l] * b[j * stride + l]).sum::<f32>();
-            (0..m * n).for_each(|c| assert_eq!(out[c / n * stride + c % n], 0.5 * sum(c / n, c % n)));
+            matmul_transposed(
+                ViewMut::new(&mut out, m, n, stride),
+                0.5,
+                a_view,
+                b_view,
+                parallelism,
+            );
+            let sum = |i: usize, j: usize| {
+                (0..k).map(|l| a[i * stride + l] * b[j * stride + l]).sum::<f32>()
+            };
+            (0..m * n)
+                .for_each(|c| assert_eq!(out[c / n * stride + c % n], 0.5 * sum(c / n, c % n)));
         }
     }
 
