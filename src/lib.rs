@@ -8,6 +8,5 @@
 
 pub mod fp_env;
 pub mod math;
-#[cfg(feature = "text")]
 pub mod text;
 pub mod threads;
