@@ -11,7 +11,6 @@ pub mod format;
 pub mod fp_env;
 pub mod math;
 pub mod quant;
-#[cfg(feature = "text")]
 pub mod text;
 pub mod threads;
 

@@ -4,3 +4,4 @@ pub mod output;
 pub mod quantize;
 pub mod reference;
 pub mod summary;
+pub mod tokenizer;
