@@ -99,16 +99,16 @@ pub enum Error {
         bytes: usize,
     },
     /// A thread could not be started.
-    #[error("cannot start worker threads: {0}")]
-    Threads(std::io::Error),
+    #[error(transparent)]
+    Threads(#[from] crate::threads::TeamError),
     /// The file holds no tokenizer, and text was asked for.
     #[error(
         "the model file holds no tokenizer; quantize it from a checkpoint that has one, or use token ids"
     )]
     NoTokenizer,
-    /// Text could not be encoded.
-    #[error("cannot encode text: {0}")]
-    Encode(String),
+    /// The tokenizer's tables are damaged, a text cannot be encoded, or a stop string is empty.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
 }
 
 /// The runtime's result.

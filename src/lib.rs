@@ -9,9 +9,23 @@
 pub mod error;
 pub mod format;
 pub mod fp_env;
+pub mod generate;
+pub mod kernels;
 pub mod math;
 pub mod quant;
+pub mod random;
+pub mod sampler;
 pub mod text;
 pub mod threads;
 
+mod forward;
+mod kv_cache;
+mod memory;
+mod model;
+mod session;
+
 pub use error::{Error, Result};
+pub use format::Access;
+pub use kv_cache::KvType;
+pub use model::{Model, TokenizerBytes};
+pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};

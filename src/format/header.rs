@@ -1,6 +1,6 @@
 //! The header: bounded parsing of JSON that nobody vouches for.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use safetensors::tensor::TensorInfo;
@@ -60,9 +60,6 @@ pub enum FormatError {
     /// The table of checksums is damaged.
     #[error("the table of checksums is damaged; copy or quantize the file again")]
     ChecksumTable,
-    /// The tokenizer's tables are damaged.
-    #[error("tokenizer: {0}")]
-    Tokenizer(String),
 }
 
 impl FormatError {
@@ -124,11 +121,7 @@ pub fn read_header(file: &[u8]) -> Result<(Header, FileLayout), FormatError> {
     let (metadata, listed) = parse(json)?;
     let header = parse_metadata(&metadata)?;
     header.config.validate()?;
-    let tokenizer_bytes = listed.iter().find(|(name, _)| name == super::TOKENIZER);
-    let tokenizer_bytes = match tokenizer_bytes {
-        Some((_, info)) => Some(single_dimension(info)?),
-        None => None,
-    };
+    let tokenizer_bytes = listed.get(super::TOKENIZER).map(single_dimension).transpose()?;
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     layout.check_listed(&listed)?;
     let expected = (8 + json.len()) as u64 + layout.data_bytes() as u64;
@@ -187,10 +180,10 @@ fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
 }
 
 /// Tensors as listed in the header.
-pub(super) type Listed = Vec<(String, TensorInfo)>;
+pub(super) type Listed = BTreeMap<String, TensorInfo>;
 
-/// The top level of a safetensors header, keeping order and refusing a name that occurs twice
-/// (a map would silently keep one of them).
+/// The top level of a safetensors header, refusing a name that occurs twice (a map alone would
+/// silently keep one of them).
 fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
     struct TopLevel;
 
@@ -202,18 +195,18 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut metadata, mut listed, mut names) = (None, Listed::new(), HashSet::new());
+            let (mut metadata, mut listed) = (None, Listed::new());
             while let Some(name) = map.next_key::<String>()? {
-                if !names.insert(name.clone()) {
+                let twice = if name == "__metadata__" {
+                    metadata.replace(map.next_value::<BTreeMap<String, String>>()?).is_some()
+                } else {
+                    listed.insert(name.clone(), map.next_value()?).is_some()
+                };
+                if twice {
                     return Err(de::Error::custom(format!("{name:?} occurs twice")));
                 }
-                if name == "__metadata__" {
-                    let entries: BTreeMap<String, String> = map.next_value()?;
-                    metadata = entries.get(METADATA_KEY).cloned();
-                } else {
-                    listed.push((name, map.next_value()?));
-                }
             }
+            let metadata = metadata.and_then(|mut entries| entries.remove(METADATA_KEY));
             let missing = || de::Error::custom(format!("no metadata key {METADATA_KEY:?}"));
             Ok((metadata.ok_or_else(missing)?, listed))
         }

@@ -1,6 +1,6 @@
 //! Where each tensor lies: a function of the configuration, the schemes and the tokenizer's size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use safetensors::Dtype;
@@ -52,6 +52,8 @@ pub struct Tensor {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileLayout {
     tensors: Vec<Tensor>,
+    /// Place in `tensors` by name: a hostile header may list tens of thousands.
+    index: HashMap<String, usize>,
 }
 
 impl FileLayout {
@@ -69,11 +71,9 @@ impl FileLayout {
             let info = info.ok_or_else(|| FormatError::tensor(name, "missing in `tensors`"))?;
             builder.push_matrix(name, info, *shape)?;
         }
-        if matrices.len() != expected.len() {
-            let known = |name: &String| expected.iter().any(|(n, _)| n == name);
-            let surplus = matrices.keys().find(|name| !known(name));
-            let name = surplus.map_or("tensors", String::as_str);
-            return Err(FormatError::tensor(name, "is not part of this architecture"));
+        let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        if let Some(surplus) = matrices.keys().find(|name| !known.contains(name.as_str())) {
+            return Err(FormatError::tensor(surplus, "is not part of this architecture"));
         }
         for (name, width) in vector_names(config) {
             builder.push(&name, TensorKind::Vector, Dtype::F32, vec![width])?;
@@ -85,7 +85,8 @@ impl FileLayout {
         }
         let entries = builder.tensors.len() + 2;
         builder.push(CHECKSUMS, TensorKind::Checksums, Dtype::U8, vec![4 * entries])?;
-        Ok(Self { tensors: builder.tensors })
+        let names = builder.tensors.iter().map(|t| t.name.clone());
+        Ok(Self { index: names.zip(0..).collect(), tensors: builder.tensors })
     }
 
     /// All tensors in file order.
@@ -95,7 +96,7 @@ impl FileLayout {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.iter().find(|t| t.name == name)
+        self.index.get(name).map(|&i| &self.tensors[i])
     }
 
     /// Bytes from the beginning of the data to its end.
@@ -115,9 +116,9 @@ impl FileLayout {
     /// Checks that the header lists exactly these tensors at exactly these places.
     pub(super) fn check_listed(&self, listed: &Listed) -> Result<(), FormatError> {
         for tensor in &self.tensors {
-            let found = listed.iter().find(|(name, _)| *name == tensor.name);
-            let (name, info) =
-                found.ok_or_else(|| FormatError::tensor(&tensor.name, "missing in the header"))?;
+            let name = &tensor.name;
+            let info = listed.get(name);
+            let info = info.ok_or_else(|| FormatError::tensor(name, "missing in the header"))?;
             if info.dtype != tensor.dtype || info.shape != tensor.shape {
                 let detail = format!(
                     "is {:?} {:?}, the configuration implies {:?} {:?}",
@@ -130,8 +131,8 @@ impl FileLayout {
                 return Err(FormatError::tensor(name, detail));
             }
         }
-        match listed.iter().find(|(name, _)| self.get(name).is_none()) {
-            Some((name, _)) => Err(FormatError::tensor(name, "is not part of this format")),
+        match listed.keys().find(|name| self.get(name).is_none()) {
+            Some(name) => Err(FormatError::tensor(name, "is not part of this format")),
             None => Ok(()),
         }
     }

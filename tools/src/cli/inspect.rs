@@ -50,7 +50,7 @@ pub fn open(path: &Path) -> Result<(ModelBytes, Header, FileLayout), Failure> {
 }
 
 fn describe(summary: &Summary) -> String {
-    let config = serde_json::to_value(&summary.config).expect("plain fields");
+    let config = to_value(&summary.config).expect("plain fields");
     let mut text = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         writeln!(text, "{name:<32}{value}").expect("strings can grow");
@@ -68,6 +68,11 @@ fn describe(summary: &Summary) -> String {
     }
     line("quantizer", &summary.quantizer);
     format!("{text}\n{}", tensor_table(summary).to_string().trim_end())
+}
+
+/// Through text, so that a float32 keeps its short form instead of becoming a longer float64.
+fn to_value(value: &impl Serialize) -> serde_json::Result<serde_json::Value> {
+    serde_json::from_str(&serde_json::to_string(value)?)
 }
 
 /// A row for each matrix, one for the positions, one for all vectors.

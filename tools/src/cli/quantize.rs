@@ -8,6 +8,7 @@ use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::summary::Summary;
+use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use super::inspect::tensor_table;
 use super::progress::Progress;
 use super::table::bytes;
-use super::{Context, Outcome};
+use super::{Context, Failure, Outcome};
 
 /// Turn a checkpoint into a model file.
 ///
@@ -36,6 +37,9 @@ pub struct Args {
     /// Weights that share a scale [default: 64 for int4, 128 for int8]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
+    /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
@@ -81,21 +85,52 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    if !checkpoint.extra_tensors().is_empty() {
-        let names = checkpoint.extra_tensors().join(", ");
-        context
-            .warn(format_args!("the model does not use these tensors, they are left out: {names}"));
-    }
-    let output = Output::create(&args.output, args.force, &checkpoint.files())?;
-    let progress = Progress::new(context);
-    let options = args.options();
-    let summary =
-        context.on_threads(|| quantize(&checkpoint, None, &options, output, &progress))??;
+    let tokenizer = import_tokenizer(args, &checkpoint)?;
+    let mut inputs = checkpoint.files();
+    inputs.extend(tokenizer.iter().map(|tokenizer| tokenizer.source.clone()));
+    let output = Output::create(&args.output, args.force, &inputs)?;
+    warn(&checkpoint, tokenizer.as_ref(), context);
+
+    let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
+    let (options, progress) = (args.options(), Progress::new(context));
+    let work = || quantize(&checkpoint, tables, &options, output, &progress);
+    let summary = context.on_threads(work)??;
     drop(progress);
     let output = args.output.display().to_string();
     let text = format!("{}\n{}", tensor_table(&summary), sizes(&output, &summary));
     context.print(text, &Report { ok: true, output, summary: &summary })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn import_tokenizer(
+    args: &Args,
+    checkpoint: &Checkpoint,
+) -> Result<Option<ImportedTokenizer>, Failure> {
+    let vocab_size = u32::try_from(checkpoint.config().vocab_size)?;
+    let directory = args.tokenizer.as_ref().unwrap_or(&args.checkpoint);
+    let tokenizer = tokenizer::import(directory, vocab_size)?;
+    match (&args.tokenizer, tokenizer) {
+        (Some(directory), None) => {
+            let directory = directory.display();
+            Err(format!("no tokenizer.json, nor vocab.json and merges.txt, in {directory}").into())
+        }
+        (_, tokenizer) => Ok(tokenizer),
+    }
+}
+
+/// Says what of the checkpoint does not make it into the file.
+fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context: &Context) {
+    if !checkpoint.extra_tensors().is_empty() {
+        let names = checkpoint.extra_tensors().join(", ");
+        context.warn(format_args!("left out, since the model does not use them: {names}"));
+    }
+    match tokenizer {
+        Some(tokenizer) => tokenizer.warnings.iter().for_each(|warning| context.warn(warning)),
+        None => context.warn(
+            "the checkpoint has no tokenizer: the file will take and give token ids only; \
+             to include one, put tokenizer.json beside the weights or name its directory with --tokenizer",
+        ),
+    }
 }
 
 /// The file's size against the source's.

@@ -1,0 +1,227 @@
+//! Generation: a prompt in, a stream of tokens or of text out.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::sampler::{Sampler, SamplerOptions};
+use crate::session::Session;
+use crate::text::{StopMatcher, TokenTable, Utf8Stream};
+
+/// When to stop, and how to choose.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+    /// Strings that end the text, which is cut before them. For [`generate_text`] only.
+    pub stop: Vec<String>,
+    /// Go on past the end-of-text token.
+    pub ignore_end_of_text: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: 128,
+            sampler: SamplerOptions::default(),
+            stop: Vec::new(),
+            ignore_end_of_text: false,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The model chose the end-of-text token.
+    EndOfText,
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// A stop string appeared.
+    StopString,
+    /// The session has no position left.
+    ContextFull,
+    /// The receiver of the stream asked to stop.
+    Cancelled,
+}
+
+impl StopReason {
+    /// The name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EndOfText => "end_of_text",
+            Self::MaxTokens => "max_tokens",
+            Self::StopString => "stop_string",
+            Self::ContextFull => "context_full",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a generation did.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated, the end-of-text token not counted.
+    pub tokens: usize,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Time to evaluate the prompt.
+    pub prompt_time: Duration,
+    /// Time from then on.
+    pub decode_time: Duration,
+}
+
+impl Generation {
+    /// Speed of the prompt's evaluation.
+    pub fn prompt_tokens_per_second(&self) -> f64 {
+        per_second(self.prompt_tokens, self.prompt_time)
+    }
+
+    /// Speed of generation; the first token is the prompt's.
+    pub fn decode_tokens_per_second(&self) -> f64 {
+        per_second(self.tokens.saturating_sub(1), self.decode_time)
+    }
+}
+
+fn per_second(tokens: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
+}
+
+/// Tokens one by one: evaluates each chosen token only when the next one is asked for.
+///
+/// Allocates when it is made, and never per token.
+pub struct Generator<'s> {
+    session: &'s mut Session,
+    sampler: Sampler,
+    /// The prompt and what was chosen, for the repetition penalty.
+    history: Vec<u32>,
+    /// Position of `history[0]`.
+    base: usize,
+    prompt_tokens: usize,
+    started: bool,
+}
+
+impl<'s> Generator<'s> {
+    /// Prepares to continue `prompt`, which comes after whatever the session holds already. An empty
+    /// prompt stands for the end-of-text token, after which a new text begins.
+    ///
+    /// Fails before anything is evaluated if the prompt is longer than the session has room for.
+    pub fn new(session: &'s mut Session, prompt: &[u32], sampler: &SamplerOptions) -> Result<Self> {
+        let prompt = prompt_or_end_of_text(session.model(), prompt)?;
+        let (position, context) = (session.position(), session.context());
+        if prompt.len() > context - position {
+            return Err(Error::ContextFull { position, tokens: prompt.len(), context });
+        }
+        let sampler = Sampler::new(sampler, session.model().config().vocab_size)?;
+        let mut history = Vec::new();
+        let most = context - position + 1;
+        let memory = |_| Error::OutOfMemory { bytes: most * size_of::<u32>() };
+        history.try_reserve_exact(most).map_err(memory)?;
+        history.extend_from_slice(&prompt);
+        let (base, prompt_tokens) = (position, prompt.len());
+        Ok(Self { session, sampler, history, base, prompt_tokens, started: false })
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
+    /// Chooses the next token; `None` when the session has no position left for the last one.
+    pub fn next_token(&mut self) -> Result<Option<u32>> {
+        let pending = if self.started { self.history.len() - 1 } else { 0 };
+        if self.session.position() == self.session.context() {
+            return Ok(None);
+        }
+        let logits = self.session.evaluate(&self.history[pending..])?;
+        let position = self.base + self.history.len();
+        let token = self.sampler.sample(logits, &self.history, position);
+        self.history.push(token);
+        self.started = true;
+        Ok(Some(token))
+    }
+}
+
+fn prompt_or_end_of_text(model: &Model, prompt: &[u32]) -> Result<Vec<u32>> {
+    match (prompt, model.config().eos_token_id) {
+        ([], Some(end_of_text)) => Ok(vec![end_of_text]),
+        ([], None) => Err(Error::NoTokens),
+        _ => Ok(prompt.to_vec()),
+    }
+}
+
+/// Continues a prompt of token ids, handing each token to `on_token` as it is chosen.
+pub fn generate_tokens(
+    session: &mut Session,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    mut on_token: impl FnMut(u32) -> ControlFlow<StopReason>,
+) -> Result<Generation> {
+    let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
+    let mut generator = Generator::new(session, prompt, &options.sampler)?;
+    let start = Instant::now();
+    let (mut tokens, mut prompt_time) = (0, Duration::ZERO);
+    let stop_reason = loop {
+        if tokens == options.max_tokens {
+            break StopReason::MaxTokens;
+        }
+        let Some(token) = generator.next_token()? else { break StopReason::ContextFull };
+        if prompt_time.is_zero() {
+            prompt_time = start.elapsed();
+        }
+        if Some(token) == end_of_text {
+            break StopReason::EndOfText;
+        }
+        tokens += 1;
+        if let ControlFlow::Break(reason) = on_token(token) {
+            break reason;
+        }
+    };
+    let decode_time = start.elapsed() - prompt_time;
+    let prompt_tokens = generator.prompt_tokens();
+    Ok(Generation { prompt_tokens, tokens, stop_reason, prompt_time, decode_time })
+}
+
+/// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
+/// characters, and nothing that may be the beginning of a stop string.
+pub fn generate_text<B: AsRef<[u8]>>(
+    session: &mut Session,
+    table: &TokenTable<B>,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<Generation> {
+    let mut characters = Utf8Stream::new();
+    let mut stops = StopMatcher::new(&options.stop)?;
+    let (mut decoded, mut certain) = (String::new(), String::new());
+    let mut emit = |certain: &mut String| {
+        let flow = if certain.is_empty() { ControlFlow::Continue(()) } else { on_text(certain) };
+        certain.clear();
+        flow
+    };
+    let generation = generate_tokens(session, prompt, options, |token| {
+        decoded.clear();
+        characters.push(table.token_bytes(token).unwrap_or_default(), &mut decoded);
+        let stopped = stops.push(&decoded, &mut certain).is_some();
+        match emit(&mut certain) {
+            ControlFlow::Break(()) => ControlFlow::Break(StopReason::Cancelled),
+            ControlFlow::Continue(()) if stopped => ControlFlow::Break(StopReason::StopString),
+            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+        }
+    })?;
+    if !matches!(generation.stop_reason, StopReason::StopString | StopReason::Cancelled) {
+        decoded.clear();
+        characters.finish(&mut decoded);
+        stops.push(&decoded, &mut certain);
+        stops.finish(&mut certain);
+        // Nothing comes after this piece, so whether to go on does not matter.
+        let _ = emit(&mut certain);
+    }
+    Ok(generation)
+}

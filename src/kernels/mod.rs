@@ -1,0 +1,418 @@
+//! The kernels: every loop whose speed matters, one table of functions per instruction set.
+//!
+//! [`scalar`] defines what each function computes, bit for bit; other tables compute the same faster.
+//! Each instruction set has a folder with the same file names, so a missing file is a missing kernel.
+//! A [`Kernels`] can be had only for an instruction set that this processor supports: holding one is
+//! the proof that its functions may be called.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::format::Activation;
+use crate::quant::TileLayout;
+
+pub mod scalar;
+
+/// Positions in a panel of cached keys: one lane each.
+pub const KEY_PANEL: usize = 16;
+/// Dimensions that lie together in a panel of int8 keys.
+pub const KEY_STEP: usize = 4;
+/// Positions that are softmaxed together before segments merge.
+pub const SEGMENT: usize = 256;
+
+/// An instruction set that has kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Any processor; slow where a fused multiply-add is emulated.
+    Scalar,
+    /// The same source with the processor's FMA instruction.
+    ScalarFma,
+}
+
+impl Isa {
+    /// All of them, the preferred ones last.
+    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::ScalarFma];
+
+    /// The name by which it is forced and reported.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::ScalarFma => "scalar-fma",
+        }
+    }
+
+    /// The instruction set of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|isa| isa.name() == name)
+    }
+
+    /// What the environment variable `CEREBELLUM_ISA` forces, if it is set. For programs; the library
+    /// itself never reads the environment.
+    pub fn from_environment() -> Result<Option<Self>> {
+        let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
+        let isa = name.to_str().and_then(Self::from_name);
+        let isa = isa.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|isa| isa.name()).collect();
+            let detail = format!("{name:?} is not one of {}", names.join(", "));
+            Error::Option { name: "CEREBELLUM_ISA", detail }
+        })?;
+        Ok(Some(isa))
+    }
+
+    /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Self::ALL.iter().copied().filter(|&isa| Kernels::new(isa).is_some())
+    }
+
+    /// The best that this processor supports.
+    pub fn best() -> Self {
+        Self::available().last().unwrap_or(Self::Scalar)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A quantized matrix in place.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// Shape, scheme and tile order.
+    pub tiles: TileLayout,
+    /// `2^exponent`, the factor common to all scales.
+    pub scale: f32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Weights<'a> {
+    /// A matrix over its bytes. Panics unless there are exactly as many as the layout needs.
+    pub fn new(tiles: TileLayout, scale: f32, bytes: &'a [u8]) -> Self {
+        assert_eq!(bytes.len(), tiles.bytes(), "matrix bytes do not fit the layout");
+        Self { tiles, scale, bytes }
+    }
+
+    /// The bytes of one panel of 16 rows.
+    #[inline(always)]
+    pub fn panel(&self, panel: usize) -> &'a [u8] {
+        let size = self.tiles.panel_bytes();
+        &self.bytes[panel * size..][..size]
+    }
+}
+
+/// One row of an embedding matrix.
+pub struct EmbeddingRow<'a> {
+    /// The matrix.
+    pub weights: Weights<'a>,
+    /// The panel that holds the row.
+    pub panel: &'a [u8],
+    /// The row within the panel.
+    pub row: usize,
+}
+
+impl<'a> EmbeddingRow<'a> {
+    /// Row `row` of `weights`.
+    pub fn new(weights: Weights<'a>, row: usize) -> Self {
+        use crate::quant::PANEL_ROWS;
+        Self { weights, panel: weights.panel(row / PANEL_ROWS), row: row % PANEL_ROWS }
+    }
+}
+
+/// Tokens' rows as they enter a matrix: integers, and per group a scale and the integers' sum.
+#[derive(Clone, Copy)]
+pub struct QuantizedRows<'a> {
+    /// `[tokens][padded_cols]`.
+    pub values: &'a [i8],
+    /// `[tokens][groups]`.
+    pub scales: &'a [f32],
+    /// `[tokens][groups]`.
+    pub sums: &'a [i32],
+    /// Inputs with the last group's padding.
+    pub padded_cols: usize,
+    /// Groups per token.
+    pub groups: usize,
+}
+
+impl<'a> QuantizedRows<'a> {
+    /// Values, scales and sums of one token.
+    #[inline(always)]
+    pub fn token(&self, token: usize) -> (&'a [i8], &'a [f32], &'a [i32]) {
+        (
+            &self.values[token * self.padded_cols..][..self.padded_cols],
+            &self.scales[token * self.groups..][..self.groups],
+            &self.sums[token * self.groups..][..self.groups],
+        )
+    }
+}
+
+/// Where one token's quantized row goes.
+pub struct QuantizedRowMut<'a> {
+    /// `[padded_cols]`.
+    pub values: &'a mut [i8],
+    /// `[groups]`.
+    pub scales: &'a mut [f32],
+    /// `[groups]`.
+    pub sums: &'a mut [i32],
+}
+
+/// Weight, bias and epsilon of a layer norm.
+pub struct LayerNorm<'a> {
+    /// `[n_embd]`.
+    pub weight: &'a [f32],
+    /// `[n_embd]`.
+    pub bias: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// What happens to an output after its bias was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// It replaces the cell.
+    Store,
+    /// It is added to the cell: the residual.
+    AddTo,
+    /// The activation of it replaces the cell.
+    Activate(Activation),
+}
+
+/// A matrix product: every row of `weights` with every token of `input`.
+pub struct Matmul<'a> {
+    /// `[out, in]`.
+    pub weights: Weights<'a>,
+    /// `[tokens, in]`.
+    pub input: QuantizedRows<'a>,
+    /// `[out]`.
+    pub bias: Option<&'a [f32]>,
+    /// What happens after the bias.
+    pub epilogue: Epilogue,
+}
+
+impl Matmul<'_> {
+    /// Tokens of the input.
+    #[inline(always)]
+    pub fn tokens(&self) -> usize {
+        self.input.values.len() / self.input.padded_cols
+    }
+}
+
+/// A float32 matrix `[tokens][stride]` that several workers write at once, each its own cells.
+#[derive(Clone, Copy)]
+pub struct CellWriter<'a> {
+    cells: *mut f32,
+    tokens: usize,
+    stride: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: access goes through `cells`, whose contract makes every caller name cells that nobody else
+// uses meanwhile; the pointer itself may be anywhere.
+unsafe impl Send for CellWriter<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for CellWriter<'_> {}
+
+impl<'a> CellWriter<'a> {
+    /// Over a whole buffer of `[tokens][stride]`.
+    pub fn new(buffer: &'a mut [f32], stride: usize) -> Self {
+        let tokens = buffer.len() / stride;
+        Self { cells: buffer.as_mut_ptr(), tokens, stride, lifetime: PhantomData }
+    }
+
+    /// Over `len` floats at `cells`.
+    ///
+    /// # Safety
+    /// - `cells` is valid for reads and writes of `len` floats for `'a`.
+    /// - For `'a`, nobody reads or writes them but through this writer and its copies, except cells
+    ///   that no user of this writer names in the meantime.
+    pub unsafe fn from_raw(cells: *mut f32, len: usize, stride: usize) -> Self {
+        Self { cells, tokens: len / stride, stride, lifetime: PhantomData }
+    }
+
+    /// The cells `columns` of `token`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes these cells while the returned slice lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the contract makes the cells exclusive")]
+    pub unsafe fn cells(&self, token: usize, columns: Range<usize>) -> &mut [f32] {
+        assert!(token < self.tokens && columns.start <= columns.end && columns.end <= self.stride);
+        // SAFETY: the assertion puts the cells inside the buffer, which is valid for 'a by the
+        // constructors' contracts; the caller promises that they are exclusive.
+        unsafe {
+            let start = self.cells.add(token * self.stride + columns.start);
+            std::slice::from_raw_parts_mut(start, columns.len())
+        }
+    }
+}
+
+/// The cached keys and values of one head (layouts: `docs/numbers.md` section 7).
+#[derive(Clone, Copy)]
+pub enum HeadCache<'a> {
+    /// Float16, as bits.
+    F16 {
+        /// `[panels][head size][16]`.
+        keys: &'a [u16],
+        /// `[positions][head size]`.
+        values: &'a [u16],
+    },
+    /// Int8 with a scale per position.
+    Int8 {
+        /// `[panels][ceil(head size / 4)][16][4]`.
+        keys: &'a [i8],
+        /// `[positions]`.
+        key_scales: &'a [f32],
+        /// `[positions][head size]`.
+        values: &'a [i8],
+        /// `[positions]`.
+        value_scales: &'a [f32],
+    },
+}
+
+/// [`HeadCache`] for writing.
+pub enum HeadCacheMut<'a> {
+    /// Float16, as bits.
+    F16 {
+        /// `[panels][head size][16]`.
+        keys: &'a mut [u16],
+        /// `[positions][head size]`.
+        values: &'a mut [u16],
+    },
+    /// Int8 with a scale per position.
+    Int8 {
+        /// `[panels][ceil(head size / 4)][16][4]`.
+        keys: &'a mut [i8],
+        /// `[positions]`.
+        key_scales: &'a mut [f32],
+        /// `[positions][head size]`.
+        values: &'a mut [i8],
+        /// `[positions]`.
+        value_scales: &'a mut [f32],
+    },
+}
+
+/// One query and the cache it attends to.
+pub struct Attention<'a> {
+    /// Keys and values of its head, valid up to and including `position`.
+    pub cache: HeadCache<'a>,
+    /// `[head size]`, unscaled.
+    pub query: &'a [f32],
+    /// What the query is multiplied by: the attention scale times log2(e).
+    pub scale: f32,
+    /// The query's own position, the last it sees.
+    pub position: usize,
+}
+
+/// Buffers of one worker for [`Kernels::attend`].
+pub struct AttentionScratch<'a> {
+    /// `[head size]`: the scaled query.
+    pub query: &'a mut [f32],
+    /// `[head size]`: the quantized query.
+    pub query_i8: &'a mut [i8],
+    /// `[SEGMENT]`.
+    pub scores: &'a mut [f32],
+    /// `[head size]`: a segment's weighted values.
+    pub part: &'a mut [f32],
+}
+
+type EmbedFn = unsafe fn(&EmbeddingRow, &[u16], &mut [f32]);
+type QuantizeFn = unsafe fn(&[f32], usize, QuantizedRowMut);
+type LayerNormFn = unsafe fn(&[f32], &LayerNorm, &mut [f32]);
+type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
+type StoreFn = unsafe fn(&mut HeadCacheMut, usize, &[f32], &[f32]);
+type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &mut [f32]);
+
+/// The kernels of one instruction set, which this processor supports.
+///
+/// The methods check shapes, then call the table's function. Every such function is unsafe for one
+/// reason only, that the processor must support its instructions, except `matmul`.
+pub struct Kernels {
+    isa: Isa,
+    embed: EmbedFn,
+    quantize: QuantizeFn,
+    layer_norm: LayerNormFn,
+    matmul: MatmulFn,
+    store: StoreFn,
+    attend: AttendFn,
+}
+
+impl Kernels {
+    /// The kernels of `isa`, if this processor supports it: the one ladder of choice.
+    pub fn new(isa: Isa) -> Option<&'static Self> {
+        match isa {
+            Isa::Scalar => Some(&scalar::PORTABLE),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
+            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            Isa::ScalarFma => None,
+        }
+    }
+
+    /// Which instruction set they use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// `out = embedding row + position`, each `[n_embd]`; positions as float16 bits.
+    pub fn embed(&self, row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
+        assert!(position.len() == out.len() && out.len() == row.weights.tiles.cols());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.embed)(row, position, out) }
+    }
+
+    /// Quantizes one token's row in groups of `group_size`.
+    pub fn quantize(&self, x: &[f32], group_size: usize, out: QuantizedRowMut) {
+        let groups = x.len().div_ceil(group_size);
+        assert_eq!(out.values.len(), groups * group_size);
+        assert!(out.scales.len() == groups && out.sums.len() == groups);
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.quantize)(x, group_size, out) }
+    }
+
+    /// Layer norm of one token's row.
+    pub fn layer_norm(&self, x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
+        let n = x.len();
+        assert!(norm.weight.len() == n && norm.bias.len() == n && out.len() == n);
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.layer_norm)(x, norm, out) }
+    }
+
+    /// The outputs of `panels` (16 rows each) for every token, into `out` `[tokens][rows]`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the cells of these panels' rows in `out` during the call.
+    pub unsafe fn matmul(&self, job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+        let (tiles, input) = (&job.weights.tiles, &job.input);
+        assert!(panels.end <= tiles.panels());
+        assert!(input.padded_cols == tiles.padded_cols() && input.groups == tiles.groups());
+        let tokens = job.tokens();
+        assert_eq!(input.values.len(), tokens * input.padded_cols);
+        assert!(
+            input.scales.len() == tokens * input.groups
+                && input.sums.len() == tokens * input.groups
+        );
+        assert!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
+        assert!(out.tokens >= tokens && out.stride >= tiles.rows());
+        // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
+        unsafe { (self.matmul)(job, panels, out) }
+    }
+
+    /// Puts the key and value `[head size]` of `position` into a head's cache.
+    pub fn store(&self, head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
+        assert_eq!(key.len(), value.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.store)(head, position, key, value) }
+    }
+
+    /// Attention of one query, into `out` `[head size]`.
+    pub fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &mut [f32]) {
+        let size = job.query.len();
+        assert!(out.len() == size && scratch.query.len() == size && scratch.part.len() == size);
+        assert!(scratch.query_i8.len() == size && scratch.scores.len() == SEGMENT);
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.attend)(job, scratch, out) }
+    }
+}

@@ -1,0 +1,107 @@
+//! The matrix product (`docs/numbers.md` section 4).
+
+use std::ops::Range;
+
+use super::f16_to_f32;
+use crate::format::Activation;
+use crate::kernels::{CellWriter, Epilogue, Matmul};
+use crate::math;
+use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
+
+/// One value for each of a panel's rows.
+type Lanes<T> = [T; PANEL_ROWS];
+
+/// Computes the outputs of `panels` for every token.
+#[inline(always)]
+pub(super) fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    for panel in panels {
+        let first_row = panel * PANEL_ROWS;
+        let rows = PANEL_ROWS.min(job.weights.tiles.rows() - first_row);
+        for token in 0..job.tokens() {
+            let acc = panel_product(job, panel, token);
+            // SAFETY: the caller of this kernel owns these panels' cells (`Kernels::matmul`).
+            let cells = unsafe { out.cells(token, first_row..first_row + rows) };
+            finish(job, first_row, &acc, cells);
+        }
+    }
+}
+
+/// 16 outputs of one token, before bias.
+#[inline(always)]
+fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
+    let tiles = &job.weights.tiles;
+    let panel = job.weights.panel(panel);
+    let (values, scales, sums) = job.input.token(token);
+    let mut acc = [0.0; PANEL_ROWS];
+    for g in 0..tiles.groups() {
+        let data = &panel[g * tiles.group_bytes()..][..tiles.group_bytes()];
+        let values = &values[g * tiles.group_size()..][..tiles.group_size()];
+        let n = match tiles.scheme() {
+            Scheme::Int8 => dot_int8(data, values, -Scheme::Int8.offset() * sums[g]),
+            Scheme::Int4 => dot_int4(data, values, -Scheme::Int4.offset() * sums[g]),
+        };
+        let token_scale = scales[g] * job.weights.scale;
+        let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];
+        for r in 0..PANEL_ROWS {
+            let h = u16::from_le_bytes([row_scales[2 * r], row_scales[2 * r + 1]]);
+            acc[r] = (n[r] as f32).mul_add(f16_to_f32(h) * token_scale, acc[r]);
+        }
+    }
+    acc
+}
+
+/// Exact int32 dot products of a group with 16 rows of bytes, starting from `start`.
+#[inline(always)]
+fn dot_int8(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
+    let mut n = [start; PANEL_ROWS];
+    for (step, x) in data.chunks_exact(TILE_ALIGN).zip(values.chunks_exact(STEP_INPUTS)) {
+        for r in 0..PANEL_ROWS {
+            for i in 0..STEP_INPUTS {
+                n[r] += i32::from(step[STEP_INPUTS * r + i]) * i32::from(x[i]);
+            }
+        }
+    }
+    n
+}
+
+/// The same with 16 rows of nibbles: a line's low ones are a step, its high ones the next.
+#[inline(always)]
+fn dot_int4(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
+    let mut n = [start; PANEL_ROWS];
+    for (line, x) in data.chunks_exact(TILE_ALIGN).zip(values.chunks_exact(2 * STEP_INPUTS)) {
+        for r in 0..PANEL_ROWS {
+            for i in 0..STEP_INPUTS {
+                let byte = line[STEP_INPUTS * r + i];
+                n[r] += i32::from(byte & 15) * i32::from(x[i]);
+                n[r] += i32::from(byte >> 4) * i32::from(x[STEP_INPUTS + i]);
+            }
+        }
+    }
+    n
+}
+
+/// Bias, then residual or activation.
+#[inline(always)]
+fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
+    for (r, cell) in cells.iter_mut().enumerate() {
+        let y = match job.bias {
+            Some(bias) => acc[r] + bias[first_row + r],
+            None => acc[r],
+        };
+        *cell = match job.epilogue {
+            Epilogue::Store => y,
+            Epilogue::AddTo => y + *cell,
+            Epilogue::Activate(activation) => activate(activation, y),
+        };
+    }
+}
+
+#[inline(always)]
+fn activate(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Gelu => math::gelu(x),
+        Activation::GeluTanh => math::gelu_tanh(x),
+        Activation::Relu => math::relu(x),
+        Activation::Silu => math::silu(x),
+    }
+}

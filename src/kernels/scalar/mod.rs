@@ -1,0 +1,83 @@
+//! The definition: `docs/numbers.md` as code, written to be read.
+//!
+//! Every function here is `#[inline(always)]` and generic over nothing, so that the same source is
+//! compiled twice: once for any processor ([`PORTABLE`]) and once with hardware FMA ([`FMA`]), since a
+//! fused multiply-add in software is correct but an order of magnitude slower.
+
+mod attention;
+mod half_float;
+mod layer_norm;
+mod matmul;
+mod quantize;
+
+pub use half_float::{f16_to_f32, f32_to_f16_saturating};
+
+/// Lanes of the virtual vector in which a row is summed.
+pub(crate) const LANES: usize = 16;
+
+/// Folds the virtual vector as a fixed tree: 8 apart, then 4, 2, 1.
+#[inline(always)]
+pub(crate) fn fold16(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Instantiates the definition with a set of target features and lists it as a table.
+macro_rules! instantiate {
+    ($(#[$attr:meta])* $module:ident, $isa:expr) => {
+        mod $module {
+            use crate::kernels::*;
+
+            $(#[$attr])*
+            unsafe fn embed(row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
+                super::quantize::embed(row, position, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn quantize(x: &[f32], group_size: usize, out: QuantizedRowMut) {
+                super::quantize::quantize(x, group_size, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn layer_norm(x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
+                super::layer_norm::layer_norm(x, norm, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn matmul(job: &Matmul, panels: std::ops::Range<usize>, out: &CellWriter) {
+                super::matmul::matmul(job, panels, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
+                super::attention::store(head, position, key, value);
+            }
+
+            $(#[$attr])*
+            unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &mut [f32]) {
+                super::attention::attend(job, scratch, out);
+            }
+
+            pub(in crate::kernels) static TABLE: Kernels =
+                Kernels { isa: $isa, embed, quantize, layer_norm, matmul, store, attend };
+        }
+    };
+}
+
+instantiate!(portable, Isa::Scalar);
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+instantiate!(
+    #[target_feature(enable = "fma")]
+    fma,
+    Isa::ScalarFma
+);
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+pub(super) use fma::TABLE as FMA;
+pub(super) use portable::TABLE as PORTABLE;

@@ -1,0 +1,167 @@
+//! All of a session's memory: planned first, then allocated at once, then shared out.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+
+/// Every region begins on a cache line of its own, so that two never share one.
+const ALIGN: usize = 64;
+
+/// A type that may lie in an arena: every bit pattern, all zeros too, is a value of it.
+///
+/// # Safety
+/// Implementors are plain numbers with an alignment of at most 64.
+pub(crate) unsafe trait Plain: Copy {}
+// SAFETY: plain numbers.
+unsafe impl Plain for f32 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for i32 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for u16 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for i8 {}
+
+/// A place for `len` values of `T` in any arena allocated from the same plan.
+#[derive(Debug)]
+pub(crate) struct Region<T> {
+    offset: usize,
+    len: usize,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Region<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Region<T> {}
+
+/// Adds up regions.
+#[derive(Default)]
+pub(crate) struct Planner {
+    bytes: usize,
+}
+
+impl Planner {
+    /// Reserves a place for the product of `dimensions` values.
+    pub fn reserve<T: Plain>(&mut self, dimensions: &[usize]) -> Result<Region<T>> {
+        let too_large = Error::OutOfMemory { bytes: usize::MAX };
+        let len = dimensions.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
+        let bytes =
+            len.and_then(|len| len.checked_mul(size_of::<T>())?.checked_next_multiple_of(ALIGN));
+        let end = bytes.and_then(|bytes| self.bytes.checked_add(bytes));
+        let end = end.filter(|&end| isize::try_from(end).is_ok());
+        let (Some(len), Some(end)) = (len, end) else { return Err(too_large) };
+        let offset = std::mem::replace(&mut self.bytes, end);
+        Ok(Region { offset, len, element: PhantomData })
+    }
+
+    /// Bytes reserved so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// The memory of a plan, zeroed.
+///
+/// Regions are reached through `&self`, because the workers of a forward pass write different parts
+/// of one region at once; the contracts of [`Arena::read`] and [`Arena::write`] stand in for the
+/// borrow checker.
+pub(crate) struct Arena {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: an arena owns its memory, and access to it is governed by the contracts of `read` and
+// `write`, whichever thread calls them.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Allocates what was planned.
+    pub fn allocate(plan: &Planner) -> Result<Self> {
+        let bytes = plan.bytes().max(ALIGN);
+        let fail = || Error::OutOfMemory { bytes };
+        let layout = Layout::from_size_align(bytes, ALIGN).map_err(|_| fail())?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
+        Ok(Self { start, layout })
+    }
+
+    /// The values `range` of a region, to read.
+    ///
+    /// # Safety
+    /// Nobody writes these values while the slice lives.
+    pub unsafe fn read<T: Plain>(&self, region: Region<T>, range: Range<usize>) -> &[T] {
+        let start = self.address(region, &range);
+        // SAFETY: `address` put the range inside the arena, aligned for T; its bytes are initialized
+        // (zeroed, then only written through `write`) and any bytes are a T; nobody writes meanwhile.
+        unsafe { std::slice::from_raw_parts(start, range.len()) }
+    }
+
+    /// The values `range` of a region, to write.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes these values while the slice lives.
+    #[allow(clippy::mut_from_ref, reason = "the contract makes the values exclusive")]
+    pub unsafe fn write<T: Plain>(&self, region: Region<T>, range: Range<usize>) -> &mut [T] {
+        let start = self.address(region, &range);
+        // SAFETY: as in `read`, and the caller promises that nobody else uses the values.
+        unsafe { std::slice::from_raw_parts_mut(start, range.len()) }
+    }
+
+    /// Where a region begins, valid for reads and writes of all its values as long as `self` lives.
+    pub fn pointer<T: Plain>(&self, region: Region<T>) -> (*mut T, usize) {
+        (self.address(region, &(0..region.len)), region.len)
+    }
+
+    fn address<T: Plain>(&self, region: Region<T>, range: &Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= region.len, "outside the region");
+        let offset = region.offset + range.start * size_of::<T>();
+        assert!(
+            offset + range.len() * size_of::<T>() <= self.layout.size(),
+            "region of another plan"
+        );
+        // SAFETY: the assertions keep the offset inside the allocation.
+        unsafe { self.start.as_ptr().add(offset).cast() }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: `start` was allocated with `layout` and is not used again.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_aligned_zeroed_and_apart() {
+        let mut planner = Planner::default();
+        let a: Region<i8> = planner.reserve(&[3]).unwrap();
+        let b: Region<f32> = planner.reserve(&[2, 5]).unwrap();
+        let arena = Arena::allocate(&planner).unwrap();
+        // SAFETY: one thread, and the slices are used one after the other.
+        unsafe {
+            arena.write(a, 0..3).fill(-1);
+            assert_eq!(arena.read(b, 0..10), [0.0; 10]);
+            assert_eq!(arena.read(b, 0..1).as_ptr() as usize % ALIGN, 0);
+            assert_eq!(arena.read(a, 1..3), [-1, -1]);
+        }
+        assert_eq!(planner.bytes(), 128);
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_errors() {
+        let mut planner = Planner::default();
+        assert!(planner.reserve::<f32>(&[usize::MAX, 2]).is_err());
+        assert!(planner.reserve::<f32>(&[usize::MAX / 4]).is_err());
+    }
+}

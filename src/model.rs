@@ -1,0 +1,227 @@
+//! A model: the bytes of a file, and where in them the forward pass finds its weights.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{
+    self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
+};
+use crate::kernels::{LayerNorm, Weights};
+use crate::quant::{TileLayout, power_of_two};
+use crate::text::Tokenizer;
+
+/// An opened model: immutable, cheap to clone, shareable between threads and sessions.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    bytes: ModelBytes,
+    header: Header,
+    layout: FileLayout,
+    network: Network,
+}
+
+/// The tokenizer's tables, in place in the model's bytes (`docs/tokenizer-format.md`).
+pub struct TokenizerBytes {
+    model: Model,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for TokenizerBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.model.0.bytes[self.range.clone()]
+    }
+}
+
+/// Places of all weights.
+pub(crate) struct Network {
+    /// `[vocab_size, n_embd]`.
+    pub wte: MatrixAt,
+    /// Float16 `[n_positions, n_embd]`.
+    pub wpe: Range<usize>,
+    pub layers: Vec<Layer>,
+    pub ln_f: NormAt,
+    /// `[vocab_size, n_embd]`; the same as `wte` when tied.
+    pub head: MatrixAt,
+}
+
+/// Places of one layer's weights.
+pub(crate) struct Layer {
+    pub ln_1: NormAt,
+    /// `[3 n_embd, n_embd]`: query, key, value.
+    pub c_attn: LinearAt,
+    /// `[n_embd, n_embd]`.
+    pub attn_proj: LinearAt,
+    pub ln_2: NormAt,
+    /// `[n_inner, n_embd]`.
+    pub c_fc: LinearAt,
+    /// `[n_embd, n_inner]`.
+    pub mlp_proj: LinearAt,
+}
+
+/// A matrix and its bias.
+pub(crate) struct LinearAt {
+    pub matrix: MatrixAt,
+    pub bias: Range<usize>,
+}
+
+/// A matrix's layout and place.
+#[derive(Clone)]
+pub(crate) struct MatrixAt {
+    pub tiles: TileLayout,
+    scale: f32,
+    range: Range<usize>,
+}
+
+/// A layer norm's places.
+pub(crate) struct NormAt {
+    weight: Range<usize>,
+    bias: Range<usize>,
+}
+
+impl Model {
+    /// Opens a model file by mapping or reading it.
+    ///
+    /// Takes time proportional to the header, not to the model; [`Model::verify`] reads it all.
+    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
+        Self::from_bytes(ModelBytes::open(path.as_ref(), access)?)
+    }
+
+    /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
+    pub fn borrow(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        Self::from_bytes(ModelBytes::borrow(bytes)?)
+    }
+
+    fn from_bytes(bytes: ModelBytes) -> Result<Self> {
+        let (header, layout) = read_header(&bytes)?;
+        let network = Network::find(&header.config, &layout);
+        Ok(Self(Arc::new(Inner { bytes, header, layout, network })))
+    }
+
+    /// Shape and switches.
+    pub fn config(&self) -> &Config {
+        &self.0.header.config
+    }
+
+    /// All that the file's header states.
+    pub fn header(&self) -> &Header {
+        &self.0.header
+    }
+
+    /// Every tensor's place.
+    pub fn layout(&self) -> &FileLayout {
+        &self.0.layout
+    }
+
+    /// Length of the file in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    /// The tokenizer in the file, its tables validated; [`Error::NoTokenizer`] if there is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer<TokenizerBytes>> {
+        let tensor = self.0.layout.get(format::TOKENIZER).ok_or(Error::NoTokenizer)?;
+        Ok(Tokenizer::parse(TokenizerBytes { model: self.clone(), range: tensor.range.clone() })?)
+    }
+
+    /// Reads the whole file and checks every tensor's checksum; returns those that are damaged.
+    pub fn verify(&self) -> Result<Vec<Fault>> {
+        self.0.bytes.check_unchanged()?;
+        Ok(format::verify(&self.0.bytes, &self.0.layout))
+    }
+
+    /// Whether the weights lie in a mapped file and so cost no private memory.
+    pub fn is_mapped(&self) -> bool {
+        self.0.bytes.is_mapped()
+    }
+
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.0.bytes.check_unchanged()
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    pub(crate) fn weights(&self, matrix: &MatrixAt) -> Weights<'_> {
+        Weights::new(matrix.tiles, matrix.scale, &self.0.bytes[matrix.range.clone()])
+    }
+
+    pub(crate) fn norm(&self, norm: &NormAt) -> LayerNorm<'_> {
+        LayerNorm {
+            weight: self.vector(&norm.weight),
+            bias: self.vector(&norm.bias),
+            epsilon: self.config().layer_norm_epsilon,
+        }
+    }
+
+    pub(crate) fn vector(&self, range: &Range<usize>) -> &[f32] {
+        cast(&self.0.bytes[range.clone()])
+    }
+
+    /// Float16 bits of the position embedding of `position`, `[n_embd]`.
+    pub(crate) fn position(&self, position: usize) -> &[u16] {
+        let width = self.config().n_embd;
+        &cast(&self.0.bytes[self.0.network.wpe.clone()])[position * width..][..width]
+    }
+}
+
+/// Number types that a file's bytes may be read as in place.
+trait InPlace {}
+impl InPlace for f32 {}
+impl InPlace for u16 {}
+
+/// The bytes as numbers, in place.
+///
+/// Panics if they are not aligned; the format and [`ModelBytes`] see to that.
+fn cast<T: InPlace>(bytes: &[u8]) -> &[T] {
+    // SAFETY: `InPlace` types are plain numbers: any bytes are a value.
+    let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
+    assert!(before.is_empty() && after.is_empty(), "tensor is not aligned");
+    numbers
+}
+
+impl Network {
+    /// Looks every weight up in a layout that [`read_header`] has validated.
+    fn find(config: &Config, layout: &FileLayout) -> Self {
+        let tensor = |name: &str| layout.get(name).expect("read_header requires every tensor");
+        let matrix = |name: &str| match &tensor(name).kind {
+            TensorKind::Matrix(matrix) => MatrixAt {
+                tiles: matrix.tiles,
+                scale: power_of_two(matrix.exponent),
+                range: tensor(name).range.clone(),
+            },
+            kind => unreachable!("{name} is laid out as {kind:?}"),
+        };
+        let range = |name: &str| tensor(name).range.clone();
+        let norm = |name: &str| NormAt {
+            weight: range(&format!("{name}.weight")),
+            bias: range(&format!("{name}.bias")),
+        };
+        let linear = |name: &str| LinearAt {
+            matrix: matrix(&format!("{name}.weight")),
+            bias: range(&format!("{name}.bias")),
+        };
+        let layer = |n: usize| Layer {
+            ln_1: norm(&format!("h.{n}.ln_1")),
+            c_attn: linear(&format!("h.{n}.attn.c_attn")),
+            attn_proj: linear(&format!("h.{n}.attn.c_proj")),
+            ln_2: norm(&format!("h.{n}.ln_2")),
+            c_fc: linear(&format!("h.{n}.mlp.c_fc")),
+            mlp_proj: linear(&format!("h.{n}.mlp.c_proj")),
+        };
+        let head = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
+        Self {
+            wte: matrix("wte.weight"),
+            wpe: range("wpe.weight"),
+            layers: (0..config.n_layer).map(layer).collect(),
+            ln_f: norm("ln_f"),
+            head: matrix(head),
+        }
+    }
+}
+
+const _: () =
+    assert!(cfg!(target_endian = "little"), "model files are read in place: little-endian only");

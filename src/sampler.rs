@@ -1,0 +1,356 @@
+//! From logits to a token (`docs/numbers.md` section 10).
+
+use std::cmp::Ordering;
+
+use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
+use crate::math;
+use crate::random;
+
+/// How a token is chosen. The defaults choose the most probable one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplerOptions {
+    /// 0 always takes the largest logit; 1 samples from the model's own distribution.
+    pub temperature: f32,
+    /// Keeps the so many most probable tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the most probable tokens that together reach this share; 1 keeps all
+    /// (Holtzman et al., 2020).
+    pub top_p: f32,
+    /// Keeps tokens at least this fraction as probable as the first; 0 keeps all
+    /// (Nguyen et al., 2024).
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens; 1 leaves them alone
+    /// (Keskar et al., 2019).
+    pub repetition_penalty: f32,
+    /// How many of the last tokens are penalized.
+    pub repetition_window: usize,
+    /// The same seed gives the same tokens on every machine.
+    pub seed: u64,
+}
+
+impl Default for SamplerOptions {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            seed: 0,
+        }
+    }
+}
+
+impl SamplerOptions {
+    fn check(&self) -> Result<()> {
+        let bad = |name, value: f32, range| {
+            Err(Error::Option { name, detail: format!("{value} is not {range}") })
+        };
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return bad("temperature", self.temperature, "at least 0");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return bad("top_p", self.top_p, "over 0 and at most 1");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return bad("min_p", self.min_p, "in 0..=1");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return bad("repetition_penalty", self.repetition_penalty, "over 0");
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Candidate {
+    logit: f32,
+    token: u32,
+}
+
+impl Candidate {
+    /// More probable first; among equals the lower id.
+    fn order(&self, other: &Self) -> Ordering {
+        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+    }
+}
+
+/// Chooses tokens; its buffers are allocated when it is made.
+pub struct Sampler {
+    options: SamplerOptions,
+    candidates: Vec<Candidate>,
+    /// Weight of `candidates[i]` while both are in id order.
+    weights: Vec<f64>,
+    /// A bit per token: whether it was penalized already.
+    seen: Vec<u64>,
+}
+
+impl Sampler {
+    /// A sampler for a vocabulary of `vocab_size` tokens.
+    pub fn new(options: &SamplerOptions, vocab_size: usize) -> Result<Self> {
+        options.check()?;
+        let bytes = vocab_size * (size_of::<Candidate>() + size_of::<f64>());
+        let memory = |_| Error::OutOfMemory { bytes };
+        let (mut candidates, mut weights, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        candidates.try_reserve_exact(vocab_size).map_err(memory)?;
+        weights.try_reserve_exact(vocab_size).map_err(memory)?;
+        seen.try_reserve_exact(vocab_size.div_ceil(64)).map_err(memory)?;
+        seen.resize(vocab_size.div_ceil(64), 0);
+        Ok(Self { options: options.clone(), candidates, weights, seen })
+    }
+
+    /// Chooses the token at `position` from the logits before it.
+    ///
+    /// `history` is the sequence so far, whose end may be penalized. Allocates nothing. Panics if
+    /// `logits` is empty or longer than the vocabulary the sampler was made for.
+    pub fn sample(&mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
+        let _env = FpEnv::set_default();
+        assert!(!logits.is_empty() && logits.len() <= self.candidates.capacity());
+        self.candidates.clear();
+        // Adding +0 makes one zero of the two, so that they are equal in every order below.
+        self.candidates.extend(
+            (0..).zip(logits).map(|(token, &logit)| Candidate { logit: logit + 0.0, token }),
+        );
+        self.penalize(history);
+        if self.options.temperature == 0.0 {
+            return most_probable(&self.candidates);
+        }
+        self.keep_top_k();
+        self.weigh();
+        self.keep_top_p_and_min_p();
+        self.draw(random::uniform(self.options.seed, position as u64))
+    }
+
+    fn penalize(&mut self, history: &[u32]) {
+        let penalty = self.options.repetition_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let recent = &history[history.len().saturating_sub(self.options.repetition_window)..];
+        for &token in recent {
+            let (word, bit) = (token as usize / 64, 1 << (token % 64));
+            let Some(candidate) = self.candidates.get_mut(token as usize) else { continue };
+            if self.seen[word] & bit == 0 {
+                self.seen[word] |= bit;
+                let z = candidate.logit;
+                candidate.logit = if z > 0.0 { z / penalty } else { z * penalty };
+            }
+        }
+        for &token in recent {
+            if let Some(word) = self.seen.get_mut(token as usize / 64) {
+                *word = 0;
+            }
+        }
+    }
+
+    fn keep_top_k(&mut self) {
+        let k = self.options.top_k;
+        if k > 0 && k < self.candidates.len() {
+            self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
+            self.candidates.truncate(k);
+            self.candidates.sort_unstable_by_key(|c| c.token);
+        }
+    }
+
+    fn weigh(&mut self) {
+        let max = self.candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.logit));
+        let temperature = self.options.temperature;
+        self.weights.clear();
+        let weight = |c: &Candidate| f64::from(math::exp((c.logit - max) / temperature));
+        self.weights.extend(self.candidates.iter().map(weight));
+    }
+
+    fn keep_top_p_and_min_p(&mut self) {
+        let (top_p, min_p) = (f64::from(self.options.top_p), f64::from(self.options.min_p));
+        let last = (top_p < 1.0).then(|| self.last_within(top_p));
+        // The largest weight is exp(0) = 1.
+        let least = min_p;
+        if last.is_none() && least == 0.0 {
+            return;
+        }
+        let mut kept = 0;
+        for i in 0..self.candidates.len() {
+            let candidate = self.candidates[i];
+            let within = last.is_none_or(|last| candidate.order(&last) != Ordering::Greater);
+            if within && self.weights[i] >= least {
+                self.candidates[kept] = candidate;
+                self.weights[kept] = self.weights[i];
+                kept += 1;
+            }
+        }
+        self.candidates.truncate(kept);
+        self.weights.truncate(kept);
+    }
+
+    /// The last candidate, in order of probability, that top-p keeps.
+    ///
+    /// Found without sorting them all: only the most probable few are sorted, then more until
+    /// they reach the share. Leaves candidates and weights in id order.
+    fn last_within(&mut self, top_p: f64) -> Candidate {
+        let goal = top_p * self.weights.iter().sum::<f64>();
+        let max = self.candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.logit));
+        let temperature = self.options.temperature;
+        let (mut sum, mut sorted, mut last) = (0.0, 0, self.candidates[0]);
+        while sum < goal && sorted < self.candidates.len() {
+            let rest = &mut self.candidates[sorted..];
+            let take = (3 * sorted).max(256).min(rest.len());
+            if take < rest.len() {
+                rest.select_nth_unstable_by(take - 1, Candidate::order);
+            }
+            rest[..take].sort_unstable_by(Candidate::order);
+            for candidate in &rest[..take] {
+                sum += f64::from(math::exp((candidate.logit - max) / temperature));
+                last = *candidate;
+                if sum >= goal {
+                    break;
+                }
+            }
+            sorted += take;
+        }
+        self.candidates.sort_unstable_by_key(|c| c.token);
+        last
+    }
+
+    fn draw(&self, uniform: f64) -> u32 {
+        let goal = uniform * self.weights.iter().sum::<f64>();
+        let mut sum = 0.0;
+        for (candidate, weight) in self.candidates.iter().zip(&self.weights) {
+            sum += weight;
+            if sum > goal {
+                return candidate.token;
+            }
+        }
+        self.candidates.last().expect("the first candidate always stays").token
+    }
+}
+
+/// The largest logit; the lowest id among equals.
+fn most_probable(candidates: &[Candidate]) -> u32 {
+    let better = |best: Candidate, &c: &Candidate| if c.logit > best.logit { c } else { best };
+    candidates[1..].iter().fold(candidates[0], better).token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(options: SamplerOptions, vocab_size: usize) -> Sampler {
+        Sampler::new(&options, vocab_size).unwrap()
+    }
+
+    /// Logits with the given probabilities.
+    fn logits(probabilities: &[f64]) -> Vec<f32> {
+        probabilities.iter().map(|p| p.ln() as f32).collect()
+    }
+
+    /// How often each token is drawn in `n` positions.
+    fn counts(options: SamplerOptions, logits: &[f32], n: usize) -> Vec<usize> {
+        let mut sampler = sampler(options, logits.len());
+        let mut counts = vec![0; logits.len()];
+        for position in 0..n {
+            counts[sampler.sample(logits, &[], position) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_id_among_equals() {
+        let mut s = sampler(SamplerOptions::default(), 4);
+        assert_eq!(s.sample(&[1.0, 3.0, 3.0, -1.0], &[], 0), 1);
+    }
+
+    #[test]
+    fn frequencies_follow_the_probabilities() {
+        let p = [0.5, 0.1, 0.25, 0.15];
+        let options = SamplerOptions { temperature: 1.0, ..Default::default() };
+        for (count, p) in counts(options, &logits(&p), 20_000).iter().zip(p) {
+            // Four standard deviations of a binomial count.
+            let (mean, deviation) = (20_000.0 * p, (20_000.0 * p * (1.0 - p)).sqrt());
+            assert!((*count as f64 - mean).abs() < 4.0 * deviation, "{count} for {p}");
+        }
+    }
+
+    #[test]
+    fn filters_keep_what_they_say() {
+        let z = logits(&[0.05, 0.4, 0.3, 0.05, 0.2]);
+        let base = SamplerOptions { temperature: 1.0, ..Default::default() };
+        let kept = |options| -> Vec<usize> {
+            let counts = counts(options, &z, 2000);
+            (0..5).filter(|&i| counts[i] > 0).collect()
+        };
+        assert_eq!(kept(SamplerOptions { top_k: 2, ..base.clone() }), [1, 2]);
+        assert_eq!(kept(SamplerOptions { top_k: 4, ..base.clone() }), [0, 1, 2, 4]);
+        assert_eq!(kept(SamplerOptions { top_p: 0.6, ..base.clone() }), [1, 2]);
+        assert_eq!(kept(SamplerOptions { top_p: 0.72, ..base.clone() }), [1, 2, 4]);
+        assert_eq!(kept(SamplerOptions { top_p: 1e-9, ..base.clone() }), [1]);
+        assert_eq!(kept(SamplerOptions { min_p: 0.4, ..base.clone() }), [1, 2, 4]);
+        assert_eq!(kept(SamplerOptions { min_p: 1.0, ..base.clone() }), [1]);
+        assert_eq!(kept(SamplerOptions { top_k: 3, top_p: 0.7, ..base.clone() }), [1, 2]);
+    }
+
+    #[test]
+    fn top_p_over_a_large_flat_vocabulary_equals_a_full_sort() {
+        let z: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 / 1000.0).collect();
+        let options = SamplerOptions { temperature: 1.0, top_p: 0.8, ..Default::default() };
+        let mut s = sampler(options, z.len());
+        s.sample(&z, &[], 0);
+        let kept: Vec<u32> = s.candidates.iter().map(|c| c.token).collect();
+
+        let mut order: Vec<usize> = (0..z.len()).collect();
+        order.sort_by(|&a, &b| z[b].total_cmp(&z[a]).then(a.cmp(&b)));
+        let weight = |i: usize| f64::from(z[i] - 4.999).exp();
+        let total: f64 = (0..z.len()).map(weight).sum();
+        let mut sum = 0.0;
+        let enough = order.iter().position(|&i| {
+            sum += weight(i);
+            sum >= 0.8 * total
+        });
+        let mut want: Vec<u32> = order[..=enough.unwrap()].iter().map(|&i| i as u32).collect();
+        want.sort_unstable();
+        // The library's exp may move the border by one candidate.
+        assert!(kept.len().abs_diff(want.len()) <= 1, "{} {}", kept.len(), want.len());
+        let both = kept.len().min(want.len());
+        assert!(kept.iter().filter(|t| want.contains(t)).count() >= both - 1);
+    }
+
+    #[test]
+    fn the_penalty_counts_a_token_once_and_only_in_the_window() {
+        let options =
+            SamplerOptions { repetition_penalty: 2.0, repetition_window: 3, ..Default::default() };
+        let mut s = sampler(options, 3);
+        assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[0, 0, 0], 0), 1);
+        assert_eq!(s.sample(&[4.0, 3.0, 2.5], &[0, 1, 1, 1], 0), 0);
+        assert_eq!(s.sample(&[-1.0, -1.5, -4.0], &[0, 2, 0], 0), 1);
+        // The marks of one call do not reach the next.
+        assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[], 0), 0);
+    }
+
+    #[test]
+    fn the_same_seed_and_position_give_the_same_token() {
+        let z = logits(&[0.2; 5]);
+        let options = SamplerOptions { temperature: 0.7, seed: 42, ..Default::default() };
+        let draw = |options: &SamplerOptions, position| {
+            sampler(options.clone(), 5).sample(&z, &[], position)
+        };
+        let first: Vec<u32> = (0..50).map(|p| draw(&options, p)).collect();
+        assert_eq!(first, (0..50).map(|p| draw(&options, p)).collect::<Vec<_>>());
+        let other = SamplerOptions { seed: 43, ..options };
+        assert_ne!(first, (0..50).map(|p| draw(&other, p)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn options_out_of_range_are_errors() {
+        let base = SamplerOptions::default;
+        for options in [
+            SamplerOptions { temperature: -1.0, ..base() },
+            SamplerOptions { temperature: f32::NAN, ..base() },
+            SamplerOptions { top_p: 0.0, ..base() },
+            SamplerOptions { min_p: 1.5, ..base() },
+            SamplerOptions { repetition_penalty: 0.0, ..base() },
+        ] {
+            assert!(Sampler::new(&options, 5).is_err(), "{options:?}");
+        }
+    }
+}
