@@ -71,6 +71,7 @@ type Outcome = Result<ExitCode, Failure>;
 /// Parses the arguments, runs the command, reports its failure.
 pub fn main() -> ExitCode {
     let Cli { context, command } = Cli::parse();
+    ignore_file_size_signal();
     let outcome = exit_cleanly_when_interrupted().and_then(|()| match command {
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
@@ -85,9 +86,26 @@ fn exit_cleanly_when_interrupted() -> Result<(), Failure> {
     Ok(ctrlc::set_handler(exit)?)
 }
 
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail as on a full disk, instead of ending
+/// the process with its output half written.
+fn ignore_file_size_signal() {
+    #[cfg(unix)]
+    // SAFETY: `signal` may be called at any time, and ignoring a signal runs no handler of ours.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 impl Context {
     /// Prints a result on standard output: `text`, or `json` if that was asked for.
-    fn print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
+    fn print(&self, text: impl Display, json: &impl Serialize) -> Result<(), Failure> {
+        self.try_print(text, json).map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => e.into(), // which `fail` knows
+            _ => format!("cannot write to standard output: {e}").into(),
+        })
+    }
+
+    fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         if self.json {
             serde_json::to_writer(&mut stdout, json)?;
