@@ -1,11 +1,13 @@
 //! What is in a model file, in numbers: the result of `quantize` and of `inspect`.
 
-use cerebellum::format::{Config, FileLayout, Header, Source, Tensor, TensorKind};
+use cerebellum::format::{Architecture, Config, FileLayout, Header, Source, Tensor, TensorKind};
 use serde::Serialize;
 
 /// The contents of a model file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// The family of the network.
+    pub architecture: Architecture,
     /// Length of the file.
     pub file_bytes: u64,
     /// Number of weights, biases and position entries; tied ones count once.
@@ -55,6 +57,7 @@ impl Summary {
         let mut kinds = layout.tensors().iter();
         let tokenizer = kinds.find(|t| t.kind == TensorKind::Tokenizer);
         Self {
+            architecture: header.config.architecture,
             file_bytes,
             parameters: parameters as u64,
             bits_per_weight: bits_per(bytes, parameters),

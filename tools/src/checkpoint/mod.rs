@@ -92,6 +92,12 @@ impl Checkpoint {
         &self.path
     }
 
+    /// The files it is read from: weights and configuration.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let weights = self.files.iter().map(|file| file.path().to_owned());
+        weights.chain([self.path.join("config.json")]).collect()
+    }
+
     /// The checked configuration.
     pub fn config(&self) -> &Config {
         &self.config

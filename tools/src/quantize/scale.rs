@@ -67,21 +67,44 @@ pub fn quantize_group(
 ) -> f16 {
     assert_eq!(weights.len(), integers.len(), "one integer for each weight");
     let group = Group::new(weights, importance, exponent);
+    let scale = search(&group, scheme);
+    assign(&group, Range::of(scheme), scale, integers);
+    scale
+}
+
+/// The search, compiled twice: wider registers make it faster, and since the source fixes the order
+/// of all operations and none may be fused, not different.
+fn search(group: &Group, scheme: Scheme) -> f16 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { search_avx2(group, scheme) };
+    }
+    search_anywhere(group, scheme)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn search_avx2(group: &Group, scheme: Scheme) -> f16 {
+    search_anywhere(group, scheme)
+}
+
+#[inline(always)]
+fn search_anywhere(group: &Group, scheme: Scheme) -> f16 {
     let range = Range::of(scheme);
     let mut best = Fit { scale: f16::ZERO, error: group.error_of_zeros() };
-    let mut scale = to_scale(propose(&group, scheme, range));
+    let mut scale = to_scale(propose(group, scheme, range));
     for _ in 0..MAX_PASSES {
         if scale == f16::ZERO {
             break;
         }
-        let (error, refitted) = evaluate(&group, range, scale.to_f32());
+        let (error, refitted) = evaluate(group, range, scale.to_f32());
         if error >= best.error {
             break;
         }
         best = Fit { scale, error };
         scale = to_scale(refitted);
     }
-    assign(&group, range, best.scale, integers);
     best.scale
 }
 
@@ -129,6 +152,7 @@ impl Group {
         self.weights.iter().fold(0.0, |max, w| w.abs().max(max))
     }
 
+    #[inline(always)]
     fn error_of_zeros(&self) -> f32 {
         let mut sums = [0.0; LANES];
         for (x, xa) in lanes(&self.weights, &self.weighted, self.padded) {
@@ -155,6 +179,7 @@ impl Range {
 }
 
 /// The least-squares scale of the best integers that the trial scales propose; 0 for none.
+#[inline(always)]
 fn propose(group: &Group, scheme: Scheme, range: Range) -> f32 {
     let max_abs = group.max_abs();
     let (mut best_gain, mut best_scale) = (0.0, 0.0);
@@ -189,6 +214,7 @@ fn trial_reaches(scheme: Scheme) -> impl Iterator<Item = f32> {
 
 /// `(<w, q>, <q, q>)` of the integers nearest to `w * inverse` and of those nearest to
 /// `w * -inverse`, both clamped to the range.
+#[inline(always)]
 fn project(group: &Group, range: Range, inverse: f32) -> [(f32, f32); 2] {
     let (mut wq, mut qq) = ([0.0; LANES], [0.0; LANES]);
     let (mut wq_neg, mut qq_neg) = ([0.0; LANES], [0.0; LANES]);
@@ -209,6 +235,7 @@ fn project(group: &Group, range: Range, inverse: f32) -> [(f32, f32); 2] {
 }
 
 /// The squared error with this scale, and the least-squares scale of its integers.
+#[inline(always)]
 fn evaluate(group: &Group, range: Range, scale: f32) -> (f32, f32) {
     let (mut error, mut wq, mut qq) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     let importance = group.importance.as_chunks::<LANES>().0;
@@ -237,12 +264,14 @@ fn assign(group: &Group, range: Range, scale: f16, integers: &mut [i8]) {
 
 /// The integer in range that is nearest to `x / scale`. Clamped first, so that rounding sees small
 /// numbers only.
+#[inline(always)]
 fn nearest(x: f32, scale: f32, range: Range) -> f32 {
     round((x / scale).clamp(range.min, range.max))
 }
 
 /// Rounds to the nearest integer, ties to even, for magnitudes below 2^22: where floats are spaced by
 /// 1, the addition itself rounds. (`round_ties_even` is a library call on older processors.)
+#[inline(always)]
 fn round(x: f32) -> f32 {
     const SPACED_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
     (x + SPACED_BY_ONE) - SPACED_BY_ONE
@@ -261,6 +290,7 @@ fn floor_log2(x: f32) -> i32 {
     (x.to_bits() >> 23) as i32 - 127 - shift
 }
 
+#[inline(always)]
 fn lanes<'a>(
     a: &'a [f32; MAX_GROUP],
     b: &'a [f32; MAX_GROUP],
@@ -270,6 +300,7 @@ fn lanes<'a>(
 }
 
 /// Adds lanes as a tree.
+#[inline(always)]
 fn fold(mut sums: [f32; LANES]) -> f32 {
     for half in [4, 2, 1] {
         for i in 0..half {

@@ -160,3 +160,91 @@ impl Serialize for TopLevel<'_> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use cerebellum::format::{
+        Activation, Architecture, Config, MatrixInfo, VERSION, matrix_names, read_header, verify,
+    };
+    use cerebellum::quant::Scheme;
+
+    use super::*;
+
+    fn tiny() -> (Header, FileLayout) {
+        let config = Config {
+            architecture: Architecture::Gpt2,
+            vocab_size: 7,
+            n_positions: 5,
+            n_embd: 12,
+            n_head: 3,
+            n_layer: 1,
+            n_inner: 20,
+            activation: Activation::Gelu,
+            layer_norm_epsilon: 1e-5,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            tie_word_embeddings: true,
+            eos_token_id: None,
+        };
+        let info = |(name, shape)| {
+            let (scheme, relative_error) = (Scheme::Int4, Some(0.00001234));
+            (name, MatrixInfo { scheme, group_size: 32, shape, exponent: -18, relative_error })
+        };
+        let tensors = matrix_names(&config).into_iter().map(info).collect();
+        let quantizer = serde_json::Value::Null;
+        let header = Header { version: VERSION, config, tensors, source: None, quantizer };
+        let layout = FileLayout::new(&header.config, &header.tensors, None).unwrap();
+        (header, layout)
+    }
+
+    /// A writer with all tensors written.
+    fn full(target: &Path) -> (ModelWriter, Header) {
+        let (header, layout) = tiny();
+        let output = Output::create::<&Path>(target, false, &[]).unwrap();
+        let mut writer = ModelWriter::new(output, &header, layout.clone()).unwrap();
+        for tensor in layout.tensors().iter().filter(|tensor| tensor.name != CHECKSUMS) {
+            writer.write(&vec![0x5a; tensor.range.len()]).unwrap();
+            writer.end_tensor();
+        }
+        (writer, header)
+    }
+
+    #[test]
+    fn a_finished_file_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("file");
+        let (writer, mut header) = full(&target);
+        header.tensors.values_mut().for_each(|info| info.relative_error = None);
+        let length = writer.finish(&header).unwrap();
+        let file = std::fs::read(&target).unwrap();
+        assert_eq!(length, file.len() as u64);
+        let (found, layout) = read_header(&file).unwrap();
+        assert_eq!(found, header);
+        assert_eq!(verify(&file, &layout), []);
+    }
+
+    #[test]
+    fn what_was_not_written_well_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut writer, header) = full(&directory.path().join("file"));
+        let at = writer.header_bytes as u64 + 1;
+        let file = writer.output.file();
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&[0])).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        let error = writer.finish(&header).unwrap_err();
+        assert!(matches!(error, Error::ReadBack { what } if what == "tensor wte.weight"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_error_is_longer_than_its_placeholder() {
+        let text = |error: f32| serde_json::to_string(&error).unwrap();
+        let widest = text(0.00001234).len();
+        for exponent in -45..=1 {
+            let error: f32 = format!("1.234e{exponent}").parse().unwrap();
+            assert!(text(error).len() <= widest, "{error}");
+        }
+    }
+}
