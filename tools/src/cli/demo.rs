@@ -76,7 +76,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let output = args.output.display();
     context.note(format_args!(
-        "\nNow yours: cerebellum generate -m {output} -p 'Utterance: wake me at seven\\nIntent:'"
+        "\nNow yours: cerebellum generate -m {output} -p $'Utterance: wake me at seven\\nIntent:'"
     ));
     Ok(ExitCode::SUCCESS)
 }
