@@ -100,7 +100,9 @@ fn odd_shapes() {
 /// that differs from the one the record was made on, is caught here.
 #[test]
 fn logits_of_the_demo_model_are_recorded() {
-    for (scheme, group_size, want) in [(Scheme::Int4, 64, 0xd001_1573), (Scheme::Int8, 128, 0x111b_5391)] {
+    for (scheme, group_size, want) in
+        [(Scheme::Int4, 64, 0xd001_1573), (Scheme::Int8, 128, 0x111b_5391)]
+    {
         let model = quantized(&demo(), scheme, group_size);
         let tokens = tokens(&model, 300);
         let logits = all_logits(&model, &SessionOptions::default(), &tokens);
