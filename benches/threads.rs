@@ -10,46 +10,45 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const SAMPLES: usize = 301;
+const SAMPLES: usize = 201;
 
 fn main() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores; median (10 %, 90 %) in ns");
+    println!("{cores} cores; ns: median (least, 90 %)");
+    let teams = [1, 2, 3, 4, 8].map(|threads| Team::new(threads).unwrap());
+    let [_, pair, ..] = &teams;
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
 
-    println!("\na barrier, 2 threads");
-    report("limit: a cache line one way", samples(line_one_way));
-    let team = Team::new(2).unwrap();
-    report("Team, phase to phase", samples(|| phase_to_phase(&team)));
-    report("std::sync::Barrier", samples(std_barrier));
+    println!("\nfrom thread to thread and back");
+    report("limit: a cache line", samples(|| 2.0 * line_one_way()));
+    report("Team, 2 shares that wait for each other", samples(|| meeting_phase(pair)));
+    report("std::sync::Barrier, 2 waits", samples(|| 2.0 * std_barrier()));
 
     println!("\nan empty run or call, 2 threads, again at once");
-    report("limit: a cache line there and back", samples(|| 2.0 * line_one_way()));
-    report("Team, 1 phase", samples(|| mean_of(1000, || team.run_phases(1, &|_, _| {}))));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(|| {
+    report("Team, 1 phase", samples(|| mean_of(1000, || pair.run_phases(1, &|_, _| {}))));
+    report("Team, each further phase", samples(|| further_phase(pair)));
+    rayon.install(|| {
         report("rayon::join", samples(|| mean_of(1000, || _ = rayon::join(|| (), || ()))));
-        report("rayon::broadcast", samples(|| mean_of(1000, || _ = rayon::broadcast(|_| ()))));
+        report("rayon::broadcast", samples(|| mean_of(100, || _ = rayon::broadcast(|_| ()))));
     });
 
     println!("\nan empty run or call, 2 threads, after a pause of 2 ms (asleep)");
-    report("Team, 1 phase", samples(|| after_pause(|| team.run_phases(1, &|_, _| {}))));
-    pool.install(|| {
+    report("Team, 1 phase", samples(|| after_pause(|| pair.run_phases(1, &|_, _| {}))));
+    report("Team, 2 shares that wait for each other", samples(|| after_pause(|| meet(pair, 1))));
+    rayon.install(|| {
         report("rayon::broadcast", samples(|| after_pause(|| _ = rayon::broadcast(|_| ()))));
     });
 
-    println!("\na pass: 100 phases that take 40 us on one thread");
-    let alone = Team::new(1).unwrap();
-    let calls = calibrate(Duration::from_micros(40));
-    for workers in [1, 2, 3, 4, 8] {
-        let team = Team::new(workers).unwrap();
-        let name = format!("Team of {workers}");
-        report(&name, samples(|| mean_of(1, || pass(&team, calls))));
+    for phase in [4, 40].map(Duration::from_micros) {
+        println!("\na pass: 100 phases that take {phase:?} on one thread");
+        let calls = calibrate(phase);
+        report("no phases", samples(|| mean_of(1, || work(100 * calls))));
+        for team in &teams {
+            let name = format!("Team of {}", team.workers());
+            report(&name, samples(|| mean_of(1, || pass(team, calls))));
+        }
+        report("rayon::join, 2 threads", samples(|| mean_of(1, || rayon_pass(&rayon, calls))));
     }
-    report("100 forks of rayon, 2 threads", samples(|| mean_of(1, || rayon_pass(&pool, calls))));
-    report(
-        "one thread, 1 phase of 100 times the work",
-        samples(|| mean_of(1, || alone.run_phases(1, &|_, _| work(100 * calls)))),
-    );
 }
 
 fn samples(mut sample: impl FnMut() -> f64) -> Vec<f64> {
@@ -58,8 +57,8 @@ fn samples(mut sample: impl FnMut() -> f64) -> Vec<f64> {
 
 fn report(name: &str, mut samples: Vec<f64>) {
     samples.sort_unstable_by(f64::total_cmp);
-    let at = |percent| samples[samples.len() * percent / 100];
-    println!("  {name:42} {:9.0} ({:.0}, {:.0})", at(50), at(10), at(90));
+    let at = |percent| samples[(samples.len() - 1) * percent / 100];
+    println!("  {name:42} {:9.0} ({:.0}, {:.0})", at(50), at(0), at(90));
 }
 
 /// Nanoseconds of one call.
@@ -76,7 +75,7 @@ fn after_pause(f: impl FnMut()) -> f64 {
 
 /// Two threads take turns at adding to a number.
 fn line_one_way() -> f64 {
-    const TURNS: usize = 2000;
+    const TURNS: usize = 200;
     let number = AtomicUsize::new(0);
     let play = |parity: usize| {
         for turn in (parity..TURNS).step_by(2) {
@@ -89,9 +88,25 @@ fn line_one_way() -> f64 {
     both(|| play(0), || play(1)) / TURNS as f64
 }
 
-fn phase_to_phase(team: &Team) -> f64 {
-    const PHASES: usize = 2000;
+fn further_phase(team: &Team) -> f64 {
+    const PHASES: usize = 1000;
     mean_of(1, || team.run_phases(PHASES, &|_, _| {})) / PHASES as f64
+}
+
+/// Each share of a phase waits for the other one to start, so neither thread can do both.
+fn meet(team: &Team, phases: usize) {
+    let started = AtomicUsize::new(0);
+    team.run_phases(phases, &|phase, _| {
+        started.fetch_add(1, AcqRel);
+        while started.load(Acquire) < 2 * (phase + 1) {
+            spin_loop();
+        }
+    });
+}
+
+fn meeting_phase(team: &Team) -> f64 {
+    const PHASES: usize = 100;
+    mean_of(1, || meet(team, PHASES)) / PHASES as f64
 }
 
 fn std_barrier() -> f64 {
