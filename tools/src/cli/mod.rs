@@ -1,7 +1,10 @@
 //! The command line. Each command is a file with its arguments (`Args`) and its `run`; what they
 //! share, the conventions of `docs/cli.md`, is here.
 
+mod eval;
 mod inspect;
+mod kv;
+mod logits;
 mod progress;
 mod quantize;
 mod table;
@@ -34,6 +37,7 @@ Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum inspect 111m.cbl
   cerebellum verify 111m.cbl --json
+  cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
 
 Exit codes:
   0    done
@@ -47,6 +51,8 @@ enum Command {
     Quantize(quantize::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Logits(logits::Args),
+    Eval(eval::Args),
 }
 
 /// The options that every command takes.
@@ -76,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
+        Command::Logits(args) => logits::run(&args, &context),
+        Command::Eval(args) => eval::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
@@ -135,6 +143,12 @@ impl Context {
             let _ = self.print("", &serde_json::json!({ "ok": false, "error": error }));
         }
         ExitCode::FAILURE
+    }
+
+    /// How many threads to use.
+    fn thread_count(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(processors, usize::from)
     }
 
     /// Runs `work` on a rayon pool of as many threads as were asked for.
