@@ -3,8 +3,11 @@
 
 mod demo;
 mod doctor;
+mod eval;
 mod generate;
 mod inspect;
+mod kv;
+mod logits;
 mod plan;
 mod progress;
 mod quantize;
@@ -41,6 +44,7 @@ Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is '
   cerebellum inspect 111m.cbl --json
+  cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
 
 Exit codes:
   0    done
@@ -58,6 +62,8 @@ enum Command {
     Plan(plan::Args),
     Generate(generate::Args),
     Doctor(doctor::Args),
+    Logits(logits::Args),
+    Eval(eval::Args),
 }
 
 /// The options that every command takes.
@@ -91,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args, &context),
         Command::Generate(args) => generate::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
+        Command::Logits(args) => logits::run(&args, &context),
+        Command::Eval(args) => eval::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
@@ -133,8 +141,7 @@ impl Context {
 
     /// Threads of a session: as many as were asked for, or one for each processor.
     fn session_threads(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(|| processors().min(MAX_WORKERS), usize::from)
+        self.threads.map_or_else(|| self.thread_count().min(MAX_WORKERS), usize::from)
     }
 
     /// Prints a remark on standard error.
@@ -161,6 +168,12 @@ impl Context {
             let _ = self.print("", &serde_json::json!({ "ok": false, "error": error }));
         }
         ExitCode::FAILURE
+    }
+
+    /// How many threads to use.
+    fn thread_count(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(processors, usize::from)
     }
 
     /// Runs `work` on a rayon pool of as many threads as were asked for.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use cerebellum::kernels::Isa;
-use cerebellum::{Access, KvType, Model, SessionOptions};
-use clap::ValueEnum;
+use cerebellum::{Access, Model, SessionOptions};
 
+use super::kv::Kv;
 use super::{Context, Failure};
 
 /// A model file and how to run it.
@@ -40,17 +40,11 @@ pub struct SessionArgs {
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Type of the cached keys and values
-    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    #[arg(long, value_enum, default_value_t)]
     kv: Kv,
     /// Tokens of a prompt that are evaluated at once; affects speed and memory, never results
     #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk)]
     chunk: usize,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kv {
-    F16,
-    Int8,
 }
 
 impl SessionArgs {
@@ -59,10 +53,7 @@ impl SessionArgs {
     pub fn options(&self, context: &Context) -> Result<SessionOptions, Failure> {
         Ok(SessionOptions {
             context: self.context,
-            kv: match self.kv {
-                Kv::F16 => KvType::F16,
-                Kv::Int8 => KvType::Int8,
-            },
+            kv: self.kv.into(),
             threads: context.session_threads(),
             chunk: self.chunk,
             isa: Isa::from_environment()?,

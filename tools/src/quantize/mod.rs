@@ -188,7 +188,7 @@ fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Res
 }
 
 /// The checkpoint's configuration in the file's terms.
-fn model_config(checkpoint: &Checkpoint) -> Config {
+pub fn model_config(checkpoint: &Checkpoint) -> Config {
     let config = checkpoint.config();
     Config {
         architecture: match config.architecture {
