@@ -24,5 +24,7 @@ pub const MAX_HEADER_BYTES: usize = 1 << 20;
 pub const METADATA_KEY: &str = "cerebellum";
 /// Name of the tokenizer's tensor.
 pub const TOKENIZER: &str = "tokenizer";
+/// Name of the tensor of slopes that models with ALiBi have instead of positions.
+pub const ALIBI_SLOPES: &str = "alibi.slopes";
 /// Name of the checksums' tensor.
 pub const CHECKSUMS: &str = "checksums";
