@@ -6,7 +6,9 @@ use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::reference::{Parallelism, Reference};
 use safetensors::SafeTensors;
 
-const CASES: [&str; 9] = [
+const CASES: [&str; 11] = [
+    "btlm-6-heads",
+    "btlm-head80",
     "cerebras-17-heads",
     "cerebras-odd-inner",
     "gpt2-bare-names-masks",

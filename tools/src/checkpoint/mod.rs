@@ -35,7 +35,7 @@ mod tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use config::{Activation, Architecture, Config};
+pub use config::{Activation, Alibi, Architecture, Config};
 pub use error::{Error, Result};
 pub use storage::Dtype;
 pub use tensor::Tensor;
@@ -116,7 +116,7 @@ impl Checkpoint {
     }
 
     /// Names, as stored, of tensors the model does not use: worth a warning. Buffers of the causal
-    /// mask and a tied head's second copy are not among them; a head that differs from the embedding
+    /// mask, ALiBi's slopes and a tied head's second copy are not among them; a head that differs from the embedding
     /// although `config.json` ties the two is.
     pub fn extra_tensors(&self) -> &[String] {
         &self.extra
@@ -201,7 +201,7 @@ fn open_source(path: &Path) -> Result<Source> {
     Err(Error::MissingWeights { directory: path.to_owned(), looked_for })
 }
 
-/// Tensors by canonical name, without the buffers of the causal mask.
+/// Tensors by canonical name, without buffers.
 fn by_canonical_name(
     tensors: Vec<StoredTensor>,
     files: &[MappedFile],
@@ -209,7 +209,7 @@ fn by_canonical_name(
     let mut map = BTreeMap::<String, StoredTensor>::new();
     for tensor in tensors {
         let name = names::canonical(&tensor.name).to_owned();
-        if names::is_mask_buffer(&name, &tensor.shape) {
+        if names::is_buffer(&name, &tensor.shape) {
             continue;
         }
         if let Some(first) = map.get(&name) {

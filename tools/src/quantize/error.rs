@@ -14,6 +14,17 @@ pub enum Error {
     /// The model cannot be described by a model file.
     #[error("the checkpoint does not fit the model file format: {0}")]
     Format(#[from] FormatError),
+    /// The model computes something that model files cannot describe.
+    #[error(
+        "{}: model files have no room for what these fields of config.json ask for: {needs}; only GPT-2 and Cerebras-GPT models can be quantized",
+        checkpoint.display()
+    )]
+    BeyondFormat {
+        /// The checkpoint.
+        checkpoint: std::path::PathBuf,
+        /// The fields.
+        needs: String,
+    },
     /// The output could not be written.
     #[error(transparent)]
     Output(#[from] output::Error),

@@ -111,7 +111,7 @@ pub fn quantize(
     output: Output,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    let config = model_config(checkpoint);
+    let config = model_config(checkpoint)?;
     config.validate()?;
     let matrices = matrix_names(&config);
     options.check(&matrices)?;
@@ -184,12 +184,15 @@ fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Res
 }
 
 /// The checkpoint's configuration in the file's terms.
-fn model_config(checkpoint: &Checkpoint) -> Config {
+fn model_config(checkpoint: &Checkpoint) -> Result<Config> {
     let config = checkpoint.config();
-    Config {
-        architecture: match config.architecture {
-            checkpoint::Architecture::Gpt2 => Architecture::Gpt2,
-        },
+    let needs = config.beyond_gpt2();
+    if !needs.is_empty() {
+        let checkpoint = checkpoint.path().to_owned();
+        return Err(Error::BeyondFormat { checkpoint, needs: needs.join(", ") });
+    }
+    Ok(Config {
+        architecture: Architecture::Gpt2,
         vocab_size: config.vocab_size,
         n_positions: config.n_positions,
         n_embd: config.n_embd,
@@ -207,7 +210,7 @@ fn model_config(checkpoint: &Checkpoint) -> Config {
         scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
         tie_word_embeddings: checkpoint.is_tied(),
         eos_token_id: config.eos_token_id,
-    }
+    })
 }
 
 /// What the header will say of a matrix, with the longest values where they are not known yet: its
