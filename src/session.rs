@@ -117,7 +117,7 @@ struct Plan {
 impl Plan {
     fn new(model: &Model, options: &SessionOptions, workers: usize) -> Result<Self> {
         let config = model.config();
-        let context = options.context.unwrap_or(config.n_positions);
+        let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
         check_range("context", context, config.max_context())?;
         check_range("threads", workers, MAX_WORKERS)?;
         check_range("chunk", options.chunk, usize::MAX)?;
