@@ -3,8 +3,10 @@
 //! Reports, for each test tokenizer, the table's size, the time to check it, the time and memory to
 //! build the encoder, and the speed of encoding and decoding. Times are medians.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cerebellum::text::{EncodeOptions, Encoder, TokenTable, Utf8Stream};
@@ -30,11 +32,39 @@ fn median<T>(runs: usize, mut f: impl FnMut() -> T) -> Duration {
     times[runs / 2]
 }
 
-/// Resident memory in KiB, where the system tells.
-fn resident_kib() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// Counts the bytes in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged to the system allocator; counting has no effect on it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let in_use = IN_USE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(in_use, Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: `pointer` came from the system allocator through `alloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs `f` and prints the memory that its result keeps and the most that was in use meanwhile.
+fn with_memory<T>(what: &str, f: impl FnOnce() -> T) -> T {
+    let before = IN_USE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = f();
+    let [kept, peak] = [&IN_USE, &PEAK].map(|bytes| (bytes.load(Relaxed) - before) >> 10);
+    println!("  {what} keeps {kept} KiB, at most {peak} KiB");
+    result
 }
 
 fn measure(name: &str, vocab_size: u32, text: &str) {
@@ -46,15 +76,11 @@ fn measure(name: &str, vocab_size: u32, text: &str) {
     let table = TokenTable::parse(blob.as_slice()).expect("valid");
     println!("  parse     {:.1?}", median(101, || TokenTable::parse(blob.as_slice())));
 
-    let before = resident_kib();
-    let encoder = Encoder::new(&table).expect("buildable");
-    if let (Some(before), Some(after)) = (before, resident_kib()) {
-        println!("  encoder   {} KiB resident", after - before);
-    }
+    let encoder = with_memory("encoder  ", || Encoder::new(&table).expect("buildable"));
     println!("  encoder   built in {:.1?}", median(11, || Encoder::new(&table)));
 
     let encode = || encoder.encode(text, EncodeOptions::default()).expect("encodable");
-    let ids = encode();
+    let ids = with_memory("ids      ", encode);
     let speed = |time: Duration| text.len() as f64 / 1e6 / time.as_secs_f64();
     println!(
         "  encode    {:.2} MB/s, {} bytes, {} tokens",

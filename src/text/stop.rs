@@ -206,6 +206,29 @@ mod tests {
         assert_eq!(error, TextError::EmptyStop { index: 1 });
     }
 
+    /// All words of up to `longest` letters a and b.
+    fn words(longest: u32) -> impl Iterator<Item = String> {
+        let letter = |word: u32, n: u32| if word >> n & 1 == 0 { 'a' } else { 'b' };
+        (1..=longest).flat_map(move |len| {
+            (0..1 << len).map(move |word| (0..len).map(|n| letter(word, n)).collect())
+        })
+    }
+
+    #[test]
+    fn finds_every_short_stop_string_in_every_short_text() {
+        let texts: Vec<String> = words(11).collect();
+        for stop in words(7) {
+            let mut matcher = StopMatcher::new([&stop]).unwrap();
+            let mut out = String::new();
+            for text in &texts {
+                let found = matcher.push(text, &mut out).map(|_| out.len());
+                assert_eq!(found, text.find(&stop), "{stop} in {text}");
+                matcher.reset();
+                out.clear();
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
         #[test]

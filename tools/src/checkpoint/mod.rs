@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! A format's reader ([`safetensors`]) only finds the tensors in its files; names, shapes, types,
+//! A format's reader (`safetensors.rs`) only finds the tensors in its files; names, shapes, types,
 //! tying and contents are checked here, once for all formats. A new format is a new file beside
 //! it and an arm in `open_source`.
 

@@ -27,6 +27,10 @@ use crate::summary::Summary;
 use matrix::{Quantized, quantize_matrix};
 use writer::ModelWriter;
 
+/// As long as any relative error gets in JSON: four digits behind the most zeros that `serde_json`
+/// writes out; smaller numbers get an exponent, which is shorter.
+const WIDEST_ERROR: f32 = 0.000001234;
+
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixFormat {
@@ -219,8 +223,7 @@ fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (Strin
         group_size: format.group_size,
         shape,
         exponent: *EXPONENTS.start(),
-        // Four digits after the most zeros that are written out; beyond, `e-38` is shorter.
-        relative_error: Some(0.00001234),
+        relative_error: Some(WIDEST_ERROR),
     };
     (name, info)
 }

@@ -170,6 +170,7 @@ mod tests {
     };
     use cerebellum::quant::Scheme;
 
+    use super::super::WIDEST_ERROR;
     use super::*;
 
     fn tiny() -> (Header, FileLayout) {
@@ -189,7 +190,7 @@ mod tests {
             eos_token_id: None,
         };
         let info = |(name, shape)| {
-            let (scheme, relative_error) = (Scheme::Int4, Some(0.00001234));
+            let (scheme, relative_error) = (Scheme::Int4, Some(WIDEST_ERROR));
             (name, MatrixInfo { scheme, group_size: 32, shape, exponent: -18, relative_error })
         };
         let tensors = matrix_names(&config).into_iter().map(info).collect();
@@ -241,10 +242,10 @@ mod tests {
     #[test]
     fn no_error_is_longer_than_its_placeholder() {
         let text = |error: f32| serde_json::to_string(&error).unwrap();
-        let widest = text(0.00001234).len();
+        let widest = text(WIDEST_ERROR).len();
         for exponent in -45..=1 {
             let error: f32 = format!("1.234e{exponent}").parse().unwrap();
-            assert!(text(error).len() <= widest, "{error}");
+            assert!(text(error).len() <= widest, "{}", text(error));
         }
     }
 }
