@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use cerebellum::format::MAX_PROVENANCE_BYTES;
+use serde_json::json;
 
 use crate::base::tiny;
 use crate::class::{Class, MEMORY};
@@ -166,17 +167,18 @@ fn headers_of_a_mebibyte() {
     class.print();
 }
 
-/// The same in an otherwise sound file: the metadata's `quantizer` may be any JSON.
+/// The same in an otherwise sound file, up to the limit of what `quantizer` may hold and beyond.
 #[test]
 fn sound_files_with_much_provenance() {
     let mut class = Class::with_bounds("much provenance", MEMORY, Duration::from_secs(1));
-    let sound = Parts::of(tiny());
-    let room = (1 << 20) - 8000;
-    for item in [json!(0), json!([]), json!([0]), json!({}), json!({ "": 0 }), json!("x"), json!(1e-7)] {
-        let escaped = Value::from(format!("{item},")).to_string().len() - 2;
-        let mut parts = sound.clone();
-        parts.metadata["quantizer"] = vec![item.clone(); room / escaped].into();
-        class.run(&item, &parts.file()).expect(&item, &["runs"]);
+    let items = [json!(0), json!([]), json!([0]), json!({}), json!({ "": 0 }), json!("x"), json!(1e-7)];
+    for item in items {
+        for (bytes, label) in [(MAX_PROVENANCE_BYTES - 20, "runs"), (MAX_PROVENANCE_BYTES + 20, "json")] {
+            let mut parts = Parts::of(tiny());
+            let list = vec![item.clone(); bytes / (item.to_string().len() + 1)];
+            parts.metadata["quantizer"] = list.into();
+            class.run(&item, &parts.file()).expect(&item, &[label]);
+        }
     }
     class.print();
 }

@@ -29,8 +29,8 @@ pub struct Class {
     outcomes: BTreeMap<&'static str, usize>,
     most_memory: usize,
     most_time: Duration,
-    /// The file that is being tried, for the case that it ends the process.
-    current: (PathBuf, fs::File),
+    /// The file that is being tried and its length, for the case that it ends the process.
+    current: (PathBuf, fs::File, usize),
 }
 
 impl Class {
@@ -44,15 +44,19 @@ impl Class {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hostile");
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(name.replace(' ', "-") + ".cbl");
-        let current = (path.clone(), fs::File::create(&path).unwrap());
+        let current = (path.clone(), fs::File::create(&path).unwrap(), 0);
         let (outcomes, most_memory, most_time) = (BTreeMap::new(), 0, Duration::ZERO);
         Self { name, memory, time, outcomes, most_memory, most_time, current }
     }
 
     /// Opens, verifies and runs a file; returns what became of it.
     pub fn run(&mut self, case: impl Display, file: &[u8]) -> Outcome {
-        self.current.1.set_len(file.len() as u64).unwrap();
-        self.current.1.write_all_at(file, 0).unwrap();
+        let (_, current, length) = &mut self.current;
+        if *length != file.len() {
+            current.set_len(file.len() as u64).unwrap();
+            *length = file.len();
+        }
+        current.write_all_at(file, 0).unwrap();
         self.attempt(case, file.len(), || exercise(file))
     }
 
