@@ -214,7 +214,8 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
             let UniqueMap(mut entries) = metadata.unwrap_or_default();
             let only = entries.remove(METADATA_KEY).filter(|_| entries.is_empty());
             let other = || {
-                let detail = format!("__metadata__ must have the key {METADATA_KEY:?} and no other");
+                let detail =
+                    format!("__metadata__ must have the key {METADATA_KEY:?} and no other");
                 de::Error::custom(detail)
             };
             Ok((only.ok_or_else(other)?, listed))
@@ -276,9 +277,7 @@ fn unique<'de, D: Deserializer<'de>>(
 
 /// Reads the one part of a header that may be any JSON, and so may take seventy times its length in
 /// memory: hence a limit on the length.
-fn provenance<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<serde_json::Value, D::Error> {
+fn provenance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<serde_json::Value, D::Error> {
     let text = Box::<RawValue>::deserialize(deserializer)?;
     if text.get().len() > MAX_PROVENANCE_BYTES {
         let detail = format!("quantizer is longer than {MAX_PROVENANCE_BYTES} bytes");

@@ -10,7 +10,7 @@ use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::tokenizer::{AddedToken, Vocabulary, from_vocabulary};
 
 #[path = "../../tools/tests/common/mod.rs"]
-mod checkpoints;
+pub mod checkpoints;
 
 /// One layer of width 6 with a tokenizer, int4: small enough to try every bit of it.
 pub fn tiny() -> &'static [u8] {

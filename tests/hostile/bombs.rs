@@ -139,7 +139,10 @@ fn headers_of_a_mebibyte() {
     let cases = [
         ("names", format!("{{{}}}", numbered(entry))),
         ("shortest entries", format!("{{{}}}", numbered(|i| format!(r#""{i}":{{}}"#)))),
-        ("metadata keys", format!(r#"{{"__metadata__":{{{}}}}}"#, numbered(|i| format!(r#""{i}":"""#)))),
+        (
+            "metadata keys",
+            format!(r#"{{"__metadata__":{{{}}}}}"#, numbered(|i| format!(r#""{i}":"""#))),
+        ),
         ("brackets", "[".repeat(size)),
         ("shape", tensor(&format!(r#""dtype":"U8","data_offsets":[0,0],"shape":{}"#, list("0")))),
         ("unknown field", tensor(&format!(r#""x":{}"#, list("[]")))),
@@ -147,16 +150,22 @@ fn headers_of_a_mebibyte() {
         ("digits of a float", metadata(&format!("0.{}", "7".repeat(size)))),
         ("digits of an exponent", metadata(&format!("1e{}", "9".repeat(size)))),
         ("digits before an exponent", metadata(&format!("{}e-1000000", "7".repeat(size)))),
-        ("digits of epsilon", model(&[]).replace("0.00001", &format!("0.{}", "3".repeat(size - 900)))),
+        (
+            "digits of epsilon",
+            model(&[]).replace("0.00001", &format!("0.{}", "3".repeat(size - 900))),
+        ),
         ("text", metadata(&format!("{:?}", "x".repeat(size)))),
         ("zeros", metadata(&list("0"))),
         ("arrays", metadata(&list("[]"))),
         ("arrays of one", metadata(&list("[0]"))),
         ("brackets in metadata", metadata(&"[".repeat(size))),
-        ("objects", metadata(&{
-            let item = r#"{"":0}"#;
-            format!("[{}0]", format!("{item},").repeat(size / (item.len() + 3)))
-        })),
+        (
+            "objects",
+            metadata(&{
+                let item = r#"{"":0}"#;
+                format!("[{}0]", format!("{item},").repeat(size / (item.len() + 3)))
+            }),
+        ),
         ("nested to the limit", escaped(&list(&("[".repeat(120) + &"]".repeat(120))))),
     ];
     for (case, json) in cases {
@@ -171,9 +180,12 @@ fn headers_of_a_mebibyte() {
 #[test]
 fn sound_files_with_much_provenance() {
     let mut class = Class::with_bounds("much provenance", MEMORY, Duration::from_secs(1));
-    let items = [json!(0), json!([]), json!([0]), json!({}), json!({ "": 0 }), json!("x"), json!(1e-7)];
+    let items =
+        [json!(0), json!([]), json!([0]), json!({}), json!({ "": 0 }), json!("x"), json!(1e-7)];
     for item in items {
-        for (bytes, label) in [(MAX_PROVENANCE_BYTES - 20, "runs"), (MAX_PROVENANCE_BYTES + 20, "json")] {
+        for (bytes, label) in
+            [(MAX_PROVENANCE_BYTES - 20, "runs"), (MAX_PROVENANCE_BYTES + 20, "json")]
+        {
             let mut parts = Parts::of(tiny());
             let list = vec![item.clone(); bytes / (item.to_string().len() + 1)];
             parts.metadata["quantizer"] = list.into();
@@ -191,7 +203,8 @@ fn many_layers() {
         let mut parts = Parts::of(tiny());
         parts.metadata["config"]["n_layer"] = layers.into();
         let matrices = parts.metadata["tensors"].as_object_mut().unwrap();
-        let of_layer: Vec<_> = matrices.clone().into_iter().filter(|(name, _)| name.starts_with("h.0.")).collect();
+        let of_layer: Vec<_> =
+            matrices.clone().into_iter().filter(|(name, _)| name.starts_with("h.0.")).collect();
         for layer in 1..layers.min(1200) {
             for (name, info) in &of_layer {
                 matrices.insert(name.replacen("h.0.", &format!("h.{layer}."), 1), info.clone());

@@ -1,12 +1,10 @@
 //! Every integer of the format at the values where arithmetic breaks, alone and in pairs.
 
 use cerebellum::format::{Config, FileLayout, Header, TOKENIZER, matrix_names, read_header};
-use cerebellum::text::{Encoder, TokenTable, layout};
 use serde_json::Value;
 
 use crate::base::{tiny, tiny_int8, tokenizer};
 use crate::class::Class;
-use crate::exercise::Ran;
 use crate::parts::{Parts, seal};
 
 const VALUES: [u64; 13] = [
@@ -210,55 +208,4 @@ fn tokenizer_integers() {
         }
     }
     class.print();
-}
-
-/// The table alone, as hostile as its header can be, in at most a KiB.
-#[test]
-fn tokenizer_bombs() {
-    let mut class = Class::with_bounds("tokenizer bombs", crate::class::MEMORY, crate::bombs::TIME);
-    let header = |counts: [u32; 4]| {
-        let mut table = layout::MAGIC.to_vec();
-        table.extend([1, 0, layout::BYTE_LEVEL_BPE, layout::USE_REGEX]);
-        table.extend(counts.iter().flat_map(|count| count.to_le_bytes()));
-        table
-    };
-    let mut tables: Vec<Vec<u8>> = SMALL_VALUES
-        .iter()
-        .flat_map(|a| SMALL_VALUES.map(|b| [header([*a, b, 0, 0]), header([0, 0, *a, b])]))
-        .flatten()
-        .map(|mut table| {
-            table.resize(1024, 0);
-            table
-        })
-        .collect();
-    tables.push(doubling_tokens());
-    for (i, table) in tables.iter().enumerate() {
-        class.attempt(i, table.len(), || {
-            let read = || Encoder::new(&TokenTable::parse(table)?).map(drop);
-            let tokenizer = read().map_err(Into::into);
-            Ok(Ran { damaged: Vec::new(), tokenizer, evaluation: Ok(()) })
-        });
-    }
-    class.print();
-
-    /// Tokens `a`, `aa`, `aaaa`, ... each the merge of the one before with itself, and as many such
-    /// merges again as fit.
-    fn doubling_tokens() -> Vec<u8> {
-        let sizes: [u32; 9] = std::array::from_fn(|i| 1 << i);
-        let merges: Vec<u32> = (0..8u32).chain([7; 40]).collect();
-        let text: u32 = sizes.iter().sum();
-        let mut table = layout::MAGIC.to_vec();
-        table.extend([1, 0, layout::BYTE_LEVEL_BPE, 0]);
-        let counts = [sizes.len() as u32, 0, merges.len() as u32, text];
-        table.extend(counts.iter().flat_map(|count| count.to_le_bytes()));
-        let mut offset = 0u32;
-        for size in [0].into_iter().chain(sizes) {
-            offset += size;
-            table.extend(offset.to_le_bytes());
-        }
-        table.resize(table.len() + text as usize, b'a');
-        table.extend(merges.iter().flat_map(|id| [*id, *id]).flat_map(u32::to_le_bytes));
-        assert!(table.len() <= 1024);
-        table
-    }
 }

@@ -9,8 +9,22 @@ const MUTATIONS: u64 = 100_000;
 const INTERESTING: [u64; 10] =
     [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 32, 1 << 63, u64::MAX];
 const WORDS: [&str; 16] = [
-    "null", "true", "[]", "{}", "-1", "1e999", "0.5", "\"\"", "18446744073709551615",
-    "9007199254740993", ",", ":", "\"int8\"", "\"F16\"", "\\\"", "[[[[",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "-1",
+    "1e999",
+    "0.5",
+    "\"\"",
+    "18446744073709551615",
+    "9007199254740993",
+    ",",
+    ":",
+    "\"int8\"",
+    "\"F16\"",
+    "\\\"",
+    "[[[[",
 ];
 
 #[test]
@@ -110,8 +124,9 @@ fn change_text(bytes: &mut Vec<u8>, random: &mut Random) {
         0..=2 => {
             let start = next(bytes, u8::is_ascii_digit);
             let digits = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let old: Option<u64> =
-                std::str::from_utf8(&bytes[start..start + digits]).ok().and_then(|n| n.parse().ok());
+            let old: Option<u64> = std::str::from_utf8(&bytes[start..start + digits])
+                .ok()
+                .and_then(|n| n.parse().ok());
             let new = match (random.below(4), old) {
                 (0, Some(old)) => old.wrapping_add(1),
                 (1, Some(old)) => old.wrapping_sub(1),

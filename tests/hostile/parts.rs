@@ -54,6 +54,17 @@ pub fn assemble(json: &[u8], data: &[u8]) -> Vec<u8> {
     file
 }
 
+/// The file that a fuzzer means: JSON and tensors with an empty line between them, so that the JSON may
+/// grow and shrink; or else a whole file. Either is sealed.
+pub fn from_fuzzer(input: &[u8]) -> Vec<u8> {
+    if let Some(at) = input.windows(2).position(|pair| pair == b"\n\n") {
+        return assemble(&input[..at], &input[at + 2..]);
+    }
+    let mut file = input.to_vec();
+    seal(&mut file);
+    file
+}
+
 /// Makes the checksums of the table of checksums and of the header match, as far as there is room.
 pub fn seal(file: &mut [u8]) {
     let Some((json, data)) = split(file) else { return };

@@ -128,7 +128,9 @@ fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
                 .map(|at| (at, half.clone()))
                 .collect()
         }
-        TensorKind::Positions => tensor.range.clone().step_by(2).map(|at| (at, half.clone())).collect(),
+        TensorKind::Positions => {
+            tensor.range.clone().step_by(2).map(|at| (at, half.clone())).collect()
+        }
         TensorKind::Vector => {
             let whole = f32::NAN.to_le_bytes().to_vec();
             tensor.range.clone().step_by(4).map(|at| (at, whole.clone())).collect()

@@ -44,7 +44,8 @@ fn overlapping() {
 #[test]
 fn lying_on_another() {
     each_entry("on another", |entry| {
-        let size = entry["data_offsets"][1].as_i64().unwrap() - entry["data_offsets"][0].as_i64().unwrap();
+        let size =
+            entry["data_offsets"][1].as_i64().unwrap() - entry["data_offsets"][0].as_i64().unwrap();
         shift(entry, -size, -size);
     });
 }
@@ -108,7 +109,9 @@ fn missing() {
 fn surplus() {
     let mut class = Class::new("surplus");
     let parts = Parts::of(tiny());
-    for name in ["", "x", "lm_head.weight", "h.1.ln_1.weight", "h.00.ln_1.weight", "\0", "\u{1b}[2J"] {
+    for name in
+        ["", "x", "lm_head.weight", "h.1.ln_1.weight", "h.00.ln_1.weight", "\0", "\u{1b}[2J"]
+    {
         let mut more = parts.clone();
         more.listing[name] = json!({ "dtype": "U8", "shape": [0], "data_offsets": [0, 0] });
         class.run(name, &more.file()).expect(name, &["tensor"]);
@@ -132,7 +135,10 @@ fn duplicate() {
         run(name, &json.replacen('{', &format!("{{{name:?}:{entry},"), 1));
     }
     let metadata = Value::from(parts.metadata.to_string());
-    run("__metadata__", &json.replacen('{', &format!(r#"{{"__metadata__":{{"cerebellum":{metadata}}},"#), 1));
+    run(
+        "__metadata__",
+        &json.replacen('{', &format!(r#"{{"__metadata__":{{"cerebellum":{metadata}}},"#), 1),
+    );
     let inner = r#""__metadata__":{"#;
     run("cerebellum", &json.replacen(inner, &format!(r#"{inner}"cerebellum":{metadata},"#), 1));
     run("another key", &json.replacen(inner, &format!(r#"{inner}"format":"pt","#), 1));
@@ -181,7 +187,8 @@ fn wrong_version() {
     let mut class = Class::new("wrong version");
     let parts = Parts::of(tiny());
     let values = [json!(0), json!(2), json!(u32::MAX), json!(1u64 << 32), json!(-1), json!(1.0)];
-    let others = [json!("1"), json!(null), json!([1]), json!({ "1": 1 }), json!(true), json!(1e300)];
+    let others =
+        [json!("1"), json!(null), json!([1]), json!({ "1": 1 }), json!(true), json!(1e300)];
     for version in values.into_iter().chain(others) {
         let mut parts = parts.clone();
         parts.metadata["version"] = version.clone();
