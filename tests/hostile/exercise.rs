@@ -17,7 +17,7 @@ pub struct Ran {
 }
 
 /// Positions that are evaluated at most.
-const CONTEXT: usize = 8;
+const CONTEXT: usize = 5;
 
 /// Opens, verifies and runs the bytes of a model file.
 pub fn exercise(file: &[u8]) -> Result<Ran> {
