@@ -39,8 +39,10 @@ impl AsRef<[u8]> for TokenizerBytes {
 pub(crate) struct Network {
     /// `[vocab_size, n_embd]`.
     pub wte: MatrixAt,
-    /// Float16 `[n_positions, n_embd]`.
-    pub wpe: Range<usize>,
+    /// Float16 `[n_positions, n_embd]`, unless the model has ALiBi.
+    wpe: Option<Range<usize>>,
+    /// `[n_head]`, if the model has ALiBi.
+    slopes: Option<Range<usize>>,
     pub layers: Vec<Layer>,
     pub ln_f: NormAt,
     /// `[vocab_size, n_embd]`; the same as `wte` when tied.
@@ -57,6 +59,8 @@ pub(crate) struct Layer {
     pub ln_2: NormAt,
     /// `[n_inner, n_embd]`.
     pub c_fc: LinearAt,
+    /// `[n_inner, n_embd]`, if the MLP has a gate.
+    pub gate: Option<LinearAt>,
     /// `[n_embd, n_inner]`.
     pub mlp_proj: LinearAt,
 }
@@ -161,10 +165,16 @@ impl Model {
         cast(&self.0.bytes[range.clone()])
     }
 
-    /// Float16 bits of the position embedding of `position`, `[n_embd]`.
-    pub(crate) fn position(&self, position: usize) -> &[u16] {
+    /// Float16 bits of the position embedding of `position`, `[n_embd]`; `None` with ALiBi.
+    pub(crate) fn position(&self, position: usize) -> Option<&[u16]> {
+        let range = self.0.network.wpe.clone()?;
         let width = self.config().n_embd;
-        &cast(&self.0.bytes[self.0.network.wpe.clone()])[position * width..][..width]
+        Some(&cast(&self.0.bytes[range])[position * width..][..width])
+    }
+
+    /// What the distance of a key is multiplied by in a head's scores; `None` without ALiBi.
+    pub(crate) fn slope(&self, head: usize) -> Option<f32> {
+        self.0.network.slopes.as_ref().map(|slopes| self.vector(slopes)[head])
     }
 }
 
@@ -210,12 +220,14 @@ impl Network {
             attn_proj: linear(&format!("h.{n}.attn.c_proj")),
             ln_2: norm(&format!("h.{n}.ln_2")),
             c_fc: linear(&format!("h.{n}.mlp.c_fc")),
+            gate: config.gated_mlp.then(|| linear(&format!("h.{n}.mlp.c_fc2"))),
             mlp_proj: linear(&format!("h.{n}.mlp.c_proj")),
         };
         let head = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
         Self {
             wte: matrix("wte.weight"),
-            wpe: range("wpe.weight"),
+            wpe: (!config.alibi).then(|| range("wpe.weight")),
+            slopes: config.alibi.then(|| range(format::ALIBI_SLOPES)),
             layers: (0..config.n_layer).map(layer).collect(),
             ln_f: norm("ln_f"),
             head: matrix(head),

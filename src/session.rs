@@ -24,7 +24,8 @@ pub enum LogitsFor {
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Positions of the cache; the model's number of positions by default, which is also the most.
+    /// Positions of the cache; the model's number of positions by default, which is also the most
+    /// unless the model has ALiBi.
     pub context: Option<usize>,
     /// Type of the cached keys and values.
     pub kv: KvType,
@@ -116,8 +117,8 @@ struct Plan {
 impl Plan {
     fn new(model: &Model, options: &SessionOptions, workers: usize) -> Result<Self> {
         let config = model.config();
-        let context = options.context.unwrap_or(config.n_positions);
-        check_range("context", context, config.n_positions)?;
+        let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
+        check_range("context", context, config.max_context())?;
         check_range("threads", workers, MAX_WORKERS)?;
         check_range("chunk", options.chunk, usize::MAX)?;
         let chunk = options.chunk.min(context);

@@ -37,7 +37,7 @@
 //!
 //! [loom]: https://docs.rs/loom
 
-mod gate;
+mod board;
 mod host;
 #[cfg(all(loom, test))]
 mod model;

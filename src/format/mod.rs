@@ -26,5 +26,7 @@ pub const MAX_PROVENANCE_BYTES: usize = 1 << 16;
 pub const METADATA_KEY: &str = "cerebellum";
 /// Name of the tokenizer's tensor.
 pub const TOKENIZER: &str = "tokenizer";
+/// Name of the tensor of slopes that models with ALiBi have instead of positions.
+pub const ALIBI_SLOPES: &str = "alibi.slopes";
 /// Name of the checksums' tensor.
 pub const CHECKSUMS: &str = "checksums";

@@ -1,11 +1,11 @@
 //! Runs the phases on a thread pool of the host's.
 
 use super::panics::FirstPanic;
-use super::sync::AtomicU64;
+use super::sync::{AtomicBool, AtomicUsize};
 use super::{MAX_WORKERS, PhaseFn, Worker};
 use crate::fp_env::FpEnv;
 use std::fmt::Debug;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// A thread pool that belongs to the host program.
 ///
@@ -35,7 +35,7 @@ pub(super) fn run_phases(pool: &dyn HostPool, phases: usize, f: &PhaseFn<'_>) {
                 let _env = FpEnv::set_default();
                 tasks.start(index);
                 f(phase, &Worker { index, count });
-                tasks.finish(index);
+                tasks.finish();
             });
         });
         if panic.happened() {
@@ -46,39 +46,35 @@ pub(super) fn run_phases(pool: &dyn HostPool, phases: usize, f: &PhaseFn<'_>) {
     panic.resume();
 }
 
-/// The tasks of one phase, a bit for each. Memory safety of a phase rests on every worker being there
-/// once, so a foreign pool is not taken at its word.
+/// The tasks of one phase. Memory safety of a phase rests on every worker being there once, so a
+/// foreign pool is not taken at its word.
 struct Tasks {
     count: usize,
-    started: AtomicU64,
-    finished: AtomicU64,
+    started: [AtomicBool; MAX_WORKERS],
+    finished: AtomicUsize,
 }
 
 impl Tasks {
     fn new(count: usize) -> Self {
-        const { assert!(MAX_WORKERS <= u64::BITS as usize) };
-        Self { count, started: AtomicU64::new(0), finished: AtomicU64::new(0) }
+        let started = std::array::from_fn(|_| AtomicBool::new(false));
+        Self { count, started, finished: AtomicUsize::new(0) }
     }
 
     fn start(&self, index: usize) {
-        assert!(
-            index < self.count,
-            "host pool ran task {index} of {}: fix its for_each",
-            self.count
-        );
-        let before = self.started.fetch_or(1 << index, AcqRel);
-        assert!(before & 1 << index == 0, "host pool ran task {index} twice: fix its for_each");
+        let count = self.count;
+        assert!(index < count, "host pool ran task {index} of {count}: fix its for_each");
+        let before = self.started[index].swap(true, Relaxed);
+        assert!(!before, "host pool ran task {index} twice: fix its for_each");
     }
 
     /// Release: with `check_all_finished`, a phase's writes are visible to the next one even if the
     /// host's pool does not order them.
-    fn finish(&self, index: usize) {
-        self.finished.fetch_or(1 << index, Release);
+    fn finish(&self) {
+        self.finished.fetch_add(1, Release);
     }
 
     fn check_all_finished(&self) {
-        let finished = self.finished.load(Acquire).count_ones() as usize;
-        let count = self.count;
+        let (finished, count) = (self.finished.load(Acquire), self.count);
         assert!(finished == count, "host pool ran {finished} of {count} tasks: fix its for_each");
     }
 }

@@ -1,5 +1,6 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
 pub mod checkpoint;
+pub mod eval;
 pub mod output;
 pub mod quantize;
 pub mod reference;

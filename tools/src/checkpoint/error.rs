@@ -131,6 +131,82 @@ pub enum Error {
         /// What the format's own check objects to.
         source: safetensors::SafeTensorError,
     },
+    /// A PyTorch file is no archive that can be read: cut short, damaged, or something else.
+    #[error(
+        "{path} is truncated or damaged, or not from torch.save ({source}): compare its size with \
+         the original and download it again",
+        path = path.display()
+    )]
+    Zip {
+        /// The file.
+        path: PathBuf,
+        /// What the archive's reader objects to.
+        source: zip::result::ZipError,
+    },
+    /// An entry of a PyTorch archive is not as `torch.save` writes it.
+    #[error(
+        "{path}: entry {entry:?} {problem}: torch.save writes no such archive; download it again, \
+         or get the weights as safetensors",
+        path = path.display()
+    )]
+    ZipEntry {
+        /// The file.
+        path: PathBuf,
+        /// The entry's name in the archive.
+        entry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A PyTorch file ends before its tensors do.
+    #[error(
+        "{path} is truncated: compare its size with the original and download it again",
+        path = path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pickle holds something other than a state dict, or is damaged.
+    #[error(
+        "{path} holds no state dict that can be read (byte {at} of its pickle: {problem}): save \
+         `model.state_dict()`, best as safetensors, or download it again",
+        path = path.display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// How far the pickle was read.
+        at: usize,
+        /// What stands there.
+        problem: String,
+    },
+    /// A pickle names a class or function that no state dict needs. It was not called.
+    #[error(
+        "{path} names {class}, which is no part of a state dict: loaded by Python, such a file can \
+         run any code, and nothing of it is used; get the weights as safetensors from a source you \
+         trust",
+        path = path.display()
+    )]
+    PickleClass {
+        /// The file.
+        path: PathBuf,
+        /// The name, with its module.
+        class: String,
+    },
+    /// A tensor of a PyTorch file is no plain part of its storage.
+    #[error(
+        "{file}: tensor {tensor} cannot be read: {problem}; save the checkpoint again, best as \
+         safetensors",
+        file = file.display()
+    )]
+    TensorStorage {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The index names a shard that is not there.
     #[error(
         "shard {shard} is missing, though {index} names it: download it into the same directory",
@@ -285,4 +361,4 @@ pub enum Error {
 }
 
 /// A result of reading a checkpoint.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

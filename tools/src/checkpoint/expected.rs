@@ -19,7 +19,9 @@ pub(super) fn expected(config: &Config, tied: bool) -> Vec<Expected> {
     let (embd, inner) = (config.n_embd, config.n_inner);
     let mut list = List(Vec::new());
     list.plain(EMBEDDING, &[config.vocab_size, embd]);
-    list.plain(POSITIONS, &[config.n_positions, embd]);
+    if config.alibi.is_none() {
+        list.plain(POSITIONS, &[config.n_positions, embd]);
+    }
     for layer in 0..config.n_layer {
         let name = |part: &str| format!("h.{layer}.{part}");
         list.layer_norm(&name("ln_1"), embd);
@@ -27,6 +29,9 @@ pub(super) fn expected(config: &Config, tied: bool) -> Vec<Expected> {
         list.linear(&name("attn.c_proj"), embd, embd);
         list.layer_norm(&name("ln_2"), embd);
         list.linear(&name("mlp.c_fc"), embd, inner);
+        if config.gated_mlp {
+            list.linear(&name("mlp.c_fc2"), embd, inner);
+        }
         list.linear(&name("mlp.c_proj"), inner, embd);
     }
     list.layer_norm("ln_f", embd);

@@ -17,33 +17,39 @@
 //! # }
 //! ```
 //!
-//! A format's reader (`safetensors.rs`) only finds the tensors in its files; names, shapes, types,
-//! tying and contents are checked here, once for all formats. A new format is a new file beside
-//! it and an arm in `open_source`.
+//! A format's reader (`safetensors.rs`, `pytorch.rs`) only finds the tensors in its files; names,
+//! shapes, types, tying and contents are checked here, once for all formats. A new format is a new
+//! file beside them and an arm in `open_source`.
 
 mod config;
 mod digest;
 mod error;
 mod expected;
 pub mod names;
+mod pytorch;
 mod safetensors;
+mod shards;
 mod storage;
 mod tensor;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use config::{Activation, Architecture, Config};
+pub use config::{Activation, Alibi, Architecture, Config};
 pub use error::{Error, Result};
 pub use storage::Dtype;
 pub use tensor::Tensor;
 
 use expected::{Expected, expected};
 use names::{EMBEDDING, HEAD};
+use shards::Format;
 use storage::{MappedFile, Source, StoredTensor, read_json};
 use tensor::TensorInfo;
 
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// In the order they are looked for: of a directory with several, the first is read.
+const DIRECTORY_FORMATS: [Format; 2] = [safetensors::FORMAT, pytorch::FORMAT];
 
 /// An opened checkpoint: its configuration, and its tensors to be read one by one.
 #[derive(Debug)]
@@ -59,8 +65,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or shards with
-    /// their `model.safetensors.index.json`.
+    /// Opens a Hugging Face model directory: `config.json`, and the weights as `model.safetensors`
+    /// or else as PyTorch's `pytorch_model.bin`, either in one file or in shards with their
+    /// `….index.json`.
     ///
     /// The configuration is checked, and that every tensor it asks for is there, once, with the
     /// right shape and a type that can be decoded. Values are checked as they are read. The files
@@ -109,7 +116,7 @@ impl Checkpoint {
     }
 
     /// Names, as stored, of tensors the model does not use: worth a warning. Buffers of the causal
-    /// mask and a tied head's second copy are not among them; a head that differs from the embedding
+    /// mask, ALiBi's slopes and a tied head's second copy are not among them; a head that differs from the embedding
     /// although `config.json` ties the two is.
     pub fn extra_tensors(&self) -> &[String] {
         &self.extra
@@ -184,14 +191,17 @@ fn open_source(path: &Path) -> Result<Source> {
     }
     let config_bytes = read_json(&config_path, MAX_CONFIG_BYTES)?;
     let config = Config::parse(&config_bytes, &config_path)?;
-    let (files, tensors) = safetensors::open(path)?.ok_or_else(|| Error::MissingWeights {
-        directory: path.to_owned(),
-        looked_for: format!("{}, {}", safetensors::SINGLE, safetensors::INDEX),
-    })?;
-    Ok(Source { config, config_bytes, files, tensors })
+    for format in &DIRECTORY_FORMATS {
+        if let Some((files, tensors)) = shards::open(path, format)? {
+            return Ok(Source { config, config_bytes, files, tensors });
+        }
+    }
+    let names = DIRECTORY_FORMATS.iter().flat_map(|format| [format.single, format.index]);
+    let looked_for = names.collect::<Vec<_>>().join(", ");
+    Err(Error::MissingWeights { directory: path.to_owned(), looked_for })
 }
 
-/// Tensors by canonical name, without the buffers of the causal mask.
+/// Tensors by canonical name, without buffers.
 fn by_canonical_name(
     tensors: Vec<StoredTensor>,
     files: &[MappedFile],
@@ -199,7 +209,7 @@ fn by_canonical_name(
     let mut map = BTreeMap::<String, StoredTensor>::new();
     for tensor in tensors {
         let name = names::canonical(&tensor.name).to_owned();
-        if names::is_mask_buffer(&name, &tensor.shape) {
+        if names::is_buffer(&name, &tensor.shape) {
             continue;
         }
         if let Some(first) = map.get(&name) {
@@ -225,6 +235,9 @@ fn head_is_copy(tensors: &BTreeMap<String, StoredTensor>, files: &[MappedFile]) 
 fn same_content(a: &StoredTensor, b: &StoredTensor, files: &[MappedFile]) -> bool {
     if (&a.dtype, &a.shape) != (&b.dtype, &b.shape) {
         return false;
+    }
+    if (a.file, &a.bytes) == (b.file, &b.bytes) {
+        return true; // two names of one storage
     }
     let bytes = |tensor: &StoredTensor| &files[tensor.file].bytes()[tensor.bytes.clone()];
     let same = bytes(a) == bytes(b);

@@ -1,6 +1,6 @@
 //! Tensors as every weight format delivers them: ranges of bytes in mapped files.
 //!
-//! A reader of one format (`safetensors.rs`) only has to say which files there are and where
+//! A reader of one format (such as `safetensors.rs`) only has to say which files there are and where
 //! in them each tensor lies; decoding, transposing, digesting and giving memory back are done once,
 //! for all formats.
 

@@ -1,9 +1,17 @@
 //! The command line. Each command is a file with its arguments (`Args`) and its `run`; what they
 //! share, the conventions of `docs/cli.md`, is here.
 
+mod demo;
+mod doctor;
+mod eval;
+mod generate;
 mod inspect;
+mod kv;
+mod logits;
+mod plan;
 mod progress;
 mod quantize;
+mod session;
 mod table;
 mod verify;
 
@@ -12,6 +20,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use cerebellum::threads::MAX_WORKERS;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
@@ -19,7 +28,7 @@ use serde::Serialize;
 const INTERRUPTED: u8 = 130;
 const BROKEN_PIPE: u8 = 141;
 
-/// Quantize GPT models to one file, and look after such files.
+/// Quantize GPT models to one file, and run such files.
 #[derive(Debug, Parser)]
 #[command(name = "cerebellum", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -31,9 +40,11 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
+  cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
-  cerebellum inspect 111m.cbl
-  cerebellum verify 111m.cbl --json
+  cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum inspect 111m.cbl --json
+  cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
 
 Exit codes:
   0    done
@@ -44,9 +55,15 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Quantize(quantize::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Plan(plan::Args),
+    Generate(generate::Args),
+    Doctor(doctor::Args),
+    Logits(logits::Args),
+    Eval(eval::Args),
 }
 
 /// The options that every command takes.
@@ -73,9 +90,15 @@ pub fn main() -> ExitCode {
     let Cli { context, command } = Cli::parse();
     ignore_file_size_signal();
     let outcome = exit_cleanly_when_interrupted().and_then(|()| match command {
+        Command::Demo(args) => demo::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
+        Command::Plan(args) => plan::run(&args, &context),
+        Command::Generate(args) => generate::run(&args, &context),
+        Command::Doctor(args) => doctor::run(&args, &context),
+        Command::Logits(args) => logits::run(&args, &context),
+        Command::Eval(args) => eval::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
@@ -116,12 +139,22 @@ impl Context {
         stdout.flush()
     }
 
-    /// Prints a warning on standard error.
-    fn warn(&self, warning: impl Display) {
+    /// Threads of a session: as many as were asked for, or one for each processor.
+    fn session_threads(&self) -> usize {
+        self.threads.map_or_else(|| self.thread_count().min(MAX_WORKERS), usize::from)
+    }
+
+    /// Prints a remark on standard error.
+    fn note(&self, remark: impl Display) {
         if !self.quiet {
             // Nobody may be there to read it, which is no failure.
-            let _ = writeln!(io::stderr(), "warning: {warning}");
+            let _ = writeln!(io::stderr(), "{remark}");
         }
+    }
+
+    /// Prints a warning on standard error.
+    fn warn(&self, warning: impl Display) {
+        self.note(format_args!("warning: {warning}"));
     }
 
     fn fail(&self, failure: &Failure) -> ExitCode {
@@ -135,6 +168,12 @@ impl Context {
             let _ = self.print("", &serde_json::json!({ "ok": false, "error": error }));
         }
         ExitCode::FAILURE
+    }
+
+    /// How many threads to use.
+    fn thread_count(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(processors, usize::from)
     }
 
     /// Runs `work` on a rayon pool of as many threads as were asked for.

@@ -188,6 +188,12 @@ mod tests {
             scale_attn_by_inverse_layer_idx: false,
             tie_word_embeddings: true,
             eos_token_id: None,
+            alibi: false,
+            alibi_limit: None,
+            gated_mlp: false,
+            embeddings_scale: 1.0,
+            logits_scale: 1.0,
+            scale_qk_dot_by_d: false,
         };
         let info = |(name, shape)| {
             let (scheme, relative_error) = (Scheme::Int4, Some(WIDEST_ERROR));
