@@ -1,4 +1,5 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
+pub mod bench;
 pub mod checkpoint;
 pub mod eval;
 pub mod output;
