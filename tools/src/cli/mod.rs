@@ -4,6 +4,7 @@
 mod demo;
 mod doctor;
 mod eval;
+mod export_gguf;
 mod generate;
 mod inspect;
 mod kv;
@@ -64,6 +65,7 @@ enum Command {
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
+    ExportGguf(export_gguf::Args),
 }
 
 /// The options that every command takes.
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
+        Command::ExportGguf(args) => export_gguf::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }

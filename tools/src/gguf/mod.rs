@@ -1,11 +1,11 @@
-//! GGUF, the file format of llama.cpp: reading it safely.
+//! GGUF, the file format of llama.cpp: reading it safely, and writing GPT-2 models.
 //!
 //! A file holds, little-endian: a magic and a version, the numbers of tensors and of metadata
 //! entries, the entries, a table of tensors, and from the next multiple of `general.alignment` on
 //! the tensors' data. The format is specified in ggml's `docs/gguf.md`, the block types' layouts in
 //! its `ggml-common.h`.
 //!
-//! [`Gguf`] parses a file. Which tensors and entries make a GPT-2 model is
+//! [`Gguf`] parses a file, [`export`] writes one. Which tensors and entries make a GPT-2 model is
 //! said in [`gpt2`]; [`Checkpoint`](crate::checkpoint::Checkpoint) opens such files.
 
 pub(crate) mod blocks;
@@ -13,9 +13,11 @@ pub mod gpt2;
 mod invalid;
 pub mod keys;
 mod read;
+mod write;
 
 pub use invalid::Invalid;
 pub use read::{Array, Gguf, TensorEntry, Value};
+pub use write::{Exported, Precision, WriteError, export};
 
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Version 2 counts in 64 bits, version 3 only adds files of big-endian machines.
