@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod eval;
+pub mod gguf;
 pub mod output;
 pub mod quantize;
 pub mod reference;

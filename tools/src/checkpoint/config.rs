@@ -62,6 +62,18 @@ pub enum Activation {
     Silu,
 }
 
+impl Activation {
+    /// The name in `config.json`, of several the one most used.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GeluErf => "gelu",
+            Self::GeluTanh => "gelu_new",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        }
+    }
+}
+
 /// How attention scores depend on the distance between query and key, where no position table is
 /// added to the embedding: ALiBi, Press et al., arXiv 2108.12409.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -262,6 +274,7 @@ impl Fields<'_> {
         })?;
         lookup(MODEL_TYPES, found).ok_or_else(|| Error::UnsupportedModelType {
             path: self.path.to_owned(),
+            field: "model_type",
             found: found.to_owned(),
             supported: names(MODEL_TYPES),
         })

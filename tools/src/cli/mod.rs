@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod doctor;
 mod eval;
+mod export_gguf;
 mod generate;
 mod inspect;
 mod kv;
@@ -66,6 +67,7 @@ enum Command {
     Logits(logits::Args),
     Eval(eval::Args),
     Bench(bench::Args),
+    ExportGguf(export_gguf::Args),
 }
 
 /// The options that every command takes.
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
+        Command::ExportGguf(args) => export_gguf::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
