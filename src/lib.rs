@@ -21,11 +21,13 @@ mod forward;
 mod kv_cache;
 mod memory;
 mod model;
+mod saved_session;
 mod session;
 
 pub use error::{Error, Result};
 pub use format::Access;
 pub use kv_cache::KvType;
+pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
 

@@ -145,6 +145,12 @@ impl Model {
         self.0.bytes.check_unchanged()
     }
 
+    /// The table of the tensors' checksums.
+    pub(crate) fn checksums(&self) -> &[u8] {
+        let tensor = self.0.layout.get(format::CHECKSUMS).expect("every layout has checksums");
+        &self.0.bytes[tensor.range.clone()]
+    }
+
     pub(crate) fn network(&self) -> &Network {
         &self.0.network
     }
