@@ -29,6 +29,12 @@ pub enum Error {
     /// The bytes are not a model file this version can run.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// A tensor's bytes are not those that were written.
+    #[error("tensor {tensor} is damaged; copy or quantize the file again")]
+    Damaged {
+        /// The tensor.
+        tensor: String,
+    },
     /// A mapped file changed after it was opened.
     #[error("{} changed while it was mapped; open it again, or open it with reading instead of mapping", path.display())]
     FileChanged {

@@ -123,16 +123,15 @@ impl KvCache {
             ],
         };
         let heads = 0..self.layers * self.heads;
-        parts.into_iter().flatten().flat_map(move |part| heads.clone().map(move |n| part.of_head(n)))
+        parts
+            .into_iter()
+            .flatten()
+            .flat_map(move |part| heads.clone().map(move |n| part.of_head(n)))
     }
 
     fn prefix_of<T: Plain>(&self, region: Region<T>, size: usize, positions: usize) -> Prefix {
         let head = region.bytes_of(0..self.positions * size);
-        Prefix {
-            start: head.start,
-            stride: head.len(),
-            bytes: positions * size * size_of::<T>(),
-        }
+        Prefix { start: head.start, stride: head.len(), bytes: positions * size * size_of::<T>() }
     }
 
     /// Clears the lanes of keys that were never stored, or were stored and rewound, in the panel

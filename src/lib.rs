@@ -17,6 +17,8 @@ pub mod sampler;
 pub mod text;
 pub mod threads;
 
+#[cfg(feature = "capi")]
+mod ffi;
 mod forward;
 mod kv_cache;
 mod memory;

@@ -157,9 +157,7 @@ impl Arena {
         assert!(range.start <= range.end && range.end <= self.layout.size(), "outside the arena");
         // SAFETY: the assertion keeps them inside the memory, which is initialized; bytes are plain;
         // the exclusive borrow keeps everybody else out.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len())
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len()) }
     }
 
     /// The values `range` of a region, to read.

@@ -1,5 +1,6 @@
 //! A model: the bytes of a file, and where in them the forward pass finds its weights.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,6 +92,11 @@ impl Model {
     /// Takes time proportional to the header, not to the model; [`Model::verify`] reads it all.
     pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         Self::from_bytes(ModelBytes::open(path.as_ref(), access)?)
+    }
+
+    /// Opens a model file that is open already, as [`Model::open`] does; `path` is its name in messages.
+    pub fn from_file(file: File, path: &Path, access: Access) -> Result<Self> {
+        Self::from_bytes(ModelBytes::from_file(file, path, access)?)
     }
 
     /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.

@@ -247,14 +247,15 @@ impl Session {
     /// A checksum is no signature, so the tokens are checked as any others.
     fn load_tokens(&mut self, source: &mut impl Read, position: usize) -> Result<()> {
         let vocab_size = self.model().config().vocab_size;
-        for _ in 0..position {
-            let mut bytes = [0; 4];
-            read(source, &mut bytes)?;
-            let token = u32::from_le_bytes(bytes);
-            if token as usize >= vocab_size {
+        let mut buffer = [0; 1024];
+        while self.position() < position {
+            let tokens = buffer.len().min(position - self.position());
+            let tokens = &mut buffer[..tokens];
+            read(source, as_bytes_mut(tokens))?;
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
                 return Err(Error::TokenOutOfRange { token, vocab_size });
             }
-            self.record(&[token]);
+            self.record(tokens);
         }
         Ok(())
     }

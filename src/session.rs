@@ -57,7 +57,7 @@ impl Default for SessionOptions {
 }
 
 /// What a session will need, to the byte, before anything is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Length of the model file: mapped, shared and evictable unless it is read.
     pub weights_bytes: usize,
