@@ -49,9 +49,7 @@ extern "C" {
  * and fields at the end of structures may be added; nothing is removed, renumbered or moved.
  */
 
-/**
- * The version of this interface, which is also the number in the name of the shared library.
- */
+/** The version of this interface, which is also the number in the name of the shared library. */
 #define CBL_ABI_VERSION 0
 
 /**
@@ -94,100 +92,57 @@ const char *cbl_isa_name(size_t index);
  * What came of a call. Numbers are never changed or reused; later versions may add some, so treat an
  * unknown one as a failure.
  */
-enum cbl_status
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
-  /**
-   * Done.
-   */
+typedef int32_t cbl_status;
+enum {
+  /** Done. */
   CBL_OK = 0,
-  /**
-   * A handle is NULL, of another kind, or (if you are lucky) already freed.
-   */
+  /** A handle is NULL, of another kind, or (if you are lucky) already freed. */
   CBL_BAD_HANDLE = 1,
-  /**
-   * A pointer is NULL or misaligned, a size cannot be, there are no tokens.
-   */
+  /** A pointer is NULL or misaligned, a size cannot be, there are no tokens. */
   CBL_BAD_ARGUMENT = 2,
-  /**
-   * An option is unknown, out of its range, or does not fit the model or the processor.
-   */
+  /** An option is unknown, out of its range, or does not fit the model or the processor. */
   CBL_BAD_OPTION = 3,
-  /**
-   * A text is not valid UTF-8.
-   */
+  /** A text is not valid UTF-8. */
   CBL_INVALID_UTF8 = 4,
-  /**
-   * The buffer does not hold the result; the size needed was returned.
-   */
+  /** The buffer does not hold the result; the size needed was returned. */
   CBL_BUFFER_TOO_SMALL = 5,
   /**
    * Memory is not to be had, or the arena is smaller than the memory plan. Try a smaller context
    * or chunk, or an int8 cache.
    */
   CBL_NO_MEMORY = 6,
-  /**
-   * The operating system refused to open, map, read or write a file.
-   */
+  /** The operating system refused to open, map, read or write a file. */
   CBL_IO = 7,
-  /**
-   * The bytes are not a model file, are damaged, or are of another version.
-   */
+  /** The bytes are not a model file, are damaged, or are of another version. */
   CBL_BAD_MODEL = 8,
-  /**
-   * The mapped file was changed after it was opened. Open it again.
-   */
+  /** The mapped file was changed after it was opened. Open it again. */
   CBL_MODEL_CHANGED = 9,
-  /**
-   * A token id is not below the size of the vocabulary.
-   */
+  /** A token id is not below the size of the vocabulary. */
   CBL_BAD_TOKEN = 10,
-  /**
-   * The tokens do not fit behind those already evaluated.
-   */
+  /** The tokens do not fit behind those already evaluated. */
   CBL_CONTEXT_FULL = 11,
-  /**
-   * A rewind to a position that was not reached yet.
-   */
+  /** A rewind to a position that was not reached yet. */
   CBL_BAD_POSITION = 12,
   /**
    * The last token's logits are not there: nothing was evaluated since the session was made, reset
    * or rewound, or the last evaluation failed.
    */
   CBL_NO_LOGITS = 13,
-  /**
-   * A logit is not a finite number: the model's weights are damaged or overflow.
-   */
+  /** A logit is not a finite number: the model's weights are damaged or overflow. */
   CBL_NON_FINITE = 14,
-  /**
-   * The model file holds no tokenizer.
-   */
+  /** The model file holds no tokenizer. */
   CBL_NO_TOKENIZER = 15,
-  /**
-   * The text cannot be tokenized, the tokenizer in the file is damaged, or a stop string is empty.
-   */
+  /** The text cannot be tokenized, the tokenizer in the file is damaged, or a stop string is empty. */
   CBL_BAD_TEXT = 16,
-  /**
-   * The handle is in use, by another thread or by the call whose callback this is.
-   */
+  /** The handle is in use, by another thread or by the call whose callback this is. */
   CBL_BUSY = 17,
-  /**
-   * cbl_session_cancel() stopped the call.
-   */
+  /** cbl_session_cancel() stopped the call. */
   CBL_CANCELLED = 18,
-  /**
-   * The system refused to start a thread.
-   */
+  /** The system refused to start a thread. */
   CBL_NO_THREADS = 19,
-  /**
-   * A saved session is damaged, or belongs to another model, cache type or version.
-   */
+  /** A saved session is damaged, or belongs to another model, cache type or version. */
   CBL_BAD_SAVED = 20,
-  /**
-   * This build or platform has no such function; see cbl_has_text().
-   */
+  /** This build or platform has no such function; see cbl_has_text(). */
   CBL_UNSUPPORTED = 21,
   /**
    * A bug in the library, or a thread pool of the host's that breaks its contract. The handle of
@@ -195,11 +150,6 @@ enum cbl_status
    */
   CBL_PANIC = 22,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_status cbl_status;
-#else
-typedef int32_t cbl_status;
-#endif // __STDC_VERSION__ >= 202311L
 
 /**
  * What a status means, in a few words of English, for logs. For any number; the text is static.
@@ -224,30 +174,19 @@ const char *cbl_status_text(int32_t status);
  * changed or freed as soon as the call that took it has returned.
  */
 
-/**
- * The keys of options. Numbers are never changed or reused.
- */
-enum cbl_option
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
-  /**
-   * int. Opening: how a file is opened, a cbl_access. CBL_ACCESS_MAP by default.
-   */
+/** The keys of options. Numbers are never changed or reused. */
+typedef int32_t cbl_option;
+enum {
+  /** int. Opening: how a file is opened, a cbl_access. CBL_ACCESS_MAP by default. */
   CBL_OPTION_ACCESS = 1,
   /**
    * int, 0 or 1. Opening: read the whole file and check every checksum. 0 by default, when only the
    * header is checked; no content of a file can do more harm than wrong text either way.
    */
   CBL_OPTION_VERIFY = 2,
-  /**
-   * int. Session: positions of the cache, at most the model's. 0, the default, means the model's.
-   */
+  /** int. Session: positions of the cache, at most the model's. 0, the default, means the model's. */
   CBL_OPTION_CONTEXT = 3,
-  /**
-   * int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default.
-   */
+  /** int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default. */
   CBL_OPTION_CACHE = 4,
   /**
    * int, 1 to 64. Session: threads that share the work, the calling one among them. 1, the default,
@@ -264,22 +203,16 @@ enum cbl_option
    * default.
    */
   CBL_OPTION_ALL_LOGITS = 7,
-  /**
-   * string. Session: name of the instruction set to use, see cbl_isa_name(). The best one by default.
-   */
+  /** string. Session: name of the instruction set to use, see cbl_isa_name(). The best one by default. */
   CBL_OPTION_ISA = 8,
-  /**
-   * int, from 0. Generation: the most tokens to generate. 128 by default.
-   */
+  /** int, from 0. Generation: the most tokens to generate. 128 by default. */
   CBL_OPTION_MAX_TOKENS = 9,
   /**
    * float, from 0. Generation: 0, the default, takes the most probable token; 1 draws from the
    * model's own distribution; less than 1 sharpens it.
    */
   CBL_OPTION_TEMPERATURE = 10,
-  /**
-   * int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all.
-   */
+  /** int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all. */
   CBL_OPTION_TOP_K = 11,
   /**
    * float, over 0 to 1. Generation: draw from the most probable tokens that together have this
@@ -291,21 +224,13 @@ enum cbl_option
    * the default: all.
    */
   CBL_OPTION_MIN_P = 13,
-  /**
-   * float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default.
-   */
+  /** float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default. */
   CBL_OPTION_REPETITION_PENALTY = 14,
-  /**
-   * int, from 0. Generation: how many of the last tokens count as recent. 64 by default.
-   */
+  /** int, from 0. Generation: how many of the last tokens count as recent. 64 by default. */
   CBL_OPTION_REPETITION_WINDOW = 15,
-  /**
-   * int, all 64 bits count. Generation: the same seed draws the same tokens on every machine.
-   */
+  /** int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. */
   CBL_OPTION_SEED = 16,
-  /**
-   * int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default.
-   */
+  /** int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default. */
   CBL_OPTION_IGNORE_END_OF_TEXT = 17,
   /**
    * int, 0 or 1. Tokenizing: read special tokens such as <|endoftext|> that are written in the text
@@ -313,63 +238,30 @@ enum cbl_option
    */
   CBL_OPTION_PARSE_SPECIAL = 18,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_option cbl_option;
-#else
-typedef int32_t cbl_option;
-#endif // __STDC_VERSION__ >= 202311L
 
-/**
- * Values of CBL_OPTION_ACCESS.
- */
-enum cbl_access
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
+/** Values of CBL_OPTION_ACCESS. */
+typedef int32_t cbl_access;
+enum {
   /**
    * Map the file: opens in milliseconds, and its pages are shared and can be evicted. Replace the
    * file only by renaming another one over it. If it is changed in place, most accidents give
    * CBL_MODEL_CHANGED, but truncating it in the middle of a call raises SIGBUS.
    */
   CBL_ACCESS_MAP = 0,
-  /**
-   * Read the file into memory: nothing that happens to it matters any more.
-   */
+  /** Read the file into memory: nothing that happens to it matters any more. */
   CBL_ACCESS_READ = 1,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_access cbl_access;
-#else
-typedef int32_t cbl_access;
-#endif // __STDC_VERSION__ >= 202311L
 
-/**
- * Values of CBL_OPTION_CACHE.
- */
-enum cbl_cache
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
-  /**
-   * Keys and values as float16.
-   */
+/** Values of CBL_OPTION_CACHE. */
+typedef int32_t cbl_cache;
+enum {
+  /** Keys and values as float16. */
   CBL_CACHE_F16 = 0,
-  /**
-   * Keys and values as int8, about half the memory.
-   */
+  /** Keys and values as int8, about half the memory. */
   CBL_CACHE_INT8 = 1,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_cache cbl_cache;
-#else
-typedef int32_t cbl_cache;
-#endif // __STDC_VERSION__ >= 202311L
 
-/**
- * A set of options.
- */
+/** A set of options. */
 typedef struct cbl_options cbl_options;
 
 /**
@@ -447,90 +339,54 @@ cbl_status cbl_options_clear_stops(cbl_options *options);
  * is empty after a success.
  */
 
-/**
- * A model that is open.
- */
+/** A model that is open. */
 typedef struct cbl_model cbl_model;
 
-/**
- * What there is to know about a model. Later versions may add fields at the end.
- */
+/** What there is to know about a model. Later versions may add fields at the end. */
 typedef struct {
-  /**
-   * Name of the family of networks, such as "gpt2". Static.
-   */
+  /** Name of the family of networks, such as "gpt2". Static. */
   const char *architecture;
   /**
    * Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
    * the file does not say. Valid as long as the model.
    */
   const char *digest;
-  /**
-   * Length of the model file in bytes.
-   */
+  /** Length of the model file in bytes. */
   uint64_t file_bytes;
-  /**
-   * Number of weights.
-   */
+  /** Number of weights. */
   uint64_t parameters;
-  /**
-   * Bits per weight of the matrices, scales included.
-   */
+  /** Bits per weight of the matrices, scales included. */
   double bits_per_weight;
-  /**
-   * Number of tokens: ids are below it, and so many logits come out.
-   */
+  /** Number of tokens: ids are below it, and so many logits come out. */
   uint32_t vocabulary;
-  /**
-   * The most positions that a session can have.
-   */
+  /** The most positions that a session can have. */
   uint32_t context;
-  /**
-   * Width of the embeddings.
-   */
+  /** Width of the embeddings. */
   uint32_t embedding;
-  /**
-   * Number of layers.
-   */
+  /** Number of layers. */
   uint32_t layers;
-  /**
-   * Number of attention heads per layer.
-   */
+  /** Number of attention heads per layer. */
   uint32_t heads;
-  /**
-   * The token that ends a text, or -1.
-   */
+  /** The token that ends a text, or -1. */
   int32_t end_of_text;
-  /**
-   * Whether the file holds a tokenizer.
-   */
+  /** Whether the file holds a tokenizer. */
   bool has_tokenizer;
-  /**
-   * Whether the weights lie in a mapped file and so take no private memory.
-   */
+  /** Whether the weights lie in a mapped file and so take no private memory. */
   bool is_mapped;
 } cbl_model_info;
 
-/**
- * The memory that a session will take. Later versions may add fields at the end.
- */
+/** The memory that a session will take. Later versions may add fields at the end. */
 typedef struct {
   /**
    * Length of the model file: mapped, shared with other processes and evictable, unless it is read.
    * Not part of the total.
    */
   uint64_t weights_bytes;
-  /**
-   * The cache of keys and values.
-   */
+  /** The cache of keys and values. */
   uint64_t cache_bytes;
-  /**
-   * Activations, logits, the sampler's buffers, each thread's buffers.
-   */
+  /** Activations, logits, the sampler's buffers, each thread's buffers. */
   uint64_t scratch_bytes;
-  /**
-   * What the session allocates, or takes from the arena: the sum of the two above.
-   */
+  /** What the session allocates, or takes from the arena: the sum of the two above. */
   uint64_t total_bytes;
 } cbl_memory_plan;
 
@@ -621,48 +477,24 @@ cbl_status cbl_model_verify(const cbl_model *model, char *message, size_t messag
  * `const cbl_session *` may be called at any time from any thread.
  */
 
-/**
- * Why a generation ended.
- */
-enum cbl_stop_reason
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
-  /**
-   * It did not: there was none, or it failed.
-   */
+/** Why a generation ended. */
+typedef int32_t cbl_stop_reason;
+enum {
+  /** It did not: there was none, or it failed. */
   CBL_STOP_NONE = 0,
-  /**
-   * The model chose the end-of-text token.
-   */
+  /** The model chose the end-of-text token. */
   CBL_STOP_END_OF_TEXT = 1,
-  /**
-   * As many tokens as were asked for.
-   */
+  /** As many tokens as were asked for. */
   CBL_STOP_MAX_TOKENS = 2,
-  /**
-   * A stop string appeared.
-   */
+  /** A stop string appeared. */
   CBL_STOP_STRING = 3,
-  /**
-   * The session has no position left.
-   */
+  /** The session has no position left. */
   CBL_STOP_CONTEXT_FULL = 4,
-  /**
-   * The callback returned false, or cbl_session_cancel() was called.
-   */
+  /** The callback returned false, or cbl_session_cancel() was called. */
   CBL_STOP_CANCELLED = 5,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_stop_reason cbl_stop_reason;
-#else
-typedef int32_t cbl_stop_reason;
-#endif // __STDC_VERSION__ >= 202311L
 
-/**
- * A sequence of tokens and what it takes to continue it.
- */
+/** A sequence of tokens and what it takes to continue it. */
 typedef struct cbl_session cbl_session;
 
 /**
@@ -675,57 +507,31 @@ typedef bool (*cbl_logits_callback)(void *user,
                                     const float *logits,
                                     size_t count);
 
-/**
- * What a session has done. Later versions may add fields at the end.
- */
+/** What a session has done. Later versions may add fields at the end. */
 typedef struct {
-  /**
-   * Name of the instruction set in use. Static.
-   */
+  /** Name of the instruction set in use. Static. */
   const char *isa;
-  /**
-   * Positions that the session has.
-   */
+  /** Positions that the session has. */
   uint64_t context;
-  /**
-   * Positions in use.
-   */
+  /** Positions in use. */
   uint64_t position;
-  /**
-   * Threads that share the work.
-   */
+  /** Threads that share the work. */
   uint64_t threads;
-  /**
-   * Tokens evaluated since the session was made.
-   */
+  /** Tokens evaluated since the session was made. */
   uint64_t evaluated_tokens;
-  /**
-   * Time that took, sampling and callbacks during generation included.
-   */
+  /** Time that took, sampling and callbacks during generation included. */
   double evaluation_seconds;
-  /**
-   * Tokens of the last generation's prompt.
-   */
+  /** Tokens of the last generation's prompt. */
   uint64_t prompt_tokens;
-  /**
-   * Time to evaluate that prompt and choose the first token.
-   */
+  /** Time to evaluate that prompt and choose the first token. */
   double prompt_seconds;
-  /**
-   * Tokens that the last generation produced.
-   */
+  /** Tokens that the last generation produced. */
   uint64_t generated_tokens;
-  /**
-   * Time from the first to the last of them.
-   */
+  /** Time from the first to the last of them. */
   double generation_seconds;
-  /**
-   * Why the last generation ended: a cbl_stop_reason.
-   */
+  /** Why the last generation ended: a cbl_stop_reason. */
   int32_t stop_reason;
-  /**
-   * 0.
-   */
+  /** 0. */
   int32_t reserved;
 } cbl_session_stats;
 
@@ -895,9 +701,7 @@ cbl_status cbl_session_get_stats(cbl_session *session, cbl_session_stats *stats,
  */
 typedef bool (*cbl_text_callback)(void *user, const char *text, size_t length);
 
-/**
- * Receives a token id. Return false to stop. Otherwise as cbl_text_callback.
- */
+/** Receives a token id. Return false to stop. Otherwise as cbl_text_callback. */
 typedef bool (*cbl_token_callback)(void *user, uint32_t token);
 
 /**
@@ -1057,32 +861,16 @@ cbl_status cbl_session_restore_file(cbl_session *session,
  * A log, memory, threads. All are options, and none is needed.
  */
 
-/**
- * How much a log message matters.
- */
-enum cbl_log_level
-#if __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // __STDC_VERSION__ >= 202311L
- {
-  /**
-   * A call failed because of a bug.
-   */
+/** How much a log message matters. */
+typedef int32_t cbl_log_level;
+enum {
+  /** A call failed because of a bug. */
   CBL_LOG_ERROR = 1,
-  /**
-   * Something is worth looking at.
-   */
+  /** Something is worth looking at. */
   CBL_LOG_WARNING = 2,
-  /**
-   * What was opened, made, generated.
-   */
+  /** What was opened, made, generated. */
   CBL_LOG_INFO = 3,
 };
-#if __STDC_VERSION__ >= 202311L
-typedef enum cbl_log_level cbl_log_level;
-#else
-typedef int32_t cbl_log_level;
-#endif // __STDC_VERSION__ >= 202311L
 
 /**
  * Receives a log message: a cbl_log_level and English text that ends with a zero byte and is gone when
@@ -1090,9 +878,7 @@ typedef int32_t cbl_log_level;
  */
 typedef void (*cbl_log_callback)(void *user, int32_t level, const char *message);
 
-/**
- * One piece of work; see cbl_parallel_callback.
- */
+/** One piece of work; see cbl_parallel_callback. */
 typedef void (*cbl_task)(void *context, size_t index);
 
 /**

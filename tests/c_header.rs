@@ -28,14 +28,52 @@ fn declarations(section: &str) -> String {
     let mut builder = cbindgen::Builder::new().with_config(config).with_src(source(section));
     // Those too that no signature names, such as the values of options.
     for line in fs::read_to_string(source(section)).unwrap().lines() {
-        let name = ["pub enum ", "pub struct ", "pub type "].iter().find_map(|it| line.strip_prefix(it));
+        let name =
+            ["pub enum ", "pub struct ", "pub type "].iter().find_map(|it| line.strip_prefix(it));
         if let Some(name) = name {
             builder = builder.include_item(name.split([' ', ';', '=']).next().unwrap());
         }
     }
     let mut bytes = Vec::new();
     builder.generate().unwrap().write(&mut bytes);
-    String::from_utf8(bytes).unwrap().trim().to_owned()
+    compact(&plain_enumerations(String::from_utf8(bytes).unwrap().trim()))
+}
+
+/// An enumeration's values as plain constants of C and C++ alike, and its name as what goes over the
+/// border: an int32_t, whatever a compiler makes of enumerations.
+fn plain_enumerations(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, enumeration)) = rest.split_once("\nenum ") {
+        let (name, after) = enumeration.split_once('\n').unwrap();
+        let (_, values) = after.split_once("\n {").unwrap();
+        let (values, after) = values.split_once("\n};\n").unwrap();
+        let (_, after) = after.split_once(&format!("typedef int32_t {name};\n")).unwrap();
+        let (_, after) = after.split_once('\n').expect("#endif");
+        let _ = write!(out, "{before}\ntypedef int32_t {name};\nenum {{{values}\n}};\n");
+        rest = after;
+    }
+    out + rest
+}
+
+/// Comments of one line on one line.
+fn compact(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let (mut out, mut at) = (String::new(), 0);
+    while at < lines.len() {
+        let line = lines[at];
+        match (line.trim(), lines.get(at + 1), lines.get(at + 2)) {
+            ("/**", Some(only), Some(end)) if end.trim() == "*/" => {
+                let only = only.trim().trim_start_matches("* ");
+                let _ = writeln!(out, "{line} {only} */");
+                at += 3;
+            }
+            _ => {
+                let _ = writeln!(out, "{line}");
+                at += 1;
+            }
+        }
+    }
+    out.trim_end().to_owned()
 }
 
 /// A comment around the lines of a module's introduction.
