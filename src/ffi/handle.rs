@@ -1,71 +1,88 @@
 //! Handles: boxes whose address a C program holds.
 
 use std::alloc::{Layout, alloc};
+use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::boundary::Failure;
 use super::status::cbl_status::CBL_BAD_HANDLE;
 use crate::error::Error;
 
-/// Says what kind of handle an address leads to, so that a mix-up is found out. A freed handle has
-/// none; whether its memory still tells so is luck.
-pub(super) struct Tag(#[expect(dead_code, reason = "is read by its address")] AtomicU64);
-
-impl Tag {
-    const FREED: u64 = 0;
-
-    pub fn of<T: Handle>() -> Self {
-        Self(AtomicU64::new(T::TAG))
-    }
-}
-
 /// A type that a C program holds handles of.
 pub(super) trait Handle: Sized {
     /// Differs from any other type's.
     const TAG: u64;
-    /// Where the tag lies, in bytes.
-    const TAG_OFFSET: usize;
+}
+
+/// What a handle points to. The tag comes first in every kind, so that a mix-up is found out. A freed
+/// handle has none; whether its memory still tells so is luck.
+#[repr(C)]
+struct Tagged<T> {
+    tag: u64,
+    value: T,
 }
 
 /// What a handle leads to.
 ///
 /// # Safety
 /// `handle` is null, or points to memory in which a tag may be looked for; if it is there, the handle
-/// was made by [`give`] and is not freed for `'a`.
+/// was made by [`Place::give`] and is not freed for `'a`.
 pub(super) unsafe fn get<'a, T: Handle>(handle: *const T) -> Result<&'a T, Failure> {
     if handle.is_null() {
         return Err(Failure::Misuse(CBL_BAD_HANDLE, "a handle is NULL"));
     }
     let wrong = Failure::Misuse(CBL_BAD_HANDLE, "a handle is of another kind, or freed");
-    if !handle.is_aligned() {
+    let tagged = handle.cast::<Tagged<T>>();
+    if !tagged.is_aligned() {
         return Err(wrong);
     }
-    // SAFETY: the caller's contract; the offset keeps the alignment of a field of T.
-    let tag = unsafe { handle.byte_add(T::TAG_OFFSET).cast::<u64>().read_volatile() };
-    if tag != T::TAG {
+    // SAFETY: the caller's contract. Volatile: for a freed handle the compiler must not know better.
+    if unsafe { (&raw const (*tagged).tag).read_volatile() } != T::TAG {
         return Err(wrong);
     }
     // SAFETY: the tag says that it is a T, which by the caller's contract lives for 'a.
-    Ok(unsafe { &*handle })
+    Ok(unsafe { &(*tagged).value })
 }
 
-/// Puts a value where a C program can hold it.
-pub(super) fn give<T: Handle>(value: Box<T>) -> *mut T {
-    Box::into_raw(value)
+/// A value in a place from which it can be given away.
+pub(super) struct Place<T>(Box<Tagged<T>>);
+
+impl<T: Handle> Place<T> {
+    pub fn new(value: T) -> Result<Self, Error> {
+        Ok(Self(try_box(Tagged { tag: T::TAG, value })?))
+    }
+
+    /// Gives it to a C program.
+    pub fn give(self) -> *mut T {
+        Box::into_raw(self.0).cast()
+    }
 }
 
-/// Takes it back.
+impl<T> Deref for Place<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> DerefMut for Place<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0.value
+    }
+}
+
+/// Frees what a C program holds.
 ///
 /// # Safety
-/// `handle` was made by [`give`] and nobody uses it any more.
-pub(super) unsafe fn take<T: Handle>(handle: *mut T) -> Box<T> {
-    // SAFETY: the caller's contract; the tag is an atomic.
-    unsafe { handle.byte_add(T::TAG_OFFSET).cast::<AtomicU64>().as_ref() }
-        .expect("not null")
-        .store(Tag::FREED, Relaxed);
+/// `handle` was made by [`Place::give`] and nobody uses it any more.
+pub(super) unsafe fn free<T: Handle>(handle: *mut T) {
+    let tagged = handle.cast::<Tagged<T>>();
     // SAFETY: the caller's contract.
-    unsafe { Box::from_raw(handle) }
+    unsafe {
+        (&raw mut (*tagged).tag).write_volatile(0);
+        drop(Box::from_raw(tagged));
+    }
 }
 
 /// `Box::new`, but a lack of memory is an error.

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::arguments::{Growing, Out, path, put_growing, slice};
 use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
-use super::handle::{self, Handle, Tag};
+use super::handle::{self, Handle, Place};
 use super::host::{Log, cbl_log_level, log};
 use super::options::{self, Options, cbl_options};
 use super::status::cbl_status;
@@ -26,14 +26,12 @@ use crate::text::Tokenizer;
 
 /// A model that is open.
 pub struct cbl_model {
-    tag: Tag,
     poisoned: AtomicBool,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle for cbl_model {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-modl");
-    const TAG_OFFSET: usize = std::mem::offset_of!(cbl_model, tag);
 }
 
 /// What a model's handle and its sessions have in common.
@@ -180,7 +178,7 @@ unsafe fn open(
                 if options.verify {
                     check_all(&model)?;
                 }
-                out.set(handle::give(new_handle(model, options.log)?));
+                out.set(new_handle(model, options.log)?.give());
                 Ok(())
             })
         }
@@ -194,7 +192,7 @@ fn check_all(model: &Model) -> Result<(), Failure> {
     }
 }
 
-fn new_handle(model: Model, to: Option<Log>) -> Result<Box<cbl_model>> {
+fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
     let config = model.config();
     log(
         to,
@@ -212,11 +210,7 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Box<cbl_model>> {
     // A zero byte inside would cut it for C; no writer makes one.
     let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
     let shared = Shared { model, tokenizer: OnceLock::new(), digest, log: to };
-    handle::try_box(cbl_model {
-        tag: Tag::of::<cbl_model>(),
-        poisoned: AtomicBool::new(false),
-        shared: Arc::new(shared),
-    })
+    Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })
 }
 
 /// Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
@@ -316,7 +310,7 @@ pub unsafe extern "C" fn cbl_model_free(model: *mut cbl_model) -> cbl_status {
         // SAFETY: the caller's contract.
         unsafe {
             handle::get::<cbl_model>(model)?;
-            drop(handle::take(model));
+            handle::free(model);
         }
         Ok(())
     })

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use super::arguments::{Out, text};
 use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
-use super::handle::{self, Handle, Tag};
+use super::handle::{self, Handle, Place};
 use super::host::{Arena, Log, Pool};
 use super::message::Message;
 use super::status::cbl_status::{self, CBL_BUSY};
@@ -104,14 +104,12 @@ pub enum cbl_cache {
 
 /// A set of options.
 pub struct cbl_options {
-    tag: Tag,
     message: Mutex<Message>,
     options: RwLock<Options>,
 }
 
 impl Handle for cbl_options {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-opts");
-    const TAG_OFFSET: usize = std::mem::offset_of!(cbl_options, tag);
 }
 
 /// What the options say.
@@ -305,11 +303,13 @@ pub unsafe extern "C" fn cbl_options_new(options: *mut *mut cbl_options) -> cbl_
     boundary::status(Report::Nothing, || {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::new(options, std::ptr::null_mut()) }?;
-        out.set(handle::give(handle::try_box(cbl_options {
-            tag: Tag::of::<cbl_options>(),
-            message: Mutex::new(Message::empty()),
-            options: RwLock::new(Options::default()),
-        })?));
+        out.set(
+            Place::new(cbl_options {
+                message: Mutex::new(Message::empty()),
+                options: RwLock::new(Options::default()),
+            })?
+            .give(),
+        );
         Ok(())
     })
 }
@@ -329,7 +329,7 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
             return Err(Failure::Misuse(CBL_BUSY, "the options are in use"));
         }
         // SAFETY: the caller's contract, and no call is using them.
-        drop(unsafe { handle::take(options) });
+        unsafe { handle::free(options) };
         Ok(())
     })
 }

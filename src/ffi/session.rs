@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::arguments::{Growing, Out, put_growing, slice};
 use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
-use super::handle::{self, Handle, Tag};
+use super::handle::{self, Handle, Place};
 use super::host::{Log, Pool, cbl_log_level, log};
 use super::message::Message;
 use super::model::{self, Shared, cbl_model};
@@ -30,7 +30,6 @@ use crate::threads::{Executor, Team};
 
 /// A sequence of tokens and what it takes to continue it.
 pub struct cbl_session {
-    tag: Tag,
     /// Set by `cbl_session_cancel`; the session inside looks at it.
     cancel: AtomicBool,
     /// The position after the last call that has returned.
@@ -42,7 +41,6 @@ pub struct cbl_session {
 
 impl Handle for cbl_session {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-sess");
-    const TAG_OFFSET: usize = std::mem::offset_of!(cbl_session, tag);
 }
 
 /// What is behind the lock.
@@ -122,7 +120,7 @@ fn make(
     shared: Arc<Shared>,
     made: Made,
     arena: Option<super::host::Arena>,
-) -> Result<Box<cbl_session>> {
+) -> Result<Place<cbl_session>> {
     let executor = match made.pool {
         Some(pool) => Executor::Host(handle::try_box(pool)?),
         None if made.options.threads == 1 => Executor::Caller,
@@ -144,8 +142,7 @@ fn make(
         let text = format_args!("no fast kernels for this processor: evaluation will be slow");
         log(made.log, cbl_log_level::CBL_LOG_WARNING, text);
     }
-    let mut handle = handle::try_box(cbl_session {
-        tag: Tag::of::<cbl_session>(),
+    let mut handle = Place::new(cbl_session {
         cancel: AtomicBool::new(false),
         position: AtomicUsize::new(0),
         message: Mutex::new(Message::empty()),
@@ -188,7 +185,7 @@ pub unsafe extern "C" fn cbl_session_new(
             let out = out?;
             let (made, arena) =
                 options::with(options, |options| Ok((Made::with(options), options.arena)))?;
-            out.set(handle::give(make(Arc::clone(shared), made, arena)?));
+            out.set(make(Arc::clone(shared), made, arena)?.give());
             Ok(())
         })
     }
@@ -221,7 +218,7 @@ pub unsafe extern "C" fn cbl_session_fork(
             let locked = copy.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
             locked.session.copy_from(&mut inner.session)?;
             *copy.position.get_mut() = locked.session.position();
-            out.set(handle::give(copy));
+            out.set(copy.give());
             Ok(())
         })
     }
@@ -244,7 +241,7 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
             return Err(Failure::Misuse(CBL_BUSY, "the session is in use"));
         }
         // SAFETY: the caller's contract, and no call is using it.
-        drop(unsafe { handle::take(session) });
+        unsafe { handle::free(session) };
         Ok(())
     })
 }
