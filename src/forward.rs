@@ -33,6 +33,7 @@ use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::TileLayout;
+use crate::session::Cancel;
 use crate::threads::{Executor, Worker};
 
 /// Buffers of a pass over at most `chunk` tokens.
@@ -146,6 +147,8 @@ pub(crate) struct Pass<'a> {
     pub position: usize,
     /// For how many of the last tokens logits are computed.
     pub logits_rows: usize,
+    /// Once set, the rest is left out and what was computed is worth nothing.
+    pub cancel: &'a Cancel,
 }
 
 /// A step of a layer, as listed at the top.
@@ -199,6 +202,7 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
     let of_layers = 1 + per_layer * pass.model.network().layers.len();
     let of_logits = if pass.logits_rows > 0 { 2 } else { 0 };
     executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
+        _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
         phase if phase < of_layers => {
             let (layer, number) = ((phase - 1) / per_layer, (phase - 1) % per_layer);
