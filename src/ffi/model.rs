@@ -350,6 +350,7 @@ fn describe(shared: &Shared) -> cbl_model_info {
     cbl_model_info {
         architecture: match config.architecture {
             Architecture::Gpt2 => c"gpt2".as_ptr(),
+            Architecture::Btlm => c"btlm".as_ptr(),
         },
         digest: shared.digest.as_ptr(),
         file_bytes: model.file_bytes() as u64,
