@@ -1,0 +1,214 @@
+//! Text to token ids, by the `tokenizers` library set up from a [`TokenTable`].
+
+use std::collections::HashMap;
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    AddedToken as LibraryToken, AddedVocabulary, Model, NormalizedString, NormalizerWrapper,
+    OffsetType, PreTokenizer, Token,
+};
+
+use super::{AddedToken, TextError, TokenTable, byte_level, layout};
+
+/// Spelling the merges out may take this many times the table's bytes. Real vocabularies need
+/// less than once; the limit keeps a small hostile table from asking for gigabytes.
+const MAX_SPELLING: u64 = 64;
+
+/// How to read a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Whether special tokens written in the text, such as `<|endoftext|>`, become that token.
+    ///
+    /// By default they do not and are encoded as the characters they are: text from outside must
+    /// not be able to end a document or otherwise speak with the program's voice. Set it for text
+    /// that the program wrote itself, such as a prompt template or an evaluation text.
+    pub parse_special: bool,
+}
+
+/// GPT-2's byte-level BPE: splits text into words, and each word into tokens by merging.
+pub struct Encoder {
+    model: BPE,
+    splitter: ByteLevel,
+    /// Added tokens that are looked for when special tokens are text: those not special.
+    plain: AddedVocabulary,
+    /// All added tokens.
+    parsing: AddedVocabulary,
+    /// Bytes that occur in UTF-8 but have no token, as characters of the byte-level alphabet.
+    missing: Vec<char>,
+}
+
+impl Encoder {
+    /// Builds the encoder. The table is not needed afterwards.
+    ///
+    /// # Errors
+    /// [`TextError`] if the table is well-formed but its content makes no tokenizer: tokens with
+    /// equal bytes, a merge that makes no token, added tokens that are not text.
+    pub fn new<B: AsRef<[u8]>>(table: &TokenTable<B>) -> Result<Self, TextError> {
+        let names = names(table);
+        let vocabulary = vocabulary(&names)?;
+        let merges = merges(table, &names, &vocabulary)?;
+        let missing = missing_bytes(&vocabulary);
+        // No cache: the library's is per thread and is not freed with the encoder, so a host that
+        // opens many models would leak.
+        let model = BPE::builder().cache_capacity(0).vocab_and_merges(vocabulary, merges).build();
+        let added = added_tokens(table)?;
+        let special = |token: &LibraryToken| token.special;
+        Ok(Self {
+            model: model.map_err(library_error)?,
+            splitter: ByteLevel::new(table.add_prefix_space(), false, table.use_regex()),
+            plain: added_vocabulary(added.iter().filter(|(_, token)| !special(token)))?,
+            parsing: added_vocabulary(added.iter())?,
+            missing,
+        })
+    }
+
+    /// The token ids of `text`. Nothing is put before or after them, and decoding them gives back
+    /// exactly `text`, but for a prefix space or stripped spaces that the tokenizer asks for.
+    ///
+    /// # Errors
+    /// [`TextError::NoTokenForByte`] if the vocabulary cannot express the text.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
+        let added = if options.parse_special { &self.parsing } else { &self.plain };
+        let mut words = added.extract_and_normalize(None::<&NormalizerWrapper>, text);
+        self.splitter.pre_tokenize(&mut words).map_err(library_error)?;
+        words.tokenize(|word| self.tokenize_word(word)).map_err(library_error)?;
+        let encoding = words.into_encoding(None, 0, OffsetType::None).map_err(library_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens of one word, which is spelled in the byte-level alphabet. The library would drop a
+    /// character without a token in silence.
+    fn tokenize_word(&self, word: &NormalizedString) -> tokenizers::Result<Vec<Token>> {
+        let word = word.get();
+        if !self.missing.is_empty() {
+            let lost = word.chars().find(|c| self.missing.contains(c));
+            if let Some(byte) = lost.and_then(byte_level::char_to_byte) {
+                return Err(TextError::NoTokenForByte { byte }.into());
+            }
+        }
+        self.model.tokenize(word)
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+/// Each token's name in the BPE vocabulary, by id: its bytes in the byte-level alphabet. Empty for
+/// ids that merging never makes.
+fn names<B: AsRef<[u8]>>(table: &TokenTable<B>) -> Vec<String> {
+    let merged =
+        |id: u32| table.added_token(id).is_none_or(|token| token.has(layout::IN_VOCABULARY));
+    let bytes = |id| table.token_bytes(id).filter(|_| merged(id)).unwrap_or_default();
+    (0..table.len() as u32).map(|id| byte_level::spell(bytes(id))).collect()
+}
+
+fn vocabulary(names: &[String]) -> Result<Vocab, TextError> {
+    let mut vocabulary = Vocab::with_capacity(names.len());
+    for (id, name) in (0..).zip(names).filter(|(_, name)| !name.is_empty()) {
+        if let Some(first) = vocabulary.insert(name.clone(), id) {
+            return Err(TextError::DuplicateToken { first, second: id });
+        }
+    }
+    Ok(vocabulary)
+}
+
+/// The merges as pairs of names. Checks here what the library takes for granted: each side, and
+/// the two together, are tokens.
+fn merges<B: AsRef<[u8]>>(
+    table: &TokenTable<B>,
+    names: &[String],
+    vocabulary: &Vocab,
+) -> Result<Vec<(String, String)>, TextError> {
+    let name = |id: u32| names.get(id as usize).map_or("", String::as_str);
+    let length = |(left, right)| (name(left).len() + name(right).len()) as u64;
+    if table.merges().map(length).sum::<u64>() > MAX_SPELLING * table.byte_len() as u64 {
+        return Err(TextError::MergesTooLong);
+    }
+    let mut joined = String::new();
+    let mut spell = |(rank, (left, right)): (u32, (u32, u32))| {
+        let (left, right) = (name(left), name(right));
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
+        let known = !left.is_empty() && !right.is_empty() && vocabulary.contains_key(&joined);
+        known.then(|| (left.to_owned(), right.to_owned())).ok_or(TextError::Merge { rank })
+    };
+    (0..).zip(table.merges()).map(&mut spell).collect()
+}
+
+/// Bytes of UTF-8 text without a token. Real vocabularies have them all.
+fn missing_bytes(vocabulary: &Vocab) -> Vec<char> {
+    let in_utf8 = |byte: &u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..=0xFF);
+    let names = (0..=255).filter(in_utf8).map(byte_level::byte_to_char);
+    names.filter(|c| !vocabulary.contains_key(c.encode_utf8(&mut [0; 4]) as &str)).collect()
+}
+
+fn added_tokens<B: AsRef<[u8]>>(
+    table: &TokenTable<B>,
+) -> Result<Vec<(u32, LibraryToken)>, TextError> {
+    let tokens: Vec<_> = table
+        .added_tokens()
+        .map(|token| {
+            let bytes = table.token_bytes(token.id).unwrap_or_default();
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| TextError::AddedTokenText { id: token.id })?;
+            Ok((token.id, library_token(token, text)))
+        })
+        .collect::<Result<_, _>>()?;
+    refuse_strip_overlap(&tokens)?;
+    Ok(tokens)
+}
+
+fn library_token(token: AddedToken, text: &str) -> LibraryToken {
+    LibraryToken::from(text, token.has(layout::SPECIAL))
+        .lstrip(token.has(layout::LSTRIP))
+        .rstrip(token.has(layout::RSTRIP))
+        .single_word(token.has(layout::SINGLE_WORD))
+        .normalized(token.has(layout::NORMALIZED))
+}
+
+/// If one token strips the spaces that another begins or ends with, both match the same spaces and
+/// the library panics on the overlap.
+fn refuse_strip_overlap(tokens: &[(u32, LibraryToken)]) -> Result<(), TextError> {
+    if !tokens.iter().any(|(_, token)| token.lstrip || token.rstrip) {
+        return Ok(());
+    }
+    match tokens.iter().find(|(_, token)| token.content.trim() != token.content) {
+        Some(&(id, _)) => Err(TextError::StripOverlap { id }),
+        None => Ok(()),
+    }
+}
+
+/// The library takes an added token's id from a model that knows its text. A vocabulary of added
+/// tokens alone serves, so that their ids are those of the table whatever the BPE vocabulary says.
+fn added_vocabulary<'a>(
+    tokens: impl Iterator<Item = &'a (u32, LibraryToken)>,
+) -> Result<AddedVocabulary, TextError> {
+    let mut ids = HashMap::new();
+    let mut contents = Vec::new();
+    for (id, token) in tokens {
+        if let Some(first) = ids.insert(token.content.clone(), *id) {
+            return Err(TextError::DuplicateToken { first, second: *id });
+        }
+        contents.push(token.clone());
+    }
+    let ids: Vocab = ids.into_iter().collect();
+    let ids = BPE::builder().cache_capacity(0).vocab_and_merges(ids, Vec::new()).build();
+    let mut added = AddedVocabulary::new();
+    added
+        .add_tokens(contents, &ids.map_err(library_error)?, None::<&NormalizerWrapper>)
+        .map_err(library_error)?;
+    Ok(added)
+}
+
+/// Our own errors pass through the library unchanged.
+fn library_error(error: tokenizers::Error) -> TextError {
+    match error.downcast::<TextError>() {
+        Ok(own) => *own,
+        Err(other) => TextError::Library(other.to_string()),
+    }
+}

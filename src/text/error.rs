@@ -1,0 +1,102 @@
+//! What can be wrong with a tokenizer table, a text to encode or a stop string.
+
+/// Why a tokenizer table cannot be used, or a text cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// The bytes do not start with the table's magic number.
+    #[error("not a tokenizer table (bad magic number); convert the model again")]
+    Magic,
+    /// The table was written by a newer converter.
+    #[error("tokenizer table has version {found}, this library reads {supported}; update it")]
+    Version {
+        /// Version in the table.
+        found: u16,
+        /// The version this library reads.
+        supported: u16,
+    },
+    /// The table holds another kind of tokenizer than byte-level BPE.
+    #[error("tokenizer table has unknown kind {found}; update this library")]
+    Kind {
+        /// Kind in the table.
+        found: u8,
+    },
+    /// The header sets a flag that has no meaning.
+    #[error("tokenizer table sets unknown flags {found:#04x}; update this library")]
+    Flags {
+        /// The flags in the table.
+        found: u8,
+    },
+    /// The table is shorter or longer than its header says.
+    #[error(
+        "tokenizer table is {found} bytes long, its header says {expected}; convert the model again"
+    )]
+    Length {
+        /// Bytes that the header describes.
+        expected: u64,
+        /// Bytes present.
+        found: u64,
+    },
+    /// A token's offsets leave the text or run backwards.
+    #[error("tokenizer table is damaged at the offset of token {id}; convert the model again")]
+    Offset {
+        /// The token.
+        id: u64,
+    },
+    /// An added token has no text, unknown flags, or is out of order.
+    #[error("tokenizer table is damaged at added token number {index}; convert the model again")]
+    AddedToken {
+        /// Position in the list of added tokens.
+        index: u32,
+    },
+    /// A merge names a token that does not exist, or makes one that does not.
+    #[error("tokenizer table is damaged at merge {rank}; convert the model again")]
+    Merge {
+        /// Position in the list of merges.
+        rank: u32,
+    },
+    /// Two tokens of the vocabulary have the same bytes.
+    #[error(
+        "tokens {first} and {second} of the tokenizer have the same bytes; convert the model again from a repaired tokenizer"
+    )]
+    DuplicateToken {
+        /// One of them.
+        first: u32,
+        /// The other.
+        second: u32,
+    },
+    /// Spelling the merges out would need far more memory than the table itself.
+    #[error("the tokenizer's merges are implausibly long; convert the model again")]
+    MergesTooLong,
+    /// An added token is not UTF-8 text, so it can never occur in a text.
+    #[error(
+        "added token {id} of the tokenizer is not UTF-8; convert the model again from a repaired tokenizer"
+    )]
+    AddedTokenText {
+        /// The token.
+        id: u32,
+    },
+    /// One added token swallows the spaces around it and another begins or ends with a space.
+    #[error(
+        "added token {id} begins or ends with white space while others strip it; this combination is not supported"
+    )]
+    StripOverlap {
+        /// The token with the space.
+        id: u32,
+    },
+    /// The vocabulary has no token for a byte of the text.
+    #[error("the tokenizer has no token for byte {byte:#04x} of the text; remove that character")]
+    NoTokenForByte {
+        /// The byte.
+        byte: u8,
+    },
+    /// The `tokenizers` library refused the table or the text.
+    #[error("the tokenizers library failed: {0}")]
+    Library(String),
+    /// A stop string is empty and would stop before the first token.
+    #[error("stop string number {index} is empty; remove it")]
+    EmptyStop {
+        /// Position in the list of stop strings.
+        index: usize,
+    },
+}

@@ -1,0 +1,106 @@
+//! Every interleaving of small teams, by the model checker; the command is in the parent's docs.
+//!
+//! The cells below are loom's: it reports any two accesses that the hand-off or the barrier leaves
+//! unordered. It reports deadlocks (a lost wake-up is one) and leaked `Arc`s too.
+
+use super::Team;
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// A slot for each worker, without any synchronization of its own.
+struct Slots(Vec<UnsafeCell<usize>>);
+
+// SAFETY: not sound by itself. That is the point: the model checker finds every unordered access.
+unsafe impl Sync for Slots {}
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self((0..count).map(|_| UnsafeCell::new(0)).collect())
+    }
+
+    fn set(&self, index: usize, value: usize) {
+        // SAFETY: loom panics if another thread accesses the slot now.
+        self.0[index].with_mut(|slot| unsafe { *slot = value });
+    }
+
+    fn assert_all(&self, value: usize) {
+        for slot in &self.0 {
+            // SAFETY: loom panics if another thread writes the slot now.
+            slot.with(|slot| assert_eq!(unsafe { *slot }, value));
+        }
+    }
+}
+
+/// The workers write their slots in one phase and read everybody's in the next; the caller reads and
+/// writes them all between runs.
+fn write_then_read(workers: usize, runs: usize) {
+    let team = Team::new(workers).unwrap();
+    for value in 1..=runs {
+        let slots = Slots::new(workers);
+        team.run_phases(2, &|phase, worker| match phase {
+            0 => slots.set(worker.index(), value),
+            _ => slots.assert_all(value),
+        });
+        slots.assert_all(value);
+        (0..workers).for_each(|index| slots.set(index, 0));
+    }
+}
+
+/// Preemptions are bounded where all of them would take hours; few bugs need more than two
+/// (Musuvathi and Qadeer, "Iterative Context Bounding", 2007).
+fn check(preemption_bound: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemption_bound;
+    builder.check(model);
+}
+
+#[test]
+fn two_workers_one_run() {
+    check(None, || write_then_read(2, 1));
+}
+
+#[test]
+fn two_workers_two_runs() {
+    check(Some(3), || write_then_read(2, 2));
+}
+
+#[test]
+fn three_workers() {
+    check(Some(2), || write_then_read(3, 1));
+}
+
+#[test]
+fn panic_leaves_nobody_waiting() {
+    check(Some(2), || {
+        let team = Team::new(2).unwrap();
+        let run = || {
+            team.run_phases(2, &|phase, worker| {
+                if (phase, worker.index()) == (0, 1) {
+                    resume_unwind(Box::new(7));
+                }
+                assert!(phase == 0);
+            });
+        };
+        let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&7));
+    });
+}
+
+#[test]
+fn two_callers() {
+    check(Some(2), || {
+        let team = loom::sync::Arc::new(Team::new(2).unwrap());
+        let run = |team: &Team| {
+            let slots = Slots::new(2);
+            team.run_phases(1, &|_, worker| {
+                worker.share(2).for_each(|index| slots.set(index, 1));
+            });
+            slots.assert_all(1);
+        };
+        let other = loom::sync::Arc::clone(&team);
+        let thread = loom::thread::spawn(move || run(&other));
+        run(&team);
+        thread.join().unwrap();
+    });
+}

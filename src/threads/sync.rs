@@ -1,0 +1,19 @@
+//! The primitives of `std`, or loom's when its model checker runs the tests.
+
+#[cfg(not(all(loom, test)))]
+pub(super) use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
+    },
+    thread::{Builder, JoinHandle},
+};
+
+#[cfg(all(loom, test))]
+pub(super) use loom::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
+    },
+    thread::{Builder, JoinHandle},
+};

@@ -1,0 +1,499 @@
+//! A persistent team of threads for passes that take a few milliseconds and hundreds of phases.
+//!
+//! The caller is worker 0. The others wait at the barrier's gate; the caller opens it to start a run.
+//! All meet at the barrier between phases. After the last phase the workers count themselves in and
+//! go back to waiting; only the caller waits for all of them, at a second gate. So a run of P phases
+//! costs P + 1 hand-offs between cores.
+
+use super::gate::{Barrier, Gate, Generation, Patience};
+use super::panics::FirstPanic;
+use super::sync::{Arc, AtomicBool, AtomicPtr, Builder, JoinHandle};
+use super::{MAX_WORKERS, PhaseFn, Worker, run_alone};
+use crate::fp_env::FpEnv;
+use std::io;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+/// Stack of a worker thread, in bytes. Kernels keep their tiles in registers and their buffers in the
+/// session, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
+const STACK_SIZE: usize = 512 << 10;
+
+/// Between two passes. About as long as a sleeper takes to wake, which bounds the loss to twice that
+/// of the best choice made in hindsight; yielding would keep an idle device awake for nothing.
+const IDLE: Patience =
+    Patience { spin: Duration::from_micros(50), yielding: Duration::from_micros(0) };
+
+/// Inside a pass. The others are at work on a similar share and soon here, unless the system took
+/// their core away: then yielding gives it to them if it is this one.
+const PASS: Patience =
+    Patience { spin: Duration::from_micros(50), yielding: Duration::from_micros(200) };
+
+/// Why a team could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TeamError {
+    /// The number of threads asked for is out of range.
+    #[error("cannot run on {0} threads: ask for 1 to {MAX_WORKERS}")]
+    Count(usize),
+    /// The system refused a thread.
+    #[error("cannot start worker thread {index}: ask for at most {index} threads")]
+    Spawn {
+        /// Which one, counting from 1: so many threads, the caller's included, could be had.
+        index: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A team of worker threads. Dropping it ends and joins them.
+///
+/// It serves one pass at a time. When it is busy with another thread's pass, when called from inside a
+/// pass, or in a forked child process, where its threads do not exist, the pass runs on the caller's
+/// thread alone. In a forked child the drop leaks its memory, for the threads cannot be joined.
+///
+/// A run allocates nothing and makes no system call but `getpid` and what it takes to wake sleepers.
+#[derive(Debug)]
+pub struct Team {
+    /// `None`: a team of one.
+    threads: Option<Threads>,
+}
+
+impl Team {
+    /// Starts a team of `threads` workers: the caller and `threads - 1` threads of its own, named
+    /// `cerebellum-1` and so on.
+    ///
+    /// # Errors
+    /// [`TeamError::Count`] unless `threads` is in `1..=MAX_WORKERS`; [`TeamError::Spawn`] if the
+    /// system refuses a thread, after the ones already started have ended.
+    pub fn new(threads: usize) -> Result<Self, TeamError> {
+        Self::start(threads, |index, body| {
+            let name = format!("cerebellum-{index}");
+            Builder::new().name(name).stack_size(STACK_SIZE).spawn(body)
+        })
+    }
+
+    fn start(
+        threads: usize,
+        mut spawn: impl FnMut(usize, Body) -> io::Result<JoinHandle<()>>,
+    ) -> Result<Self, TeamError> {
+        if !(1..=MAX_WORKERS).contains(&threads) {
+            return Err(TeamError::Count(threads));
+        }
+        if threads == 1 {
+            return Ok(Self { threads: None });
+        }
+        let mut team = Threads::none(threads);
+        for index in 1..threads {
+            let shared = Arc::clone(&team.shared);
+            let handle = spawn(index, Box::new(move || shared.serve(index)))
+                .map_err(|source| TeamError::Spawn { index, source })?;
+            team.handles.push(handle);
+        }
+        Ok(Self { threads: Some(team) })
+    }
+
+    /// The number of workers of a pass that does not find the team busy.
+    pub fn workers(&self) -> usize {
+        self.threads.as_ref().map_or(1, |team| team.shared.workers)
+    }
+
+    /// See [`Executor::run_phases`](super::Executor::run_phases).
+    ///
+    /// # Panics
+    /// If `f` does; the team stays usable. With `panic = "abort"` the process ends, as ever.
+    pub fn run_phases(&self, phases: usize, f: &PhaseFn<'_>) {
+        let ran = self.threads.as_ref().is_some_and(|team| team.try_run(phases, f));
+        if !ran {
+            run_alone(phases, f);
+        }
+    }
+}
+
+/// What a worker thread executes.
+type Body = Box<dyn FnOnce() + Send>;
+
+#[derive(Debug)]
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+    /// Set during a run.
+    busy: AtomicBool,
+    /// The process the threads live in. (A child in a new PID namespace could in theory get its
+    /// parent's number; nothing cheaper tells them apart.)
+    process: u32,
+}
+
+impl Threads {
+    fn none(workers: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(workers)),
+            handles: Vec::with_capacity(workers - 1),
+            busy: AtomicBool::new(false),
+            process: std::process::id(),
+        }
+    }
+
+    fn in_forked_child(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Runs the phases with all workers and returns true, or returns false if they cannot be had.
+    fn try_run(&self, phases: usize, f: &PhaseFn<'_>) -> bool {
+        if self.in_forked_child() || self.busy.swap(true, Acquire) {
+            return false;
+        }
+        let run = Run { phases, f, panic: FirstPanic::new() };
+        self.shared.lead(&run);
+        // Release: pairs with the Acquire above, so that runs follow one another.
+        self.busy.store(false, Release);
+        run.panic.resume();
+        true
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let handles = std::mem::take(&mut self.handles);
+        if self.in_forked_child() {
+            // Detaching threads that are not there, or destroying a lock one of them held, is
+            // undefined in C libraries.
+            std::mem::forget((handles, Arc::clone(&self.shared)));
+            return;
+        }
+        self.shared.dismiss();
+        for handle in handles {
+            // A worker catches every panic of a run, so it has none to report.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// One run. It lives on its caller's stack.
+struct Run<'a> {
+    phases: usize,
+    f: &'a PhaseFn<'a>,
+    panic: FirstPanic,
+}
+
+/// Workers share a `Run` through a pointer, which checks nothing: so check it here.
+const _: () = {
+    const fn assert_sync<T: Sync>() {}
+    assert_sync::<Run<'_>>();
+};
+
+/// What the threads of a team have in common.
+struct Shared {
+    workers: usize,
+    /// Between phases; its gate also starts a run.
+    barrier: Barrier,
+    /// Opened by the last worker if the caller is waiting for the end of a run.
+    done: Gate,
+    /// The run that was started last; null tells the threads to end. The lifetime is erased: see
+    /// `serve`.
+    run: AtomicPtr<Run<'static>>,
+}
+
+impl Shared {
+    fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            barrier: Barrier::new(),
+            done: Gate::new(),
+            run: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// The caller's side of a run. Does not unwind, and returns only when no worker will touch `run`
+    /// any more.
+    fn lead(&self, run: &Run<'_>) {
+        let _env = FpEnv::set_default();
+        let done = self.done.generation();
+        self.run.store(ptr::from_ref(run).cast_mut().cast(), Relaxed);
+        self.barrier.gate.open();
+        self.work(run, 0);
+        if !self.barrier.arrive(self.workers) {
+            self.done.wait(done, PASS);
+        }
+    }
+
+    /// Tells the threads to end. None must be in a run.
+    fn dismiss(&self) {
+        self.run.store(ptr::null_mut(), Relaxed);
+        self.barrier.gate.open();
+    }
+
+    /// A worker thread's life.
+    fn serve(&self, index: usize) {
+        let _env = FpEnv::set_default();
+        let mut seen = Generation::FIRST;
+        loop {
+            self.barrier.gate.wait(seen, IDLE);
+            // Relaxed: the gate orders it after the store that came before its opening.
+            let run = self.run.load(Relaxed);
+            if run.is_null() {
+                return;
+            }
+            // SAFETY: `run` points to the `Run` that `lead` borrows. `lead` neither returns nor
+            // unwinds before this thread has called `arrive` below (it is one of the `workers` that
+            // are waited for), which is after the last use of this reference. A Release in `arrive`
+            // and the Acquire with which `lead` learns of it order that use before the end of the
+            // borrow. The shortened lifetimes inside are covered by the same borrow.
+            let run: &Run<'_> = unsafe { &*run };
+            self.work(run, index);
+            // Before arriving: after that the caller may start the next run at once.
+            seen = self.barrier.gate.generation();
+            if self.barrier.arrive(self.workers) {
+                self.done.open();
+            }
+        }
+    }
+
+    /// One worker's part of a run.
+    ///
+    /// After a panic all workers still meet at every barrier, with nothing to do between them: so
+    /// nobody waits for a worker that has left, and no barrier needs to be poisoned.
+    fn work(&self, run: &Run<'_>, index: usize) {
+        let worker = Worker { index, count: self.workers };
+        for phase in 0..run.phases {
+            if phase > 0 {
+                self.barrier.wait(self.workers, PASS);
+            }
+            run.panic.catch(|| (run.f)(phase, &worker));
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Mutex, mpsc};
+    use std::thread::{self, ThreadId};
+
+    /// Team sizes below, at and above this machine's number of cores, whichever that is.
+    const SIZES: [usize; 4] = [1, 2, 3, 8];
+
+    #[test]
+    fn every_worker_runs_every_phase_once() {
+        for size in SIZES {
+            let team = Team::new(size).unwrap();
+            let calls = Mutex::new(Vec::new());
+            team.run_phases(5, &|phase, worker| {
+                assert_eq!(worker.count(), size);
+                calls.lock().unwrap().push((phase, worker.index()));
+            });
+            let mut calls = calls.into_inner().unwrap();
+            assert!(calls.is_sorted_by_key(|&(phase, _)| phase), "{size} workers: {calls:?}");
+            calls.sort_unstable();
+            let all = (0..5).flat_map(|phase| (0..size).map(move |index| (phase, index)));
+            assert!(calls.into_iter().eq(all), "{size} workers");
+        }
+    }
+
+    #[test]
+    fn workers_are_the_caller_and_named_threads() {
+        let names: [Mutex<Option<String>>; 3] = Default::default();
+        let caller = thread::current().id();
+        Team::new(3).unwrap().run_phases(1, &|_, worker| {
+            let me = thread::current();
+            assert_eq!(me.id() == caller, worker.index() == 0);
+            *names[worker.index()].lock().unwrap() = me.name().map(str::to_owned);
+        });
+        let [_, first, second] = names.map(|name| name.into_inner().unwrap().unwrap());
+        assert_eq!([first, second], ["cerebellum-1", "cerebellum-2"]);
+    }
+
+    /// A worker reads, in every phase, what all others wrote in the phase before.
+    #[test]
+    fn phases_see_all_of_the_phase_before() {
+        const PHASES: usize = 2000;
+        for size in SIZES {
+            let team = Team::new(size).unwrap();
+            let written: Vec<AtomicUsize> = (0..size).map(|_| AtomicUsize::new(0)).collect();
+            team.run_phases(2 * PHASES, &|phase, worker| {
+                let round = phase / 2;
+                if phase % 2 == 0 {
+                    assert_eq!(written[worker.index()].swap(round + 1, Relaxed), round);
+                } else {
+                    assert!(written.iter().all(|w| w.load(Relaxed) == round + 1), "{size} workers");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn hundred_thousand_runs() {
+        for size in SIZES {
+            let team = Team::new(size).unwrap();
+            let calls = AtomicUsize::new(0);
+            for _ in 0..100_000 / size {
+                team.run_phases(size, &|_, _| _ = calls.fetch_add(1, Relaxed));
+            }
+            assert_eq!(calls.into_inner(), 100_000 / size * size * size);
+        }
+    }
+
+    /// Pauses longer than the threads stay awake: they must wake up from sleep.
+    #[test]
+    fn sleeping_workers_wake() {
+        let team = Team::new(3).unwrap();
+        for _ in 0..20 {
+            let calls = AtomicUsize::new(0);
+            thread::sleep(4 * IDLE.spin);
+            team.run_phases(3, &|phase, worker| {
+                if phase == worker.index() {
+                    thread::sleep(4 * (PASS.spin + PASS.yielding));
+                }
+                calls.fetch_add(1, Relaxed);
+            });
+            assert_eq!(calls.into_inner(), 9);
+        }
+    }
+
+    #[test]
+    fn no_phases_is_no_work() {
+        Team::new(2).unwrap().run_phases(0, &|_, _| panic!("called"));
+    }
+
+    #[test]
+    fn panic_of_any_worker_reaches_the_caller_and_the_team_goes_on() {
+        for size in SIZES {
+            let team = Team::new(size).unwrap();
+            for culprit in 0..size {
+                let last = AtomicUsize::new(0);
+                let run = || {
+                    team.run_phases(4, &|phase, worker| {
+                        last.fetch_max(phase, SeqCst);
+                        if phase == 1 && worker.index() == culprit {
+                            std::panic::resume_unwind(Box::new(culprit));
+                        }
+                    });
+                };
+                let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+                assert_eq!(payload.downcast_ref(), Some(&culprit));
+                assert_eq!(last.load(SeqCst), 1, "a phase ran after the panic");
+
+                let calls = AtomicUsize::new(0);
+                team.run_phases(1, &|_, _| _ = calls.fetch_add(1, SeqCst));
+                assert_eq!(calls.into_inner(), size);
+            }
+        }
+    }
+
+    #[test]
+    fn all_workers_may_panic_at_once() {
+        let team = Team::new(8).unwrap();
+        for _ in 0..100 {
+            let run = || team.run_phases(2, &|_, _| std::panic::resume_unwind(Box::new(7)));
+            let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&7));
+        }
+    }
+
+    fn record_thread(seen: &Mutex<Vec<(ThreadId, usize)>>) -> impl Fn(usize, &Worker) + Sync {
+        |_, worker| seen.lock().unwrap().push((thread::current().id(), worker.count()))
+    }
+
+    #[test]
+    fn busy_team_leaves_the_pass_to_its_caller() {
+        let team = Team::new(2).unwrap();
+        let (inside, is_inside) = mpsc::sync_channel(2);
+        let release = Mutex::new(());
+        let held = release.lock().unwrap();
+        let seen = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                team.run_phases(1, &|_, _| {
+                    inside.send(()).unwrap();
+                    drop(release.lock());
+                });
+            });
+            is_inside.recv().unwrap();
+            team.run_phases(1, &record_thread(&seen));
+            drop(held);
+        });
+        assert_eq!(seen.into_inner().unwrap(), [(thread::current().id(), 1)]);
+    }
+
+    #[test]
+    fn pass_inside_a_pass_runs_alone() {
+        let team = Team::new(2).unwrap();
+        let seen = Mutex::new(Vec::new());
+        team.run_phases(1, &|_, worker| {
+            if worker.index() == 1 {
+                team.run_phases(1, &record_thread(&seen));
+                assert_eq!(*seen.lock().unwrap(), [(thread::current().id(), 1)]);
+            }
+        });
+        assert_eq!(seen.into_inner().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn threads_contend_for_one_team() {
+        let team = Team::new(3).unwrap();
+        let calls = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..3000 {
+                        team.run_phases(2, &|_, worker| {
+                            calls.fetch_add(worker.share(12).len(), Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(calls.into_inner(), 3 * 3000 * 2 * 12);
+    }
+
+    #[test]
+    fn count_out_of_range_is_an_error() {
+        for count in [0, MAX_WORKERS + 1, usize::MAX] {
+            assert!(matches!(Team::new(count), Err(TeamError::Count(n)) if n == count));
+        }
+        assert_eq!(Team::new(MAX_WORKERS).unwrap().workers(), MAX_WORKERS);
+    }
+
+    #[test]
+    fn refused_thread_is_an_error_and_ends_the_others() {
+        let alive = std::sync::Arc::new(());
+        let result = Team::start(8, |index, body| {
+            if index == 4 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let alive = std::sync::Arc::clone(&alive);
+            Builder::new().spawn(move || {
+                body();
+                drop(alive);
+            })
+        });
+        let error = result.unwrap_err();
+        assert!(matches!(error, TeamError::Spawn { index: 4, .. }), "{error:?}");
+        assert_eq!(std::sync::Arc::strong_count(&alive), 1, "a thread is left");
+    }
+
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[test]
+    fn all_workers_compute_in_the_default_fp_environment() {
+        use crate::fp_env::hostile::{DEFAULT_BITS, sensitive_bits, with_hostile_setting};
+
+        let bits = Mutex::new(Vec::new());
+        // Threads start with their creator's setting, so create them under the hostile one too.
+        let kept = with_hostile_setting(|| {
+            for size in [1, 3] {
+                let team = Team::new(size).unwrap();
+                team.run_phases(1, &|_, _| bits.lock().unwrap().push(sensitive_bits()));
+            }
+        });
+        assert_eq!(bits.into_inner().unwrap(), [DEFAULT_BITS; 4]);
+        assert!(kept, "the host's setting was lost");
+    }
+}

@@ -1,0 +1,82 @@
+//! Nothing that the tools need may reach the device.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Names of the packages that a build of the runtime pulls in, procedural macros included.
+fn tree(options: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--package", "cerebellum", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{lib}"])
+        .args(options)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).expect("names are text");
+    names.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// Packages of the workstation side.
+const TOOLS: [&str; 7] =
+    ["blake3", "cerebellum_tools", "clap", "ctrlc", "gemm", "indicatif", "proptest"];
+
+#[test]
+fn token_id_library_has_a_closed_list_of_dependencies() {
+    let allowed = [
+        // What the runtime names, and serde's derive.
+        "cerebellum",
+        "crc32fast",
+        "half",
+        "memmap2",
+        "safetensors",
+        "serde",
+        "serde_derive",
+        "serde_json",
+        "thiserror",
+        "thiserror_impl",
+        // What those bring: maps, numbers as text, casts; safetensors' writer brings tempfile.
+        "allocator_api2",
+        "bitflags",
+        "cfg_if",
+        "equivalent",
+        "fastrand",
+        "foldhash",
+        "getrandom",
+        "hashbrown",
+        "itoa",
+        "libc",
+        "linux_raw_sys",
+        "memchr",
+        "once_cell",
+        "proc_macro2",
+        "quote",
+        "rustix",
+        "serde_core",
+        "syn",
+        "tempfile",
+        "unicode_ident",
+        "zerocopy",
+        "zerocopy_derive",
+        "zmij",
+    ];
+    let surplus: Vec<_> = tree(&["--no-default-features"])
+        .into_iter()
+        .filter(|name| !allowed.contains(&name.as_str()))
+        .collect();
+    assert!(surplus.is_empty(), "new in the device's dependency tree: {surplus:?}");
+}
+
+#[test]
+fn text_brings_tokenizers_and_nothing_of_the_tools() {
+    let with_text = tree(&[]);
+    assert!(with_text.contains("tokenizers"), "{with_text:?}");
+    for tool in TOOLS {
+        assert!(!with_text.contains(tool), "{tool} reaches the runtime");
+    }
+    // The tokenizers library has rayon of its own; the runtime itself must not use it.
+    let without_text = tree(&["--no-default-features"]);
+    for name in ["rayon", "tokenizers"] {
+        assert!(!without_text.contains(name), "{name} reaches the token-id library");
+    }
+}

@@ -1,0 +1,317 @@
+//! The tokenizer against the `tokenizers` library reading the original files, and against damage.
+#![cfg(feature = "text")]
+
+use std::path::{Path, PathBuf};
+
+use cerebellum::text::{EncodeOptions, Encoder, TextError, TokenTable, Tokenizer, Utf8Stream};
+use cerebellum_tools::tokenizer::{TokenType, Vocabulary, from_vocabulary, import};
+use proptest::prelude::*;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+const PARSE: EncodeOptions = EncodeOptions { parse_special: true };
+const PLAIN: EncodeOptions = EncodeOptions { parse_special: false };
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers").join(name)
+}
+
+/// A tokenizer of ours beside the library's, which loaded the original files by itself.
+struct Pair {
+    name: &'static str,
+    ours: Tokenizer<Vec<u8>>,
+    parse: tokenizers::Tokenizer,
+    plain: tokenizers::Tokenizer,
+}
+
+impl Pair {
+    fn new(name: &'static str, vocab_size: u32, library: tokenizers::Tokenizer) -> Self {
+        let imported = import(&data(name), vocab_size).unwrap().unwrap();
+        assert_eq!((imported.tokens, imported.unused_ids), (vocab_size as usize, 0));
+        let mut plain = library.clone();
+        plain.set_encode_special_tokens(true);
+        let ours = Tokenizer::parse(imported.blob).unwrap();
+        Self { name, ours, parse: library, plain }
+    }
+
+    fn demo() -> Self {
+        let library = tokenizers::Tokenizer::from_file(data("demo/tokenizer.json")).unwrap();
+        Self::new("demo", 4096, library)
+    }
+
+    fn gpt2() -> Self {
+        let [vocab, merges] =
+            ["vocab.json", "merges.txt"].map(|f| data("gpt2").join(f).to_str().unwrap().to_owned());
+        let mut library =
+            tokenizers::Tokenizer::new(BPE::from_file(&vocab, &merges).build().unwrap());
+        library.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        library.add_special_tokens([tokenizers::AddedToken::from("<|endoftext|>", true)]).unwrap();
+        Self::new("gpt2", 50257, library)
+    }
+
+    /// Checks ids against the library, and that the ids decode to the text, byte for byte.
+    fn check(&self, text: &str) {
+        for (options, library) in [(PARSE, &self.parse), (PLAIN, &self.plain)] {
+            let ids = self.ours.encode(text, options).unwrap();
+            let expected = library.encode(text, false).unwrap();
+            assert_eq!(ids, expected.get_ids(), "{}, {options:?}: {text:?}", self.name);
+            let mut bytes = Vec::new();
+            self.ours.table().decode_into(&ids, &mut bytes);
+            assert_eq!(bytes, text.as_bytes(), "{}, {options:?}: {text:?}", self.name);
+        }
+    }
+}
+
+/// Texts at which tokenizers differ from one another.
+fn nasty_texts() -> Vec<String> {
+    let mut texts: Vec<String> = [
+        "",
+        " ",
+        "a",
+        "\0",
+        "\0\u{1}\u{7f}\u{80}\u{9f}\u{ad}",
+        "Hello, world! It's o'clock; they'll've won't I'M WE'RE",
+        "one  two   three    four\n\n\nfive\r\n\tsix\t \t seven   ",
+        "\u{a0}\u{2003}\u{3000}\u{200b}\u{feff}x\u{85}\u{2028}y",
+        "0123456789 12 345 6,789.01 ٣٤٥ ½ Ⅷ ²",
+        "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇫🇷🇩🇪 1️⃣",
+        "e\u{301} n\u{303} Z\u{335}\u{321}\u{353}\u{353}a\u{300}\u{301}\u{302}l",
+        "日本語のテキスト、中文文本。한국어 텍스트 ไทย",
+        "שלום עולם مرحبا بالعالم \u{202e}rtl\u{202c}",
+        "ĠĊ the byte-level alphabet itself: Ġthe ĉ Ń",
+        "\u{fffd}\u{ffff}\u{10ffff}\u{e000}\u{d7ff}",
+        "<|endoftext|>",
+        "a<|endoftext|>b <|endoftext|> <|endoftext|><|endoftext|>",
+        "<|endoftext<|endoftext|>|> <|ENDOFTEXT|> <|endoftext |>",
+        "def f(x):\n    return {'a': x[0]}  # `code`\n\n\tif x != y && z >= 1: pass",
+        "https://example.org/a?b=c&d=%20#e user@host.tld",
+        "''s''t're''ve'LL",
+    ]
+    .map(String::from)
+    .into();
+    for unit in [" ", "\n", "a", "é", "🦀", "\0", "9", "<|endoftext|>", "' ", "\u{301}"] {
+        texts.extend([7, 8, 9, 1000].map(|n| unit.repeat(n)));
+    }
+    texts.push((0..=0x2ff).filter_map(char::from_u32).collect());
+    texts
+}
+
+#[test]
+fn encodes_as_the_library_does() {
+    for pair in [Pair::demo(), Pair::gpt2()] {
+        for text in nasty_texts() {
+            pair.check(&text);
+        }
+    }
+}
+
+#[test]
+fn encodes_random_text_as_the_library_does() {
+    let (demo, gpt2) = (Pair::demo(), Pair::gpt2());
+    let piece = prop_oneof![
+        any::<String>(),
+        "[a-zA-Z' ]{0,12}",
+        "[ \t\n\r\u{a0}]{0,6}",
+        "[0-9.,]{0,8}",
+        Just("<|endoftext|>".to_string()),
+    ];
+    let text = proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat());
+    proptest!(ProptestConfig::with_cases(400), |(text in text)| {
+        demo.check(&text);
+        gpt2.check(&text);
+    });
+}
+
+/// `CEREBELLUM_CORPUS=DIR cargo test --test text -- --ignored` compares whole files and reports.
+#[test]
+#[ignore = "needs a directory of texts in CEREBELLUM_CORPUS"]
+fn encodes_a_corpus_as_the_library_does() {
+    let dir = std::env::var_os("CEREBELLUM_CORPUS").expect("set CEREBELLUM_CORPUS to a directory");
+    for pair in [Pair::demo(), Pair::gpt2()] {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            pair.check(&text);
+            text.lines().for_each(|line| pair.check(line));
+            let tokens = pair.ours.encode(&text, PARSE).unwrap().len();
+            let (bytes, lines) = (text.len(), text.lines().count());
+            let (name, file) = (pair.name, path.display());
+            println!("{name}: {file}: 0 mismatches, {bytes} bytes, {lines} lines, {tokens} tokens");
+        }
+    }
+}
+
+#[test]
+fn special_tokens_are_text_by_default() {
+    let pair = Pair::gpt2();
+    let table = pair.ours.table();
+    assert_eq!(table.added_token_id("<|endoftext|>"), Some(50256));
+    assert!(table.is_special(50256) && !table.is_special(50255) && !table.is_special(u32::MAX));
+    let ids = pair.ours.encode("<|endoftext|>", EncodeOptions::default()).unwrap();
+    assert!(!ids.contains(&50256));
+    assert_eq!(pair.ours.encode("<|endoftext|>", PARSE).unwrap(), [50256]);
+}
+
+#[test]
+fn streams_a_character_that_spans_tokens() {
+    let pair = Pair::demo();
+    let text = "👩‍👩‍👧‍👦 e\u{301}日本語";
+    let ids = pair.ours.encode(text, PLAIN).unwrap();
+    assert!(ids.len() > text.chars().count(), "characters must span tokens here");
+    let (mut stream, mut out) = (Utf8Stream::new(), String::new());
+    for id in ids {
+        stream.push(pair.ours.table().token_bytes(id).unwrap(), &mut out);
+        assert!(text.starts_with(&out));
+    }
+    assert_eq!((stream.pending(), out.as_str()), (0, text));
+}
+
+#[test]
+fn a_tokenizer_can_be_shared_between_threads() {
+    let pair = Pair::demo();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| pair.check("Once upon a time, there was a little cerebellum."));
+        }
+    });
+}
+
+/// All bytes but `0xC0` and above, four merges, a control token and a stripping one.
+fn small_blob() -> Vec<u8> {
+    let spell = |byte: u8| cerebellum::text::byte_level::byte_to_char(byte).to_string();
+    let mut tokens: Vec<String> = (0..0xC0).map(spell).collect();
+    let merges = ["a b", "ab c", "Ġ a", "Ġa b"].map(String::from);
+    tokens.extend(["ab", "abc", "Ġa", "Ġab", "<end>", "<mask>", "[PAD196]"].map(String::from));
+    let mut types = vec![TokenType::Normal; tokens.len()];
+    types[196..].copy_from_slice(&[TokenType::Control, TokenType::UserDefined, TokenType::Unused]);
+    let source = Path::new("small");
+    let mut vocabulary = Vocabulary::from_lists(&tokens, &types, &merges, source).unwrap();
+    vocabulary.added[1].lstrip = true;
+    from_vocabulary(vocabulary, source, 200).unwrap().blob
+}
+
+/// Where each section of `small_blob` begins: added tokens, offsets, text, merges, end.
+const SMALL_SECTIONS: [usize; 5] = [24, 34, 34 + 4 * 199, 830 + 213, 1043 + 4 * 8];
+
+/// Uses everything a table offers, whatever it holds.
+fn use_blob(blob: &[u8]) -> Result<(), TextError> {
+    let table = TokenTable::parse(blob)?;
+    for id in (0..table.len() as u32 + 2).chain([u32::MAX - 1, u32::MAX]) {
+        let bytes = table.token_bytes(id).unwrap_or_default();
+        assert!(bytes.len() <= blob.len());
+        let _ = (table.is_special(id), table.added_token(id));
+    }
+    let _ = (table.added_token_id("<end>"), table.merges().count(), table.add_prefix_space());
+    let encoder = Encoder::new(&table)?;
+    for options in [PARSE, PLAIN] {
+        for text in ["abc ab <end>  <mask> cab\0", "", "  <mask>", "\u{ff}"] {
+            let Ok(ids) = encoder.encode(text, options) else { continue };
+            assert!(ids.iter().all(|&id| table.token_bytes(id).is_some()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_small_table_has_the_documented_layout_and_meaning() {
+    let blob = small_blob();
+    assert_eq!(blob.len(), SMALL_SECTIONS[4]);
+    assert_eq!(&blob[..8], b"CBTK\x01\x00\x01\x02");
+    assert_eq!(blob[8..24].chunks(4).map(|c| c[0]).collect::<Vec<_>>(), [198, 2, 4, 213]);
+    let tokenizer = Tokenizer::parse(blob).unwrap();
+    let encode = |text, options| tokenizer.encode(text, options);
+    assert_eq!(encode(" abc<end>  <mask> a", PARSE), Ok(vec![32, 193, 196, 197, 194]));
+    assert_eq!(encode("<end>", PLAIN).unwrap().len(), 5);
+    assert_eq!(encode("ñ", PLAIN), Err(TextError::NoTokenForByte { byte: 0xC3 }));
+    assert_eq!(tokenizer.table().token_bytes(198), None);
+}
+
+#[test]
+fn every_truncation_and_extension_is_refused() {
+    let blob = small_blob();
+    for len in 0..blob.len() {
+        let error = TokenTable::parse(&blob[..len]).unwrap_err();
+        assert!(matches!(error, TextError::Length { .. }), "{len}: {error}");
+    }
+    for extra in [1, 4, 8, 4096] {
+        let longer = [blob.as_slice(), &vec![0; extra]].concat();
+        let error = TokenTable::parse(longer).unwrap_err();
+        assert!(matches!(error, TextError::Length { .. }), "{error}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused_or_harmless() {
+    let mut blob = small_blob();
+    let mut refused = 0;
+    for at in 0..blob.len() {
+        for flip in (0..8).map(|bit| 1 << bit).chain([0xFF]) {
+            blob[at] ^= flip;
+            refused += usize::from(use_blob(&blob).is_err());
+            blob[at] ^= flip;
+        }
+    }
+    assert!(refused > 1000, "only {refused} flips were noticed");
+    assert_eq!(use_blob(&blob), Ok(()));
+}
+
+#[test]
+fn extreme_header_counts_are_refused() {
+    let extremes = [0, 1, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, u32::MAX - 1, u32::MAX];
+    for field in [8, 12, 16, 20] {
+        for value in extremes {
+            for other in [8, 12, 16, 20] {
+                for other_value in extremes {
+                    let mut blob = small_blob();
+                    blob[other..other + 4].copy_from_slice(&other_value.to_le_bytes());
+                    blob[field..field + 4].copy_from_slice(&value.to_le_bytes());
+                    assert!(TokenTable::parse(blob).is_err(), "{field}={value}, {other}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_named() {
+    let patched = |at: usize, bytes: &[u8]| {
+        let mut blob = small_blob();
+        blob[at..at + bytes.len()].copy_from_slice(bytes);
+        use_blob(&blob).unwrap_err()
+    };
+    let [added, offsets, text, merges, _] = SMALL_SECTIONS;
+    assert_eq!(patched(0, b"X"), TextError::Magic);
+    assert_eq!(patched(4, &[2]), TextError::Version { found: 2, supported: 1 });
+    assert_eq!(patched(6, &[9]), TextError::Kind { found: 9 });
+    assert_eq!(patched(7, &[0x82]), TextError::Flags { found: 0x82 });
+    // An added token that does not exist, that is out of order, and with an unknown flag.
+    assert_eq!(patched(added, &[198]), TextError::AddedToken { index: 0 });
+    assert_eq!(patched(added + 5, &[196]), TextError::AddedToken { index: 1 });
+    assert_eq!(patched(added + 4, &[0x41]), TextError::AddedToken { index: 0 });
+    // Offsets that do not start at 0, that decrease, that leave the text, that end early.
+    assert_eq!(patched(offsets, &[1]), TextError::Offset { id: 0 });
+    assert_eq!(patched(offsets + 4 * 5, &[3]), TextError::Offset { id: 5 });
+    assert_eq!(patched(text - 4, &[214]), TextError::Offset { id: 198 });
+    assert_eq!(patched(text - 4, &[212]), TextError::Offset { id: 198 });
+    // Merges of a token that does not exist, of a control token, to a token that does not exist.
+    assert_eq!(patched(merges + 8, &[0xFF; 4]), TextError::Merge { rank: 1 });
+    assert_eq!(patched(merges + 8, &[196]), TextError::Merge { rank: 1 });
+    assert_eq!(patched(merges, b"b"), TextError::Merge { rank: 0 });
+    // Two equal tokens, an added token that is not text or touches a stripped space.
+    assert_eq!(patched(text, &[1]), TextError::DuplicateToken { first: 0, second: 1 });
+    let end = text + 192 + 2 + 3 + 2 + 3;
+    assert_eq!(patched(end, &[0xFF]), TextError::AddedTokenText { id: 196 });
+    assert_eq!(patched(end, b" "), TextError::StripOverlap { id: 196 });
+}
+
+#[test]
+fn merges_may_not_ask_for_gigabytes() {
+    let long = "a".repeat(20_000);
+    let tokens = ["a".to_string(), long.clone(), format!("{long}a")];
+    let merges = vec![format!("{long} a"); 2000];
+    let source = Path::new("bomb");
+    let types = [TokenType::Normal; 3];
+    let vocabulary = Vocabulary::from_lists(&tokens, &types, &merges, source).unwrap();
+    let error = from_vocabulary(vocabulary, source, 3).unwrap_err();
+    assert!(error.to_string().contains("implausibly long"), "{error}");
+}

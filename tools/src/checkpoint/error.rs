@@ -1,0 +1,288 @@
+//! Everything that can be wrong with a checkpoint, each with what to do about it.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a checkpoint could not be opened or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to open, read or map a file.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The path is missing, or is not a directory.
+    #[error(
+        "{path} is not a directory: give the directory that holds config.json and the weights",
+        path = path.display()
+    )]
+    NotADirectory {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The directory has no configuration.
+    #[error(
+        "{path} is missing: give a Hugging Face model directory (config.json and weights)",
+        path = path.display()
+    )]
+    MissingConfig {
+        /// Where the configuration was looked for.
+        path: PathBuf,
+    },
+    /// The directory has no weights in a format this reader knows.
+    #[error(
+        "no weights in {directory} (looked for {looked_for}): download the weights next to \
+         config.json",
+        directory = directory.display()
+    )]
+    MissingWeights {
+        /// The checkpoint's directory.
+        directory: PathBuf,
+        /// The file names that were tried.
+        looked_for: String,
+    },
+    /// Something other than a regular file (a directory, a pipe, a device) bears a file's name.
+    #[error("{path} is not a regular file: put the downloaded file in its place", path = path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A Git LFS pointer lies where the file's content should be.
+    #[error(
+        "{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository",
+        path = path.display()
+    )]
+    LfsPointer {
+        /// The pointer file.
+        path: PathBuf,
+    },
+    /// A JSON file is larger than any genuine one, so it is not parsed.
+    #[error(
+        "{path} has {found} bytes, more than the {limit} such a file can have: it is not what its \
+         name says; download it again",
+        path = path.display()
+    )]
+    JsonTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        found: u64,
+        /// The largest size accepted, in bytes.
+        limit: u64,
+    },
+    /// A JSON file does not parse.
+    #[error("{path} is not the JSON expected: {source}; download it again", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser objects to, with line and column.
+        source: serde_json::Error,
+    },
+    /// A field of the configuration is missing, of the wrong type or out of bounds.
+    #[error("{path}: `{field}` {problem}", path = path.display())]
+    ConfigField {
+        /// The configuration file.
+        path: PathBuf,
+        /// The field at fault.
+        field: &'static str,
+        /// What is wrong with it and what is accepted.
+        problem: String,
+    },
+    /// The model is of a family this project does not run.
+    #[error(
+        "{path}: `model_type` is {found:?}, which is not supported; supported: {supported}",
+        path = path.display()
+    )]
+    UnsupportedModelType {
+        /// The configuration file.
+        path: PathBuf,
+        /// The value found.
+        found: String,
+        /// The values accepted.
+        supported: String,
+    },
+    /// The activation function is not one of those implemented.
+    #[error(
+        "{path}: `activation_function` is {found:?}, which is not supported; supported: {supported}",
+        path = path.display()
+    )]
+    UnsupportedActivation {
+        /// The configuration file.
+        path: PathBuf,
+        /// The value found.
+        found: String,
+        /// The values accepted.
+        supported: String,
+    },
+    /// A safetensors file is cut short, has bytes to spare, or has a damaged header.
+    #[error(
+        "{path} is truncated or damaged ({source}): compare its size with the original and \
+         download it again",
+        path = path.display()
+    )]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the format's own check objects to.
+        source: safetensors::SafeTensorError,
+    },
+    /// The index names a shard that is not there.
+    #[error(
+        "shard {shard} is missing, though {index} names it: download it into the same directory",
+        shard = shard.display(),
+        index = index.display()
+    )]
+    MissingShard {
+        /// The missing file.
+        shard: PathBuf,
+        /// The index that names it.
+        index: PathBuf,
+    },
+    /// The index names a shard outside the checkpoint's directory.
+    #[error(
+        "{index} names the shard {shard:?}, which is not a plain file name: shards must lie \
+         beside their index",
+        index = index.display()
+    )]
+    ShardPath {
+        /// The index.
+        index: PathBuf,
+        /// The name found.
+        shard: String,
+    },
+    /// The index places a tensor in a shard that does not contain it.
+    #[error(
+        "{index} places tensor {tensor} in {shard}, which does not contain it: the index and the \
+         shards are from different versions; download both again",
+        index = index.display(),
+        shard = shard.display()
+    )]
+    IndexMismatch {
+        /// The index.
+        index: PathBuf,
+        /// The tensor, by its name in the index.
+        tensor: String,
+        /// The shard that should contain it.
+        shard: PathBuf,
+    },
+    /// Two tensors have the same name once a `transformer.` prefix is taken off.
+    #[error(
+        "tensor {tensor} is stored twice, in {first} and in {second}: remove one of the two",
+        first = first.display(),
+        second = second.display()
+    )]
+    DuplicateTensor {
+        /// The canonical name.
+        tensor: String,
+        /// The file that holds the first.
+        first: PathBuf,
+        /// The file that holds the second (may be the same).
+        second: PathBuf,
+    },
+    /// The model needs a tensor that no file has.
+    #[error(
+        "tensor {tensor} is missing from {location}: {hint}",
+        location = location.display()
+    )]
+    MissingTensor {
+        /// The canonical name.
+        tensor: String,
+        /// The checkpoint's directory.
+        location: PathBuf,
+        /// Which field of the configuration asks for it.
+        hint: &'static str,
+    },
+    /// A tensor's shape contradicts the configuration.
+    #[error(
+        "{file}: tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}: the \
+         two are not from the same model; download both again",
+        file = file.display()
+    )]
+    WrongShape {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The shape that follows from the configuration, as stored.
+        expected: Vec<usize>,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// The embedding has another number of rows than the vocabulary.
+    #[error(
+        "{file}: tensor {tensor} has {rows} rows, but `vocab_size` in config.json is \
+         {vocab_size}: if the extra rows are padding, set `vocab_size` to {rows} (they become \
+         tokens no text encodes to) or save the matrix without them",
+        file = file.display()
+    )]
+    VocabularySize {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The rows found.
+        rows: usize,
+        /// The rows the configuration asks for.
+        vocab_size: usize,
+    },
+    /// A tensor belongs to a layer beyond the configuration's last.
+    #[error(
+        "{file}: tensor {tensor} belongs to a layer beyond `n_layer` = {n_layer} in config.json: \
+         the two are not from the same model; download both again",
+        file = file.display()
+    )]
+    UnexpectedLayer {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The number of layers in the configuration.
+        n_layer: usize,
+    },
+    /// A weight is stored in a type this reader does not decode.
+    #[error(
+        "{file}: tensor {tensor} is stored as {found}, which is not supported: save the \
+         checkpoint as F32, F16 or BF16",
+        file = file.display()
+    )]
+    UnsupportedDtype {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The type found.
+        found: String,
+    },
+    /// A weight is not a number, or infinite.
+    #[error(
+        "{file}: tensor {tensor} holds {value} at index {index:?}: the checkpoint is damaged or \
+         its training diverged; it cannot be converted",
+        file = file.display()
+    )]
+    NotFinite {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The value: NaN or an infinity.
+        value: f32,
+        /// Where, in the stored shape.
+        index: Vec<usize>,
+    },
+    /// A tensor was asked for that a model of this configuration does not have.
+    #[error("{location} has no tensor named {tensor}: see `tensor_names` for those it has", location = location.display())]
+    UnknownTensor {
+        /// The name asked for.
+        tensor: String,
+        /// The checkpoint's directory.
+        location: PathBuf,
+    },
+}
+
+/// A result of reading a checkpoint.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,65 @@
+//! Tensor names: from what checkpoints call them to the canonical names of GPT-2.
+//!
+//! Canonical are OpenAI's own: `wte.weight`, `wpe.weight`, `h.N.ln_1.{weight,bias}`,
+//! `h.N.attn.c_attn.{weight,bias}`, `h.N.attn.c_proj.*`, `h.N.ln_2.*`, `h.N.mlp.c_fc.*`,
+//! `h.N.mlp.c_proj.*`, `ln_f.*` and `lm_head.weight`.
+
+/// The embedding's name; also the head's when the two are tied.
+pub const EMBEDDING: &str = "wte.weight";
+/// The position table's name.
+pub const POSITIONS: &str = "wpe.weight";
+/// The name of a head of its own.
+pub const HEAD: &str = "lm_head.weight";
+
+/// The canonical form of a stored name: `GPT2LMHeadModel` puts `transformer.` before all but the
+/// head, `GPT2Model` and OpenAI's files do not.
+pub fn canonical(stored: &str) -> &str {
+    stored.strip_prefix("transformer.").unwrap_or(stored)
+}
+
+/// The layer `N` of a canonical name `h.N.…`.
+pub fn layer(canonical: &str) -> Option<usize> {
+    canonical.strip_prefix("h.")?.split_once('.')?.0.parse().ok()
+}
+
+/// Whether a tensor is a buffer of the causal mask, which older files carry and no model needs:
+/// `h.N.attn.bias`, of shape `[1, 1, n_positions, n_positions]`, and the scalar
+/// `h.N.attn.masked_bias`.
+pub fn is_mask_buffer(canonical: &str, shape: &[usize]) -> bool {
+    let Some((_, rest)) = canonical.strip_prefix("h.").and_then(|name| name.split_once('.')) else {
+        return false;
+    };
+    match rest {
+        "attn.bias" => matches!(shape, [1, 1, from, to] if from == to),
+        "attn.masked_bias" => shape.iter().product::<usize>() == 1,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_give_one_name() {
+        assert_eq!(canonical("transformer.h.0.ln_1.weight"), "h.0.ln_1.weight");
+        assert_eq!(canonical("h.0.ln_1.weight"), "h.0.ln_1.weight");
+        assert_eq!(canonical("lm_head.weight"), HEAD);
+    }
+
+    #[test]
+    fn layers_are_read_from_names() {
+        assert_eq!(layer("h.13.mlp.c_fc.bias"), Some(13));
+        assert_eq!(layer("ln_f.bias"), None);
+        assert_eq!(layer("h.x.ln_1.bias"), None);
+    }
+
+    #[test]
+    fn only_mask_buffers_are_masks() {
+        assert!(is_mask_buffer("h.1.attn.bias", &[1, 1, 48, 48]));
+        assert!(is_mask_buffer("h.1.attn.masked_bias", &[]));
+        assert!(!is_mask_buffer("h.1.attn.bias", &[48]));
+        assert!(!is_mask_buffer("h.1.attn.c_attn.bias", &[192]));
+        assert!(!is_mask_buffer("attn.bias", &[1, 1, 48, 48]));
+    }
+}

@@ -1,0 +1,101 @@
+//! `cerebellum inspect`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cerebellum::format::{Access, FileLayout, Header, ModelBytes, read_header};
+use cerebellum_tools::summary::{Summary, TensorSummary};
+use serde::Serialize;
+
+use super::table::{Table, bytes};
+use super::{Context, Failure, Outcome};
+
+/// Show what is in a model file.
+///
+/// Reads the header only; `verify` checks all bytes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The model file
+    file: PathBuf,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum inspect 111m.cbl
+  cerebellum inspect 111m.cbl --json | jq .bits_per_weight";
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let (file, header, layout) = open(&args.file)?;
+    let summary = Summary::new(&header, &layout, file.len() as u64);
+    context.print(describe(&summary), &Report { ok: true, summary: &summary })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a model file, with everything checked that opening checks; errors name the file.
+pub fn open(path: &Path) -> Result<(ModelBytes, Header, FileLayout), Failure> {
+    let file = ModelBytes::open(path, Access::Map)?;
+    let (header, layout) = read_header(&file).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok((file, header, layout))
+}
+
+fn describe(summary: &Summary) -> String {
+    let config = to_value(&summary.config).expect("plain fields");
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        writeln!(text, "{name:<32}{value}").expect("strings can grow");
+    };
+    for (name, value) in config.as_object().into_iter().flatten() {
+        line(name, value);
+    }
+    line("parameters", &summary.parameters);
+    line("bits per weight", &format_args!("{:.3}", summary.bits_per_weight));
+    line("file", &bytes(summary.file_bytes));
+    line("tokenizer", &summary.tokenizer_bytes.map_or("none".into(), |n| bytes(n as u64)));
+    if let Some(source) = &summary.source {
+        line("source", &source.digest);
+        line("source's weights", &bytes(source.bytes));
+    }
+    line("quantizer", &summary.quantizer);
+    format!("{text}\n{}", tensor_table(summary).to_string().trim_end())
+}
+
+/// Through text, so that a float32 keeps its short form instead of becoming a longer float64.
+fn to_value(value: &impl Serialize) -> serde_json::Result<serde_json::Value> {
+    serde_json::from_str(&serde_json::to_string(value)?)
+}
+
+/// A row for each matrix, one for the positions, one for all vectors.
+pub fn tensor_table(summary: &Summary) -> Table {
+    let mut table = Table::new(&["tensor", "shape", "scheme", "bits/weight", "relative error"]);
+    let (vectors, others): (Vec<&TensorSummary>, Vec<_>) =
+        summary.tensors.iter().partition(|tensor| tensor.shape.len() == 1);
+    for tensor in others {
+        table.push([
+            tensor.name.clone(),
+            tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x "),
+            tensor.group_size.map_or(tensor.scheme.into(), |g| format!("{} / {g}", tensor.scheme)),
+            format!("{:.3}", tensor.bits_per_weight),
+            tensor.relative_error.map_or(String::new(), |e| format!("{:.3} %", 100.0 * e)),
+        ]);
+    }
+    let elements: usize = vectors.iter().map(|tensor| tensor.elements()).sum();
+    table.push([
+        format!("{} vectors", vectors.len()),
+        elements.to_string(),
+        "float32".into(),
+        "32.000".into(),
+        String::new(),
+    ]);
+    table
+}

@@ -1,0 +1,146 @@
+//! The command line. Each command is a file with its arguments (`Args`) and its `run`; what they
+//! share, the conventions of `docs/cli.md`, is here.
+
+mod inspect;
+mod progress;
+mod quantize;
+mod table;
+mod verify;
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+/// Exit codes beside 0, 1 and clap's 2, as a shell reports the signals of the same name.
+const INTERRUPTED: u8 = 130;
+const BROKEN_PIPE: u8 = 141;
+
+/// Quantize GPT models to one file, and look after such files.
+#[derive(Debug, Parser)]
+#[command(name = "cerebellum", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    context: Context,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
+  cerebellum inspect 111m.cbl
+  cerebellum verify 111m.cbl --json
+
+Exit codes:
+  0    done
+  1    failed: the reason is on standard error (with --json on standard output, too)
+  2    wrong usage
+  130  interrupted; no partial output is left behind
+  141  standard output was closed early";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Quantize(quantize::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+}
+
+/// The options that every command takes.
+#[derive(Debug, clap::Args)]
+struct Context {
+    /// Print one JSON object on standard output instead of text, in case of an error too
+    #[arg(long, global = true)]
+    json: bool,
+    /// Number of threads [default: one for each processor]
+    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print no progress and no warnings
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// Why a command failed; its text goes to the user as it is.
+type Failure = Box<dyn Error + Send + Sync>;
+/// What a command's `run` returns.
+type Outcome = Result<ExitCode, Failure>;
+
+/// Parses the arguments, runs the command, reports its failure.
+pub fn main() -> ExitCode {
+    let Cli { context, command } = Cli::parse();
+    ignore_file_size_signal();
+    let outcome = exit_cleanly_when_interrupted().and_then(|()| match command {
+        Command::Quantize(args) => quantize::run(&args, &context),
+        Command::Inspect(args) => inspect::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
+    });
+    outcome.unwrap_or_else(|failure| context.fail(&failure))
+}
+
+/// From here on SIGINT, SIGTERM and SIGHUP remove unfinished outputs and end the process.
+fn exit_cleanly_when_interrupted() -> Result<(), Failure> {
+    let exit = || cerebellum_tools::output::exit_without_leftovers(INTERRUPTED.into());
+    Ok(ctrlc::set_handler(exit)?)
+}
+
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail as on a full disk, instead of ending
+/// the process with its output half written.
+fn ignore_file_size_signal() {
+    #[cfg(unix)]
+    // SAFETY: `signal` may be called at any time, and ignoring a signal runs no handler of ours.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+impl Context {
+    /// Prints a result on standard output: `text`, or `json` if that was asked for.
+    fn print(&self, text: impl Display, json: &impl Serialize) -> Result<(), Failure> {
+        self.try_print(text, json).map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => e.into(), // which `fail` knows
+            _ => format!("cannot write to standard output: {e}").into(),
+        })
+    }
+
+    fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut stdout, json)?;
+            writeln!(stdout)?;
+        } else {
+            writeln!(stdout, "{text}")?;
+        }
+        stdout.flush()
+    }
+
+    /// Prints a warning on standard error.
+    fn warn(&self, warning: impl Display) {
+        if !self.quiet {
+            // Nobody may be there to read it, which is no failure.
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+    }
+
+    fn fail(&self, failure: &Failure) -> ExitCode {
+        let io_error = failure.downcast_ref::<io::Error>();
+        if io_error.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+            return ExitCode::from(BROKEN_PIPE);
+        }
+        let _ = writeln!(io::stderr(), "error: {failure}");
+        if self.json {
+            let error = serde_json::json!({ "message": failure.to_string() });
+            let _ = self.print("", &serde_json::json!({ "ok": false, "error": error }));
+        }
+        ExitCode::FAILURE
+    }
+
+    /// Runs `work` on a rayon pool of as many threads as were asked for.
+    fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+        // 0 stands for one thread per processor.
+        let threads = self.threads.map_or(0, usize::from);
+        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(work))
+    }
+}

@@ -1,0 +1,44 @@
+//! The progress bar.
+
+use std::time::Duration;
+
+use cerebellum_tools::quantize::Observer;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Context;
+
+/// A bar on standard error, drawn only if that is a terminal; gone when dropped.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    pub fn new(context: &Context) -> Self {
+        let bar = ProgressBar::new(0);
+        if context.quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let template = "{wide_bar} {percent:>3} %  {eta:>4} left  {msg}";
+        bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+        Self(bar)
+    }
+}
+
+impl Observer for Progress {
+    fn begin(&self, weights: u64) {
+        self.0.set_length(weights);
+        self.0.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn turn_to(&self, task: &str) {
+        self.0.set_message(task.to_owned());
+    }
+
+    fn advance(&self, weights: u64) {
+        self.0.inc(weights);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

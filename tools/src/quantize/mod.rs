@@ -1,0 +1,245 @@
+//! From a checkpoint to a model file.
+//!
+//! Tensors are streamed one by one: read, quantized by chunks of rows on all threads, written with
+//! their checksums. [`scale`] finds each group's scale, `matrix` fills the panels, `writer` knows the
+//! file. The same checkpoint and options give the same bytes, for any number of threads.
+
+mod error;
+mod matrix;
+pub mod scale;
+mod writer;
+
+use std::collections::BTreeMap;
+
+use cerebellum::format::{
+    Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor, TensorKind,
+    VERSION, matrix_names,
+};
+use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+pub use error::{Error, Result};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::output::Output;
+use crate::summary::Summary;
+use matrix::{Quantized, quantize_matrix};
+use writer::ModelWriter;
+
+/// How a matrix is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixFormat {
+    /// int4 or int8.
+    pub scheme: Scheme,
+    /// Inputs that share a scale: 32, 64 or 128.
+    pub group_size: usize,
+}
+
+impl MatrixFormat {
+    /// A scheme with the group size that suits it: 64 for int4, 128 for int8.
+    pub fn new(scheme: Scheme) -> Self {
+        let group_size = match scheme {
+            Scheme::Int4 => 64,
+            Scheme::Int8 => 128,
+        };
+        Self { scheme, group_size }
+    }
+}
+
+/// What to make of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The format of every matrix,
+    pub format: MatrixFormat,
+    /// except of these, by canonical name.
+    pub exceptions: BTreeMap<String, MatrixFormat>,
+}
+
+impl Options {
+    /// One format for all matrices.
+    pub fn uniform(format: MatrixFormat) -> Self {
+        Self { format, exceptions: BTreeMap::new() }
+    }
+
+    fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
+        for format in self.exceptions.values().chain([&self.format]) {
+            if !GROUP_SIZES.contains(&format.group_size) {
+                return Err(Error::GroupSize(format.group_size));
+            }
+        }
+        let known = |name: &String| matrices.iter().any(|(matrix, _)| matrix == name);
+        match self.exceptions.keys().find(|name| !known(name)) {
+            Some(name) => Err(Error::UnknownMatrix(name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Is told how far the quantizer is. All methods do nothing unless implemented.
+pub trait Observer {
+    /// Begins; so many weights will be quantized.
+    fn begin(&self, weights: u64) {
+        let _ = weights;
+    }
+
+    /// Turns to a tensor, or to another task of that name.
+    fn turn_to(&self, task: &str) {
+        let _ = task;
+    }
+
+    /// Has quantized so many more weights.
+    fn advance(&self, weights: u64) {
+        let _ = weights;
+    }
+}
+
+/// Tells nobody.
+impl Observer for () {}
+
+/// Quantizes `checkpoint` into `output`, with the `tokenizer`'s tables if there are any, on the
+/// threads of the current rayon pool. The output is read back before it gets its name.
+///
+/// Memory is bounded by some rows per thread, plus the checkpoint's mapped pages of one tensor.
+///
+/// # Errors
+/// See [`Error`]. The output is removed then.
+pub fn quantize(
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&[u8]>,
+    options: &Options,
+    output: Output,
+    observer: &dyn Observer,
+) -> Result<Summary> {
+    let config = model_config(checkpoint);
+    config.validate()?;
+    let matrices = matrix_names(&config);
+    options.check(&matrices)?;
+    observer.begin(matrices.iter().map(|(_, [rows, cols])| (rows * cols) as u64).sum());
+    observer.turn_to("digest of the checkpoint");
+    let mut header = Header {
+        version: VERSION,
+        tensors: matrices.into_iter().map(|m| widest_info(m, options)).collect(),
+        source: Some(source(checkpoint)?),
+        quantizer: provenance(options),
+        config,
+    };
+    let tokenizer_bytes = tokenizer.map(<[u8]>::len);
+    let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
+    let mut writer = ModelWriter::new(output, &header, layout.clone())?;
+    for tensor in layout.tensors() {
+        observer.turn_to(&tensor.name);
+        let quantized = write_tensor(checkpoint, tensor, tokenizer, &mut writer, observer)?;
+        if let (Some(quantized), Some(info)) = (quantized, header.tensors.get_mut(&tensor.name)) {
+            info.exponent = quantized.exponent;
+            info.relative_error = quantized.relative_error;
+        }
+    }
+    observer.turn_to("reading back");
+    let file_bytes = writer.finish(&header)?;
+    Ok(Summary::new(&header, &layout, file_bytes))
+}
+
+/// Writes one tensor; the checksums are the writer's own.
+fn write_tensor(
+    checkpoint: &Checkpoint,
+    tensor: &Tensor,
+    tokenizer: Option<&[u8]>,
+    writer: &mut ModelWriter,
+    observer: &dyn Observer,
+) -> Result<Option<Quantized>> {
+    let mut quantized = None;
+    match &tensor.kind {
+        TensorKind::Matrix(matrix) => {
+            let source = checkpoint.tensor(&tensor.name)?;
+            let advance = |weights| observer.advance(weights);
+            quantized = Some(quantize_matrix(&source, matrix.tiles, writer, advance)?);
+        }
+        TensorKind::Vector => {
+            let values = checkpoint.read_f32(&tensor.name)?;
+            writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
+        }
+        TensorKind::Positions => write_positions(&checkpoint.tensor(&tensor.name)?, writer)?,
+        TensorKind::Tokenizer => writer.write(tokenizer.expect("in the layout only if given"))?,
+        TensorKind::Checksums => return Ok(None),
+    }
+    writer.end_tensor();
+    Ok(quantized)
+}
+
+/// Writes the position table as float16, rounded to nearest even.
+fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Result<()> {
+    let cols = source.columns();
+    let (mut values, mut halves) = (vec![0.0; cols], vec![f16::ZERO; cols]);
+    for row in 0..source.rows() {
+        source.read_rows_into(row..row + 1, &mut values)?;
+        halves.convert_from_f32_slice(&values);
+        if let Some(col) = halves.iter().position(|h| !h.is_finite()) {
+            let (tensor, value) = (source.name().to_owned(), values[col]);
+            return Err(Error::PositionTooLarge { tensor, value, index: [row, col] });
+        }
+        writer.write(&halves.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// The checkpoint's configuration in the file's terms.
+fn model_config(checkpoint: &Checkpoint) -> Config {
+    let config = checkpoint.config();
+    Config {
+        architecture: match config.architecture {
+            checkpoint::Architecture::Gpt2 => Architecture::Gpt2,
+        },
+        vocab_size: config.vocab_size,
+        n_positions: config.n_positions,
+        n_embd: config.n_embd,
+        n_head: config.n_head,
+        n_layer: config.n_layer,
+        n_inner: config.n_inner,
+        activation: match config.activation {
+            checkpoint::Activation::GeluErf => Activation::Gelu,
+            checkpoint::Activation::GeluTanh => Activation::GeluTanh,
+            checkpoint::Activation::Relu => Activation::Relu,
+            checkpoint::Activation::Silu => Activation::Silu,
+        },
+        layer_norm_epsilon: config.layer_norm_epsilon,
+        scale_attn_weights: config.scale_attn_weights,
+        scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
+        tie_word_embeddings: checkpoint.is_tied(),
+        eos_token_id: config.eos_token_id,
+    }
+}
+
+/// What the header will say of a matrix, with the longest values where they are not known yet: its
+/// length decides where the data begins.
+fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (String, MatrixInfo) {
+    let format = options.exceptions.get(&name).unwrap_or(&options.format);
+    let info = MatrixInfo {
+        scheme: format.scheme,
+        group_size: format.group_size,
+        shape,
+        exponent: *EXPONENTS.start(),
+        // Four digits after the most zeros that are written out; beyond, `e-38` is shorter.
+        relative_error: Some(0.00001234),
+    };
+    (name, info)
+}
+
+fn source(checkpoint: &Checkpoint) -> Result<Source> {
+    let mut bytes = 0;
+    for name in checkpoint.tensor_names() {
+        let tensor = checkpoint.tensor(name)?;
+        bytes += (tensor.rows() * tensor.columns() * tensor.dtype().size()) as u64;
+    }
+    Ok(Source { digest: format!("blake3:{}", checkpoint.digest().to_hex()), bytes })
+}
+
+fn provenance(options: &Options) -> serde_json::Value {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "options": {
+            "weights": options.format.scheme.name(),
+            "group_size": options.format.group_size,
+        },
+    })
+}

@@ -1,0 +1,183 @@
+//! GPT-2's own format: `vocab.json` and `merges.txt`, with the added tokens in up to three more
+//! files, read as the `transformers` library's `GPT2Tokenizer` reads them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::vocabulary::{AddedToken, Vocabulary, split_merge};
+use super::{TokenizerError, exists, invalid, read_file, read_json, unsupported};
+
+/// The control token of GPT-2, special even if no file says so.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Values of `tokenizer_class` that mean GPT-2's tokenizer.
+const CLASSES: [&str; 2] = ["GPT2Tokenizer", "GPT2TokenizerFast"];
+
+/// Keys of `tokenizer_config.json` and `special_tokens_map.json` that name special tokens.
+const SPECIAL_KEYS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A token in those files: its text alone, or with options.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NamedToken {
+    Text(String),
+    Full(TokenOptions),
+}
+
+/// Options as `transformers` writes them; what is absent has that library's default.
+#[derive(Deserialize)]
+#[serde(default)]
+struct TokenOptions {
+    content: String,
+    special: bool,
+    lstrip: bool,
+    rstrip: bool,
+    single_word: bool,
+    normalized: bool,
+}
+
+impl Default for TokenOptions {
+    fn default() -> Self {
+        let (special, lstrip, rstrip, single_word, normalized) = (false, false, false, false, true);
+        Self { content: String::new(), special, lstrip, rstrip, single_word, normalized }
+    }
+}
+
+impl From<NamedToken> for TokenOptions {
+    fn from(token: NamedToken) -> Self {
+        match token {
+            NamedToken::Text(content) => Self { content, ..Self::default() },
+            NamedToken::Full(options) => options,
+        }
+    }
+}
+
+impl TokenOptions {
+    fn with_id(self, id: u32) -> AddedToken {
+        let Self { content, special, lstrip, rstrip, single_word, normalized } = self;
+        AddedToken { id, content, special, lstrip, rstrip, single_word, normalized }
+    }
+}
+
+/// Reads `vocab.json`, `merges.txt` and what lies beside them in `dir`.
+pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, TokenizerError> {
+    for (path, companion) in [(vocab, merges), (merges, vocab)] {
+        if !exists(path) {
+            return Err(TokenizerError::Missing { path: path.into(), companion: companion.into() });
+        }
+    }
+    let tokens: BTreeMap<String, u32> = read_json(vocab)?;
+    let config = Config::read(dir, "tokenizer_config.json")?;
+    config.check_class()?;
+    Ok(Vocabulary {
+        merges: read_merges(merges)?,
+        added: added_tokens(dir, &tokens, &config)?,
+        add_prefix_space: config.flag("add_prefix_space")?,
+        use_regex: true,
+        tokens,
+    })
+}
+
+/// `merges.txt`: a line `#version`, then one merge a line in the order they apply.
+fn read_merges(path: &Path) -> Result<Vec<(String, String)>, TokenizerError> {
+    let text = String::from_utf8(read_file(path)?)
+        .map_err(|_| invalid(path, "it is not UTF-8 text".into()))?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("#version"));
+    lines.enumerate().map(|(rank, line)| split_merge(line, rank, path)).collect()
+}
+
+/// Gathers added tokens by content: with ids from `added_tokens.json` and the config, and special
+/// ones by name from the config and `special_tokens_map.json`. The first to describe a token wins.
+fn added_tokens(
+    dir: &Path,
+    tokens: &BTreeMap<String, u32>,
+    config: &Config,
+) -> Result<Vec<AddedToken>, TokenizerError> {
+    let mut added: BTreeMap<String, AddedToken> = BTreeMap::new();
+    for (id, token) in config.added_tokens_decoder()? {
+        added.insert(token.content.clone(), token.with_id(id));
+    }
+    for (content, id) in Config::read(dir, "added_tokens.json")?.ids()? {
+        let token = TokenOptions::from(NamedToken::Text(content.clone()));
+        added.entry(content).or_insert(token.with_id(id));
+    }
+    let special_map = Config::read(dir, "special_tokens_map.json")?;
+    for token in special_tokens(&[config, &special_map])? {
+        let known = added.get(&token.content).map(|token| token.id);
+        // A special token without an id anywhere is no token of the model.
+        let Some(id) = known.or(tokens.get(&token.content).copied()) else { continue };
+        let content = token.content.clone();
+        added.entry(content).or_insert(token.with_id(id)).special = true;
+    }
+    Ok(added.into_values().collect())
+}
+
+/// The special tokens that the files name, and GPT-2's own.
+fn special_tokens(files: &[&Config]) -> Result<Vec<TokenOptions>, TokenizerError> {
+    let mut tokens: Vec<TokenOptions> = Vec::new();
+    for file in files {
+        for key in SPECIAL_KEYS {
+            tokens.extend(file.get::<NamedToken>(key)?.map(TokenOptions::from));
+        }
+        let more: Option<Vec<NamedToken>> = file.get("additional_special_tokens")?;
+        tokens.extend(more.unwrap_or_default().into_iter().map(TokenOptions::from));
+    }
+    tokens.push(NamedToken::Text(END_OF_TEXT.into()).into());
+    Ok(tokens)
+}
+
+/// One of the optional JSON files; empty if it is absent.
+struct Config {
+    path: PathBuf,
+    object: Map<String, Value>,
+}
+
+impl Config {
+    fn read(dir: &Path, name: &str) -> Result<Self, TokenizerError> {
+        let path = dir.join(name);
+        let object = if exists(&path) { read_json(&path)? } else { Map::new() };
+        Ok(Self { path, object })
+    }
+
+    /// The value of `key`; absent and null are the same.
+    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, TokenizerError> {
+        let Some(value) = self.object.get(key) else { return Ok(None) };
+        Option::deserialize(value).map_err(|source| self.json_error(source))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, TokenizerError> {
+        Ok(self.get(key)?.unwrap_or(false))
+    }
+
+    /// `added_tokens.json` itself: ids by content.
+    fn ids(&self) -> Result<BTreeMap<String, u32>, TokenizerError> {
+        BTreeMap::deserialize(&self.object).map_err(|source| self.json_error(source))
+    }
+
+    /// `added_tokens_decoder` of `tokenizer_config.json`: options by id.
+    fn added_tokens_decoder(&self) -> Result<Vec<(u32, TokenOptions)>, TokenizerError> {
+        let tokens: Option<BTreeMap<u32, TokenOptions>> = self.get("added_tokens_decoder")?;
+        Ok(tokens.unwrap_or_default().into_iter().collect())
+    }
+
+    /// Other tokenizers use the same two files with other rules.
+    fn check_class(&self) -> Result<(), TokenizerError> {
+        let class: Option<String> = self.get("tokenizer_class")?;
+        if let Some(class) = class.filter(|class| !CLASSES.contains(&class.as_str())) {
+            return Err(unsupported(&self.path, format!("tokenizer_class {class}")));
+        }
+        if self.flag("add_bos_token")? {
+            return Err(unsupported(&self.path, "add_bos_token"));
+        }
+        Ok(())
+    }
+
+    fn json_error(&self, source: serde_json::Error) -> TokenizerError {
+        TokenizerError::Json { path: self.path.clone(), source }
+    }
+}

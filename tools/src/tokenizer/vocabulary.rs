@@ -1,0 +1,305 @@
+//! A tokenizer as checkpoints describe it, by text; and its translation into ids and bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use cerebellum::text::{byte_level, layout};
+
+use super::blob::Parts;
+use super::{TokenizerError, invalid, unsupported};
+
+/// Most token ids a tokenizer may have; bounds what a hostile id can make us allocate.
+const MAX_TOKENS: u32 = 1 << 20;
+
+/// A byte-level BPE tokenizer, spelled as in its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Ids of the tokens that merging can make, spelled in GPT-2's byte-level alphabet. Added
+    /// tokens may be listed here too, as Hugging Face does.
+    pub tokens: BTreeMap<String, u32>,
+    /// Pairs of tokens in the order they are merged.
+    pub merges: Vec<(String, String)>,
+    /// Tokens that are looked for in the text as a whole, before merging.
+    pub added: Vec<AddedToken>,
+    /// Whether a text that does not begin with a space is encoded as if it did.
+    pub add_prefix_space: bool,
+    /// Whether the text is split by GPT-2's regular expression before merging.
+    pub use_regex: bool,
+}
+
+/// A token that is looked for in the text as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct AddedToken {
+    /// Its id.
+    pub id: u32,
+    /// The text itself, not in the byte-level alphabet.
+    pub content: String,
+    /// Whether it is a control token and no text.
+    pub special: bool,
+    /// Whether it swallows the white space before it.
+    pub lstrip: bool,
+    /// Whether it swallows the white space after it.
+    pub rstrip: bool,
+    /// Whether it matches only where no word character touches it.
+    pub single_word: bool,
+    /// Whether it is looked for after the tokens without this flag.
+    pub normalized: bool,
+}
+
+/// What a token is for, in the terms of GGUF's `tokenizer.ggml.token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// Made by merging.
+    Normal,
+    /// A control token such as `<|endoftext|>`.
+    Control,
+    /// Text that is looked for as a whole.
+    UserDefined,
+    /// An id without a token.
+    Unused,
+}
+
+impl TokenType {
+    /// The type with GGUF's number (`llama_token_type` in llama.cpp): 1 normal, 3 control, 4 user
+    /// defined, 5 unused. The others (2 unknown, 6 byte) do not occur in byte-level BPE.
+    pub fn from_gguf(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Normal),
+            3 => Some(Self::Control),
+            4 => Some(Self::UserDefined),
+            5 => Some(Self::Unused),
+            _ => None,
+        }
+    }
+}
+
+impl Vocabulary {
+    /// A GPT-2 tokenizer as GGUF lists it: tokens by id with their types, and merges `"left right"`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Invalid`], naming `source`, if the lists differ in length, two tokens are
+    /// equal, or a merge is no pair.
+    pub fn from_lists(
+        tokens: &[String],
+        types: &[TokenType],
+        merges: &[String],
+        source: &Path,
+    ) -> Result<Self, TokenizerError> {
+        if tokens.len() != types.len() {
+            let what = format!("{} tokens but {} token types", tokens.len(), types.len());
+            return Err(invalid(source, what));
+        }
+        let merges = merges.iter().enumerate().map(|(rank, line)| split_merge(line, rank, source));
+        let mut vocabulary =
+            Self { merges: merges.collect::<Result<_, _>>()?, use_regex: true, ..Self::default() };
+        for ((id, token), kind) in (0..).zip(tokens).zip(types) {
+            vocabulary.add(id, token, *kind, source)?;
+        }
+        Ok(vocabulary)
+    }
+
+    fn add(
+        &mut self,
+        id: u32,
+        token: &str,
+        kind: TokenType,
+        source: &Path,
+    ) -> Result<(), TokenizerError> {
+        let special = kind == TokenType::Control;
+        match kind {
+            TokenType::Unused => {}
+            TokenType::Control | TokenType::UserDefined => self.added.push(AddedToken {
+                id,
+                content: token.into(),
+                special,
+                ..AddedToken::default()
+            }),
+            TokenType::Normal => {
+                if let Some(first) = self.tokens.insert(token.into(), id) {
+                    let what = format!("tokens {first} and {id} are both {token:?}");
+                    return Err(invalid(source, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates tokens to bytes and merges to ids. Also returns warnings about tokens left out.
+    pub(super) fn resolve(
+        mut self,
+        source: &Path,
+        vocab_size: u32,
+    ) -> Result<(Parts, Vec<String>), TokenizerError> {
+        let warnings = self.leave_out_beyond(vocab_size);
+        let mut resolver = Resolver { source, vocab_size, tokens: Vec::new() };
+        let mut added = resolver.place_added(&self.added, &self.tokens)?;
+        let ids = resolver.place_tokens(&self.tokens, &added)?;
+        added.sort_unstable_by_key(|token| token.id);
+        let merges = resolver.merges(&self.merges, &ids)?;
+        let flags = if self.add_prefix_space { layout::ADD_PREFIX_SPACE } else { 0 }
+            | if self.use_regex { layout::USE_REGEX } else { 0 };
+        Ok((Parts { tokens: resolver.tokens, added, merges, flags }, warnings))
+    }
+
+    /// Drops the added tokens that the model has no embedding for.
+    fn leave_out_beyond(&mut self, vocab_size: u32) -> Vec<String> {
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.added).into_iter().partition(|token| token.id < vocab_size);
+        self.added = kept;
+        let warn = |token: &AddedToken| {
+            self.tokens.remove(&token.content);
+            let (content, id) = (&token.content, token.id);
+            format!(
+                "added token {content:?} is left out: its id {id} is not below the model's vocab_size {vocab_size}"
+            )
+        };
+        dropped.iter().map(warn).collect()
+    }
+}
+
+/// `"left right"` as a pair.
+pub(super) fn split_merge(
+    line: &str,
+    rank: usize,
+    source: &Path,
+) -> Result<(String, String), TokenizerError> {
+    match line.split_once(' ') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+            Ok((left.into(), right.into()))
+        }
+        _ => Err(invalid(source, format!("merge {rank}, {line:?}, is not two tokens"))),
+    }
+}
+
+/// Fills the table's tokens.
+struct Resolver<'a> {
+    source: &'a Path,
+    vocab_size: u32,
+    tokens: Vec<Vec<u8>>,
+}
+
+impl Resolver<'_> {
+    fn place_added(
+        &mut self,
+        added: &[AddedToken],
+        ordinary: &BTreeMap<String, u32>,
+    ) -> Result<Vec<cerebellum::text::AddedToken>, TokenizerError> {
+        let mut entries = Vec::with_capacity(added.len());
+        for token in added {
+            let mut flags = flags(token);
+            if self.is_in_vocabulary(token, ordinary)? {
+                flags |= layout::IN_VOCABULARY;
+            }
+            self.place(token.id, &token.content, token.content.as_bytes().to_vec())?;
+            entries.push(cerebellum::text::AddedToken { id: token.id, flags });
+        }
+        Ok(entries)
+    }
+
+    /// Whether merging may make an added token too, because the vocabulary also lists it and its
+    /// text reads the same in the byte-level alphabet.
+    fn is_in_vocabulary(
+        &self,
+        token: &AddedToken,
+        ordinary: &BTreeMap<String, u32>,
+    ) -> Result<bool, TokenizerError> {
+        let (content, id) = (&token.content, token.id);
+        let Some(&listed) = ordinary.get(content) else { return Ok(false) };
+        if listed != id {
+            let what =
+                format!("added token {content:?} has id {id}, but {listed} in the vocabulary");
+            return Err(invalid(self.source, what));
+        }
+        match byte_level::unspell(content) {
+            Some(bytes) if bytes == content.as_bytes() => Ok(true),
+            // No word of the byte-level alphabet: merging cannot make it.
+            None => Ok(false),
+            Some(_) => Err(unsupported(
+                self.source,
+                format!(
+                    "added token {content:?} (id {id}) is also a token in byte-level spelling, with another meaning"
+                ),
+            )),
+        }
+    }
+
+    /// Places the tokens that are not added ones; returns the ids of all that merges may name.
+    fn place_tokens<'t>(
+        &mut self,
+        ordinary: &'t BTreeMap<String, u32>,
+        added: &[cerebellum::text::AddedToken],
+    ) -> Result<HashMap<&'t str, u32>, TokenizerError> {
+        let added: HashMap<u32, u8> = added.iter().map(|token| (token.id, token.flags)).collect();
+        let mut ids = HashMap::with_capacity(ordinary.len());
+        for (name, &id) in ordinary.iter().filter(|(name, _)| !name.is_empty()) {
+            let already = self.tokens.get(id as usize).is_some_and(|t| t == name.as_bytes());
+            match added.get(&id).filter(|_| already) {
+                Some(flags) if flags & layout::IN_VOCABULARY == 0 => continue,
+                Some(_) => {}
+                None => {
+                    let bytes =
+                        byte_level::unspell(name).ok_or_else(|| self.not_byte_level(name, id))?;
+                    self.place(id, name, bytes)?;
+                }
+            }
+            ids.insert(name.as_str(), id);
+        }
+        Ok(ids)
+    }
+
+    fn not_byte_level(&self, name: &str, id: u32) -> TokenizerError {
+        let what = format!("token {name:?} (id {id}) is not in the byte-level alphabet");
+        unsupported(self.source, what)
+    }
+
+    fn place(&mut self, id: u32, name: &str, bytes: Vec<u8>) -> Result<(), TokenizerError> {
+        if id >= self.vocab_size {
+            return Err(TokenizerError::BeyondModel {
+                path: self.source.into(),
+                token: name.into(),
+                id,
+                vocab_size: self.vocab_size,
+            });
+        }
+        if id >= MAX_TOKENS {
+            let what = format!("token {name:?} has id {id}, the limit is {MAX_TOKENS}");
+            return Err(invalid(self.source, what));
+        }
+        let index = id as usize;
+        if self.tokens.len() <= index {
+            self.tokens.resize(index + 1, Vec::new());
+        }
+        if bytes.is_empty() || !self.tokens[index].is_empty() {
+            let what = format!("token {name:?} is empty or shares its id {id} with another");
+            return Err(invalid(self.source, what));
+        }
+        self.tokens[index] = bytes;
+        Ok(())
+    }
+
+    fn merges(
+        &self,
+        merges: &[(String, String)],
+        ids: &HashMap<&str, u32>,
+    ) -> Result<Vec<(u32, u32)>, TokenizerError> {
+        let id = |rank: usize, name: &str| {
+            let what = || format!("merge {rank} needs token {name:?}, which the vocabulary lacks");
+            ids.get(name).copied().ok_or_else(|| invalid(self.source, what()))
+        };
+        let resolve = |(rank, (left, right)): (usize, &(String, String))| {
+            id(rank, &format!("{left}{right}"))?;
+            Ok((id(rank, left)?, id(rank, right)?))
+        };
+        merges.iter().enumerate().map(resolve).collect()
+    }
+}
+
+fn flags(token: &AddedToken) -> u8 {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    flag(token.special, layout::SPECIAL)
+        | flag(token.lstrip, layout::LSTRIP)
+        | flag(token.rstrip, layout::RSTRIP)
+        | flag(token.single_word, layout::SINGLE_WORD)
+        | flag(token.normalized, layout::NORMALIZED)
+}

@@ -1,0 +1,327 @@
+//! The conventions of `docs/cli.md`, on the binary itself.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{Model, demo};
+use serde_json::Value;
+use tempfile::{TempDir, tempdir};
+
+fn cerebellum(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cerebellum")).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("no signal")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("one JSON object on standard output")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A directory with a small checkpoint, and a place for a model file.
+struct Place {
+    directory: TempDir,
+    checkpoint: PathBuf,
+    file: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(&Model::random(97, 5, 48, 70))
+    }
+
+    fn with(model: &Model) -> Self {
+        let directory = tempdir().unwrap();
+        let checkpoint = directory.path().join("checkpoint");
+        model.write(&checkpoint);
+        let file = directory.path().join("out").join("model.cbl");
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        Self { directory, checkpoint, file }
+    }
+
+    fn quantize(&self, more: &[&str]) -> Output {
+        let arguments = ["quantize", text(&self.checkpoint), "-o", text(&self.file)];
+        cerebellum(&[&arguments, more].concat())
+    }
+
+    /// Names in the directory of the model file.
+    fn outputs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.file.parent().unwrap()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+#[test]
+fn quantize_inspect_and_verify_agree() {
+    let place = tempdir().unwrap();
+    let file = place.path().join("demo.cbl");
+    let quantized = cerebellum(&["quantize", text(&demo()), "-o", text(&file), "--json"]);
+    assert_eq!((code(&quantized), stderr(&quantized).as_str()), (0, ""));
+    let mut quantized = json(&quantized);
+    let inspected = json(&cerebellum(&["inspect", text(&file), "--json"]));
+    quantized.as_object_mut().unwrap().remove("output").unwrap();
+    assert_eq!(quantized, inspected);
+    assert_eq!(inspected["file_bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!(inspected["architecture"], "gpt2");
+    assert_eq!(inspected["tensors"][0]["scheme"], "int4");
+    assert_eq!(inspected["tensors"][0]["group_size"], 64);
+    assert!(inspected["tokenizer_bytes"].as_u64().unwrap() > 0);
+
+    let verified = cerebellum(&["--json", "verify", text(&file)]);
+    assert_eq!(code(&verified), 0);
+    assert_eq!(json(&verified)["ok"], true);
+    assert_eq!(json(&verified)["parameters"], inspected["parameters"]);
+
+    for command in ["inspect", "verify"] {
+        let output = cerebellum(&[command, text(&file)]);
+        assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+        assert!(!output.stdout.contains(&0x1b), "escape sequences in {command}'s output");
+    }
+}
+
+#[test]
+fn int8_has_groups_of_128_unless_told() {
+    let place = Place::new();
+    for (more, group_size) in [(&[][..], 128), (&["--group-size", "32", "--force"], 32)] {
+        let output = place.quantize(&[&["--weights", "int8", "--json"], more].concat());
+        let tensor = &json(&output)["tensors"][0];
+        assert_eq!(
+            (&tensor["scheme"], &tensor["group_size"]),
+            (&"int8".into(), &group_size.into())
+        );
+    }
+}
+
+#[test]
+fn what_is_left_out_is_warned_of() {
+    let mut model = Model::random(97, 5, 48, 70);
+    model.add_extra("score.weight");
+    let place = Place::with(&model);
+    let output = place.quantize(&[]);
+    assert_eq!(code(&output), 0);
+    let warnings = stderr(&output);
+    assert!(warnings.contains("no tokenizer") && warnings.contains("score.weight"), "{warnings}");
+    assert_eq!(stderr(&place.quantize(&["--force", "--quiet"])), "");
+}
+
+#[test]
+fn a_tokenizer_may_come_from_elsewhere() {
+    let place = Place::with(&Model::random(4096, 5, 12, 20));
+    let output = place.quantize(&["--tokenizer", text(&demo()), "--json"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    assert!(json(&output)["tokenizer_bytes"].as_u64().unwrap() > 0);
+    let nowhere = text(place.directory.path());
+    let output = place.quantize(&["--tokenizer", nowhere, "--force"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("no tokenizer.json"), "{}", stderr(&output));
+}
+
+#[test]
+fn nothing_is_overwritten_without_force() {
+    let place = Place::new();
+    fs::write(&place.file, b"precious").unwrap();
+    let output = place.quantize(&[]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+    assert_eq!(fs::read(&place.file).unwrap(), b"precious");
+    assert_eq!(code(&place.quantize(&["--force"])), 0);
+    assert_ne!(fs::read(&place.file).unwrap(), b"precious");
+    assert_eq!(place.outputs(), ["model.cbl"]);
+}
+
+#[test]
+fn inputs_are_never_overwritten() {
+    for name in ["model.safetensors", "config.json"] {
+        let mut place = Place::new();
+        place.file = place.checkpoint.join(name);
+        let before = fs::read(&place.file).unwrap();
+        let output = place.quantize(&["--force"]);
+        assert_eq!(code(&output), 1);
+        assert!(stderr(&output).contains("is an input"), "{}", stderr(&output));
+        assert_eq!(fs::read(&place.file).unwrap(), before);
+    }
+}
+
+#[test]
+fn failures_are_one_json_object_too() {
+    let place = Place::new();
+    let missing = text(place.directory.path()).to_owned() + "/missing.cbl";
+    let output = cerebellum(&["inspect", &missing, "--json"]);
+    assert_eq!(code(&output), 1);
+    let report = json(&output);
+    assert_eq!(report["ok"], false);
+    assert!(report["error"]["message"].as_str().unwrap().contains("missing.cbl"));
+    assert!(stderr(&output).starts_with("error: "));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let place = Place::new();
+    for arguments in [&["--group-size", "48"][..], &["--weights", "int3"], &["-t", "0"]] {
+        assert_eq!(code(&place.quantize(arguments)), 2, "{arguments:?}");
+    }
+    assert_eq!(code(&cerebellum(&["no-such-command"])), 2);
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    for command in ["quantize", "inspect", "verify"] {
+        let help = String::from_utf8(cerebellum(&[command, "--help"]).stdout).unwrap();
+        assert!(help.contains("Examples:"), "{command}");
+    }
+    let help = String::from_utf8(cerebellum(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Exit codes:"));
+}
+
+#[test]
+fn verify_names_damaged_tensors() {
+    let place = Place::new();
+    assert_eq!(code(&place.quantize(&[])), 0);
+    let whole = fs::read(&place.file).unwrap();
+    let (_, layout) = cerebellum::format::read_header(&whole).unwrap();
+    for tensor in layout.tensors().iter().filter(|tensor| tensor.name != "checksums") {
+        let mut damaged = whole.clone();
+        damaged[tensor.range.end - 1] ^= 0x10;
+        fs::write(&place.file, damaged).unwrap();
+        let output = cerebellum(&["verify", text(&place.file), "--json"]);
+        assert_eq!(code(&output), 1);
+        let report = json(&output);
+        let tensors = report["tensors"].as_array().unwrap();
+        let bad: Vec<_> = tensors.iter().filter(|t| t["ok"] == false).map(|t| &t["name"]).collect();
+        assert_eq!(bad, [&Value::from(tensor.name.clone())]);
+        assert_eq!(report["ok"], false);
+    }
+    let output = cerebellum(&["verify", text(&place.file)]);
+    assert_eq!(code(&output), 1);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("wpe.weight"));
+}
+
+#[test]
+fn a_damaged_header_is_an_error_of_every_command() {
+    let place = Place::new();
+    assert_eq!(code(&place.quantize(&[])), 0);
+    let mut file = fs::read(&place.file).unwrap();
+    file[100] ^= 1;
+    fs::write(&place.file, file).unwrap();
+    for command in ["inspect", "verify"] {
+        let output = cerebellum(&[command, text(&place.file)]);
+        assert_eq!(code(&output), 1);
+        let message = stderr(&output);
+        assert!(message.contains("checksum") && message.contains("model.cbl"), "{message}");
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode() {
+        let place = Place::new();
+        assert_eq!(code(&place.quantize(&[])), 0);
+        fs::set_permissions(&place.file, fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(code(&place.quantize(&["--force"])), 0);
+        assert_eq!(fs::metadata(&place.file).unwrap().permissions().mode() & 0o777, 0o604);
+    }
+
+    #[test]
+    fn a_file_that_becomes_too_large_leaves_nothing() {
+        let place = Place::new();
+        let script = format!(
+            "ulimit -f 8; exec {} quantize {} -o {}",
+            env!("CARGO_BIN_EXE_cerebellum"),
+            text(&place.checkpoint),
+            text(&place.file)
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+        assert_eq!(place.outputs(), [""; 0]);
+    }
+
+    #[test]
+    fn targets_that_cannot_be_written_are_told() {
+        let place = Place::new();
+        let out = place.file.parent().unwrap().to_owned();
+        let targets = [
+            (out.clone(), "is a directory"),
+            (out.join("no/model.cbl"), "there is no directory"),
+            (PathBuf::from("/dev/null"), "is not a regular file"),
+            // Not even root may create files there.
+            #[cfg(target_os = "linux")]
+            (PathBuf::from("/proc/model.cbl"), "cannot write in /proc"),
+        ];
+        for (target, message) in targets {
+            let arguments = ["quantize", text(&place.checkpoint), "-o", text(&target), "--force"];
+            let output = cerebellum(&arguments);
+            assert_eq!(code(&output), 1);
+            assert!(stderr(&output).contains(message), "{}", stderr(&output));
+        }
+        assert_eq!(place.outputs(), [""; 0]);
+    }
+
+    #[test]
+    fn interruption_leaves_nothing() {
+        let place = Place::with(&Model::random(40_000, 5, 768, 12));
+        for signal in ["-INT", "-TERM"] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+                .args(["quantize", text(&place.checkpoint), "-o", text(&place.file), "-t", "1"])
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let started = Instant::now();
+            // In the middle of writing.
+            while written(&place) < 1 << 20 {
+                assert!(started.elapsed() < Duration::from_secs(60), "nothing is written");
+                assert!(child.try_wait().unwrap().is_none(), "ended before it was interrupted");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+            assert_eq!(child.wait().unwrap().code(), Some(130));
+            assert_eq!(place.outputs(), [""; 0]);
+        }
+    }
+
+    /// Bytes in the unfinished file.
+    fn written(place: &Place) -> u64 {
+        let entries = fs::read_dir(place.file.parent().unwrap()).unwrap();
+        entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
+    }
+
+    #[test]
+    fn a_closed_or_full_standard_output_is_no_crash() {
+        let place = Place::new();
+        assert_eq!(code(&place.quantize(&[])), 0);
+        let inspect = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
+            command.args(["inspect", text(&place.file)]).stdout(stdout).output().unwrap()
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = inspect(writer.into());
+        assert_eq!((code(&output), stderr(&output).as_str()), (141, ""));
+        #[cfg(target_os = "linux")]
+        {
+            let output = inspect(fs::File::create("/dev/full").unwrap().into());
+            assert_eq!(code(&output), 1);
+            assert!(stderr(&output).contains("standard output"), "{}", stderr(&output));
+        }
+    }
+}
