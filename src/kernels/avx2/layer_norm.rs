@@ -51,8 +51,5 @@ fn keep_first(n: usize, x: F32x16) -> F32x16 {
     let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     let low = _mm256_cmpgt_epi32(n, lanes);
     let high = _mm256_cmpgt_epi32(n, _mm256_add_epi32(lanes, _mm256_set1_epi32(8)));
-    [
-        _mm256_and_ps(x[0], _mm256_castsi256_ps(low)),
-        _mm256_and_ps(x[1], _mm256_castsi256_ps(high)),
-    ]
+    [_mm256_and_ps(x[0], _mm256_castsi256_ps(low)), _mm256_and_ps(x[1], _mm256_castsi256_ps(high))]
 }

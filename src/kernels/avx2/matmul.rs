@@ -26,14 +26,16 @@ use super::math::activate;
 use super::{F32x16, add16, fma16, load_part, load16, mul16, splat16};
 use super::{store_part, store16};
 use crate::kernels::{CellWriter, Epilogue, Matmul};
-use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, block_size};
+use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
-/// Tokens whose sums are held in registers.
-const TILE: usize = 6;
 /// Tokens that share an unpacked group.
 const TOKEN_BLOCK: usize = 64;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
+/// Steps in a round of the innermost loop.
+const UNROLL: usize = 4;
+/// How far ahead of the group that is unpacked its successors are fetched.
+const PREFETCH_BYTES: usize = 2048;
 /// Steps of the largest group.
 const MAX_STEPS: usize = 128 / STEP_INPUTS;
 
@@ -71,17 +73,16 @@ unsafe fn by_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter
 
 /// Streams the panels once, unpacking on the way.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn few_tokens<D: Dot, const T: usize>(
-    job: &Matmul,
-    panels: Range<usize>,
-    out: &CellWriter,
-) {
+unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     for panel in panels {
         let mut acc = [splat16(0.0); T];
         for g in 0..job.input.groups {
             let group = Group::new(job, panel, g);
             // SAFETY: as many tokens as there are.
-            unsafe { group.tile::<D, _, T>(Packed(group.data.as_ptr()), 0, &mut acc) };
+            unsafe {
+                let steps = Packed(group.data.as_ptr());
+                group.tile::<D, _, T>(steps, &group.inputs(0), &mut acc);
+            }
         }
         // SAFETY: the caller's promise.
         unsafe { finish(job, panel, 0, &acc, out) };
@@ -93,16 +94,16 @@ unsafe fn few_tokens<D: Dot, const T: usize>(
 unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     let mut steps = [const { MaybeUninit::uninit() }; MAX_STEPS];
     let mut acc = [splat16(0.0); TOKEN_BLOCK];
-    for panel in panels {
-        for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
+    for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
+        for panel in panels.clone() {
             let acc = &mut acc[..(job.tokens() - first).min(TOKEN_BLOCK)];
             acc.fill(splat16(0.0));
             for g in 0..job.input.groups {
                 let group = Group::new(job, panel, g);
-                // SAFETY: the steps of a group fit, and the tiles lie within the block of tokens.
+                // SAFETY: the tokens lie within the input, and `steps` holds what was unpacked.
                 unsafe {
                     group.unpack::<D>(&mut steps);
-                    group.tiles::<D>(Unpacked(steps.as_ptr().cast()), first, acc);
+                    group.tokens::<D>(Unpacked(steps.as_ptr().cast()), first, acc);
                 }
             }
             // SAFETY: the caller's promise.
@@ -118,6 +119,9 @@ trait Steps<D: Dot>: Copy {
     /// # Safety
     /// The processor supports AVX2, and the group has this step.
     unsafe fn get(self, step: usize) -> [D::Weights; 2];
+
+    /// Those that follow `steps` of these, which must be whole lines.
+    fn advance(self, steps: usize) -> Self;
 }
 
 /// Straight from the panel: a group's data.
@@ -125,11 +129,15 @@ trait Steps<D: Dot>: Copy {
 struct Packed(*const u8);
 
 impl<D: Dot> Steps<D> for Packed {
-    #[inline]
-    #[target_feature(enable = "avx2")]
+    #[inline(always)]
     unsafe fn get(self, step: usize) -> [D::Weights; 2] {
         // SAFETY: the caller's promise.
         unsafe { D::unpack(self.0, step) }
+    }
+
+    #[inline(always)]
+    fn advance(self, steps: usize) -> Self {
+        Self(self.0.wrapping_add(steps / D::STEPS_PER_LINE * TILE_ALIGN))
     }
 }
 
@@ -138,11 +146,15 @@ impl<D: Dot> Steps<D> for Packed {
 struct Unpacked<W>(*const [W; 2]);
 
 impl<D: Dot> Steps<D> for Unpacked<D::Weights> {
-    #[inline]
-    #[target_feature(enable = "avx2")]
+    #[inline(always)]
     unsafe fn get(self, step: usize) -> [D::Weights; 2] {
         // SAFETY: the caller's promise.
         unsafe { *self.0.add(step) }
+    }
+
+    #[inline(always)]
+    fn advance(self, steps: usize) -> Self {
+        Self(self.0.wrapping_add(steps))
     }
 }
 
@@ -154,6 +166,12 @@ struct Group<'a> {
     data: &'a [u8],
     /// Its rows' scales times the matrix's power of two.
     scales: F32x16,
+    /// Blocks of a group, one or two.
+    blocks: usize,
+    /// Steps of a block.
+    block_steps: usize,
+    /// Rounds of [`UNROLL`] steps of a block.
+    rounds: usize,
 }
 
 impl<'a> Group<'a> {
@@ -169,8 +187,12 @@ impl<'a> Group<'a> {
             let scales = scales.as_ptr().cast::<__m128i>();
             [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))]
         };
-        let scales = scales.map(|bits| _mm256_cvtph_ps(bits));
-        Self { job, index, data, scales: mul16(scales, splat16(job.weights.scale)) }
+        let scales = [_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])];
+        let scales = mul16(scales, splat16(job.weights.scale));
+        let block_steps = block_size(tiles.group_size()) / STEP_INPUTS;
+        let blocks = if tiles.group_size() > BLOCK_INPUTS { 2 } else { 1 };
+        let rounds = block_steps / UNROLL;
+        Self { job, index, data, scales, blocks, block_steps, rounds }
     }
 
     /// Fills the buffer with the steps of the group.
@@ -180,10 +202,16 @@ impl<'a> Group<'a> {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn unpack<D: Dot>(&self, steps: &mut [MaybeUninit<[D::Weights; 2]>; MAX_STEPS]) {
-        let used = self.job.weights.tiles.group_size() / STEP_INPUTS;
-        for (step, unpacked) in steps[..used].iter_mut().enumerate() {
-            // SAFETY: `data` is a whole group.
-            unpacked.write(unsafe { D::unpack(self.data.as_ptr(), step) });
+        let steps = steps.chunks_exact_mut(D::STEPS_PER_LINE);
+        for (line, steps) in self.data.chunks_exact(TILE_ALIGN).zip(steps) {
+            let ahead = line.as_ptr().wrapping_add(PREFETCH_BYTES);
+            // SAFETY: a prefetch never faults; `line` is as many steps as `steps`.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                for (step, unpacked) in steps.iter_mut().enumerate() {
+                    unpacked.write(D::unpack(line.as_ptr(), step));
+                }
+            }
         }
     }
 
@@ -193,114 +221,154 @@ impl<'a> Group<'a> {
     /// The input has these tokens, and `steps` gives this group's weights.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn tiles<D: Dot>(
-        &self,
-        steps: Unpacked<D::Weights>,
-        first: usize,
-        acc: &mut [F32x16],
-    ) {
-        for (i, acc) in acc.chunks_mut(TILE).enumerate() {
-            let token = first + i * TILE;
-            // SAFETY: the caller's promise.
-            unsafe {
-                match acc.len() {
-                    1 => self.tile::<D, _, 1>(steps, token, acc),
-                    2 => self.tile::<D, _, 2>(steps, token, acc),
-                    3 => self.tile::<D, _, 3>(steps, token, acc),
-                    4 => self.tile::<D, _, 4>(steps, token, acc),
-                    5 => self.tile::<D, _, 5>(steps, token, acc),
-                    _ => self.tile::<D, _, TILE>(steps, token, acc),
-                }
+    unsafe fn tokens<D: Dot>(&self, steps: Unpacked<D::Weights>, first: usize, acc: &mut [F32x16]) {
+        let rest = first + acc.len() / D::TILE * D::TILE;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match D::TILE {
+                6 => self.tiles::<D, _, 6>(steps, first, acc),
+                _ => self.tiles::<D, _, 4>(steps, first, acc),
+            }
+            let acc = &mut acc[rest - first..];
+            match acc.len() {
+                0 => {}
+                1 => self.tiles::<D, _, 1>(steps, rest, acc),
+                2 => self.tiles::<D, _, 2>(steps, rest, acc),
+                3 => self.tiles::<D, _, 3>(steps, rest, acc),
+                4 => self.tiles::<D, _, 4>(steps, rest, acc),
+                _ => self.tiles::<D, _, 5>(steps, rest, acc),
             }
         }
     }
 
-    /// The same for `T` tokens.
+    /// The same for as many tiles of `T` tokens as there are in `acc`. Not inlined, so that the
+    /// compiler gives the registers to one tile alone.
     ///
     /// # Safety
-    /// That of [`tiles`](Self::tiles); there are `T` accumulators.
-    #[inline]
+    /// That of [`tokens`](Self::tokens).
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tiles<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        first: usize,
+        acc: &mut [F32x16],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut inputs = self.inputs(first);
+            for acc in acc.as_chunks_mut::<T>().0 {
+                self.tile::<D, S, T>(steps, &inputs, acc);
+                inputs.advance(T);
+            }
+        }
+    }
+
+    /// The same for one tile.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(always)]
     unsafe fn tile<D: Dot, S: Steps<D>, const T: usize>(
         &self,
         steps: S,
-        first: usize,
-        acc: &mut [F32x16],
+        inputs: &Inputs,
+        acc: &mut [F32x16; T],
     ) {
-        debug_assert_eq!(acc.len(), T);
-        let input = &self.job.input;
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = self.sums::<D, S, T>(steps, first);
+            let mut sums = self.block_sums::<D, S, T>(steps, inputs, 0);
+            if self.blocks == 2 {
+                let second = self.block_sums::<D, S, T>(steps, inputs, 1);
+                for (a, b) in sums.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
+                    *a = _mm256_add_epi32(*a, *b);
+                }
+            }
             for t in 0..T {
-                let sums = sums[t].map(|n| _mm256_cvtepi32_ps(n));
-                let scale = input.scales.get_unchecked((first + t) * input.groups + self.index);
-                let acc = acc.get_unchecked_mut(t);
-                *acc = fma16(sums, mul16(self.scales, splat16(*scale)), *acc);
+                let sums = [_mm256_cvtepi32_ps(sums[t][0]), _mm256_cvtepi32_ps(sums[t][1])];
+                let scale = splat16(*inputs.scales.add(t * inputs.groups));
+                acc[t] = fma16(sums, mul16(self.scales, scale), acc[t]);
             }
         }
     }
 
-    /// The exact sums of the group, one per row.
+    /// The exact sums of a block of the group, one per row.
     ///
     /// # Safety
-    /// That of [`tile`](Self::tile).
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn sums<D: Dot, S: Steps<D>, const T: usize>(
+    /// That of [`tokens`](Self::tokens); the group has this block.
+    #[inline(always)]
+    unsafe fn block_sums<D: Dot, S: Steps<D>, const T: usize>(
         &self,
         steps: S,
-        first: usize,
+        inputs: &Inputs,
+        block: usize,
     ) -> [[__m256i; 2]; T] {
-        let group_size = self.job.weights.tiles.group_size();
-        // SAFETY: the caller's promise; a group has one block or two.
+        // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = self.block_sums::<D, S, T>(steps, 0, first);
-            if group_size > block_size(group_size) {
-                let second = self.block_sums::<D, S, T>(steps, 1, first);
-                for (a, b) in sums.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
-                    *a = _mm256_add_epi32(*a, *b);
+            let mut sums = [[_mm256_setzero_si256(); 2]; T];
+            for (t, sums) in sums.iter_mut().enumerate() {
+                *sums = [D::start(inputs.starts.add(t * inputs.blocks + block)); 2];
+            }
+            let mut steps = steps.advance(block * self.block_steps);
+            let mut values = inputs.values.add(block * self.block_steps);
+            for _ in 0..self.rounds {
+                for step in 0..UNROLL {
+                    let weights = steps.get(step);
+                    for t in 0..T {
+                        let x = values.add(t * inputs.stride + step).read_unaligned();
+                        D::dot(&mut sums[t], weights, _mm256_set1_epi32(x));
+                    }
                 }
+                steps = steps.advance(UNROLL);
+                values = values.add(UNROLL);
+            }
+            for sums in sums.as_flattened_mut() {
+                *sums = D::total(*sums);
             }
             sums
         }
     }
 
-    /// The exact sums of a block of the group.
-    ///
-    /// # Safety
-    /// That of [`tile`](Self::tile); the group has this block.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn block_sums<D: Dot, S: Steps<D>, const T: usize>(
-        &self,
-        steps: S,
-        block: usize,
-        first: usize,
-    ) -> [[__m256i; 2]; T] {
-        let (input, group_size) = (&self.job.input, self.job.weights.tiles.group_size());
-        let block_steps = block_size(group_size) / STEP_INPUTS;
-        let first_step = block * block_steps;
-        let block = self.index * (group_size / block_size(group_size)) + block;
-        // SAFETY: the caller's promise keeps every address within the input's slices, whose lengths
-        // `Kernels::matmul` has checked.
+    /// The group's inputs of the token `first` and those after it.
+    #[inline(always)]
+    unsafe fn inputs(&self, first: usize) -> Inputs {
+        let input = &self.job.input;
+        let group_size = self.job.weights.tiles.group_size();
+        // SAFETY: `Kernels::matmul` has checked the lengths of the slices.
         unsafe {
-            let start = input.starts.as_ptr().add(first * input.blocks + block).cast::<i32>();
             let values = input.values.as_ptr().add(first * input.padded_cols);
-            let values = values.add(self.index * group_size).cast::<i32>();
-            let stride = input.padded_cols / STEP_INPUTS;
-            let mut sums: [[__m256i; 2]; T] =
-                std::array::from_fn(|t| [D::start(start.add(t * input.blocks)); 2]);
-            for step in first_step..first_step + block_steps {
-                let weights = steps.get(step);
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_epi32(values.add(t * stride + step).read_unaligned());
-                    sums[0] = D::dot(sums[0], weights[0], x);
-                    sums[1] = D::dot(sums[1], weights[1], x);
-                }
+            let starts = input.starts.as_ptr().add(first * input.blocks);
+            let scales = input.scales.as_ptr().add(first * input.groups);
+            Inputs {
+                values: values.add(self.index * group_size).cast(),
+                stride: input.padded_cols / STEP_INPUTS,
+                starts: starts.add(self.index * self.blocks).cast(),
+                blocks: input.blocks,
+                scales: scales.add(self.index),
+                groups: input.groups,
             }
-            sums.map(|sums| sums.map(|sums| D::total(sums)))
         }
+    }
+}
+
+/// One group's inputs of consecutive tokens: where those of the first lie, and how far apart they are.
+struct Inputs {
+    /// Steps of 4 values.
+    values: *const i32,
+    stride: usize,
+    /// [`Start`](crate::kernels::Start)s.
+    starts: *const i32,
+    blocks: usize,
+    scales: *const f32,
+    groups: usize,
+}
+
+impl Inputs {
+    #[inline(always)]
+    unsafe fn advance(&mut self, tokens: usize) {
+        self.values = self.values.wrapping_add(tokens * self.stride);
+        self.starts = self.starts.wrapping_add(tokens * self.blocks);
+        self.scales = self.scales.wrapping_add(tokens * self.groups);
     }
 }
 
@@ -313,17 +381,21 @@ impl<'a> Group<'a> {
 unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: &CellWriter) {
     let first_row = panel * PANEL_ROWS;
     let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
-    let bias = job.bias.map(|bias| load_part(&bias[rows.clone()]));
+    // -0 is what changes nothing when it is added.
+    let bias = job.bias.map_or([-0.0; PANEL_ROWS], |bias| {
+        let mut padded = [0.0; PANEL_ROWS];
+        padded[..rows.len()].copy_from_slice(&bias[rows.clone()]);
+        padded
+    });
+    let bias = load16(&bias);
     for (t, &acc) in acc.iter().enumerate() {
-        let y = bias.map_or(acc, |bias| add16(acc, bias));
+        let y = add16(acc, bias);
         // SAFETY: the caller's promise.
         let cells = unsafe { out.cells(first + t, rows.clone()) };
         if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
-            let y = apply(job.epilogue, y, || load16(cells));
-            store16(y, cells);
+            store16(apply(job.epilogue, y, load16(cells)), cells);
         } else {
-            let y = apply(job.epilogue, y, || load_part(cells));
-            store_part(y, cells);
+            store_part(apply(job.epilogue, y, load_part(cells)), cells);
         }
     }
 }
@@ -331,10 +403,10 @@ unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: 
 /// The epilogue on 16 outputs, given what the cells hold.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn apply(epilogue: Epilogue, y: F32x16, cells: impl FnOnce() -> F32x16) -> F32x16 {
+fn apply(epilogue: Epilogue, y: F32x16, cells: F32x16) -> F32x16 {
     match epilogue {
         Epilogue::Store => y,
-        Epilogue::AddTo => add16(y, cells()),
-        Epilogue::Activate(activation) => y.map(|y| activate(activation, y)),
+        Epilogue::AddTo => add16(y, cells),
+        Epilogue::Activate(activation) => [activate(activation, y[0]), activate(activation, y[1])],
     }
 }

@@ -44,8 +44,10 @@ fn by_group<const G: usize>(x: &[f32], out: QuantizedRowMut) {
 fn quantize_group<const G: usize>(x: &[f32; G], values: &mut [i8; G], starts: &mut [Start]) -> f32 {
     let (chunks, _) = x.as_chunks::<CHUNK>();
     let mut max = _mm256_setzero_si256();
-    for x in chunks.iter().flat_map(|x| load32(x)) {
-        max = _mm256_max_epu32(max, magnitude_bits(x));
+    for x in chunks {
+        for x in load32(x) {
+            max = _mm256_max_epu32(max, magnitude_bits(x));
+        }
     }
     let (scale, r) = scale_for(largest(max));
 
@@ -55,7 +57,8 @@ fn quantize_group<const G: usize>(x: &[f32; G], values: &mut [i8; G], starts: &m
     for ((values, x), start) in blocks.zip(starts) {
         let mut sums = _mm256_setzero_si256();
         for (values, x) in values.iter_mut().zip(x) {
-            let q = pack(load32(x).map(|x| round(x, r)));
+            let x = load32(x);
+            let q = pack([round(x[0], r), round(x[1], r), round(x[2], r), round(x[3], r)]);
             // SAFETY: 32 bytes; the store may be unaligned.
             unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), q) };
             let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
@@ -84,7 +87,12 @@ fn load32(x: &[f32; CHUNK]) -> [__m256; 4] {
     // SAFETY: 32 floats; the loads may be unaligned.
     unsafe {
         let x = x.as_ptr();
-        [0, 8, 16, 24].map(|i| _mm256_loadu_ps(x.add(i)))
+        [
+            _mm256_loadu_ps(x),
+            _mm256_loadu_ps(x.add(8)),
+            _mm256_loadu_ps(x.add(16)),
+            _mm256_loadu_ps(x.add(24)),
+        ]
     }
 }
 
