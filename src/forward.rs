@@ -11,6 +11,7 @@
 //! attn_proj  quantized -> added to x                      by panels
 //! norm_2     x -> ln_2 -> quantized                       by tokens
 //! c_fc       quantized -> activation -> inner             by panels
+//!            (with a gate: c_fc2 here, then c_fc times inner in a phase of its own)
 //! quantize   inner -> quantized                           by tokens
 //! mlp_proj   quantized -> added to x                      by panels
 //! ```
@@ -20,6 +21,7 @@
 //! writes only its own share of what the phase writes (shares are disjoint), and no worker reads in a
 //! phase what another may write in it.
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use crate::error::Result;
@@ -31,6 +33,7 @@ use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::TileLayout;
+use crate::session::Cancel;
 use crate::threads::{Executor, Worker};
 
 /// Buffers of a pass over at most `chunk` tokens.
@@ -145,19 +148,66 @@ pub(crate) struct Pass<'a> {
     pub position: usize,
     /// For how many of the last tokens logits are computed.
     pub logits_rows: usize,
+    /// Once set, the rest is left out and what was computed is worth nothing.
+    pub cancel: &'a Cancel,
 }
 
-const PHASES_PER_LAYER: usize = 10;
+/// A step of a layer, as listed at the top.
+#[derive(Clone, Copy)]
+enum Phase {
+    Norm1,
+    Attn,
+    Store,
+    Attend,
+    QuantizeAttended,
+    AttnProj,
+    Norm2,
+    Activate,
+    Gate,
+    QuantizeInner,
+    MlpProj,
+}
+
+/// A layer's phases up to the activation, and those after the gate, which not every MLP has.
+const TO_ACTIVATION: [Phase; 8] = [
+    Phase::Norm1,
+    Phase::Attn,
+    Phase::Store,
+    Phase::Attend,
+    Phase::QuantizeAttended,
+    Phase::AttnProj,
+    Phase::Norm2,
+    Phase::Activate,
+];
+const AFTER_GATE: [Phase; 2] = [Phase::QuantizeInner, Phase::MlpProj];
+
+/// How many phases a layer has.
+fn phases_per_layer(gated: bool) -> usize {
+    TO_ACTIVATION.len() + usize::from(gated) + AFTER_GATE.len()
+}
+
+/// The phase of that number in a layer.
+fn phase_of_layer(number: usize, gated: bool) -> Phase {
+    match number.checked_sub(TO_ACTIVATION.len()) {
+        None => TO_ACTIVATION[number],
+        Some(0) if gated => Phase::Gate,
+        Some(rest) => AFTER_GATE[rest - usize::from(gated)],
+    }
+}
 
 /// Runs the pass: afterwards the cache holds the tokens' keys and values, and the first
 /// `logits_rows` rows of the logits are those of the last tokens.
 pub(crate) fn run(pass: &Pass, executor: &Executor) {
-    let of_layers = 1 + PHASES_PER_LAYER * pass.model.network().layers.len();
+    let gated = pass.model.config().gated_mlp;
+    let per_layer = phases_per_layer(gated);
+    let of_layers = 1 + per_layer * pass.model.network().layers.len();
     let of_logits = if pass.logits_rows > 0 { 2 } else { 0 };
     executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
+        _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
         phase if phase < of_layers => {
-            pass.layer((phase - 1) / PHASES_PER_LAYER, (phase - 1) % PHASES_PER_LAYER, worker);
+            let (layer, number) = ((phase - 1) / per_layer, (phase - 1) % per_layer);
+            pass.layer(layer, phase_of_layer(number, gated), worker);
         }
         phase if phase == of_layers => pass.norm_f(worker),
         _ => pass.head(worker),
@@ -165,23 +215,25 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
 }
 
 impl Pass<'_> {
-    fn layer(&self, index: usize, phase: usize, worker: &Worker) {
+    fn layer(&self, index: usize, phase: Phase, worker: &Worker) {
         let layer = &self.model.network().layers[index];
         let s = self.scratch;
         match phase {
-            0 => self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, worker),
-            1 => self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker),
-            2 => self.store(index, worker),
-            3 => self.attend(index, worker),
-            4 => self.quantize(s.attended, &layer.attn_proj, worker),
-            5 => self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker),
-            6 => self.norm(&self.model.norm(&layer.ln_2), &layer.c_fc, worker),
-            7 => {
+            Phase::Norm1 => self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, worker),
+            Phase::Attn => self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker),
+            Phase::Store => self.store(index, worker),
+            Phase::Attend => self.attend(index, worker),
+            Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, worker),
+            Phase::AttnProj => self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker),
+            Phase::Norm2 => self.norm(&self.model.norm(&layer.ln_2), &layer.c_fc, worker),
+            Phase::Activate => {
                 let activation = Epilogue::Activate(self.model.config().activation);
-                self.matmul(&layer.c_fc, activation, s.inner, worker);
+                let activated = layer.gate.as_ref().unwrap_or(&layer.c_fc);
+                self.matmul(activated, activation, s.inner, worker);
             }
-            8 => self.quantize(s.inner, &layer.mlp_proj, worker),
-            _ => self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, worker),
+            Phase::Gate => self.matmul(&layer.c_fc, Epilogue::MultiplyTo, s.inner, worker),
+            Phase::QuantizeInner => self.quantize(s.inner, &layer.mlp_proj, worker),
+            Phase::MlpProj => self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, worker),
         }
     }
 
@@ -189,11 +241,13 @@ impl Pass<'_> {
     fn embed(&self, worker: &Worker) {
         let e = self.model.config().n_embd;
         let wte = self.model.weights(&self.model.network().wte);
+        let scale = self.model.config().embeddings_scale;
         for t in worker.share(self.tokens.len()) {
-            let row = EmbeddingRow::new(wte, self.tokens[t] as usize);
+            let position = self.model.position(self.position + t);
+            let row = EmbeddingRow::new(wte, self.tokens[t] as usize, position, scale);
             // SAFETY: the contract of a phase: row t of x is this worker's.
             let x = unsafe { self.arena.write(self.scratch.x, row_range(t, e)) };
-            self.kernels.embed(&row, self.model.position(self.position + t), x);
+            self.kernels.embed(&row, x);
         }
     }
 
@@ -268,7 +322,11 @@ impl Pass<'_> {
     fn head(&self, worker: &Worker) {
         let head = &self.model.network().head;
         let logits = self.scratch.logits;
-        self.product(head, None, Epilogue::Store, self.logits_rows, logits, worker);
+        let epilogue = match self.model.config().logits_scale {
+            1.0 => Epilogue::Store,
+            scale => Epilogue::Scale(scale),
+        };
+        self.product(head, None, epilogue, self.logits_rows, logits, worker);
     }
 
     fn product(
@@ -339,7 +397,8 @@ impl Pass<'_> {
                 let out = self.arena.write(self.scratch.attended, out..out + d);
                 (self.cache.head(self.arena, layer, head), query, out)
             };
-            let job = Attention { cache, query, scale, position: self.position + t };
+            let slope = self.model.slope(head).map(|slope| slope * LOG2_E);
+            let job = Attention { cache, query, scale, position: self.position + t, slope };
             self.kernels.attend(&job, &mut buffers, out);
         }
     }
@@ -363,12 +422,13 @@ fn attention_scale(model: &Model, layer: usize) -> f32 {
     let config = model.config();
     let mut scale = 1.0;
     if config.scale_attn_weights {
-        scale = 1.0 / (config.head_size() as f32).sqrt();
+        let size = config.head_size() as f32;
+        scale = 1.0 / if config.scale_qk_dot_by_d { size } else { size.sqrt() };
     }
     if config.scale_attn_by_inverse_layer_idx {
         scale /= (layer + 1) as f32;
     }
-    scale * std::f32::consts::LOG2_E
+    scale * LOG2_E
 }
 
 /// The values of row `row` in rows of `width`.

@@ -4,7 +4,6 @@
 //! modules below implement them in the order data flows: a file is opened (`format`), becomes a
 //! `model`, a `session` runs the `forward` pass over it with the `kernels` of the processor, and
 //! `generate` turns logits into a stream of tokens.
-#![warn(missing_docs)]
 
 pub mod error;
 pub mod format;
@@ -18,14 +17,23 @@ pub mod sampler;
 pub mod text;
 pub mod threads;
 
+#[cfg(feature = "capi")]
+mod ffi;
 mod forward;
 mod kv_cache;
 mod memory;
 mod model;
+mod saved_session;
 mod session;
 
 pub use error::{Error, Result};
 pub use format::Access;
 pub use kv_cache::KvType;
+pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
+
+/// The README's Rust example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,6 @@
 //! A model: the bytes of a file, and where in them the forward pass finds its weights.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,8 +40,10 @@ impl AsRef<[u8]> for TokenizerBytes {
 pub(crate) struct Network {
     /// `[vocab_size, n_embd]`.
     pub wte: MatrixAt,
-    /// Float16 `[n_positions, n_embd]`.
-    pub wpe: Range<usize>,
+    /// Float16 `[n_positions, n_embd]`, unless the model has ALiBi.
+    wpe: Option<Range<usize>>,
+    /// `[n_head]`, if the model has ALiBi.
+    slopes: Option<Range<usize>>,
     pub layers: Vec<Layer>,
     pub ln_f: NormAt,
     /// `[vocab_size, n_embd]`; the same as `wte` when tied.
@@ -57,6 +60,8 @@ pub(crate) struct Layer {
     pub ln_2: NormAt,
     /// `[n_inner, n_embd]`.
     pub c_fc: LinearAt,
+    /// `[n_inner, n_embd]`, if the MLP has a gate.
+    pub gate: Option<LinearAt>,
     /// `[n_embd, n_inner]`.
     pub mlp_proj: LinearAt,
 }
@@ -87,6 +92,11 @@ impl Model {
     /// Takes time proportional to the header, not to the model; [`Model::verify`] reads it all.
     pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         Self::from_bytes(ModelBytes::open(path.as_ref(), access)?)
+    }
+
+    /// Opens a model file that is open already, as [`Model::open`] does; `path` is its name in messages.
+    pub fn from_file(file: File, path: &Path, access: Access) -> Result<Self> {
+        Self::from_bytes(ModelBytes::from_file(file, path, access)?)
     }
 
     /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
@@ -141,6 +151,12 @@ impl Model {
         self.0.bytes.check_unchanged()
     }
 
+    /// The table of the tensors' checksums.
+    pub(crate) fn checksums(&self) -> &[u8] {
+        let tensor = self.0.layout.get(format::CHECKSUMS).expect("every layout has checksums");
+        &self.0.bytes[tensor.range.clone()]
+    }
+
     pub(crate) fn network(&self) -> &Network {
         &self.0.network
     }
@@ -161,10 +177,16 @@ impl Model {
         cast(&self.0.bytes[range.clone()])
     }
 
-    /// Float16 bits of the position embedding of `position`, `[n_embd]`.
-    pub(crate) fn position(&self, position: usize) -> &[u16] {
+    /// Float16 bits of the position embedding of `position`, `[n_embd]`; `None` with ALiBi.
+    pub(crate) fn position(&self, position: usize) -> Option<&[u16]> {
+        let range = self.0.network.wpe.clone()?;
         let width = self.config().n_embd;
-        &cast(&self.0.bytes[self.0.network.wpe.clone()])[position * width..][..width]
+        Some(&cast(&self.0.bytes[range])[position * width..][..width])
+    }
+
+    /// What the distance of a key is multiplied by in a head's scores; `None` without ALiBi.
+    pub(crate) fn slope(&self, head: usize) -> Option<f32> {
+        self.0.network.slopes.as_ref().map(|slopes| self.vector(slopes)[head])
     }
 }
 
@@ -210,12 +232,14 @@ impl Network {
             attn_proj: linear(&format!("h.{n}.attn.c_proj")),
             ln_2: norm(&format!("h.{n}.ln_2")),
             c_fc: linear(&format!("h.{n}.mlp.c_fc")),
+            gate: config.gated_mlp.then(|| linear(&format!("h.{n}.mlp.c_fc2"))),
             mlp_proj: linear(&format!("h.{n}.mlp.c_proj")),
         };
         let head = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
         Self {
             wte: matrix("wte.weight"),
-            wpe: range("wpe.weight"),
+            wpe: (!config.alibi).then(|| range("wpe.weight")),
+            slopes: config.alibi.then(|| range(format::ALIBI_SLOPES)),
             layers: (0..config.n_layer).map(layer).collect(),
             ln_f: norm("ln_f"),
             head: matrix(head),

@@ -10,6 +10,9 @@ use super::FormatError;
 pub enum Architecture {
     /// GPT-2 and Cerebras-GPT: learned positions, layer norm before each block.
     Gpt2,
+    /// BTLM, JAIS and muP variants of Cerebras-GPT (Dey et al., 2023): GPT-2 with ALiBi, a gated MLP
+    /// and multipliers, each of which a model may also lack.
+    Btlm,
 }
 
 /// The MLP's non-linearity (`docs/elementary-functions.md`).
@@ -33,7 +36,7 @@ pub struct Config {
     pub architecture: Architecture,
     /// Number of tokens, `V`.
     pub vocab_size: usize,
-    /// Number of learned positions.
+    /// Number of learned positions; with ALiBi, the length the model was trained on.
     pub n_positions: usize,
     /// Embedding width, `E`.
     pub n_embd: usize,
@@ -55,12 +58,42 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// The end-of-text token, if there is one.
     pub eos_token_id: Option<u32>,
+    /// Scores fall with distance (ALiBi, Press et al., 2022) instead of learned positions.
+    #[serde(default)]
+    pub alibi: bool,
+    /// The most tokens that the slopes hold for; without it ALiBi sets no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alibi_limit: Option<usize>,
+    /// The MLP has a gate: `c_proj(c_fc(x) * activation(c_fc2(x)))`.
+    #[serde(default)]
+    pub gated_mlp: bool,
+    /// What embeddings are multiplied by.
+    #[serde(default = "one")]
+    pub embeddings_scale: f32,
+    /// What logits are multiplied by.
+    #[serde(default = "one")]
+    pub logits_scale: f32,
+    /// Divide attention scores by the head size rather than by its square root.
+    #[serde(default)]
+    pub scale_qk_dot_by_d: bool,
 }
+
+fn one() -> f32 {
+    1.0
+}
+
+/// The most positions of a cache where the model itself sets no limit.
+const MAX_CONTEXT: usize = 1 << 24;
 
 impl Config {
     /// Head size, `D`.
     pub fn head_size(&self) -> usize {
         self.n_embd / self.n_head
+    }
+
+    /// The most tokens in a sequence: learned positions end, ALiBi goes on.
+    pub fn max_context(&self) -> usize {
+        if self.alibi { self.alibi_limit.unwrap_or(MAX_CONTEXT) } else { self.n_positions }
     }
 
     /// Checks every field against its bounds (`docs/format.md`, "Header").
@@ -72,6 +105,7 @@ impl Config {
             ("n_inner", self.n_inner, 1 << 20),
             ("n_layer", self.n_layer, 1 << 12),
             ("n_head", self.n_head, 1 << 12),
+            ("alibi_limit", self.alibi_limit.unwrap_or(MAX_CONTEXT), MAX_CONTEXT),
         ];
         for (field, value, most) in bounds {
             if value == 0 || value > most {
@@ -82,9 +116,15 @@ impl Config {
             let detail = format!("{} does not divide n_embd {}", self.n_head, self.n_embd);
             return Err(FormatError::config("n_head", detail));
         }
-        let epsilon = self.layer_norm_epsilon;
-        if !(epsilon > 0.0 && epsilon.is_finite()) {
-            return Err(FormatError::config("layer_norm_epsilon", format!("{epsilon} is not > 0")));
+        let factors = [
+            ("layer_norm_epsilon", self.layer_norm_epsilon),
+            ("embeddings_scale", self.embeddings_scale),
+            ("logits_scale", self.logits_scale),
+        ];
+        for (field, value) in factors {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(FormatError::config(field, format!("{value} is not > 0")));
+            }
         }
         match self.eos_token_id {
             Some(eos) if eos as usize >= self.vocab_size => {

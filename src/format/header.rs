@@ -1,13 +1,18 @@
 //! The header: bounded parsing of JSON that nobody vouches for.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::marker::PhantomData;
 
 use safetensors::tensor::TensorInfo;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Config, FileLayout, MAX_HEADER_BYTES, METADATA_KEY, VERSION, checksum};
+use super::{
+    Config, FileLayout, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, METADATA_KEY, VERSION, checksum,
+};
 use crate::quant::Scheme;
 
 /// Why bytes are not a model file.
@@ -105,12 +110,13 @@ pub struct Header {
     /// The model's shape.
     pub config: Config,
     /// Scheme and shape of each matrix, by name.
+    #[serde(deserialize_with = "unique")]
     pub tensors: BTreeMap<String, MatrixInfo>,
     /// Where the weights came from.
     #[serde(default)]
     pub source: Option<Source>,
     /// The quantizer's version and options, for information.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "provenance")]
     pub quantizer: serde_json::Value,
 }
 
@@ -182,8 +188,7 @@ fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
 /// Tensors as listed in the header.
 pub(super) type Listed = BTreeMap<String, TensorInfo>;
 
-/// The top level of a safetensors header, refusing a name that occurs twice (a map alone would
-/// silently keep one of them).
+/// The top level of a safetensors header, refusing a name that occurs twice (see [`UniqueMap`]).
 fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
     struct TopLevel;
 
@@ -198,7 +203,7 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
             let (mut metadata, mut listed) = (None, Listed::new());
             while let Some(name) = map.next_key::<String>()? {
                 let twice = if name == "__metadata__" {
-                    metadata.replace(map.next_value::<BTreeMap<String, String>>()?).is_some()
+                    metadata.replace(map.next_value::<UniqueMap<String>>()?).is_some()
                 } else {
                     listed.insert(name.clone(), map.next_value()?).is_some()
                 };
@@ -206,9 +211,14 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
                     return Err(de::Error::custom(format!("{name:?} occurs twice")));
                 }
             }
-            let metadata = metadata.and_then(|mut entries| entries.remove(METADATA_KEY));
-            let missing = || de::Error::custom(format!("no metadata key {METADATA_KEY:?}"));
-            Ok((metadata.ok_or_else(missing)?, listed))
+            let UniqueMap(mut entries) = metadata.unwrap_or_default();
+            let only = entries.remove(METADATA_KEY).filter(|_| entries.is_empty());
+            let other = || {
+                let detail =
+                    format!("__metadata__ must have the key {METADATA_KEY:?} and no other");
+                de::Error::custom(detail)
+            };
+            Ok((only.ok_or_else(other)?, listed))
         }
     }
 
@@ -216,4 +226,62 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
     let parsed = deserializer.deserialize_map(TopLevel);
     let parsed = parsed.and_then(|parsed| deserializer.end().map(|()| parsed));
     parsed.map_err(|e| FormatError::Json(e.to_string()))
+}
+
+/// A JSON object in which no name occurs twice. A map alone would silently keep one of the values,
+/// and which one differs from parser to parser: a file could be one model to this reader and another
+/// to a tool that is to judge it.
+struct UniqueMap<V>(BTreeMap<String, V>);
+
+impl<V> Default for UniqueMap<V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = UniqueMap<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                write!(f, "an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    match entries.entry(name) {
+                        Entry::Vacant(place) => place.insert(map.next_value()?),
+                        Entry::Occupied(first) => {
+                            let detail = format!("{:?} occurs twice", first.key());
+                            return Err(de::Error::custom(detail));
+                        }
+                    };
+                }
+                Ok(UniqueMap(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+fn unique<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, MatrixInfo>, D::Error> {
+    Ok(UniqueMap::deserialize(deserializer)?.0)
+}
+
+/// Reads the one part of a header that may be any JSON, and so may take seventy times its length in
+/// memory: hence a limit on the length.
+fn provenance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<serde_json::Value, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    if text.get().len() > MAX_PROVENANCE_BYTES {
+        let detail = format!("quantizer is longer than {MAX_PROVENANCE_BYTES} bytes");
+        return Err(de::Error::custom(detail));
+    }
+    serde_json::from_str(text.get()).map_err(de::Error::custom)
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use safetensors::Dtype;
 
 use super::header::Listed;
-use super::{CHECKSUMS, Config, FormatError, MatrixInfo, TOKENIZER};
+use super::{ALIBI_SLOPES, CHECKSUMS, Config, FormatError, MatrixInfo, TOKENIZER};
 use crate::quant::{EXPONENTS, TileLayout};
 
 /// A matrix in the file.
@@ -75,11 +75,14 @@ impl FileLayout {
         if let Some(surplus) = matrices.keys().find(|name| !known.contains(name.as_str())) {
             return Err(FormatError::tensor(surplus, "is not part of this architecture"));
         }
+        check_gates(config, matrices)?;
         for (name, width) in vector_names(config) {
             builder.push(&name, TensorKind::Vector, Dtype::F32, vec![width])?;
         }
-        let positions = vec![config.n_positions, config.n_embd];
-        builder.push("wpe.weight", TensorKind::Positions, Dtype::F16, positions)?;
+        if !config.alibi {
+            let positions = vec![config.n_positions, config.n_embd];
+            builder.push("wpe.weight", TensorKind::Positions, Dtype::F16, positions)?;
+        }
         if let Some(bytes) = tokenizer_bytes {
             builder.push(TOKENIZER, TensorKind::Tokenizer, Dtype::U8, vec![bytes])?;
         }
@@ -190,6 +193,10 @@ impl Builder {
     }
 }
 
+/// The gate of a gated MLP, and its bias.
+const GATE: &str = "mlp.c_fc2";
+const GATE_BIAS: &str = "mlp.c_fc2.bias";
+
 /// Names and shapes `[out, in]` of the matrices, in file order.
 pub fn matrix_names(config: &Config) -> Vec<(String, [usize; 2])> {
     let (e, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
@@ -199,14 +206,32 @@ pub fn matrix_names(config: &Config) -> Vec<(String, [usize; 2])> {
             ("attn.c_attn", [3 * e, e]),
             ("attn.c_proj", [e, e]),
             ("mlp.c_fc", [f, e]),
+            (GATE, [f, e]),
             ("mlp.c_proj", [e, f]),
         ];
+        let of_layer = of_layer.into_iter().filter(|&(name, _)| config.gated_mlp || name != GATE);
         names.extend(of_layer.map(|(name, shape)| (format!("h.{layer}.{name}.weight"), shape)));
     }
     if !config.tie_word_embeddings {
         names.push(("lm_head.weight".to_owned(), [v, e]));
     }
     names
+}
+
+/// A gate reads the same quantized rows as its `c_fc`, so their groups must be the same.
+fn check_gates(
+    config: &Config,
+    matrices: &BTreeMap<String, MatrixInfo>,
+) -> Result<(), FormatError> {
+    let layers = if config.gated_mlp { config.n_layer } else { 0 };
+    for layer in 0..layers {
+        let gate = format!("h.{layer}.{GATE}.weight");
+        let group_size = |name: &str| matrices.get(name).map(|info| info.group_size);
+        if group_size(&gate) != group_size(&format!("h.{layer}.mlp.c_fc.weight")) {
+            return Err(FormatError::tensor(&gate, "must have the same group size as mlp.c_fc"));
+        }
+    }
+    Ok(())
 }
 
 /// Names and widths of the float32 vectors, in file order.
@@ -222,10 +247,16 @@ fn vector_names(config: &Config) -> Vec<(String, usize)> {
             ("ln_2.weight", e),
             ("ln_2.bias", e),
             ("mlp.c_fc.bias", f),
+            (GATE_BIAS, f),
             ("mlp.c_proj.bias", e),
         ];
+        let of_layer =
+            of_layer.into_iter().filter(|&(name, _)| config.gated_mlp || name != GATE_BIAS);
         names.extend(of_layer.map(|(name, width)| (format!("h.{layer}.{name}"), width)));
     }
     names.extend([("ln_f.weight".to_owned(), e), ("ln_f.bias".to_owned(), e)]);
+    if config.alibi {
+        names.push((ALIBI_SLOPES.to_owned(), config.n_head));
+    }
     names
 }

@@ -20,9 +20,13 @@ pub use verify::{Fault, checksum, verify};
 pub const VERSION: u32 = 1;
 /// The header may not be longer than this.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
+/// [`Header::quantizer`] may not be longer than this.
+pub const MAX_PROVENANCE_BYTES: usize = 1 << 16;
 /// The metadata key that holds the JSON of [`Header`].
 pub const METADATA_KEY: &str = "cerebellum";
 /// Name of the tokenizer's tensor.
 pub const TOKENIZER: &str = "tokenizer";
+/// Name of the tensor of slopes that models with ALiBi have instead of positions.
+pub const ALIBI_SLOPES: &str = "alibi.slopes";
 /// Name of the checksums' tensor.
 pub const CHECKSUMS: &str = "checksums";

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::format::Activation;
-use crate::quant::{GROUP_SIZES, TileLayout, block_size};
+use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -111,7 +111,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// One row of an embedding matrix.
+/// One token's embedding.
 pub struct EmbeddingRow<'a> {
     /// The matrix.
     pub weights: Weights<'a>,
@@ -119,13 +119,17 @@ pub struct EmbeddingRow<'a> {
     pub panel: &'a [u8],
     /// The row within the panel.
     pub row: usize,
+    /// The position's embedding `[n_embd]` as float16 bits, if the model has one.
+    pub position: Option<&'a [u16]>,
+    /// What the sum is multiplied by.
+    pub scale: f32,
 }
 
 impl<'a> EmbeddingRow<'a> {
-    /// Row `row` of `weights`.
-    pub fn new(weights: Weights<'a>, row: usize) -> Self {
-        use crate::quant::PANEL_ROWS;
-        Self { weights, panel: weights.panel(row / PANEL_ROWS), row: row % PANEL_ROWS }
+    /// Row `row` of `weights`, with its position and scale.
+    pub fn new(weights: Weights<'a>, row: usize, position: Option<&'a [u16]>, scale: f32) -> Self {
+        let panel = weights.panel(row / PANEL_ROWS);
+        Self { weights, panel, row: row % PANEL_ROWS, position, scale }
     }
 }
 
@@ -189,7 +193,7 @@ pub struct LayerNorm<'a> {
 }
 
 /// What happens to an output after its bias was added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Epilogue {
     /// It replaces the cell.
     Store,
@@ -197,6 +201,10 @@ pub enum Epilogue {
     AddTo,
     /// The activation of it replaces the cell.
     Activate(Activation),
+    /// It multiplies the cell: the gate.
+    MultiplyTo,
+    /// It, times a factor, replaces the cell: logits.
+    Scale(f32),
 }
 
 /// A matrix product: every row of `weights` with every token of `input`.
@@ -323,6 +331,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// The query's own position, the last it sees.
     pub position: usize,
+    /// What a key's distance is multiplied by and added to its score: the slope times log2(e).
+    pub slope: Option<f32>,
 }
 
 /// Buffers of one worker for [`Kernels::attend`].
@@ -337,7 +347,7 @@ pub struct AttentionScratch<'a> {
     pub part: &'a mut [f32],
 }
 
-type EmbedFn = unsafe fn(&EmbeddingRow, &[u16], &mut [f32]);
+type EmbedFn = unsafe fn(&EmbeddingRow, &mut [f32]);
 type QuantizeFn = unsafe fn(&[f32], usize, QuantizedRowMut);
 type LayerNormFn = unsafe fn(&[f32], &LayerNorm, &mut [f32]);
 type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
@@ -379,11 +389,12 @@ impl Kernels {
         self.isa
     }
 
-    /// `out = embedding row + position`, each `[n_embd]`; positions as float16 bits.
-    pub fn embed(&self, row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
-        assert!(position.len() == out.len() && out.len() == row.weights.tiles.cols());
+    /// `out = (embedding row + position) * scale`, each `[n_embd]`.
+    pub fn embed(&self, row: &EmbeddingRow, out: &mut [f32]) {
+        assert_eq!(out.len(), row.weights.tiles.cols());
+        assert!(row.position.is_none_or(|position| position.len() == out.len()));
         // SAFETY: `self` exists only if the processor supports it.
-        unsafe { (self.embed)(row, position, out) }
+        unsafe { (self.embed)(row, out) }
     }
 
     /// Quantizes one token's row in groups of `group_size`.

@@ -15,6 +15,10 @@ use super::{AddedToken, TextError, TokenTable, byte_level, layout};
 /// less than once; the limit keeps a small hostile table from asking for gigabytes.
 const MAX_SPELLING: u64 = 64;
 
+/// The texts of all added tokens together may have this many bytes. Real tokenizers have some hundred to
+/// some thousand; the automaton that looks for them takes two hundred times as much memory.
+const MAX_ADDED_TEXT: usize = 1 << 16;
+
 /// How to read a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
@@ -150,11 +154,14 @@ fn missing_bytes(vocabulary: &Vocab) -> Vec<char> {
 fn added_tokens<B: AsRef<[u8]>>(
     table: &TokenTable<B>,
 ) -> Result<Vec<(u32, LibraryToken)>, TextError> {
+    let text = |token: AddedToken| table.token_bytes(token.id).unwrap_or_default();
+    if table.added_tokens().map(|token| text(token).len()).sum::<usize>() > MAX_ADDED_TEXT {
+        return Err(TextError::AddedTokensTooLong { limit: MAX_ADDED_TEXT });
+    }
     let tokens: Vec<_> = table
         .added_tokens()
         .map(|token| {
-            let bytes = table.token_bytes(token.id).unwrap_or_default();
-            let text = std::str::from_utf8(bytes)
+            let text = std::str::from_utf8(text(token))
                 .map_err(|_| TextError::AddedTokenText { id: token.id })?;
             Ok((token.id, library_token(token, text)))
         })

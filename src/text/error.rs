@@ -68,6 +68,14 @@ pub enum TextError {
     /// Spelling the merges out would need far more memory than the table itself.
     #[error("the tokenizer's merges are implausibly long; convert the model again")]
     MergesTooLong,
+    /// Looking for the added tokens would need far more memory than they themselves.
+    #[error(
+        "the tokenizer's added tokens have more than {limit} bytes of text; convert the model again with fewer"
+    )]
+    AddedTokensTooLong {
+        /// Bytes allowed.
+        limit: usize,
+    },
     /// An added token is not UTF-8 text, so it can never occur in a text.
     #[error(
         "added token {id} of the tokenizer is not UTF-8; convert the model again from a repaired tokenizer"

@@ -1,4 +1,4 @@
-//! Every interleaving of small teams, by the model checker; the command is in the parent's docs.
+//! Small teams under the model checker; the command is in the parent's docs.
 //!
 //! The cells below are loom's: it reports any two accesses that the hand-off or the barrier leaves
 //! unordered. It reports deadlocks (a lost wake-up is one) and leaked `Arc`s too.
@@ -24,55 +24,56 @@ impl Slots {
         self.0[index].with_mut(|slot| unsafe { *slot = value });
     }
 
-    fn assert_all(&self, value: usize) {
-        for slot in &self.0 {
-            // SAFETY: loom panics if another thread writes the slot now.
-            slot.with(|slot| assert_eq!(unsafe { *slot }, value));
+    fn assert(&self, index: usize, value: usize) {
+        // SAFETY: loom panics if another thread writes the slot now.
+        self.0[index].with(|slot| assert_eq!(unsafe { *slot }, value));
+    }
+}
+
+/// In every phase each worker checks its neighbour's slot of the phase before and writes its own; the
+/// caller reads and writes them all between runs.
+fn write_then_read(workers: usize, phases: usize, runs: usize) {
+    let team = Team::new(workers).unwrap();
+    for _ in 0..runs {
+        let slots: Vec<_> = (0..=phases).map(|_| Slots::new(workers)).collect();
+        team.run_phases(phases, &|phase, worker| {
+            let neighbour = (worker.index() + 1) % workers;
+            slots[phase].assert(neighbour, phase);
+            slots[phase + 1].set(worker.index(), phase + 1);
+        });
+        for (phase, slots) in slots.iter().enumerate() {
+            (0..workers).for_each(|index| slots.assert(index, phase));
+            (0..workers).for_each(|index| slots.set(index, 0));
         }
     }
 }
 
-/// The workers write their slots in one phase and read everybody's in the next; the caller reads and
-/// writes them all between runs.
-fn write_then_read(workers: usize, runs: usize) {
-    let team = Team::new(workers).unwrap();
-    for value in 1..=runs {
-        let slots = Slots::new(workers);
-        team.run_phases(2, &|phase, worker| match phase {
-            0 => slots.set(worker.index(), value),
-            _ => slots.assert_all(value),
-        });
-        slots.assert_all(value);
-        (0..workers).for_each(|index| slots.set(index, 0));
-    }
-}
-
-/// Preemptions are bounded where all of them would take hours; few bugs need more than two
-/// (Musuvathi and Qadeer, "Iterative Context Bounding", 2007).
-fn check(preemption_bound: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+/// All schedules with at most so many preemptions: without a bound they would take days, and few bugs
+/// need more than two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007).
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = preemption_bound;
+    builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
 #[test]
-fn two_workers_one_run() {
-    check(None, || write_then_read(2, 1));
+fn two_workers_two_phases() {
+    check(4, || write_then_read(2, 2, 1));
 }
 
 #[test]
 fn two_workers_two_runs() {
-    check(Some(3), || write_then_read(2, 2));
+    check(3, || write_then_read(2, 1, 2));
 }
 
 #[test]
 fn three_workers() {
-    check(Some(2), || write_then_read(3, 1));
+    check(2, || write_then_read(3, 1, 1));
 }
 
 #[test]
 fn panic_leaves_nobody_waiting() {
-    check(Some(2), || {
+    check(2, || {
         let team = Team::new(2).unwrap();
         let run = || {
             team.run_phases(2, &|phase, worker| {
@@ -89,14 +90,14 @@ fn panic_leaves_nobody_waiting() {
 
 #[test]
 fn two_callers() {
-    check(Some(2), || {
+    check(2, || {
         let team = loom::sync::Arc::new(Team::new(2).unwrap());
         let run = |team: &Team| {
             let slots = Slots::new(2);
             team.run_phases(1, &|_, worker| {
                 worker.share(2).for_each(|index| slots.set(index, 1));
             });
-            slots.assert_all(1);
+            (0..2).for_each(|index| slots.assert(index, 1));
         };
         let other = loom::sync::Arc::clone(&team);
         let thread = loom::thread::spawn(move || run(&other));

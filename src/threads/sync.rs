@@ -3,8 +3,8 @@
 #[cfg(not(all(loom, test)))]
 pub(super) use std::{
     sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
     },
     thread::{Builder, JoinHandle},
 };
@@ -12,8 +12,8 @@ pub(super) use std::{
 #[cfg(all(loom, test))]
 pub(super) use loom::{
     sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
     },
     thread::{Builder, JoinHandle},
 };

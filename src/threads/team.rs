@@ -1,13 +1,13 @@
 //! A persistent team of threads for passes that take a few milliseconds and hundreds of phases.
 //!
-//! The caller is worker 0. The others wait at the barrier's gate; the caller opens it to start a run.
-//! All meet at the barrier between phases. After the last phase the workers count themselves in and
-//! go back to waiting; only the caller waits for all of them, at a second gate. So a run of P phases
-//! costs P + 1 hand-offs between cores.
+//! The caller and the threads of the team do the same: claim a share of the open phase, compute it,
+//! claim the next. Who finishes the last share of a phase opens the next one. So a phase ends when its
+//! shares are done, not when all threads have come: a thread that the system has put to sleep, or
+//! given no core, holds nobody up, and the caller alone gets through a pass if nobody helps.
 
-use super::gate::{Barrier, Gate, Generation, Patience};
+use super::board::{Board, Patience, State};
 use super::panics::FirstPanic;
-use super::sync::{Arc, AtomicBool, AtomicPtr, Builder, JoinHandle};
+use super::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Builder, JoinHandle};
 use super::{MAX_WORKERS, PhaseFn, Worker, run_alone};
 use crate::fp_env::FpEnv;
 use std::io;
@@ -19,15 +19,11 @@ use std::time::Duration;
 /// session, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
 const STACK_SIZE: usize = 512 << 10;
 
-/// Between two passes. About as long as a sleeper takes to wake, which bounds the loss to twice that
-/// of the best choice made in hindsight; yielding would keep an idle device awake for nothing.
-const IDLE: Patience =
-    Patience { spin: Duration::from_micros(50), yielding: Duration::from_micros(0) };
-
-/// Inside a pass. The others are at work on a similar share and soon here, unless the system took
-/// their core away: then yielding gives it to them if it is this one.
-const PASS: Patience =
-    Patience { spin: Duration::from_micros(50), yielding: Duration::from_micros(200) };
+/// A sleeper takes tens of microseconds to wake, so it pays to stay awake about as long; more would
+/// cost an idle device its battery. Yielding early lets other programs, or a surplus of our own
+/// threads, have the core.
+const PATIENCE: Patience =
+    Patience { spin: Duration::from_micros(5), yielding: Duration::from_micros(50) };
 
 /// Why a team could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +82,7 @@ impl Team {
         let mut team = Threads::none(threads);
         for index in 1..threads {
             let shared = Arc::clone(&team.shared);
-            let handle = spawn(index, Box::new(move || shared.serve(index)))
+            let handle = spawn(index, Box::new(move || shared.serve()))
                 .map_err(|source| TeamError::Spawn { index, source })?;
             team.handles.push(handle);
         }
@@ -140,10 +136,10 @@ impl Threads {
 
     /// Runs the phases with all workers and returns true, or returns false if they cannot be had.
     fn try_run(&self, phases: usize, f: &PhaseFn<'_>) -> bool {
-        if self.in_forked_child() || self.busy.swap(true, Acquire) {
+        if phases == 0 || self.in_forked_child() || self.busy.swap(true, Acquire) {
             return false;
         }
-        let run = Run { phases, f, panic: FirstPanic::new() };
+        let run = Run { f, phases, phase: AtomicUsize::new(0), panic: FirstPanic::new() };
         self.shared.lead(&run);
         // Release: pairs with the Acquire above, so that runs follow one another.
         self.busy.store(false, Release);
@@ -161,7 +157,7 @@ impl Drop for Threads {
             std::mem::forget((handles, Arc::clone(&self.shared)));
             return;
         }
-        self.shared.dismiss();
+        self.shared.board.dismiss();
         for handle in handles {
             // A worker catches every panic of a run, so it has none to report.
             let _ = handle.join();
@@ -171,12 +167,14 @@ impl Drop for Threads {
 
 /// One run. It lives on its caller's stack.
 struct Run<'a> {
-    phases: usize,
     f: &'a PhaseFn<'a>,
+    phases: usize,
+    /// The open phase.
+    phase: AtomicUsize,
     panic: FirstPanic,
 }
 
-/// Workers share a `Run` through a pointer, which checks nothing: so check it here.
+/// Threads share a `Run` through a pointer, which checks nothing: so check it here.
 const _: () = {
     const fn assert_sync<T: Sync>() {}
     assert_sync::<Run<'_>>();
@@ -184,82 +182,70 @@ const _: () = {
 
 /// What the threads of a team have in common.
 struct Shared {
+    /// Shares of a phase.
     workers: usize,
-    /// Between phases; its gate also starts a run.
-    barrier: Barrier,
-    /// Opened by the last worker if the caller is waiting for the end of a run.
-    done: Gate,
-    /// The run that was started last; null tells the threads to end. The lifetime is erased: see
-    /// `serve`.
+    board: Board,
+    /// The run that was started last; its lifetime is erased, see `work`.
     run: AtomicPtr<Run<'static>>,
 }
 
 impl Shared {
     fn new(workers: usize) -> Self {
-        Self {
-            workers,
-            barrier: Barrier::new(),
-            done: Gate::new(),
-            run: AtomicPtr::new(ptr::null_mut()),
-        }
+        Self { workers, board: Board::new(), run: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// The caller's side of a run. Does not unwind, and returns only when no worker will touch `run`
-    /// any more.
+    /// The caller's side of a run of at least one phase. Does not unwind, and returns only when the
+    /// board says that the run has ended.
     fn lead(&self, run: &Run<'_>) {
         let _env = FpEnv::set_default();
-        let done = self.done.generation();
         self.run.store(ptr::from_ref(run).cast_mut().cast(), Relaxed);
-        self.barrier.gate.open();
-        self.work(run, 0);
-        if !self.barrier.arrive(self.workers) {
-            self.done.wait(done, PASS);
+        self.board.open(self.workers);
+        let work_or_end = |state: State| state.unclaimed() > 0 || !state.is_running();
+        while self.board.wait(work_or_end, PATIENCE).is_running() {
+            self.work();
         }
     }
 
-    /// Tells the threads to end. None must be in a run.
-    fn dismiss(&self) {
-        self.run.store(ptr::null_mut(), Relaxed);
-        self.barrier.gate.open();
-    }
-
-    /// A worker thread's life.
-    fn serve(&self, index: usize) {
+    /// A thread's life.
+    fn serve(&self) {
         let _env = FpEnv::set_default();
-        let mut seen = Generation::FIRST;
-        loop {
-            self.barrier.gate.wait(seen, IDLE);
-            // Relaxed: the gate orders it after the store that came before its opening.
+        let work_or_leave = |state: State| state.unclaimed() > 0 || state.is_dismissed();
+        while !self.board.wait(work_or_leave, PATIENCE).is_dismissed() {
+            self.work();
+        }
+    }
+
+    /// Computes shares while there are any.
+    fn work(&self) {
+        while let Some(unclaimed) = self.board.claim() {
+            let worker = Worker { index: self.workers - unclaimed, count: self.workers };
+            // Relaxed: the claim orders it after the store that came before the run's first phase.
             let run = self.run.load(Relaxed);
-            if run.is_null() {
-                return;
-            }
-            // SAFETY: `run` points to the `Run` that `lead` borrows. `lead` neither returns nor
-            // unwinds before this thread has called `arrive` below (it is one of the `workers` that
-            // are waited for), which is after the last use of this reference. A Release in `arrive`
-            // and the Acquire with which `lead` learns of it order that use before the end of the
-            // borrow. The shortened lifetimes inside are covered by the same borrow.
+            // SAFETY: `run` points to the `Run` that `lead` borrows until it returns (it does not
+            // unwind). It returns after `end`, which comes from the thread that finished the last
+            // share of a phase. This thread holds a share that it has not finished, so that is yet to
+            // come, and cannot come before `finish` below. After that only the last one, which alone
+            // can `end` the run, uses the reference again, and not after `end`. `finish`, `end` and
+            // `wait` release and acquire, so all these uses happen before the borrow ends. `Run` is
+            // `Sync`; the lifetimes inside it outlive the borrow.
             let run: &Run<'_> = unsafe { &*run };
-            self.work(run, index);
-            // Before arriving: after that the caller may start the next run at once.
-            seen = self.barrier.gate.generation();
-            if self.barrier.arrive(self.workers) {
-                self.done.open();
+            let phase = run.phase.load(Relaxed);
+            run.panic.catch(|| (run.f)(phase, &worker));
+            if self.board.finish() {
+                self.advance(run, phase);
             }
         }
     }
 
-    /// One worker's part of a run.
-    ///
-    /// After a panic all workers still meet at every barrier, with nothing to do between them: so
-    /// nobody waits for a worker that has left, and no barrier needs to be poisoned.
-    fn work(&self, run: &Run<'_>, index: usize) {
-        let worker = Worker { index, count: self.workers };
-        for phase in 0..run.phases {
-            if phase > 0 {
-                self.barrier.wait(self.workers, PASS);
-            }
-            run.panic.catch(|| (run.f)(phase, &worker));
+    /// Opens the next phase or ends the run, at once after a panic.
+    fn advance(&self, run: &Run<'_>, phase: usize) {
+        let next = phase + 1;
+        if next < run.phases && !run.panic.happened() {
+            // Relaxed: it is read after a claim of what is opened next.
+            run.phase.store(next, Relaxed);
+            self.board.open(self.workers);
+        } else {
+            self.board.end();
         }
     }
 }
@@ -275,7 +261,7 @@ mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::sync::{Mutex, mpsc};
+    use std::sync::{Barrier, Mutex, mpsc};
     use std::thread::{self, ThreadId};
 
     /// Team sizes below, at and above this machine's number of cores, whichever that is.
@@ -298,17 +284,41 @@ mod tests {
         }
     }
 
+    /// Each share waits for all the others, so that every thread gets exactly one.
     #[test]
-    fn workers_are_the_caller_and_named_threads() {
-        let names: [Mutex<Option<String>>; 3] = Default::default();
+    fn shares_run_at_the_same_time_on_the_caller_and_named_threads() {
+        let team = Team::new(3).unwrap();
+        let all = Barrier::new(3);
+        let names = Mutex::new(Vec::new());
         let caller = thread::current().id();
-        Team::new(3).unwrap().run_phases(1, &|_, worker| {
+        team.run_phases(1, &|_, _| {
+            all.wait();
             let me = thread::current();
-            assert_eq!(me.id() == caller, worker.index() == 0);
-            *names[worker.index()].lock().unwrap() = me.name().map(str::to_owned);
+            if me.id() != caller {
+                names.lock().unwrap().push(me.name().unwrap().to_owned());
+            }
         });
-        let [_, first, second] = names.map(|name| name.into_inner().unwrap().unwrap());
-        assert_eq!([first, second], ["cerebellum-1", "cerebellum-2"]);
+        let mut names = names.into_inner().unwrap();
+        names.sort_unstable();
+        assert_eq!(names, ["cerebellum-1", "cerebellum-2"]);
+    }
+
+    /// A thread that does not come, here because it has not begun to serve, holds nobody up.
+    #[test]
+    fn caller_does_the_shares_of_absent_threads() {
+        let (let_serve, may_serve) = mpsc::channel();
+        let mut may_serve = Some(may_serve);
+        let team = Team::start(2, |_, body| {
+            let may_serve = may_serve.take().unwrap();
+            Builder::new().spawn(move || {
+                may_serve.recv().unwrap();
+                body();
+            })
+        });
+        let (team, seen) = (team.unwrap(), Mutex::new(Vec::new()));
+        team.run_phases(3, &record_thread(&seen));
+        assert_eq!(seen.into_inner().unwrap(), [(thread::current().id(), 2); 6]);
+        let_serve.send(()).unwrap();
     }
 
     /// A worker reads, in every phase, what all others wrote in the phase before.
@@ -320,6 +330,8 @@ mod tests {
             let written: Vec<AtomicUsize> = (0..size).map(|_| AtomicUsize::new(0)).collect();
             team.run_phases(2 * PHASES, &|phase, worker| {
                 let round = phase / 2;
+                // So that no thread gets through all shares before another one comes.
+                thread::yield_now();
                 if phase % 2 == 0 {
                     assert_eq!(written[worker.index()].swap(round + 1, Relaxed), round);
                 } else {
@@ -334,27 +346,27 @@ mod tests {
         for size in SIZES {
             let team = Team::new(size).unwrap();
             let calls = AtomicUsize::new(0);
-            for _ in 0..100_000 / size {
+            for _ in 0..100_000 {
                 team.run_phases(size, &|_, _| _ = calls.fetch_add(1, Relaxed));
             }
-            assert_eq!(calls.into_inner(), 100_000 / size * size * size);
+            assert_eq!(calls.into_inner(), 100_000 * size * size);
         }
     }
 
-    /// Pauses longer than the threads stay awake: they must wake up from sleep.
+    /// Pauses longer than the threads stay awake: they must wake up, the caller too.
     #[test]
-    fn sleeping_workers_wake() {
+    fn sleepers_wake() {
+        let pause = 4 * (PATIENCE.spin + PATIENCE.yielding);
         let team = Team::new(3).unwrap();
+        let all = Barrier::new(3);
         for _ in 0..20 {
-            let calls = AtomicUsize::new(0);
-            thread::sleep(4 * IDLE.spin);
+            thread::sleep(pause);
             team.run_phases(3, &|phase, worker| {
+                all.wait();
                 if phase == worker.index() {
-                    thread::sleep(4 * (PASS.spin + PASS.yielding));
+                    thread::sleep(pause);
                 }
-                calls.fetch_add(1, Relaxed);
             });
-            assert_eq!(calls.into_inner(), 9);
         }
     }
 
@@ -367,11 +379,13 @@ mod tests {
     fn panic_of_any_worker_reaches_the_caller_and_the_team_goes_on() {
         for size in SIZES {
             let team = Team::new(size).unwrap();
+            let all = Barrier::new(size);
             for culprit in 0..size {
                 let last = AtomicUsize::new(0);
                 let run = || {
                     team.run_phases(4, &|phase, worker| {
                         last.fetch_max(phase, SeqCst);
+                        all.wait();
                         if phase == 1 && worker.index() == culprit {
                             std::panic::resume_unwind(Box::new(culprit));
                         }
@@ -490,7 +504,11 @@ mod tests {
         let kept = with_hostile_setting(|| {
             for size in [1, 3] {
                 let team = Team::new(size).unwrap();
-                team.run_phases(1, &|_, _| bits.lock().unwrap().push(sensitive_bits()));
+                let all = Barrier::new(size);
+                team.run_phases(1, &|_, _| {
+                    all.wait();
+                    bits.lock().unwrap().push(sensitive_bits());
+                });
             }
         });
         assert_eq!(bits.into_inner().unwrap(), [DEFAULT_BITS; 4]);

@@ -6,13 +6,18 @@ use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::reference::{Parallelism, Reference};
 use safetensors::SafeTensors;
 
-const CASES: [&str; 6] = [
+const CASES: [&str; 11] = [
+    "btlm-6-heads",
+    "btlm-head80",
     "cerebras-17-heads",
     "cerebras-odd-inner",
     "gpt2-bare-names-masks",
     "head80-bf16-sharded",
     "inverse-layer-scale",
+    "legacy-bin",
+    "tied-bin",
     "unscaled-relu",
+    "untied-bin-sharded",
 ];
 
 /// Both sides compute in float32 and differ in the order of their sums. The logits are of order 1

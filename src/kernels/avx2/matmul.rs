@@ -407,6 +407,8 @@ fn apply(epilogue: Epilogue, y: F32x16, cells: F32x16) -> F32x16 {
     match epilogue {
         Epilogue::Store => y,
         Epilogue::AddTo => add16(y, cells),
+        Epilogue::MultiplyTo => mul16(y, cells),
+        Epilogue::Scale(factor) => mul16(y, splat16(factor)),
         Epilogue::Activate(activation) => [activate(activation, y[0]), activate(activation, y[1])],
     }
 }

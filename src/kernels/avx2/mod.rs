@@ -4,6 +4,7 @@
 //! `docs/kernels.md` for what bounds each kernel.
 
 mod dot;
+mod embed;
 mod layer_norm;
 mod math;
 mod matmul;
@@ -22,7 +23,7 @@ pub(super) fn is_supported() -> bool {
 
 pub(super) static TABLE: Kernels = Kernels {
     isa: Isa::Avx2,
-    embed: quantize::embed,
+    embed: embed::embed,
     quantize: quantize::quantize,
     layer_norm: layer_norm::layer_norm,
     matmul: matmul::matmul,

@@ -1,11 +1,10 @@
-//! Activation quantization (`docs/numbers.md` section 3) and the embedding row (section 5).
+//! Activation quantization (`docs/numbers.md` section 3).
 
 use std::arch::x86_64::*;
 
-use super::load_f16x8;
-use crate::kernels::scalar::{f16_to_f32, scale_for};
-use crate::kernels::{EmbeddingRow, QuantizedRowMut, Start};
-use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
+use crate::kernels::scalar::scale_for;
+use crate::kernels::{QuantizedRowMut, Start};
+use crate::quant::block_size;
 
 /// Values that are quantized together: as bytes they fill a register.
 const CHUNK: usize = 32;
@@ -130,59 +129,3 @@ fn pack(q: [__m256i; 4]) -> __m256i {
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order)
 }
-
-/// Token embedding out of its panel, plus the position's.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn embed(row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
-    let group_size = row.weights.tiles.group_size();
-    let groups = out.chunks_mut(group_size).zip(position.chunks(group_size));
-    for (g, (out, position)) in groups.enumerate() {
-        let scale = row.weights.tiles.scale(row.panel, row.row, g).to_bits();
-        let scale = _mm256_set1_ps(f16_to_f32(scale) * row.weights.scale);
-        let (outs, tail_out) = out.as_chunks_mut::<8>();
-        let (positions, tail_position) = position.as_chunks::<8>();
-        for (i, (out, position)) in outs.iter_mut().zip(positions).enumerate() {
-            *out = embed8(row, g, i, scale, position);
-        }
-        if !tail_out.is_empty() {
-            let mut position = [0; 8];
-            position[..tail_position.len()].copy_from_slice(tail_position);
-            let padded = embed8(row, g, outs.len(), scale, &position);
-            tail_out.copy_from_slice(&padded[..tail_out.len()]);
-        }
-    }
-}
-
-/// Values `8 i..8 i + 8` of a group.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn embed8(row: &EmbeddingRow, g: usize, i: usize, scale: __m256, position: &[u16; 8]) -> [f32; 8] {
-    let tiles = &row.weights.tiles;
-    let stored = stored8(row, g, i);
-    let stored = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(stored as i64));
-    let weight = _mm256_sub_epi32(stored, _mm256_set1_epi32(tiles.scheme().offset()));
-    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(weight), scale);
-    let sum = _mm256_add_ps(scaled, load_f16x8(position));
-    let mut out = [0.0; 8];
-    // SAFETY: 8 floats; the store may be unaligned.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
-    out
-}
-
-/// The stored weights of the row at inputs `8 i..8 i + 8` of a group, a byte each.
-#[inline(always)]
-fn stored8(row: &EmbeddingRow, g: usize, i: usize) -> u64 {
-    const LOW: u32 = 0x0f0f_0f0f;
-    let data = &row.panel[g * row.weights.tiles.group_bytes()..];
-    let step = |line: usize| {
-        let bytes = &data[line * TILE_ALIGN + row.row * STEP_INPUTS..][..STEP_INPUTS];
-        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    };
-    let (first, second) = match row.weights.tiles.scheme() {
-        Scheme::Int8 => (step(2 * i), step(2 * i + 1)),
-        Scheme::Int4 => (step(i) & LOW, step(i) >> 4 & LOW),
-    };
-    u64::from(first) | u64::from(second) << 32
-}
-
-const _: () = assert!(PANEL_ROWS * STEP_INPUTS == TILE_ALIGN);

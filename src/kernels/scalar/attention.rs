@@ -101,6 +101,11 @@ fn segment(
         let lanes = panel_scores(&job.cache, query, start / KEY_PANEL + i);
         weights.copy_from_slice(&lanes[..weights.len()]);
     }
+    if let Some(slope) = job.slope {
+        for (distance, weight) in (0..=job.position - start).rev().zip(&mut *weights) {
+            *weight = slope.mul_add(distance as f32, *weight);
+        }
+    }
     let max = weights.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
     let mut lanes = [0.0; LANES];
     for chunk in weights.chunks_mut(LANES) {

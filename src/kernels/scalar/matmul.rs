@@ -85,7 +85,7 @@ fn dot_int4(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
     n
 }
 
-/// Bias, then residual or activation.
+/// Bias, then what the epilogue says.
 #[inline(always)]
 fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
     for (r, cell) in cells.iter_mut().enumerate() {
@@ -97,6 +97,8 @@ fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
             Epilogue::Store => y,
             Epilogue::AddTo => y + *cell,
             Epilogue::Activate(activation) => activate(activation, y),
+            Epilogue::MultiplyTo => y * *cell,
+            Epilogue::Scale(factor) => y * factor,
         };
     }
 }

@@ -5,6 +5,7 @@
 //! fused multiply-add in software is correct but an order of magnitude slower.
 
 mod attention;
+mod embed;
 mod half_float;
 mod layer_norm;
 mod matmul;
@@ -37,8 +38,8 @@ macro_rules! instantiate {
             use crate::kernels::*;
 
             $(#[$attr])*
-            unsafe fn embed(row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
-                super::quantize::embed(row, position, out);
+            unsafe fn embed(row: &EmbeddingRow, out: &mut [f32]) {
+                super::embed::embed(row, out);
             }
 
             $(#[$attr])*

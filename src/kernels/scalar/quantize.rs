@@ -1,7 +1,6 @@
-//! Activation quantization (`docs/numbers.md` section 3) and the embedding row (section 5).
+//! Activation quantization (`docs/numbers.md` section 3).
 
-use super::f16_to_f32;
-use crate::kernels::{EmbeddingRow, QuantizedRowMut, Start};
+use crate::kernels::{QuantizedRowMut, Start};
 use crate::quant::{STEP_INPUTS, block_size};
 
 /// Below this a group counts as zero, so that neither quotient leaves the normal range.
@@ -70,15 +69,4 @@ fn start_of(block: &[i8]) -> Start {
         sums[1] += i16::from(step[2]) + i16::from(step[3]);
     }
     sums.map(|sum| -8 * sum)
-}
-
-/// Token embedding out of its panel, plus the position's.
-#[inline(always)]
-pub(super) fn embed(row: &EmbeddingRow, position: &[u16], out: &mut [f32]) {
-    let tiles = &row.weights.tiles;
-    for (col, (out, &position)) in out.iter_mut().zip(position).enumerate() {
-        let scale = f16_to_f32(tiles.scale(row.panel, row.row, col / tiles.group_size()).to_bits());
-        let weight = tiles.weight(row.panel, row.row, col) as f32;
-        *out = weight * (scale * row.weights.scale) + f16_to_f32(position);
-    }
 }

@@ -7,8 +7,15 @@ use serde_json::{Map, Value};
 
 use super::error::{Error, Result};
 
-/// `model_type` values accepted.
-const MODEL_TYPES: &[(&str, Architecture)] = &[("gpt2", Architecture::Gpt2)];
+/// `model_type` values accepted. JAIS models are built by the same code as BTLM.
+const MODEL_TYPES: &[(&str, Architecture)] =
+    &[("gpt2", Architecture::Gpt2), ("btlm", Architecture::Btlm), ("jais", Architecture::Btlm)];
+
+/// `position_embedding_type` values accepted.
+const POSITIONS: &[(&str, bool)] = &[("learned", false), ("absolute", false), ("alibi", true)];
+
+/// The `activation_function` of a gated MLP: its gate's function is SiLU.
+const SWIGLU: &str = "swiglu";
 
 /// `activation_function` values accepted. Three of Hugging Face's names are the same tanh form,
 /// written differently.
@@ -27,6 +34,8 @@ const MAX_VOCAB: usize = 1 << 24;
 const MAX_POSITIONS: usize = 1 << 24;
 const MAX_WIDTH: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 12;
+/// Limit of a multiplier, to either side of 1.
+const MAX_SCALE: f64 = 1e6;
 
 /// The family of a model, from `model_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,9 @@ const MAX_LAYERS: usize = 1 << 12;
 pub enum Architecture {
     /// GPT-2 and Cerebras-GPT: learned positions, layer norm before each half of a block.
     Gpt2,
+    /// BTLM and JAIS: GPT-2 with ALiBi, SwiGLU and the multipliers of muP, each of which the
+    /// configuration may also leave out. Dey et al., arXiv 2309.11568.
+    Btlm,
 }
 
 /// The function between the two matrices of a block's MLP.
@@ -50,6 +62,47 @@ pub enum Activation {
     Silu,
 }
 
+impl Activation {
+    /// The name in `config.json`, of several the one most used.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GeluErf => "gelu",
+            Self::GeluTanh => "gelu_new",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        }
+    }
+}
+
+/// How attention scores depend on the distance between query and key, where no position table is
+/// added to the embedding: ALiBi, Press et al., arXiv 2108.12409.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Alibi {
+    /// The slopes of the paper, divided by this (1 unless `alibi_scaling` has a `factor`).
+    Fixed(f32),
+    /// The slopes of the paper, divided for inputs longer than this many tokens by
+    /// `length / tokens`. Al-Khateeb et al., arXiv 2310.13017.
+    Dynamic(usize),
+}
+
+impl Alibi {
+    /// What each head's distances are multiplied by, negative, for an input of `length` tokens.
+    ///
+    /// Slopes fall geometrically from head to head; a number of heads that is no power of two takes
+    /// those of the power below, then every other one of the power above.
+    pub fn slopes(self, n_head: usize, length: usize) -> Vec<f32> {
+        let divisor = match self {
+            Self::Fixed(factor) => f64::from(factor),
+            Self::Dynamic(trained) => (length as f64 / trained as f64).max(1.0),
+        };
+        let below = 1 << n_head.ilog2();
+        // 2^(-8/n), 2^(-16/n), ...
+        let geometric = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2());
+        let slopes = geometric(below).chain(geometric(2 * below).step_by(2)).take(n_head);
+        slopes.map(|slope| (slope / -divisor) as f32).collect()
+    }
+}
+
 /// What `config.json` says about a model of the GPT-2 family.
 ///
 /// Every count is positive and bounded, and `n_embd` is a multiple of `n_head`.
@@ -60,7 +113,7 @@ pub struct Config {
     pub architecture: Architecture,
     /// Rows of the embedding and of the head.
     pub vocab_size: usize,
-    /// Rows of the position table: the longest context.
+    /// The longest context; with learned positions, the rows of their table.
     pub n_positions: usize,
     /// The width of the residual stream.
     pub n_embd: usize,
@@ -72,10 +125,22 @@ pub struct Config {
     pub n_inner: usize,
     /// The MLP's function; the tanh GELU when the file does not say, as in transformers.
     pub activation: Activation,
+    /// Whether the MLP is gated: `c_proj(c_fc(x) · activation(c_fc2(x)))` instead of
+    /// `c_proj(activation(c_fc(x)))`. Shazeer, arXiv 2002.05202.
+    pub gated_mlp: bool,
+    /// ALiBi, instead of a table of learned positions.
+    pub alibi: Option<Alibi>,
+    /// What the embedding, with its learned position if there is one, is multiplied by: 1 but in
+    /// models trained with muP. Yang et al., arXiv 2203.03466.
+    pub embeddings_scale: f32,
+    /// What logits are multiplied by (muP's output multiplier and its width multiplier).
+    pub logits_scale: f32,
     /// Added to the variance inside the square root of every layer norm.
     pub layer_norm_epsilon: f32,
-    /// Whether attention scores are divided by the square root of the head size.
+    /// Whether attention scores are divided by the square root of the head size,
     pub scale_attn_weights: bool,
+    /// or rather by the head size itself, as muP has it.
+    pub scale_qk_dot_by_d: bool,
     /// Whether layer `i`'s attention scores are also divided by `i + 1`.
     pub scale_attn_by_inverse_layer_idx: bool,
     /// Whether embedding and head are one matrix; `None` when the file does not say.
@@ -112,6 +177,13 @@ impl Config {
             n_layer: fields.count("n_layer", 1..=MAX_LAYERS)?,
             n_inner: fields.optional_count("n_inner", 1..=4 * MAX_WIDTH)?.unwrap_or(4 * n_embd),
             activation: fields.activation()?,
+            gated_mlp: fields.is_gated()?,
+            alibi: fields.alibi()?,
+            embeddings_scale: fields.scale(["mup_embeddings_scale", "embeddings_scale"])? as f32,
+            logits_scale: (fields.scale(["mup_output_alpha", "output_alpha"])?
+                * fields.scale(["mup_width_scale", "width_scale"])?)
+                as f32,
+            scale_qk_dot_by_d: fields.scale_qk_dot_by_d()?,
             layer_norm_epsilon: fields.epsilon()?,
             scale_attn_weights: fields.flag("scale_attn_weights")?.unwrap_or(true),
             scale_attn_by_inverse_layer_idx: fields
@@ -132,7 +204,8 @@ impl Config {
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let mut scale = 1.0;
         if self.scale_attn_weights {
-            scale /= (self.head_dim() as f64).sqrt();
+            let power = if self.scale_qk_dot_by_d { 1.0 } else { 0.5 };
+            scale /= (self.head_dim() as f64).powf(power);
         }
         if self.scale_attn_by_inverse_layer_idx {
             scale /= (layer + 1) as f64;
@@ -201,6 +274,7 @@ impl Fields<'_> {
         })?;
         lookup(MODEL_TYPES, found).ok_or_else(|| Error::UnsupportedModelType {
             path: self.path.to_owned(),
+            field: "model_type",
             found: found.to_owned(),
             supported: names(MODEL_TYPES),
         })
@@ -210,11 +284,73 @@ impl Fields<'_> {
         let Some(found) = self.text("activation_function")? else {
             return Ok(Activation::GeluTanh);
         };
+        if found == SWIGLU {
+            return Ok(Activation::Silu);
+        }
         lookup(ACTIVATIONS, found).ok_or_else(|| Error::UnsupportedActivation {
             path: self.path.to_owned(),
             found: found.to_owned(),
-            supported: names(ACTIVATIONS),
+            supported: format!("{}, {SWIGLU}", names(ACTIVATIONS)),
         })
+    }
+
+    fn is_gated(&self) -> Result<bool> {
+        Ok(self.text("activation_function")? == Some(SWIGLU))
+    }
+
+    /// A multiplier of muP, under the name BTLM or JAIS gives it; 1 when the file does not say.
+    fn scale(&self, aliases: [&'static str; 2]) -> Result<f64> {
+        let Some(field) = aliases.into_iter().find(|field| self.get(field).is_some()) else {
+            return Ok(1.0);
+        };
+        self.positive(field, &self.map[field], 1.0 / MAX_SCALE..=MAX_SCALE)
+    }
+
+    fn positive(
+        &self,
+        field: &'static str,
+        value: &Value,
+        allowed: RangeInclusive<f64>,
+    ) -> Result<f64> {
+        value.as_f64().filter(|number| allowed.contains(number)).ok_or_else(|| {
+            let (low, high) = (allowed.start(), allowed.end());
+            self.error(field, format!("is {value}, but must be a number in {low}..={high}"))
+        })
+    }
+
+    fn scale_qk_dot_by_d(&self) -> Result<bool> {
+        let flag = self.flag("mup_scale_qk_dot_by_d")?;
+        Ok(flag.or(self.flag("scale_qk_dot_by_d")?).unwrap_or(false))
+    }
+
+    /// The position embedding, with the scaling that extends its reach.
+    fn alibi(&self) -> Result<Option<Alibi>> {
+        const FIELD: &str = "alibi_scaling";
+        let kind = self.text("position_embedding_type")?.unwrap_or("learned");
+        let supported = || format!("is {kind:?}, but must be one of {}", names(POSITIONS));
+        match lookup(POSITIONS, kind) {
+            Some(true) => {}
+            Some(false) => return Ok(None),
+            None => return Err(self.error("position_embedding_type", supported())),
+        }
+        let Some(scaling) = self.get(FIELD) else { return Ok(Some(Alibi::Fixed(1.0))) };
+        let part = |key| scaling.get(key).filter(|value| !value.is_null());
+        if part("type").is_some_and(|kind| kind != "linear") {
+            return Err(self.error(FIELD, format!("is {scaling}, but only \"linear\" is known")));
+        }
+        match (part("factor"), part("train_seq_len").map(Value::as_u64)) {
+            (Some(factor), _) => {
+                let factor = self.positive(FIELD, factor, 1.0 / MAX_SCALE..=MAX_SCALE)?;
+                Ok(Some(Alibi::Fixed(factor as f32)))
+            }
+            (None, Some(Some(length))) if (1..=MAX_POSITIONS as u64).contains(&length) => {
+                Ok(Some(Alibi::Dynamic(length as usize)))
+            }
+            _ => {
+                let problem = format!("is {scaling}, but needs a `factor` or a `train_seq_len`");
+                Err(self.error(FIELD, problem))
+            }
+        }
     }
 
     /// `n_positions`, or the older `n_ctx` where only that is given.
@@ -321,6 +457,51 @@ mod tests {
     }
 
     #[test]
+    fn mup_keys_have_two_spellings_and_default_to_nothing() {
+        let plain = parse(&with("")).unwrap();
+        assert_eq!((plain.embeddings_scale, plain.logits_scale), (1.0, 1.0));
+        assert!(!plain.scale_qk_dot_by_d);
+
+        let btlm = r#","mup_embeddings_scale":14.6,"mup_output_alpha":2.22,"mup_width_scale":0.1,
+            "mup_scale_qk_dot_by_d":true"#;
+        let jais = r#","embeddings_scale":14.6,"output_alpha":2.22,"width_scale":0.1,
+            "scale_qk_dot_by_d":true"#;
+        for keys in [btlm, jais] {
+            let config = parse(&with(keys)).unwrap();
+            assert_eq!((config.embeddings_scale, config.logits_scale), (14.6, 0.222));
+            assert_eq!(config.attention_scale(0), 0.25); // a head of 4
+        }
+    }
+
+    #[test]
+    fn alibi_takes_its_scaling_from_the_file() {
+        let alibi = |more: &str| {
+            let more = format!(r#","position_embedding_type":"alibi"{more}"#);
+            parse(&with(&more)).unwrap().alibi
+        };
+        assert_eq!(alibi(""), Some(Alibi::Fixed(1.0)));
+        let fixed = r#","alibi_scaling":{"type":"linear","factor":4.0}"#;
+        assert_eq!(alibi(fixed), Some(Alibi::Fixed(4.0)));
+        let dynamic = r#","alibi_scaling":{"type":"linear","train_seq_len":8192}"#;
+        assert_eq!(alibi(dynamic), Some(Alibi::Dynamic(8192)));
+        assert_eq!(parse(&with(r#","position_embedding_type":"learned""#)).unwrap().alibi, None);
+    }
+
+    /// Values of `get_slopes` in the paper's repository, ofirpress/attention_with_linear_biases.
+    #[test]
+    fn slopes_are_the_papers() {
+        let eight: Vec<f32> = (1..=8).map(|i| -0.5f32.powi(i)).collect();
+        assert_eq!(Alibi::Fixed(1.0).slopes(8, 100), eight);
+        let six = [-0.25, -0.0625, -0.015625, -0.00390625, -0.5, -0.125];
+        assert_eq!(Alibi::Fixed(1.0).slopes(6, 100), six);
+        assert_eq!(Alibi::Fixed(1.0).slopes(1, 100), [-0.00390625]);
+        assert_eq!(Alibi::Fixed(4.0).slopes(1, 100), [-0.0009765625]);
+        assert_eq!(Alibi::Dynamic(50).slopes(1, 100), [-0.001953125]);
+        assert_eq!(Alibi::Dynamic(100).slopes(1, 100), [-0.00390625]);
+        assert_eq!(Alibi::Dynamic(200).slopes(1, 100), [-0.00390625]);
+    }
+
+    #[test]
     fn each_bad_field_is_named() {
         let cases = [
             ("n_embd", "0"),
@@ -346,7 +527,20 @@ mod tests {
             ("bos_token_id", "[0]"),
             ("add_cross_attention", "true"),
             ("activation_function", "3"),
+            ("mup_embeddings_scale", "0"),
+            ("embeddings_scale", "-1"),
+            ("mup_output_alpha", "\"1\""),
+            ("width_scale", "1e300"),
+            ("mup_scale_qk_dot_by_d", "1"),
+            ("position_embedding_type", "\"rotary\""),
         ];
+        let alibi = r#"0,"position_embedding_type":"alibi""#;
+        let scalings =
+            ["3", "{}", r#"{"factor":0}"#, r#"{"train_seq_len":0}"#, r#"{"type":"ntk"}"#];
+        for scaling in scalings {
+            let error = parse(&with(&format!(r#","pad":{alibi},"alibi_scaling":{scaling}"#)));
+            assert!(error.unwrap_err().to_string().contains("`alibi_scaling` is"), "{scaling}");
+        }
         for (field, value) in cases {
             let error = parse(&with(&format!(r#","{field}":{value}"#))).unwrap_err().to_string();
             let named = error.starts_with("config.json") && error.contains(&format!("`{field}`"));

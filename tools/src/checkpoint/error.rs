@@ -16,9 +16,10 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The path is missing, or is not a directory.
+    /// The path is missing, or is neither a directory nor a GGUF file.
     #[error(
-        "{path} is not a directory: give the directory that holds config.json and the weights",
+        "{path} is not a directory: give the directory that holds config.json and the weights, or a \
+         GGUF file",
         path = path.display()
     )]
     NotADirectory {
@@ -95,12 +96,14 @@ pub enum Error {
     },
     /// The model is of a family this project does not run.
     #[error(
-        "{path}: `model_type` is {found:?}, which is not supported; supported: {supported}",
+        "{path}: `{field}` is {found:?}, which is not supported; supported: {supported}",
         path = path.display()
     )]
     UnsupportedModelType {
         /// The configuration file.
         path: PathBuf,
+        /// The field that says so.
+        field: &'static str,
         /// The value found.
         found: String,
         /// The values accepted.
@@ -130,6 +133,94 @@ pub enum Error {
         path: PathBuf,
         /// What the format's own check objects to.
         source: safetensors::SafeTensorError,
+    },
+    /// A GGUF file is cut short, damaged, or contradicts itself.
+    #[error(
+        "{path} is no GGUF file that can be read: {source}; compare its size with the original and \
+         download it again, or convert the model again",
+        path = path.display()
+    )]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::gguf::Invalid,
+    },
+    /// A PyTorch file is no archive that can be read: cut short, damaged, or something else.
+    #[error(
+        "{path} is truncated or damaged, or not from torch.save ({source}): compare its size with \
+         the original and download it again",
+        path = path.display()
+    )]
+    Zip {
+        /// The file.
+        path: PathBuf,
+        /// What the archive's reader objects to.
+        source: zip::result::ZipError,
+    },
+    /// An entry of a PyTorch archive is not as `torch.save` writes it.
+    #[error(
+        "{path}: entry {entry:?} {problem}: torch.save writes no such archive; download it again, \
+         or get the weights as safetensors",
+        path = path.display()
+    )]
+    ZipEntry {
+        /// The file.
+        path: PathBuf,
+        /// The entry's name in the archive.
+        entry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A PyTorch file ends before its tensors do.
+    #[error(
+        "{path} is truncated: compare its size with the original and download it again",
+        path = path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pickle holds something other than a state dict, or is damaged.
+    #[error(
+        "{path} holds no state dict that can be read (byte {at} of its pickle: {problem}): save \
+         `model.state_dict()`, best as safetensors, or download it again",
+        path = path.display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// How far the pickle was read.
+        at: usize,
+        /// What stands there.
+        problem: String,
+    },
+    /// A pickle names a class or function that no state dict needs. It was not called.
+    #[error(
+        "{path} names {class}, which is no part of a state dict: loaded by Python, such a file can \
+         run any code, and nothing of it is used; get the weights as safetensors from a source you \
+         trust",
+        path = path.display()
+    )]
+    PickleClass {
+        /// The file.
+        path: PathBuf,
+        /// The name, with its module.
+        class: String,
+    },
+    /// A tensor of a PyTorch file is no plain part of its storage.
+    #[error(
+        "{file}: tensor {tensor} cannot be read: {problem}; save the checkpoint again, best as \
+         safetensors",
+        file = file.display()
+    )]
+    TensorStorage {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
     },
     /// The index names a shard that is not there.
     #[error(
@@ -199,8 +290,8 @@ pub enum Error {
     },
     /// A tensor's shape contradicts the configuration.
     #[error(
-        "{file}: tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}: the \
-         two are not from the same model; download both again",
+        "{file}: tensor {tensor} has shape {found:?}, but the configuration asks for {expected:?}: \
+         the two are not from the same model; download both again",
         file = file.display()
     )]
     WrongShape {
@@ -213,11 +304,25 @@ pub enum Error {
         /// The shape found.
         found: Vec<usize>,
     },
-    /// The embedding has another number of rows than the vocabulary.
+    /// Some linear layers are stored `[in, out]`, some `[out, in]`.
     #[error(
-        "{file}: tensor {tensor} has {rows} rows, but `vocab_size` in config.json is \
-         {vocab_size}: if the extra rows are padding, set `vocab_size` to {rows} (they become \
-         tokens no text encodes to) or save the matrix without them",
+        "{file}: tensor {tensor} is transposed in relation to {other}: square matrices could be \
+         either way round, so the checkpoint cannot be read; save all linear layers as GPT-2 does, \
+         [in, out]",
+        file = file.display()
+    )]
+    MixedLayouts {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// A tensor that is the other way round.
+        other: String,
+    },
+    /// The embedding has fewer rows than the vocabulary, or many more.
+    #[error(
+        "{file}: tensor {tensor} has {rows} rows, but `vocab_size` is {vocab_size}: take both from \
+         the same model, or set `vocab_size` in config.json to {rows}",
         file = file.display()
     )]
     VocabularySize {
@@ -247,7 +352,7 @@ pub enum Error {
     /// A weight is stored in a type this reader does not decode.
     #[error(
         "{file}: tensor {tensor} is stored as {found}, which is not supported: save the \
-         checkpoint as F32, F16 or BF16",
+         checkpoint as F32, F16 or BF16 (or, as GGUF, also Q8_0, Q6_K, Q5_K, Q4_K)",
         file = file.display()
     )]
     UnsupportedDtype {
@@ -285,4 +390,4 @@ pub enum Error {
 }
 
 /// A result of reading a checkpoint.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

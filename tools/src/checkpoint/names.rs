@@ -2,7 +2,7 @@
 //!
 //! Canonical are OpenAI's own: `wte.weight`, `wpe.weight`, `h.N.ln_1.{weight,bias}`,
 //! `h.N.attn.c_attn.{weight,bias}`, `h.N.attn.c_proj.*`, `h.N.ln_2.*`, `h.N.mlp.c_fc.*`,
-//! `h.N.mlp.c_proj.*`, `ln_f.*` and `lm_head.weight`.
+//! `h.N.mlp.c_proj.*`, `ln_f.*` and `lm_head.weight`; and `h.N.mlp.c_fc2.*`, the gate in BTLM's MLP.
 
 /// The embedding's name; also the head's when the two are tied.
 pub const EMBEDDING: &str = "wte.weight";
@@ -11,10 +11,10 @@ pub const POSITIONS: &str = "wpe.weight";
 /// The name of a head of its own.
 pub const HEAD: &str = "lm_head.weight";
 
-/// The canonical form of a stored name: `GPT2LMHeadModel` puts `transformer.` before all but the
+/// The canonical form of a name in PyTorch's or safetensors files: `GPT2LMHeadModel` puts `transformer.` before all but the
 /// head, `GPT2Model` and OpenAI's files do not.
-pub fn canonical(stored: &str) -> &str {
-    stored.strip_prefix("transformer.").unwrap_or(stored)
+pub fn canonical(stored: &str) -> String {
+    stored.strip_prefix("transformer.").unwrap_or(stored).to_owned()
 }
 
 /// The layer `N` of a canonical name `h.N.…`.
@@ -22,10 +22,13 @@ pub fn layer(canonical: &str) -> Option<usize> {
     canonical.strip_prefix("h.")?.split_once('.')?.0.parse().ok()
 }
 
-/// Whether a tensor is a buffer of the causal mask, which older files carry and no model needs:
-/// `h.N.attn.bias`, of shape `[1, 1, n_positions, n_positions]`, and the scalar
-/// `h.N.attn.masked_bias`.
-pub fn is_mask_buffer(canonical: &str, shape: &[usize]) -> bool {
+/// Whether a tensor is a buffer that follows from the configuration, which files may carry and no
+/// model needs: of the causal mask, `h.N.attn.bias` of shape `[1, 1, n_positions, n_positions]` and
+/// the scalar `h.N.attn.masked_bias`; and of ALiBi, `relative_pe.slopes`.
+pub fn is_buffer(canonical: &str, shape: &[usize]) -> bool {
+    if canonical == "relative_pe.slopes" {
+        return true;
+    }
     let Some((_, rest)) = canonical.strip_prefix("h.").and_then(|name| name.split_once('.')) else {
         return false;
     };
@@ -55,11 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn only_mask_buffers_are_masks() {
-        assert!(is_mask_buffer("h.1.attn.bias", &[1, 1, 48, 48]));
-        assert!(is_mask_buffer("h.1.attn.masked_bias", &[]));
-        assert!(!is_mask_buffer("h.1.attn.bias", &[48]));
-        assert!(!is_mask_buffer("h.1.attn.c_attn.bias", &[192]));
-        assert!(!is_mask_buffer("attn.bias", &[1, 1, 48, 48]));
+    fn only_buffers_are_buffers() {
+        assert!(is_buffer("relative_pe.slopes", &[32, 1]));
+        assert!(is_buffer("h.1.attn.bias", &[1, 1, 48, 48]));
+        assert!(is_buffer("h.1.attn.masked_bias", &[]));
+        assert!(!is_buffer("h.1.attn.bias", &[48]));
+        assert!(!is_buffer("h.1.attn.c_attn.bias", &[192]));
+        assert!(!is_buffer("attn.bias", &[1, 1, 48, 48]));
     }
 }

@@ -124,6 +124,7 @@ fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context:
         let names = checkpoint.extra_tensors().join(", ");
         context.warn(format_args!("left out, since the model does not use them: {names}"));
     }
+    checkpoint.notes().iter().for_each(|note| context.warn(note));
     match tokenizer {
         Some(tokenizer) => tokenizer.warnings.iter().for_each(|warning| context.warn(warning)),
         None => context.warn(

@@ -12,8 +12,8 @@ mod writer;
 use std::collections::BTreeMap;
 
 use cerebellum::format::{
-    Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor, TensorKind,
-    VERSION, matrix_names,
+    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor,
+    TensorKind, VERSION, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -21,11 +21,15 @@ use half::slice::HalfFloatSliceExt;
 
 pub use error::{Error, Result};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Alibi, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
 use matrix::{Quantized, quantize_matrix};
 use writer::ModelWriter;
+
+/// As long as any relative error gets in JSON: four digits behind the most zeros that `serde_json`
+/// writes out; smaller numbers get an exponent, which is shorter.
+const WIDEST_ERROR: f32 = 0.000001234;
 
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +160,10 @@ fn write_tensor(
             quantized = Some(quantize_matrix(&source, matrix.tiles, writer, advance)?);
         }
         TensorKind::Vector => {
-            let values = checkpoint.read_f32(&tensor.name)?;
+            let values = match tensor.name.as_str() {
+                ALIBI_SLOPES => alibi_slopes(checkpoint),
+                name => checkpoint.read_f32(name)?,
+            };
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         TensorKind::Positions => write_positions(&checkpoint.tensor(&tensor.name)?, writer)?,
@@ -184,11 +191,12 @@ fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Res
 }
 
 /// The checkpoint's configuration in the file's terms.
-fn model_config(checkpoint: &Checkpoint) -> Config {
+pub fn model_config(checkpoint: &Checkpoint) -> Config {
     let config = checkpoint.config();
     Config {
         architecture: match config.architecture {
             checkpoint::Architecture::Gpt2 => Architecture::Gpt2,
+            checkpoint::Architecture::Btlm => Architecture::Btlm,
         },
         vocab_size: config.vocab_size,
         n_positions: config.n_positions,
@@ -207,7 +215,24 @@ fn model_config(checkpoint: &Checkpoint) -> Config {
         scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
         tie_word_embeddings: checkpoint.is_tied(),
         eos_token_id: config.eos_token_id,
+        alibi: config.alibi.is_some(),
+        // Slopes that shrink with the text's length would change what is cached already, so such a
+        // model runs up to the length where they begin to shrink.
+        alibi_limit: match config.alibi {
+            Some(Alibi::Dynamic(trained)) => Some(trained),
+            _ => None,
+        },
+        gated_mlp: config.gated_mlp,
+        embeddings_scale: config.embeddings_scale,
+        logits_scale: config.logits_scale,
+        scale_qk_dot_by_d: config.scale_qk_dot_by_d,
     }
+}
+
+/// The slopes `[n_head]` of a model with ALiBi.
+fn alibi_slopes(checkpoint: &Checkpoint) -> Vec<f32> {
+    let config = checkpoint.config();
+    config.alibi.map_or(Vec::new(), |alibi| alibi.slopes(config.n_head, 0))
 }
 
 /// What the header will say of a matrix, with the longest values where they are not known yet: its
@@ -219,8 +244,7 @@ fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (Strin
         group_size: format.group_size,
         shape,
         exponent: *EXPONENTS.start(),
-        // Four digits after the most zeros that are written out; beyond, `e-38` is shorter.
-        relative_error: Some(0.00001234),
+        relative_error: Some(WIDEST_ERROR),
     };
     (name, info)
 }
@@ -228,8 +252,7 @@ fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (Strin
 fn source(checkpoint: &Checkpoint) -> Result<Source> {
     let mut bytes = 0;
     for name in checkpoint.tensor_names() {
-        let tensor = checkpoint.tensor(name)?;
-        bytes += (tensor.rows() * tensor.columns() * tensor.dtype().size()) as u64;
+        bytes += checkpoint.tensor(name)?.stored_bytes();
     }
     Ok(Source { digest: format!("blake3:{}", checkpoint.digest().to_hex()), bytes })
 }

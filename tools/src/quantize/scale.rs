@@ -182,21 +182,28 @@ impl Range {
 #[inline(always)]
 fn propose(group: &Group, scheme: Scheme, range: Range) -> f32 {
     let max_abs = group.max_abs();
-    let (mut best_gain, mut best_scale) = (0.0, 0.0);
+    let mut best = (0.0, 1.0);
     for reach in trial_reaches(scheme) {
         let inverse = reach / max_abs;
         if !inverse.is_finite() {
             break; // the weights are all zero, or nearly
         }
-        for (wq, qq) in project(group, range, inverse) {
-            // In binary64 the square cannot overflow.
-            let gain = f64::from(wq) * f64::from(wq) / f64::from(qq);
-            if qq > 0.0 && gain > best_gain {
-                (best_gain, best_scale) = (gain, wq / qq);
+        for proposal in project(group, range, inverse) {
+            if explains_more(proposal, best) {
+                best = proposal;
             }
         }
     }
-    best_scale
+    let (wq, qq) = best;
+    wq / qq
+}
+
+/// Whether `<w, q>^2 / <q, q>` of `a` exceeds that of `b`: without dividing, and in binary64, where
+/// no product overflows. A proposal of zeros, `(0, 0)`, explains nothing.
+#[inline(always)]
+fn explains_more(a: (f32, f32), b: (f32, f32)) -> bool {
+    let [(a_wq, a_qq), (b_wq, b_qq)] = [a, b].map(|(wq, qq)| (f64::from(wq), f64::from(qq)));
+    a_wq * a_wq * b_qq > b_wq * b_wq * a_qq
 }
 
 /// What the largest weight may become before clamping, for each trial scale.

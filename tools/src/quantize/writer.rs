@@ -2,9 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use cerebellum::format::{
-    CHECKSUMS, FileLayout, Header, MAX_HEADER_BYTES, METADATA_KEY, Tensor, checksum,
-};
+use cerebellum::format::{FileLayout, Header, MAX_HEADER_BYTES, METADATA_KEY, Tensor, checksum};
 use cerebellum::quant::TILE_ALIGN;
 use crc32fast::Hasher;
 use safetensors::tensor::TensorInfo;
@@ -65,11 +63,12 @@ impl ModelWriter {
     /// Returns the file's length.
     pub fn finish(mut self, header: &Header) -> Result<u64> {
         let frame = self.frame(header);
-        self.write_raw(&checksum_table(&self.checksums, &frame))?;
+        let table = checksum_table(&self.checksums, &frame);
+        self.write_raw(&table)?;
         let rewound = self.output.file().rewind();
         rewound.map_err(|e| self.output.error("write", e))?;
         self.write_raw(&frame)?;
-        self.read_back(&frame)?;
+        self.read_back(&frame, &table)?;
         let file_bytes = frame.len() + self.layout.data_bytes();
         self.output.commit()?;
         Ok(file_bytes as u64)
@@ -88,7 +87,7 @@ impl ModelWriter {
 
     /// Checks what the system gives back, through buffered reads: a map of the whole file would
     /// count as memory of this process.
-    fn read_back(&mut self, frame: &[u8]) -> Result<()> {
+    fn read_back(&mut self, frame: &[u8], table: &[u8]) -> Result<()> {
         let read_error = |output: &Output, e| Error::from(output.error("read back", e));
         let file = self.output.file();
         let head = file.seek(SeekFrom::Start(0)).and_then(|_| hash_next(file, frame.len()));
@@ -96,10 +95,10 @@ impl ModelWriter {
         if head != checksum(frame) {
             return Err(Error::ReadBack { what: "the header".to_owned() });
         }
-        let weights = self.layout.tensors().iter().filter(|t| t.name != CHECKSUMS);
-        for (Tensor { name, range, .. }, expected) in weights.zip(&self.checksums) {
+        let expected = self.checksums.iter().copied().chain([checksum(table)]);
+        for (Tensor { name, range, .. }, expected) in self.layout.tensors().iter().zip(expected) {
             let found = hash_next(self.output.file(), range.len());
-            if found.map_err(|e| read_error(&self.output, e))? != *expected {
+            if found.map_err(|e| read_error(&self.output, e))? != expected {
                 return Err(Error::ReadBack { what: format!("tensor {name}") });
             }
         }
@@ -166,10 +165,12 @@ mod tests {
     use std::path::Path;
 
     use cerebellum::format::{
-        Activation, Architecture, Config, MatrixInfo, VERSION, matrix_names, read_header, verify,
+        Activation, Architecture, CHECKSUMS, Config, MatrixInfo, VERSION, matrix_names,
+        read_header, verify,
     };
     use cerebellum::quant::Scheme;
 
+    use super::super::WIDEST_ERROR;
     use super::*;
 
     fn tiny() -> (Header, FileLayout) {
@@ -187,9 +188,15 @@ mod tests {
             scale_attn_by_inverse_layer_idx: false,
             tie_word_embeddings: true,
             eos_token_id: None,
+            alibi: false,
+            alibi_limit: None,
+            gated_mlp: false,
+            embeddings_scale: 1.0,
+            logits_scale: 1.0,
+            scale_qk_dot_by_d: false,
         };
         let info = |(name, shape)| {
-            let (scheme, relative_error) = (Scheme::Int4, Some(0.00001234));
+            let (scheme, relative_error) = (Scheme::Int4, Some(WIDEST_ERROR));
             (name, MatrixInfo { scheme, group_size: 32, shape, exponent: -18, relative_error })
         };
         let tensors = matrix_names(&config).into_iter().map(info).collect();
@@ -241,10 +248,10 @@ mod tests {
     #[test]
     fn no_error_is_longer_than_its_placeholder() {
         let text = |error: f32| serde_json::to_string(&error).unwrap();
-        let widest = text(0.00001234).len();
+        let widest = text(WIDEST_ERROR).len();
         for exponent in -45..=1 {
             let error: f32 = format!("1.234e{exponent}").parse().unwrap();
-            assert!(text(error).len() <= widest, "{error}");
+            assert!(text(error).len() <= widest, "{}", text(error));
         }
     }
 }

@@ -85,7 +85,19 @@ pub(super) fn project(
     out
 }
 
-/// `x += y`, element by element.
+/// `x *= y`, element by element.
+pub(super) fn multiply(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x *= y;
+    }
+}
+
+/// `x *= factor`.
+pub(super) fn scale(x: &mut [f32], factor: f32) {
+    x.iter_mut().for_each(|x| *x *= factor);
+}
+
+/// `x += y`, element by element, up to the end of the shorter.
 pub(super) fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;

@@ -14,14 +14,14 @@ pub use parallel::Parallelism;
 
 use crate::checkpoint::{Checkpoint, Config, names};
 use attention::Heads;
-use layers::{LayerNorm, Linear, activate, add, project};
+use layers::{LayerNorm, Linear, activate, add, multiply, project, scale};
 
 /// A model in float32 memory.
 pub struct Reference {
     config: Config,
     parallelism: Parallelism,
-    wte: Vec<f32>, // (vocab_size, n_embd)
-    wpe: Vec<f32>, // (n_positions, n_embd)
+    wte: Vec<f32>,         // (vocab_size, n_embd)
+    wpe: Option<Vec<f32>>, // (n_positions, n_embd); none with ALiBi
     blocks: Vec<Block>,
     ln_f: LayerNorm,
     head: Option<Vec<f32>>, // (vocab_size, n_embd); none when `wte` serves
@@ -34,8 +34,9 @@ struct Block {
     c_attn: Linear,    // n_embd → 3 · n_embd
     attn_proj: Linear, // n_embd → n_embd
     ln_2: LayerNorm,
-    c_fc: Linear,     // n_embd → n_inner
-    mlp_proj: Linear, // n_inner → n_embd
+    c_fc: Linear,         // n_embd → n_inner
+    gate: Option<Linear>, // n_embd → n_inner
+    mlp_proj: Linear,     // n_inner → n_embd
 }
 
 impl Reference {
@@ -49,7 +50,10 @@ impl Reference {
         Ok(Self {
             parallelism: Parallelism::default(),
             wte: checkpoint.read_f32(names::EMBEDDING)?,
-            wpe: checkpoint.read_f32(names::POSITIONS)?,
+            wpe: match config.alibi {
+                None => Some(checkpoint.read_f32(names::POSITIONS)?),
+                Some(_) => None,
+            },
             blocks: blocks.collect::<Result<_>>()?,
             ln_f: LayerNorm::load(checkpoint, "ln_f")?,
             head: match checkpoint.is_tied() {
@@ -113,22 +117,27 @@ impl Reference {
         Ok(self.ln_f.forward(&x, self.parallelism))
     }
 
-    /// Token plus position: (tokens, n_embd).
+    /// Token plus position, scaled: (tokens, n_embd).
     fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let width = self.config.n_embd;
         let mut x = Vec::with_capacity(tokens.len() * width);
-        for (token, position) in tokens.iter().zip(self.wpe.chunks(width)) {
+        for token in tokens {
             let first = *token as usize * width;
-            let embedding = &self.wte[first..first + width];
-            x.extend(embedding.iter().zip(position).map(|(token, position)| token + position));
+            x.extend_from_slice(&self.wte[first..first + width]);
         }
+        if let Some(wpe) = &self.wpe {
+            add(&mut x, wpe);
+        }
+        scale(&mut x, self.config.embeddings_scale);
         x
     }
 
     /// `x`: (tokens, n_embd) → (tokens, vocab_size).
     fn project_head(&self, x: &[f32]) -> Vec<f32> {
         let head = self.head.as_ref().unwrap_or(&self.wte);
-        project(head, x, self.config.n_embd, self.parallelism)
+        let mut logits = project(head, x, self.config.n_embd, self.parallelism);
+        scale(&mut logits, self.config.logits_scale);
+        logits
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
@@ -164,6 +173,7 @@ impl Block {
             attn_proj: linear("attn.c_proj")?,
             ln_2: norm("ln_2")?,
             c_fc: linear("mlp.c_fc")?,
+            gate: if config.gated_mlp { Some(linear("mlp.c_fc2")?) } else { None },
             mlp_proj: linear("mlp.c_proj")?,
         })
     }
@@ -182,13 +192,25 @@ impl Block {
         };
         let h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
         let qkv = linear(&self.c_attn, &h); // (tokens, 3 · n_embd)
-        let h = self.heads.attend(&qkv, parallelism); // (tokens, n_embd)
+        let slopes = config.alibi.map(|alibi| alibi.slopes(config.n_head, x.len() / config.n_embd));
+        let h = self.heads.attend(&qkv, slopes.as_deref(), parallelism); // (tokens, n_embd)
         let h = linear(&self.attn_proj, &h); // (tokens, n_embd)
         add(x, &h);
 
         let h = self.ln_2.forward(x, parallelism); // (tokens, n_embd)
-        let mut h = linear(&self.c_fc, &h); // (tokens, n_inner)
-        activate(config.activation, &mut h, parallelism);
+        let mut up = linear(&self.c_fc, &h); // (tokens, n_inner)
+        let h = match &self.gate {
+            None => {
+                activate(config.activation, &mut up, parallelism);
+                up
+            }
+            Some(gate) => {
+                let mut gate = linear(gate, &h); // (tokens, n_inner)
+                activate(config.activation, &mut gate, parallelism);
+                multiply(&mut gate, &up);
+                gate
+            }
+        };
         let h = linear(&self.mlp_proj, &h); // (tokens, n_embd)
         add(x, &h);
     }

@@ -14,13 +14,17 @@ pub fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo")
 }
 
-/// Directories of all golden checkpoints.
+/// Directories of the golden checkpoints that can be quantized.
 pub fn golden() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut cases: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
+    let left_out = |path: &Path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("btlm") || name == "hostile-pickle"
+    };
+    let mut cases: Vec<PathBuf> = paths.filter(|path| path.is_dir() && !left_out(path)).collect();
     cases.sort();
-    assert!(cases.len() >= 6, "golden cases are missing");
+    assert!(cases.len() >= 9, "golden cases are missing");
     cases
 }
 
@@ -75,6 +79,32 @@ impl Model {
         &mut self.tensors.get_mut(tensor).unwrap().1
     }
 
+    /// All tensors, by name: shape and values.
+    pub fn tensors(&self) -> &BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        &self.tensors
+    }
+
+    /// Sets a field of the configuration.
+    pub fn configure(&mut self, field: &str, value: serde_json::Value) {
+        self.config[field] = value;
+    }
+
+    /// Writes `config.json`.
+    pub fn write_config(&self, directory: &Path) {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    /// Adds a tensor, of this shape and these values.
+    pub fn add(&mut self, name: &str, tensor: (Vec<usize>, Vec<f32>)) {
+        self.tensors.insert(name.to_owned(), tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) {
+        self.tensors.remove(name).unwrap();
+    }
+
     /// Adds a tensor that no model has.
     pub fn add_extra(&mut self, name: &str) {
         self.tensors.insert(name.to_owned(), (vec![1], vec![0.5]));
@@ -82,8 +112,7 @@ impl Model {
 
     /// Writes `config.json` and `model.safetensors`.
     pub fn write(&self, directory: &Path) {
-        fs::create_dir_all(directory).unwrap();
-        fs::write(directory.join("config.json"), self.config.to_string()).unwrap();
+        self.write_config(directory);
         let bytes: BTreeMap<&str, Vec<u8>> = self
             .tensors
             .iter()

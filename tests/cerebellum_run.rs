@@ -1,0 +1,81 @@
+//! The device binary, as a user of it sees it.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use cerebellum::quant::Scheme;
+use common::{demo, golden, quantize_to};
+use tempfile::{TempDir, tempdir};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cerebellum-run")).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn model(case: &std::path::Path) -> (TempDir, String) {
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("model.cbl");
+    quantize_to(&file, case, Scheme::Int4, 64);
+    let file = file.to_str().unwrap().to_owned();
+    (directory, file)
+}
+
+#[test]
+#[cfg(feature = "text")]
+fn continues_a_prompt() {
+    let (_directory, file) = model(&demo());
+    let prompt = "Utterance: set an alarm for six\nIntent:";
+    let output = run(&[&file, prompt, "-n", "20", "-t", "1"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output), format!("{prompt} alarm\n\n"));
+    assert!(stderr(&output).contains("private memory") && stderr(&output).contains("/s"));
+}
+
+#[test]
+fn takes_and_gives_token_ids() {
+    let (_directory, file) = model(&golden("cerebras-odd-inner"));
+    let ids = |more: &[&str]| {
+        let output = run(&[&[&file, "--tokens", "1,2, 3", "--ids", "-n", "5"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let ids: Vec<u32> = stdout(&output).lines().map(|id| id.parse().unwrap()).collect();
+        ids
+    };
+    let want = ids(&[]);
+    assert!(!want.is_empty() && want.iter().all(|&id| id < 257));
+    assert_eq!(ids(&["--read", "-t", "3", "--context", "10"]), want);
+
+    let output = run(&[&file, "--tokens", "1,2"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("holds no tokenizer"));
+    let output = run(&[&file, "--tokens", "1,257", "--ids"]);
+    assert!(stderr(&output).contains("257") && output.status.code() == Some(1));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_why() {
+    for (arguments, part) in [
+        (&[][..], "no model file"),
+        (&["a.cbl", "--tempo", "1"], "--tempo"),
+        (&["a.cbl", "-n"], "-n needs a value"),
+        (&["a.cbl", "-n", "many"], "many"),
+        (&["a.cbl", "two", "words"], "quote"),
+        (&["a.cbl", "x", "--tokens", "1"], "not both"),
+        (&["a.cbl", "--kv", "f8"], "f8"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(stdout(&run(&["--help"])).contains("usage"));
+    assert!(stdout(&run(&["--version"])).contains("scalar"));
+    let output = run(&["no-such.cbl"]);
+    assert!(stderr(&output).contains("no-such.cbl") && output.status.code() == Some(1));
+}

@@ -1,0 +1,67 @@
+//! Models for tests, quantized from the checkpoints in the repository.
+#![allow(dead_code, reason = "each test binary uses what it needs")]
+
+use std::path::{Path, PathBuf};
+
+use cerebellum::quant::Scheme;
+use cerebellum::{Access, Model};
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::tokenizer;
+
+/// The golden cases that are GPT-2 in safetensors.
+pub const GOLDEN: [&str; 6] = [
+    "cerebras-17-heads",
+    "cerebras-odd-inner",
+    "gpt2-bare-names-masks",
+    "head80-bf16-sharded",
+    "inverse-layer-scale",
+    "unscaled-relu",
+];
+
+/// Directory of a golden case.
+pub fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(case)
+}
+
+/// Directory of the bundled model.
+pub fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/demo")
+}
+
+/// Quantizes a checkpoint into `file`.
+pub fn quantize_to(file: &Path, checkpoint: &Path, scheme: Scheme, group_size: usize) {
+    let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
+    let vocab_size = u32::try_from(checkpoint.config().vocab_size).expect("a small vocabulary");
+    let tokenizer = tokenizer::import(checkpoint.path(), vocab_size).expect("a sound tokenizer");
+    let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
+    let output = Output::create(file, true, &checkpoint.files()).expect("a writable directory");
+    let options = Options::uniform(MatrixFormat { scheme, group_size });
+    quantize(&checkpoint, tables, &options, output, &()).expect("quantizes");
+}
+
+/// A model quantized from a checkpoint, read into memory.
+pub fn quantized(checkpoint: &Path, scheme: Scheme, group_size: usize) -> Model {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("model.cbl");
+    quantize_to(&file, checkpoint, scheme, group_size);
+    Model::open(&file, Access::Read).expect("opens what was written")
+}
+
+/// Token ids that look random and are always the same.
+pub fn tokens(model: &Model, n: usize) -> Vec<u32> {
+    let vocab_size = model.config().vocab_size as u64;
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % vocab_size) as u32
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The bits of floats, which compare without exceptions for zeros and NaN.
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}

@@ -1,0 +1,101 @@
+//! A model file read by `docs/format.md`: the safetensors library finds the tensors, the rest is here.
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use super::arithmetic::float16;
+
+/// A matrix `[out, in]`, as integers and scales.
+pub struct Matrix {
+    pub rows: usize,
+    pub cols: usize,
+    pub group_size: usize,
+    /// `2^k`.
+    pub unit: f32,
+    /// Each row with the padding of its last group.
+    pub weights: Vec<Vec<i32>>,
+    /// Each row's scales `h`.
+    pub scales: Vec<Vec<f32>>,
+}
+
+pub struct File<'a> {
+    tensors: SafeTensors<'a>,
+    /// What stands behind the metadata key `cerebellum`.
+    metadata: Value,
+}
+
+impl<'a> File<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        let metadata = &header.metadata().as_ref().unwrap()["cerebellum"];
+        Self {
+            tensors: SafeTensors::deserialize(bytes).unwrap(),
+            metadata: serde_json::from_str(metadata).unwrap(),
+        }
+    }
+
+    pub fn config(&self, field: &str) -> &Value {
+        &self.metadata["config"][field]
+    }
+
+    pub fn count(&self, field: &str) -> usize {
+        self.config(field).as_u64().unwrap() as usize
+    }
+
+    pub fn flag(&self, field: &str) -> bool {
+        self.config(field).as_bool().unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        self.tensors.tensor(name).unwrap().data()
+    }
+
+    /// A float32 vector.
+    pub fn vector(&self, name: &str) -> Vec<f32> {
+        let values = self.bytes(name).as_chunks().0;
+        values.iter().map(|&value| f32::from_le_bytes(value)).collect()
+    }
+
+    /// The position table, row after row.
+    pub fn positions(&self) -> Vec<f32> {
+        let values = self.bytes("wpe.weight").as_chunks().0;
+        values.iter().map(|&value| float16(u16::from_le_bytes(value))).collect()
+    }
+
+    pub fn matrix(&self, name: &str) -> Matrix {
+        let info = &self.metadata["tensors"][name];
+        let number = |value: &Value| value.as_i64().unwrap() as usize;
+        let (rows, cols) = (number(&info["shape"][0]), number(&info["shape"][1]));
+        let group_size = number(&info["group_size"]);
+        let int4 = info["scheme"] == "int4";
+        let groups = cols.div_ceil(group_size);
+        let group_bytes = if int4 { 8 * group_size } else { 16 * group_size };
+        let panel_bytes = (groups * (group_bytes + 32)).next_multiple_of(64);
+        let panels = self.bytes(name);
+        assert_eq!(panels.len(), rows.div_ceil(16) * panel_bytes, "{name}");
+
+        let weight = |row: usize, col: usize| {
+            let group = &panels[row / 16 * panel_bytes + col / group_size * group_bytes..];
+            let (step, i) = (col % group_size / 4, col % 4);
+            let within = 4 * (row % 16) + i;
+            match (int4, step % 2) {
+                (false, _) => i32::from(group[64 * step + within]) - 128,
+                (true, 0) => i32::from(group[64 * (step / 2) + within] & 15) - 8,
+                (true, _) => i32::from(group[64 * (step / 2) + within] >> 4) - 8,
+            }
+        };
+        let scale = |row: usize, group: usize| {
+            let at = row / 16 * panel_bytes + groups * group_bytes + 32 * group + 2 * (row % 16);
+            float16(u16::from_le_bytes([panels[at], panels[at + 1]]))
+        };
+        let padded = groups * group_size;
+        Matrix {
+            rows,
+            cols,
+            group_size,
+            unit: f64::powi(2.0, info["exponent"].as_i64().unwrap() as i32) as f32,
+            weights: (0..rows).map(|r| (0..padded).map(|c| weight(r, c)).collect()).collect(),
+            scales: (0..rows).map(|r| (0..groups).map(|g| scale(r, g)).collect()).collect(),
+        }
+    }
+}

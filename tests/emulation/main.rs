@@ -1,0 +1,144 @@
+//! The runtime against an emulation in binary64 that was written from `docs/numbers.md`,
+//! `docs/elementary-functions.md` and `docs/format.md` alone: every logit must have the same bits, on
+//! every instruction set of this processor. It shares no code with the kernels, so it checks that the
+//! pages say what the runtime does.
+
+mod arithmetic;
+mod checkpoint;
+mod file;
+mod functions;
+mod network;
+
+use std::path::Path;
+
+use cerebellum::kernels::Isa;
+use cerebellum::quant::Scheme;
+use cerebellum::{Access, KvType, LogitsFor, Model, SessionOptions};
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use checkpoint::{Checkpoint as RandomCheckpoint, Random};
+use file::File;
+use network::{Cache, Network};
+use serde_json::json;
+use tempfile::tempdir;
+
+const INT4_32: MatrixFormat = MatrixFormat { scheme: Scheme::Int4, group_size: 32 };
+const INT4_64: MatrixFormat = MatrixFormat { scheme: Scheme::Int4, group_size: 64 };
+const INT8_64: MatrixFormat = MatrixFormat { scheme: Scheme::Int8, group_size: 64 };
+const INT8_128: MatrixFormat = MatrixFormat { scheme: Scheme::Int8, group_size: 128 };
+
+/// Quantizes the checkpoint in `directory` and compares all logits of `tokens` random tokens.
+fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
+    let place = tempdir().unwrap();
+    let path = place.path().join("model.cbl");
+    let source = Checkpoint::open(directory).unwrap();
+    let output = Output::create(&path, false, &source.files()).unwrap();
+    quantize(&source, None, &Options::uniform(format), output, &()).unwrap();
+
+    let bytes = std::fs::read(&path).unwrap();
+    let network = Network::new(&File::new(&bytes));
+    let model = Model::open(&path, Access::Map).unwrap();
+    let mut random = Random(7);
+    let vocab = model.config().vocab_size as u32;
+    let tokens: Vec<u32> = (0..tokens).map(|_| random.bits() % vocab).collect();
+    for (cache, kv) in [(Cache::F16, KvType::F16), (Cache::Int8, KvType::Int8)] {
+        let expected = network.logits(&tokens, cache);
+        assert!(expected.iter().flatten().all(|logit| logit.is_finite()));
+        for isa in Isa::available() {
+            let found = runtime(&model, &tokens, kv, isa);
+            let case = directory.file_name().unwrap().to_string_lossy();
+            assert_same(&found, &expected, &format!("{case}, {format:?}, {cache:?}, {isa}"));
+        }
+    }
+}
+
+/// Every token's logits from the runtime, in chunks of an odd size.
+fn runtime(model: &Model, tokens: &[u32], kv: KvType, isa: Isa) -> Vec<Vec<f32>> {
+    let options = SessionOptions {
+        kv,
+        chunk: 37,
+        logits: LogitsFor::All,
+        isa: Some(isa),
+        ..SessionOptions::default()
+    };
+    let mut rows = Vec::new();
+    let mut session = model.session(&options).unwrap();
+    session.evaluate_each(tokens, |_, logits| rows.push(logits.to_vec())).unwrap();
+    rows
+}
+
+fn assert_same(found: &[Vec<f32>], expected: &[Vec<f32>], case: &str) {
+    assert_eq!(found.len(), expected.len());
+    for (position, (found, expected)) in found.iter().zip(expected).enumerate() {
+        for (token, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                found.to_bits() == expected.to_bits(),
+                "{case}: logit {token} after position {position} is {found:e}, not {expected:e}"
+            );
+        }
+    }
+    println!("{case}: {} logits equal", found.len() * found[0].len());
+}
+
+fn compare_random(checkpoint: &RandomCheckpoint, format: MatrixFormat, tokens: usize) {
+    let directory = tempdir().unwrap();
+    checkpoint.write(directory.path());
+    compare(directory.path(), format, tokens);
+}
+
+/// More positions than two segments of attention have; heads of 17 and widths that fill neither the
+/// last group nor the last panel.
+#[test]
+fn long_contexts_merge_segments() {
+    let more = json!({ "activation_function": "gelu" });
+    let checkpoint = RandomCheckpoint::random([97, 600, 51, 3, 70], true, more);
+    compare_random(&checkpoint, INT4_32, 600);
+}
+
+#[test]
+fn silu_and_an_untied_head() {
+    let more = json!({ "activation_function": "silu", "scale_attn_by_inverse_layer_idx": true });
+    let checkpoint = RandomCheckpoint::random([50, 300, 40, 2, 72], false, more);
+    compare_random(&checkpoint, INT8_64, 280);
+}
+
+/// Values past float16's range, a group of zeros, a group of tiny numbers, scores so far apart that
+/// weights vanish, inputs on both sides of the activation's limit.
+#[test]
+fn extreme_values() {
+    let more = json!({ "activation_function": "gelu_new", "scale_attn_weights": false });
+    let mut checkpoint = RandomCheckpoint::random([61, 280, 96, 4, 128], true, more);
+    let embd = 96;
+    checkpoint.values("h.0.attn.c_attn.bias")[2 * embd..][..3]
+        .copy_from_slice(&[1e5, -7e4, 65520.0]);
+    for (tensor, group) in [("h.0.ln_1", 0), ("h.1.ln_2", 1)] {
+        for part in ["weight", "bias"] {
+            checkpoint.values(&format!("{tensor}.{part}"))[32 * group..][..32].fill(0.0);
+        }
+    }
+    checkpoint.values("h.1.ln_1.weight")[32..64].fill(1e-30);
+    checkpoint.values("h.1.ln_1.bias")[32..64].fill(0.0);
+    checkpoint.values("h.1.attn.c_attn.weight").iter_mut().for_each(|w| *w *= 9.0);
+    checkpoint.values("h.1.mlp.c_fc.weight").iter_mut().for_each(|w| *w *= 20.0);
+    compare_random(&checkpoint, INT8_64, 270);
+    compare_random(&checkpoint, INT4_32, 270);
+}
+
+/// The golden checkpoints: every activation of real models, 17 heads, heads of 80, odd widths.
+#[test]
+fn golden_checkpoints() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
+    for case in [
+        "cerebras-17-heads",
+        "cerebras-odd-inner",
+        "gpt2-bare-names-masks",
+        "head80-bf16-sharded",
+        "inverse-layer-scale",
+        "unscaled-relu",
+    ] {
+        for format in [INT4_64, INT8_128] {
+            compare(&golden.join(case), format, 40);
+        }
+    }
+}

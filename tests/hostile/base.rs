@@ -1,0 +1,71 @@
+//! The sound files that the hostile ones are made from.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use cerebellum::quant::Scheme;
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::tokenizer::{AddedToken, Vocabulary, from_vocabulary};
+
+#[path = "../../tools/tests/common/mod.rs"]
+pub mod checkpoints;
+
+/// One layer of width 6 with a tokenizer, int4: small enough to try every bit of it.
+pub fn tiny() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| tiny_model(MatrixFormat { scheme: Scheme::Int4, group_size: 32 }, true))
+}
+
+/// The same model, int8 and without a tokenizer.
+pub fn tiny_int8() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| tiny_model(MatrixFormat { scheme: Scheme::Int8, group_size: 64 }, false))
+}
+
+/// A model with two layers, several panels and groups.
+pub fn golden() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let case = "tests/data/golden/cerebras-odd-inner";
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join(case);
+        model_file(&case, MatrixFormat::new(Scheme::Int4), None)
+    })
+}
+
+fn tiny_model(format: MatrixFormat, with_tokenizer: bool) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    checkpoints::Model::random(24, 5, 6, 5).write(directory.path());
+    let tokenizer = with_tokenizer.then(tokenizer);
+    model_file(directory.path(), format, tokenizer.as_deref())
+}
+
+fn model_file(checkpoint: &Path, format: MatrixFormat, tokenizer: Option<&[u8]>) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("model.cbl");
+    let output = Output::create::<&Path>(&target, false, &[]).unwrap();
+    let checkpoint = Checkpoint::open(checkpoint).unwrap();
+    quantize(&checkpoint, tokenizer, &Options::uniform(format), output, &()).unwrap();
+    std::fs::read(target).unwrap()
+}
+
+/// A tokenizer table with letters, merges, a special and an ordinary added token.
+pub fn tokenizer() -> Vec<u8> {
+    let tokens = ["a", "b", "c", "\u{120}", "ab", "abb", "\u{120}ab", "\u{f0}", "\u{bf}"];
+    let merges = [("a", "b"), ("ab", "b"), ("\u{120}", "ab")];
+    let added = |id, content: &str, special| AddedToken {
+        id,
+        content: content.into(),
+        special,
+        ..Default::default()
+    };
+    let vocabulary = Vocabulary {
+        tokens: tokens.map(str::to_owned).into_iter().zip(0..).collect(),
+        merges: merges.map(|(left, right)| (left.to_owned(), right.to_owned())).to_vec(),
+        added: vec![added(12, "<|end|>", true), added(13, "abba", false)],
+        add_prefix_space: false,
+        use_regex: true,
+    };
+    from_vocabulary(vocabulary, Path::new("tokenizer"), 24).unwrap().blob
+}

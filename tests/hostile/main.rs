@@ -1,0 +1,26 @@
+//! Hostile model files (`SECURITY.md`): whatever the bytes, opening, verifying and running them ends
+//! in a result or an error, in bounded time and memory. A panic, a signal or a broken bound fails.
+//!
+//! Each class of files is a test; `cargo test --test hostile -- --nocapture` prints a table of what
+//! became of them. While a class runs, the file it tries lies in `target/tmp/hostile/`, so that a crash
+//! leaves it there. Files that were once a fault are replayed from `tests/data/hostile/`.
+//!
+//! `HOSTILE_MUTATION=n` replays one random mutation, `HOSTILE_MUTATIONS=n` sets how many are tried.
+
+mod allocations;
+mod base;
+mod bits;
+mod bombs;
+mod class;
+mod corpus;
+mod exercise;
+mod fields;
+mod importers;
+mod mutations;
+mod not_a_file;
+mod parts;
+mod payload;
+mod random;
+mod tensors;
+mod tokenizers;
+mod truncation;

@@ -1,0 +1,155 @@
+//! Weights, scales and vectors that are not those that were written.
+
+use cerebellum::format::{CHECKSUMS, FileLayout, TOKENIZER, Tensor, TensorKind, read_header};
+
+use crate::base::{golden, tiny, tiny_int8};
+use crate::class::{Class, Outcome};
+use crate::parts::Parts;
+use crate::random::Random;
+
+fn layout(file: &[u8]) -> FileLayout {
+    read_header(file).unwrap().1
+}
+
+fn tensor_at(layout: &FileLayout, byte: usize) -> &Tensor {
+    layout.tensors().iter().find(|tensor| tensor.range.contains(&byte)).expect("no holes")
+}
+
+/// Flips a bit, and expects `verify` to name its tensor and only that. Damage to the table of checksums
+/// is found on opening.
+fn flip(class: &mut Class, file: &mut [u8], layout: &FileLayout, bit: usize) {
+    let tensor = tensor_at(layout, bit / 8);
+    let case = format!("bit {bit}, in {}", tensor.name);
+    file[bit / 8] ^= 1 << (bit % 8);
+    let outcome = class.run(&case, file);
+    file[bit / 8] ^= 1 << (bit % 8);
+    match &outcome.0 {
+        Ok(ran) => assert_eq!(ran.damaged, [&*tensor.name], "{case}"),
+        Err(_) => {
+            assert_eq!(tensor.name, CHECKSUMS, "{case}");
+            outcome.expect(&case, &["table", "checksum"]);
+        }
+    }
+    let may_refuse = tensor.name == TOKENIZER;
+    assert!(may_refuse || outcome.label() != "tokenizer", "{case}: {}", outcome.message());
+}
+
+#[test]
+fn every_payload_bit() {
+    let mut class = Class::new("every payload bit");
+    for file in [tiny(), tiny_int8()] {
+        let layout = layout(file);
+        let mut file = file.to_vec();
+        for bit in 8 * layout.tensors()[0].range.start..8 * file.len() {
+            flip(&mut class, &mut file, &layout, bit);
+        }
+    }
+    class.print();
+}
+
+#[test]
+fn payload_bits_of_a_larger_model() {
+    let mut class = Class::new("10 000 payload bits");
+    let layout = layout(golden());
+    let (mut file, mut random) = (golden().to_vec(), Random::new(2));
+    let start = layout.tensors()[0].range.start;
+    for _ in 0..10_000 {
+        let bit = 8 * start + random.below(8 * (file.len() - start));
+        flip(&mut class, &mut file, &layout, bit);
+    }
+    class.print();
+}
+
+/// `docs/numbers.md` 1.4: a non-finite value is never swallowed. Every number that an evaluation uses
+/// is made a NaN in turn, under every activation.
+#[test]
+fn not_a_number() {
+    let mut class = Class::new("not a number");
+    for activation in ["gelu", "gelu_tanh", "relu", "silu"] {
+        for file in [tiny(), tiny_int8()] {
+            let mut parts = Parts::of(file);
+            parts.metadata["config"]["activation"] = activation.into();
+            let mut file = parts.file();
+            let layout = layout(&file);
+            for tensor in layout.tensors() {
+                for (at, nan) in used_numbers(tensor) {
+                    let case = format!("{activation}: {} at {at}", tensor.name);
+                    let place = at..at + nan.len();
+                    let before = file[place.clone()].to_vec();
+                    file[place.clone()].copy_from_slice(&nan);
+                    class.run(&case, &file).expect(&case, &["not finite"]);
+                    file[place].copy_from_slice(&before);
+                }
+            }
+        }
+    }
+    class.print();
+}
+
+/// Infinity may become finite on the way (`docs/numbers.md` section 7), but never a crash.
+#[test]
+fn infinite() {
+    let mut class = Class::new("infinite or huge");
+    for file in [tiny(), tiny_int8()] {
+        let layout = layout(file);
+        let mut file = file.to_vec();
+        for tensor in layout.tensors() {
+            for (at, nan) in used_numbers(tensor) {
+                let before = file[at..at + nan.len()].to_vec();
+                for value in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 2.0] {
+                    let half = half::f16::from_f32(value).to_le_bytes();
+                    let whole = value.to_le_bytes();
+                    let bytes = if nan.len() == 2 { &half[..] } else { &whole };
+                    file[at..at + nan.len()].copy_from_slice(bytes);
+                    let case = format!("{value} in {} at {at}", tensor.name);
+                    let outcome: Outcome = class.run(&case, &file);
+                    outcome.expect(&case, &["runs", "not finite"]);
+                }
+                file[at..at + before.len()].copy_from_slice(&before);
+            }
+        }
+    }
+    class.print();
+}
+
+/// Places of the floating-point numbers that evaluating all positions uses, with a NaN of their size.
+/// Padding rows' scales are not used.
+fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
+    let half = half::f16::NAN.to_le_bytes().to_vec();
+    let start = tensor.range.start;
+    match &tensor.kind {
+        TensorKind::Matrix(matrix) => {
+            let tiles = matrix.tiles;
+            let place = |row: usize, group| {
+                start + row / 16 * tiles.panel_bytes() + tiles.scale_offset(row % 16, group)
+            };
+            let rows = 0..tiles.rows();
+            rows.flat_map(|row| (0..tiles.groups()).map(move |group| place(row, group)))
+                .map(|at| (at, half.clone()))
+                .collect()
+        }
+        TensorKind::Positions => {
+            tensor.range.clone().step_by(2).map(|at| (at, half.clone())).collect()
+        }
+        TensorKind::Vector => {
+            let whole = f32::NAN.to_le_bytes().to_vec();
+            tensor.range.clone().step_by(4).map(|at| (at, whole.clone())).collect()
+        }
+        TensorKind::Tokenizer | TensorKind::Checksums => Vec::new(),
+    }
+}
+
+/// All of the payload random, which no checksum is asked about.
+#[test]
+fn random_payload() {
+    let mut class = Class::new("random payload");
+    let mut random = Random::new(3);
+    let mut parts = Parts::of(tiny_int8());
+    for number in 0..1000 {
+        for byte in &mut parts.data {
+            *byte = random.bits() as u8;
+        }
+        class.run(number, &parts.file()).expect(number, &["not finite", "runs"]);
+    }
+    class.print();
+}

@@ -1,0 +1,339 @@
+//! What a session promises: errors that leave it usable, memory as planned, no allocation per token.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use cerebellum::format::ModelBytes;
+use cerebellum::generate::{GenerateOptions, StopReason, generate_text, generate_tokens};
+use cerebellum::quant::Scheme;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum::{Access, Error, KvType, Model, Session, SessionOptions};
+use common::{bits, demo, golden, quantize_to, quantized, tokens};
+
+/// Counts what this thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: hands every call on to the system's allocator, whose contract is the same.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that is ending has no counter any more.
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        let _ = BYTES.try_with(|n| n.set(n.get() + layout.size()));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// How often, and how much, `work` allocates on this thread.
+fn allocations<T>(work: impl FnOnce() -> T) -> (usize, usize, T) {
+    let before = (ALLOCATIONS.get(), BYTES.get());
+    let result = work();
+    (ALLOCATIONS.get() - before.0, BYTES.get() - before.1, result)
+}
+
+fn small() -> Model {
+    quantized(&golden("cerebras-odd-inner"), Scheme::Int4, 64)
+}
+
+/// `Session` has no `Debug`, which `unwrap_err` would need.
+fn session_error(model: &Model, options: &SessionOptions) -> Error {
+    model.session(options).err().expect("must be refused")
+}
+
+#[test]
+fn errors_leave_the_session_usable() {
+    let model = small();
+    let vocab_size = model.config().vocab_size;
+    let prompt = tokens(&model, 10);
+    let options = SessionOptions { context: Some(12), chunk: 4, ..Default::default() };
+    let mut session = model.session(&options).unwrap();
+    let want = bits(session.evaluate(&prompt).unwrap());
+
+    session.reset();
+    session.evaluate(&prompt[..6]).unwrap();
+    assert!(matches!(session.evaluate(&[]), Err(Error::NoTokens)));
+    // The bad token comes in the second chunk: nothing of the first may be kept.
+    let bad = [0, 1, 2, 3, vocab_size as u32];
+    let error = session.evaluate(&bad).unwrap_err();
+    assert!(matches!(error, Error::TokenOutOfRange { token, .. } if token as usize == vocab_size));
+    assert!(matches!(session.evaluate(&[u32::MAX]), Err(Error::TokenOutOfRange { .. })));
+    let error = session.evaluate(&[0; 7]).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { position: 6, tokens: 7, context: 12 }));
+    assert!(matches!(session.rewind(7), Err(Error::Rewind { target: 7, position: 6 })));
+    assert_eq!(session.position(), 6);
+    assert_eq!(bits(session.evaluate(&prompt[6..]).unwrap()), want);
+
+    session.evaluate(&[1, 2]).unwrap();
+    assert!(matches!(session.evaluate(&[1]), Err(Error::ContextFull { .. })));
+    session.rewind(6).unwrap();
+    assert_eq!(bits(session.evaluate(&prompt[6..]).unwrap()), want);
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let model = small();
+    let named = |options: SessionOptions| match session_error(&model, &options) {
+        Error::Option { name, .. } => name,
+        other => panic!("{other}"),
+    };
+    let base = SessionOptions::default;
+    assert_eq!(named(SessionOptions { context: Some(0), ..base() }), "context");
+    assert_eq!(named(SessionOptions { context: Some(97), ..base() }), "context");
+    assert_eq!(named(SessionOptions { threads: 0, ..base() }), "threads");
+    assert_eq!(named(SessionOptions { threads: 100_000, ..base() }), "threads");
+    assert_eq!(named(SessionOptions { chunk: 0, ..base() }), "chunk");
+    // A chunk beyond the context costs nothing.
+    let large = model.plan(&SessionOptions { chunk: usize::MAX, ..base() }).unwrap();
+    assert_eq!(large, model.plan(&SessionOptions { chunk: 96, ..base() }).unwrap());
+}
+
+#[test]
+fn a_session_allocates_what_was_planned() {
+    let model = small();
+    for kv in [KvType::F16, KvType::Int8] {
+        let options = SessionOptions { kv, ..Default::default() };
+        let plan = model.plan(&options).unwrap();
+        assert_eq!(plan.total_private_bytes, plan.kv_bytes + plan.scratch_bytes);
+        let (_, bytes, _session) = allocations(|| model.session(&options).unwrap());
+        let beside = bytes - plan.total_private_bytes;
+        assert!(beside < 1024, "{beside} bytes beside the plan");
+    }
+    let plan = |kv| model.plan(&SessionOptions { kv, ..Default::default() }).unwrap().kv_bytes;
+    // [2 layers, 3 heads, 96 positions, 32 dimensions], keys and values.
+    assert_eq!(plan(KvType::F16), 2 * 3 * 96 * 32 * 2 * 2);
+    assert_eq!(plan(KvType::Int8), 2 * 3 * 96 * (32 + 4) * 2);
+}
+
+#[test]
+fn evaluating_and_sampling_allocate_nothing_per_token() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let tokenizer = model.tokenizer().unwrap();
+    for threads in [1, 2] {
+        let options = SessionOptions { threads, ..Default::default() };
+        let mut session = model.session(&options).unwrap();
+        let prompt = tokens(&model, 100);
+        let (n, _, _) = allocations(|| session.evaluate(&prompt).map(drop).unwrap());
+        assert_eq!(n, 0, "evaluating a prompt, {threads} threads");
+
+        session.reset();
+        let sampler = SamplerOptions {
+            temperature: 0.9,
+            top_k: 50,
+            top_p: 0.95,
+            min_p: 0.01,
+            repetition_penalty: 1.1,
+            ..Default::default()
+        };
+        let generate = GenerateOptions {
+            max_tokens: 60,
+            sampler,
+            stop: vec!["never written".to_owned()],
+            ignore_end_of_text: true,
+        };
+        let mut counts = Vec::with_capacity(200);
+        let table = tokenizer.table();
+        generate_text(&mut session, table, &prompt, &generate, |_| {
+            counts.push(ALLOCATIONS.get());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        // The first pieces may still grow the text buffers.
+        let settled = &counts[counts.len() / 2..];
+        assert!(settled.len() > 10);
+        assert_eq!(settled.first(), settled.last(), "generating text, {threads} threads");
+    }
+}
+
+#[test]
+fn mapped_read_and_borrowed_models_are_the_same() {
+    #[repr(C, align(64))]
+    struct Aligned([u8; 1 << 20]);
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.cbl");
+    quantize_to(&path, &golden("cerebras-odd-inner"), Scheme::Int8, 128);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut aligned = Box::new(Aligned([0; 1 << 20]));
+    aligned.0[..bytes.len()].copy_from_slice(&bytes);
+    let aligned: &'static [u8] = &Box::leak(aligned).0[..bytes.len()];
+
+    let mut logits =
+        [Model::open(&path, Access::Map), Model::open(&path, Access::Read), Model::borrow(aligned)]
+            .map(|model| {
+                let mut session = model.unwrap().session(&SessionOptions::default()).unwrap();
+                bits(session.evaluate(&[1, 2, 3]).unwrap())
+            });
+    logits.sort();
+    assert_eq!(logits[0], logits[2]);
+
+    let error = ModelBytes::borrow(&aligned[1..]).err().unwrap();
+    assert!(matches!(error, Error::Misaligned { offset: 1, .. }));
+}
+
+#[test]
+fn a_mapped_file_that_changes_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.cbl");
+    quantize_to(&path, &golden("cerebras-odd-inner"), Scheme::Int8, 128);
+    let open = |access| {
+        let model = Model::open(&path, access).unwrap();
+        model.session(&SessionOptions::default()).unwrap()
+    };
+    let (mut mapped, mut read) = (open(Access::Map), open(Access::Read));
+    let want = bits(read.evaluate(&[1]).unwrap());
+
+    // Replaced by renaming: the map keeps the old file.
+    let other = directory.path().join("other.cbl");
+    std::fs::copy(&path, &other).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(bits(mapped.evaluate(&[1]).unwrap()), want);
+
+    // Rewritten in place, to another length.
+    let mut mapped = open(Access::Map);
+    let longer = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    longer.set_len(longer.metadata().unwrap().len() + 1).unwrap();
+    assert!(matches!(mapped.evaluate(&[1]), Err(Error::FileChanged { .. })));
+    read.reset();
+    assert_eq!(bits(read.evaluate(&[1]).unwrap()), want);
+}
+
+/// Overwrites one float32 of a tensor in a copy of a model.
+fn damaged(tensor: &str, value: f32) -> Model {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.cbl");
+    quantize_to(&path, &golden("cerebras-odd-inner"), Scheme::Int8, 128);
+    let model = Model::open(&path, Access::Read).unwrap();
+    let start = model.layout().get(tensor).unwrap().range.start;
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[start + 20..start + 24].copy_from_slice(&value.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    Model::open(&path, Access::Read).unwrap()
+}
+
+#[test]
+fn non_finite_weights_are_an_error() {
+    // Where an infinity acts as the limit of large numbers instead (docs/numbers.md, section 1), only
+    // NaN is tried: in the MLP, and in the keys, which lie in the middle of c_attn's outputs.
+    let infinite = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].as_slice();
+    for (tensor, values) in [
+        ("h.0.ln_1.weight", infinite),
+        ("h.0.attn.c_attn.bias", infinite),
+        ("h.0.attn.c_proj.bias", infinite),
+        ("h.1.mlp.c_fc.bias", &[f32::NAN, f32::INFINITY]),
+        ("ln_f.bias", infinite),
+    ] {
+        for &value in values {
+            let model = damaged(tensor, value);
+            assert_eq!(model.verify().unwrap()[0].tensor, tensor);
+            let mut session = model.session(&SessionOptions::default()).unwrap();
+            let error = session.evaluate(&[1, 2, 3]).unwrap_err();
+            assert!(matches!(error, Error::NonFinite { position: 2 }), "{tensor}: {error}");
+            assert_eq!(session.position(), 0);
+        }
+    }
+}
+
+#[test]
+fn generation_stops_for_each_reason() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let tokenizer = model.tokenizer().unwrap();
+    let table = tokenizer.table();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let intent = tokenizer.encode("Utterance: set an alarm for six\nIntent:", Default::default());
+    let intent = intent.unwrap();
+    let run = |session: &mut Session, prompt: &[u32], options: &GenerateOptions| {
+        session.reset();
+        let mut text = String::new();
+        let generation = generate_text(session, table, prompt, options, |piece| {
+            text.push_str(piece);
+            if text.len() < 200 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        (generation.unwrap(), text)
+    };
+    let base = GenerateOptions::default();
+
+    let (generation, text) = run(&mut session, &intent, &base);
+    assert_eq!((generation.stop_reason, text.as_str()), (StopReason::EndOfText, " alarm\n"));
+    assert_eq!(generation.prompt_tokens, intent.len());
+
+    let (generation, _) =
+        run(&mut session, &[], &GenerateOptions { max_tokens: 3, ..base.clone() });
+    assert_eq!((generation.stop_reason, generation.tokens), (StopReason::MaxTokens, 3));
+    assert_eq!(generation.prompt_tokens, 1);
+
+    let stop = GenerateOptions { stop: vec!["arm".to_owned()], ..base.clone() };
+    let (generation, text) = run(&mut session, &intent, &stop);
+    assert_eq!((generation.stop_reason, text.as_str()), (StopReason::StopString, " al"));
+
+    let endless = GenerateOptions { max_tokens: 400, ignore_end_of_text: true, ..base.clone() };
+    let (generation, text) = run(&mut session, &[], &endless);
+    assert_eq!(generation.stop_reason, StopReason::Cancelled);
+    assert!(text.len() >= 200);
+
+    let context = SessionOptions { context: Some(20), ..Default::default() };
+    let mut short = model.session(&context).unwrap();
+    let (generation, _) = run(&mut short, &intent, &endless);
+    assert_eq!(generation.stop_reason, StopReason::ContextFull);
+    // The last token chosen needs no position of its own.
+    assert_eq!(generation.tokens, 20 - intent.len() + 1);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text_on_any_threads() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let sampler = SamplerOptions { temperature: 1.0, top_p: 0.9, seed: 11, ..Default::default() };
+    let options = GenerateOptions { max_tokens: 40, sampler, ..Default::default() };
+    let texts = [1, 2, 3].map(|threads| {
+        let mut session = model.session(&SessionOptions { threads, ..Default::default() }).unwrap();
+        let mut text = Vec::new();
+        generate_tokens(&mut session, &[], &options, |token| {
+            text.push(token);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        text
+    });
+    assert!(texts[0].len() > 10);
+    assert!(texts.iter().all(|text| *text == texts[0]));
+}
+
+#[test]
+fn sessions_on_one_model_and_one_team_do_not_disturb_each_other() {
+    use cerebellum::threads::{Executor, Team};
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let executor = Arc::new(Executor::Team(Team::new(2).unwrap()));
+    let prompt = tokens(&model, 30);
+    let options = SessionOptions::default();
+    let want = bits(model.session(&options).unwrap().evaluate(&prompt).unwrap());
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut session = model.session_on(&options, executor.clone()).unwrap();
+                for _ in 0..5 {
+                    session.reset();
+                    let got = bits(session.evaluate(&prompt).unwrap());
+                    results.lock().unwrap().push(got);
+                }
+            });
+        }
+    });
+    assert!(results.into_inner().unwrap().iter().all(|got| *got == want));
+}

@@ -1,0 +1,138 @@
+//! `cerebellum demo`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cerebellum::Access;
+use cerebellum::generate::{GenerateOptions, Generation};
+use cerebellum::kernels::Isa;
+use cerebellum::quant::Scheme;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::summary::Summary;
+use cerebellum_tools::tokenizer;
+use serde::Serialize;
+
+use super::generate::{Stream, speeds};
+use super::progress::Progress;
+use super::session::open;
+use super::table::bytes;
+use super::{Context, Failure, Outcome};
+
+/// Quantize the bundled model to int4, say what that cost, and stream a story.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The checkpoint to quantize
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/demo"), hide_default_value = true)]
+    checkpoint: PathBuf,
+    /// Where to put the model file, which is replaced if it exists
+    #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
+    output: PathBuf,
+    /// How the story begins
+    #[arg(short, long, value_name = "TEXT", default_value = "Once upon a time there was a king")]
+    prompt: String,
+    /// Another seed tells another story
+    #[arg(long, default_value_t = 5, value_name = "S")]
+    seed: u64,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum demo
+  cerebellum demo -p 'Far out in the ocean' --seed 2";
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    output: String,
+    prompt: &'a str,
+    text: &'a str,
+    prompt_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let summary = quantize_checkpoint(args, context)?;
+    context.note(cost(args, &summary));
+    let (stream, generation) = tell(args, context)?;
+    if context.json {
+        let report = Report {
+            ok: true,
+            output: args.output.display().to_string(),
+            prompt: &args.prompt,
+            text: &stream.text,
+            prompt_tokens_per_second: generation.prompt_tokens_per_second(),
+            decode_tokens_per_second: generation.decode_tokens_per_second(),
+            summary: &summary,
+        };
+        context.print("", &report)?;
+    }
+    let output = args.output.display();
+    context.note(format_args!(
+        "\nNow yours: cerebellum generate -m {output} -p $'Utterance: wake me at seven\\nIntent:'"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failure> {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let vocab_size = u32::try_from(checkpoint.config().vocab_size)?;
+    let tokenizer = tokenizer::import(&args.checkpoint, vocab_size)?;
+    let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
+    if let Some(directory) = args.output.parent().filter(|d| *d == Path::new("target")) {
+        std::fs::create_dir_all(directory)?;
+    }
+    let output = Output::create(&args.output, true, &checkpoint.files())?;
+    let options = Options::uniform(MatrixFormat::new(Scheme::Int4));
+    let progress = Progress::new(context);
+    Ok(context.on_threads(|| quantize(&checkpoint, tables, &options, output, &progress))??)
+}
+
+/// What the bundled model lost by becoming int4.
+fn cost(args: &Args, summary: &Summary) -> String {
+    let source = summary.source.as_ref().map_or(0, |source| source.bytes);
+    let errors: Vec<f64> =
+        summary.tensors.iter().filter_map(|t| t.relative_error.map(f64::from)).collect();
+    format!(
+        "{}: {} instead of {}, {:.2} bits per weight instead of {:.0}; weights are off by {:.1} % on average\n",
+        args.output.display(),
+        bytes(summary.file_bytes),
+        bytes(source),
+        summary.bits_per_weight,
+        source as f64 * 8.0 / summary.parameters as f64,
+        100.0 * errors.iter().sum::<f64>() / errors.len() as f64,
+    )
+}
+
+fn tell(args: &Args, context: &Context) -> Result<(Stream, Generation), Failure> {
+    let model = open(&args.output, Access::Map)?;
+    let tokenizer = model.tokenizer()?;
+    let threads = context.session_threads();
+    let isa = Isa::from_environment()?;
+    let options = cerebellum::SessionOptions { threads, isa, ..Default::default() };
+    let mut session = model.session(&options)?;
+    let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
+    stream.echo(&args.prompt)?;
+    let story = GenerateOptions {
+        max_tokens: 160,
+        sampler: SamplerOptions {
+            temperature: 0.7,
+            top_p: 0.9,
+            repetition_penalty: 1.1,
+            seed: args.seed,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let prompt = tokenizer.encode(&args.prompt, Default::default())?;
+    let generation = stream.run(&mut session, &tokenizer, &prompt, &story)?;
+    context.note(format_args!("\n{}", speeds(&generation, &session, threads)));
+    Ok((stream, generation))
+}

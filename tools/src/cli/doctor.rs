@@ -1,0 +1,103 @@
+//! `cerebellum doctor`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cerebellum::Access;
+use cerebellum::kernels::Isa;
+use serde::Serialize;
+
+use super::session::open;
+use super::table::bytes;
+use super::{Context, Outcome};
+
+/// Say what this machine can do, and whether a model file can run on it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// A model file to try
+    file: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum doctor
+  cerebellum doctor 111m.cbl --json";
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    version: &'static str,
+    isa: &'static str,
+    isa_available: Vec<&'static str>,
+    threads: usize,
+    page_size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<FileReport>,
+}
+
+#[derive(Serialize)]
+struct FileReport {
+    path: String,
+    file_bytes: usize,
+    open_milliseconds: f64,
+    has_tokenizer: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let file = args.file.as_ref().map(|path| -> Result<_, super::Failure> {
+        let start = Instant::now();
+        let model = open(path, Access::Map)?;
+        Ok(FileReport {
+            path: path.display().to_string(),
+            file_bytes: model.file_bytes(),
+            open_milliseconds: start.elapsed().as_secs_f64() * 1e3,
+            has_tokenizer: model.tokenizer().is_ok(),
+        })
+    });
+    let report = Report {
+        ok: true,
+        version: env!("CARGO_PKG_VERSION"),
+        isa: Isa::from_environment()?.unwrap_or_else(Isa::best).name(),
+        isa_available: Isa::available().map(Isa::name).collect(),
+        threads: context.session_threads(),
+        page_size: page_size(),
+        file: file.transpose()?,
+    };
+    context.print(describe(&report), &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = format!(
+        "version          {}\ninstruction set  {} (of {})\nthreads          {}\npage size        {}",
+        report.version,
+        report.isa,
+        report.isa_available.join(", "),
+        report.threads,
+        report.page_size,
+    );
+    if let Some(file) = &report.file {
+        let tokenizer = if file.has_tokenizer { "with" } else { "without" };
+        let size = bytes(file.file_bytes as u64);
+        let opened = file.open_milliseconds;
+        write!(text, "\n{}: {size}, {tokenizer} a tokenizer, opened in {opened:.2} ms", file.path)
+            .expect("strings can grow");
+    }
+    text
+}
+
+#[cfg(unix)]
+fn page_size() -> usize {
+    // SAFETY: `sysconf` only returns a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+#[cfg(not(unix))]
+fn page_size() -> usize {
+    4096
+}

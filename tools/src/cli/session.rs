@@ -1,0 +1,73 @@
+//! The options that every command takes which runs a model file.
+
+use std::path::{Path, PathBuf};
+
+use cerebellum::kernels::Isa;
+use cerebellum::{Access, Model, SessionOptions};
+
+use super::kv::Kv;
+use super::{Context, Failure};
+
+/// A model file and how to run it.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// The model file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    read: bool,
+}
+
+impl ModelArgs {
+    /// Opens the file; errors name it.
+    pub fn open(&self) -> Result<Model, Failure> {
+        open(&self.model, if self.read { Access::Read } else { Access::Map })
+    }
+
+    /// The session's options.
+    pub fn options(&self, context: &Context) -> Result<SessionOptions, Failure> {
+        self.session.options(context)
+    }
+}
+
+/// How to run a model.
+#[derive(Debug, clap::Args)]
+pub struct SessionArgs {
+    /// Positions of the cache [default: all that the model has]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// Type of the cached keys and values
+    #[arg(long, value_enum, default_value_t)]
+    kv: Kv,
+    /// Tokens of a prompt that are evaluated at once; affects speed and memory, never results
+    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk)]
+    chunk: usize,
+}
+
+impl SessionArgs {
+    /// The session's options, with the threads of the context and the instruction set that
+    /// CEREBELLUM_ISA forces.
+    pub fn options(&self, context: &Context) -> Result<SessionOptions, Failure> {
+        Ok(SessionOptions {
+            context: self.context,
+            kv: self.kv.into(),
+            threads: context.session_threads(),
+            chunk: self.chunk,
+            isa: Isa::from_environment()?,
+            ..SessionOptions::default()
+        })
+    }
+}
+
+/// Opens a model file; errors name it.
+pub fn open(path: &Path, access: Access) -> Result<Model, Failure> {
+    use cerebellum::Error::Format;
+    Model::open(path, access).map_err(|e| match e {
+        Format(e) => format!("{}: {e}", path.display()).into(),
+        // The others name the file themselves.
+        e => e.into(),
+    })
+}
