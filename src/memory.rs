@@ -22,6 +22,8 @@ unsafe impl Plain for i32 {}
 // SAFETY: plain numbers.
 unsafe impl Plain for u16 {}
 // SAFETY: plain numbers.
+unsafe impl Plain for [i16; 2] {}
+// SAFETY: plain numbers.
 unsafe impl Plain for u32 {}
 // SAFETY: plain numbers.
 unsafe impl Plain for u64 {}
