@@ -28,7 +28,7 @@ pub fn exercise(file: &[u8]) -> Result<Ran> {
 }
 
 fn evaluate(model: &Model, kv: KvType) -> Result<()> {
-    let context = model.config().n_positions.min(CONTEXT);
+    let context = model.config().max_context().min(CONTEXT);
     let (context, logits) = (Some(context), LogitsFor::All);
     let options = SessionOptions { context, kv, logits, chunk: 3, ..Default::default() };
     let plan = model.plan(&options)?;

@@ -2,7 +2,7 @@
 
 use cerebellum::format::{CHECKSUMS, FileLayout, TOKENIZER, Tensor, TensorKind, read_header};
 
-use crate::base::{golden, tiny, tiny_int8};
+use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
 use crate::class::{Class, Outcome};
 use crate::parts::Parts;
 use crate::random::Random;
@@ -37,7 +37,7 @@ fn flip(class: &mut Class, file: &mut [u8], layout: &FileLayout, bit: usize) {
 #[test]
 fn every_payload_bit() {
     let mut class = Class::new("every payload bit");
-    for file in [tiny(), tiny_int8()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for bit in 8 * layout.tensors()[0].range.start..8 * file.len() {
@@ -66,7 +66,7 @@ fn payload_bits_of_a_larger_model() {
 fn not_a_number() {
     let mut class = Class::new("not a number");
     for activation in ["gelu", "gelu_tanh", "relu", "silu"] {
-        for file in [tiny(), tiny_int8()] {
+        for file in [tiny(), tiny_int8(), tiny_btlm()] {
             let mut parts = Parts::of(file);
             parts.metadata["config"]["activation"] = activation.into();
             let mut file = parts.file();
@@ -90,7 +90,7 @@ fn not_a_number() {
 #[test]
 fn infinite() {
     let mut class = Class::new("infinite or huge");
-    for file in [tiny(), tiny_int8()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for tensor in layout.tensors() {
