@@ -4,6 +4,7 @@ use cerebellum::format::{CHECKSUMS, FileLayout, TOKENIZER, Tensor, TensorKind, r
 
 use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
 use crate::class::{Class, Outcome};
+use crate::exercise::{CONTEXT, token};
 use crate::parts::Parts;
 use crate::random::Random;
 
@@ -72,7 +73,7 @@ fn not_a_number() {
             let mut file = parts.file();
             let layout = layout(&file);
             for tensor in layout.tensors() {
-                for (at, nan) in used_numbers(tensor) {
+                for (at, nan) in used_numbers(&layout, tensor) {
                     let case = format!("{activation}: {} at {at}", tensor.name);
                     let place = at..at + nan.len();
                     let before = file[place.clone()].to_vec();
@@ -94,7 +95,7 @@ fn infinite() {
         let layout = layout(file);
         let mut file = file.to_vec();
         for tensor in layout.tensors() {
-            for (at, nan) in used_numbers(tensor) {
+            for (at, nan) in used_numbers(&layout, tensor) {
                 let before = file[at..at + nan.len()].to_vec();
                 for value in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 2.0] {
                     let half = half::f16::from_f32(value).to_le_bytes();
@@ -113,8 +114,8 @@ fn infinite() {
 }
 
 /// Places of the floating-point numbers that evaluating all positions uses, with a NaN of their size.
-/// Padding rows' scales are not used.
-fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
+/// Padding rows' scales are not, nor those of tokens that do not occur, if the head is a matrix of its own.
+fn used_numbers(layout: &FileLayout, tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
     let half = half::f16::NAN.to_le_bytes().to_vec();
     let start = tensor.range.start;
     match &tensor.kind {
@@ -123,7 +124,11 @@ fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
             let place = |row: usize, group| {
                 start + row / 16 * tiles.panel_bytes() + tiles.scale_offset(row % 16, group)
             };
-            let rows = 0..tiles.rows();
+            let embedding_only =
+                tensor.name == "wte.weight" && layout.get("lm_head.weight").is_some();
+            let occurs =
+                |row: &usize| (0..CONTEXT).any(|p| token(p, tiles.rows()) as usize == *row);
+            let rows = (0..tiles.rows()).filter(|row| !embedding_only || occurs(row));
             rows.flat_map(|row| (0..tiles.groups()).map(move |group| place(row, group)))
                 .map(|at| (at, half.clone()))
                 .collect()
