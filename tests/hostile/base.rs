@@ -8,6 +8,7 @@ use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::tokenizer::{AddedToken, Vocabulary, from_vocabulary};
+use serde_json::json;
 
 #[path = "../../tools/tests/common/mod.rs"]
 pub mod checkpoints;
@@ -22,6 +23,35 @@ pub fn tiny() -> &'static [u8] {
 pub fn tiny_int8() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
     FILE.get_or_init(|| tiny_model(MatrixFormat { scheme: Scheme::Int8, group_size: 64 }, false))
+}
+
+/// ALiBi, a gated MLP, a head of its own and multipliers, int8.
+pub fn tiny_btlm() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut model = checkpoints::Model::random(24, 5, 6, 5);
+        for (name, like) in [
+            ("lm_head.weight", "wte.weight"),
+            ("h.0.mlp.c_fc2.weight", "h.0.mlp.c_fc.weight"),
+            ("h.0.mlp.c_fc2.bias", "h.0.mlp.c_fc.bias"),
+        ] {
+            model.add(name, model.tensors()[like].clone());
+        }
+        model.remove("wpe.weight");
+        for (field, value) in [
+            ("model_type", json!("btlm")),
+            ("tie_word_embeddings", json!(false)),
+            ("position_embedding_type", json!("alibi")),
+            ("activation_function", json!("swiglu")),
+            ("mup_embeddings_scale", json!(8.0)),
+            ("mup_width_scale", json!(0.5)),
+        ] {
+            model.configure(field, value);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        model.write(directory.path());
+        model_file(directory.path(), MatrixFormat { scheme: Scheme::Int8, group_size: 32 }, None)
+    })
 }
 
 /// A model with two layers, several panels and groups.

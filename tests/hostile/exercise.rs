@@ -17,7 +17,7 @@ pub struct Ran {
 }
 
 /// Positions that are evaluated at most.
-const CONTEXT: usize = 5;
+pub const CONTEXT: usize = 5;
 
 /// Opens, verifies and runs the bytes of a model file.
 pub fn exercise(file: &[u8]) -> Result<Ran> {
@@ -28,17 +28,22 @@ pub fn exercise(file: &[u8]) -> Result<Ran> {
 }
 
 fn evaluate(model: &Model, kv: KvType) -> Result<()> {
-    let context = model.config().n_positions.min(CONTEXT);
+    let context = model.config().max_context().min(CONTEXT);
     let (context, logits) = (Some(context), LogitsFor::All);
     let options = SessionOptions { context, kv, logits, chunk: 3, ..Default::default() };
     let plan = model.plan(&options)?;
     assert!(plan.total_private_bytes >= plan.kv_bytes);
     let mut session = model.session(&options)?;
-    let vocab_size = model.config().vocab_size as u32;
-    let tokens: Vec<u32> = (0..session.context() as u32).map(|i| i * 7 % vocab_size).collect();
+    let vocab_size = model.config().vocab_size;
+    let tokens: Vec<u32> = (0..session.context()).map(|i| token(i, vocab_size)).collect();
     session.evaluate_each(&tokens, |_, logits| {
         assert!(logits.iter().all(|logit| logit.is_finite()), "a non-finite logit is handed out");
     })
+}
+
+/// The token evaluated at a position.
+pub fn token(position: usize, vocab_size: usize) -> u32 {
+    (position * 7 % vocab_size) as u32
 }
 
 fn read_tokens(model: &Model) -> Result<()> {

@@ -3,7 +3,7 @@
 use cerebellum::format::{Config, FileLayout, Header, TOKENIZER, matrix_names, read_header};
 use serde_json::Value;
 
-use crate::base::{tiny, tiny_int8, tokenizer};
+use crate::base::{tiny, tiny_btlm, tiny_int8, tokenizer};
 use crate::class::Class;
 use crate::parts::{Parts, seal};
 
@@ -70,7 +70,7 @@ fn header_length() {
 #[test]
 fn single_integers() {
     let mut class = Class::new("single integers");
-    for file in [tiny(), tiny_int8()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm()] {
         let parts = Parts::of(file);
         for pointer in integers_of(&parts.listing) {
             for value in VALUES {

@@ -13,9 +13,10 @@ use tempfile::TempDir;
 /// Parsers by name, which is the name of their directory in `tests/data/hostile/` and of their fuzz
 /// target.
 #[allow(dead_code, reason = "the fuzz targets name them one by one")]
-pub const PARSERS: [(&str, fn(&[u8])); 6] = [
+pub const PARSERS: [(&str, fn(&[u8])); 7] = [
     ("checkpoint", checkpoint),
     ("checkpoint_index", checkpoint_index),
+    ("checkpoint_pytorch", checkpoint_pytorch),
     ("config", config),
     ("tokenizer_table", tokenizer_table),
     ("tokenizer_json", tokenizer_json),
@@ -49,6 +50,12 @@ fn read_all(directory: &Path) {
 /// `model.safetensors` of a small model.
 pub fn checkpoint(bytes: &[u8]) {
     let files = [("config.json", CONFIG.as_bytes()), ("model.safetensors", bytes)];
+    read_all(directory(&files).path());
+}
+
+/// `pytorch_model.bin`, a pickle in either of its containers.
+pub fn checkpoint_pytorch(bytes: &[u8]) {
+    let files = [("config.json", CONFIG.as_bytes()), ("pytorch_model.bin", bytes)];
     read_all(directory(&files).path());
 }
 

@@ -2,8 +2,9 @@
 
 use cerebellum::format::{CHECKSUMS, FileLayout, TOKENIZER, Tensor, TensorKind, read_header};
 
-use crate::base::{golden, tiny, tiny_int8};
+use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
 use crate::class::{Class, Outcome};
+use crate::exercise::{CONTEXT, token};
 use crate::parts::Parts;
 use crate::random::Random;
 
@@ -37,7 +38,7 @@ fn flip(class: &mut Class, file: &mut [u8], layout: &FileLayout, bit: usize) {
 #[test]
 fn every_payload_bit() {
     let mut class = Class::new("every payload bit");
-    for file in [tiny(), tiny_int8()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for bit in 8 * layout.tensors()[0].range.start..8 * file.len() {
@@ -66,13 +67,13 @@ fn payload_bits_of_a_larger_model() {
 fn not_a_number() {
     let mut class = Class::new("not a number");
     for activation in ["gelu", "gelu_tanh", "relu", "silu"] {
-        for file in [tiny(), tiny_int8()] {
+        for file in [tiny(), tiny_int8(), tiny_btlm()] {
             let mut parts = Parts::of(file);
             parts.metadata["config"]["activation"] = activation.into();
             let mut file = parts.file();
             let layout = layout(&file);
             for tensor in layout.tensors() {
-                for (at, nan) in used_numbers(tensor) {
+                for (at, nan) in used_numbers(&layout, tensor) {
                     let case = format!("{activation}: {} at {at}", tensor.name);
                     let place = at..at + nan.len();
                     let before = file[place.clone()].to_vec();
@@ -90,11 +91,11 @@ fn not_a_number() {
 #[test]
 fn infinite() {
     let mut class = Class::new("infinite or huge");
-    for file in [tiny(), tiny_int8()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for tensor in layout.tensors() {
-            for (at, nan) in used_numbers(tensor) {
+            for (at, nan) in used_numbers(&layout, tensor) {
                 let before = file[at..at + nan.len()].to_vec();
                 for value in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 2.0] {
                     let half = half::f16::from_f32(value).to_le_bytes();
@@ -113,8 +114,8 @@ fn infinite() {
 }
 
 /// Places of the floating-point numbers that evaluating all positions uses, with a NaN of their size.
-/// Padding rows' scales are not used.
-fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
+/// Padding rows' scales are not, nor those of tokens that do not occur, if the head is a matrix of its own.
+fn used_numbers(layout: &FileLayout, tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
     let half = half::f16::NAN.to_le_bytes().to_vec();
     let start = tensor.range.start;
     match &tensor.kind {
@@ -123,7 +124,11 @@ fn used_numbers(tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
             let place = |row: usize, group| {
                 start + row / 16 * tiles.panel_bytes() + tiles.scale_offset(row % 16, group)
             };
-            let rows = 0..tiles.rows();
+            let embedding_only =
+                tensor.name == "wte.weight" && layout.get("lm_head.weight").is_some();
+            let occurs =
+                |row: &usize| (0..CONTEXT).any(|p| token(p, tiles.rows()) as usize == *row);
+            let rows = (0..tiles.rows()).filter(|row| !embedding_only || occurs(row));
             rows.flat_map(|row| (0..tiles.groups()).map(move |group| place(row, group)))
                 .map(|at| (at, half.clone()))
                 .collect()
