@@ -66,8 +66,21 @@ const BUDGETS: &[Budget] = &[
     budget("unscaled-relu", INT8, KvType::F16, 0.00014, 0.08),
     budget("unscaled-relu", INT4, KvType::F16, 0.016, 0.64),
     budget("unscaled-relu", INT8, KvType::Int8, 0.00015, 0.09),
+    // muP's multiplier leaves almost no spread (0.28 and 0.35): predictions are nearly uniform, so that
+    // hardly any KL is possible.
+    budget("btlm-6-heads", INT8, KvType::F16, 0.000045, 0.03),
+    budget("btlm-6-heads", INT4, KvType::F16, 0.0032, 0.04),
+    budget("btlm-head80", INT8, KvType::F16, 0.00011, 0.05),
+    budget("btlm-head80", INT4, KvType::F16, 0.0075, 0.21),
+    // Logits of 1.12, 1.47 and 1.49.
+    budget("legacy-bin", INT8, KvType::F16, 0.00059, 0.08),
+    budget("legacy-bin", INT4, KvType::F16, 0.068, 0.53),
+    budget("tied-bin", INT8, KvType::F16, 0.0019, 0.1),
+    budget("tied-bin", INT4, KvType::F16, 0.12, 0.75),
+    budget("untied-bin-sharded", INT8, KvType::F16, 0.0021, 0.09),
+    budget("untied-bin-sharded", INT4, KvType::F16, 0.19, 0.73),
     // Trained weights, the case that counts: int4 costs a third to a tenth of what it costs the random
-    // cases but the flat one.
+    // cases but the flat ones.
     budget("demo", INT8, KvType::F16, 0.0021, 0.04),
     budget("demo", INT8, KvType::Int8, 0.0024, 0.04),
     budget("demo", INT4, KvType::F16, 0.037, 0.2),
