@@ -177,12 +177,12 @@ static void dlopen_a_thousand_times(void) {
   size_t threads = 0, files = 0, used = 0;
   for (int i = 0; i < 1000; i++) {
     load_work_unload(file);
-    /* What the C library keeps for itself is there after the first rounds. */
     if (i == 99) threads = entries("/proc/self/task"), files = entries("/proc/self/fd"), used = in_use();
   }
   CHECK(entries("/proc/self/task") == threads);
   CHECK(entries("/proc/self/fd") == files);
-  CHECK(in_use() <= used);
+  /* The C library's tables of modules grow once more; a leak would be 900 times some bytes. */
+  CHECK(in_use() < used + (16 << 10));
   CHECK(!unlink(file));
 }
 

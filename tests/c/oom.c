@@ -135,7 +135,9 @@ static long check_every_failure(operation run, bool starts_threads) {
   for (int mode = 0; mode < 2; mode++) {
     for (long n = 1;; n++) {
       long before = live;
-      calls = 0, for_ever = mode == 1, fail_at = n;
+      calls = 0;
+      for_ever = mode == 1;
+      fail_at = n;
       cbl_status status = run();
       long made = calls;
       fail_at = 0;
