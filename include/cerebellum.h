@@ -344,7 +344,7 @@ typedef struct cbl_model cbl_model;
 
 /** What there is to know about a model. Later versions may add fields at the end. */
 typedef struct {
-  /** Name of the family of networks, such as "gpt2". Static. */
+  /** Name of the family of networks, "gpt2" or "btlm". Static. */
   const char *architecture;
   /**
    * Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
@@ -359,7 +359,7 @@ typedef struct {
   double bits_per_weight;
   /** Number of tokens: ids are below it, and so many logits come out. */
   uint32_t vocabulary;
-  /** The most positions that a session can have. */
+  /** Positions that the model was trained on: the default, and mostly the limit, of a session's. */
   uint32_t context;
   /** Width of the embeddings. */
   uint32_t embedding;

@@ -1,9 +1,9 @@
 //! All of a session's memory: planned first, then allocated at once, then shared out.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use crate::error::{Error, Result};
 
@@ -207,6 +207,24 @@ impl Drop for Arena {
             // SAFETY: `start` was allocated with `layout` and is not used again.
             unsafe { dealloc(self.start.as_ptr(), self.layout) }
         }
+    }
+}
+
+/// `Box::new`, but a lack of memory is an error.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        return Ok(Box::new(value));
+    }
+    // SAFETY: the size is not zero.
+    let place = unsafe { alloc(layout) }.cast::<T>();
+    if place.is_null() {
+        return Err(Error::OutOfMemory { bytes: layout.size() });
+    }
+    // SAFETY: `place` is valid for a T, and was allocated as a box allocates.
+    unsafe {
+        ptr::write(place, value);
+        Ok(Box::from_raw(place))
     }
 }
 

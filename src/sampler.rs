@@ -110,13 +110,16 @@ impl Sampler {
     /// `history` is the sequence so far, whose end may be penalized. Allocates nothing. Panics if
     /// `logits` is empty or longer than the vocabulary the sampler was made for.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
-        let choice = Choice {
+        self.choice().make(logits, history, position)
+    }
+
+    fn choice(&mut self) -> Choice<'_> {
+        Choice {
             options: &self.options,
             candidates: &mut self.candidates,
             weights: &mut self.weights,
             seen: &mut self.seen,
-        };
-        choice.make(logits, history, position)
+        }
     }
 }
 
@@ -190,20 +193,30 @@ struct Choice<'a> {
 impl Choice<'_> {
     fn make(mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
         let _env = FpEnv::set_default();
+        self.begin(logits);
+        self.penalize(history);
+        if self.options.temperature == 0.0 {
+            return most_probable(self.candidates);
+        }
+        self.narrow();
+        self.draw(random::uniform(self.options.seed, position as u64))
+    }
+
+    /// Every token is a candidate.
+    fn begin(&mut self, logits: &[f32]) {
         assert!(!logits.is_empty() && logits.len() <= self.candidates.len());
         self.keep(logits.len());
         for ((token, &logit), candidate) in (0..).zip(logits).zip(&mut *self.candidates) {
             // Adding +0 makes one zero of the two, so that they are equal in every order below.
             *candidate = Candidate { logit: logit + 0.0, token };
         }
-        self.penalize(history);
-        if self.options.temperature == 0.0 {
-            return most_probable(self.candidates);
-        }
+    }
+
+    /// Drops the candidates that the options exclude, and weighs the others.
+    fn narrow(&mut self) {
         self.keep_top_k();
         self.weigh();
         self.keep_top_p_and_min_p();
-        self.draw(random::uniform(self.options.seed, position as u64))
     }
 
     /// Drops all but the first `n` candidates and weights.
@@ -387,8 +400,10 @@ mod tests {
         let z: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 / 1000.0).collect();
         let options = SamplerOptions { temperature: 1.0, top_p: 0.8, ..Default::default() };
         let mut s = sampler(options, z.len());
-        s.sample(&z, &[], 0);
-        let kept: Vec<u32> = s.candidates.iter().map(|c| c.token).collect();
+        let mut choice = s.choice();
+        choice.begin(&z);
+        choice.narrow();
+        let kept: Vec<u32> = choice.candidates.iter().map(|c| c.token).collect();
 
         let mut order: Vec<usize> = (0..z.len()).collect();
         order.sort_by(|&a, &b| z[b].total_cmp(&z[a]).then(a.cmp(&b)));

@@ -44,6 +44,7 @@ mod host;
 #[cfg(all(loom, test))]
 mod model;
 mod panics;
+mod spawn;
 mod sync;
 mod team;
 

@@ -1,12 +1,11 @@
 //! Handles: boxes whose address a C program holds.
 
-use std::alloc::{Layout, alloc};
 use std::ops::{Deref, DerefMut};
-use std::ptr;
 
 use super::boundary::Failure;
 use super::status::cbl_status::CBL_BAD_HANDLE;
 use crate::error::Error;
+use crate::memory::try_box;
 
 /// A type that a C program holds handles of.
 pub(super) trait Handle: Sized {
@@ -82,23 +81,5 @@ pub(super) unsafe fn free<T: Handle>(handle: *mut T) {
     unsafe {
         (&raw mut (*tagged).tag).write_volatile(0);
         drop(Box::from_raw(tagged));
-    }
-}
-
-/// `Box::new`, but a lack of memory is an error.
-pub(super) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
-    let layout = Layout::new::<T>();
-    if layout.size() == 0 {
-        return Ok(Box::new(value));
-    }
-    // SAFETY: the size is not zero.
-    let place = unsafe { alloc(layout) }.cast::<T>();
-    if place.is_null() {
-        return Err(Error::OutOfMemory { bytes: layout.size() });
-    }
-    // SAFETY: `place` is valid for a T, and was allocated as a box allocates.
-    unsafe {
-        ptr::write(place, value);
-        Ok(Box::from_raw(place))
     }
 }

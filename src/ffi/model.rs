@@ -102,7 +102,7 @@ impl Drop for PoisonOnPanic<'_> {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_model_info {
-    /// Name of the family of networks, such as "gpt2". Static.
+    /// Name of the family of networks, "gpt2" or "btlm". Static.
     pub architecture: *const c_char,
     /// Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
     /// the file does not say. Valid as long as the model.
@@ -115,7 +115,7 @@ pub struct cbl_model_info {
     pub bits_per_weight: f64,
     /// Number of tokens: ids are below it, and so many logits come out.
     pub vocabulary: u32,
-    /// The most positions that a session can have.
+    /// Positions that the model was trained on: the default, and mostly the limit, of a session's.
     pub context: u32,
     /// Width of the embeddings.
     pub embedding: u32,

@@ -25,6 +25,7 @@ use super::version::isa_name;
 use crate::error::{Error, Result};
 use crate::generate::{Generation, StopReason};
 use crate::kernels::Isa;
+use crate::memory::try_box;
 use crate::session::{LogitsFor, Session, SessionOptions};
 use crate::threads::{Executor, HostTeam, Team};
 
@@ -122,7 +123,7 @@ fn make(
     arena: Option<super::host::Arena>,
 ) -> Result<Place<cbl_session>> {
     let executor = match made.pool {
-        Some(pool) => Executor::Host(HostTeam::new(handle::try_box(pool)?)),
+        Some(pool) => Executor::Host(HostTeam::new(try_box(pool)?)),
         None if made.options.threads == 1 => Executor::Caller,
         None => Executor::Team(Team::new(made.options.threads)?),
     };

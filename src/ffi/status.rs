@@ -4,9 +4,11 @@
 //! otherwise, and leaves every handle usable, except after CBL_PANIC.
 
 use std::ffi::{CStr, c_char};
+use std::io::ErrorKind;
 
 use super::boundary;
 use crate::error::Error;
+use crate::threads::TeamError;
 
 /// What came of a call. Numbers are never changed or reused; later versions may add some, so treat an
 /// unknown one as a failure.
@@ -88,6 +90,11 @@ impl cbl_status {
             Error::Cancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,
+            Error::Threads(TeamError::Spawn { source, .. })
+                if source.kind() == ErrorKind::OutOfMemory =>
+            {
+                CBL_NO_MEMORY
+            }
             Error::Threads(_) => CBL_NO_THREADS,
             Error::NoTokenizer => CBL_NO_TOKENIZER,
             Error::Text(_) => CBL_BAD_TEXT,

@@ -1,18 +1,17 @@
 //! The primitives of `std`, or loom's when its model checker runs the tests.
 
 #[cfg(not(all(loom, test)))]
-pub(super) use std::{
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
-    },
-    thread::{Builder, JoinHandle},
+pub(super) use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
 };
+#[cfg(not(any(unix, all(loom, test))))]
+pub(super) use std::thread::{Builder, JoinHandle};
 
 #[cfg(all(loom, test))]
 pub(super) use loom::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
     },
     thread::{Builder, JoinHandle},

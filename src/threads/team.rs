@@ -7,17 +7,15 @@
 
 use super::board::{Board, Patience, State};
 use super::panics::FirstPanic;
-use super::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Builder, JoinHandle};
+use super::spawn::{Life, Thread, spawn};
+use super::sync::{AtomicBool, AtomicPtr, AtomicUsize};
 use super::{MAX_WORKERS, PhaseFn, Worker, run_alone};
 use crate::fp_env::FpEnv;
+use crate::memory::try_box;
 use std::io;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
-
-/// Stack of a worker thread, in bytes. Kernels keep their tiles in registers and their buffers in the
-/// session, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
-const STACK_SIZE: usize = 512 << 10;
 
 /// A sleeper takes tens of microseconds to wake, so it pays to stay awake about as long; more would
 /// cost an idle device its battery. Yielding early lets other programs, or a surplus of our own
@@ -63,15 +61,13 @@ impl Team {
     /// [`TeamError::Count`] unless `threads` is in `1..=MAX_WORKERS`; [`TeamError::Spawn`] if the
     /// system refuses a thread, after the ones already started have ended.
     pub fn new(threads: usize) -> Result<Self, TeamError> {
-        Self::start(threads, |index, body| {
-            let name = format!("cerebellum-{index}");
-            Builder::new().name(name).stack_size(STACK_SIZE).spawn(body)
-        })
+        // SAFETY: `Threads` keeps what the threads share until they have ended.
+        Self::start(threads, |index, shared| unsafe { spawn(index, shared) })
     }
 
     fn start(
         threads: usize,
-        mut spawn: impl FnMut(usize, Body) -> io::Result<JoinHandle<()>>,
+        mut spawn: impl FnMut(usize, *const Shared) -> io::Result<Thread>,
     ) -> Result<Self, TeamError> {
         if !(1..=MAX_WORKERS).contains(&threads) {
             return Err(TeamError::Count(threads));
@@ -79,11 +75,10 @@ impl Team {
         if threads == 1 {
             return Ok(Self { threads: None });
         }
-        let mut team = Threads::none(threads);
+        let fail = |index| move |source| TeamError::Spawn { index, source };
+        let mut team = Threads::none(threads).map_err(fail(1))?;
         for index in 1..threads {
-            let shared = Arc::clone(&team.shared);
-            let handle = spawn(index, Box::new(move || shared.serve()))
-                .map_err(|source| TeamError::Spawn { index, source })?;
+            let handle = spawn(index, team.shared.as_ptr()).map_err(fail(index))?;
             team.handles.push(handle);
         }
         Ok(Self { threads: Some(team) })
@@ -91,7 +86,7 @@ impl Team {
 
     /// The number of workers of a pass that does not find the team busy.
     pub fn workers(&self) -> usize {
-        self.threads.as_ref().map_or(1, |team| team.shared.workers)
+        self.threads.as_ref().map_or(1, |team| team.shared().workers)
     }
 
     /// See [`Executor::run_phases`](super::Executor::run_phases).
@@ -106,13 +101,11 @@ impl Team {
     }
 }
 
-/// What a worker thread executes.
-type Body = Box<dyn FnOnce() + Send>;
-
 #[derive(Debug)]
 struct Threads {
-    shared: Arc<Shared>,
-    handles: Vec<JoinHandle<()>>,
+    /// A box of ours that the threads read; not a `Box`, which would claim to be its only user.
+    shared: NonNull<Shared>,
+    handles: Vec<Thread>,
     /// Set during a run.
     busy: AtomicBool,
     /// The process the threads live in. (A child in a new PID namespace could in theory get its
@@ -120,14 +113,33 @@ struct Threads {
     process: u32,
 }
 
+// SAFETY: what `shared` points to is `Sync` and owned like a box; the rest is `Send` and `Sync` itself.
+unsafe impl Send for Threads {}
+// SAFETY: as above.
+unsafe impl Sync for Threads {}
+
+const _: () = {
+    const fn assert_sync<T: Sync>() {}
+    assert_sync::<Shared>();
+};
+
 impl Threads {
-    fn none(workers: usize) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(workers)),
-            handles: Vec::with_capacity(workers - 1),
+    fn none(workers: usize) -> io::Result<Self> {
+        let memory = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let mut handles = Vec::new();
+        handles.try_reserve_exact(workers - 1).map_err(|_| memory())?;
+        let shared = try_box(Shared::new(workers)).map_err(|_| memory())?;
+        Ok(Self {
+            shared: NonNull::from(Box::leak(shared)),
+            handles,
             busy: AtomicBool::new(false),
             process: std::process::id(),
-        }
+        })
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: only the drop frees it.
+        unsafe { self.shared.as_ref() }
     }
 
     fn in_forked_child(&self) -> bool {
@@ -140,7 +152,7 @@ impl Threads {
             return false;
         }
         let run = Run { f, phases, phase: AtomicUsize::new(0), panic: FirstPanic::new() };
-        self.shared.lead(&run);
+        self.shared().lead(&run);
         // Release: pairs with the Acquire above, so that runs follow one another.
         self.busy.store(false, Release);
         run.panic.resume();
@@ -153,15 +165,14 @@ impl Drop for Threads {
         let handles = std::mem::take(&mut self.handles);
         if self.in_forked_child() {
             // Detaching threads that are not there, or destroying a lock one of them held, is
-            // undefined in C libraries.
-            std::mem::forget((handles, Arc::clone(&self.shared)));
+            // undefined in C libraries. So all of it is leaked.
+            std::mem::forget(handles);
             return;
         }
-        self.shared.board.dismiss();
-        for handle in handles {
-            // A worker catches every panic of a run, so it has none to report.
-            let _ = handle.join();
-        }
+        self.shared().board.dismiss();
+        handles.into_iter().for_each(Thread::join);
+        // SAFETY: it came from a box, the threads have ended, and nobody else has the pointer.
+        drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
     }
 }
 
@@ -206,7 +217,6 @@ impl Shared {
         }
     }
 
-    /// A thread's life.
     fn serve(&self) {
         let _env = FpEnv::set_default();
         let work_or_leave = |state: State| state.unclaimed() > 0 || state.is_dismissed();
@@ -250,6 +260,12 @@ impl Shared {
     }
 }
 
+impl Life for Shared {
+    fn live(&self) {
+        self.serve();
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("workers", &self.workers).finish_non_exhaustive()
@@ -266,6 +282,35 @@ mod tests {
 
     /// Team sizes below, at and above this machine's number of cores, whichever that is.
     const SIZES: [usize; 4] = [1, 2, 3, 8];
+
+    /// A life in a team with something before and after it. Declare it before the team.
+    struct Hooked {
+        shared: AtomicPtr<Shared>,
+        before: Box<dyn Fn() + Sync>,
+        after: Box<dyn Fn() + Sync>,
+    }
+
+    impl Hooked {
+        fn new(before: impl Fn() + Sync + 'static, after: impl Fn() + Sync + 'static) -> Self {
+            let shared = AtomicPtr::new(ptr::null_mut());
+            Self { shared, before: Box::new(before), after: Box::new(after) }
+        }
+
+        fn spawn(&self, index: usize, shared: *const Shared) -> io::Result<Thread> {
+            self.shared.store(shared.cast_mut(), SeqCst);
+            // SAFETY: the team, which is dropped first, waits for its threads.
+            unsafe { spawn(index, self) }
+        }
+    }
+
+    impl Life for Hooked {
+        fn live(&self) {
+            (self.before)();
+            // SAFETY: the team keeps it until its threads have ended.
+            unsafe { &*self.shared.load(SeqCst) }.live();
+            (self.after)();
+        }
+    }
 
     #[test]
     fn every_worker_runs_every_phase_once() {
@@ -285,6 +330,7 @@ mod tests {
     }
 
     /// Each share waits for all the others, so that every thread gets exactly one.
+    #[cfg(target_os = "linux")]
     #[test]
     fn shares_run_at_the_same_time_on_the_caller_and_named_threads() {
         let team = Team::new(3).unwrap();
@@ -293,28 +339,23 @@ mod tests {
         let caller = thread::current().id();
         team.run_phases(1, &|_, _| {
             all.wait();
-            let me = thread::current();
-            if me.id() != caller {
-                names.lock().unwrap().push(me.name().unwrap().to_owned());
+            if thread::current().id() != caller {
+                let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+                names.lock().unwrap().push(name);
             }
         });
         let mut names = names.into_inner().unwrap();
         names.sort_unstable();
-        assert_eq!(names, ["cerebellum-1", "cerebellum-2"]);
+        assert_eq!(names, ["cerebellum-1\n", "cerebellum-2\n"]);
     }
 
     /// A thread that does not come, here because it has not begun to serve, holds nobody up.
     #[test]
     fn caller_does_the_shares_of_absent_threads() {
         let (let_serve, may_serve) = mpsc::channel();
-        let mut may_serve = Some(may_serve);
-        let team = Team::start(2, |_, body| {
-            let may_serve = may_serve.take().unwrap();
-            Builder::new().spawn(move || {
-                may_serve.recv().unwrap();
-                body();
-            })
-        });
+        let may_serve = Mutex::new(may_serve);
+        let life = Hooked::new(move || may_serve.lock().unwrap().recv().unwrap(), || {});
+        let team = Team::start(2, |index, shared| life.spawn(index, shared));
         let (team, seen) = (team.unwrap(), Mutex::new(Vec::new()));
         team.run_phases(3, &record_thread(&seen));
         assert_eq!(seen.into_inner().unwrap(), [(thread::current().id(), 2); 6]);
@@ -478,20 +519,16 @@ mod tests {
 
     #[test]
     fn refused_thread_is_an_error_and_ends_the_others() {
-        let alive = std::sync::Arc::new(());
-        let result = Team::start(8, |index, body| {
-            if index == 4 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let alive = std::sync::Arc::clone(&alive);
-            Builder::new().spawn(move || {
-                body();
-                drop(alive);
-            })
+        static ALIVE: AtomicUsize = AtomicUsize::new(0);
+        let [start, end] = [1, usize::MAX].map(|n| move || _ = ALIVE.fetch_add(n, SeqCst));
+        let lives: [_; 4] = std::array::from_fn(|_| Hooked::new(start, end));
+        let result = Team::start(8, |index, shared| match index {
+            4 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => lives[index].spawn(index, shared),
         });
         let error = result.unwrap_err();
         assert!(matches!(error, TeamError::Spawn { index: 4, .. }), "{error:?}");
-        assert_eq!(std::sync::Arc::strong_count(&alive), 1, "a thread is left");
+        assert_eq!(ALIVE.load(SeqCst), 0, "a thread is left");
     }
 
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -4,6 +4,8 @@
 //! gcc must be there. clang and valgrind are used if they are; what was left out is said.
 
 mod calls;
+#[path = "../common/mod.rs"]
+mod common;
 mod prototypes;
 
 use std::collections::BTreeSet;
@@ -13,9 +15,6 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use cerebellum::quant::Scheme;
-use cerebellum_tools::checkpoint::Checkpoint;
-use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
-use cerebellum_tools::{output, tokenizer};
 
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
@@ -35,13 +34,7 @@ fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
         let path = scratch("model").join("demo.cbl");
-        let source = root().join("tools/demo");
-        let checkpoint = Checkpoint::open(&source).unwrap();
-        let vocab_size = u32::try_from(checkpoint.config().vocab_size).unwrap();
-        let tables = tokenizer::import(&source, vocab_size).unwrap().unwrap();
-        let options = Options::uniform(MatrixFormat::new(Scheme::Int4));
-        let output = output::Output::create::<&Path>(&path, true, &[]).unwrap();
-        quantize(&checkpoint, Some(&tables.blob), &options, output, &()).unwrap();
+        common::quantize_to(&path, &common::demo(), Scheme::Int4, 64);
         path
     })
 }
@@ -148,6 +141,11 @@ fn promises_are_kept_under_sanitizers() {
 fn hard_hosts_are_served() {
     let library = library_directory().join("libcerebellum.so");
     run_silently(&test_program("host", &[]), &[model(), &library]);
+}
+
+#[test]
+fn lack_of_memory_is_an_error_and_tokens_allocate_nothing() {
+    run_silently(&test_program("oom", &[]), &[model(), &scratch("oom")]);
 }
 
 /// Every pointer of every function, and a panic in each.

@@ -1,0 +1,380 @@
+"""Runs quantized GPT models from one memory-mapped file.
+
+    import cerebellum
+
+    model = cerebellum.Model("model.cbl")
+    session = model.session(threads=2)
+    for text in session.stream("Once upon a time", max_tokens=60, temperature=0.8):
+        print(text, end="", flush=True)
+
+A model may be shared by threads and pickles by its path, so that workers of Ray, Spark or Dask open it
+where they are; processes on one machine share its pages. A session is for one thread at a time. The
+interpreter's lock is released while the library works.
+"""
+
+import ctypes
+import queue
+import threading
+from ctypes import byref, c_float, c_int32, c_size_t, c_uint32, c_void_p
+
+from . import _native
+from ._native import library as _library
+
+__version__ = _library.cbl_version_string().decode()
+__all__ = ["Error", "Model", "Session", "isa_names"]
+
+_MESSAGE_SIZE = 512
+
+
+class Error(Exception):
+    """What the library says; `status` is the number of a cbl_status."""
+
+    def __init__(self, status, message=""):
+        super().__init__(message or _library.cbl_status_text(status).decode())
+        self.status = status
+
+    def __reduce__(self):
+        return (Error, (self.status, str(self)))
+
+
+def isa_names():
+    """Names of the instruction sets that this processor supports, the best one last."""
+    names = []
+    while True:
+        name = _library.cbl_isa_name(len(names))
+        if name is None:
+            return names
+        names.append(name.decode())
+
+
+class _Handle:
+    """Something of the library's that is freed once."""
+
+    _free = None
+
+    def __init__(self, pointer):
+        self._pointer = pointer
+
+    def close(self):
+        """Frees it now rather than when it is collected."""
+        if getattr(self, "_pointer", None):
+            status = getattr(_library, self._free)(self._pointer)
+            if status != _native.OK:
+                raise Error(status)
+            self._pointer = None
+
+    def __del__(self):
+        try:
+            self.close()
+        except Exception:  # the interpreter may be half gone
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def _as_parameter_(self):
+        if not self._pointer:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return self._pointer
+
+
+class _Options(_Handle):
+    _free = "cbl_options_free"
+
+    def __init__(self, stop=(), **options):
+        pointer = c_void_p()
+        self._pointer = None
+        self._check(_library.cbl_options_new(byref(pointer)))
+        self._pointer = pointer
+        for name, value in options.items():
+            if value is not None:
+                self._set(name, value)
+        for text in [stop] if isinstance(stop, str) else stop:
+            text = text.encode()
+            self._check(_library.cbl_options_add_stop(self, text, len(text)))
+
+    def _set(self, name, value):
+        if name not in _native.OPTIONS:
+            raise TypeError(f"no option {name!r}; there are {', '.join(_native.OPTIONS)} and stop")
+        key, kind = _native.OPTIONS[name]
+        values = _native.VALUES.get(name, {})
+        if isinstance(value, str) and values:
+            if value not in values:
+                raise ValueError(f"{name}: {value!r} is not one of {', '.join(values)}")
+            value = values[value]
+        if kind == "int":
+            # The seed may use all 64 bits.
+            status = _library.cbl_options_set_int(self, key, ctypes.c_int64(int(value)).value)
+            if name != "seed" and not -(2**63) <= int(value) < 2**63:
+                raise OverflowError(f"{name}: {value}")
+        elif kind == "float":
+            status = _library.cbl_options_set_float(self, key, float(value))
+        else:
+            text = value.encode()
+            status = _library.cbl_options_set_string(self, key, text, len(text))
+        self._check(status)
+
+    def _check(self, status):
+        if status != _native.OK:
+            raise Error(status, _library.cbl_options_error(self._pointer).decode())
+
+
+def _checked(status, message):
+    if status != _native.OK:
+        raise Error(status, message.value.decode(errors="replace"))
+
+
+def _message():
+    return ctypes.create_string_buffer(_MESSAGE_SIZE)
+
+
+def _fields(structure):
+    values = {name: getattr(structure, name) for name, _ in structure._fields_ if name != "reserved"}
+    return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+
+
+def _token_array(tokens):
+    return (c_uint32 * len(tokens))(*tokens)
+
+
+class Model(_Handle):
+    """A model file that is open. `access` is "map" or "read"; `verify` checks every checksum."""
+
+    _free = "cbl_model_free"
+
+    def __init__(self, path, access="map", verify=False):
+        self._pointer = None
+        self._arguments = (path, access, verify)
+        name = path if isinstance(path, bytes) else str(path).encode()
+        pointer, message = c_void_p(), _message()
+        with _Options(access=access, verify=verify) as options:
+            status = _library.cbl_model_open(name, options, byref(pointer), message, _MESSAGE_SIZE)
+        _checked(status, message)
+        self._pointer = pointer
+
+    def __reduce__(self):
+        return (Model, self._arguments)
+
+    @property
+    def info(self):
+        """Architecture, sizes and more, as a dictionary."""
+        info = _native.ModelInfo()
+        status = _library.cbl_model_get_info(self, byref(info), ctypes.sizeof(info))
+        if status != _native.OK:
+            raise Error(status)
+        return _fields(info)
+
+    def plan(self, **options):
+        """Bytes that a session with these options will take, as a dictionary."""
+        plan, message = _native.MemoryPlan(), _message()
+        with _Options(**options) as made:
+            size = ctypes.sizeof(plan)
+            status = _library.cbl_model_plan(self, made, byref(plan), size, message, _MESSAGE_SIZE)
+        _checked(status, message)
+        return _fields(plan)
+
+    def verify(self):
+        """Reads the whole model and raises Error if anything is damaged."""
+        message = _message()
+        _checked(_library.cbl_model_verify(self, message, _MESSAGE_SIZE), message)
+
+    def tokenize(self, text, parse_special=False):
+        """The token ids of a text."""
+        data, message, count = text.encode(), _message(), c_size_t()
+        tokens = (c_uint32 * len(data))()
+        with _Options(parse_special=parse_special) as options:
+            status = _library.cbl_model_tokenize(
+                self, options, data, len(data), tokens, len(data), byref(count), message, _MESSAGE_SIZE
+            )
+        _checked(status, message)
+        return tokens[: count.value]
+
+    def detokenize(self, tokens):
+        """The bytes that tokens stand for: UTF-8, if they are whole characters."""
+        array, message, length = _token_array(tokens), _message(), c_size_t()
+        arguments = (byref(length), message, _MESSAGE_SIZE)
+        status = _library.cbl_model_detokenize(self, array, len(array), None, 0, *arguments)
+        buffer = ctypes.create_string_buffer(length.value)
+        if status == _native.BUFFER_TOO_SMALL:
+            size = length.value
+            status = _library.cbl_model_detokenize(self, array, len(array), buffer, size, *arguments)
+        _checked(status, message)
+        return buffer.raw[: length.value]
+
+    def session(self, **options):
+        """A session; the options are context, cache, threads, chunk, isa, all_logits."""
+        return Session(self, **options)
+
+
+class Session(_Handle):
+    """A sequence of tokens and what it takes to continue it."""
+
+    _free = "cbl_session_free"
+
+    def __init__(self, model, **options):
+        self._pointer = None
+        pointer, message = c_void_p(), _message()
+        with _Options(**options) as made:
+            status = _library.cbl_session_new(model, made, byref(pointer), message, _MESSAGE_SIZE)
+        _checked(status, message)
+        self._pointer = pointer
+
+    def __reduce__(self):
+        raise TypeError("a session cannot be pickled: pickle its model, and save() its state")
+
+    def _check(self, status):
+        if status != _native.OK:
+            raise Error(status, _library.cbl_session_error(self).decode(errors="replace"))
+
+    def generate(self, prompt, **options):
+        """The text that follows a prompt, a string or token ids; options as for stream()."""
+        pieces = []
+        self._generate(prompt, options, lambda text: pieces.append(text) or True)
+        return "".join(pieces)
+
+    def stream(self, prompt, **options):
+        """As generate(), but yields pieces of text as they come.
+
+        The options are max_tokens, temperature, top_k, top_p, min_p, repetition_penalty,
+        repetition_window, seed, stop (a string or several), ignore_end_of_text and parse_special. The
+        library works on a thread of its own; leaving the loop stops it.
+        """
+        pieces = queue.Queue()
+        end, wanted = object(), threading.Event()
+        wanted.set()
+
+        def work():
+            try:
+                self._generate(prompt, options, lambda text: pieces.put(text) or wanted.is_set())
+                pieces.put(end)
+            except BaseException as error:  # goes on in the caller's thread
+                pieces.put(error)
+
+        thread = threading.Thread(target=work, name="cerebellum-stream", daemon=True)
+        thread.start()
+        try:
+            while True:
+                piece = pieces.get()
+                if piece is end:
+                    return
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            wanted.clear()
+            if thread.is_alive():
+                self.cancel()
+            thread.join()
+            self.clear_cancel()
+
+    def _generate(self, prompt, options, on_text):
+        """Calls `on_text` with pieces; what it raises goes on from here. Returns the stop reason."""
+        raised = []
+
+        def callback(_, text, length):
+            try:
+                return bool(on_text(ctypes.string_at(text, length).decode()))
+            except BaseException as error:  # must not go through C
+                raised.append(error)
+                return False
+
+        reason, callback = c_int32(), _native.TextCallback(callback)
+        with _Options(**options) as made:
+            if isinstance(prompt, str):
+                text = prompt.encode()
+                status = _library.cbl_generate(
+                    self, made, text, len(text), callback, None, byref(reason)
+                )
+            else:
+                tokens = _token_array(prompt)
+                status = _library.cbl_generate_from_tokens(
+                    self, made, tokens, len(tokens), callback, None, byref(reason)
+                )
+        if raised:
+            raise raised[0]
+        self._check(status)
+        return _native.STOP_REASONS[reason.value]
+
+    def evaluate(self, tokens):
+        """Appends tokens."""
+        array = _token_array(tokens)
+        self._check(_library.cbl_session_evaluate(self, array, len(array)))
+
+    @property
+    def logits(self):
+        """A copy of the last token's logits, as a ctypes array of floats: numpy.frombuffer takes it."""
+        pointer, count = ctypes.POINTER(c_float)(), c_size_t()
+        self._check(_library.cbl_session_logits(self, byref(pointer), byref(count)))
+        copy = (c_float * count.value)()
+        ctypes.memmove(copy, pointer, ctypes.sizeof(copy))
+        return copy
+
+    def sample(self, **options):
+        """Chooses the next token; does not evaluate it."""
+        token = c_uint32()
+        with _Options(**options) as made:
+            self._check(_library.cbl_session_sample(self, made, byref(token)))
+        return token.value
+
+    @property
+    def tokens(self):
+        """The tokens in the session."""
+        pointer, count = ctypes.POINTER(c_uint32)(), c_size_t()
+        self._check(_library.cbl_session_tokens(self, byref(pointer), byref(count)))
+        return pointer[: count.value]
+
+    @property
+    def position(self):
+        """The number of tokens in the session."""
+        return _library.cbl_session_position(self)
+
+    def reset(self):
+        """Forgets every token."""
+        self._check(_library.cbl_session_reset(self))
+
+    def rewind(self, position):
+        """Forgets the tokens from `position` on."""
+        self._check(_library.cbl_session_rewind(self, position))
+
+    def cancel(self):
+        """Stops what is running on the session, or else the next call; from any thread."""
+        _library.cbl_session_cancel(self)
+
+    def clear_cancel(self):
+        """Takes back a cancel() that nothing has followed."""
+        _library.cbl_session_clear_cancel(self)
+
+    def fork(self):
+        """Another session with the same tokens, made as this one was."""
+        pointer = c_void_p()
+        self._check(_library.cbl_session_fork(self, None, byref(pointer)))
+        fork = Session.__new__(Session)
+        fork._pointer = pointer
+        return fork
+
+    def save(self):
+        """The session's state as bytes."""
+        size = c_size_t()
+        status = _library.cbl_session_save(self, None, 0, byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        if status == _native.BUFFER_TOO_SMALL:
+            status = _library.cbl_session_save(self, buffer, size.value, byref(size))
+        self._check(status)
+        return buffer.raw
+
+    def restore(self, saved):
+        """Takes over what save() returned, from a session of the same model and type of cache."""
+        self._check(_library.cbl_session_restore(self, saved, len(saved)))
+
+    @property
+    def stats(self):
+        """What the session has done, as a dictionary."""
+        stats = _native.SessionStats()
+        self._check(_library.cbl_session_get_stats(self, byref(stats), ctypes.sizeof(stats)))
+        values = _fields(stats)
+        values["stop_reason"] = _native.STOP_REASONS[stats.stop_reason]
+        return values

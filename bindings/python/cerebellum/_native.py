@@ -1,0 +1,135 @@
+"""The C interface (include/cerebellum.h) through ctypes."""
+
+import ctypes
+import os
+import sys
+from ctypes import (
+    CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t,
+    c_uint32, c_uint64, c_void_p,
+)
+
+_NAMES = {"darwin": "libcerebellum.dylib", "win32": "cerebellum.dll"}
+_NAME = _NAMES.get(sys.platform, "libcerebellum.so")
+_BESIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), _NAME)
+
+ABI_VERSION = 0
+
+OK, BUFFER_TOO_SMALL = 0, 5
+STOP_REASONS = ["none", "end_of_text", "max_tokens", "stop_string", "context_full", "cancelled"]
+
+# Name: (key, setter).
+OPTIONS = {
+    "access": (1, "int"),
+    "verify": (2, "int"),
+    "context": (3, "int"),
+    "cache": (4, "int"),
+    "threads": (5, "int"),
+    "chunk": (6, "int"),
+    "all_logits": (7, "int"),
+    "isa": (8, "string"),
+    "max_tokens": (9, "int"),
+    "temperature": (10, "float"),
+    "top_k": (11, "int"),
+    "top_p": (12, "float"),
+    "min_p": (13, "float"),
+    "repetition_penalty": (14, "float"),
+    "repetition_window": (15, "int"),
+    "seed": (16, "int"),
+    "ignore_end_of_text": (17, "int"),
+    "parse_special": (18, "int"),
+}
+VALUES = {"access": {"map": 0, "read": 1}, "cache": {"f16": 0, "int8": 1}}
+
+
+class ModelInfo(Structure):
+    _fields_ = [
+        ("architecture", c_char_p), ("digest", c_char_p), ("file_bytes", c_uint64),
+        ("parameters", c_uint64), ("bits_per_weight", c_double), ("vocabulary", c_uint32),
+        ("context", c_uint32), ("embedding", c_uint32), ("layers", c_uint32), ("heads", c_uint32),
+        ("end_of_text", c_int32), ("has_tokenizer", c_bool), ("is_mapped", c_bool),
+    ]
+
+
+class MemoryPlan(Structure):
+    _fields_ = [
+        ("weights_bytes", c_uint64), ("cache_bytes", c_uint64), ("scratch_bytes", c_uint64),
+        ("total_bytes", c_uint64),
+    ]
+
+
+class SessionStats(Structure):
+    _fields_ = [
+        ("isa", c_char_p), ("context", c_uint64), ("position", c_uint64), ("threads", c_uint64),
+        ("evaluated_tokens", c_uint64), ("evaluation_seconds", c_double), ("prompt_tokens", c_uint64),
+        ("prompt_seconds", c_double), ("generated_tokens", c_uint64), ("generation_seconds", c_double),
+        ("stop_reason", c_int32), ("reserved", c_int32),
+    ]
+
+
+TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
+TokenCallback = CFUNCTYPE(c_bool, c_void_p, c_uint32)
+
+_H, _S, _P = c_void_p, c_size_t, POINTER(c_void_p)
+_MESSAGE = [c_char_p, c_size_t]
+# Functions that return a status, with their arguments.
+_STATUS = {
+    "cbl_options_new": [_P],
+    "cbl_options_free": [_H],
+    "cbl_options_set_int": [_H, c_int32, c_int64],
+    "cbl_options_set_float": [_H, c_int32, c_double],
+    "cbl_options_set_string": [_H, c_int32, c_char_p, _S],
+    "cbl_options_add_stop": [_H, c_char_p, _S],
+    "cbl_model_open": [c_char_p, _H, _P, *_MESSAGE],
+    "cbl_model_free": [_H],
+    "cbl_model_get_info": [_H, POINTER(ModelInfo), _S],
+    "cbl_model_plan": [_H, _H, POINTER(MemoryPlan), _S, *_MESSAGE],
+    "cbl_model_verify": [_H, *_MESSAGE],
+    "cbl_model_tokenize": [_H, _H, c_char_p, _S, POINTER(c_uint32), _S, POINTER(_S), *_MESSAGE],
+    "cbl_model_detokenize": [_H, POINTER(c_uint32), _S, c_char_p, _S, POINTER(_S), *_MESSAGE],
+    "cbl_session_new": [_H, _H, _P, *_MESSAGE],
+    "cbl_session_fork": [_H, _H, _P],
+    "cbl_session_free": [_H],
+    "cbl_session_reset": [_H],
+    "cbl_session_rewind": [_H, _S],
+    "cbl_session_tokens": [_H, POINTER(POINTER(c_uint32)), POINTER(_S)],
+    "cbl_session_evaluate": [_H, POINTER(c_uint32), _S],
+    "cbl_session_logits": [_H, POINTER(POINTER(c_float)), POINTER(_S)],
+    "cbl_session_sample": [_H, _H, POINTER(c_uint32)],
+    "cbl_session_cancel": [_H],
+    "cbl_session_clear_cancel": [_H],
+    "cbl_session_get_stats": [_H, POINTER(SessionStats), _S],
+    "cbl_session_save": [_H, c_void_p, _S, POINTER(_S)],
+    "cbl_session_restore": [_H, c_char_p, _S],
+    "cbl_generate": [_H, _H, c_char_p, _S, TextCallback, c_void_p, POINTER(c_int32)],
+    "cbl_generate_from_tokens": [
+        _H, _H, POINTER(c_uint32), _S, TextCallback, c_void_p, POINTER(c_int32)
+    ],
+}
+_OTHER = {
+    "cbl_abi_version": (c_uint32, []),
+    "cbl_version_string": (c_char_p, []),
+    "cbl_has_text": (c_bool, []),
+    "cbl_isa_name": (c_char_p, [_S]),
+    "cbl_status_text": (c_char_p, [c_int32]),
+    "cbl_options_error": (c_char_p, [_H]),
+    "cbl_session_error": (c_char_p, [_H]),
+    "cbl_session_position": (_S, [_H]),
+}
+
+
+def _load():
+    path = os.environ.get("CEREBELLUM_LIBRARY")
+    library = ctypes.CDLL(path or (_BESIDE if os.path.exists(_BESIDE) else _NAME))
+    for name, arguments in _STATUS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = c_int32, arguments
+    for name, (result, arguments) in _OTHER.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    if library.cbl_abi_version() != ABI_VERSION:
+        version = library.cbl_version_string().decode()
+        raise ImportError(f"the cerebellum library {version} does not fit this module")
+    return library
+
+
+library = _load()

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Builds the C library and installs it with its header, C++ header, pkg-config and CMake files.
+#
+#     packaging/install.sh [--prefix DIR] [--destdir DIR] [--without-text] [--target TRIPLE]
+#
+# --prefix        where it will live (/usr/local)
+# --destdir       put in front of every path, for packagers
+# --without-text  token ids only: under 600 KB
+# --target        for another system, by the name rustc has for it
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+prefix=/usr/local destdir='' features=(--features text) target=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --prefix) prefix="$2"; shift 2 ;;
+        --destdir) destdir="$2"; shift 2 ;;
+        --without-text) features=(); shift ;;
+        --target) target=(--target "$2"); shift 2 ;;
+        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
+
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+abi=$(sed -n 's/^#define CBL_ABI_VERSION //p' include/cerebellum.h)
+system=$(rustc "${target[@]}" --print cfg | sed -n 's/^target_os="\(.*\)"/\1/p')
+
+# The name that programs record, so that they find a library of the same interface.
+link=()
+case "$system" in
+    linux | android | freebsd | netbsd | openbsd)
+        shared=libcerebellum.so
+        soname="$shared.$abi"
+        link=(-C "link-arg=-Wl,-soname,$soname") ;;
+    macos | ios)
+        shared=libcerebellum.dylib
+        soname="libcerebellum.$abi.dylib"
+        link=(-C "link-arg=-Wl,-install_name,$prefix/lib/$soname") ;;
+    *) echo "no install rules for $system yet: copy the library by hand" >&2; exit 1 ;;
+esac
+
+build=(cargo rustc --quiet --lib --profile device --locked --no-default-features --features capi
+    "${features[@]}" "${target[@]}")
+"${build[@]}" --crate-type staticlib
+# What a program has to link with the static library; rustc says it in a note.
+private=$("${build[@]}" --crate-type staticlib -- --print native-static-libs 2>&1 |
+    sed -n 's/^note: native-static-libs: //p' | tail -n 1)
+"${build[@]}" --crate-type cdylib -- "${link[@]}"
+built="${CARGO_TARGET_DIR:-target}/${target[1]:-}/device"
+
+lib="$destdir$prefix/lib" include="$destdir$prefix/include"
+mkdir -p "$lib/pkgconfig" "$lib/cmake/cerebellum" "$include"
+install -m 644 include/cerebellum.h include/cerebellum.hpp "$include"
+install -m 644 "$built/libcerebellum.a" "$lib"
+install -m 755 "$built/$shared" "$lib/$soname"
+ln -sf "$soname" "$lib/$shared"
+
+fill() {
+    sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" -e "s|@PRIVATE@|${private:--lm}|g" \
+        -e "s|@SHARED@|$soname|g" "packaging/$1" > "$2"
+}
+fill cerebellum.pc.in "$lib/pkgconfig/cerebellum.pc"
+fill cerebellum-config.cmake.in "$lib/cmake/cerebellum/cerebellum-config.cmake"
+fill cerebellum-config-version.cmake.in "$lib/cmake/cerebellum/cerebellum-config-version.cmake"
+echo "installed cerebellum $version (interface $abi) in $destdir$prefix"
