@@ -25,7 +25,7 @@ use super::{Context, Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Directory with config.json and the weights, as downloaded from Hugging Face
+    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file
     #[arg(value_name = "CHECKPOINT_DIR")]
     checkpoint: PathBuf,
     /// The model file to write

@@ -132,12 +132,15 @@ fn check(
     let config = checkpoint.config();
     let other_activation = !matches!(config.activation, Activation::GeluErf | Activation::GeluTanh);
     let beyond = [
+        ("position_embedding_type", config.alibi.is_some()),
+        ("activation_function", config.gated_mlp || other_activation),
+        ("mup_embeddings_scale", config.embeddings_scale != 1.0),
+        ("mup_output_alpha or mup_width_scale", config.logits_scale != 1.0),
+        ("mup_scale_qk_dot_by_d", config.scale_qk_dot_by_d),
         ("scale_attn_weights", !config.scale_attn_weights),
         ("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx),
-        ("activation_function", other_activation),
     ];
-    let beyond = beyond.into_iter().filter(|(_, beyond)| *beyond).map(|(field, _)| field);
-    if let Some(field) = config.beyond_gpt2().into_iter().chain(beyond).next() {
+    if let Some((field, _)) = beyond.into_iter().find(|(_, beyond)| *beyond) {
         return Err(WriteError::BeyondLlama { checkpoint: checkpoint.path().to_owned(), field });
     }
     if tokenizer.is_some_and(|tokenizer| !tokenizer.use_regex) {
