@@ -18,6 +18,8 @@ pub mod text;
 pub mod threads;
 
 #[cfg(feature = "capi")]
+// Its documentation is C, for the header, which a doctest would take for Rust.
+#[cfg(not(doctest))]
 mod ffi;
 mod forward;
 mod kv_cache;

@@ -4,7 +4,7 @@
 use std::fmt::{Debug, Display};
 
 use super::*;
-use crate::quant::{PANEL_ROWS, Scheme};
+use crate::quant::Scheme;
 
 const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
 

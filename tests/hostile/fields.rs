@@ -76,7 +76,7 @@ fn single_integers() {
             for value in VALUES {
                 let mut parts = parts.clone();
                 let field = parts.listing.pointer_mut(&pointer).unwrap();
-                let same = *field == Value::from(value);
+                let same = *field == value;
                 *field = value.into();
                 let outcome = class.run(format!("{pointer} = {value}"), &parts.file());
                 assert!(same || outcome.label() != "runs", "{pointer} = {value} is accepted");

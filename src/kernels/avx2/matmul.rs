@@ -314,9 +314,9 @@ impl<'a> Group<'a> {
             for _ in 0..self.rounds {
                 for step in 0..UNROLL {
                     let weights = steps.get(step);
-                    for t in 0..T {
+                    for (t, sums) in sums.iter_mut().enumerate() {
                         let x = values.add(t * inputs.stride + step).read_unaligned();
-                        D::dot(&mut sums[t], weights, _mm256_set1_epi32(x));
+                        D::dot(sums, weights, _mm256_set1_epi32(x));
                     }
                 }
                 steps = steps.advance(UNROLL);
