@@ -147,8 +147,10 @@ fn of_reference(
 ) -> Result<Report, Failure> {
     let checkpoint = Checkpoint::open(path)?;
     let config = checkpoint.config();
-    let tokenizer = tokenizer::import(path, u32::try_from(config.vocab_size)?)?
-        .ok_or_else(|| format!("no tokenizer.json, nor vocab.json and merges.txt, in {path:?}"))?;
+    let tokenizer =
+        tokenizer::import(path, u32::try_from(config.vocab_size)?)?.ok_or_else(|| {
+            format!("no tokenizer.json, nor vocab.json and merges.txt, in {}", path.display())
+        })?;
     let tokenizer = Tokenizer::parse(tokenizer.blob)?;
     let windows = cut(&tokenizer, text, config.n_positions, args)?;
     let reference = eval::load_reference(&checkpoint)?;
