@@ -29,6 +29,12 @@ pub enum Error {
     /// The bytes are not a model file this version can run.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// A tensor's bytes are not those that were written.
+    #[error("tensor {tensor} is damaged; copy or quantize the file again")]
+    Damaged {
+        /// The tensor.
+        tensor: String,
+    },
     /// A mapped file changed after it was opened.
     #[error("{} changed while it was mapped; open it again, or open it with reading instead of mapping", path.display())]
     FileChanged {
@@ -97,6 +103,33 @@ pub enum Error {
     OutOfMemory {
         /// Size of the allocation.
         bytes: usize,
+    },
+    /// The memory that the host gave does not hold the memory plan.
+    #[error(
+        "the arena has {given} bytes, the memory plan needs {required}; give as many or choose a smaller context or chunk"
+    )]
+    ArenaTooSmall {
+        /// Bytes of the plan.
+        required: usize,
+        /// Bytes of the arena.
+        given: usize,
+    },
+    /// Somebody asked the evaluation to stop.
+    #[error("cancelled; the session is as it was before the call")]
+    Cancelled,
+    /// There are no logits to sample from or to read.
+    #[error("no logits here; evaluate at least one token after a reset or a rewind")]
+    NoLogits,
+    /// A saved session is damaged, or does not fit this session.
+    #[error("saved session: {0}")]
+    SavedSession(&'static str),
+    /// A saved session could not be written or read.
+    #[error("cannot {action} the saved session: {source}")]
+    SavedSessionIo {
+        /// What was tried: "write", "read".
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
     },
     /// A thread could not be started.
     #[error(transparent)]

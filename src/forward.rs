@@ -33,6 +33,7 @@ use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::TileLayout;
+use crate::session::Cancel;
 use crate::threads::{Executor, Worker};
 
 /// Buffers of a pass over at most `chunk` tokens.
@@ -54,8 +55,8 @@ pub(crate) struct Scratch {
     values: Region<i8>,
     /// Its scales `[chunk, groups]`.
     scales: Region<f32>,
-    /// Its sums `[chunk, groups]`.
-    sums: Region<i32>,
+    /// Where its int4 products start `[chunk, blocks]`.
+    starts: Region<[i16; 2]>,
     /// `[logits rows, vocab_size]`.
     logits: Region<f32>,
     /// Per worker `[workers, head_size]`.
@@ -82,6 +83,7 @@ impl Scratch {
         let (e, head_size) = (config.n_embd, config.head_size());
         let most = |f: fn(&TileLayout) -> usize| matrices(model).map(|m| f(&m.tiles)).max();
         let groups = most(TileLayout::groups).unwrap_or(0);
+        let blocks = most(TileLayout::blocks).unwrap_or(0);
         let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
         Ok(Self {
             chunk,
@@ -94,7 +96,7 @@ impl Scratch {
             inner: planner.reserve(&[chunk, config.n_inner])?,
             values: planner.reserve(&[chunk, padded_cols])?,
             scales: planner.reserve(&[chunk, groups])?,
-            sums: planner.reserve(&[chunk, groups])?,
+            starts: planner.reserve(&[chunk, blocks])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
             query: planner.reserve(&[workers, head_size])?,
             query_i8: planner.reserve(&[workers, head_size])?,
@@ -146,6 +148,8 @@ pub(crate) struct Pass<'a> {
     pub position: usize,
     /// For how many of the last tokens logits are computed.
     pub logits_rows: usize,
+    /// Once set, the rest is left out and what was computed is worth nothing.
+    pub cancel: &'a Cancel,
 }
 
 /// A step of a layer, as listed at the top.
@@ -199,6 +203,7 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
     let of_layers = 1 + per_layer * pass.model.network().layers.len();
     let of_logits = if pass.logits_rows > 0 { 2 } else { 0 };
     executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
+        _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
         phase if phase < of_layers => {
             let (layer, number) = ((phase - 1) / per_layer, (phase - 1) % per_layer);
@@ -296,13 +301,12 @@ impl Pass<'_> {
     /// Quantizes a row into quantized row `to`, which the calling worker must own in this phase.
     fn quantize_row(&self, row: &[f32], tiles: &TileLayout, to: usize) {
         let s = self.scratch;
-        let (cols, groups) = (row_range(to, tiles.padded_cols()), row_range(to, tiles.groups()));
         // SAFETY: the contract of a phase: the quantized row `to` is this worker's.
         let out = unsafe {
             QuantizedRowMut {
-                values: self.arena.write(s.values, cols),
-                scales: self.arena.write(s.scales, groups.clone()),
-                sums: self.arena.write(s.sums, groups),
+                values: self.arena.write(s.values, row_range(to, tiles.padded_cols())),
+                scales: self.arena.write(s.scales, row_range(to, tiles.groups())),
+                starts: self.arena.write(s.starts, row_range(to, tiles.blocks())),
             }
         };
         self.kernels.quantize(row, tiles.group_size(), out);
@@ -341,9 +345,10 @@ impl Pass<'_> {
             QuantizedRows {
                 values: self.arena.read(s.values, 0..rows * tiles.padded_cols()),
                 scales: self.arena.read(s.scales, 0..rows * tiles.groups()),
-                sums: self.arena.read(s.sums, 0..rows * tiles.groups()),
+                starts: self.arena.read(s.starts, 0..rows * tiles.blocks()),
                 padded_cols: tiles.padded_cols(),
                 groups: tiles.groups(),
+                blocks: tiles.blocks(),
             }
         };
         let job = Matmul { weights: self.model.weights(matrix), input, bias, epilogue };

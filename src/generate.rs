@@ -4,8 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::sampler::{Sampler, SamplerOptions};
+use crate::sampler::SamplerOptions;
 use crate::session::Session;
 use crate::text::{StopMatcher, TokenTable, Utf8Stream};
 
@@ -45,7 +44,7 @@ pub enum StopReason {
     StopString,
     /// The session has no position left.
     ContextFull,
-    /// The receiver of the stream asked to stop.
+    /// The receiver of the stream, or the session's flag, asked to stop.
     Cancelled,
 }
 
@@ -95,37 +94,51 @@ fn per_second(tokens: usize, time: Duration) -> f64 {
 
 /// Tokens one by one: evaluates each chosen token only when the next one is asked for.
 ///
-/// Allocates when it is made, and never per token.
-pub struct Generator<'s> {
-    session: &'s mut Session,
-    sampler: Sampler,
-    /// The prompt and what was chosen, for the repetition penalty.
-    history: Vec<u32>,
-    /// Position of `history[0]`.
-    base: usize,
+/// Allocates nothing.
+pub struct Generator<'a> {
+    session: &'a mut Session,
+    sampler: &'a SamplerOptions,
+    next: Next<'a>,
     prompt_tokens: usize,
-    started: bool,
 }
 
-impl<'s> Generator<'s> {
+/// What is to be evaluated next.
+enum Next<'a> {
+    Prompt(&'a [u32]),
+    Token([u32; 1]),
+}
+
+impl Next<'_> {
+    fn tokens(&self) -> &[u32] {
+        match self {
+            Self::Prompt(tokens) => tokens,
+            Self::Token(token) => token,
+        }
+    }
+}
+
+impl<'a> Generator<'a> {
     /// Prepares to continue `prompt`, which comes after whatever the session holds already. An empty
     /// prompt stands for the end-of-text token, after which a new text begins.
     ///
     /// Fails before anything is evaluated if the prompt is longer than the session has room for.
-    pub fn new(session: &'s mut Session, prompt: &[u32], sampler: &SamplerOptions) -> Result<Self> {
-        let prompt = prompt_or_end_of_text(session.model(), prompt)?;
+    pub fn new(
+        session: &'a mut Session,
+        prompt: &'a [u32],
+        sampler: &'a SamplerOptions,
+    ) -> Result<Self> {
+        sampler.check()?;
+        let next = match (prompt, session.model().config().eos_token_id) {
+            ([], Some(end_of_text)) => Next::Token([end_of_text]),
+            ([], None) => return Err(Error::NoTokens),
+            _ => Next::Prompt(prompt),
+        };
         let (position, context) = (session.position(), session.context());
-        if prompt.len() > context - position {
-            return Err(Error::ContextFull { position, tokens: prompt.len(), context });
+        let prompt_tokens = next.tokens().len();
+        if prompt_tokens > context - position {
+            return Err(Error::ContextFull { position, tokens: prompt_tokens, context });
         }
-        let sampler = Sampler::new(sampler, session.model().config().vocab_size)?;
-        let mut history = Vec::new();
-        let most = context - position + 1;
-        let memory = |_| Error::OutOfMemory { bytes: most * size_of::<u32>() };
-        history.try_reserve_exact(most).map_err(memory)?;
-        history.extend_from_slice(&prompt);
-        let (base, prompt_tokens) = (position, prompt.len());
-        Ok(Self { session, sampler, history, base, prompt_tokens, started: false })
+        Ok(Self { session, sampler, next, prompt_tokens })
     }
 
     /// Tokens of the prompt.
@@ -135,24 +148,13 @@ impl<'s> Generator<'s> {
 
     /// Chooses the next token; `None` when the session has no position left for the last one.
     pub fn next_token(&mut self) -> Result<Option<u32>> {
-        let pending = if self.started { self.history.len() - 1 } else { 0 };
         if self.session.position() == self.session.context() {
             return Ok(None);
         }
-        let logits = self.session.evaluate(&self.history[pending..])?;
-        let position = self.base + self.history.len();
-        let token = self.sampler.sample(logits, &self.history, position);
-        self.history.push(token);
-        self.started = true;
+        self.session.evaluate(self.next.tokens())?;
+        let token = self.session.sample(self.sampler)?;
+        self.next = Next::Token([token]);
         Ok(Some(token))
-    }
-}
-
-fn prompt_or_end_of_text(model: &Model, prompt: &[u32]) -> Result<Vec<u32>> {
-    match (prompt, model.config().eos_token_id) {
-        ([], Some(end_of_text)) => Ok(vec![end_of_text]),
-        ([], None) => Err(Error::NoTokens),
-        _ => Ok(prompt.to_vec()),
     }
 }
 
@@ -171,7 +173,12 @@ pub fn generate_tokens(
         if tokens == options.max_tokens {
             break StopReason::MaxTokens;
         }
-        let Some(token) = generator.next_token()? else { break StopReason::ContextFull };
+        let token = match generator.next_token() {
+            Ok(Some(token)) => token,
+            Ok(None) => break StopReason::ContextFull,
+            Err(Error::Cancelled) => break StopReason::Cancelled,
+            Err(error) => return Err(error),
+        };
         if prompt_time.is_zero() {
             prompt_time = start.elapsed();
         }
@@ -199,7 +206,11 @@ pub fn generate_text<B: AsRef<[u8]>>(
 ) -> Result<Generation> {
     let mut characters = Utf8Stream::new();
     let mut stops = StopMatcher::new(&options.stop)?;
-    let (mut decoded, mut certain) = (String::new(), String::new());
+    // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
+    let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
+    stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
+    let room = piece + options.stop.iter().map(String::len).max().unwrap_or(0);
+    let (mut decoded, mut certain) = (string_with_room(room)?, string_with_room(room)?);
     let mut emit = |certain: &mut String| {
         let flow = if certain.is_empty() { ControlFlow::Continue(()) } else { on_text(certain) };
         certain.clear();
@@ -224,4 +235,13 @@ pub fn generate_text<B: AsRef<[u8]>>(
         let _ = emit(&mut certain);
     }
     Ok(generation)
+}
+
+/// Bytes of the longest UTF-8 character.
+const MAX_CHAR_BYTES: usize = 4;
+
+fn string_with_room(bytes: usize) -> Result<String> {
+    let mut string = String::new();
+    string.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(string)
 }

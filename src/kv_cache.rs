@@ -1,9 +1,11 @@
 //! The key-value cache: where each head's keys and values lie (`docs/numbers.md` section 7).
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::format::Config;
 use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP};
-use crate::memory::{Arena, Planner, Region};
+use crate::memory::{Arena, Plain, Planner, Region};
 
 /// Type of the cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,7 @@ impl KvType {
 /// Keys and values of every layer and head, for a fixed number of positions.
 pub(crate) struct KvCache {
     regions: Regions,
+    layers: usize,
     heads: usize,
     head_size: usize,
     /// Positions, in whole panels.
@@ -47,6 +50,21 @@ enum Regions {
         values: Region<i8>,
         value_scales: Region<f32>,
     },
+}
+
+/// The first positions of every head in one region, in bytes.
+#[derive(Clone, Copy)]
+struct Prefix {
+    start: usize,
+    stride: usize,
+    bytes: usize,
+}
+
+impl Prefix {
+    fn of_head(self, head: usize) -> Range<usize> {
+        let start = self.start + head * self.stride;
+        start..start + self.bytes
+    }
 }
 
 impl KvCache {
@@ -73,7 +91,74 @@ impl KvCache {
                 value_scales: planner.reserve(&all)?,
             },
         };
-        Ok(Self { regions, heads, head_size, positions })
+        Ok(Self { regions, layers: config.n_layer, heads, head_size, positions })
+    }
+
+    /// The type of its values.
+    pub fn kind(&self) -> KvType {
+        match self.regions {
+            Regions::F16 { .. } => KvType::F16,
+            Regions::Int8 { .. } => KvType::Int8,
+        }
+    }
+
+    /// Where the first `positions` positions lie, in bytes from the beginning of the arena, head by
+    /// head: the same lengths in the same order for any cache of the same model and type, however
+    /// many positions it has. Keys come in whole panels.
+    pub fn prefix(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let key_size = self.head_size.next_multiple_of(KEY_STEP);
+        let whole = positions.next_multiple_of(KEY_PANEL);
+        let parts = match self.regions {
+            Regions::F16 { keys, values } => [
+                Some(self.prefix_of(keys, self.head_size, whole)),
+                Some(self.prefix_of(values, self.head_size, positions)),
+                None,
+                None,
+            ],
+            Regions::Int8 { keys, key_scales, values, value_scales } => [
+                Some(self.prefix_of(keys, key_size, whole)),
+                Some(self.prefix_of(key_scales, 1, positions)),
+                Some(self.prefix_of(values, self.head_size, positions)),
+                Some(self.prefix_of(value_scales, 1, positions)),
+            ],
+        };
+        let heads = 0..self.layers * self.heads;
+        parts
+            .into_iter()
+            .flatten()
+            .flat_map(move |part| heads.clone().map(move |n| part.of_head(n)))
+    }
+
+    fn prefix_of<T: Plain>(&self, region: Region<T>, size: usize, positions: usize) -> Prefix {
+        let head = region.bytes_of(0..self.positions * size);
+        Prefix { start: head.start, stride: head.len(), bytes: positions * size * size_of::<T>() }
+    }
+
+    /// Clears the lanes of keys that were never stored, or were stored and rewound, in the panel
+    /// that `positions` ends in; nobody attends to them, but they would be saved.
+    pub fn clear_unused_lanes(&self, arena: &mut Arena, positions: usize) {
+        let lane = positions % KEY_PANEL;
+        if lane == 0 {
+            return;
+        }
+        let (lane_bytes, size, keys) = match self.regions {
+            Regions::F16 { keys, .. } => {
+                (size_of::<u16>(), self.head_size, self.prefix_of(keys, self.head_size, positions))
+            }
+            Regions::Int8 { keys, .. } => {
+                let size = self.head_size.next_multiple_of(KEY_STEP);
+                (KEY_STEP, size / KEY_STEP, self.prefix_of(keys, size, positions))
+            }
+        };
+        // A panel is rows of 16 lanes: a row per dimension, or per step of dimensions.
+        let panel = KEY_PANEL * lane_bytes * size;
+        for head in 0..self.layers * self.heads {
+            let start = keys.of_head(head).start + positions / KEY_PANEL * panel;
+            let rows = arena.bytes(start..start + panel);
+            for row in rows.chunks_exact_mut(KEY_PANEL * lane_bytes) {
+                row[lane * lane_bytes..].fill(0);
+            }
+        }
     }
 
     /// One head's keys and values.
@@ -130,7 +215,7 @@ impl KvCache {
     }
 
     /// The part of a region that belongs to one head, with `size` values per position.
-    fn range(&self, layer: usize, head: usize, size: usize) -> std::ops::Range<usize> {
+    fn range(&self, layer: usize, head: usize, size: usize) -> Range<usize> {
         let len = self.positions * size;
         let start = (layer * self.heads + head) * len;
         start..start + len

@@ -17,15 +17,19 @@ pub mod sampler;
 pub mod text;
 pub mod threads;
 
+#[cfg(feature = "capi")]
+mod ffi;
 mod forward;
 mod kv_cache;
 mod memory;
 mod model;
+mod saved_session;
 mod session;
 
 pub use error::{Error, Result};
 pub use format::Access;
 pub use kv_cache::KvType;
+pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
 

@@ -15,10 +15,10 @@
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude rounds that value to an integer, half to
 /// even, and leaves the integer in the sum's low bits. Every instruction set can add, whereas
 /// rounding instructions are missing from some.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// 2 * 2^f for f in [-1/2, 1/2], lowest power first. The factor of two is undone by [`scale`].
-const EXP2: [f32; 7] = [
+pub(crate) const EXP2: [f32; 7] = [
     f32::from_bits(0x40000000), // 0x1.p+1
     f32::from_bits(0x3fb17219), // 0x1.62e432p+0
     f32::from_bits(0x3ef5fdf9), // 0x1.ebfbf2p-2
@@ -29,18 +29,21 @@ const EXP2: [f32; 7] = [
 ];
 
 /// log2(e) rounded to f32, and the part that rounding lost.
-const LOG2E: f32 = f32::from_bits(0x3fb8aa3b); // 0x1.715476p+0
-const LOG2E_LOW: f32 = f32::from_bits(0x32a57060); // 0x1.4ae0cp-26
+pub(crate) const LOG2E: f32 = f32::from_bits(0x3fb8aa3b); // 0x1.715476p+0
+pub(crate) const LOG2E_LOW: f32 = f32::from_bits(0x32a57060); // 0x1.4ae0cp-26
+
+/// The bits of 2^-127, the lowest power of two that [`scale`] multiplies by.
+pub(crate) const LOWEST_POWER: i32 = 0x0040_0000;
 
 /// The least f32 not below -126 ln 2: under it the exponential is subnormal.
-const EXP_UNDERFLOW: f32 = f32::from_bits(0xc2aeac4f); // -0x1.5d589ep+6
+pub(crate) const EXP_UNDERFLOW: f32 = f32::from_bits(0xc2aeac4f); // -0x1.5d589ep+6
 
 /// Past this the exponential has overflowed, and the reduction may rely on |n| <= 128.
-const EXP_OVERFLOW: f32 = 89.0;
+pub(crate) const EXP_OVERFLOW: f32 = 89.0;
 
 /// (2 Phi(-a))^(1/8) for a in [0, `GELU_LIMIT`], lowest power first, Phi being the normal
 /// distribution function.
-const GELU: [f32; 9] = [
+pub(crate) const GELU: [f32; 9] = [
     f32::from_bits(0x3f800000), // 0x1.p+0
     f32::from_bits(0xbdcc423a), // -0x1.988474p-4
     f32::from_bits(0xbd0e9990), // -0x1.1d332p-5
@@ -53,10 +56,10 @@ const GELU: [f32; 9] = [
 ];
 
 /// The root of the polynomial `GELU`, where GELU's tail has faded to exactly zero.
-const GELU_LIMIT: f32 = f32::from_bits(0x40fd25d0); // 0x1.fa4bap+2
+pub(crate) const GELU_LIMIT: f32 = f32::from_bits(0x40fd25d0); // 0x1.fa4bap+2
 
 /// (1 - tanh(u(a)))^(1/8) for a in [0, `GELU_TANH_LIMIT`], lowest power first.
-const GELU_TANH: [f32; 12] = [
+pub(crate) const GELU_TANH: [f32; 12] = [
     f32::from_bits(0x3f800000), // 0x1.p+0
     f32::from_bits(0xbdcc4223), // -0x1.988446p-4
     f32::from_bits(0xbd0e99ff), // -0x1.1d33fep-5
@@ -72,7 +75,7 @@ const GELU_TANH: [f32; 12] = [
 ];
 
 /// The root of the polynomial `GELU_TANH`.
-const GELU_TANH_LIMIT: f32 = f32::from_bits(0x40c943c8); // 0x1.92879p+2
+pub(crate) const GELU_TANH_LIMIT: f32 = f32::from_bits(0x40c943c8); // 0x1.92879p+2
 
 /// 2^x, within 0.9 units in the last place.
 ///
@@ -156,9 +159,8 @@ fn relu_less_tail<const N: usize>(coefficients: &[f32; N], limit: f32, x: f32) -
 /// has no exponent bits to shift into place, and a maximum supplies its pattern.
 #[inline(always)]
 fn scale(p: f32, shifted: f32) -> f32 {
-    const LOWEST: i32 = 0x0040_0000; // 2^-127
     let exponent = (shifted.to_bits() << 23).wrapping_add(126 << 23) as i32;
-    p * f32::from_bits(exponent.max(LOWEST) as u32)
+    p * f32::from_bits(exponent.max(LOWEST_POWER) as u32)
 }
 
 /// The polynomial with these coefficients, lowest power first, by Horner's rule in fused steps.

@@ -22,6 +22,14 @@ unsafe impl Plain for i32 {}
 // SAFETY: plain numbers.
 unsafe impl Plain for u16 {}
 // SAFETY: plain numbers.
+unsafe impl Plain for [i16; 2] {}
+// SAFETY: plain numbers.
+unsafe impl Plain for u32 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for u64 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for f64 {}
+// SAFETY: plain numbers.
 unsafe impl Plain for i8 {}
 
 /// A place for `len` values of `T` in any arena allocated from the same plan.
@@ -38,6 +46,15 @@ impl<T> Clone for Region<T> {
     }
 }
 impl<T> Copy for Region<T> {}
+
+impl<T> Region<T> {
+    /// Where the values `range` lie, in bytes from the beginning of the arena.
+    pub fn bytes_of(self, range: Range<usize>) -> Range<usize> {
+        assert!(range.start <= range.end && range.end <= self.len, "outside the region");
+        let at = |index| self.offset + index * size_of::<T>();
+        at(range.start)..at(range.end)
+    }
+}
 
 /// Adds up regions.
 #[derive(Default)]
@@ -65,6 +82,30 @@ impl Planner {
     }
 }
 
+/// Memory of the host's for one session, in place of an allocation.
+#[derive(Debug)]
+pub struct HostMemory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: by the contract of `new` the memory is the session's alone, whichever thread that is on.
+unsafe impl Send for HostMemory {}
+
+impl HostMemory {
+    /// The boundary on which it must begin.
+    pub const ALIGN: usize = ALIGN;
+
+    /// Hands `bytes` bytes from `start` over to the session that is made with them.
+    ///
+    /// # Safety
+    /// Until that session is dropped, the memory is valid for reads and writes, and nobody else
+    /// reads or writes it.
+    pub unsafe fn new(start: NonNull<u8>, bytes: usize) -> Self {
+        Self { start, bytes }
+    }
+}
+
 /// The memory of a plan, zeroed.
 ///
 /// Regions are reached through `&self`, because the workers of a forward pass write different parts
@@ -73,9 +114,11 @@ impl Planner {
 pub(crate) struct Arena {
     start: NonNull<u8>,
     layout: Layout,
+    /// Whether it is the host's memory, not ours to free.
+    is_host: bool,
 }
 
-// SAFETY: an arena owns its memory, and access to it is governed by the contracts of `read` and
+// SAFETY: nobody else uses an arena's memory, and access to it is governed by the contracts of `read` and
 // `write`, whichever thread calls them.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
@@ -89,7 +132,34 @@ impl Arena {
         let layout = Layout::from_size_align(bytes, ALIGN).map_err(|_| fail())?;
         // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
-        Ok(Self { start, layout })
+        Ok(Self { start, layout, is_host: false })
+    }
+
+    /// Takes what was planned from the host's memory.
+    pub fn place(plan: &Planner, memory: HostMemory) -> Result<Self> {
+        let HostMemory { start, bytes } = memory;
+        let offset = start.as_ptr() as usize % ALIGN;
+        if offset != 0 {
+            let detail = format!("begins {offset} bytes past a {ALIGN}-byte boundary");
+            return Err(Error::Option { name: "arena", detail });
+        }
+        let required = plan.bytes();
+        if bytes < required {
+            return Err(Error::ArenaTooSmall { required, given: bytes });
+        }
+        let layout = Layout::from_size_align(required, ALIGN);
+        let layout = layout.map_err(|_| Error::OutOfMemory { bytes: required })?;
+        // SAFETY: `required` of its bytes are valid for writes and ours, by `HostMemory::new`.
+        unsafe { start.as_ptr().write_bytes(0, required) };
+        Ok(Self { start, layout, is_host: true })
+    }
+
+    /// The bytes at `range`, counted from the beginning of the arena.
+    pub fn bytes(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.layout.size(), "outside the arena");
+        // SAFETY: the assertion keeps them inside the memory, which is initialized; bytes are plain;
+        // the exclusive borrow keeps everybody else out.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len()) }
     }
 
     /// The values `range` of a region, to read.
@@ -133,8 +203,10 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `start` was allocated with `layout` and is not used again.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if !self.is_host {
+            // SAFETY: `start` was allocated with `layout` and is not used again.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        }
     }
 }
 
@@ -156,6 +228,29 @@ mod tests {
             assert_eq!(arena.read(a, 1..3), [-1, -1]);
         }
         assert_eq!(planner.bytes(), 128);
+    }
+
+    #[test]
+    fn host_memory_is_checked_zeroed_and_left_to_the_host() {
+        #[repr(align(64))]
+        struct Memory([u8; 192]);
+        let mut memory = Memory([7; 192]);
+        let start = NonNull::from(&mut memory.0).cast::<u8>();
+        let mut planner = Planner::default();
+        let region: Region<u32> = planner.reserve(&[20]).unwrap();
+        // SAFETY: `memory` outlives every arena below, and is read only after they are gone.
+        let place = |at: usize, bytes| unsafe {
+            Arena::place(&planner, HostMemory::new(start.add(at), bytes))
+        };
+        assert!(matches!(place(4, 188), Err(Error::Option { name: "arena", .. })));
+        let too_small = place(0, 127).map(drop).unwrap_err();
+        assert!(matches!(too_small, Error::ArenaTooSmall { required: 128, given: 127 }));
+        let mut arena = place(0, 128).unwrap();
+        assert_eq!(arena.bytes(region.bytes_of(0..20)), [0; 80]);
+        arena.bytes(0..4).fill(1);
+        drop(arena);
+        assert_eq!(memory.0[..5], [1, 1, 1, 1, 0]);
+        assert_eq!(memory.0[128..], [7; 64], "wrote behind the plan");
     }
 
     #[test]

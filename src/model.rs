@@ -1,5 +1,6 @@
 //! A model: the bytes of a file, and where in them the forward pass finds its weights.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,6 +94,11 @@ impl Model {
         Self::from_bytes(ModelBytes::open(path.as_ref(), access)?)
     }
 
+    /// Opens a model file that is open already, as [`Model::open`] does; `path` is its name in messages.
+    pub fn from_file(file: File, path: &Path, access: Access) -> Result<Self> {
+        Self::from_bytes(ModelBytes::from_file(file, path, access)?)
+    }
+
     /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
     pub fn borrow(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
         Self::from_bytes(ModelBytes::borrow(bytes)?)
@@ -143,6 +149,12 @@ impl Model {
 
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.0.bytes.check_unchanged()
+    }
+
+    /// The table of the tensors' checksums.
+    pub(crate) fn checksums(&self) -> &[u8] {
+        let tensor = self.0.layout.get(format::CHECKSUMS).expect("every layout has checksums");
+        &self.0.bytes[tensor.range.clone()]
     }
 
     pub(crate) fn network(&self) -> &Network {

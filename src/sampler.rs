@@ -1,10 +1,12 @@
 //! From logits to a token (`docs/numbers.md` section 10).
 
 use std::cmp::Ordering;
+use std::mem::take;
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::math;
+use crate::memory::{Arena, Plain, Planner, Region};
 use crate::random;
 
 /// How a token is chosen. The defaults choose the most probable one.
@@ -44,7 +46,8 @@ impl Default for SamplerOptions {
 }
 
 impl SamplerOptions {
-    fn check(&self) -> Result<()> {
+    /// Fails if an option is out of its range.
+    pub(crate) fn check(&self) -> Result<()> {
         let bad = |name, value: f32, range| {
             Err(Error::Option { name, detail: format!("{value} is not {range}") })
         };
@@ -64,11 +67,16 @@ impl SamplerOptions {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Candidate {
+/// A token that may be chosen.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Candidate {
     logit: f32,
     token: u32,
 }
+
+// SAFETY: two plain numbers without padding.
+unsafe impl Plain for Candidate {}
 
 impl Candidate {
     /// More probable first; among equals the lower id.
@@ -81,9 +89,7 @@ impl Candidate {
 pub struct Sampler {
     options: SamplerOptions,
     candidates: Vec<Candidate>,
-    /// Weight of `candidates[i]` while both are in id order.
     weights: Vec<f64>,
-    /// A bit per token: whether it was penalized already.
     seen: Vec<u64>,
 }
 
@@ -91,14 +97,12 @@ impl Sampler {
     /// A sampler for a vocabulary of `vocab_size` tokens.
     pub fn new(options: &SamplerOptions, vocab_size: usize) -> Result<Self> {
         options.check()?;
-        let bytes = vocab_size * (size_of::<Candidate>() + size_of::<f64>());
-        let memory = |_| Error::OutOfMemory { bytes };
-        let (mut candidates, mut weights, mut seen) = (Vec::new(), Vec::new(), Vec::new());
-        candidates.try_reserve_exact(vocab_size).map_err(memory)?;
-        weights.try_reserve_exact(vocab_size).map_err(memory)?;
-        seen.try_reserve_exact(vocab_size.div_ceil(64)).map_err(memory)?;
-        seen.resize(vocab_size.div_ceil(64), 0);
-        Ok(Self { options: options.clone(), candidates, weights, seen })
+        Ok(Self {
+            options: options.clone(),
+            candidates: zeroed(vocab_size)?,
+            weights: zeroed(vocab_size)?,
+            seen: zeroed(seen_words(vocab_size))?,
+        })
     }
 
     /// Chooses the token at `position` from the logits before it.
@@ -106,21 +110,106 @@ impl Sampler {
     /// `history` is the sequence so far, whose end may be penalized. Allocates nothing. Panics if
     /// `logits` is empty or longer than the vocabulary the sampler was made for.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
+        let choice = Choice {
+            options: &self.options,
+            candidates: &mut self.candidates,
+            weights: &mut self.weights,
+            seen: &mut self.seen,
+        };
+        choice.make(logits, history, position)
+    }
+}
+
+fn zeroed<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let memory = |_| Error::OutOfMemory { bytes: len * size_of::<T>() };
+    values.try_reserve_exact(len).map_err(memory)?;
+    values.resize(len, T::default());
+    Ok(values)
+}
+
+fn seen_words(vocab_size: usize) -> usize {
+    vocab_size.div_ceil(u64::BITS as usize)
+}
+
+/// Places of a sampler's buffers in a session's memory.
+pub(crate) struct SamplerRegions {
+    candidates: Region<Candidate>,
+    weights: Region<f64>,
+    seen: Region<u64>,
+    vocab_size: usize,
+}
+
+impl SamplerRegions {
+    /// Plans buffers for a vocabulary of `vocab_size` tokens.
+    pub fn plan(planner: &mut Planner, vocab_size: usize) -> Result<Self> {
+        Ok(Self {
+            candidates: planner.reserve(&[vocab_size])?,
+            weights: planner.reserve(&[vocab_size])?,
+            seen: planner.reserve(&[seen_words(vocab_size)])?,
+            vocab_size,
+        })
+    }
+
+    /// As [`Sampler::sample`], in these buffers.
+    ///
+    /// # Safety
+    /// Nobody else uses these regions of the arena during the call.
+    pub unsafe fn sample(
+        &self,
+        arena: &Arena,
+        options: &SamplerOptions,
+        logits: &[f32],
+        history: &[u32],
+        position: usize,
+    ) -> u32 {
+        // SAFETY: the caller's promise, and the regions are apart.
+        let choice = unsafe {
+            Choice {
+                options,
+                candidates: arena.write(self.candidates, 0..self.vocab_size),
+                weights: arena.write(self.weights, 0..self.vocab_size),
+                seen: arena.write(self.seen, 0..seen_words(self.vocab_size)),
+            }
+        };
+        choice.make(logits, history, position)
+    }
+}
+
+/// One choice, in buffers for the whole vocabulary.
+struct Choice<'a> {
+    options: &'a SamplerOptions,
+    /// Those that may still be chosen; shrinks.
+    candidates: &'a mut [Candidate],
+    /// Weight of `candidates[i]` while both are in id order.
+    weights: &'a mut [f64],
+    /// A bit per token: whether it was penalized already. All zero between choices.
+    seen: &'a mut [u64],
+}
+
+impl Choice<'_> {
+    fn make(mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
         let _env = FpEnv::set_default();
-        assert!(!logits.is_empty() && logits.len() <= self.candidates.capacity());
-        self.candidates.clear();
-        // Adding +0 makes one zero of the two, so that they are equal in every order below.
-        self.candidates.extend(
-            (0..).zip(logits).map(|(token, &logit)| Candidate { logit: logit + 0.0, token }),
-        );
+        assert!(!logits.is_empty() && logits.len() <= self.candidates.len());
+        self.keep(logits.len());
+        for ((token, &logit), candidate) in (0..).zip(logits).zip(&mut *self.candidates) {
+            // Adding +0 makes one zero of the two, so that they are equal in every order below.
+            *candidate = Candidate { logit: logit + 0.0, token };
+        }
         self.penalize(history);
         if self.options.temperature == 0.0 {
-            return most_probable(&self.candidates);
+            return most_probable(self.candidates);
         }
         self.keep_top_k();
         self.weigh();
         self.keep_top_p_and_min_p();
         self.draw(random::uniform(self.options.seed, position as u64))
+    }
+
+    /// Drops all but the first `n` candidates and weights.
+    fn keep(&mut self, n: usize) {
+        self.candidates = &mut take(&mut self.candidates)[..n];
+        self.weights = &mut take(&mut self.weights)[..n];
     }
 
     fn penalize(&mut self, history: &[u32]) {
@@ -149,17 +238,21 @@ impl Sampler {
         let k = self.options.top_k;
         if k > 0 && k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
-            self.candidates.truncate(k);
+            self.keep(k);
             self.candidates.sort_unstable_by_key(|c| c.token);
         }
     }
 
     fn weigh(&mut self) {
-        let max = self.candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.logit));
+        let max = self.largest_logit();
         let temperature = self.options.temperature;
-        self.weights.clear();
-        let weight = |c: &Candidate| f64::from(math::exp((c.logit - max) / temperature));
-        self.weights.extend(self.candidates.iter().map(weight));
+        for (weight, candidate) in self.weights.iter_mut().zip(&*self.candidates) {
+            *weight = f64::from(math::exp((candidate.logit - max) / temperature));
+        }
+    }
+
+    fn largest_logit(&self) -> f32 {
+        self.candidates.iter().fold(f32::NEG_INFINITY, |max, c| max.max(c.logit))
     }
 
     fn keep_top_p_and_min_p(&mut self) {
@@ -180,8 +273,7 @@ impl Sampler {
                 kept += 1;
             }
         }
-        self.candidates.truncate(kept);
-        self.weights.truncate(kept);
+        self.keep(kept);
     }
 
     /// The last candidate, in order of probability, that top-p keeps.
@@ -190,7 +282,7 @@ impl Sampler {
     /// they reach the share. Leaves candidates and weights in id order.
     fn last_within(&mut self, top_p: f64) -> Candidate {
         let goal = top_p * self.weights.iter().sum::<f64>();
-        let max = self.candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.logit));
+        let max = self.largest_logit();
         let temperature = self.options.temperature;
         let (mut sum, mut sorted, mut last) = (0.0, 0, self.candidates[0]);
         while sum < goal && sorted < self.candidates.len() {
@@ -216,7 +308,7 @@ impl Sampler {
     fn draw(&self, uniform: f64) -> u32 {
         let goal = uniform * self.weights.iter().sum::<f64>();
         let mut sum = 0.0;
-        for (candidate, weight) in self.candidates.iter().zip(&self.weights) {
+        for (candidate, weight) in self.candidates.iter().zip(&*self.weights) {
             sum += weight;
             if sum > goal {
                 return candidate.token;

@@ -1,14 +1,17 @@
 //! A session: one sequence of tokens, its cache, and every buffer its evaluation needs.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::{KvCache, KvType};
-use crate::memory::{Arena, Planner};
+use crate::memory::{Arena, HostMemory, Planner, Region};
 use crate::model::Model;
+use crate::sampler::{SamplerOptions, SamplerRegions};
 use crate::threads::{Executor, MAX_WORKERS, Team};
 
 /// For which tokens of an evaluation logits are computed.
@@ -54,13 +57,13 @@ impl Default for SessionOptions {
 }
 
 /// What a session will need, to the byte, before anything is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Length of the model file: mapped, shared and evictable unless it is read.
     pub weights_bytes: usize,
     /// The cache.
     pub kv_bytes: usize,
-    /// Everything else: activations, logits, each worker's buffers.
+    /// Everything else: activations, logits, each worker's and the sampler's buffers.
     pub scratch_bytes: usize,
     /// What the session allocates: the sum of the two above.
     pub total_private_bytes: usize,
@@ -79,29 +82,105 @@ impl Model {
             1 => Executor::Caller,
             threads => Executor::Team(Team::new(threads)?),
         };
-        self.session_on(options, Arc::new(executor))
+        self.session_in(options, executor, None)
     }
 
     /// Makes a session on threads that may be shared with other sessions or belong to the host;
     /// `options.threads` is not used.
     pub fn session_on(&self, options: &SessionOptions, executor: Arc<Executor>) -> Result<Session> {
-        let plan = Plan::new(self, options, executor.workers())?;
+        self.make_session(options, Threads::Shared(executor), None)
+    }
+
+    /// Makes a session on threads of its own (`options.threads` is not used) and, if given, in the
+    /// host's memory, at least [`MemoryPlan::total_private_bytes`]. Then nothing else is allocated.
+    pub fn session_in(
+        &self,
+        options: &SessionOptions,
+        executor: Executor,
+        memory: Option<HostMemory>,
+    ) -> Result<Session> {
+        self.make_session(options, Threads::Own(executor), memory)
+    }
+
+    fn make_session(
+        &self,
+        options: &SessionOptions,
+        threads: Threads,
+        memory: Option<HostMemory>,
+    ) -> Result<Session> {
+        let plan = Plan::new(self, options, threads.executor().workers())?;
         let isa = options.isa.unwrap_or_else(Isa::best);
         let kernels = Kernels::new(isa).ok_or_else(|| {
             let names: Vec<_> = Isa::available().map(Isa::name).collect();
             let detail = format!("this processor does not support {isa}; it supports {names:?}");
             Error::Option { name: "isa", detail }
         })?;
+        let arena = match memory {
+            None => Arena::allocate(&plan.planner)?,
+            Some(memory) => Arena::place(&plan.planner, memory)?,
+        };
         Ok(Session {
             model: self.clone(),
-            executor,
+            threads,
             kernels,
-            arena: Arena::allocate(&plan.planner)?,
+            arena,
             cache: plan.cache,
             scratch: plan.scratch,
+            tokens: plan.tokens,
+            sampler: plan.sampler,
             context: plan.context,
             position: 0,
+            logits_row: None,
+            cancel: Cancel::default(),
         })
+    }
+}
+
+/// Where a session's passes run.
+enum Threads {
+    Own(Executor),
+    Shared(Arc<Executor>),
+}
+
+impl Threads {
+    fn executor(&self) -> &Executor {
+        match self {
+            Self::Own(executor) => executor,
+            Self::Shared(executor) => executor,
+        }
+    }
+}
+
+/// Where a session looks whether it should stop, phase by phase.
+pub(crate) struct Cancel {
+    flag: NonNull<AtomicBool>,
+    /// Keeps the flag alive unless somebody else does.
+    _owner: Option<Arc<AtomicBool>>,
+}
+
+// SAFETY: the flag is shared and atomic, and it outlives this (`Session::cancel_by_raw`).
+unsafe impl Send for Cancel {}
+// SAFETY: as above.
+unsafe impl Sync for Cancel {}
+
+impl Default for Cancel {
+    fn default() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { flag: NonNull::from(&NEVER), _owner: None }
+    }
+}
+
+impl Cancel {
+    /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
+    pub fn is_set(&self) -> bool {
+        // SAFETY: the flag outlives `self`: see `Session::cancel_by` and `cancel_by_raw`.
+        unsafe { self.flag.as_ref() }.load(Relaxed)
+    }
+
+    /// The request was followed: the next call starts without one.
+    fn clear(&self) {
+        // SAFETY: as in `is_set`.
+        unsafe { self.flag.as_ref() }.store(false, Relaxed);
     }
 }
 
@@ -111,6 +190,8 @@ struct Plan {
     kv_bytes: usize,
     cache: KvCache,
     scratch: Scratch,
+    tokens: Region<u32>,
+    sampler: SamplerRegions,
     context: usize,
 }
 
@@ -127,7 +208,9 @@ impl Plan {
         let kv_bytes = planner.bytes();
         let all_logits = options.logits == LogitsFor::All;
         let scratch = Scratch::plan(&mut planner, model, chunk, all_logits, workers)?;
-        Ok(Self { planner, kv_bytes, cache, scratch, context })
+        let tokens = planner.reserve(&[context])?;
+        let sampler = SamplerRegions::plan(&mut planner, config.vocab_size)?;
+        Ok(Self { planner, kv_bytes, cache, scratch, tokens, sampler, context })
     }
 
     fn summary(&self, model: &Model) -> MemoryPlan {
@@ -153,17 +236,23 @@ fn check_range(name: &'static str, value: usize, most: usize) -> Result<()> {
 
 /// One sequence of tokens.
 ///
-/// Everything it needs is allocated when it is made; evaluating allocates nothing. An evaluation that
-/// fails leaves the session as it was before.
+/// Everything it needs is allocated when it is made; evaluating and sampling allocate nothing. An
+/// evaluation that fails leaves the session as it was before, but for the logits, which are gone.
 pub struct Session {
     model: Model,
-    executor: Arc<Executor>,
+    threads: Threads,
     kernels: &'static Kernels,
-    arena: Arena,
-    cache: KvCache,
+    pub(crate) arena: Arena,
+    pub(crate) cache: KvCache,
     scratch: Scratch,
+    /// The tokens evaluated so far `[context]`.
+    tokens: Region<u32>,
+    sampler: SamplerRegions,
     context: usize,
     position: usize,
+    /// The row of the last token's logits, while they are there.
+    logits_row: Option<usize>,
+    cancel: Cancel,
 }
 
 impl Session {
@@ -187,9 +276,15 @@ impl Session {
         self.kernels.isa()
     }
 
+    /// The tokens evaluated so far, `[position]`.
+    pub fn tokens(&self) -> &[u32] {
+        // SAFETY: only `record` writes tokens, and it needs `&mut self`.
+        unsafe { self.arena.read(self.tokens, 0..self.position) }
+    }
+
     /// Forgets every token.
     pub fn reset(&mut self) {
-        self.position = 0;
+        self.move_to(0);
     }
 
     /// Forgets the tokens from `position` on.
@@ -197,16 +292,51 @@ impl Session {
         if position > self.position {
             return Err(Error::Rewind { target: position, position: self.position });
         }
-        self.position = position;
+        self.move_to(position);
         Ok(())
+    }
+
+    /// The logits belong to the last token: they are gone unless it stays the last.
+    fn move_to(&mut self, position: usize) {
+        self.logits_row = self.logits_row.filter(|_| position == self.position);
+        self.position = position;
+    }
+
+    /// From now on a call that finds `flag` set clears it and gives up with [`Error::Cancelled`],
+    /// within a phase of the forward pass, which is a fraction of a layer.
+    pub fn cancel_by(&mut self, flag: Arc<AtomicBool>) {
+        self.cancel = Cancel { flag: NonNull::from(&*flag), _owner: Some(flag) };
+    }
+
+    /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
+    ///
+    /// # Safety
+    /// The flag stays valid until this session is dropped.
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn cancel_by_raw(&mut self, flag: NonNull<AtomicBool>) {
+        self.cancel = Cancel { flag, _owner: None };
     }
 
     /// Appends `tokens` and returns the logits `[vocab_size]` of the last one.
     pub fn evaluate(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         self.evaluate_each(tokens, |_, _| ())?;
-        let vocab_size = self.model.config().vocab_size;
-        let last = self.scratch.logits_rows_of(tokens.len());
-        Ok(&self.logits(last)[(last - 1) * vocab_size..])
+        self.last_logits()
+    }
+
+    /// The logits `[vocab_size]` of the last token, as long as it is the last that was evaluated.
+    pub fn last_logits(&self) -> Result<&[f32]> {
+        let row = self.logits_row.ok_or(Error::NoLogits)?;
+        Ok(&self.logits(row + 1)[row * self.model.config().vocab_size..])
+    }
+
+    /// Chooses the next token from the last one's logits; the session does not change.
+    ///
+    /// The repetition penalty looks at the session's tokens, and the position seeds the draw.
+    pub fn sample(&mut self, options: &SamplerOptions) -> Result<u32> {
+        options.check()?;
+        let (logits, history) = (self.last_logits()?, self.tokens());
+        // SAFETY: `&mut self`: nobody else uses the sampler's regions.
+        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, history, self.position) })
     }
 
     /// Appends `tokens`, calling `visit` with each position for which the session computes logits
@@ -219,6 +349,7 @@ impl Session {
         self.check(tokens)?;
         let _env = FpEnv::set_default();
         let before = self.position;
+        self.logits_row = None;
         let chunks = tokens.chunks(self.scratch.chunk());
         let last = chunks.len() - 1;
         for (i, chunk) in chunks.enumerate() {
@@ -229,6 +360,7 @@ impl Session {
                 return outcome;
             }
         }
+        self.logits_row = Some(self.scratch.logits_rows_of(tokens.len()) - 1);
         Ok(())
     }
 
@@ -264,9 +396,15 @@ impl Session {
             tokens,
             position: self.position,
             logits_rows,
+            cancel: &self.cancel,
         };
-        forward::run(&pass, &self.executor);
-        self.position += tokens.len();
+        forward::run(&pass, self.threads.executor());
+        // Asked after the pass: if set meanwhile, some phases may have been left out.
+        if self.cancel.is_set() {
+            self.cancel.clear();
+            return Err(Error::Cancelled);
+        }
+        self.record(tokens);
         let first = self.position - logits_rows;
         let rows = self.logits(logits_rows).chunks_exact(self.model.config().vocab_size);
         for (position, row) in (first..).zip(rows) {
@@ -276,6 +414,28 @@ impl Session {
             visit(position, row);
         }
         Ok(())
+    }
+
+    /// Appends tokens whose keys and values are, or will be, in the cache.
+    pub(crate) fn record(&mut self, tokens: &[u32]) {
+        let end = self.position + tokens.len();
+        // SAFETY: `&mut self`: nobody else uses them.
+        unsafe { self.arena.write(self.tokens, self.position..end) }.copy_from_slice(tokens);
+        self.position = end;
+    }
+
+    /// Starts over with tokens whose keys and values the caller puts into the cache.
+    pub(crate) fn forget_and_record(&mut self, tokens: &[u32]) {
+        self.reset();
+        self.record(tokens);
+    }
+
+    /// The place of the last token's logits, for a caller that fills it.
+    pub(crate) fn logits_to_fill(&mut self) -> &mut [f32] {
+        self.logits_row = Some(0);
+        let vocab_size = self.model.config().vocab_size;
+        // SAFETY: `&mut self`: nobody else uses them.
+        unsafe { self.arena.write(self.scratch.logits(), 0..vocab_size) }
     }
 
     /// The first `rows` rows of logits.

@@ -1,13 +1,15 @@
 //! Running a forward pass on several threads.
 //!
-//! A forward pass is a list of **phases**. Within a phase every worker computes its own share of the
+//! A forward pass is a list of **phases**. Within a phase every [`Worker`] computes its own share of the
 //! outputs; before the next phase starts, all workers have finished this one and see what the others
 //! wrote. [`Executor::run_phases`] runs such a list on one of:
 //!
 //! - the caller's thread alone;
-//! - a [`Team`], our own persistent threads: started once per pass, with a barrier between phases;
-//! - a host's thread pool behind [`HostPool`], called once per phase, which may run the workers one
-//!   after another, since no worker ever waits for another one inside a phase.
+//! - a [`Team`], our own persistent threads: woken once per pass, not once per phase;
+//! - a host's thread pool behind a [`HostTeam`], called once per phase.
+//!
+//! A worker is a role, not a thread: one thread may play several, one after another, and other ones in
+//! the next phase. So a worker must never wait for another one.
 //!
 //! The number of workers may differ from pass to pass (a busy team leaves the pass to its caller), so
 //! results must not depend on it: shares divide outputs, never a reduction.
@@ -28,8 +30,8 @@
 //! # Ok::<(), cerebellum::threads::TeamError>(())
 //! ```
 //!
-//! The hand-off and the barrier are checked by the model checker [loom], which runs every
-//! interleaving and every value a relaxed load may return:
+//! The hand-off from phase to phase is checked by the model checker [loom], which tries the
+//! interleavings, up to a bound, and the values that the memory model lets each load return:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib threads::model
@@ -45,7 +47,7 @@ mod panics;
 mod sync;
 mod team;
 
-pub use host::HostPool;
+pub use host::{HostPool, HostTeam};
 pub use team::{Team, TeamError};
 
 use crate::fp_env::FpEnv;
@@ -65,16 +67,17 @@ pub enum Executor {
     /// On threads of our own.
     Team(Team),
     /// On the host's.
-    Host(Box<dyn HostPool>),
+    Host(HostTeam),
 }
 
 impl Executor {
-    /// The most workers a pass may have, at least 1.
+    /// The most workers a pass may have, at least 1: scratch space that is chosen by
+    /// [`Worker::index`] is needed so many times. Never changes.
     pub fn workers(&self) -> usize {
         match self {
             Self::Caller => 1,
             Self::Team(team) => team.workers(),
-            Self::Host(pool) => host::workers(&**pool),
+            Self::Host(team) => team.workers(),
         }
     }
 
@@ -93,7 +96,7 @@ impl Executor {
         match self {
             Self::Caller => run_alone(phases, f),
             Self::Team(team) => team.run_phases(phases, f),
-            Self::Host(pool) => host::run_phases(&**pool, phases, f),
+            Self::Host(team) => team.run_phases(phases, f),
         }
     }
 }
@@ -107,6 +110,7 @@ fn run_alone(phases: usize, f: &PhaseFn<'_>) {
 
 /// One of the workers of a phase: who it is, and so which share of the work is its own.
 ///
+/// A role that some thread plays; see the [module's documentation](self).
 /// Only an [`Executor`] makes these, and no two with the same index for one phase. Code may rely on
 /// that to write disjoint shares of a buffer.
 #[derive(Debug)]
@@ -160,7 +164,7 @@ mod tests {
             for index in 0..count {
                 let share = Worker { index, count }.share_aligned(n, multiple);
                 prop_assert_eq!(share.start, next);
-                prop_assert!(share.end == n || share.end % multiple == 0);
+                prop_assert!(share.end == n || share.end.is_multiple_of(multiple));
                 next = share.end;
             }
             prop_assert_eq!(next, n);

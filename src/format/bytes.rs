@@ -1,7 +1,7 @@
 //! The bytes of a model file: mapped, read or borrowed.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -50,17 +50,23 @@ impl ModelBytes {
     /// Opens a regular file.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-        let not_a_file = || Error::NotAFile { path: path.to_owned() };
         // Asked before opening, because opening a pipe would wait for its other end.
         if !std::fs::metadata(path).map_err(fail("open"))?.is_file() {
-            return Err(not_a_file());
+            return Err(Error::NotAFile { path: path.to_owned() });
         }
-        let file = File::open(path).map_err(fail("open"))?;
+        Self::from_file(File::open(path).map_err(fail("open"))?, path, access)
+    }
+
+    /// Takes a regular file that is open already; `path` is its name in messages. Reading begins at
+    /// the file's start and moves its offset.
+    pub fn from_file(mut file: File, path: &Path, access: Access) -> Result<Self> {
+        let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         if !file.metadata().map_err(fail("open"))?.is_file() {
-            return Err(not_a_file());
+            return Err(Error::NotAFile { path: path.to_owned() });
         }
         let stamp = Stamp::of(&file).map_err(fail("open"))?;
         if access == Access::Read {
+            file.rewind().map_err(fail("read"))?;
             return Ok(Self(Kind::Owned(AlignedBytes::read(file, stamp.length, path)?)));
         }
         if stamp.length == 0 {

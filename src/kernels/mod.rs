@@ -11,9 +11,13 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::format::Activation;
-use crate::quant::{PANEL_ROWS, TileLayout};
+use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod scalar;
+#[cfg(test)]
+mod tests;
 
 /// Positions in a panel of cached keys: one lane each.
 pub const KEY_PANEL: usize = 16;
@@ -30,17 +34,20 @@ pub enum Isa {
     Scalar,
     /// The same source with the processor's FMA instruction.
     ScalarFma,
+    /// AVX2, FMA and F16C: x86-64 since about 2013.
+    Avx2,
 }
 
 impl Isa {
     /// All of them, the preferred ones last.
-    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::ScalarFma];
+    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::ScalarFma, Isa::Avx2];
 
     /// The name by which it is forced and reported.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::ScalarFma => "scalar-fma",
+            Self::Avx2 => "avx2",
         }
     }
 
@@ -126,29 +133,41 @@ impl<'a> EmbeddingRow<'a> {
     }
 }
 
-/// Tokens' rows as they enter a matrix: integers, and per group a scale and the integers' sum.
+/// Tokens' rows as they enter a matrix: integers in -127..=127, their groups' scales, and what the
+/// weights' offset takes away from their products.
 #[derive(Clone, Copy)]
 pub struct QuantizedRows<'a> {
     /// `[tokens][padded_cols]`.
     pub values: &'a [i8],
     /// `[tokens][groups]`.
     pub scales: &'a [f32],
-    /// `[tokens][groups]`.
-    pub sums: &'a [i32],
+    /// `[tokens][blocks]`: -8 times a block's sum, the first two and the last two inputs of every step
+    /// apart ([`Start`]).
+    pub starts: &'a [Start],
     /// Inputs with the last group's padding.
     pub padded_cols: usize,
     /// Groups per token.
     pub groups: usize,
+    /// Blocks per token ([`block_size`]).
+    pub blocks: usize,
 }
 
+/// Where the sum of a block's products with int4 weights starts, as the weights are stored with an
+/// offset of 8: -8 times the sum of inputs 0 and 1 of every step, and -8 times that of inputs 2 and 3.
+/// The two together, and times 16, start a block of int8 weights.
+///
+/// They lie apart because a product of bytes on x86 sums neighbours in 16 bits, where the two can
+/// still wrap around harmlessly ([`block_size`]).
+pub type Start = [i16; 2];
+
 impl<'a> QuantizedRows<'a> {
-    /// Values, scales and sums of one token.
+    /// Values, scales and starts of one token.
     #[inline(always)]
-    pub fn token(&self, token: usize) -> (&'a [i8], &'a [f32], &'a [i32]) {
+    pub fn token(&self, token: usize) -> (&'a [i8], &'a [f32], &'a [Start]) {
         (
             &self.values[token * self.padded_cols..][..self.padded_cols],
             &self.scales[token * self.groups..][..self.groups],
-            &self.sums[token * self.groups..][..self.groups],
+            &self.starts[token * self.blocks..][..self.blocks],
         )
     }
 }
@@ -159,8 +178,8 @@ pub struct QuantizedRowMut<'a> {
     pub values: &'a mut [i8],
     /// `[groups]`.
     pub scales: &'a mut [f32],
-    /// `[groups]`.
-    pub sums: &'a mut [i32],
+    /// `[blocks]`.
+    pub starts: &'a mut [Start],
 }
 
 /// Weight, bias and epsilon of a layer norm.
@@ -358,6 +377,10 @@ impl Kernels {
             Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
             #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
             Isa::ScalarFma => None,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 => None,
         }
     }
 
@@ -376,9 +399,11 @@ impl Kernels {
 
     /// Quantizes one token's row in groups of `group_size`.
     pub fn quantize(&self, x: &[f32], group_size: usize, out: QuantizedRowMut) {
+        assert!(GROUP_SIZES.contains(&group_size));
         let groups = x.len().div_ceil(group_size);
         assert_eq!(out.values.len(), groups * group_size);
-        assert!(out.scales.len() == groups && out.sums.len() == groups);
+        assert_eq!(out.scales.len(), groups);
+        assert_eq!(out.starts.len(), out.values.len() / block_size(group_size));
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.quantize)(x, group_size, out) }
     }
@@ -398,13 +423,12 @@ impl Kernels {
     pub unsafe fn matmul(&self, job: &Matmul, panels: Range<usize>, out: &CellWriter) {
         let (tiles, input) = (&job.weights.tiles, &job.input);
         assert!(panels.end <= tiles.panels());
-        assert!(input.padded_cols == tiles.padded_cols() && input.groups == tiles.groups());
+        assert!(input.padded_cols == tiles.padded_cols());
+        assert!(input.groups == tiles.groups() && input.blocks == tiles.blocks());
         let tokens = job.tokens();
         assert_eq!(input.values.len(), tokens * input.padded_cols);
-        assert!(
-            input.scales.len() == tokens * input.groups
-                && input.sums.len() == tokens * input.groups
-        );
+        assert_eq!(input.scales.len(), tokens * input.groups);
+        assert_eq!(input.starts.len(), tokens * input.blocks);
         assert!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
         assert!(out.tokens >= tokens && out.stride >= tiles.rows());
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.

@@ -3,7 +3,7 @@
 
 mod tile;
 
-pub use tile::{PANEL_ROWS, Packer, STEP_INPUTS, TILE_ALIGN, TileLayout};
+pub use tile::{BLOCK_INPUTS, PANEL_ROWS, Packer, STEP_INPUTS, TILE_ALIGN, TileLayout, block_size};
 
 use serde::{Deserialize, Serialize};
 

@@ -8,8 +8,20 @@ use super::{GROUP_SIZES, Scheme};
 pub const PANEL_ROWS: usize = 16;
 /// Inputs that lie together per row: one 32-bit lane of a dot-product instruction.
 pub const STEP_INPUTS: usize = 4;
+/// The most inputs whose products of int4 weights a kernel may sum in 16 bits: see [`block_size`].
+pub const BLOCK_INPUTS: usize = 64;
 /// Panels begin on this boundary: a cache line.
 pub const TILE_ALIGN: usize = 64;
+
+/// Inputs in a block: a group, or half of one of 128.
+///
+/// A lane that takes two of every four inputs sums at most `64 / 2 * 8 * 127 = 32512` in magnitude
+/// over a block of int4 weights, so that wrapping 16-bit additions give it exactly.
+pub const fn block_size(group_size: usize) -> usize {
+    if group_size < BLOCK_INPUTS { group_size } else { BLOCK_INPUTS }
+}
+
+const _: () = assert!(BLOCK_INPUTS / 2 * 8 * 127 <= i16::MAX as usize);
 
 const SCALE_BYTES: usize = size_of::<f16>() * PANEL_ROWS;
 
@@ -67,6 +79,11 @@ impl TileLayout {
     /// Inputs with the padding of the last group.
     pub fn padded_cols(&self) -> usize {
         self.groups() * self.group_size
+    }
+
+    /// Blocks in a row: see [`block_size`].
+    pub fn blocks(&self) -> usize {
+        self.padded_cols() / block_size(self.group_size)
     }
 
     /// Panels, the last one padded.

@@ -1,5 +1,7 @@
 //! Ends generation at a stop string, although tokens cut it anywhere.
 
+use std::collections::TryReserveError;
+
 use super::TextError;
 
 /// Passes text through until one of several stop strings appears.
@@ -44,6 +46,15 @@ impl StopMatcher {
         };
         let stops = stops.into_iter().enumerate().map(automaton).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { stops, held: String::new(), matched: None })
+    }
+
+    /// Makes room for pieces of up to `piece` bytes, so that no push allocates.
+    ///
+    /// # Errors
+    /// If the memory is not to be had.
+    pub fn reserve(&mut self, piece: usize) -> Result<(), TryReserveError> {
+        let longest = self.stops.iter().map(|stop| stop.pattern.len()).max().unwrap_or(0);
+        self.held.try_reserve_exact(piece + longest)
     }
 
     /// Takes the next piece of text and appends to `out` what is certain to come before any stop

@@ -117,6 +117,16 @@ impl<B: AsRef<[u8]>> TokenTable<B> {
         text.get(start..end).filter(|bytes| !bytes.is_empty())
     }
 
+    /// Length of the longest token in bytes.
+    pub fn longest_token(&self) -> usize {
+        let (offsets, _) = self.offset_section().as_chunks::<{ layout::OFFSET_BYTES }>();
+        let pairs = offsets.iter().zip(offsets.iter().skip(1));
+        let length = |(&start, &end)| {
+            u32::from_le_bytes(end).saturating_sub(u32::from_le_bytes(start)) as usize
+        };
+        pairs.map(length).max().unwrap_or(0).min(self.text().len())
+    }
+
     /// Appends the bytes of `ids` to `out`. Ids without a token add nothing.
     pub fn decode_into(&self, ids: &[u32], out: &mut Vec<u8>) {
         for &id in ids {

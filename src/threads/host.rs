@@ -11,26 +11,60 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 ///
 /// With [rayon](https://docs.rs/rayon): `pool.install(|| (0..tasks).into_par_iter().for_each(task))`.
 pub trait HostPool: Debug + Send + Sync {
-    /// How many tasks can run at a time. Values outside of `1..=MAX_WORKERS` are brought into it.
+    /// How many tasks can run at a time. Asked once; brought into `1..=MAX_WORKERS`.
     fn workers(&self) -> usize;
 
     /// Calls `task(i)` exactly once for each `i` in `0..tasks`, on any thread, in any order, at the
-    /// same time or not, and returns when all these calls have returned.
+    /// same time or one after another, and returns when all these calls have returned.
     ///
     /// This is checked: a task missing or run twice panics in `run_phases`. `task` never unwinds.
     fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
-pub(super) fn workers(pool: &dyn HostPool) -> usize {
-    pool.workers().clamp(1, MAX_WORKERS)
+/// Runs phases on a [`HostPool`], with one call of it per phase.
+#[derive(Debug)]
+pub struct HostTeam {
+    pool: Box<dyn HostPool>,
+    workers: usize,
 }
 
-pub(super) fn run_phases(pool: &dyn HostPool, phases: usize, f: &PhaseFn<'_>) {
-    let count = workers(pool);
-    let panic = FirstPanic::new();
-    for phase in 0..phases {
+impl HostTeam {
+    /// Takes over the host's handle to its pool.
+    pub fn new(pool: Box<dyn HostPool>) -> Self {
+        let workers = pool.workers().clamp(1, MAX_WORKERS);
+        Self { pool, workers }
+    }
+
+    /// The number of workers of every pass.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// See [`Executor::run_phases`](super::Executor::run_phases).
+    ///
+    /// # Panics
+    /// If `f` does, or if the pool breaks [`HostPool`]'s contract.
+    pub fn run_phases(&self, phases: usize, f: &PhaseFn<'_>) {
+        let panic = FirstPanic::new();
+        for phase in 0..phases {
+            let finished = self.run_phase(phase, f, &panic);
+            if panic.happened() {
+                break;
+            }
+            let count = self.workers;
+            assert!(
+                finished == count,
+                "host pool ran {finished} of {count} tasks: fix its for_each"
+            );
+        }
+        panic.resume();
+    }
+
+    /// Returns the number of tasks that were finished.
+    fn run_phase(&self, phase: usize, f: &PhaseFn<'_>, panic: &FirstPanic) -> usize {
+        let count = self.workers;
         let tasks = Tasks::new(count);
-        pool.for_each(count, &|index| {
+        self.pool.for_each(count, &|index| {
             panic.catch(|| {
                 let _env = FpEnv::set_default();
                 tasks.start(index);
@@ -38,12 +72,8 @@ pub(super) fn run_phases(pool: &dyn HostPool, phases: usize, f: &PhaseFn<'_>) {
                 tasks.finish();
             });
         });
-        if panic.happened() {
-            break;
-        }
-        tasks.check_all_finished();
+        tasks.finished()
     }
-    panic.resume();
 }
 
 /// The tasks of one phase. Memory safety of a phase rests on every worker being there once, so a
@@ -67,15 +97,14 @@ impl Tasks {
         assert!(!before, "host pool ran task {index} twice: fix its for_each");
     }
 
-    /// Release: with `check_all_finished`, a phase's writes are visible to the next one even if the
-    /// host's pool does not order them.
+    /// Release: with the Acquire in `finished`, a phase's writes are visible to the next one even if
+    /// the host's pool does not order them.
     fn finish(&self) {
         self.finished.fetch_add(1, Release);
     }
 
-    fn check_all_finished(&self) {
-        let (finished, count) = (self.finished.load(Acquire), self.count);
-        assert!(finished == count, "host pool ran {finished} of {count} tasks: fix its for_each");
+    fn finished(&self) -> usize {
+        self.finished.load(Acquire)
     }
 }
 
@@ -110,7 +139,7 @@ mod tests {
     const BACKWARDS: Pool = Pool(|tasks, task| (0..tasks).rev().for_each(task));
 
     fn panic_message(pool: Pool, f: &PhaseFn<'_>) -> String {
-        let executor = Executor::Host(Box::new(pool));
+        let executor = Executor::Host(HostTeam::new(Box::new(pool)));
         let run = || executor.run_phases(2, f);
         let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
         payload.downcast_ref::<String>().cloned().unwrap()
@@ -119,7 +148,7 @@ mod tests {
     #[test]
     fn phases_run_in_order_on_any_pool() {
         for pool in [RAYON, SERIAL, BACKWARDS] {
-            let executor = Executor::Host(Box::new(pool));
+            let executor = Executor::Host(HostTeam::new(Box::new(pool)));
             assert_eq!(executor.workers(), 3);
             let calls = Mutex::new(Vec::new());
             executor.run_phases(4, &|phase, worker| {
@@ -182,7 +211,7 @@ mod tests {
     #[test]
     fn claimed_size_is_clamped() {
         for (claimed, used) in [(0, 1), (MAX_WORKERS, MAX_WORKERS), (usize::MAX, MAX_WORKERS)] {
-            let executor = Executor::Host(Box::new(Claims(claimed)));
+            let executor = Executor::Host(HostTeam::new(Box::new(Claims(claimed))));
             assert_eq!(executor.workers(), used);
             executor.run_phases(1, &|_, worker| assert_eq!(worker.count(), used));
         }
@@ -193,7 +222,7 @@ mod tests {
     fn tasks_compute_in_the_default_fp_environment() {
         use crate::fp_env::hostile::{DEFAULT_BITS, sensitive_bits, with_hostile_setting};
 
-        let executor = Executor::Host(Box::new(SERIAL));
+        let executor = Executor::Host(HostTeam::new(Box::new(SERIAL)));
         let bits = Mutex::new(Vec::new());
         let kept = with_hostile_setting(|| {
             executor.run_phases(1, &|_, _| bits.lock().unwrap().push(sensitive_bits()));

@@ -85,7 +85,7 @@ impl Random {
     }
 
     /// In -1..1.
-    fn uniform(&mut self) -> f32 {
+    pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 }

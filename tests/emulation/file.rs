@@ -42,8 +42,14 @@ impl<'a> File<'a> {
         self.config(field).as_u64().unwrap() as usize
     }
 
+    /// A switch; the optional ones are off unless stated.
     pub fn flag(&self, field: &str) -> bool {
-        self.config(field).as_bool().unwrap()
+        self.config(field).as_bool().unwrap_or(false)
+    }
+
+    /// A multiplier, 1 unless stated.
+    pub fn factor(&self, field: &str) -> f32 {
+        self.config(field).as_f64().unwrap_or(1.0) as f32
     }
 
     fn bytes(&self, name: &str) -> &[u8] {

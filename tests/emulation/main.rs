@@ -8,6 +8,7 @@ mod checkpoint;
 mod file;
 mod functions;
 mod network;
+mod random_file;
 
 use std::path::Path;
 
@@ -28,7 +29,7 @@ const INT4_64: MatrixFormat = MatrixFormat { scheme: Scheme::Int4, group_size: 6
 const INT8_64: MatrixFormat = MatrixFormat { scheme: Scheme::Int8, group_size: 64 };
 const INT8_128: MatrixFormat = MatrixFormat { scheme: Scheme::Int8, group_size: 128 };
 
-/// Quantizes the checkpoint in `directory` and compares all logits of `tokens` random tokens.
+/// Quantizes the checkpoint in `directory` and compares.
 fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
     let place = tempdir().unwrap();
     let path = place.path().join("model.cbl");
@@ -36,9 +37,15 @@ fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
     let output = Output::create(&path, false, &source.files()).unwrap();
     quantize(&source, None, &Options::uniform(format), output, &()).unwrap();
 
-    let bytes = std::fs::read(&path).unwrap();
+    let case = directory.file_name().unwrap().to_string_lossy();
+    compare_file(&path, &format!("{case}, {format:?}"), tokens);
+}
+
+/// Compares all logits of `tokens` random tokens.
+fn compare_file(path: &Path, case: &str, tokens: usize) {
+    let bytes = std::fs::read(path).unwrap();
     let network = Network::new(&File::new(&bytes));
-    let model = Model::open(&path, Access::Map).unwrap();
+    let model = Model::open(path, Access::Map).unwrap();
     let mut random = Random(7);
     let vocab = model.config().vocab_size as u32;
     let tokens: Vec<u32> = (0..tokens).map(|_| random.bits() % vocab).collect();
@@ -47,8 +54,7 @@ fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
         assert!(expected.iter().flatten().all(|logit| logit.is_finite()));
         for isa in Isa::available() {
             let found = runtime(&model, &tokens, kv, isa);
-            let case = directory.file_name().unwrap().to_string_lossy();
-            assert_same(&found, &expected, &format!("{case}, {format:?}, {cache:?}, {isa}"));
+            assert_same(&found, &expected, &format!("{case}, {cache:?}, {isa}"));
         }
     }
 }
@@ -56,6 +62,7 @@ fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
 /// Every token's logits from the runtime, in chunks of an odd size.
 fn runtime(model: &Model, tokens: &[u32], kv: KvType, isa: Isa) -> Vec<Vec<f32>> {
     let options = SessionOptions {
+        context: Some(tokens.len()),
         kv,
         chunk: 37,
         logits: LogitsFor::All,
@@ -103,6 +110,22 @@ fn silu_and_an_untied_head() {
     compare_random(&checkpoint, INT8_64, 280);
 }
 
+/// What the BTLM family has more than GPT-2, beyond the positions that it was trained on.
+#[test]
+fn alibi_gate_and_multipliers() {
+    let config = json!({
+        "architecture": "btlm", "vocab_size": 83, "n_positions": 256, "n_embd": 57, "n_head": 3,
+        "n_layer": 2, "n_inner": 90, "activation": "silu", "layer_norm_epsilon": 1e-5,
+        "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
+        "tie_word_embeddings": true, "eos_token_id": null, "alibi": true, "gated_mlp": true,
+        "embeddings_scale": 14.6, "logits_scale": 0.22, "scale_qk_dot_by_d": true,
+    });
+    let place = tempdir().unwrap();
+    let path = place.path().join("model.cbl");
+    std::fs::write(&path, random_file::btlm(&config)).unwrap();
+    compare_file(&path, "btlm", 530);
+}
+
 /// Values past float16's range, a group of zeros, a group of tiny numbers, scores so far apart that
 /// weights vanish, inputs on both sides of the activation's limit.
 #[test]
@@ -130,12 +153,15 @@ fn extreme_values() {
 fn golden_checkpoints() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
     for case in [
+        "btlm-6-heads",
+        "btlm-head80",
         "cerebras-17-heads",
         "cerebras-odd-inner",
         "gpt2-bare-names-masks",
         "head80-bf16-sharded",
         "inverse-layer-scale",
         "unscaled-relu",
+        "untied-bin-sharded",
     ] {
         for format in [INT4_64, INT8_128] {
             compare(&golden.join(case), format, 40);

@@ -28,6 +28,8 @@ struct Layer {
     attn_proj: Linear,
     ln_2: LayerNorm,
     c_fc: Linear,
+    /// `None` without a gate.
+    c_fc2: Option<Linear>,
     mlp_proj: Linear,
     /// Section 7: what queries are multiplied by.
     query_scale: f32,
@@ -54,7 +56,12 @@ pub struct Network {
     n_embd: usize,
     n_head: usize,
     wte: Matrix,
-    wpe: Vec<f32>,
+    /// `None` with ALiBi.
+    wpe: Option<Vec<f32>>,
+    /// Slopes times log2(e), a head each; `None` without ALiBi.
+    slopes: Option<Vec<f32>>,
+    embeddings_scale: f32,
+    logits_scale: f32,
     layers: Vec<Layer>,
     ln_f: LayerNorm,
     /// `None` when tied.
@@ -65,12 +72,17 @@ impl Network {
     pub fn new(file: &File) -> Self {
         let functions = Functions::new();
         let layers = 0..file.count("n_layer");
+        let alibi = file.flag("alibi");
+        let slope = |slope| mul(slope, functions.constant("LOG2E"));
         Self {
             activation: file.config("activation").as_str().unwrap().to_owned(),
             n_embd: file.count("n_embd"),
             n_head: file.count("n_head"),
             wte: file.matrix("wte.weight"),
-            wpe: file.positions(),
+            wpe: (!alibi).then(|| file.positions()),
+            slopes: alibi.then(|| file.vector("alibi.slopes").into_iter().map(slope).collect()),
+            embeddings_scale: file.factor("embeddings_scale"),
+            logits_scale: file.factor("logits_scale"),
             layers: layers.map(|n| Layer::new(file, n, &functions)).collect(),
             ln_f: LayerNorm::new(file, "ln_f"),
             head: (!file.flag("tie_word_embeddings")).then(|| file.matrix("lm_head.weight")),
@@ -88,7 +100,8 @@ impl Network {
                 self.layer(layer, heads, cache, &mut x);
             }
             let x = self.ln_f.forward(&x);
-            product(self.head.as_ref().unwrap_or(&self.wte), &x)
+            let logits = product(self.head.as_ref().unwrap_or(&self.wte), &x);
+            scale_by(logits, self.logits_scale)
         });
         logits.collect()
     }
@@ -99,9 +112,12 @@ impl Network {
         let embedding = |i: usize| {
             let scale = mul(wte.scales[token][i / wte.group_size], wte.unit);
             let weight = mul(wte.weights[token][i] as f32, scale);
-            add(weight, self.wpe[position * self.n_embd + i])
+            match &self.wpe {
+                Some(wpe) => add(weight, wpe[position * self.n_embd + i]),
+                None => weight,
+            }
         };
-        (0..self.n_embd).map(embedding).collect()
+        scale_by((0..self.n_embd).map(embedding).collect(), self.embeddings_scale)
     }
 
     fn layer(&self, layer: &Layer, heads: &mut [Head], cache: Cache, x: &mut [f32]) {
@@ -111,19 +127,26 @@ impl Network {
         for (h, head) in heads.iter_mut().enumerate() {
             let part = |which: usize| &qkv[which * self.n_embd + h * size..][..size];
             head.push((store(part(1), cache), store(part(2), cache)));
-            attended.extend(self.attend(part(0), layer.query_scale, head));
+            let slope = self.slopes.as_ref().map(|slopes| slopes[h]);
+            attended.extend(self.attend(part(0), layer.query_scale, slope, head));
         }
         add_to(x, &layer.attn_proj.forward(&attended));
 
-        let mut inner = layer.c_fc.forward(&layer.ln_2.forward(x));
-        for x in &mut inner {
-            *x = self.functions.activation(&self.activation, *x);
-        }
+        let normed = layer.ln_2.forward(x);
+        let activate = |x: &f32| self.functions.activation(&self.activation, *x);
+        let inner = layer.c_fc.forward(&normed);
+        let inner: Vec<f32> = match &layer.c_fc2 {
+            None => inner.iter().map(activate).collect(),
+            Some(c_fc2) => {
+                let gate = c_fc2.forward(&normed);
+                inner.iter().zip(&gate).map(|(&y, gate)| mul(y, activate(gate))).collect()
+            }
+        };
         add_to(x, &layer.mlp_proj.forward(&inner));
     }
 
     /// Section 7, for the last position of `head`.
-    fn attend(&self, query: &[f32], query_scale: f32, head: &Head) -> Vec<f32> {
+    fn attend(&self, query: &[f32], query_scale: f32, slope: Option<f32>, head: &Head) -> Vec<f32> {
         let query: Vec<f32> = query.iter().map(|&q| mul(q, query_scale)).collect();
         let quantized = quantize(&query);
         let score = |(key, _): &(Stored, Stored)| match key {
@@ -133,9 +156,13 @@ impl Network {
                 mul(dot as f32, mul(quantized.scale, key.scale))
             }
         };
-        let mut segments = head.chunks(256).map(|segment| {
-            let scores: Vec<f32> = segment.iter().map(score).collect();
-            self.segment(&scores, segment)
+        let biased = |j: usize, s: f32| match slope {
+            Some(slope) => fma(slope, (head.len() - 1 - j) as f32, s),
+            None => s,
+        };
+        let mut segments = head.chunks(256).enumerate().map(|(i, segment)| {
+            let scores = (256 * i..).zip(segment).map(|(j, cached)| biased(j, score(cached)));
+            self.segment(&scores.collect::<Vec<f32>>(), segment)
         });
         let (mut m1, mut l, mut o) = segments.next().unwrap();
         for (m2, l2, o2) in segments {
@@ -174,7 +201,8 @@ impl Layer {
         };
         let mut a = 1.0;
         if file.flag("scale_attn_weights") {
-            a = div(1.0, sqrt((file.count("n_embd") / file.count("n_head")) as f32));
+            let size = (file.count("n_embd") / file.count("n_head")) as f32;
+            a = div(1.0, if file.flag("scale_qk_dot_by_d") { size } else { sqrt(size) });
         }
         if file.flag("scale_attn_by_inverse_layer_idx") {
             a = div(a, (n + 1) as f32);
@@ -185,6 +213,7 @@ impl Layer {
             attn_proj: linear("attn.c_proj"),
             ln_2: LayerNorm::new(file, &format!("h.{n}.ln_2")),
             c_fc: linear("mlp.c_fc"),
+            c_fc2: file.flag("gated_mlp").then(|| linear("mlp.c_fc2")),
             mlp_proj: linear("mlp.c_proj"),
             query_scale: mul(a, functions.constant("LOG2E")),
         }
@@ -267,4 +296,12 @@ fn add_to(x: &mut [f32], y: &[f32]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x = add(y, *x);
     }
+}
+
+/// A multiplier of the whole row, which is not applied if it is 1.
+fn scale_by(x: Vec<f32>, factor: f32) -> Vec<f32> {
+    if factor == 1.0 {
+        return x;
+    }
+    x.into_iter().map(|x| mul(x, factor)).collect()
 }

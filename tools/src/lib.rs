@@ -1,6 +1,8 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
+pub mod bench;
 pub mod checkpoint;
 pub mod eval;
+pub mod gguf;
 pub mod output;
 pub mod quantize;
 pub mod reference;

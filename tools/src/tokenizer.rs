@@ -1,11 +1,13 @@
 //! Takes a checkpoint's tokenizer into the model file.
 //!
-//! Reads Hugging Face's `tokenizer.json`, or GPT-2's `vocab.json` with `merges.txt`, checks that it
+//! Reads Hugging Face's `tokenizer.json`, GPT-2's `vocab.json` with `merges.txt`, or the lists in a
+//! GGUF file, checks that it
 //! is the one kind the runtime knows (byte-level BPE with GPT-2's pre-tokenizer), and writes the
 //! table of `docs/tokenizer-format.md`. The same files give the same bytes.
 
 mod blob;
 mod files;
+mod gguf;
 mod hf_json;
 mod vocabulary;
 
@@ -110,10 +112,11 @@ pub enum TokenizerError {
     },
 }
 
-/// Reads the tokenizer in the checkpoint directory `dir` for a model with `vocab_size` token ids.
+/// Reads the tokenizer of the checkpoint at `path` (a directory, or a GGUF file, which must not be
+/// changed meanwhile) for a model with `vocab_size` token ids.
 ///
-/// `tokenizer.json` is preferred over `vocab.json` and `merges.txt`. `Ok(None)` means that there is
-/// none of them.
+/// Of a directory, `tokenizer.json` is preferred over `vocab.json` and `merges.txt`. `Ok(None)`
+/// means that there is no tokenizer.
 ///
 /// Ids without a token are allowed. Added tokens with an id that the model does not have are left
 /// out with a warning (a padding token is often added without enlarging the model); any other such
@@ -121,18 +124,32 @@ pub enum TokenizerError {
 ///
 /// # Errors
 /// [`TokenizerError`], naming the file and what to do about it.
-pub fn import(dir: &Path, vocab_size: u32) -> Result<Option<ImportedTokenizer>, TokenizerError> {
-    let json = dir.join("tokenizer.json");
-    let vocab = dir.join("vocab.json");
-    let merges = dir.join("merges.txt");
-    let (vocabulary, source) = if exists(&json) {
-        (hf_json::read(&json)?, json)
+pub fn import(path: &Path, vocab_size: u32) -> Result<Option<ImportedTokenizer>, TokenizerError> {
+    match read(path)? {
+        Some((vocabulary, source)) => from_vocabulary(vocabulary, &source, vocab_size).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads the tokenizer of the checkpoint at `path` as its files spell it, and says which file that
+/// was. [`import`] says where it is looked for.
+///
+/// # Errors
+/// [`TokenizerError`], naming the file and what to do about it.
+pub fn read(path: &Path) -> Result<Option<(Vocabulary, PathBuf)>, TokenizerError> {
+    if path.is_file() {
+        return Ok(gguf::read(path)?.map(|vocabulary| (vocabulary, path.to_owned())));
+    }
+    let json = path.join("tokenizer.json");
+    let vocab = path.join("vocab.json");
+    let merges = path.join("merges.txt");
+    if exists(&json) {
+        Ok(Some((hf_json::read(&json)?, json)))
     } else if exists(&vocab) || exists(&merges) {
-        (files::read(dir, &vocab, &merges)?, vocab)
+        Ok(Some((files::read(path, &vocab, &merges)?, vocab)))
     } else {
-        return Ok(None);
-    };
-    from_vocabulary(vocabulary, &source, vocab_size).map(Some)
+        Ok(None)
+    }
 }
 
 /// Makes the table of a vocabulary that was read from `source`, for a model with `vocab_size` token

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cerebellum_tools::checkpoint::{Checkpoint, Dtype, Error};
+use cerebellum_tools::checkpoint::{Checkpoint, Dtype, Error, Layout};
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorView;
@@ -348,7 +348,10 @@ fn what_is_missing_is_named() {
     mentions(&file, &["config.json is not a directory"]);
 
     fs::remove_file(directory.path().join("model.safetensors")).unwrap();
-    refuses(&directory, &["no weights in", "model.safetensors, model.safetensors.index.json"]);
+    refuses(
+        &directory,
+        &["no weights in", "model.safetensors, model.safetensors.index.json, pytorch_model.bin, "],
+    );
 
     fs::remove_file(directory.path().join("config.json")).unwrap();
     refuses(&directory, &["config.json is missing"]);
@@ -407,15 +410,73 @@ fn every_wrong_shape_is_named() {
     }
 }
 
+/// Rows beyond the vocabulary are padding, and are left out with a note; too few, or very many more,
+/// are another model's.
 #[test]
-fn a_padded_vocabulary_is_explained() {
+fn a_padded_vocabulary_is_cut_to_its_tokens() {
     let mut padded = model();
-    *padded.get("wte.weight") = Stored::zeros(FileDtype::F32, &[VOCAB + 1, EMBD]);
-    let parts = ["wte.weight has 8 rows", "`vocab_size` in config.json is 7", "padding"];
-    refuses(&padded.write(), &parts);
-    // The advice works.
-    padded.config["vocab_size"] = json!(VOCAB + 1);
-    open(&padded.write()).unwrap();
+    let original = padded.get("wte.weight").values();
+    let mut values = original.clone();
+    values.extend([f32::NAN; 2 * EMBD]);
+    *padded.get("wte.weight") = Stored::f32(&[VOCAB + 2, EMBD], &values);
+    let directory = padded.write();
+    let checkpoint = open(&directory).unwrap();
+    assert_eq!(checkpoint.shape("wte.weight").unwrap(), [VOCAB, EMBD]);
+    assert!(checkpoint.read_matrix("wte.weight").unwrap() == original);
+    let note = checkpoint.notes().concat();
+    mentions(&note, &["last 2 rows of transformer.wte.weight", "it has 9", "`vocab_size` is 7"]);
+
+    // A head is padded along with its embedding.
+    let head = padded.get("wte.weight").clone();
+    padded.tensors.insert("lm_head.weight".into(), head);
+    let checkpoint = open(&padded.write()).unwrap();
+    assert!(checkpoint.is_tied());
+    padded.config["tie_word_embeddings"] = json!(false);
+    assert_eq!(open(&padded.write()).unwrap().notes().len(), 2);
+
+    // The configuration may count the padding; those ids have no text.
+    let mut counted = model();
+    counted.config["vocab_size"] = json!(VOCAB + 1);
+    *counted.get("wte.weight") = Stored::zeros(FileDtype::F32, &[VOCAB + 1, EMBD]);
+    assert!(open(&counted.write()).unwrap().notes().is_empty());
+
+    for rows in [VOCAB - 1, VOCAB + 1025] {
+        let mut other = model();
+        *other.get("wte.weight") = Stored::zeros(FileDtype::F32, &[rows, EMBD]);
+        let has = format!("wte.weight has {rows} rows");
+        refuses(&other.write(), &[&has, "`vocab_size` is 7", "config.json"]);
+    }
+}
+
+/// The weights of linear layers, `[in, out]`, turned round.
+fn turned_round(names: impl Fn(&str) -> bool) -> Model {
+    let mut model = model();
+    for (name, tensor) in &mut model.tensors {
+        if name.contains(".c_") && name.ends_with("weight") && names(name) {
+            let shape = [tensor.shape[1], tensor.shape[0]];
+            *tensor = Stored::f32(&shape, &transposed(tensor));
+        }
+    }
+    model
+}
+
+#[test]
+fn linear_layers_may_be_stored_either_way() {
+    let (ours, theirs) = (model().write(), turned_round(|_| true).write());
+    let (ours, theirs) = (open(&ours).unwrap(), open(&theirs).unwrap());
+    assert_eq!((ours.layout(), theirs.layout()), (Layout::Conv1d, Layout::Linear));
+    for name in ours.tensor_names() {
+        // Attention's square projection among them.
+        let same = ours.read_matrix(name).unwrap() == theirs.read_matrix(name).unwrap();
+        assert!(same, "{name}");
+    }
+}
+
+#[test]
+fn layers_stored_both_ways_are_refused() {
+    let mixed = turned_round(|name| name.contains("h.1.mlp.c_fc"));
+    let parts = ["model.safetensors", "transposed in relation to", "h.1.mlp.c_fc", "square"];
+    refuses(&mixed.write(), &parts);
 }
 
 #[test]

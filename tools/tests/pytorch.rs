@@ -113,13 +113,22 @@ impl State {
         self.entries.iter_mut().find(|entry| entry.name == name).unwrap()
     }
 
-    fn archive(&self) -> Vec<u8> {
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
         let mut files = vec![("m/data.pkl".to_owned(), Pickler::state_dict(&self.entries))];
         files.push(("m/byteorder".to_owned(), b"little".to_vec()));
         for (key, bytes) in &self.storages {
             files.push((format!("m/data/{key}"), bytes.clone()));
         }
-        archive(&files)
+        files
+    }
+
+    fn archive(&self) -> Vec<u8> {
+        archive(&self.files())
+    }
+
+    /// With the fields of zip64, which archives beyond 4 GiB need.
+    fn archive_64(&self) -> Vec<u8> {
+        write_archive(&self.files(), SimpleFileOptions::default().large_file(true))
     }
 
     fn legacy(&self) -> Vec<u8> {
@@ -143,11 +152,14 @@ impl State {
 }
 
 fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    write_archive(files, SimpleFileOptions::default())
+}
+
+fn write_archive(files: &[(String, Vec<u8>)], options: SimpleFileOptions) -> Vec<u8> {
+    let options = options.compression_method(zip::CompressionMethod::Stored);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in files {
-        let stored =
-            SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        zip.start_file(name.as_str(), stored).unwrap();
+        zip.start_file(name.as_str(), options).unwrap();
         zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
@@ -182,7 +194,7 @@ fn mentions(result: Result<Checkpoint, Error>, parts: &[&str]) {
 fn both_containers_give_the_tensors_written() {
     let model = model();
     let state = State::new(&model);
-    for bin in [state.archive(), state.legacy()] {
+    for bin in [state.archive(), state.archive_64(), state.legacy()] {
         let checkpoint = open(&bin).unwrap();
         for (name, (shape, values)) in model.tensors() {
             assert_eq!(&checkpoint.shape(name).unwrap(), shape);

@@ -31,14 +31,19 @@ pub(super) fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
 fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
     let tiles = &job.weights.tiles;
     let panel = job.weights.panel(panel);
-    let (values, scales, sums) = job.input.token(token);
+    let (values, scales, starts) = job.input.token(token);
+    let blocks = job.input.blocks / job.input.groups;
     let mut acc = [0.0; PANEL_ROWS];
     for g in 0..tiles.groups() {
         let data = &panel[g * tiles.group_bytes()..][..tiles.group_bytes()];
         let values = &values[g * tiles.group_size()..][..tiles.group_size()];
+        // -8 times the sum of the group's values.
+        let start = starts[g * blocks..][..blocks].iter().flatten().map(|&s| i32::from(s)).sum();
         let n = match tiles.scheme() {
-            Scheme::Int8 => dot_int8(data, values, -Scheme::Int8.offset() * sums[g]),
-            Scheme::Int4 => dot_int4(data, values, -Scheme::Int4.offset() * sums[g]),
+            Scheme::Int8 => {
+                dot_int8(data, values, Scheme::Int8.offset() / Scheme::Int4.offset() * start)
+            }
+            Scheme::Int4 => dot_int4(data, values, start),
         };
         let token_scale = scales[g] * job.weights.scale;
         let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];

@@ -12,6 +12,8 @@ mod matmul;
 mod quantize;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
+#[cfg(target_arch = "x86_64")]
+pub(super) use quantize::scale_for;
 
 /// Lanes of the virtual vector in which a row is summed.
 pub(crate) const LANES: usize = 16;

@@ -1,6 +1,7 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
-use crate::kernels::QuantizedRowMut;
+use crate::kernels::{QuantizedRowMut, Start};
+use crate::quant::{STEP_INPUTS, block_size};
 
 /// Below this a group counts as zero, so that neither quotient leaves the normal range.
 const ZERO_BELOW: f32 = f32::from_bits((127 - 100) << 23);
@@ -15,8 +16,13 @@ const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 pub(super) fn scale_of(group: &[f32]) -> (f32, f32) {
     // Bit patterns of |x| order like the values, with infinity and NaN on top.
-    let bits = group.iter().fold(0, |m: u32, x| m.max(x.to_bits() & 0x7fff_ffff));
-    let max = f32::from_bits(bits);
+    scale_for(group.iter().fold(0, |m: u32, x| m.max(x.to_bits() & 0x7fff_ffff)))
+}
+
+/// The same, given the bits of the largest magnitude.
+#[inline(always)]
+pub(in crate::kernels) fn scale_for(max_bits: u32) -> (f32, f32) {
+    let max = f32::from_bits(max_bits);
     if !max.is_finite() {
         (f32::NAN, 0.0)
     } else if max < ZERO_BELOW {
@@ -43,12 +49,24 @@ pub(super) fn quantize(x: &[f32], group_size: usize, out: QuantizedRowMut) {
     let groups = x.chunks(group_size).zip(out.values.chunks_exact_mut(group_size));
     for (g, (x, values)) in groups.enumerate() {
         let (scale, r) = scale_of(x);
-        let mut sum = 0;
         for (i, value) in values.iter_mut().enumerate() {
             *value = x.get(i).map_or(0, |&x| quantize_one(x, r));
-            sum += i32::from(*value);
         }
         out.scales[g] = scale;
-        out.sums[g] = sum;
     }
+    let blocks = out.values.chunks_exact(block_size(group_size));
+    for (block, start) in blocks.zip(out.starts.iter_mut()) {
+        *start = start_of(block);
+    }
+}
+
+/// See [`Start`].
+#[inline(always)]
+fn start_of(block: &[i8]) -> Start {
+    let mut sums = [0, 0];
+    for step in block.chunks_exact(STEP_INPUTS) {
+        sums[0] += i16::from(step[0]) + i16::from(step[1]);
+        sums[1] += i16::from(step[2]) + i16::from(step[3]);
+    }
+    sums.map(|sum| -8 * sum)
 }

@@ -62,6 +62,18 @@ pub enum Activation {
     Silu,
 }
 
+impl Activation {
+    /// The name in `config.json`, of several the one most used.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GeluErf => "gelu",
+            Self::GeluTanh => "gelu_new",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        }
+    }
+}
+
 /// How attention scores depend on the distance between query and key, where no position table is
 /// added to the embedding: ALiBi, Press et al., arXiv 2108.12409.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,6 +200,18 @@ impl Config {
         self.n_embd / self.n_head
     }
 
+    /// What the model needs beyond GPT-2, by the fields of `config.json` that say so.
+    pub fn beyond_gpt2(&self) -> Vec<&'static str> {
+        let needs = [
+            ("position_embedding_type", self.alibi.is_some()),
+            ("activation_function", self.gated_mlp),
+            ("mup_embeddings_scale", self.embeddings_scale != 1.0),
+            ("mup_output_alpha · mup_width_scale", self.logits_scale != 1.0),
+            ("mup_scale_qk_dot_by_d", self.scale_qk_dot_by_d),
+        ];
+        needs.into_iter().filter(|(_, needed)| *needed).map(|(field, _)| field).collect()
+    }
+
     /// What layer `layer`'s attention scores are multiplied by, before the softmax.
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let mut scale = 1.0;
@@ -262,6 +286,7 @@ impl Fields<'_> {
         })?;
         lookup(MODEL_TYPES, found).ok_or_else(|| Error::UnsupportedModelType {
             path: self.path.to_owned(),
+            field: "model_type",
             found: found.to_owned(),
             supported: names(MODEL_TYPES),
         })

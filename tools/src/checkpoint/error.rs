@@ -16,9 +16,10 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The path is missing, or is not a directory.
+    /// The path is missing, or is neither a directory nor a GGUF file.
     #[error(
-        "{path} is not a directory: give the directory that holds config.json and the weights",
+        "{path} is not a directory: give the directory that holds config.json and the weights, or a \
+         GGUF file",
         path = path.display()
     )]
     NotADirectory {
@@ -95,12 +96,14 @@ pub enum Error {
     },
     /// The model is of a family this project does not run.
     #[error(
-        "{path}: `model_type` is {found:?}, which is not supported; supported: {supported}",
+        "{path}: `{field}` is {found:?}, which is not supported; supported: {supported}",
         path = path.display()
     )]
     UnsupportedModelType {
         /// The configuration file.
         path: PathBuf,
+        /// The field that says so.
+        field: &'static str,
         /// The value found.
         found: String,
         /// The values accepted.
@@ -130,6 +133,18 @@ pub enum Error {
         path: PathBuf,
         /// What the format's own check objects to.
         source: safetensors::SafeTensorError,
+    },
+    /// A GGUF file is cut short, damaged, or contradicts itself.
+    #[error(
+        "{path} is no GGUF file that can be read: {source}; compare its size with the original and \
+         download it again, or convert the model again",
+        path = path.display()
+    )]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::gguf::Invalid,
     },
     /// A PyTorch file is no archive that can be read: cut short, damaged, or something else.
     #[error(
@@ -275,8 +290,8 @@ pub enum Error {
     },
     /// A tensor's shape contradicts the configuration.
     #[error(
-        "{file}: tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}: the \
-         two are not from the same model; download both again",
+        "{file}: tensor {tensor} has shape {found:?}, but the configuration asks for {expected:?}: \
+         the two are not from the same model; download both again",
         file = file.display()
     )]
     WrongShape {
@@ -289,11 +304,25 @@ pub enum Error {
         /// The shape found.
         found: Vec<usize>,
     },
-    /// The embedding has another number of rows than the vocabulary.
+    /// Some linear layers are stored `[in, out]`, some `[out, in]`.
     #[error(
-        "{file}: tensor {tensor} has {rows} rows, but `vocab_size` in config.json is \
-         {vocab_size}: if the extra rows are padding, set `vocab_size` to {rows} (they become \
-         tokens no text encodes to) or save the matrix without them",
+        "{file}: tensor {tensor} is transposed in relation to {other}: square matrices could be \
+         either way round, so the checkpoint cannot be read; save all linear layers as GPT-2 does, \
+         [in, out]",
+        file = file.display()
+    )]
+    MixedLayouts {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// A tensor that is the other way round.
+        other: String,
+    },
+    /// The embedding has fewer rows than the vocabulary, or many more.
+    #[error(
+        "{file}: tensor {tensor} has {rows} rows, but `vocab_size` is {vocab_size}: take both from \
+         the same model, or set `vocab_size` in config.json to {rows}",
         file = file.display()
     )]
     VocabularySize {
@@ -323,7 +352,7 @@ pub enum Error {
     /// A weight is stored in a type this reader does not decode.
     #[error(
         "{file}: tensor {tensor} is stored as {found}, which is not supported: save the \
-         checkpoint as F32, F16 or BF16",
+         checkpoint as F32, F16 or BF16 (or, as GGUF, also Q8_0, Q6_K, Q5_K, Q4_K)",
         file = file.display()
     )]
     UnsupportedDtype {

@@ -2,16 +2,27 @@
 
 use super::config::Config;
 use super::names::{EMBEDDING, HEAD, POSITIONS};
+use super::storage::Layout;
 
 /// A tensor the model needs.
 pub(super) struct Expected {
     /// The canonical name.
     pub name: String,
-    /// The shape as Hugging Face stores it: `[rows, columns]` or `[elements]`.
+    /// The shape as used: `[out, in]`, `[rows, columns]` or `[elements]`.
     pub shape: Vec<usize>,
-    /// Whether it is the weight of a linear layer, stored `[in, out]` by the `Conv1D` of
-    /// transformers and used as `[out, in]`.
-    pub conv1d: bool,
+    /// Whether it is the weight of a linear layer, which may be stored the other way round.
+    pub linear: bool,
+}
+
+impl Expected {
+    /// The shape as stored in this layout.
+    pub fn stored_shape(&self, layout: Layout) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.linear && layout == Layout::Conv1d {
+            shape.reverse();
+        }
+        shape
+    }
 }
 
 /// Every tensor of the model, in the order the forward pass uses them: the canonical order.
@@ -45,7 +56,7 @@ struct List(Vec<Expected>);
 
 impl List {
     fn plain(&mut self, name: &str, shape: &[usize]) {
-        self.0.push(Expected { name: name.to_owned(), shape: shape.to_owned(), conv1d: false });
+        self.0.push(Expected { name: name.to_owned(), shape: shape.to_owned(), linear: false });
     }
 
     fn layer_norm(&mut self, name: &str, width: usize) {
@@ -55,7 +66,7 @@ impl List {
 
     fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
         let weight = format!("{name}.weight");
-        self.0.push(Expected { name: weight, shape: vec![n_in, n_out], conv1d: true });
+        self.0.push(Expected { name: weight, shape: vec![n_out, n_in], linear: true });
         self.plain(&format!("{name}.bias"), &[n_out]);
     }
 }

@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! A format's reader (`safetensors.rs`, `pytorch.rs`) only finds the tensors in its files; names,
+//! A format's reader (`safetensors.rs`, `pytorch.rs`, `gguf.rs`) only finds the tensors in its files; names,
 //! shapes, types, tying and contents are checked here, once for all formats. A new format is a new
 //! file beside them and an arm in `open_source`.
 
@@ -25,6 +25,8 @@ mod config;
 mod digest;
 mod error;
 mod expected;
+mod gguf;
+mod layout;
 pub mod names;
 mod pytorch;
 mod safetensors;
@@ -37,7 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Activation, Alibi, Architecture, Config};
 pub use error::{Error, Result};
-pub use storage::Dtype;
+pub use storage::{Dtype, Layout};
 pub use tensor::Tensor;
 
 use expected::{Expected, expected};
@@ -46,7 +48,12 @@ use shards::Format;
 use storage::{MappedFile, Source, StoredTensor, read_json};
 use tensor::TensorInfo;
 
+const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The most rows of an embedding that count as padding: frameworks round up to a multiple of 128 for
+/// each of up to 8 devices. More are not left out silently.
+const MAX_PADDING: usize = 1024;
 
 /// In the order they are looked for: of a directory with several, the first is read.
 const DIRECTORY_FORMATS: [Format; 2] = [safetensors::FORMAT, pytorch::FORMAT];
@@ -61,13 +68,15 @@ pub struct Checkpoint {
     /// The tensors the model uses, in canonical order.
     tensors: Vec<TensorInfo>,
     extra: Vec<String>,
+    notes: Vec<String>,
+    layout: Layout,
     tied: bool,
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json`, and the weights as `model.safetensors`
-    /// or else as PyTorch's `pytorch_model.bin`, either in one file or in shards with their
-    /// `….index.json`.
+    /// Opens a checkpoint: a GGUF file, or a Hugging Face model directory with
+    /// `config.json` and the weights as `model.safetensors` or else as PyTorch's
+    /// `pytorch_model.bin`, either in one file or in shards with their `….index.json`.
     ///
     /// The configuration is checked, and that every tensor it asks for is there, once, with the
     /// right shape and a type that can be decoded. Values are checked as they are read. The files
@@ -76,8 +85,8 @@ impl Checkpoint {
     /// # Errors
     /// Any [`Error`] but [`Error::NotFinite`] and [`Error::UnknownTensor`].
     pub fn open(path: &Path) -> Result<Self> {
-        let Source { config, config_bytes, files, tensors } = open_source(path)?;
-        let mut stored = by_canonical_name(tensors, &files)?;
+        let Source { config, config_bytes, files, tensors, canonical, layout } = open_source(path)?;
+        let mut stored = by_canonical_name(tensors, canonical, &files)?;
         let copied_head = head_is_copy(&stored, &files);
         let tied_by_content = copied_head || !stored.contains_key(HEAD);
         let tied = config.tie_word_embeddings.unwrap_or(tied_by_content);
@@ -85,13 +94,21 @@ impl Checkpoint {
             stored.remove(HEAD);
         }
 
-        let mut used = Vec::new();
-        for expected in expected(&config, tied) {
-            let stored = stored.remove(&expected.name).ok_or_else(|| missing(path, &expected))?;
-            used.push(check(stored, expected, &config, &files)?);
+        let expected = expected(&config, tied);
+        let layout = match layout {
+            Some(layout) => layout,
+            None => layout::detect(&expected, &stored, &files)?,
+        };
+        let (mut used, mut notes) = (Vec::new(), Vec::new());
+        for expected in expected {
+            let mut stored =
+                stored.remove(&expected.name).ok_or_else(|| missing(path, &expected))?;
+            notes.extend(leave_out_padding(&mut stored, &expected));
+            used.push(check(stored, expected, layout, &config, &files)?);
         }
         let extra = extra_tensors(stored, &config, &files)?;
-        Ok(Self { path: path.to_owned(), config, config_bytes, files, tensors: used, extra, tied })
+        let (path, tensors) = (path.to_owned(), used);
+        Ok(Self { path, config, config_bytes, files, tensors, extra, notes, layout, tied })
     }
 
     /// The path it was opened from.
@@ -101,8 +118,11 @@ impl Checkpoint {
 
     /// The files it is read from: weights and configuration.
     pub fn files(&self) -> Vec<PathBuf> {
-        let weights = self.files.iter().map(|file| file.path().to_owned());
-        weights.chain([self.path.join("config.json")]).collect()
+        let mut files: Vec<_> = self.files.iter().map(|file| file.path().to_owned()).collect();
+        if self.path.is_dir() {
+            files.push(self.path.join(CONFIG));
+        }
+        files
     }
 
     /// The checked configuration.
@@ -120,6 +140,19 @@ impl Checkpoint {
     /// although `config.json` ties the two is.
     pub fn extra_tensors(&self) -> &[String] {
         &self.extra
+    }
+
+    /// What was read otherwise than stored, one sentence each, to be shown to the user.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Which way round the file has linear layers. Reading by rows gives `[out, in]` for both.
+    ///
+    /// Where the format does not say, the shapes do: of each linear layer but attention's square
+    /// `c_proj`, which goes with the rest.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Whether the head is the embedding. `tie_word_embeddings` decides where `config.json` has
@@ -182,10 +215,13 @@ impl Checkpoint {
 
 /// Finds out the format and reads its tables.
 fn open_source(path: &Path) -> Result<Source> {
+    if gguf::is_gguf(path) {
+        return gguf::open(path);
+    }
     if !path.is_dir() {
         return Err(Error::NotADirectory { path: path.to_owned() });
     }
-    let config_path = path.join("config.json");
+    let config_path = path.join(CONFIG);
     if !config_path.exists() {
         return Err(Error::MissingConfig { path: config_path });
     }
@@ -193,7 +229,8 @@ fn open_source(path: &Path) -> Result<Source> {
     let config = Config::parse(&config_bytes, &config_path)?;
     for format in &DIRECTORY_FORMATS {
         if let Some((files, tensors)) = shards::open(path, format)? {
-            return Ok(Source { config, config_bytes, files, tensors });
+            let canonical = names::canonical;
+            return Ok(Source { config, config_bytes, files, tensors, canonical, layout: None });
         }
     }
     let names = DIRECTORY_FORMATS.iter().flat_map(|format| [format.single, format.index]);
@@ -204,11 +241,12 @@ fn open_source(path: &Path) -> Result<Source> {
 /// Tensors by canonical name, without buffers.
 fn by_canonical_name(
     tensors: Vec<StoredTensor>,
+    canonical: fn(&str) -> String,
     files: &[MappedFile],
 ) -> Result<BTreeMap<String, StoredTensor>> {
     let mut map = BTreeMap::<String, StoredTensor>::new();
     for tensor in tensors {
-        let name = names::canonical(&tensor.name).to_owned();
+        let name = canonical(&tensor.name);
         if names::is_buffer(&name, &tensor.shape) {
             continue;
         }
@@ -251,23 +289,45 @@ fn missing(path: &Path, expected: &Expected) -> Error {
     let hint = match expected.name.as_str() {
         HEAD => "config.json says `tie_word_embeddings` is false, so the head needs a matrix",
         name if names::layer(name).is_some() => {
-            "config.json asks for it (`n_layer`); a shard or part of the download may be missing"
+            "the configuration asks for it (`n_layer`); a shard or part of the download may be missing"
         }
         _ => "every GPT-2-family model has it; a shard or part of the download may be missing",
     };
     Error::MissingTensor { tensor: expected.name.clone(), location: path.to_owned(), hint }
 }
 
+/// Shortens an embedding or head with more rows than the vocabulary to those of its tokens, and says
+/// so. Training frameworks round the number of rows up; no token has the rows that they add.
+fn leave_out_padding(stored: &mut StoredTensor, expected: &Expected) -> Option<String> {
+    let (&[rows, width], &[vocab_size, n_embd]) = (&stored.shape[..], &expected.shape[..]) else {
+        return None;
+    };
+    let is_table = expected.name == EMBEDDING || expected.name == HEAD;
+    if !is_table || width != n_embd || !(vocab_size + 1..=vocab_size + MAX_PADDING).contains(&rows)
+    {
+        return None;
+    }
+    let row_bytes = stored.bytes.len() / rows;
+    stored.shape[0] = vocab_size;
+    stored.bytes.end = stored.bytes.start + vocab_size * row_bytes;
+    let (tensor, extra) = (&stored.name, rows - vocab_size);
+    Some(format!(
+        "the last {extra} rows of {tensor} are left out as padding: it has {rows}, but \
+         `vocab_size` is {vocab_size}"
+    ))
+}
+
 /// Checks a stored tensor against what the configuration asks for.
 fn check(
     stored: StoredTensor,
     expected: Expected,
+    layout: Layout,
     config: &Config,
     files: &[MappedFile],
 ) -> Result<TensorInfo> {
     let file = || files[stored.file].path().to_owned();
-    if stored.shape != expected.shape {
-        return Err(wrong_shape(&stored, expected, config, file()));
+    if stored.shape != expected.stored_shape(layout) {
+        return Err(wrong_shape(&stored, expected, layout, config, file()));
     }
     let dtype = stored.dtype.clone().map_err(|found| Error::UnsupportedDtype {
         file: file(),
@@ -279,13 +339,19 @@ fn check(
         stored_name: stored.name,
         dtype,
         shape: stored.shape,
-        conv1d: expected.conv1d,
+        transposed: expected.linear && layout == Layout::Conv1d,
         file: stored.file,
         bytes: stored.bytes,
     })
 }
 
-fn wrong_shape(stored: &StoredTensor, expected: Expected, config: &Config, file: PathBuf) -> Error {
+fn wrong_shape(
+    stored: &StoredTensor,
+    expected: Expected,
+    layout: Layout,
+    config: &Config,
+    file: PathBuf,
+) -> Error {
     let tensor = stored.name.clone();
     let vocabulary = expected.name == EMBEDDING || expected.name == HEAD;
     match stored.shape[..] {
@@ -295,7 +361,7 @@ fn wrong_shape(stored: &StoredTensor, expected: Expected, config: &Config, file:
         _ => Error::WrongShape {
             file,
             tensor,
-            expected: expected.shape,
+            expected: expected.stored_shape(layout),
             found: stored.shape.clone(),
         },
     }

@@ -11,10 +11,10 @@ pub const POSITIONS: &str = "wpe.weight";
 /// The name of a head of its own.
 pub const HEAD: &str = "lm_head.weight";
 
-/// The canonical form of a stored name: `GPT2LMHeadModel` puts `transformer.` before all but the
+/// The canonical form of a name in PyTorch's or safetensors files: `GPT2LMHeadModel` puts `transformer.` before all but the
 /// head, `GPT2Model` and OpenAI's files do not.
-pub fn canonical(stored: &str) -> &str {
-    stored.strip_prefix("transformer.").unwrap_or(stored)
+pub fn canonical(stored: &str) -> String {
+    stored.strip_prefix("transformer.").unwrap_or(stored).to_owned()
 }
 
 /// The layer `N` of a canonical name `h.N.…`.

@@ -15,6 +15,7 @@ use memmap2::Mmap;
 
 use super::config::Config;
 use super::error::{Error, Result};
+use crate::gguf::blocks;
 
 /// What a format's reader returns.
 pub(super) struct Source {
@@ -26,6 +27,10 @@ pub(super) struct Source {
     pub files: Vec<MappedFile>,
     /// Every tensor in them, in any order and under the names the files use.
     pub tensors: Vec<StoredTensor>,
+    /// From those names to canonical ones.
+    pub canonical: fn(&str) -> String,
+    /// Which way round linear layers are, if the format says.
+    pub layout: Option<Layout>,
 }
 
 /// A tensor's place in a file.
@@ -43,7 +48,8 @@ pub(super) struct StoredTensor {
     pub bytes: Range<usize>,
 }
 
-/// An element type that weights may be stored in.
+/// A type that weights may be stored in. Types of ggml (`Q…`) store weights in blocks that share
+/// scales; a row is a whole number of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dtype {
@@ -53,35 +59,99 @@ pub enum Dtype {
     F16,
     /// The upper half of a binary32.
     Bf16,
+    /// 4 bits and, for 32 weights, a scale.
+    Q4_0,
+    /// 4 bits and, for 32 weights, a scale and a minimum.
+    Q4_1,
+    /// 5 bits and, for 32 weights, a scale.
+    Q5_0,
+    /// 5 bits and, for 32 weights, a scale and a minimum.
+    Q5_1,
+    /// 8 bits and, for 32 weights, a scale.
+    Q8_0,
+    /// ggml's Q4_K: 4 bits, blocks of 256 with scales and minima for 32 weights each.
+    Q4K,
+    /// ggml's Q5_K: as Q4_K, with 5 bits.
+    Q5K,
+    /// ggml's Q6_K: 6 bits, blocks of 256 with scales for 16 weights each.
+    Q6K,
 }
 
 impl Dtype {
-    /// Bytes in one element.
-    pub fn size(self) -> usize {
+    /// Weights in a block; 1 for the plain types.
+    pub fn block_elements(self) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => blocks::BLOCK,
+            Self::Q4K | Self::Q5K | Self::Q6K => blocks::SUPER_BLOCK,
         }
     }
 
-    /// The name in safetensors files, which the digest includes too.
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q8_0 => 34,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
+        }
+    }
+
+    /// Bytes of this many elements, a whole number of blocks; `None` if that overflows.
+    pub fn bytes(self, elements: usize) -> Option<usize> {
+        (elements / self.block_elements()).checked_mul(self.block_bytes())
+    }
+
+    /// The name in safetensors files or ggml's, which the digest includes too.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
         }
     }
 
-    /// Decodes `values.len()` little-endian elements from `bytes`, exactly, at any alignment.
+    /// Decodes `values.len()` elements from little-endian `bytes`, at any alignment; of block types
+    /// whole blocks.
     pub(super) fn decode(self, bytes: &[u8], values: &mut [f32]) {
-        assert_eq!(bytes.len(), values.len() * self.size());
+        assert_eq!(Some(bytes.len()), self.bytes(values.len()));
         match self {
             Self::F32 => decode_f32(bytes, values),
             Self::F16 => decode_f16(bytes, values),
             Self::Bf16 => decode_bf16(bytes, values),
+            Self::Q4_0 => blocks::decode(bytes, values, blocks::q4_0),
+            Self::Q4_1 => blocks::decode(bytes, values, blocks::q4_1),
+            Self::Q5_0 => blocks::decode(bytes, values, blocks::q5_0),
+            Self::Q5_1 => blocks::decode(bytes, values, blocks::q5_1),
+            Self::Q8_0 => blocks::decode(bytes, values, blocks::q8_0),
+            Self::Q4K => blocks::decode(bytes, values, blocks::q4_k),
+            Self::Q5K => blocks::decode(bytes, values, blocks::q5_k),
+            Self::Q6K => blocks::decode(bytes, values, blocks::q6_k),
         }
     }
+}
+
+/// Which way round the weights of linear layers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[in, out]`, as by the `Conv1D` of transformers' GPT-2.
+    Conv1d,
+    /// `[out, in]`, as by PyTorch's `Linear`, by GGUF, and as used.
+    Linear,
 }
 
 fn decode_f32(bytes: &[u8], values: &mut [f32]) {

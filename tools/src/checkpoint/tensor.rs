@@ -15,15 +15,16 @@ pub(super) struct TensorInfo {
     pub dtype: Dtype,
     /// As stored, row-major.
     pub shape: Vec<usize>,
-    /// Whether it is stored `[in, out]` but used as `[out, in]`.
-    pub conv1d: bool,
+    /// Whether it is stored `[in, out]` but used as `[out, in]`; only of plain types.
+    pub transposed: bool,
     /// Which of the checkpoint's files.
     pub file: usize,
     /// The bytes in that file; their number agrees with shape and type.
     pub bytes: Range<usize>,
 }
 
-/// Elements decoded before their pages are given back, when a tensor is read front to back.
+/// Elements decoded before their pages are given back, when a tensor is read front to back. A whole
+/// number of blocks of every type.
 const CHUNK: usize = 1 << 20;
 /// Side of the square tile that a transposed read goes through: its 16 KiB stay in the L1 cache,
 /// and one of its rows is whole cache lines of the file.
@@ -52,6 +53,11 @@ impl<'a> Tensor<'a> {
         self.info.dtype
     }
 
+    /// Bytes it takes in the file.
+    pub fn stored_bytes(&self) -> u64 {
+        self.info.bytes.len() as u64
+    }
+
     /// The shape as stored, row-major.
     pub fn shape(&self) -> &[usize] {
         &self.info.shape
@@ -59,7 +65,7 @@ impl<'a> Tensor<'a> {
 
     /// Rows of the tensor as used: outputs of a linear layer, entries of a table; 1 for a vector.
     pub fn rows(&self) -> usize {
-        match (self.shape(), self.info.conv1d) {
+        match (self.shape(), self.info.transposed) {
             ([_, n_out], true) => *n_out,
             ([rows, _], false) => *rows,
             _ => 1,
@@ -68,7 +74,7 @@ impl<'a> Tensor<'a> {
 
     /// Columns of the tensor as used: inputs of a linear layer, the width of a table or vector.
     pub fn columns(&self) -> usize {
-        match (self.shape(), self.info.conv1d) {
+        match (self.shape(), self.info.transposed) {
             ([n_in, _], true) => *n_in,
             (shape, _) => shape.last().copied().unwrap_or(1),
         }
@@ -109,7 +115,7 @@ impl<'a> Tensor<'a> {
     pub fn read_rows_into(&self, rows: Range<usize>, values: &mut [f32]) -> Result<()> {
         assert!(rows.start <= rows.end && rows.end <= self.rows(), "rows out of bounds");
         assert_eq!(values.len(), rows.len() * self.columns(), "buffer of another size");
-        if self.info.conv1d {
+        if self.info.transposed {
             self.read_transposed(rows, values)
         } else {
             self.read_stored(rows.start * self.columns(), values)
@@ -168,8 +174,9 @@ impl<'a> Tensor<'a> {
     }
 
     fn byte_range(&self, start: usize, elements: usize) -> Range<usize> {
-        let (base, size) = (self.info.bytes.start, self.info.dtype.size());
-        base + start * size..base + (start + elements) * size
+        let (base, dtype) = (self.info.bytes.start, self.info.dtype);
+        let bytes = |elements| dtype.bytes(elements).expect("inside of a range that is checked");
+        base + bytes(start)..base + bytes(start + elements)
     }
 
     /// Calls `visit` with the stored bytes, a chunk at a time, giving pages back behind it.

@@ -17,8 +17,8 @@ use clap::value_parser;
 use serde::Serialize;
 
 use super::kv::Kv;
-use super::logits::named;
 use super::progress::Progress;
+use super::session::open;
 use super::table::bytes;
 use super::{Context, Failure, Outcome};
 
@@ -109,7 +109,7 @@ fn read_text(path: &Path) -> Result<String, Failure> {
 
 /// Everything that can be wrong is found before the long work: the reference is loaded last.
 fn of_model(path: &Path, text: &str, args: &Args, context: &Context) -> Result<Report, Failure> {
-    let model = Model::open(path, Access::Map).map_err(|e| named(path, e))?;
+    let model = open(path, Access::Map)?;
     let checkpoint = args.reference.as_deref().map(Checkpoint::open).transpose()?;
     if let Some(checkpoint) = &checkpoint
         && !eval::is_source(checkpoint, &model)?

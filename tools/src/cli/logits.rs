@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum::kernels::Isa;
-use cerebellum::{Access, LogitsFor, Model, SessionOptions};
+use cerebellum::{Access, LogitsFor, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::reference::Reference;
 use serde::Serialize;
 
 use super::kv::Kv;
+use super::session::open;
 use super::{Context, Failure, Outcome};
 
 /// Compute the logits of a sequence of token ids.
@@ -100,11 +101,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn of_model(path: &Path, args: &Args, context: &Context) -> Result<Report, Failure> {
-    let model = Model::open(path, Access::Map).map_err(|e| named(path, e))?;
+    let model = open(path, Access::Map)?;
     let options = SessionOptions {
-        context: Some(args.tokens.len().min(model.config().n_positions)),
+        context: Some(args.tokens.len().min(model.config().max_context())),
         kv: args.kv.into(),
-        threads: context.thread_count(),
+        threads: context.session_threads(),
         logits: if args.all { LogitsFor::All } else { LogitsFor::Last },
         isa: Isa::from_environment()?,
         ..SessionOptions::default()
@@ -130,12 +131,4 @@ fn of_reference(path: &Path, args: &Args) -> Result<Report, Failure> {
         Logits::Last(reference.last_logits(&args.tokens)?)
     };
     Ok(Report { ok: true, isa: None, logits })
-}
-
-/// Errors of the format do not say in which file.
-pub fn named(path: &Path, error: cerebellum::Error) -> Failure {
-    match error {
-        cerebellum::Error::Format(error) => format!("{}: {error}", path.display()).into(),
-        error => error.into(),
-    }
 }

@@ -1,9 +1,11 @@
 //! The command line. Each command is a file with its arguments (`Args`) and its `run`; what they
 //! share, the conventions of `docs/cli.md`, is here.
 
+mod bench;
 mod demo;
 mod doctor;
 mod eval;
+mod export_gguf;
 mod generate;
 mod inspect;
 mod kv;
@@ -21,7 +23,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use cerebellum::threads::MAX_WORKERS;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 /// Exit codes beside 0, 1 and clap's 2, as a shell reports the signals of the same name.
@@ -64,6 +66,8 @@ enum Command {
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
+    ExportGguf(export_gguf::Args),
 }
 
 /// The options that every command takes.
@@ -72,9 +76,9 @@ struct Context {
     /// Print one JSON object on standard output instead of text, in case of an error too
     #[arg(long, global = true)]
     json: bool,
-    /// Number of threads [default: one for each processor]
-    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    /// Number of threads [default: one for each processor]; `bench` takes several numbers
+    #[arg(short, long, global = true, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
     /// Print no progress and no warnings
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -88,6 +92,10 @@ type Outcome = Result<ExitCode, Failure>;
 /// Parses the arguments, runs the command, reports its failure.
 pub fn main() -> ExitCode {
     let Cli { context, command } = Cli::parse();
+    if context.threads.len() > 1 && !matches!(command, Command::Bench(_)) {
+        let error = "only `bench` takes several numbers of threads";
+        Cli::command().error(clap::error::ErrorKind::TooManyValues, error).exit();
+    }
     ignore_file_size_signal();
     let outcome = exit_cleanly_when_interrupted().and_then(|()| match command {
         Command::Demo(args) => demo::run(&args, &context),
@@ -99,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
+        Command::Bench(args) => bench::run(&args, &context),
+        Command::ExportGguf(args) => export_gguf::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
@@ -141,7 +151,18 @@ impl Context {
 
     /// Threads of a session: as many as were asked for, or one for each processor.
     fn session_threads(&self) -> usize {
-        self.threads.map_or_else(|| self.thread_count().min(MAX_WORKERS), usize::from)
+        match self.threads.first() {
+            Some(&threads) => threads.into(),
+            None => self.thread_count().min(MAX_WORKERS),
+        }
+    }
+
+    /// Every number of threads that was asked for, or the one of [`Self::session_threads`].
+    fn thread_counts(&self) -> Vec<usize> {
+        match self.threads.as_slice() {
+            [] => vec![self.session_threads()],
+            counts => counts.iter().copied().map(usize::from).collect(),
+        }
     }
 
     /// Prints a remark on standard error.
@@ -173,13 +194,13 @@ impl Context {
     /// How many threads to use.
     fn thread_count(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(processors, usize::from)
+        self.threads.first().copied().map_or_else(processors, usize::from)
     }
 
     /// Runs `work` on a rayon pool of as many threads as were asked for.
     fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
         // 0 stands for one thread per processor.
-        let threads = self.threads.map_or(0, usize::from);
+        let threads = self.threads.first().copied().map_or(0, usize::from);
         Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(work))
     }
 }

@@ -25,7 +25,7 @@ use super::{Context, Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Directory with config.json and the weights, as downloaded from Hugging Face
+    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file
     #[arg(value_name = "CHECKPOINT_DIR")]
     checkpoint: PathBuf,
     /// The model file to write
@@ -124,6 +124,7 @@ fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context:
         let names = checkpoint.extra_tensors().join(", ");
         context.warn(format_args!("left out, since the model does not use them: {names}"));
     }
+    checkpoint.notes().iter().for_each(|note| context.warn(note));
     match tokenizer {
         Some(tokenizer) => tokenizer.warnings.iter().for_each(|warning| context.warn(warning)),
         None => context.warn(

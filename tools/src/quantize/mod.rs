@@ -252,8 +252,7 @@ fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (Strin
 fn source(checkpoint: &Checkpoint) -> Result<Source> {
     let mut bytes = 0;
     for name in checkpoint.tensor_names() {
-        let tensor = checkpoint.tensor(name)?;
-        bytes += (tensor.rows() * tensor.columns() * tensor.dtype().size()) as u64;
+        bytes += checkpoint.tensor(name)?.stored_bytes();
     }
     Ok(Source { digest: format!("blake3:{}", checkpoint.digest().to_hex()), bytes })
 }

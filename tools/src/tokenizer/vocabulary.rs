@@ -72,9 +72,40 @@ impl TokenType {
             _ => None,
         }
     }
+
+    /// GGUF's number for the type.
+    pub fn to_gguf(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+        }
+    }
 }
 
 impl Vocabulary {
+    /// The tokens as GGUF lists them, by id, with their types: what [`from_lists`](Self::from_lists)
+    /// reads. Ids without a token become unused ones named `[PAD…]`, as llama.cpp's converter names
+    /// them; tokens beyond `vocab_size` are left out.
+    pub fn to_lists(&self, vocab_size: usize) -> (Vec<String>, Vec<TokenType>) {
+        let unused = |id| (format!("[PAD{id}]"), TokenType::Unused);
+        let mut list: Vec<_> = (0..vocab_size).map(unused).collect();
+        let mut place = |id: u32, token: &str, kind| {
+            if let Some(entry) = list.get_mut(id as usize) {
+                *entry = (token.to_owned(), kind);
+            }
+        };
+        for (token, id) in &self.tokens {
+            place(*id, token, TokenType::Normal);
+        }
+        for token in &self.added {
+            let kind = if token.special { TokenType::Control } else { TokenType::UserDefined };
+            place(token.id, &token.content, kind);
+        }
+        list.into_iter().unzip()
+    }
+
     /// A GPT-2 tokenizer as GGUF lists it: tokens by id with their types, and merges `"left right"`.
     ///
     /// # Errors
@@ -106,23 +137,24 @@ impl Vocabulary {
         kind: TokenType,
         source: &Path,
     ) -> Result<(), TokenizerError> {
-        let special = kind == TokenType::Control;
-        match kind {
-            TokenType::Unused => {}
-            TokenType::Control | TokenType::UserDefined => self.added.push(AddedToken {
-                id,
-                content: token.into(),
-                special,
-                ..AddedToken::default()
-            }),
-            TokenType::Normal => {
-                if let Some(first) = self.tokens.insert(token.into(), id) {
-                    let what = format!("tokens {first} and {id} are both {token:?}");
-                    return Err(invalid(source, what));
-                }
+        if kind == TokenType::Unused {
+            return Ok(());
+        }
+        if kind != TokenType::Normal {
+            let (content, special) = (token.to_owned(), kind == TokenType::Control);
+            self.added.push(AddedToken { id, content, special, ..AddedToken::default() });
+            // The list is also the vocabulary that merges name tokens of. A token whose text is no
+            // spelling of itself cannot be meant.
+            if byte_level::unspell(token).as_deref() != Some(token.as_bytes()) {
+                return Ok(());
             }
         }
-        Ok(())
+        match self.tokens.insert(token.into(), id) {
+            None => Ok(()),
+            Some(first) => {
+                Err(invalid(source, format!("tokens {first} and {id} are both {token:?}")))
+            }
+        }
     }
 
     /// Translates tokens to bytes and merges to ids. Also returns warnings about tokens left out.

@@ -1,0 +1,179 @@
+//! Arguments from C: checked as far as an address tells.
+
+use std::ffi::{CStr, c_char};
+use std::path::Path;
+
+use super::boundary::Failure;
+use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVALID_UTF8};
+
+const fn bad(detail: &'static str) -> Failure {
+    Failure::Misuse(CBL_BAD_ARGUMENT, detail)
+}
+
+/// `count` values of the caller's.
+///
+/// # Safety
+/// Unless null or misaligned, `start` is valid for reading `count` values for `'a`, and nobody writes
+/// them meanwhile.
+pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [T], Failure> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if start.is_null() || !start.is_aligned() {
+        return Err(bad("an array is NULL or misaligned"));
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(bad("an array is longer than memory can be"));
+    }
+    // SAFETY: checked above; the rest is the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts(start, count) })
+}
+
+/// A text of the caller's.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's contract.
+    let bytes = unsafe { slice(start.cast::<u8>(), length) }?;
+    std::str::from_utf8(bytes)
+        .map_err(|_| Failure::Misuse(CBL_INVALID_UTF8, "a text is not valid UTF-8"))
+}
+
+/// A path, which ends with a zero byte. Any bytes where paths are bytes, UTF-8 elsewhere.
+///
+/// # Safety
+/// `path` is null or points to bytes that end with a zero, valid for `'a`.
+pub(super) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
+    if path.is_null() {
+        return Err(bad("a path is NULL"));
+    }
+    // SAFETY: the caller's contract.
+    let path = unsafe { CStr::from_ptr(path) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())))
+    }
+    #[cfg(not(unix))]
+    {
+        let text = path.to_str();
+        let text =
+            text.map_err(|_| Failure::Misuse(CBL_INVALID_UTF8, "a path is not valid UTF-8"))?;
+        Ok(Path::new(text))
+    }
+}
+
+/// A place of the caller's for one value.
+pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// Writes `default` at once, so that the place is defined whatever happens.
+    ///
+    /// # Safety
+    /// Unless null or misaligned, `place` is valid for writing as long as this lives.
+    pub unsafe fn new(place: *mut T, default: T) -> Result<Self, Failure> {
+        if place.is_null() || !place.is_aligned() {
+            return Err(bad("a place for a result is NULL or misaligned"));
+        }
+        let out = Self(place);
+        out.set(default);
+        Ok(out)
+    }
+
+    /// As [`new`](Self::new), for a place that may be null.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    pub unsafe fn optional(place: *mut T, default: T) -> Result<Option<Self>, Failure> {
+        if place.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the caller's contract.
+        unsafe { Self::new(place, default) }.map(Some)
+    }
+
+    pub fn set(&self, value: T) {
+        // SAFETY: valid by the contract of `new`, which checked the alignment.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// Copies `values` to a buffer with room for `capacity` of them and tells how many there are. If they
+/// do not fit, only tells.
+///
+/// # Safety
+/// Unless null or misaligned, `buffer` is valid for writing `capacity` values, `count` for one.
+pub(super) unsafe fn copy_out<T: Copy>(
+    values: &[T],
+    buffer: *mut T,
+    capacity: usize,
+    count: *mut usize,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's contract.
+    unsafe { Out::new(count, values.len()) }?;
+    // SAFETY: the caller's contract.
+    let buffer = unsafe { buffer_for(values.len(), buffer, capacity) }?;
+    buffer.copy_from_slice(values);
+    Ok(())
+}
+
+/// The first `needed` values of a buffer of the caller's with room for `capacity`, if it has them.
+///
+/// # Safety
+/// Unless null or misaligned, `buffer` is valid for reading and writing `capacity` values for `'a`, and
+/// nobody else uses them; T is a plain number.
+pub(super) unsafe fn buffer_for<'a, T: Copy>(
+    needed: usize,
+    buffer: *mut T,
+    capacity: usize,
+) -> Result<&'a mut [T], Failure> {
+    if needed > capacity {
+        let detail = "the buffer is too small; the size needed was returned";
+        return Err(Failure::Misuse(CBL_BUFFER_TOO_SMALL, detail));
+    }
+    if needed == 0 {
+        return Ok(&mut []);
+    }
+    if buffer.is_null() || !buffer.is_aligned() {
+        return Err(bad("a buffer is NULL or misaligned"));
+    }
+    // SAFETY: the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buffer, needed) })
+}
+
+/// A structure of plain numbers and pointers that may grow at its end from version to version.
+///
+/// # Safety
+/// Implementors are `repr(C)`, and all zeros is a value of theirs.
+pub(super) unsafe trait Growing: Copy {
+    /// Size in the first version that had it.
+    const FIRST_SIZE: usize;
+}
+
+/// Writes the first `size` bytes of a structure, as many as the caller's header knew of, and zeros
+/// behind it if the caller's header knew of more.
+///
+/// # Safety
+/// Unless null or misaligned, `place` is valid for writing `size` bytes.
+pub(super) unsafe fn put_growing<T: Growing>(
+    place: *mut T,
+    size: usize,
+    value: impl FnOnce() -> T,
+) -> Result<(), Failure> {
+    if place.is_null() || !place.is_aligned() {
+        return Err(bad("a place for a result is NULL or misaligned"));
+    }
+    if size < T::FIRST_SIZE || size > 1 << 16 {
+        return Err(bad("the size is not that of any version of the structure; pass its sizeof"));
+    }
+    // SAFETY: the caller's contract; zeros first, so that the place is defined whatever happens.
+    unsafe { place.cast::<u8>().write_bytes(0, size) };
+    let value = value();
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller's contract, and `value` has at least `known` bytes.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), place.cast(), known);
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The border between C and Rust: failures become status codes, and so do panics.
+
+use std::any::Any;
+use std::ffi::c_char;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
+
+use super::message::{Message, copy_to_buffer};
+use super::status::cbl_status;
+use crate::error::Error;
+
+/// Why a call failed.
+pub(super) enum Failure {
+    /// A misuse that has nothing more to say.
+    Misuse(cbl_status, &'static str),
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Failure {
+    pub fn status(&self) -> cbl_status {
+        match self {
+            Self::Misuse(status, _) => *status,
+            Self::Error(error) => cbl_status::of(error),
+            Self::Panic(_) => cbl_status::CBL_PANIC,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misuse(_, detail) => f.write_str(detail),
+            Self::Error(error) => error.fmt(f),
+            Self::Panic(payload) => {
+                let text = payload.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                write!(f, "a bug in the library, please report it: {}", text.unwrap_or("panic"))
+            }
+        }
+    }
+}
+
+/// What a handle without a usable state says.
+pub(super) const POISONED: Failure = Failure::Misuse(
+    cbl_status::CBL_PANIC,
+    "an earlier call with this handle met a bug in the library; free the handle",
+);
+
+/// Where the message of a failure goes.
+pub(super) enum Report<'a> {
+    /// Nowhere: the status says it all.
+    Nothing,
+    /// To a buffer of the caller's, valid for writing so many bytes, or null.
+    Buffer(*mut c_char, usize),
+    /// To the handle.
+    Handle(&'a Mutex<Message>),
+}
+
+impl Report<'_> {
+    fn start(&self) {
+        if let Self::Buffer(buffer, size) = *self {
+            // SAFETY: valid by the contract of `Report::Buffer`.
+            unsafe { copy_to_buffer(&[], buffer, size) };
+        }
+    }
+
+    fn write(&self, failure: &Failure) {
+        match *self {
+            Self::Nothing => {}
+            // SAFETY: valid by the contract of `Report::Buffer`.
+            Self::Buffer(buffer, size) => unsafe {
+                copy_to_buffer(Message::new(failure).as_bytes(), buffer, size);
+            },
+            // Whoever is using the handle may be reading its message.
+            Self::Handle(_) if failure.status() == cbl_status::CBL_BUSY => {}
+            Self::Handle(message) => {
+                *message.lock().unwrap_or_else(PoisonError::into_inner) = Message::new(failure);
+            }
+        }
+    }
+}
+
+/// Runs a function of the interface that has no handle to poison.
+pub(super) fn status(report: Report<'_>, body: impl FnOnce() -> Result<(), Failure>) -> cbl_status {
+    status_of_locked(report, || {
+        panic_if_armed();
+        body()
+    })
+}
+
+/// As [`status`], for a `body` that takes a handle's lock first and then calls [`panic_if_armed`].
+pub(super) fn status_of_locked(
+    report: Report<'_>,
+    body: impl FnOnce() -> Result<(), Failure>,
+) -> cbl_status {
+    report.start();
+    match catch(body) {
+        Ok(()) => cbl_status::CBL_OK,
+        Err(failure) => {
+            report.write(&failure);
+            let status = failure.status();
+            discard(failure);
+            status
+        }
+    }
+}
+
+/// Runs a function of the interface that returns a plain value, or `otherwise`.
+pub(super) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
+    let result = catch(|| {
+        panic_if_armed();
+        body()
+    });
+    result.unwrap_or_else(|failure| {
+        discard(failure);
+        otherwise
+    })
+}
+
+/// `AssertUnwindSafe`: what a panic may leave half done lies behind a lock that it poisons.
+fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let _call = Call::begin();
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+}
+
+/// A payload's own drop may panic, and nothing is left to catch that; those of `panic!` are plain.
+fn discard(failure: Failure) {
+    match failure {
+        Failure::Panic(payload) if !payload.is::<&str>() && !payload.is::<String>() => {
+            std::mem::forget(payload);
+        }
+        other => drop(other),
+    }
+}
+
+/// Calls of the interface that have not returned yet, on all threads.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them.
+struct Call;
+
+impl Call {
+    fn begin() -> Self {
+        silence_panics();
+        CALLS.fetch_add(1, Relaxed);
+        Self
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        CALLS.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The standard library writes every panic to standard error, where a host wants nothing of ours.
+///
+/// The hook belongs to our copy of the standard library, so in a C program this concerns nobody else;
+/// a Rust program that links this crate keeps its own hook for all that happens outside of a call.
+fn silence_panics() {
+    type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+    static PREVIOUS: OnceLock<Hook> = OnceLock::new();
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let _ = PREVIOUS.set(take_hook());
+        // Captures nothing, so it is not allocated.
+        set_hook(Box::new(|info| {
+            if CALLS.load(Relaxed) == 0
+                && let Some(previous) = PREVIOUS.get()
+            {
+                previous(info);
+            }
+        }));
+    });
+}
+
+#[cfg(feature = "capi-test-panics")]
+pub(super) use super::test_panics::panic_if_armed;
+
+/// In a build for tests, panics if they ask for it.
+#[cfg(not(feature = "capi-test-panics"))]
+pub(super) fn panic_if_armed() {}

@@ -1,0 +1,169 @@
+//! Generation
+//!
+//! A generation evaluates a prompt behind whatever the session holds already, then chooses and evaluates
+//! token after token, passing on each as it comes, until there is a reason to stop. To hold a
+//! conversation, generate again on the same session; to start over, cbl_session_reset() first.
+//!
+//! The last token that was chosen is passed on but not yet evaluated: if the next prompt is to come
+//! after it, put it before that prompt.
+
+use std::ffi::{c_char, c_void};
+use std::ops::ControlFlow;
+
+use super::arguments::{Out, text};
+use super::boundary::Failure;
+use super::host::{cbl_log_level, log};
+use super::options::{self, Options, cbl_options};
+use super::session::{self, Inner, cbl_session, cbl_stop_reason, required, tokens_that_fit};
+use super::status::cbl_status;
+use super::text::encode;
+use crate::error::Result;
+use crate::generate::{Generation, StopReason, generate_text, generate_tokens};
+
+/// Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
+/// when the callback returns. Return false to stop.
+///
+/// Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
+/// cbl_session_position() work. Must not throw or longjmp.
+pub type cbl_text_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, length: usize) -> bool>;
+
+/// Receives a token id. Return false to stop. Otherwise as cbl_text_callback.
+pub type cbl_token_callback = Option<unsafe extern "C" fn(user: *mut c_void, token: u32) -> bool>;
+
+/// Runs a generation by the caller's options and keeps its figures.
+///
+/// # Safety
+/// As [`session::with`], [`options::with`] and [`Out::optional`].
+unsafe fn generate(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    reason: *mut cbl_stop_reason,
+    body: impl FnOnce(&mut Inner, &Options) -> Result<Generation, Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::optional(reason, cbl_stop_reason::CBL_STOP_NONE);
+        session::with(session, |inner| {
+            let out = out?;
+            let generation = options::with(options, |options| body(inner, options))?;
+            inner.counters.generated(&generation);
+            log(
+                inner.shared.log,
+                cbl_log_level::CBL_LOG_INFO,
+                format_args!(
+                    "generated {} tokens after {}: {}",
+                    generation.tokens,
+                    generation.prompt_tokens,
+                    generation.stop_reason.name(),
+                ),
+            );
+            if let Some(out) = out {
+                out.set(generation.stop_reason.into());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
+/// one starts a new text. The callback receives the text that follows as soon as it is certain: whole
+/// characters, and nothing that may be the beginning of a stop string.
+///
+/// `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
+/// receives why the generation ended.
+///
+/// One thread at a time. On failure the session may hold the prompt and what was passed on; see
+/// cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
+/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_MODEL_CHANGED,
+/// CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_generate(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    prompt: *const c_char,
+    length: usize,
+    callback: cbl_text_callback,
+    user: *mut c_void,
+    reason: *mut cbl_stop_reason,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        generate(session, options, reason, |inner, options| {
+            let callback = required(callback)?;
+            let prompt = text(prompt, length)?;
+            let prompt = encode(&inner.shared, prompt, options.parse_special)?;
+            stream_text(inner, options, &prompt, |text| {
+                callback(user, text.as_ptr().cast(), text.len())
+            })
+        })
+    }
+}
+
+/// As cbl_generate(), from a prompt of `count` token ids; none of them starts a new text. Works in a
+/// build that cannot tokenize.
+///
+/// One thread at a time. Errors: those of cbl_generate(), CBL_BAD_TOKEN.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_generate_from_tokens(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    prompt: *const u32,
+    count: usize,
+    callback: cbl_text_callback,
+    user: *mut c_void,
+    reason: *mut cbl_stop_reason,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        generate(session, options, reason, |inner, options| {
+            let callback = required(callback)?;
+            let prompt = tokens_that_fit(&inner.session, prompt, count)?;
+            stream_text(inner, options, prompt, |text| {
+                callback(user, text.as_ptr().cast(), text.len())
+            })
+        })
+    }
+}
+
+/// Continues a prompt of `count` token ids, none of which starts a new text, with token ids: needs no
+/// tokenizer. Stop strings are not looked for. The token that ends a text is not passed on.
+///
+/// One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_generate_tokens(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    prompt: *const u32,
+    count: usize,
+    callback: cbl_token_callback,
+    user: *mut c_void,
+    reason: *mut cbl_stop_reason,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        generate(session, options, reason, |inner, options| {
+            let callback = required(callback)?;
+            let prompt = tokens_that_fit(&inner.session, prompt, count)?;
+            let on_token = |token| match callback(user, token) {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(StopReason::Cancelled),
+            };
+            Ok(generate_tokens(&mut inner.session, prompt, &options.generate, on_token)?)
+        })
+    }
+}
+
+fn stream_text(
+    inner: &mut Inner,
+    options: &Options,
+    prompt: &[u32],
+    mut wants_more: impl FnMut(&str) -> bool,
+) -> Result<Generation, Failure> {
+    let table = inner.shared.tokenizer()?.table();
+    let on_text = |text: &str| match wants_more(text) {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    };
+    Ok(generate_text(&mut inner.session, table, prompt, &options.generate, on_text)?)
+}

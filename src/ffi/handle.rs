@@ -1,0 +1,104 @@
+//! Handles: boxes whose address a C program holds.
+
+use std::alloc::{Layout, alloc};
+use std::ops::{Deref, DerefMut};
+use std::ptr;
+
+use super::boundary::Failure;
+use super::status::cbl_status::CBL_BAD_HANDLE;
+use crate::error::Error;
+
+/// A type that a C program holds handles of.
+pub(super) trait Handle: Sized {
+    /// Differs from any other type's.
+    const TAG: u64;
+}
+
+/// What a handle points to. The tag comes first in every kind, so that a mix-up is found out. A freed
+/// handle has none; whether its memory still tells so is luck.
+#[repr(C)]
+struct Tagged<T> {
+    tag: u64,
+    value: T,
+}
+
+/// What a handle leads to.
+///
+/// # Safety
+/// `handle` is null, or points to memory in which a tag may be looked for; if it is there, the handle
+/// was made by [`Place::give`] and is not freed for `'a`.
+pub(super) unsafe fn get<'a, T: Handle>(handle: *const T) -> Result<&'a T, Failure> {
+    if handle.is_null() {
+        return Err(Failure::Misuse(CBL_BAD_HANDLE, "a handle is NULL"));
+    }
+    let wrong = Failure::Misuse(CBL_BAD_HANDLE, "a handle is of another kind, or freed");
+    let tagged = handle.cast::<Tagged<T>>();
+    if !tagged.is_aligned() {
+        return Err(wrong);
+    }
+    // SAFETY: the caller's contract. Volatile: for a freed handle the compiler must not know better.
+    if unsafe { (&raw const (*tagged).tag).read_volatile() } != T::TAG {
+        return Err(wrong);
+    }
+    // SAFETY: the tag says that it is a T, which by the caller's contract lives for 'a.
+    Ok(unsafe { &(*tagged).value })
+}
+
+/// A value in a place from which it can be given away.
+pub(super) struct Place<T>(Box<Tagged<T>>);
+
+impl<T: Handle> Place<T> {
+    pub fn new(value: T) -> Result<Self, Error> {
+        Ok(Self(try_box(Tagged { tag: T::TAG, value })?))
+    }
+
+    /// Gives it to a C program.
+    pub fn give(self) -> *mut T {
+        Box::into_raw(self.0).cast()
+    }
+}
+
+impl<T> Deref for Place<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> DerefMut for Place<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0.value
+    }
+}
+
+/// Frees what a C program holds.
+///
+/// # Safety
+/// `handle` was made by [`Place::give`] and nobody uses it any more.
+pub(super) unsafe fn free<T: Handle>(handle: *mut T) {
+    let tagged = handle.cast::<Tagged<T>>();
+    // SAFETY: the caller's contract.
+    unsafe {
+        (&raw mut (*tagged).tag).write_volatile(0);
+        drop(Box::from_raw(tagged));
+    }
+}
+
+/// `Box::new`, but a lack of memory is an error.
+pub(super) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        return Ok(Box::new(value));
+    }
+    // SAFETY: the size is not zero.
+    let place = unsafe { alloc(layout) }.cast::<T>();
+    if place.is_null() {
+        return Err(Error::OutOfMemory { bytes: layout.size() });
+    }
+    // SAFETY: `place` is valid for a T, and was allocated as a box allocates.
+    unsafe {
+        ptr::write(place, value);
+        Ok(Box::from_raw(place))
+    }
+}

@@ -1,0 +1,421 @@
+//! Models
+//!
+//! A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
+//! of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
+//!
+//! Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
+//! which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
+//! is empty after a success.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use super::arguments::{Growing, Out, path, put_growing, slice};
+use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::handle::{self, Handle, Place};
+use super::host::{Log, cbl_log_level, log};
+use super::options::{self, Options, cbl_options};
+use super::status::cbl_status;
+use crate::error::{Error, Result};
+use crate::format::{Architecture, TensorKind};
+use crate::model::{Model, TokenizerBytes};
+use crate::session::MemoryPlan;
+use crate::text::Tokenizer;
+
+/// A model that is open.
+pub struct cbl_model {
+    poisoned: AtomicBool,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Handle for cbl_model {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-modl");
+}
+
+/// What a model's handle and its sessions have in common.
+pub(super) struct Shared {
+    pub model: Model,
+    /// Opened when text is first asked for.
+    tokenizer: OnceLock<Tokenizer<TokenizerBytes>>,
+    /// For C, which wants a zero at the end.
+    digest: CString,
+    pub log: Option<Log>,
+}
+
+impl Shared {
+    pub fn tokenizer(&self) -> Result<&Tokenizer<TokenizerBytes>> {
+        if self.tokenizer.get().is_none() {
+            // If two threads come here at once, one result is dropped.
+            let _ = self.tokenizer.set(self.model.tokenizer()?);
+        }
+        self.tokenizer.get().ok_or(Error::NoTokenizer)
+    }
+}
+
+/// Runs a function on a model.
+///
+/// # Safety
+/// As [`handle::get`]; `report` as its kind asks.
+pub(super) unsafe fn with(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: impl FnOnce(&Shared) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with_shared(model, report, |shared| body(shared)) }
+}
+
+/// As [`with`], for a body that keeps its share.
+///
+/// # Safety
+/// As [`with`].
+pub(super) unsafe fn with_shared(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: impl FnOnce(&Arc<Shared>) -> Result<(), Failure>,
+) -> cbl_status {
+    boundary::status_of_locked(report, || {
+        // SAFETY: the caller's contract.
+        let model = unsafe { handle::get(model) }?;
+        if model.poisoned.load(Relaxed) {
+            return Err(POISONED);
+        }
+        let _poison = PoisonOnPanic(&model.poisoned);
+        panic_if_armed();
+        body(&model.shared)
+    })
+}
+
+struct PoisonOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Relaxed);
+        }
+    }
+}
+
+/// What there is to know about a model. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_model_info {
+    /// Name of the family of networks, such as "gpt2". Static.
+    pub architecture: *const c_char,
+    /// Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
+    /// the file does not say. Valid as long as the model.
+    pub digest: *const c_char,
+    /// Length of the model file in bytes.
+    pub file_bytes: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bits per weight of the matrices, scales included.
+    pub bits_per_weight: f64,
+    /// Number of tokens: ids are below it, and so many logits come out.
+    pub vocabulary: u32,
+    /// The most positions that a session can have.
+    pub context: u32,
+    /// Width of the embeddings.
+    pub embedding: u32,
+    /// Number of layers.
+    pub layers: u32,
+    /// Number of attention heads per layer.
+    pub heads: u32,
+    /// The token that ends a text, or -1.
+    pub end_of_text: i32,
+    /// Whether the file holds a tokenizer.
+    pub has_tokenizer: bool,
+    /// Whether the weights lie in a mapped file and so take no private memory.
+    pub is_mapped: bool,
+}
+
+// SAFETY: `repr(C)`, and zeros are null pointers, numbers and `false`.
+unsafe impl Growing for cbl_model_info {
+    const FIRST_SIZE: usize = 72;
+}
+
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_model_info>() == 72);
+
+/// The memory that a session will take. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_memory_plan {
+    /// Length of the model file: mapped, shared with other processes and evictable, unless it is read.
+    /// Not part of the total.
+    pub weights_bytes: u64,
+    /// The cache of keys and values.
+    pub cache_bytes: u64,
+    /// Activations, logits, the sampler's buffers, each thread's buffers.
+    pub scratch_bytes: u64,
+    /// What the session allocates, or takes from the arena: the sum of the two above.
+    pub total_bytes: u64,
+}
+
+// SAFETY: `repr(C)`, and all numbers.
+unsafe impl Growing for cbl_memory_plan {
+    const FIRST_SIZE: usize = size_of::<cbl_memory_plan>();
+}
+
+/// Opens a model and gives it to `*out`, which is NULL on failure.
+///
+/// # Safety
+/// As [`options::with`], [`Out::new`] and [`Report::Buffer`].
+unsafe fn open(
+    options: *const cbl_options,
+    out: *mut *mut cbl_model,
+    report: Report<'_>,
+    from: impl FnOnce(&Options) -> Result<Model, Failure>,
+) -> cbl_status {
+    boundary::status(report, || {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::new(out, ptr::null_mut()) }?;
+        // SAFETY: the caller's contract.
+        unsafe {
+            options::with(options, |options| {
+                let model = from(options)?;
+                if options.verify {
+                    check_all(&model)?;
+                }
+                out.set(new_handle(model, options.log)?.give());
+                Ok(())
+            })
+        }
+    })
+}
+
+fn check_all(model: &Model) -> Result<(), Failure> {
+    match model.verify()?.into_iter().next() {
+        None => Ok(()),
+        Some(fault) => Err(Error::Damaged { tensor: fault.tensor }.into()),
+    }
+}
+
+fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
+    let config = model.config();
+    log(
+        to,
+        cbl_log_level::CBL_LOG_INFO,
+        format_args!(
+            "model opened: {} layers, width {}, {} tokens, {} bytes {}",
+            config.n_layer,
+            config.n_embd,
+            config.vocab_size,
+            model.file_bytes(),
+            if model.is_mapped() { "mapped" } else { "in memory" },
+        ),
+    );
+    let digest = model.header().source.as_ref().map_or("", |source| source.digest.as_str());
+    // A zero byte inside would cut it for C; no writer makes one.
+    let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
+    let shared = Shared { model, tokenizer: OnceLock::new(), digest, log: to };
+    Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })
+}
+
+/// Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
+/// `options` may be NULL. `*model` is NULL if that fails.
+///
+/// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
+/// CBL_OPTION_VERIFY.
+///
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open(
+    path: *const c_char,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), |options| {
+            Ok(Model::open(self::path(path)?, options.access)?)
+        })
+    }
+}
+
+/// As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's and
+/// may be closed afterwards. Reading (not mapping) moves its offset. On Unix only.
+///
+/// Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_fd(
+    fd: i32,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), |options| open_fd(fd, options))
+    }
+}
+
+#[cfg(unix)]
+fn open_fd(fd: i32, options: &Options) -> Result<Model, Failure> {
+    use std::os::fd::BorrowedFd;
+    use std::path::Path;
+    if fd < 0 {
+        let detail = "a file descriptor is negative";
+        return Err(Failure::Misuse(cbl_status::CBL_BAD_ARGUMENT, detail));
+    }
+    let name = Path::new("the file descriptor's file");
+    // SAFETY: not -1; it is used for nothing but to be duplicated, which fails unless it is open.
+    let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let duplicate =
+        duplicate.map_err(|source| Error::Io { action: "duplicate", path: name.into(), source })?;
+    Ok(Model::from_file(duplicate.into(), name, options.access)?)
+}
+
+#[cfg(not(unix))]
+fn open_fd(_: i32, _: &Options) -> Result<Model, Failure> {
+    let detail = "file descriptors are for Unix only";
+    Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
+}
+
+/// As cbl_model_open(), from the `size` bytes at `data`: flash, an asset, a buffer. They begin on a
+/// 64-byte boundary, are not copied, and stay valid and unchanged until the model and all its sessions
+/// are freed.
+///
+/// Thread-safe. Errors: those of cbl_model_open().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_memory(
+    data: *const c_void,
+    size: usize,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), |_| {
+            Ok(Model::borrow(slice::<'static, u8>(data.cast(), size)?)?)
+        })
+    }
+}
+
+/// Frees a model. NULL is fine. Its sessions live on, and with them what they need of it.
+///
+/// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_free(model: *mut cbl_model) -> cbl_status {
+    if model.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        unsafe {
+            handle::get::<cbl_model>(model)?;
+            handle::free(model);
+        }
+        Ok(())
+    })
+}
+
+/// Tells about a model. `size` is `sizeof *info`.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_get_info(
+    model: *const cbl_model,
+    info: *mut cbl_model_info,
+    size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(model, Report::Nothing, |shared| put_growing(info, size, || describe(shared))) }
+}
+
+fn describe(shared: &Shared) -> cbl_model_info {
+    let model = &shared.model;
+    let config = model.config();
+    let (mut parameters, mut weights, mut weight_bytes) = (0, 0, 0);
+    for tensor in model.layout().tensors() {
+        match &tensor.kind {
+            TensorKind::Matrix(matrix) => {
+                weights += matrix.tiles.rows() * matrix.tiles.cols();
+                weight_bytes += tensor.range.len();
+            }
+            TensorKind::Vector | TensorKind::Positions => {
+                parameters += tensor.shape.iter().product::<usize>();
+            }
+            TensorKind::Tokenizer | TensorKind::Checksums => {}
+        }
+    }
+    // The format keeps all of these below 2^24.
+    let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    cbl_model_info {
+        architecture: match config.architecture {
+            Architecture::Gpt2 => c"gpt2".as_ptr(),
+            Architecture::Btlm => c"btlm".as_ptr(),
+        },
+        digest: shared.digest.as_ptr(),
+        file_bytes: model.file_bytes() as u64,
+        parameters: (parameters + weights) as u64,
+        bits_per_weight: weight_bytes as f64 * 8.0 / weights as f64,
+        vocabulary: small(config.vocab_size),
+        context: small(config.n_positions),
+        embedding: small(config.n_embd),
+        layers: small(config.n_layer),
+        heads: small(config.n_head),
+        end_of_text: config.eos_token_id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1),
+        has_tokenizer: model.layout().get(crate::format::TOKENIZER).is_some(),
+        is_mapped: model.is_mapped(),
+    }
+}
+
+/// Tells what memory a session with these options will take, to the byte, before anything is allocated.
+/// `options` may be NULL; `size` is `sizeof *plan`.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if it is more
+/// than an address can reach, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_plan(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    plan: *mut cbl_memory_plan,
+    size: usize,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(model, Report::Buffer(message, message_size), |shared| {
+            put_growing(plan, size, || cbl_memory_plan::from(MemoryPlan::default()))?;
+            let planned = options::with(options, |options| {
+                let mut session = options.session.clone();
+                session.threads = options.pool.map_or(session.threads, |pool| pool.workers);
+                Ok(shared.model.plan(&session)?)
+            })?;
+            put_growing(plan, size, || planned.into())
+        })
+    }
+}
+
+impl From<MemoryPlan> for cbl_memory_plan {
+    fn from(plan: MemoryPlan) -> Self {
+        Self {
+            weights_bytes: plan.weights_bytes as u64,
+            cache_bytes: plan.kv_bytes as u64,
+            scratch_bytes: plan.scratch_bytes as u64,
+            total_bytes: plan.total_private_bytes as u64,
+        }
+    }
+}
+
+/// Reads the whole model and checks every checksum. They find accidents, not forgeries.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_MODEL with the name of a damaged tensor,
+/// CBL_MODEL_CHANGED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_verify(
+    model: *const cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(model, Report::Buffer(message, message_size), |shared| check_all(&shared.model)) }
+}

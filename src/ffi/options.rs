@@ -1,0 +1,434 @@
+//! Options
+//!
+//! One set of options serves everything: opening a model, making sessions, generating. Where a function
+//! takes options, NULL stands for the defaults, and options that do not concern it are ignored.
+//!
+//!     cbl_options *options;
+//!     cbl_options_new(&options);
+//!     cbl_options_set_int(options, CBL_OPTION_THREADS, 4);
+//!     cbl_options_set_float(options, CBL_OPTION_TEMPERATURE, 0.8);
+//!
+//! A value is checked when it is set, as far as it can be without a model. A set of options may be
+//! changed or freed as soon as the call that took it has returned.
+
+use std::ffi::{CStr, c_char};
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+
+use super::arguments::{Out, text};
+use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::handle::{self, Handle, Place};
+use super::host::{Arena, Log, Pool};
+use super::message::Message;
+use super::status::cbl_status::{self, CBL_BUSY};
+use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
+use crate::generate::GenerateOptions;
+use crate::kernels::Isa;
+use crate::sampler::SamplerOptions;
+use crate::session::{LogitsFor, SessionOptions};
+use crate::threads::MAX_WORKERS;
+use crate::{Access, KvType};
+
+/// The keys of options. Numbers are never changed or reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_option {
+    /// int. Opening: how a file is opened, a cbl_access. CBL_ACCESS_MAP by default.
+    CBL_OPTION_ACCESS = 1,
+    /// int, 0 or 1. Opening: read the whole file and check every checksum. 0 by default, when only the
+    /// header is checked; no content of a file can do more harm than wrong text either way.
+    CBL_OPTION_VERIFY = 2,
+    /// int. Session: positions of the cache, at most the model's. 0, the default, means the model's.
+    CBL_OPTION_CONTEXT = 3,
+    /// int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default.
+    CBL_OPTION_CACHE = 4,
+    /// int, 1 to 64. Session: threads that share the work, the calling one among them. 1, the default,
+    /// starts no thread.
+    CBL_OPTION_THREADS = 5,
+    /// int, from 1. Session: how many tokens of a prompt are evaluated at once. More is faster and
+    /// takes more memory. 64 by default.
+    CBL_OPTION_CHUNK = 6,
+    /// int, 0 or 1. Session: compute the logits of every token, for cbl_session_evaluate_each(). 0 by
+    /// default.
+    CBL_OPTION_ALL_LOGITS = 7,
+    /// string. Session: name of the instruction set to use, see cbl_isa_name(). The best one by default.
+    CBL_OPTION_ISA = 8,
+    /// int, from 0. Generation: the most tokens to generate. 128 by default.
+    CBL_OPTION_MAX_TOKENS = 9,
+    /// float, from 0. Generation: 0, the default, takes the most probable token; 1 draws from the
+    /// model's own distribution; less than 1 sharpens it.
+    CBL_OPTION_TEMPERATURE = 10,
+    /// int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all.
+    CBL_OPTION_TOP_K = 11,
+    /// float, over 0 to 1. Generation: draw from the most probable tokens that together have this
+    /// probability. 1, the default: all.
+    CBL_OPTION_TOP_P = 12,
+    /// float, 0 to 1. Generation: draw from tokens at least so probable compared to the first only. 0,
+    /// the default: all.
+    CBL_OPTION_MIN_P = 13,
+    /// float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default.
+    CBL_OPTION_REPETITION_PENALTY = 14,
+    /// int, from 0. Generation: how many of the last tokens count as recent. 64 by default.
+    CBL_OPTION_REPETITION_WINDOW = 15,
+    /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine.
+    CBL_OPTION_SEED = 16,
+    /// int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default.
+    CBL_OPTION_IGNORE_END_OF_TEXT = 17,
+    /// int, 0 or 1. Tokenizing: read special tokens such as <|endoftext|> that are written in the text
+    /// as such. 0 by default, because text from outside must not speak with the program's voice.
+    CBL_OPTION_PARSE_SPECIAL = 18,
+}
+
+/// Values of CBL_OPTION_ACCESS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_access {
+    /// Map the file: opens in milliseconds, and its pages are shared and can be evicted. Replace the
+    /// file only by renaming another one over it. If it is changed in place, most accidents give
+    /// CBL_MODEL_CHANGED, but truncating it in the middle of a call raises SIGBUS.
+    CBL_ACCESS_MAP = 0,
+    /// Read the file into memory: nothing that happens to it matters any more.
+    CBL_ACCESS_READ = 1,
+}
+
+/// Values of CBL_OPTION_CACHE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_cache {
+    /// Keys and values as float16.
+    CBL_CACHE_F16 = 0,
+    /// Keys and values as int8, about half the memory.
+    CBL_CACHE_INT8 = 1,
+}
+
+/// A set of options.
+pub struct cbl_options {
+    message: Mutex<Message>,
+    options: RwLock<Options>,
+}
+
+impl Handle for cbl_options {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-opts");
+}
+
+/// What the options say.
+#[derive(Default)]
+pub(super) struct Options {
+    pub access: Access,
+    pub verify: bool,
+    pub session: SessionOptions,
+    pub generate: GenerateOptions,
+    pub parse_special: bool,
+    pub log: Option<Log>,
+    pub pool: Option<Pool>,
+    pub arena: Option<Arena>,
+}
+
+impl Options {
+    fn set_int(&mut self, key: i32, value: i64) -> Result<()> {
+        use cbl_option as key_;
+        let (session, generate) = (&mut self.session, &mut self.generate);
+        match key {
+            k if k == key_::CBL_OPTION_ACCESS as i32 => {
+                let values = [
+                    (cbl_access::CBL_ACCESS_MAP as i64, Access::Map),
+                    (cbl_access::CBL_ACCESS_READ as i64, Access::Read),
+                ];
+                self.access = choose("access", value, values)?;
+            }
+            k if k == key_::CBL_OPTION_VERIFY as i32 => self.verify = switch("verify", value)?,
+            k if k == key_::CBL_OPTION_CONTEXT as i32 => {
+                session.context = Some(size("context", value, 0, usize::MAX)?).filter(|&n| n > 0);
+            }
+            k if k == key_::CBL_OPTION_CACHE as i32 => {
+                let values = [
+                    (cbl_cache::CBL_CACHE_F16 as i64, KvType::F16),
+                    (cbl_cache::CBL_CACHE_INT8 as i64, KvType::Int8),
+                ];
+                session.kv = choose("cache", value, values)?;
+            }
+            k if k == key_::CBL_OPTION_THREADS as i32 => {
+                session.threads = size("threads", value, 1, MAX_WORKERS)?;
+            }
+            k if k == key_::CBL_OPTION_CHUNK as i32 => {
+                session.chunk = size("chunk", value, 1, usize::MAX)?;
+            }
+            k if k == key_::CBL_OPTION_ALL_LOGITS as i32 => {
+                let all = switch("all logits", value)?;
+                session.logits = if all { LogitsFor::All } else { LogitsFor::Last };
+            }
+            k if k == key_::CBL_OPTION_MAX_TOKENS as i32 => {
+                generate.max_tokens = size("max tokens", value, 0, usize::MAX)?;
+            }
+            k if k == key_::CBL_OPTION_TOP_K as i32 => {
+                generate.sampler.top_k = size("top k", value, 0, usize::MAX)?;
+            }
+            k if k == key_::CBL_OPTION_REPETITION_WINDOW as i32 => {
+                let window = size("repetition window", value, 0, usize::MAX)?;
+                generate.sampler.repetition_window = window;
+            }
+            k if k == key_::CBL_OPTION_SEED as i32 => {
+                generate.sampler.seed = value.cast_unsigned();
+            }
+            k if k == key_::CBL_OPTION_IGNORE_END_OF_TEXT as i32 => {
+                generate.ignore_end_of_text = switch("ignore end of text", value)?;
+            }
+            k if k == key_::CBL_OPTION_PARSE_SPECIAL as i32 => {
+                self.parse_special = switch("parse special", value)?;
+            }
+            _ => return Err(unknown(key, "an int")),
+        }
+        Ok(())
+    }
+
+    fn set_float(&mut self, key: i32, value: f64) -> Result<()> {
+        let _env = FpEnv::set_default();
+        // Not narrowed before the environment is set.
+        let value = black_box(value) as f32;
+        let mut changed: SamplerOptions = self.generate.sampler.clone();
+        let field = match key {
+            k if k == cbl_option::CBL_OPTION_TEMPERATURE as i32 => &mut changed.temperature,
+            k if k == cbl_option::CBL_OPTION_TOP_P as i32 => &mut changed.top_p,
+            k if k == cbl_option::CBL_OPTION_MIN_P as i32 => &mut changed.min_p,
+            k if k == cbl_option::CBL_OPTION_REPETITION_PENALTY as i32 => {
+                &mut changed.repetition_penalty
+            }
+            _ => return Err(unknown(key, "a float")),
+        };
+        *field = value;
+        changed.check()?;
+        self.generate.sampler = changed;
+        Ok(())
+    }
+
+    fn set_string(&mut self, key: i32, value: &str) -> Result<()> {
+        if key != cbl_option::CBL_OPTION_ISA as i32 {
+            return Err(unknown(key, "a string"));
+        }
+        let isa = Isa::from_name(value).ok_or_else(|| {
+            let detail = "no instruction set of that name; cbl_isa_name() lists them".to_owned();
+            Error::Option { name: "isa", detail }
+        })?;
+        self.session.isa = Some(isa);
+        Ok(())
+    }
+}
+
+fn unknown(key: i32, kind: &str) -> Error {
+    let detail = format!("{key} is not the key of {kind} option of this version");
+    Error::Option { name: "key", detail }
+}
+
+fn size(name: &'static str, value: i64, least: usize, most: usize) -> Result<usize> {
+    let size = usize::try_from(value).ok().filter(|size| (least..=most).contains(size));
+    size.ok_or_else(|| {
+        let detail = match most {
+            usize::MAX => format!("{value} is not at least {least}"),
+            _ => format!("{value} is not in {least}..={most}"),
+        };
+        Error::Option { name, detail }
+    })
+}
+
+fn choose<T: Copy, const N: usize>(
+    name: &'static str,
+    value: i64,
+    values: [(i64, T); N],
+) -> Result<T> {
+    let chosen = values.into_iter().find(|&(number, _)| number == value);
+    chosen.map(|(_, chosen)| chosen).ok_or_else(|| {
+        let detail = format!("{value} is not in 0..={}", N - 1);
+        Error::Option { name, detail }
+    })
+}
+
+fn switch(name: &'static str, value: i64) -> Result<bool> {
+    choose(name, value, [(0, false), (1, true)])
+}
+
+/// Runs `body` on options that may be NULL, for the defaults, and keeps them from changing meanwhile.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn with<T>(
+    options: *const cbl_options,
+    body: impl FnOnce(&Options) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if options.is_null() {
+        return body(&Options::default());
+    }
+    // SAFETY: the caller's contract.
+    let options = unsafe { handle::get(options) }?;
+    body(&*options.read()?)
+}
+
+impl cbl_options {
+    fn read(&self) -> Result<RwLockReadGuard<'_, Options>, Failure> {
+        self.options.try_read().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the options are in use"),
+            TryLockError::Poisoned(_) => POISONED,
+        })
+    }
+}
+
+/// Runs `body` on options that are to be changed.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn change(
+    options: *mut cbl_options,
+    body: impl FnOnce(&mut Options) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    let options = match unsafe { handle::get(options) } {
+        Ok(options) => options,
+        Err(failure) => return failure.status(),
+    };
+    boundary::status_of_locked(Report::Handle(&options.message), || {
+        let mut locked = options.options.try_write().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the options are in use"),
+            TryLockError::Poisoned(_) => POISONED,
+        })?;
+        panic_if_armed();
+        body(&mut locked)
+    })
+}
+
+/// Makes a set of options with all defaults. `*options` is NULL if that fails.
+///
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_NO_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_new(options: *mut *mut cbl_options) -> cbl_status {
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::new(options, std::ptr::null_mut()) }?;
+        out.set(
+            Place::new(cbl_options {
+                message: Mutex::new(Message::empty()),
+                options: RwLock::new(Options::default()),
+            })?
+            .give(),
+        );
+        Ok(())
+    })
+}
+
+/// Frees a set of options. NULL is fine. Models and sessions made with it live on.
+///
+/// Errors: CBL_BAD_HANDLE; CBL_BUSY, which frees nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_status {
+    if options.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        let handle = unsafe { handle::get(options) }?;
+        if let Err(TryLockError::WouldBlock) = handle.options.try_write() {
+            return Err(Failure::Misuse(CBL_BUSY, "the options are in use"));
+        }
+        // SAFETY: the caller's contract, and no call is using them.
+        unsafe { handle::free(options) };
+        Ok(())
+    })
+}
+
+/// Why the last failed call with these options failed: English, never NULL, valid until the next call
+/// with them.
+///
+/// One thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_error(options: *mut cbl_options) -> *const c_char {
+    const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
+    boundary::value(NONE.as_ptr(), || {
+        // SAFETY: the caller's contract.
+        let options = unsafe { handle::get(options) }?;
+        Ok(options.message.lock().unwrap_or_else(PoisonError::into_inner).as_ptr())
+    })
+}
+
+/// Sets an option whose kind is int. `key` is a cbl_option.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_set_int(
+    options: *mut cbl_options,
+    key: i32,
+    value: i64,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { change(options, |options| Ok(options.set_int(key, value)?)) }
+}
+
+/// Sets an option whose kind is float. `key` is a cbl_option.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_set_float(
+    options: *mut cbl_options,
+    key: i32,
+    value: f64,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { change(options, |options| Ok(options.set_float(key, value)?)) }
+}
+
+/// Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
+/// CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_set_string(
+    options: *mut cbl_options,
+    key: i32,
+    value: *const c_char,
+    length: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { change(options, |options| Ok(options.set_string(key, text(value, length)?)?)) }
+}
+
+/// Adds a stop string, `length` bytes of UTF-8 that are copied. Generating text ends before the first
+/// stop string that appears, however tokens cut it; no part of it is ever passed on.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if
+/// it is empty, CBL_NO_MEMORY, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_add_stop(
+    options: *mut cbl_options,
+    stop: *const c_char,
+    length: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        change(options, |options| {
+            let stop = text(stop, length)?;
+            if stop.is_empty() {
+                let detail = "is empty and would stop before the first token".to_owned();
+                return Err(Error::Option { name: "stop string", detail }.into());
+            }
+            let memory = |_| Error::OutOfMemory { bytes: stop.len() };
+            let mut owned = String::new();
+            owned.try_reserve_exact(stop.len()).map_err(memory)?;
+            owned.push_str(stop);
+            options.generate.stop.try_reserve(1).map_err(memory)?;
+            options.generate.stop.push(owned);
+            Ok(())
+        })
+    }
+}
+
+/// Removes all stop strings.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_clear_stops(options: *mut cbl_options) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        change(options, |options| {
+            options.generate.stop.clear();
+            Ok(())
+        })
+    }
+}

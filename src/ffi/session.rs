@@ -1,0 +1,598 @@
+//! Sessions
+//!
+//! A session is one sequence of tokens with its cache of keys and values and every buffer that it needs,
+//! allocated when it is made. Evaluating, sampling and generating tokens allocate nothing.
+//!
+//! A session is for one thread at a time. A call on a session that is in use, by another thread or by
+//! the call whose callback this is, returns CBL_BUSY and does nothing. Functions that take a
+//! `const cbl_session *` may be called at any time from any thread.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::arguments::{Growing, Out, put_growing, slice};
+use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::handle::{self, Handle, Place};
+use super::host::{Log, Pool, cbl_log_level, log};
+use super::message::Message;
+use super::model::{self, Shared, cbl_model};
+use super::options::{self, Options, cbl_options};
+use super::status::cbl_status::{self, CBL_BAD_ARGUMENT, CBL_BUSY};
+use super::version::isa_name;
+use crate::error::{Error, Result};
+use crate::generate::{Generation, StopReason};
+use crate::kernels::Isa;
+use crate::session::{LogitsFor, Session, SessionOptions};
+use crate::threads::{Executor, HostTeam, Team};
+
+/// A sequence of tokens and what it takes to continue it.
+pub struct cbl_session {
+    /// Set by `cbl_session_cancel`; the session inside looks at it.
+    cancel: AtomicBool,
+    /// The position after the last call that has returned.
+    position: AtomicUsize,
+    message: Mutex<Message>,
+    log: Option<Log>,
+    inner: Mutex<Inner>,
+}
+
+impl Handle for cbl_session {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-sess");
+}
+
+/// What is behind the lock.
+pub(super) struct Inner {
+    pub session: Session,
+    pub shared: Arc<Shared>,
+    made: Made,
+    pub counters: Counters,
+}
+
+/// What the session was made with, for a fork.
+#[derive(Clone)]
+struct Made {
+    options: SessionOptions,
+    pool: Option<Pool>,
+    log: Option<Log>,
+}
+
+/// What the session has done so far.
+#[derive(Default)]
+pub(super) struct Counters {
+    evaluated_tokens: u64,
+    evaluation: Duration,
+    generation: Option<Generation>,
+}
+
+impl Counters {
+    pub fn generated(&mut self, generation: &Generation) {
+        // The last token is chosen but not evaluated.
+        let tokens = generation.prompt_tokens + generation.tokens.saturating_sub(1);
+        self.evaluated_tokens += tokens as u64;
+        self.evaluation += generation.prompt_time + generation.decode_time;
+        self.generation = Some(*generation);
+    }
+}
+
+impl cbl_session {
+    fn lock(&self) -> Result<MutexGuard<'_, Inner>, Failure> {
+        self.inner.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the session is in use"),
+            TryLockError::Poisoned(_) => POISONED,
+        })
+    }
+}
+
+/// Runs a function on a session that nobody else is using.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn with(
+    session: *mut cbl_session,
+    body: impl FnOnce(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    let handle = match unsafe { handle::get(session) } {
+        Ok(handle) => handle,
+        Err(failure) => return failure.status(),
+    };
+    let was_poisoned = handle.inner.is_poisoned();
+    let status = boundary::status_of_locked(Report::Handle(&handle.message), || {
+        let mut inner = handle.lock()?;
+        panic_if_armed();
+        let result = body(&mut inner);
+        handle.position.store(inner.session.position(), Relaxed);
+        result
+    });
+    if status == cbl_status::CBL_PANIC && !was_poisoned {
+        // Copied, because the callback may ask for the message.
+        let message = handle.message.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        log(handle.log, cbl_log_level::CBL_LOG_ERROR, format_args!("{message}"));
+    }
+    status
+}
+
+/// Makes a session and gives it to `out`.
+fn make(
+    shared: Arc<Shared>,
+    made: Made,
+    arena: Option<super::host::Arena>,
+) -> Result<Place<cbl_session>> {
+    let executor = match made.pool {
+        Some(pool) => Executor::Host(HostTeam::new(handle::try_box(pool)?)),
+        None if made.options.threads == 1 => Executor::Caller,
+        None => Executor::Team(Team::new(made.options.threads)?),
+    };
+    let memory = arena.map(super::host::Arena::memory);
+    let session = shared.model.session_in(&made.options, executor, memory)?;
+    log(
+        made.log,
+        cbl_log_level::CBL_LOG_INFO,
+        format_args!(
+            "session made: context {}, {}, {} threads",
+            session.context(),
+            session.isa(),
+            made.pool.map_or(made.options.threads, |pool| pool.workers),
+        ),
+    );
+    if session.isa() == Isa::Scalar {
+        let text = format_args!("no fast kernels for this processor: evaluation will be slow");
+        log(made.log, cbl_log_level::CBL_LOG_WARNING, text);
+    }
+    let mut handle = Place::new(cbl_session {
+        cancel: AtomicBool::new(false),
+        position: AtomicUsize::new(0),
+        message: Mutex::new(Message::empty()),
+        log: made.log,
+        inner: Mutex::new(Inner { session, shared, made, counters: Counters::default() }),
+    })?;
+    let flag = NonNull::from(&handle.cancel);
+    let inner = handle.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the flag lies beside the session in the same box, and is dropped with it.
+    unsafe { inner.session.cancel_by_raw(flag) };
+    Ok(handle)
+}
+
+impl Made {
+    fn with(options: &Options) -> Self {
+        Self { options: options.session.clone(), pool: options.pool, log: options.log }
+    }
+}
+
+/// Makes a session of a model. `options` may be NULL. `*session` is NULL if that fails.
+///
+/// This is where memory is taken, all of it: as much as cbl_model_plan() says; and where threads are
+/// started, if the options ask for more than one.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY,
+/// CBL_NO_THREADS, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_new(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    session: *mut *mut cbl_session,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let report = Report::Buffer(message, message_size);
+        let out = Out::new(session, ptr::null_mut());
+        model::with_shared(model, report, |shared| {
+            let out = out?;
+            let (made, arena) =
+                options::with(options, |options| Ok((Made::with(options), options.arena)))?;
+            out.set(make(Arc::clone(shared), made, arena)?.give());
+            Ok(())
+        })
+    }
+}
+
+/// Makes another session that holds the same tokens: both go on from a shared beginning, each on its
+/// own. With NULL for `options` it is made as the first one was, but not in its arena; otherwise by the
+/// options, with the same type of cache and a context that holds the tokens. `*fork` is NULL if that
+/// fails.
+///
+/// One thread at a time. Errors: those of cbl_session_new(); CBL_BAD_SAVED if the type of the cache
+/// differs; CBL_CONTEXT_FULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_fork(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    fork: *mut *mut cbl_session,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(fork, ptr::null_mut());
+        with(session, |inner| {
+            let out = out?;
+            let (made, arena) = if options.is_null() {
+                (inner.made.clone(), None)
+            } else {
+                options::with(options, |options| Ok((Made::with(options), options.arena)))?
+            };
+            let mut copy = make(Arc::clone(&inner.shared), made, arena)?;
+            let locked = copy.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+            locked.session.copy_from(&mut inner.session)?;
+            *copy.position.get_mut() = locked.session.position();
+            out.set(copy.give());
+            Ok(())
+        })
+    }
+}
+
+/// Frees a session. NULL is fine.
+///
+/// No other call may be using the handle, but that is checked: while a call runs, by another thread or
+/// around the callback that this is called from, CBL_BUSY is returned and nothing is freed. Errors:
+/// CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_status {
+    if session.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        let handle = unsafe { handle::get(session) }?;
+        if let Err(TryLockError::WouldBlock) = handle.inner.try_lock() {
+            return Err(Failure::Misuse(CBL_BUSY, "the session is in use"));
+        }
+        // SAFETY: the caller's contract, and no call is using it.
+        unsafe { handle::free(session) };
+        Ok(())
+    })
+}
+
+/// Why the last failed call on this session failed, CBL_BUSY apart: English, never NULL, valid until the
+/// next call on it. For log files and developers; branch on the status instead.
+///
+/// One thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_error(session: *mut cbl_session) -> *const c_char {
+    const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
+    boundary::value(NONE.as_ptr(), || {
+        // SAFETY: the caller's contract.
+        let session = unsafe { handle::get(session) }?;
+        Ok(session.message.lock().unwrap_or_else(PoisonError::into_inner).as_ptr())
+    })
+}
+
+/// Forgets every token. Costs nothing.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_reset(session: *mut cbl_session) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(session, |inner| {
+            inner.session.reset();
+            Ok(())
+        })
+    }
+}
+
+/// Forgets the tokens from `position` on, which is at most cbl_session_position(). Costs nothing.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_POSITION, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_rewind(
+    session: *mut cbl_session,
+    position: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(session, |inner| Ok(inner.session.rewind(position)?)) }
+}
+
+/// The number of tokens in the session: the position of the next one. During a call, as it was before.
+/// 0 for a bad handle.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_position(session: *const cbl_session) -> usize {
+    boundary::value(0, || {
+        // SAFETY: the caller's contract.
+        Ok(unsafe { handle::get(session) }?.position.load(Relaxed))
+    })
+}
+
+/// The tokens in the session: `*tokens` points to `*count` ids, valid until the next call on it. NULL
+/// and 0 on failure.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_tokens(
+    session: *mut cbl_session,
+    tokens: *mut *const u32,
+    count: *mut usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let outs = (Out::new(tokens, ptr::null()), Out::new(count, 0));
+        with(session, |inner| {
+            let (tokens, count) = (outs.0?, outs.1?);
+            tokens.set(inner.session.tokens().as_ptr());
+            count.set(inner.session.tokens().len());
+            Ok(())
+        })
+    }
+}
+
+/// Appends `count` tokens. Afterwards the last one's logits can be read or sampled.
+///
+/// One thread at a time. On failure the session is as before, but for the logits. Errors:
+/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if `count` is 0, CBL_BAD_TOKEN, CBL_CONTEXT_FULL,
+/// CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_evaluate(
+    session: *mut cbl_session,
+    tokens: *const u32,
+    count: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(session, |inner| evaluate(inner, tokens, count, |_, _| ())) }
+}
+
+/// Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
+/// false to receive no more; the evaluation goes on. Must not throw or longjmp. Runs in the default
+/// floating-point environment, whatever the host's is.
+pub type cbl_logits_callback = Option<
+    unsafe extern "C" fn(
+        user: *mut c_void,
+        position: usize,
+        logits: *const f32,
+        count: usize,
+    ) -> bool,
+>;
+
+/// As cbl_session_evaluate(), and calls `callback` with the logits of every token, in order: what it
+/// takes to score a text. The session must be made with CBL_OPTION_ALL_LOGITS.
+///
+/// One thread at a time. Errors: those of cbl_session_evaluate(), CBL_BAD_OPTION.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_evaluate_each(
+    session: *mut cbl_session,
+    tokens: *const u32,
+    count: usize,
+    callback: cbl_logits_callback,
+    user: *mut c_void,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(session, |inner| {
+            let callback = required(callback)?;
+            if inner.made.options.logits != LogitsFor::All {
+                let detail = "make the session with CBL_OPTION_ALL_LOGITS".to_owned();
+                return Err(Error::Option { name: "all logits", detail }.into());
+            }
+            let mut wanted = true;
+            evaluate(inner, tokens, count, |position, logits| {
+                wanted = wanted && callback(user, position, logits.as_ptr(), logits.len());
+            })
+        })
+    }
+}
+
+/// A callback that may not be NULL.
+pub(super) fn required<T>(callback: Option<T>) -> Result<T, Failure> {
+    callback.ok_or(Failure::Misuse(CBL_BAD_ARGUMENT, "a callback is NULL"))
+}
+
+/// The caller's tokens, if the session has room for them: a count that is out of proportion is found
+/// out before the first token is read.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn tokens_that_fit<'a>(
+    session: &Session,
+    tokens: *const u32,
+    count: usize,
+) -> Result<&'a [u32], Failure> {
+    let (position, context) = (session.position(), session.context());
+    if count > context - position {
+        return Err(Error::ContextFull { position, tokens: count, context }.into());
+    }
+    // SAFETY: the caller's contract.
+    unsafe { slice(tokens, count) }
+}
+
+/// # Safety
+/// As [`slice`].
+unsafe fn evaluate(
+    inner: &mut Inner,
+    tokens: *const u32,
+    count: usize,
+    visit: impl FnMut(usize, &[f32]),
+) -> Result<(), Failure> {
+    // SAFETY: the caller's contract.
+    let tokens = unsafe { tokens_that_fit(&inner.session, tokens, count) }?;
+    let start = Instant::now();
+    inner.session.evaluate_each(tokens, visit)?;
+    inner.counters.evaluated_tokens += count as u64;
+    inner.counters.evaluation += start.elapsed();
+    Ok(())
+}
+
+/// The last token's logits: `*logits` points to `*count` floats, one for each token of the vocabulary,
+/// valid until the next call that evaluates, generates, resets, rewinds, restores or frees. NULL and 0
+/// on failure.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_logits(
+    session: *mut cbl_session,
+    logits: *mut *const f32,
+    count: *mut usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let outs = (Out::new(logits, ptr::null()), Out::new(count, 0));
+        with(session, |inner| {
+            let (logits, count) = (outs.0?, outs.1?);
+            let row = inner.session.last_logits()?;
+            logits.set(row.as_ptr());
+            count.set(row.len());
+            Ok(())
+        })
+    }
+}
+
+/// Chooses the next token from the last one's logits by the options for generation. The session does not
+/// change: evaluate the token to go on. `options` may be NULL.
+///
+/// The choice depends on the logits, the options, the session's tokens (for the repetition penalty) and
+/// the position (which, with the seed, makes the random number), and on nothing else. `*token` is 0 on
+/// failure.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_sample(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    token: *mut u32,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(token, 0);
+        with(session, |inner| {
+            let out = out?;
+            let sample = |options: &Options| Ok(inner.session.sample(&options.generate.sampler)?);
+            out.set(options::with(options, sample)?);
+            Ok(())
+        })
+    }
+}
+
+/// Stops the evaluation or generation that is running on the session, or else the next one, within a
+/// fraction of a layer's time. An evaluation then returns CBL_CANCELLED; a generation returns CBL_OK and
+/// CBL_STOP_CANCELLED. The request is used up by the call that it stops.
+///
+/// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_cancel(session: *const cbl_session) -> cbl_status {
+    set_cancel(session, true)
+}
+
+/// Takes back a request of cbl_session_cancel() that no call has followed yet.
+///
+/// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_clear_cancel(session: *const cbl_session) -> cbl_status {
+    set_cancel(session, false)
+}
+
+/// An atomic store, no lock: safe in a signal handler. (The border's one-time preparations are done:
+/// somebody has made the session.)
+fn set_cancel(session: *const cbl_session, wanted: bool) -> cbl_status {
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        unsafe { handle::get(session) }?.cancel.store(wanted, Relaxed);
+        Ok(())
+    })
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_stop_reason {
+    /// It did not: there was none, or it failed.
+    CBL_STOP_NONE = 0,
+    /// The model chose the end-of-text token.
+    CBL_STOP_END_OF_TEXT = 1,
+    /// As many tokens as were asked for.
+    CBL_STOP_MAX_TOKENS = 2,
+    /// A stop string appeared.
+    CBL_STOP_STRING = 3,
+    /// The session has no position left.
+    CBL_STOP_CONTEXT_FULL = 4,
+    /// The callback returned false, or cbl_session_cancel() was called.
+    CBL_STOP_CANCELLED = 5,
+}
+
+impl From<StopReason> for cbl_stop_reason {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::EndOfText => Self::CBL_STOP_END_OF_TEXT,
+            StopReason::MaxTokens => Self::CBL_STOP_MAX_TOKENS,
+            StopReason::StopString => Self::CBL_STOP_STRING,
+            StopReason::ContextFull => Self::CBL_STOP_CONTEXT_FULL,
+            StopReason::Cancelled => Self::CBL_STOP_CANCELLED,
+        }
+    }
+}
+
+/// What a session has done. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_session_stats {
+    /// Name of the instruction set in use. Static.
+    pub isa: *const c_char,
+    /// Positions that the session has.
+    pub context: u64,
+    /// Positions in use.
+    pub position: u64,
+    /// Threads that share the work.
+    pub threads: u64,
+    /// Tokens evaluated since the session was made.
+    pub evaluated_tokens: u64,
+    /// Time that took, sampling and callbacks during generation included.
+    pub evaluation_seconds: f64,
+    /// Tokens of the last generation's prompt.
+    pub prompt_tokens: u64,
+    /// Time to evaluate that prompt and choose the first token.
+    pub prompt_seconds: f64,
+    /// Tokens that the last generation produced.
+    pub generated_tokens: u64,
+    /// Time from the first to the last of them.
+    pub generation_seconds: f64,
+    /// Why the last generation ended: a cbl_stop_reason.
+    pub stop_reason: i32,
+    /// 0.
+    pub reserved: i32,
+}
+
+// SAFETY: `repr(C)`, and zeros are a null pointer and numbers.
+unsafe impl Growing for cbl_session_stats {
+    const FIRST_SIZE: usize = 88;
+}
+
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 88);
+
+/// Tells what a session has done. `size` is `sizeof *stats`.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_get_stats(
+    session: *mut cbl_session,
+    stats: *mut cbl_session_stats,
+    size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(session, |inner| put_growing(stats, size, || inner.stats())) }
+}
+
+impl Inner {
+    fn stats(&self) -> cbl_session_stats {
+        let (session, counters) = (&self.session, &self.counters);
+        let of_last = counters.generation;
+        let seconds =
+            |time: fn(Generation) -> Duration| of_last.map_or(0.0, |g| time(g).as_secs_f64());
+        cbl_session_stats {
+            isa: isa_name(session.isa()).as_ptr(),
+            context: session.context() as u64,
+            position: session.position() as u64,
+            threads: self.made.pool.map_or(self.made.options.threads, |pool| pool.workers) as u64,
+            evaluated_tokens: counters.evaluated_tokens,
+            evaluation_seconds: counters.evaluation.as_secs_f64(),
+            prompt_tokens: of_last.map_or(0, |g| g.prompt_tokens as u64),
+            prompt_seconds: seconds(|g| g.prompt_time),
+            generated_tokens: of_last.map_or(0, |g| g.tokens as u64),
+            generation_seconds: seconds(|g| g.decode_time),
+            stop_reason: of_last.map_or(cbl_stop_reason::CBL_STOP_NONE, |g| g.stop_reason.into())
+                as i32,
+            reserved: 0,
+        }
+    }
+}

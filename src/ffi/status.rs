@@ -1,0 +1,153 @@
+//! Status codes
+//!
+//! Every function that can fail returns one. A failed call changes nothing unless its comment says
+//! otherwise, and leaves every handle usable, except after CBL_PANIC.
+
+use std::ffi::{CStr, c_char};
+
+use super::boundary;
+use crate::error::Error;
+
+/// What came of a call. Numbers are never changed or reused; later versions may add some, so treat an
+/// unknown one as a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_status {
+    /// Done.
+    CBL_OK = 0,
+    /// A handle is NULL, of another kind, or (if you are lucky) already freed.
+    CBL_BAD_HANDLE = 1,
+    /// A pointer is NULL or misaligned, a size cannot be, there are no tokens.
+    CBL_BAD_ARGUMENT = 2,
+    /// An option is unknown, out of its range, or does not fit the model or the processor.
+    CBL_BAD_OPTION = 3,
+    /// A text is not valid UTF-8.
+    CBL_INVALID_UTF8 = 4,
+    /// The buffer does not hold the result; the size needed was returned.
+    CBL_BUFFER_TOO_SMALL = 5,
+    /// Memory is not to be had, or the arena is smaller than the memory plan. Try a smaller context
+    /// or chunk, or an int8 cache.
+    CBL_NO_MEMORY = 6,
+    /// The operating system refused to open, map, read or write a file.
+    CBL_IO = 7,
+    /// The bytes are not a model file, are damaged, or are of another version.
+    CBL_BAD_MODEL = 8,
+    /// The mapped file was changed after it was opened. Open it again.
+    CBL_MODEL_CHANGED = 9,
+    /// A token id is not below the size of the vocabulary.
+    CBL_BAD_TOKEN = 10,
+    /// The tokens do not fit behind those already evaluated.
+    CBL_CONTEXT_FULL = 11,
+    /// A rewind to a position that was not reached yet.
+    CBL_BAD_POSITION = 12,
+    /// The last token's logits are not there: nothing was evaluated since the session was made, reset
+    /// or rewound, or the last evaluation failed.
+    CBL_NO_LOGITS = 13,
+    /// A logit is not a finite number: the model's weights are damaged or overflow.
+    CBL_NON_FINITE = 14,
+    /// The model file holds no tokenizer.
+    CBL_NO_TOKENIZER = 15,
+    /// The text cannot be tokenized, the tokenizer in the file is damaged, or a stop string is empty.
+    CBL_BAD_TEXT = 16,
+    /// The handle is in use, by another thread or by the call whose callback this is.
+    CBL_BUSY = 17,
+    /// cbl_session_cancel() stopped the call.
+    CBL_CANCELLED = 18,
+    /// The system refused to start a thread.
+    CBL_NO_THREADS = 19,
+    /// A saved session is damaged, or belongs to another model, cache type or version.
+    CBL_BAD_SAVED = 20,
+    /// This build or platform has no such function; see cbl_has_text().
+    CBL_UNSUPPORTED = 21,
+    /// A bug in the library, or a thread pool of the host's that breaks its contract. The handle of
+    /// the call is good for nothing any more but for being freed; all others are fine.
+    CBL_PANIC = 22,
+}
+
+use cbl_status::{
+    CBL_BAD_ARGUMENT, CBL_BAD_HANDLE, CBL_BAD_MODEL, CBL_BAD_OPTION, CBL_BAD_POSITION,
+    CBL_BAD_SAVED, CBL_BAD_TEXT, CBL_BAD_TOKEN, CBL_BUFFER_TOO_SMALL, CBL_BUSY, CBL_CANCELLED,
+    CBL_CONTEXT_FULL, CBL_INVALID_UTF8, CBL_IO, CBL_MODEL_CHANGED, CBL_NO_LOGITS, CBL_NO_MEMORY,
+    CBL_NO_THREADS, CBL_NO_TOKENIZER, CBL_NON_FINITE, CBL_OK, CBL_PANIC, CBL_UNSUPPORTED,
+};
+
+impl cbl_status {
+    /// The code of an error.
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::Io { .. } | Error::NotAFile { .. } | Error::SavedSessionIo { .. } => CBL_IO,
+            Error::Format(_) | Error::Damaged { .. } => CBL_BAD_MODEL,
+            Error::FileChanged { .. } => CBL_MODEL_CHANGED,
+            Error::Misaligned { .. } | Error::NoTokens => CBL_BAD_ARGUMENT,
+            Error::Option { .. } => CBL_BAD_OPTION,
+            Error::TokenOutOfRange { .. } => CBL_BAD_TOKEN,
+            Error::ContextFull { .. } => CBL_CONTEXT_FULL,
+            Error::Rewind { .. } => CBL_BAD_POSITION,
+            Error::NonFinite { .. } => CBL_NON_FINITE,
+            Error::OutOfMemory { .. } | Error::ArenaTooSmall { .. } => CBL_NO_MEMORY,
+            Error::Cancelled => CBL_CANCELLED,
+            Error::NoLogits => CBL_NO_LOGITS,
+            Error::SavedSession(_) => CBL_BAD_SAVED,
+            Error::Threads(_) => CBL_NO_THREADS,
+            Error::NoTokenizer => CBL_NO_TOKENIZER,
+            Error::Text(_) => CBL_BAD_TEXT,
+        }
+    }
+}
+
+/// What a status means, in a few words of English, for logs. For any number; the text is static.
+///
+/// The message of a handle, or of the call, says more: which file, which option, what to do next.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_status_text(status: i32) -> *const c_char {
+    boundary::value(c"unknown status".as_ptr(), || Ok(text(status).as_ptr()))
+}
+
+fn text(status: i32) -> &'static CStr {
+    const TEXTS: [(cbl_status, &CStr); 23] = [
+        (CBL_OK, c"ok"),
+        (CBL_BAD_HANDLE, c"bad handle"),
+        (CBL_BAD_ARGUMENT, c"bad argument"),
+        (CBL_BAD_OPTION, c"bad option"),
+        (CBL_INVALID_UTF8, c"invalid UTF-8"),
+        (CBL_BUFFER_TOO_SMALL, c"buffer too small"),
+        (CBL_NO_MEMORY, c"out of memory"),
+        (CBL_IO, c"input or output failed"),
+        (CBL_BAD_MODEL, c"not a valid model file"),
+        (CBL_MODEL_CHANGED, c"the model file changed"),
+        (CBL_BAD_TOKEN, c"token id out of range"),
+        (CBL_CONTEXT_FULL, c"context full"),
+        (CBL_BAD_POSITION, c"position not reached yet"),
+        (CBL_NO_LOGITS, c"no logits"),
+        (CBL_NON_FINITE, c"logits not finite"),
+        (CBL_NO_TOKENIZER, c"no tokenizer in the model file"),
+        (CBL_BAD_TEXT, c"text cannot be tokenized"),
+        (CBL_BUSY, c"handle in use"),
+        (CBL_CANCELLED, c"cancelled"),
+        (CBL_NO_THREADS, c"cannot start a thread"),
+        (CBL_BAD_SAVED, c"not a saved session for this model"),
+        (CBL_UNSUPPORTED, c"not in this build"),
+        (CBL_PANIC, c"a bug in the library"),
+    ];
+    let known = TEXTS.iter().find(|(known, _)| *known as i32 == status);
+    known.map_or(c"unknown status", |(_, text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The promise of the enumeration: these pairs stay for ever.
+    #[test]
+    fn numbers_never_change() {
+        let texts: Vec<_> = (-1..=23).map(|n| text(n).to_str().unwrap()).collect();
+        assert_eq!(texts[0], "unknown status");
+        assert_eq!(texts[1], "ok");
+        assert_eq!(texts[7], "out of memory");
+        assert_eq!(texts[18], "handle in use");
+        assert_eq!(texts[23], "a bug in the library");
+        assert_eq!(texts[24], "unknown status");
+    }
+}

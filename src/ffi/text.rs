@@ -1,0 +1,138 @@
+//! Text
+//!
+//! From text to token ids and back, with the tokenizer in the model file.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use super::arguments::{Out, buffer_for, copy_out, slice, text};
+use super::boundary::{Failure, Report};
+use super::model::{self, Shared, cbl_model};
+use super::options::{self, cbl_options};
+use super::status::cbl_status;
+use crate::error::{Error, Result};
+
+#[cfg(feature = "text")]
+pub(super) fn encode(
+    shared: &Shared,
+    text: &str,
+    parse_special: bool,
+) -> Result<Vec<u32>, Failure> {
+    let options = crate::text::EncodeOptions { parse_special };
+    Ok(shared.tokenizer()?.encode(text, options).map_err(Error::from)?)
+}
+
+#[cfg(not(feature = "text"))]
+pub(super) fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
+    let detail = "this build of the library cannot tokenize text; use token ids";
+    Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
+}
+
+/// Turns `length` bytes of UTF-8 into token ids: `*count` receives their number, and `tokens`, which has
+/// room for `capacity`, receives them if they fit. Room for as many tokens as bytes always suffices; call
+/// with a capacity of 0 to ask first. `options` may be NULL; CBL_OPTION_PARSE_SPECIAL counts.
+///
+/// The first call takes some tens of milliseconds to build the tokenizer.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
+/// CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_tokenize(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    text: *const c_char,
+    length: usize,
+    tokens: *mut u32,
+    capacity: usize,
+    count: *mut usize,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(count, 0);
+        model::with(model, Report::Buffer(message, message_size), |shared| {
+            out?;
+            let text = self::text(text, length)?;
+            let special = options::with(options, |options| Ok(options.parse_special))?;
+            copy_out(&encode(shared, text, special)?, tokens, capacity, count)
+        })
+    }
+}
+
+/// Turns token ids into the bytes they stand for: `*length` receives their number, and `text`, which has
+/// room for `capacity`, receives them if they fit; no zero byte is added. Call with a capacity of 0 to
+/// ask first. A token may be part of a character, so the bytes of some tokens may be no whole UTF-8.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
+/// CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_detokenize(
+    model: *const cbl_model,
+    tokens: *const u32,
+    count: usize,
+    text: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(length, 0);
+        model::with(model, Report::Buffer(message, message_size), |shared| {
+            out?;
+            let tokens = slice(tokens, count)?;
+            let needed = decoded_length(shared, tokens)?;
+            Out::new(length, needed)?;
+            let mut rest = buffer_for(needed, text.cast::<u8>(), capacity)?;
+            for &token in tokens {
+                let bytes = shared.tokenizer()?.table().token_bytes(token).unwrap_or_default();
+                let (place, behind) = rest.split_at_mut(bytes.len());
+                place.copy_from_slice(bytes);
+                rest = behind;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn decoded_length(shared: &Shared, tokens: &[u32]) -> Result<usize> {
+    let vocab_size = shared.model.config().vocab_size;
+    let table = shared.tokenizer()?.table();
+    let mut length = 0;
+    for &token in tokens {
+        if token as usize >= vocab_size {
+            return Err(Error::TokenOutOfRange { token, vocab_size });
+        }
+        length += table.token_bytes(token).map_or(0, <[u8]>::len);
+    }
+    Ok(length)
+}
+
+/// The bytes that one token stands for: `*bytes` points to `*length` bytes inside the model, valid as
+/// long as it, not ended by a zero byte. NULL and 0 on failure, and for a token that stands for nothing.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
+/// CBL_BAD_TEXT, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_token_bytes(
+    model: *const cbl_model,
+    token: u32,
+    bytes: *mut *const c_char,
+    length: *mut usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let outs = (Out::new(bytes, ptr::null()), Out::new(length, 0));
+        model::with(model, Report::Nothing, |shared| {
+            let (bytes, length) = (outs.0?, outs.1?);
+            decoded_length(shared, &[token])?;
+            if let Some(found) = shared.tokenizer()?.table().token_bytes(token) {
+                bytes.set(found.as_ptr().cast());
+                length.set(found.len());
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Version
+//!
+//! The interface grows and never breaks within one CBL_ABI_VERSION: functions, status codes, options
+//! and fields at the end of structures may be added; nothing is removed, renumbered or moved.
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+use super::boundary;
+use crate::kernels::Isa;
+
+/// The version of this interface, which is also the number in the name of the shared library.
+pub const CBL_ABI_VERSION: u32 = 0;
+
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("a version has no zero bytes"),
+    };
+
+/// The CBL_ABI_VERSION of the library that is loaded. If it differs from the header's, do not go on.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_abi_version() -> u32 {
+    boundary::value(CBL_ABI_VERSION, || Ok(CBL_ABI_VERSION))
+}
+
+/// The library's version, such as "0.1.0". Static.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_version_string() -> *const c_char {
+    boundary::value(VERSION.as_ptr(), || Ok(VERSION.as_ptr()))
+}
+
+/// Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return
+/// CBL_UNSUPPORTED; everything else, turning tokens into text included, works.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_has_text() -> bool {
+    boundary::value(false, || Ok(cfg!(feature = "text")))
+}
+
+/// The name of the instruction set number `index` that this processor supports, the best one last, or
+/// NULL if there are no more. The names are values of CBL_OPTION_ISA. Static.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_isa_name(index: usize) -> *const c_char {
+    boundary::value(ptr::null(), || {
+        Ok(Isa::available().nth(index).map_or(ptr::null(), |isa| isa_name(isa).as_ptr()))
+    })
+}
+
+/// [`Isa::name`] for C.
+pub(super) fn isa_name(isa: Isa) -> &'static CStr {
+    let known = NAMES.iter().find(|name| name.to_bytes() == isa.name().as_bytes());
+    known.copied().unwrap_or(c"unnamed")
+}
+
+/// Every name that an instruction set may have; a test sees to that.
+const NAMES: &[&CStr] = &[c"scalar", c"scalar-fma", c"avx2", c"avx2-vnni", c"avx512", c"neon"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_has_its_name_for_c() {
+        for &isa in Isa::ALL {
+            assert_eq!(isa_name(isa).to_str(), Ok(isa.name()));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The matrix product (`docs/numbers.md` section 4).
+//!
+//! The plain algorithm, for a panel of 16 rows:
+//!
+//! ```text
+//! for token:  for group:  for step:  sums[16] += weights[16][4] . values[4]
+//!                         acc[16] = fma(f32(sums), scales[16] * token scale, acc)
+//! ```
+//!
+//! and how this departs from it:
+//!
+//! 1. Tokens run innermost, a tile of them at a time: their sums stay in registers, and a step's
+//!    weights are loaded once for all of them. The 6 tokens of [`TILE`] take 12 registers of sums,
+//!    2 of weights, one of values and one of products, which are the 16 there are.
+//! 2. A group is unpacked into a buffer in the first level cache, once for the [`TOKEN_BLOCK`] tokens
+//!    that use it. Fewer than [`UNPACK_FROM`] tokens unpack it on the way.
+//! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
+//!    products are exact, so what follows is the same.
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::dot::{Dot, Int4, Int8};
+use super::math::activate;
+use super::{F32x16, add16, fma16, load_part, load16, mul16, splat16};
+use super::{store_part, store16};
+use crate::kernels::{CellWriter, Epilogue, Matmul};
+use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
+
+/// Tokens that share an unpacked group.
+const TOKEN_BLOCK: usize = 64;
+/// From how many tokens on a group is unpacked into a buffer.
+const UNPACK_FROM: usize = 5;
+/// Steps in a round of the innermost loop.
+const UNROLL: usize = 4;
+/// How far ahead of the group that is unpacked its successors are fetched.
+const PREFETCH_BYTES: usize = 2048;
+/// Steps of the largest group.
+const MAX_STEPS: usize = 128 / STEP_INPUTS;
+
+/// Computes the outputs of `panels` for every token.
+///
+/// # Safety
+/// That of [`Kernels::matmul`](crate::kernels::Kernels::matmul), which has checked all lengths.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.weights.tiles.scheme() {
+            Scheme::Int4 => by_tokens::<Int4>(job, panels, out),
+            Scheme::Int8 => by_tokens::<Int8>(job, panels, out),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    const { assert!(UNPACK_FROM == 5) }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.tokens() {
+            0 => {}
+            1 => few_tokens::<D, 1>(job, panels, out),
+            2 => few_tokens::<D, 2>(job, panels, out),
+            3 => few_tokens::<D, 3>(job, panels, out),
+            4 => few_tokens::<D, 4>(job, panels, out),
+            _ => many_tokens::<D>(job, panels, out),
+        }
+    }
+}
+
+/// Streams the panels once, unpacking on the way.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    for panel in panels {
+        let mut acc = [splat16(0.0); T];
+        for g in 0..job.input.groups {
+            let group = Group::new(job, panel, g);
+            // SAFETY: as many tokens as there are.
+            unsafe {
+                let steps = Packed(group.data.as_ptr());
+                group.tile::<D, _, T>(steps, &group.inputs(0), &mut acc);
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { finish(job, panel, 0, &acc, out) };
+    }
+}
+
+/// Unpacks each group once for a block of tokens.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    let mut steps = [const { MaybeUninit::uninit() }; MAX_STEPS];
+    let mut acc = [splat16(0.0); TOKEN_BLOCK];
+    for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
+        for panel in panels.clone() {
+            let acc = &mut acc[..(job.tokens() - first).min(TOKEN_BLOCK)];
+            acc.fill(splat16(0.0));
+            for g in 0..job.input.groups {
+                let group = Group::new(job, panel, g);
+                // SAFETY: the tokens lie within the input, and `steps` holds what was unpacked.
+                unsafe {
+                    group.unpack::<D>(&mut steps);
+                    group.tokens::<D>(Unpacked(steps.as_ptr().cast()), first, acc);
+                }
+            }
+            // SAFETY: the caller's promise.
+            unsafe { finish(job, panel, first, acc, out) };
+        }
+    }
+}
+
+/// Where the weights of a group's steps come from.
+trait Steps<D: Dot>: Copy {
+    /// Those of rows 0..8 and 8..16.
+    ///
+    /// # Safety
+    /// The processor supports AVX2, and the group has this step.
+    unsafe fn get(self, step: usize) -> [D::Weights; 2];
+
+    /// Those that follow `steps` of these, which must be whole lines.
+    fn advance(self, steps: usize) -> Self;
+}
+
+/// Straight from the panel: a group's data.
+#[derive(Clone, Copy)]
+struct Packed(*const u8);
+
+impl<D: Dot> Steps<D> for Packed {
+    #[inline(always)]
+    unsafe fn get(self, step: usize) -> [D::Weights; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { D::unpack(self.0, step) }
+    }
+
+    #[inline(always)]
+    fn advance(self, steps: usize) -> Self {
+        Self(self.0.wrapping_add(steps / D::STEPS_PER_LINE * TILE_ALIGN))
+    }
+}
+
+/// From a buffer with the unpacked steps of a group.
+#[derive(Clone, Copy)]
+struct Unpacked<W>(*const [W; 2]);
+
+impl<D: Dot> Steps<D> for Unpacked<D::Weights> {
+    #[inline(always)]
+    unsafe fn get(self, step: usize) -> [D::Weights; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { *self.0.add(step) }
+    }
+
+    #[inline(always)]
+    fn advance(self, steps: usize) -> Self {
+        Self(self.0.wrapping_add(steps))
+    }
+}
+
+/// One group of one panel.
+struct Group<'a> {
+    job: &'a Matmul<'a>,
+    index: usize,
+    /// Its weights.
+    data: &'a [u8],
+    /// Its rows' scales times the matrix's power of two.
+    scales: F32x16,
+    /// Blocks of a group, one or two.
+    blocks: usize,
+    /// Steps of a block.
+    block_steps: usize,
+    /// Rounds of [`UNROLL`] steps of a block.
+    rounds: usize,
+}
+
+impl<'a> Group<'a> {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn new(job: &'a Matmul<'a>, panel: usize, index: usize) -> Self {
+        let tiles = &job.weights.tiles;
+        let panel = job.weights.panel(panel);
+        let data = &panel[index * tiles.group_bytes()..][..tiles.group_bytes()];
+        let scales = &panel[tiles.scale_offset(0, index)..][..2 * PANEL_ROWS];
+        // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
+        let scales = unsafe {
+            let scales = scales.as_ptr().cast::<__m128i>();
+            [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))]
+        };
+        let scales = [_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])];
+        let scales = mul16(scales, splat16(job.weights.scale));
+        let block_steps = block_size(tiles.group_size()) / STEP_INPUTS;
+        let blocks = if tiles.group_size() > BLOCK_INPUTS { 2 } else { 1 };
+        let rounds = block_steps / UNROLL;
+        Self { job, index, data, scales, blocks, block_steps, rounds }
+    }
+
+    /// Fills the buffer with the steps of the group.
+    ///
+    /// # Safety
+    /// The processor supports AVX2.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn unpack<D: Dot>(&self, steps: &mut [MaybeUninit<[D::Weights; 2]>; MAX_STEPS]) {
+        let steps = steps.chunks_exact_mut(D::STEPS_PER_LINE);
+        for (line, steps) in self.data.chunks_exact(TILE_ALIGN).zip(steps) {
+            let ahead = line.as_ptr().wrapping_add(PREFETCH_BYTES);
+            // SAFETY: a prefetch never faults; `line` is as many steps as `steps`.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                for (step, unpacked) in steps.iter_mut().enumerate() {
+                    unpacked.write(D::unpack(line.as_ptr(), step));
+                }
+            }
+        }
+    }
+
+    /// Adds this group's products with the tokens from `first` on to their accumulators.
+    ///
+    /// # Safety
+    /// The input has these tokens, and `steps` gives this group's weights.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tokens<D: Dot>(&self, steps: Unpacked<D::Weights>, first: usize, acc: &mut [F32x16]) {
+        let rest = first + acc.len() / D::TILE * D::TILE;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match D::TILE {
+                6 => self.tiles::<D, _, 6>(steps, first, acc),
+                _ => self.tiles::<D, _, 4>(steps, first, acc),
+            }
+            let acc = &mut acc[rest - first..];
+            match acc.len() {
+                0 => {}
+                1 => self.tiles::<D, _, 1>(steps, rest, acc),
+                2 => self.tiles::<D, _, 2>(steps, rest, acc),
+                3 => self.tiles::<D, _, 3>(steps, rest, acc),
+                4 => self.tiles::<D, _, 4>(steps, rest, acc),
+                _ => self.tiles::<D, _, 5>(steps, rest, acc),
+            }
+        }
+    }
+
+    /// The same for as many tiles of `T` tokens as there are in `acc`. Not inlined, so that the
+    /// compiler gives the registers to one tile alone.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tiles<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        first: usize,
+        acc: &mut [F32x16],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut inputs = self.inputs(first);
+            for acc in acc.as_chunks_mut::<T>().0 {
+                self.tile::<D, S, T>(steps, &inputs, acc);
+                inputs.advance(T);
+            }
+        }
+    }
+
+    /// The same for one tile.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(always)]
+    unsafe fn tile<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        inputs: &Inputs,
+        acc: &mut [F32x16; T],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = self.block_sums::<D, S, T>(steps, inputs, 0);
+            if self.blocks == 2 {
+                let second = self.block_sums::<D, S, T>(steps, inputs, 1);
+                for (a, b) in sums.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
+                    *a = _mm256_add_epi32(*a, *b);
+                }
+            }
+            for t in 0..T {
+                let sums = [_mm256_cvtepi32_ps(sums[t][0]), _mm256_cvtepi32_ps(sums[t][1])];
+                let scale = splat16(*inputs.scales.add(t * inputs.groups));
+                acc[t] = fma16(sums, mul16(self.scales, scale), acc[t]);
+            }
+        }
+    }
+
+    /// The exact sums of a block of the group, one per row.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens); the group has this block.
+    #[inline(always)]
+    unsafe fn block_sums<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        inputs: &Inputs,
+        block: usize,
+    ) -> [[__m256i; 2]; T] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[_mm256_setzero_si256(); 2]; T];
+            for (t, sums) in sums.iter_mut().enumerate() {
+                *sums = [D::start(inputs.starts.add(t * inputs.blocks + block)); 2];
+            }
+            let mut steps = steps.advance(block * self.block_steps);
+            let mut values = inputs.values.add(block * self.block_steps);
+            for _ in 0..self.rounds {
+                for step in 0..UNROLL {
+                    let weights = steps.get(step);
+                    for t in 0..T {
+                        let x = values.add(t * inputs.stride + step).read_unaligned();
+                        D::dot(&mut sums[t], weights, _mm256_set1_epi32(x));
+                    }
+                }
+                steps = steps.advance(UNROLL);
+                values = values.add(UNROLL);
+            }
+            for sums in sums.as_flattened_mut() {
+                *sums = D::total(*sums);
+            }
+            sums
+        }
+    }
+
+    /// The group's inputs of the token `first` and those after it.
+    #[inline(always)]
+    unsafe fn inputs(&self, first: usize) -> Inputs {
+        let input = &self.job.input;
+        let group_size = self.job.weights.tiles.group_size();
+        // SAFETY: `Kernels::matmul` has checked the lengths of the slices.
+        unsafe {
+            let values = input.values.as_ptr().add(first * input.padded_cols);
+            let starts = input.starts.as_ptr().add(first * input.blocks);
+            let scales = input.scales.as_ptr().add(first * input.groups);
+            Inputs {
+                values: values.add(self.index * group_size).cast(),
+                stride: input.padded_cols / STEP_INPUTS,
+                starts: starts.add(self.index * self.blocks).cast(),
+                blocks: input.blocks,
+                scales: scales.add(self.index),
+                groups: input.groups,
+            }
+        }
+    }
+}
+
+/// One group's inputs of consecutive tokens: where those of the first lie, and how far apart they are.
+struct Inputs {
+    /// Steps of 4 values.
+    values: *const i32,
+    stride: usize,
+    /// [`Start`](crate::kernels::Start)s.
+    starts: *const i32,
+    blocks: usize,
+    scales: *const f32,
+    groups: usize,
+}
+
+impl Inputs {
+    #[inline(always)]
+    unsafe fn advance(&mut self, tokens: usize) {
+        self.values = self.values.wrapping_add(tokens * self.stride);
+        self.starts = self.starts.wrapping_add(tokens * self.blocks);
+        self.scales = self.scales.wrapping_add(tokens * self.groups);
+    }
+}
+
+/// Bias, then residual or activation, into the cells of `panel` and the tokens from `first` on.
+///
+/// # Safety
+/// Nobody else uses these cells, which exist.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: &CellWriter) {
+    let first_row = panel * PANEL_ROWS;
+    let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
+    // -0 is what changes nothing when it is added.
+    let bias = job.bias.map_or([-0.0; PANEL_ROWS], |bias| {
+        let mut padded = [0.0; PANEL_ROWS];
+        padded[..rows.len()].copy_from_slice(&bias[rows.clone()]);
+        padded
+    });
+    let bias = load16(&bias);
+    for (t, &acc) in acc.iter().enumerate() {
+        let y = add16(acc, bias);
+        // SAFETY: the caller's promise.
+        let cells = unsafe { out.cells(first + t, rows.clone()) };
+        if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
+            store16(apply(job.epilogue, y, load16(cells)), cells);
+        } else {
+            store_part(apply(job.epilogue, y, load_part(cells)), cells);
+        }
+    }
+}
+
+/// The epilogue on 16 outputs, given what the cells hold.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn apply(epilogue: Epilogue, y: F32x16, cells: F32x16) -> F32x16 {
+    match epilogue {
+        Epilogue::Store => y,
+        Epilogue::AddTo => add16(y, cells),
+        Epilogue::MultiplyTo => mul16(y, cells),
+        Epilogue::Scale(factor) => mul16(y, splat16(factor)),
+        Epilogue::Activate(activation) => [activate(activation, y[0]), activate(activation, y[1])],
+    }
+}

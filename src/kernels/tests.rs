@@ -1,0 +1,429 @@
+//! Every kernel table against the scalar definition, bit for bit, at the sizes where code changes its
+//! path. `docs/numbers.md` leaves open only the bits of a NaN.
+
+use std::fmt::{Debug, Display};
+
+use super::*;
+use crate::quant::{PANEL_ROWS, Scheme};
+
+const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
+
+const EPILOGUES: [Epilogue; 8] = [
+    Epilogue::Store,
+    Epilogue::AddTo,
+    Epilogue::MultiplyTo,
+    Epilogue::Scale(0.222),
+    Epilogue::Activate(Activation::Gelu),
+    Epilogue::Activate(Activation::GeluTanh),
+    Epilogue::Activate(Activation::Relu),
+    Epilogue::Activate(Activation::Silu),
+];
+
+fn scalar() -> &'static Kernels {
+    Kernels::new(Isa::Scalar).expect("always supported")
+}
+
+/// Runs a comparison with every table but the scalar one, and reports all failures together.
+fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
+    for &isa in Isa::ALL.iter().filter(|&&isa| isa != Isa::Scalar) {
+        let Some(kernels) = Kernels::new(isa) else {
+            println!("{name}: {isa} SKIPPED, this processor does not support it");
+            continue;
+        };
+        let mut report = Report::default();
+        compare(kernels, &mut report);
+        println!("{name}: {isa} compared in {} cases", report.cases);
+        assert!(report.cases > 0);
+        let shown = report.failures.iter().take(20).map(|f| format!("\n  {f}")).collect::<String>();
+        let count = report.failures.len();
+        assert!(count == 0, "{name}: {isa} differs in {count} of {} cases:{shown}", report.cases);
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    cases: usize,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// Counts a case; `want` is what the definition gives.
+    fn case<T: Same + Debug>(&mut self, case: impl Display, got: &[T], want: &[T]) {
+        self.cases += 1;
+        assert_eq!(got.len(), want.len());
+        if let Some(i) = (0..got.len()).find(|&i| !got[i].same(&want[i])) {
+            self.failures.push(format!("{case}: [{i}] is {:?}, not {:?}", got[i], want[i]));
+        }
+    }
+}
+
+/// Equality under the contract.
+trait Same {
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl Same for f32 {
+    fn same(&self, other: &Self) -> bool {
+        self.to_bits() == other.to_bits() || self.is_nan() && other.is_nan()
+    }
+}
+
+macro_rules! same_if_equal {
+    ($($t:ty),*) => {
+        $(impl Same for $t {
+            fn same(&self, other: &Self) -> bool {
+                self == other
+            }
+        })*
+    };
+}
+same_if_equal!(i8, Start);
+
+/// SplitMix64 (Steele et al., 2014).
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// Uniform in -1..1.
+    fn unit(&mut self) -> f32 {
+        (self.bits() as i32) as f32 / 2f32.powi(31)
+    }
+
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// What kind of floats a row holds.
+#[derive(Clone, Copy, Debug)]
+enum Floats {
+    /// Around 1, of either sign.
+    Ordinary,
+    /// All of one magnitude: quantized, all are 127 or -127.
+    Extreme,
+    /// All equal: quantized, all 127.
+    Constant,
+    Zeros,
+    /// Subnormals, and so small that a group counts as zero.
+    Tiny,
+    /// Every magnitude a float can have.
+    AnyMagnitude,
+    /// Ordinary, but for one.
+    Infinity,
+    /// Ordinary, but for one.
+    NotANumber,
+}
+
+const FLOATS: [Floats; 8] = [
+    Floats::Ordinary,
+    Floats::Extreme,
+    Floats::Constant,
+    Floats::Zeros,
+    Floats::Tiny,
+    Floats::AnyMagnitude,
+    Floats::Infinity,
+    Floats::NotANumber,
+];
+
+impl Floats {
+    fn row(self, n: usize, random: &mut Random) -> Vec<f32> {
+        let mut row: Vec<f32> = (0..n).map(|_| self.one(random)).collect();
+        let at = random.below(n);
+        match self {
+            Self::Infinity => row[at] = random.pick(&[f32::INFINITY, f32::NEG_INFINITY]),
+            Self::NotANumber => row[at] = f32::NAN,
+            _ => {}
+        }
+        row
+    }
+
+    fn one(self, random: &mut Random) -> f32 {
+        match self {
+            Self::Extreme => random.pick(&[1.5, -1.5]),
+            Self::Constant => 3.0,
+            Self::Zeros => random.pick(&[0.0, -0.0]),
+            Self::Tiny => f32::from_bits(random.bits() as u32 & 0x80ff_ffff),
+            // Below 2^97, so that some sums and products stay finite.
+            Self::AnyMagnitude => {
+                random.unit() * 2f32.powi(random.below(200) as i32 - 100) * 2f32.powi(-3)
+            }
+            _ => random.unit() * random.pick(&[1.0, 1.0, 4.0]),
+        }
+    }
+}
+
+/// What kind of bytes a matrix holds.
+#[derive(Clone, Copy, Debug)]
+enum Bytes {
+    /// Every value, and scales of every size and sign.
+    Any,
+    /// The lowest weights everywhere.
+    Lowest,
+    /// The highest.
+    Highest,
+    /// Any, and some scales are not finite.
+    BadScales,
+}
+
+const BYTES: [Bytes; 4] = [Bytes::Any, Bytes::Lowest, Bytes::Highest, Bytes::BadScales];
+
+impl Bytes {
+    fn matrix(self, tiles: TileLayout, random: &mut Random) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..tiles.bytes()).map(|_| random.bits() as u8).collect();
+        for panel in bytes.chunks_exact_mut(tiles.panel_bytes()) {
+            let (weights, scales) = panel.split_at_mut(tiles.scales_offset());
+            match self {
+                Self::Lowest => weights.fill(0),
+                Self::Highest => weights.fill(0xff),
+                Self::Any | Self::BadScales => {}
+            }
+            for scale in scales.chunks_exact_mut(2) {
+                let bits = (random.bits() as u16).to_le_bytes();
+                let finite = half::f16::from_le_bytes(bits).is_finite();
+                let allowed = finite || matches!(self, Self::BadScales) && random.below(8) == 0;
+                scale.copy_from_slice(if allowed { &bits } else { &[0x01, 0xbc] });
+            }
+        }
+        bytes
+    }
+}
+
+/// Owned [`QuantizedRows`].
+struct Rows {
+    values: Vec<i8>,
+    scales: Vec<f32>,
+    starts: Vec<Start>,
+    tiles: TileLayout,
+}
+
+impl Rows {
+    fn quantize(kernels: &Kernels, x: &[f32], tiles: TileLayout) -> Self {
+        let tokens = x.len() / tiles.cols();
+        let mut rows = Self {
+            // Nothing may be left over.
+            values: vec![99; tokens * tiles.padded_cols()],
+            scales: vec![99.0; tokens * tiles.groups()],
+            starts: vec![[99; 2]; tokens * tiles.blocks()],
+            tiles,
+        };
+        for (t, x) in x.chunks_exact(tiles.cols()).enumerate() {
+            let out = QuantizedRowMut {
+                values: &mut rows.values[t * tiles.padded_cols()..][..tiles.padded_cols()],
+                scales: &mut rows.scales[t * tiles.groups()..][..tiles.groups()],
+                starts: &mut rows.starts[t * tiles.blocks()..][..tiles.blocks()],
+            };
+            kernels.quantize(x, tiles.group_size(), out);
+        }
+        rows
+    }
+
+    fn get(&self) -> QuantizedRows<'_> {
+        QuantizedRows {
+            values: &self.values,
+            scales: &self.scales,
+            starts: &self.starts,
+            padded_cols: self.tiles.padded_cols(),
+            groups: self.tiles.groups(),
+            blocks: self.tiles.blocks(),
+        }
+    }
+}
+
+/// A matrix product with everything it needs.
+struct Product {
+    tiles: TileLayout,
+    bytes: Vec<u8>,
+    rows: Rows,
+    bias: Option<Vec<f32>>,
+    epilogue: Epilogue,
+    cells: Vec<f32>,
+}
+
+impl Product {
+    fn new(tiles: TileLayout, tokens: usize, kinds: (Bytes, Floats), random: &mut Random) -> Self {
+        let x: Vec<f32> = (0..tokens)
+            .flat_map(|t| {
+                // The last token is ordinary, so that a bad one is seen to spoil only itself.
+                let kind = if t + 1 < tokens { kinds.1 } else { Floats::Ordinary };
+                kind.row(tiles.cols(), random)
+            })
+            .collect();
+        Self {
+            tiles,
+            bytes: kinds.0.matrix(tiles, random),
+            rows: Rows::quantize(scalar(), &x, tiles),
+            bias: random.pick(&[true, false]).then(|| Floats::Ordinary.row(tiles.rows(), random)),
+            epilogue: random.pick(&EPILOGUES),
+            cells: Floats::Ordinary.row(tokens * tiles.rows(), random),
+        }
+    }
+
+    fn run(&self, kernels: &Kernels, panels: Range<usize>) -> Vec<f32> {
+        let mut cells = self.cells.clone();
+        let out = CellWriter::new(&mut cells, self.tiles.rows());
+        let job = Matmul {
+            weights: Weights::new(self.tiles, 0.25, &self.bytes),
+            input: self.rows.get(),
+            bias: self.bias.as_deref(),
+            epilogue: self.epilogue,
+        };
+        // SAFETY: one thread, and the cells are used through this writer only.
+        unsafe { kernels.matmul(&job, panels, &out) };
+        cells
+    }
+
+    fn compare(&self, kernels: &Kernels, kinds: impl Debug, report: &mut Report) {
+        // Also part of the panels, which must leave the others' cells alone.
+        let panels = self.tiles.panels();
+        for panels in [0..panels, panels / 2..panels] {
+            let case = format!(
+                "{:?} tokens {} {:?} bias {} panels {panels:?} {kinds:?}",
+                self.tiles,
+                self.rows.get().values.len() / self.tiles.padded_cols(),
+                self.epilogue,
+                self.bias.is_some()
+            );
+            let got = self.run(kernels, panels.clone());
+            report.case(case, &got, &self.run(scalar(), panels));
+        }
+    }
+}
+
+/// Every combination of scheme, group size, and the given rows and columns.
+fn layouts<'a>(rows: &'a [usize], cols: &'a [usize]) -> impl Iterator<Item = TileLayout> + 'a {
+    let shapes = rows.iter().flat_map(|&rows| cols.iter().map(move |&cols| (rows, cols)));
+    shapes.flat_map(|(rows, cols)| {
+        SCHEMES.into_iter().flat_map(move |scheme| {
+            GROUP_SIZES.map(|group| TileLayout::new(rows, cols, scheme, group).expect("sound"))
+        })
+    })
+}
+
+const COLS: [usize; 12] = [1, 4, 31, 32, 33, 64, 65, 127, 128, 129, 250, 1088];
+
+#[test]
+fn matmul_equals_the_definition() {
+    const TOKENS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 71];
+    each_table("matmul", |kernels, report| {
+        let random = &mut Random(1);
+        for tiles in layouts(&[1, 15, 16, 17, 33], &COLS) {
+            for tokens in TOKENS {
+                let large = tiles.rows() * tiles.cols() * tokens > 300_000;
+                if large && random.below(4) > 0 {
+                    continue;
+                }
+                let kinds = (random.pick(&BYTES), random.pick(&FLOATS));
+                Product::new(tiles, tokens, kinds, random).compare(kernels, kinds, report);
+            }
+        }
+    });
+}
+
+/// The largest sums there are, where 16 bits are just enough.
+#[test]
+fn matmul_holds_the_extremes() {
+    each_table("matmul of extremes", |kernels, report| {
+        let random = &mut Random(2);
+        for tiles in layouts(&[16], &[128, 256]) {
+            for bytes in BYTES {
+                for floats in [Floats::Constant, Floats::Extreme] {
+                    for tokens in [1, 6] {
+                        let product = Product::new(tiles, tokens + 1, (bytes, floats), random);
+                        product.compare(kernels, (bytes, floats), report);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A million dot products of 128 random weights with random inputs.
+#[test]
+#[ignore = "takes a minute"]
+fn matmul_sweep() {
+    each_table("matmul sweep", |kernels, report| {
+        let random = &mut Random(3);
+        for scheme in SCHEMES {
+            for round in 0..1000 {
+                let group = random.pick(&GROUP_SIZES);
+                let tiles = TileLayout::new(128, 128, scheme, group).expect("sound");
+                let kinds = (Bytes::Any, random.pick(&FLOATS[..3]));
+                let product = Product::new(tiles, 1 + round % 16, kinds, random);
+                product.compare(kernels, kinds, report);
+            }
+        }
+    });
+}
+
+#[test]
+fn quantize_equals_the_definition() {
+    each_table("quantize", |kernels, report| {
+        let random = &mut Random(4);
+        for tiles in layouts(&[1], &COLS) {
+            for kind in FLOATS {
+                let x = kind.row(2 * tiles.cols(), random);
+                let case = format!("{tiles:?} {kind:?}");
+                let got = Rows::quantize(kernels, &x, tiles);
+                let want = Rows::quantize(scalar(), &x, tiles);
+                report.case(format!("values {case}"), &got.values, &want.values);
+                report.case(format!("scales {case}"), &got.scales, &want.scales);
+                report.case(format!("starts {case}"), &got.starts, &want.starts);
+            }
+        }
+    });
+}
+
+#[test]
+fn layer_norm_equals_the_definition() {
+    each_table("layer_norm", |kernels, report| {
+        let random = &mut Random(5);
+        for n in (1..=49).chain([250, 768, 1088]) {
+            for kind in FLOATS {
+                let [x, weight, bias] =
+                    [kind, Floats::Ordinary, Floats::Ordinary].map(|kind| kind.row(n, random));
+                let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+                let run = |kernels: &Kernels| {
+                    let mut out = vec![99.0; n];
+                    kernels.layer_norm(&x, &norm, &mut out);
+                    out
+                };
+                report.case(format!("{n} {kind:?}"), &run(kernels), &run(scalar()));
+            }
+        }
+    });
+}
+
+#[test]
+fn embed_equals_the_definition() {
+    each_table("embed", |kernels, report| {
+        let random = &mut Random(6);
+        for tiles in layouts(&[1, 33], &COLS) {
+            for kind in BYTES {
+                let bytes = kind.matrix(tiles, random);
+                let position: Vec<u16> = (0..tiles.cols()).map(|_| random.bits() as u16).collect();
+                let position = random.pick(&[None, Some(&position[..])]);
+                let (row, scale) = (random.below(tiles.rows()), random.pick(&[1.0, 14.6]));
+                let weights = Weights::new(tiles, 0.5, &bytes);
+                let row = EmbeddingRow::new(weights, row, position, scale);
+                let run = |kernels: &Kernels| {
+                    let mut out = vec![99.0; tiles.cols()];
+                    kernels.embed(&row, &mut out);
+                    out
+                };
+                let has_position = position.is_some();
+                let case = format!("{tiles:?} {kind:?} row {} {has_position} {scale}", row.row);
+                report.case(case, &run(kernels), &run(scalar()));
+            }
+        }
+    });
+}

@@ -1,0 +1,196 @@
+//! The C interface as C programs see it: compiled from `include/cerebellum.h` by the system's
+//! compilers, linked with the shared library of this build, run on the demo model.
+//!
+//! gcc must be there. clang and valgrind are used if they are; what was left out is said.
+
+mod calls;
+mod prototypes;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use cerebellum::quant::Scheme;
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::{output, tokenizer};
+
+const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where this run's programs and files go.
+fn scratch(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c").join(name);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// The demo model, quantized once.
+fn model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let path = scratch("model").join("demo.cbl");
+        let source = root().join("tools/demo");
+        let checkpoint = Checkpoint::open(&source).unwrap();
+        let vocab_size = u32::try_from(checkpoint.config().vocab_size).unwrap();
+        let tables = tokenizer::import(&source, vocab_size).unwrap().unwrap();
+        let options = Options::uniform(MatrixFormat::new(Scheme::Int4));
+        let output = output::Output::create::<&Path>(&path, true, &[]).unwrap();
+        quantize(&checkpoint, Some(&tables.blob), &options, output, &()).unwrap();
+        path
+    })
+}
+
+/// The directory with the shared library that cargo made for this test.
+fn library_directory() -> PathBuf {
+    let directory = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    assert!(directory.join("libcerebellum.so").exists(), "no library in {}", directory.display());
+    directory
+}
+
+/// The library whose functions panic on demand, without text: a build of its own.
+fn panicking_library_directory() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let target = root().join("target/c-panics");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--locked", "--target-dir"]);
+        cargo.arg(&target).args(["--no-default-features", "--features", "capi-test-panics"]);
+        succeed(cargo.current_dir(root()));
+        target.join("debug")
+    });
+    built.clone()
+}
+
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    if !found {
+        eprintln!("left out, not installed: {program}");
+    }
+    found
+}
+
+/// Whichever clang there is.
+fn clang() -> Option<&'static str> {
+    ["clang", "clang-19"].into_iter().find(|name| has(name))
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    output
+}
+
+/// Compiles a program of `tests/c` or of elsewhere against a library.
+fn compile(source: &Path, name: &str, library: &Path, flags: &[&str]) -> PathBuf {
+    let program = scratch("bin").join(name);
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-std=c11", "-D_GNU_SOURCE", "-g"]).args(STRICT).args(flags);
+    gcc.arg("-I").arg(root().join("include")).arg("-I").arg(root().join("tests/c"));
+    gcc.arg(source).arg("-o").arg(&program).arg("-L").arg(library);
+    gcc.args(["-lcerebellum", "-lm", "-ldl", "-lpthread"]);
+    succeed(gcc.arg(format!("-Wl,-rpath,{}", library.display())));
+    program
+}
+
+fn test_program(name: &str, flags: &[&str]) -> PathBuf {
+    let source = root().join("tests/c").join(name).with_extension("c");
+    let variant: String = flags.concat().chars().filter(|c| c.is_alphanumeric()).collect();
+    compile(&source, &format!("{name}{variant}"), &library_directory(), flags)
+}
+
+/// Runs a program that must be silent.
+fn run_silently(program: &Path, arguments: &[&Path]) {
+    // Cargo's own setting would win over the program's.
+    let output = succeed(Command::new(program).args(arguments).env_remove("LD_LIBRARY_PATH"));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{program:?} wrote: {output:?}");
+}
+
+const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
+#[test]
+fn header_is_strict_c_and_cpp() {
+    let mut compilers = vec![("gcc", "g++")];
+    compilers.extend(clang().map(|clang| (clang, clang)));
+    let header = root().join("include/cerebellum.h");
+    for (c, cpp) in compilers {
+        let check = |compiler, language, standard: &str| {
+            let mut command = Command::new(compiler);
+            command.arg(format!("-std={standard}")).args(STRICT);
+            succeed(command.args(["-fsyntax-only", "-x", language]).arg(&header));
+        };
+        ["c99", "c11", "c17"].into_iter().for_each(|standard| check(c, "c", standard));
+        ["c++11", "c++20"].into_iter().for_each(|standard| check(cpp, "c++", standard));
+    }
+}
+
+#[test]
+fn promises_are_kept() {
+    run_silently(&test_program("behaviour", &[]), &[model(), &scratch("files")]);
+}
+
+#[test]
+fn promises_are_kept_under_sanitizers() {
+    let program = test_program("behaviour", &SANITIZERS);
+    let symbols = succeed(Command::new("nm").arg(&program)).stdout;
+    assert!(String::from_utf8_lossy(&symbols).contains("__asan_init"), "not sanitized");
+    run_silently(&program, &[model(), &scratch("sanitized")]);
+}
+
+#[test]
+fn hard_hosts_are_served() {
+    let library = library_directory().join("libcerebellum.so");
+    run_silently(&test_program("host", &[]), &[model(), &library]);
+}
+
+/// Every pointer of every function, and a panic in each.
+#[test]
+fn every_function_survives_misuse_and_panics() {
+    let functions = prototypes::read(&root().join("include/cerebellum.h"));
+    let (text, cases) = calls::program(&functions);
+    assert!(cases >= 200, "only {cases} cases");
+    let source = scratch("source").join("calls.c");
+    fs::write(&source, text).unwrap();
+    let files = scratch("calls");
+    let plain = compile(&source, "calls", &library_directory(), &[]);
+    run_silently(&plain, &[model(), &files]);
+    let library = panicking_library_directory();
+    let flags: Vec<&str> = SANITIZERS.into_iter().chain(["-DPANICS_ARMED"]).collect();
+    let panicking = compile(&source, "calls-panicking", &library, &flags);
+    run_silently(&panicking, &[model(), &files]);
+}
+
+/// The library exports what the header declares and nothing else, and no signature that was ever
+/// recorded changes or goes. New ones: `UPDATE_ABI=1 cargo test --test c_interface symbols`.
+#[test]
+fn symbols_and_signatures_are_recorded() {
+    let functions = prototypes::read(&root().join("include/cerebellum.h"));
+    let library = library_directory().join("libcerebellum.so");
+    let mut nm = Command::new("nm");
+    let listed = succeed(nm.args(["-D", "--defined-only", "--format=posix"]).arg(library)).stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    let exported: BTreeSet<_> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    let declared: BTreeSet<_> = functions.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(exported, declared);
+
+    let signatures: Vec<_> = functions.iter().map(prototypes::Prototype::signature).collect();
+    let path = root().join("tests/c/abi-0/signatures.txt");
+    if std::env::var_os("UPDATE_ABI").is_some() {
+        fs::write(&path, signatures.join("\n") + "\n").unwrap();
+    }
+    let recorded = fs::read_to_string(&path).unwrap();
+    let recorded: BTreeSet<_> = recorded.lines().collect();
+    for signature in &recorded {
+        assert!(signatures.iter().any(|s| s == signature), "gone or changed: {signature}");
+    }
+    for signature in &signatures {
+        assert!(recorded.contains(signature.as_str()), "not recorded: {signature}");
+    }
+}

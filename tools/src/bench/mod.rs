@@ -1,0 +1,183 @@
+//! Speed of a model file on this machine, beside what the machine can do at most.
+
+mod limits;
+
+use std::time::{Duration, Instant};
+
+use cerebellum::format::{Config, TensorKind};
+use cerebellum::{KvType, Model, SessionOptions};
+use serde::Serialize;
+
+pub use limits::Limits;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Evaluating a prompt of so many tokens at once.
+    Prompt {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Evaluating tokens one by one.
+    Decode {
+        /// How many.
+        tokens: usize,
+        /// Tokens in the cache before the first of them.
+        depth: usize,
+    },
+}
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// `prompt` or `decode`.
+    pub kind: &'static str,
+    /// Tokens that were timed.
+    pub tokens: usize,
+    /// Tokens in the cache before them.
+    pub depth: usize,
+    /// Workers.
+    pub threads: usize,
+    /// Median over the repetitions.
+    pub tokens_per_second: f64,
+    /// Bytes of weights and cache that one token reads; a prompt reads the weights once per chunk.
+    pub bytes_per_token: f64,
+    /// Bytes read per second.
+    pub gb_per_second: f64,
+    /// Multiply-accumulates of integers per second.
+    pub gmac_per_second: f64,
+    /// Time that the binding limit alone would take (reading the bytes, or multiplying), over the
+    /// time taken.
+    pub fraction_of_limit: Option<f64>,
+}
+
+/// Sizes of a model that its speed depends on.
+struct Sizes {
+    /// Bytes of the matrices that every token goes through, the head not.
+    layers_bytes: f64,
+    head_bytes: f64,
+    /// Weights of the same.
+    layers_weights: f64,
+    head_weights: f64,
+    /// Bytes of keys and values of one position.
+    position_bytes: f64,
+}
+
+impl Sizes {
+    fn of(model: &Model, kv: KvType) -> Self {
+        let config = model.config();
+        let head_name = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
+        let mut sizes = Self {
+            layers_bytes: 0.0,
+            head_bytes: 0.0,
+            layers_weights: 0.0,
+            head_weights: 0.0,
+            position_bytes: position_bytes(config, kv),
+        };
+        for tensor in model.layout().tensors() {
+            let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
+            let weights = (matrix.tiles.rows() * matrix.tiles.cols()) as f64;
+            let bytes = tensor.range.len() as f64;
+            if tensor.name == head_name {
+                (sizes.head_bytes, sizes.head_weights) = (bytes, weights);
+            } else if tensor.name != "wte.weight" {
+                sizes.layers_bytes += bytes;
+                sizes.layers_weights += weights;
+            }
+        }
+        sizes
+    }
+
+    /// Bytes read and weights multiplied by all of the work's tokens together.
+    fn totals(&self, work: Work, chunk: usize) -> (f64, f64) {
+        match work {
+            Work::Prompt { tokens } => {
+                let chunks = tokens.div_ceil(chunk);
+                // A chunk reads the cache up to its end.
+                let positions: usize = (1..=chunks).map(|i| (i * chunk).min(tokens)).sum();
+                let bytes = self.layers_bytes * chunks as f64
+                    + self.head_bytes
+                    + self.position_bytes * positions as f64;
+                (bytes, self.layers_weights * tokens as f64 + self.head_weights)
+            }
+            Work::Decode { tokens, depth } => {
+                let n = tokens as f64;
+                let mean_depth = depth as f64 + (n + 1.0) / 2.0;
+                let weights = self.layers_bytes + self.head_bytes;
+                let bytes = n * (weights + self.position_bytes * mean_depth);
+                (bytes, n * (self.layers_weights + self.head_weights))
+            }
+        }
+    }
+}
+
+fn position_bytes(config: &Config, kv: KvType) -> f64 {
+    let of_head = match kv {
+        KvType::F16 => 2 * config.head_size(),
+        KvType::Int8 => config.head_size() + size_of::<f32>(),
+    };
+    (2 * config.n_layer * config.n_head * of_head) as f64
+}
+
+/// Measures `work` with a session of these options, as the median of `repetitions`.
+///
+/// # Errors
+/// If the session cannot be made, or the work does not fit its context.
+pub fn measure(
+    model: &Model,
+    options: &SessionOptions,
+    work: Work,
+    repetitions: usize,
+    limits: &Limits,
+) -> cerebellum::Result<Measurement> {
+    let mut session = model.session(options)?;
+    let (tokens, depth) = match work {
+        Work::Prompt { tokens } => (tokens, 0),
+        Work::Decode { tokens, depth } => (tokens, depth),
+    };
+    let ids = token_ids(model.config().vocab_size, depth + tokens);
+    if depth > 0 {
+        session.evaluate(&ids[..depth])?;
+    }
+    let mut times = Vec::with_capacity(repetitions);
+    // The first run warms caches and threads up and is not counted.
+    for repetition in 0..=repetitions {
+        session.rewind(depth)?;
+        let start = Instant::now();
+        match work {
+            Work::Prompt { .. } => drop(session.evaluate(&ids)?),
+            Work::Decode { .. } => {
+                for id in ids[depth..].chunks(1) {
+                    session.evaluate(id)?;
+                }
+            }
+        }
+        if repetition > 0 {
+            times.push(start.elapsed());
+        }
+    }
+    let seconds = median(&mut times).as_secs_f64();
+    let (bytes, weights) = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
+    Ok(Measurement {
+        kind: if matches!(work, Work::Prompt { .. }) { "prompt" } else { "decode" },
+        tokens,
+        depth,
+        threads: options.threads,
+        tokens_per_second: tokens as f64 / seconds,
+        bytes_per_token: bytes / tokens as f64,
+        gb_per_second: bytes / seconds / 1e9,
+        gmac_per_second: weights / seconds / 1e9,
+        fraction_of_limit: limits.least_seconds(bytes, weights).map(|least| least / seconds),
+    })
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Token ids that look random and are always the same.
+fn token_ids(vocab_size: usize, n: usize) -> Vec<u32> {
+    let multiplied = (1..=n as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33);
+    multiplied.map(|x| (x % vocab_size as u64) as u32).collect()
+}

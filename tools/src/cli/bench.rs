@@ -1,0 +1,123 @@
+//! `cerebellum bench`.
+
+use std::process::ExitCode;
+
+use cerebellum_tools::bench::{Limits, Measurement, Work, measure};
+use serde::Serialize;
+
+use super::session::ModelArgs;
+use super::table::Table;
+use super::{Context, Failure, Outcome};
+
+/// Measure how fast a model file runs on this machine, and how near that is to what the machine can do.
+///
+/// The limits (reading memory, multiplying 8-bit integers) are measured in the same run on the same
+/// number of threads. Close other programs first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Lengths of prompts
+    #[arg(short, long, value_name = "N,..", value_delimiter = ',', default_value = "512")]
+    prompt: Vec<usize>,
+    /// Tokens to decode one by one; 0 leaves decoding out
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    tokens: usize,
+    /// Tokens in the cache before decoding
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// How often each figure is measured; the median counts
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    repetitions: u16,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum bench -m 111m.cbl
+  cerebellum bench -m 111m.cbl -p 128,512 -n 64 -t 1,2 --depth 0,1024 --json";
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    isa: &'static str,
+    limits: Vec<Limits>,
+    results: Vec<Measurement>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let model = args.model.open()?;
+    let base = args.model.options(context)?;
+    let works = works(args, base.context.unwrap_or(model.config().n_positions))?;
+    let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best).name();
+    let (mut limits, mut results) = (Vec::new(), Vec::new());
+    for threads in context.thread_counts() {
+        let limit = Limits::measure(threads);
+        for &work in &works {
+            let options = cerebellum::SessionOptions { threads, ..base.clone() };
+            let repetitions = usize::from(args.repetitions);
+            results.push(measure(&model, &options, work, repetitions, &limit)?);
+        }
+        limits.push(limit);
+    }
+    let report = Report { ok: true, isa, limits, results };
+    context.print(describe(&report), &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to measure, checked against the context before anything long is started.
+fn works(args: &Args, context: usize) -> Result<Vec<Work>, Failure> {
+    let prompts = args.prompt.iter().filter(|&&n| n > 0).map(|&tokens| Work::Prompt { tokens });
+    let depths = args.depth.iter().filter(|_| args.tokens > 0);
+    let decodes = depths.map(|&depth| Work::Decode { tokens: args.tokens, depth });
+    let works: Vec<_> = prompts.chain(decodes).collect();
+    for work in &works {
+        let (Work::Prompt { tokens } | Work::Decode { tokens, .. }) = *work;
+        let depth = if let Work::Decode { depth, .. } = *work { depth } else { 0 };
+        if depth.saturating_add(tokens) > context {
+            let needs = format!("{tokens} tokens after {depth} need more than {context} positions");
+            return Err(needs.into());
+        }
+    }
+    Ok(works)
+}
+
+fn describe(report: &Report) -> String {
+    let mut table = Table::new(&[
+        "what",
+        "threads",
+        "tokens/s",
+        "MB/token",
+        "GB/s",
+        "int GMAC/s",
+        "of the limit",
+    ]);
+    for r in &report.results {
+        let what = match r.kind {
+            "prompt" => format!("prompt {}", r.tokens),
+            _ => format!("decode {} at {}", r.tokens, r.depth),
+        };
+        let fraction = r.fraction_of_limit.map(|f| format!("{:.0} %", 100.0 * f));
+        table.push([
+            what,
+            r.threads.to_string(),
+            format!("{:.1}", r.tokens_per_second),
+            format!("{:.2}", r.bytes_per_token / 1e6),
+            format!("{:.1}", r.gb_per_second),
+            format!("{:.1}", r.gmac_per_second),
+            fraction.unwrap_or_default(),
+        ]);
+    }
+    let mut text = table.to_string();
+    for limit in &report.limits {
+        let macs = limit.int8_gmac_per_second;
+        let macs = macs.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.0} GMAC/s"));
+        text += &format!(
+            "\nlimits of {} threads: {:.1} GB/s read, {macs} of 8-bit integers",
+            limit.threads, limit.memory_gb_per_second
+        );
+    }
+    text + &format!("\ninstruction set: {}", report.isa)
+}

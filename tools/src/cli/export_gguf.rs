@@ -1,0 +1,99 @@
+//! `cerebellum export-gguf`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::gguf::{Precision, export};
+use cerebellum_tools::output::Output;
+use cerebellum_tools::tokenizer::{self, Vocabulary};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::table::bytes;
+use super::{Context, Failure, Outcome};
+
+/// Write a checkpoint as a GGUF file for llama.cpp.
+///
+/// Weights are not quantized; llama.cpp's own tools do that. llama.cpp computes GPT-2 with the tanh
+/// GELU, whatever the model was trained with.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file
+    #[arg(value_name = "CHECKPOINT_DIR")]
+    checkpoint: PathBuf,
+    /// The GGUF file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// How matrices are stored; vectors and positions are float32
+    #[arg(long = "type", value_enum, default_value_t = Type::F16)]
+    precision: Type,
+    /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum export-gguf Cerebras-GPT-111M -o 111m.gguf
+  cerebellum export-gguf Cerebras-GPT-111M -o 111m-f32.gguf --type f32";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Type {
+    F16,
+    F32,
+}
+
+impl From<Type> for Precision {
+    fn from(precision: Type) -> Self {
+        match precision {
+            Type::F16 => Self::F16,
+            Type::F32 => Self::F32,
+        }
+    }
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    output: &'a str,
+    file_bytes: u64,
+    tensors: usize,
+    warnings: &'a [String],
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let tokenizer = read_tokenizer(args)?;
+    let mut inputs = checkpoint.files();
+    inputs.extend(tokenizer.iter().map(|(_, source)| source.clone()));
+    let output = Output::create(&args.output, args.force, &inputs)?;
+    checkpoint.notes().iter().for_each(|note| context.warn(note));
+    if tokenizer.is_none() {
+        context.warn("the checkpoint has no tokenizer: the file takes and gives token ids only");
+    }
+
+    let vocabulary = tokenizer.as_ref().map(|(vocabulary, _)| vocabulary);
+    let exported = export(&checkpoint, vocabulary, args.precision.into(), output)?;
+    exported.warnings.iter().for_each(|warning| context.warn(warning));
+    let output = args.output.display().to_string();
+    let (file_bytes, tensors) = (exported.file_bytes, exported.tensors);
+    let text = format!("{output}: {tensors} tensors, {}", bytes(file_bytes));
+    let warnings = &exported.warnings;
+    context.print(text, &Report { ok: true, output: &output, file_bytes, tensors, warnings })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_tokenizer(args: &Args) -> Result<Option<(Vocabulary, PathBuf)>, Failure> {
+    let path = args.tokenizer.as_ref().unwrap_or(&args.checkpoint);
+    match (&args.tokenizer, tokenizer::read(path)?) {
+        (Some(path), None) => Err(format!("no tokenizer in {}", path.display()).into()),
+        (_, tokenizer) => Ok(tokenizer),
+    }
+}
