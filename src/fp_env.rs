@@ -10,6 +10,7 @@
 //! | x86, x86-64 with SSE | MXCSR | |
 //! | AArch64 | FPCR | |
 //! | WebAssembly | none: the environment is fixed by its specification | |
+//! | Miri (which runs no assembly) | none: arithmetic is always the default's | |
 //! | others | not touched | the host calls us with the environment a process starts with |
 //!
 //! **Status flags** (inexact, underflow, ...) are neither cleared nor restored: they gather what we
@@ -60,7 +61,7 @@ fn set(current: arch::Control, wanted: arch::Control) {
 }
 
 /// MXCSR: Intel 64 Architectures Software Developer's Manual, volume 1, section 10.2.3.
-#[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse"))]
+#[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)))]
 mod arch {
     use std::arch::asm;
 
@@ -122,7 +123,7 @@ mod arch {
 
 /// No register we can set: see the module's table for what is assumed.
 #[cfg(not(any(
-    all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse"),
+    all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)),
     target_arch = "aarch64"
 )))]
 mod arch {
@@ -136,7 +137,7 @@ mod arch {
 #[cfg(all(
     test,
     any(
-        all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse"),
+        all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)),
         target_arch = "aarch64"
     )
 ))]
@@ -176,7 +177,7 @@ pub(crate) mod hostile {
 #[cfg(all(
     test,
     any(
-        all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse"),
+        all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)),
         target_arch = "aarch64"
     )
 ))]

@@ -80,8 +80,13 @@ fn model_file(checkpoint: &Path, format: MatrixFormat, tokenizer: Option<&[u8]>)
     std::fs::read(target).unwrap()
 }
 
-/// A tokenizer table with letters, merges, a special and an ordinary added token.
+/// A tokenizer's table.
 pub fn tokenizer() -> Vec<u8> {
+    from_vocabulary(vocabulary(), Path::new("tokenizer"), 24).unwrap().blob
+}
+
+/// Letters, merges, a special and an ordinary added token.
+pub fn vocabulary() -> Vocabulary {
     let tokens = ["a", "b", "c", "\u{120}", "ab", "abb", "\u{120}ab", "\u{f0}", "\u{bf}"];
     let merges = [("a", "b"), ("ab", "b"), ("\u{120}", "ab")];
     let added = |id, content: &str, special| AddedToken {
@@ -90,12 +95,11 @@ pub fn tokenizer() -> Vec<u8> {
         special,
         ..Default::default()
     };
-    let vocabulary = Vocabulary {
+    Vocabulary {
         tokens: tokens.map(str::to_owned).into_iter().zip(0..).collect(),
         merges: merges.map(|(left, right)| (left.to_owned(), right.to_owned())).to_vec(),
         added: vec![added(12, "<|end|>", true), added(13, "abba", false)],
         add_prefix_space: false,
         use_regex: true,
-    };
-    from_vocabulary(vocabulary, Path::new("tokenizer"), 24).unwrap().blob
+    }
 }

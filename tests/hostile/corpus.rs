@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::gguf::{Precision, export};
+use cerebellum_tools::output::Output;
 use serde_json::json;
 
-use crate::base::{checkpoints, tiny, tokenizer};
+use crate::base::{checkpoints, tiny, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
 use crate::exercise::Ran;
 use crate::importers::PARSERS;
@@ -64,6 +66,7 @@ fn seeds_are_accepted() {
     fs::copy(seed, place.path().join("model.safetensors")).unwrap();
     fs::write(place.path().join("config.json"), one_head(place.path())).unwrap();
     Checkpoint::open(place.path()).unwrap();
+    Checkpoint::open(&directory("checkpoint_gguf").join("seed.gguf")).unwrap();
     let table = fs::read(directory("tokenizer_table").join("seed.bin")).unwrap();
     cerebellum::text::TokenTable::parse(table).unwrap();
 }
@@ -95,6 +98,15 @@ fn write_seeds() {
     let index =
         json!({ "metadata": { "total_size": 0 }, "weight_map": { "wte.weight": "a.safetensors" } });
     write("checkpoint_index", "seed.json", index.to_string().as_bytes());
+    let mut model = checkpoints::Model::random(24, 5, 6, 5);
+    model.configure("activation_function", json!("gelu_new"));
+    let gguf = tempfile::tempdir().unwrap();
+    model.write(gguf.path());
+    let checkpoint = Checkpoint::open(gguf.path()).unwrap();
+    let target = gguf.path().join("seed.gguf");
+    let output = Output::create::<&Path>(&target, false, &[]).unwrap();
+    export(&checkpoint, Some(&vocabulary()), Precision::F16, output).unwrap();
+    write("checkpoint_gguf", "seed.gguf", &fs::read(target).unwrap());
     write("config", "seed.json", one_head(place.path()).as_bytes());
 
     write("tokenizer_table", "seed.bin", &tokenizer());

@@ -13,8 +13,9 @@ use tempfile::TempDir;
 /// Parsers by name, which is the name of their directory in `tests/data/hostile/` and of their fuzz
 /// target.
 #[allow(dead_code, reason = "the fuzz targets name them one by one")]
-pub const PARSERS: [(&str, fn(&[u8])); 7] = [
+pub const PARSERS: [(&str, fn(&[u8])); 8] = [
     ("checkpoint", checkpoint),
+    ("checkpoint_gguf", checkpoint_gguf),
     ("checkpoint_index", checkpoint_index),
     ("checkpoint_pytorch", checkpoint_pytorch),
     ("config", config),
@@ -37,8 +38,8 @@ fn directory(files: &[(&str, &[u8])]) -> TempDir {
     directory
 }
 
-fn read_all(directory: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(directory) else { return };
+fn read_all(path: &Path) {
+    let Ok(checkpoint) = Checkpoint::open(path) else { return };
     for name in checkpoint.tensor_names() {
         let tensor = checkpoint.tensor(name).expect("a name from the list");
         let _ = tensor.read_f32();
@@ -51,6 +52,14 @@ fn read_all(directory: &Path) {
 pub fn checkpoint(bytes: &[u8]) {
     let files = [("config.json", CONFIG.as_bytes()), ("model.safetensors", bytes)];
     read_all(directory(&files).path());
+}
+
+/// Weights, configuration and tokenizer in one GGUF file.
+pub fn checkpoint_gguf(bytes: &[u8]) {
+    let directory = directory(&[("model.gguf", bytes)]);
+    let path = directory.path().join("model.gguf");
+    read_all(&path);
+    import(&path);
 }
 
 /// `pytorch_model.bin`, a pickle in either of its containers.
@@ -98,7 +107,7 @@ pub fn tokenizer_table(bytes: &[u8]) {
 
 /// `tokenizer.json`.
 pub fn tokenizer_json(bytes: &[u8]) {
-    import(&[("tokenizer.json", bytes)]);
+    import(directory(&[("tokenizer.json", bytes)]).path());
 }
 
 /// `vocab.json`, `merges.txt` and `tokenizer_config.json`, with a zero byte between them.
@@ -106,13 +115,12 @@ pub fn tokenizer_files(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |byte| *byte == 0);
     let names = ["vocab.json", "merges.txt", "tokenizer_config.json"];
     let files = names.map(|name| (name, parts.next().unwrap_or(b"{}")));
-    import(&files);
+    import(directory(&files).path());
 }
 
 /// What is imported must be a table that the runtime accepts.
-fn import(files: &[(&str, &[u8])]) {
-    let directory = directory(files);
-    let Ok(Some(imported)) = tokenizer::import(directory.path(), VOCAB_SIZE) else { return };
+fn import(path: &Path) {
+    let Ok(Some(imported)) = tokenizer::import(path, VOCAB_SIZE) else { return };
     assert!(imported.tokens + imported.unused_ids == VOCAB_SIZE as usize);
     tokenizer_table(&imported.blob);
     TokenTable::parse(&imported.blob[..]).expect("the table of an import");
