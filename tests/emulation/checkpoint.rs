@@ -48,7 +48,8 @@ impl Checkpoint {
                 put(format!("h.{layer}.{part}.bias"), &[outputs], 0.0, 0.1);
             }
         }
-        norm("ln_f", &mut put);
+        put("ln_f.weight".into(), &[embd], 1.0, 0.4);
+        put("ln_f.bias".into(), &[embd], 0.0, 0.2);
         if !tied {
             put("lm_head.weight".into(), &[vocab, embd], 0.0, 0.3);
         }
