@@ -27,7 +27,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm, Matmul,
-    QuantizedRowMut, QuantizedRows, SEGMENT,
+    QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region};
@@ -59,13 +59,12 @@ pub(crate) struct Scratch {
     starts: Region<[i16; 2]>,
     /// `[logits rows, vocab_size]`.
     logits: Region<f32>,
-    /// Per worker `[workers, head_size]`.
-    query: Region<f32>,
-    /// Per worker `[workers, head_size]`.
-    query_i8: Region<i8>,
-    /// Per worker `[workers, SEGMENT]`.
+    /// Per worker `[workers, QUERY_BLOCK, padded head size]`, as the three others of this shape.
+    queries: Region<f32>,
+    queries_i8: Region<i8>,
+    /// Per worker `[workers, QUERY_BLOCK, SEGMENT]`.
     scores: Region<f32>,
-    /// Per worker `[workers, head_size]`.
+    sums: Region<f32>,
     part: Region<f32>,
 }
 
@@ -85,6 +84,7 @@ impl Scratch {
         let groups = most(TileLayout::groups).unwrap_or(0);
         let blocks = most(TileLayout::blocks).unwrap_or(0);
         let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
+        let block = [workers, QUERY_BLOCK, padded_head_size(head_size)];
         Ok(Self {
             chunk,
             all_logits,
@@ -98,10 +98,11 @@ impl Scratch {
             scales: planner.reserve(&[chunk, groups])?,
             starts: planner.reserve(&[chunk, blocks])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
-            query: planner.reserve(&[workers, head_size])?,
-            query_i8: planner.reserve(&[workers, head_size])?,
-            scores: planner.reserve(&[workers, SEGMENT])?,
-            part: planner.reserve(&[workers, head_size])?,
+            queries: planner.reserve(&block)?,
+            queries_i8: planner.reserve(&block)?,
+            scores: planner.reserve(&[workers, QUERY_BLOCK, SEGMENT])?,
+            sums: planner.reserve(&block)?,
+            part: planner.reserve(&block)?,
         })
     }
 
@@ -383,35 +384,45 @@ impl Pass<'_> {
     fn attend(&self, layer: usize, worker: &Worker) {
         let config = self.model.config();
         let (e, d, tokens) = (config.n_embd, self.scratch.head_size, self.tokens.len());
-        let scale = attention_scale(self.model, layer);
+        let (cells, len) = self.arena.pointer(self.scratch.attended);
+        // SAFETY: the contract of a phase: nobody writes qkv in it; the arena outlives the call, and
+        // `attended` is used through such writers only, each worker naming its own items' cells.
+        let (queries, out) = unsafe {
+            let queries = self.arena.read(self.scratch.qkv, 0..tokens * 3 * e);
+            (queries, CellWriter::from_raw(cells, len, e))
+        };
         let mut buffers = self.attention_buffers(worker);
+        let blocks = tokens.div_ceil(QUERY_BLOCK);
         // Head by head, so that a worker's queries share one head's cache.
-        for item in worker.share(config.n_head * tokens) {
-            let (head, t) = (item / tokens, item % tokens);
-            let query = t * 3 * e + head * d;
-            // SAFETY: the contract of a phase: nobody writes the cache or qkv in it, and these cells
-            // of `attended` are this worker's, since an item is one worker's.
-            let (cache, query, out) = unsafe {
-                let query = self.arena.read(self.scratch.qkv, query..query + d);
-                let out = t * e + head * d;
-                let out = self.arena.write(self.scratch.attended, out..out + d);
-                (self.cache.head(self.arena, layer, head), query, out)
+        for item in worker.share(config.n_head * blocks) {
+            let (head, first) = (item / blocks, item % blocks * QUERY_BLOCK);
+            let job = Attention {
+                // SAFETY: the contract of a phase: nobody writes the cache in it.
+                cache: unsafe { self.cache.head(self.arena, layer, head) },
+                queries,
+                stride: 3 * e,
+                columns: row_range(head, d),
+                tokens: first..tokens.min(first + QUERY_BLOCK),
+                position: self.position,
+                scale: attention_scale(self.model, layer),
+                slope: self.model.slope(head).map(|slope| slope * LOG2_E),
             };
-            let slope = self.model.slope(head).map(|slope| slope * LOG2_E);
-            let job = Attention { cache, query, scale, position: self.position + t, slope };
-            self.kernels.attend(&job, &mut buffers, out);
+            // SAFETY: the cells are this worker's, since an item is one worker's.
+            unsafe { self.kernels.attend(&job, &mut buffers, &out) };
         }
     }
 
     fn attention_buffers(&self, worker: &Worker) -> AttentionScratch<'_> {
         let (s, index) = (self.scratch, worker.index());
+        let block = row_range(index, QUERY_BLOCK * padded_head_size(s.head_size));
         // SAFETY: the contract of a phase: the rows with the worker's index are its own.
         unsafe {
             AttentionScratch {
-                query: self.arena.write(s.query, row_range(index, s.head_size)),
-                query_i8: self.arena.write(s.query_i8, row_range(index, s.head_size)),
-                scores: self.arena.write(s.scores, row_range(index, SEGMENT)),
-                part: self.arena.write(s.part, row_range(index, s.head_size)),
+                queries: self.arena.write(s.queries, block.clone()),
+                queries_i8: self.arena.write(s.queries_i8, block.clone()),
+                scores: self.arena.write(s.scores, row_range(index, QUERY_BLOCK * SEGMENT)),
+                sums: self.arena.write(s.sums, block.clone()),
+                part: self.arena.write(s.part, block),
             }
         }
     }

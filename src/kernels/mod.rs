@@ -25,6 +25,8 @@ pub const KEY_PANEL: usize = 16;
 pub const KEY_STEP: usize = 4;
 /// Positions that are softmaxed together before segments merge.
 pub const SEGMENT: usize = 256;
+/// The most queries of one call to [`Kernels::attend`].
+pub const QUERY_BLOCK: usize = 6;
 
 /// An instruction set that has kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +301,21 @@ pub enum HeadCache<'a> {
     },
 }
 
+impl HeadCache<'_> {
+    /// How many positions the slices hold, in whole panels.
+    fn positions(&self, head_size: usize) -> usize {
+        let keys = |len: usize, size: usize| len / (size * KEY_PANEL) * KEY_PANEL;
+        match self {
+            Self::F16 { keys: k, values } => keys(k.len(), head_size).min(values.len() / head_size),
+            Self::Int8 { keys: k, key_scales, values, value_scales } => {
+                let k = keys(k.len(), head_size.next_multiple_of(KEY_STEP));
+                let scales = key_scales.len().min(value_scales.len()) / KEY_PANEL * KEY_PANEL;
+                k.min(scales).min(values.len() / head_size)
+            }
+        }
+    }
+}
+
 /// [`HeadCache`] for writing.
 pub enum HeadCacheMut<'a> {
     /// Float16, as bits.
@@ -321,30 +338,53 @@ pub enum HeadCacheMut<'a> {
     },
 }
 
-/// One query and the cache it attends to.
+/// The queries of one head that a call attends to, and the cache.
+///
+/// Several at once, because a key or value that was loaded serves all of them.
 pub struct Attention<'a> {
-    /// Keys and values of its head, valid up to and including `position`.
+    /// Keys and values of the head, valid up to and including the last query's position.
     pub cache: HeadCache<'a>,
-    /// `[head size]`, unscaled.
-    pub query: &'a [f32],
-    /// What the query is multiplied by: the attention scale times log2(e).
-    pub scale: f32,
-    /// The query's own position, the last it sees.
+    /// `[tokens][stride]`, unscaled.
+    pub queries: &'a [f32],
+    /// Floats from one token's query to the next one's.
+    pub stride: usize,
+    /// The head's part of a token's row, in `queries` and in the output: `[head size]`.
+    pub columns: Range<usize>,
+    /// The rows whose queries these are, at least one and at most [`QUERY_BLOCK`].
+    pub tokens: Range<usize>,
+    /// The position of row 0; a query sees the positions up to its own.
     pub position: usize,
+    /// What a query is multiplied by: the attention scale times log2(e).
+    pub scale: f32,
     /// What a key's distance is multiplied by and added to its score: the slope times log2(e).
     pub slope: Option<f32>,
 }
 
+impl Attention<'_> {
+    /// The query of a token `[head size]`.
+    #[inline(always)]
+    pub fn query(&self, token: usize) -> &[f32] {
+        &self.queries[token * self.stride..][self.columns.clone()]
+    }
+}
+
 /// Buffers of one worker for [`Kernels::attend`].
 pub struct AttentionScratch<'a> {
-    /// `[head size]`: the scaled query.
-    pub query: &'a mut [f32],
-    /// `[head size]`: the quantized query.
-    pub query_i8: &'a mut [i8],
-    /// `[SEGMENT]`.
+    /// `[QUERY_BLOCK][padded head size]`: the scaled queries.
+    pub queries: &'a mut [f32],
+    /// `[QUERY_BLOCK][padded head size]`: the quantized queries.
+    pub queries_i8: &'a mut [i8],
+    /// `[QUERY_BLOCK][SEGMENT]`.
     pub scores: &'a mut [f32],
-    /// `[head size]`: a segment's weighted values.
+    /// `[QUERY_BLOCK][padded head size]`: the weighted values so far.
+    pub sums: &'a mut [f32],
+    /// `[QUERY_BLOCK][padded head size]`: those of one segment.
     pub part: &'a mut [f32],
+}
+
+/// A head's dimensions with the padding that buffers of [`AttentionScratch`] have.
+pub const fn padded_head_size(head_size: usize) -> usize {
+    head_size.next_multiple_of(16)
 }
 
 type EmbedFn = unsafe fn(&EmbeddingRow, &mut [f32]);
@@ -352,12 +392,12 @@ type QuantizeFn = unsafe fn(&[f32], usize, QuantizedRowMut);
 type LayerNormFn = unsafe fn(&[f32], &LayerNorm, &mut [f32]);
 type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
 type StoreFn = unsafe fn(&mut HeadCacheMut, usize, &[f32], &[f32]);
-type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &mut [f32]);
+type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &CellWriter);
 
 /// The kernels of one instruction set, which this processor supports.
 ///
 /// The methods check shapes, then call the table's function. Every such function is unsafe for one
-/// reason only, that the processor must support its instructions, except `matmul`.
+/// reason only, that the processor must support its instructions, except `matmul` and `attend`.
 pub struct Kernels {
     isa: Isa,
     embed: EmbedFn,
@@ -442,12 +482,20 @@ impl Kernels {
         unsafe { (self.store)(head, position, key, value) }
     }
 
-    /// Attention of one query, into `out` `[head size]`.
-    pub fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &mut [f32]) {
-        let size = job.query.len();
-        assert!(out.len() == size && scratch.query.len() == size && scratch.part.len() == size);
-        assert!(scratch.query_i8.len() == size && scratch.scores.len() == SEGMENT);
-        // SAFETY: `self` exists only if the processor supports it.
+    /// Attention of a few queries of one head, into their cells of `out` `[tokens][heads * head size]`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the cells `job.columns` of `job.tokens` in `out` during the call.
+    pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+        let (size, tokens) = (job.columns.len(), &job.tokens);
+        let padded = QUERY_BLOCK * padded_head_size(size);
+        assert!((1..=QUERY_BLOCK).contains(&tokens.len()) && size > 0);
+        assert!(job.columns.end <= job.stride && tokens.end * job.stride <= job.queries.len());
+        assert!(job.cache.positions(size) >= job.position + tokens.end);
+        assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
+        assert!(scratch.sums.len() == padded && scratch.part.len() == padded);
+        assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
+        // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.attend)(job, scratch, out) }
     }
 }

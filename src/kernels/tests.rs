@@ -4,6 +4,7 @@
 use std::fmt::{Debug, Display};
 
 use super::*;
+use crate::kv_cache::KvType;
 use crate::quant::Scheme;
 
 const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
@@ -424,6 +425,195 @@ fn embed_equals_the_definition() {
                 let case = format!("{tiles:?} {kind:?} row {} {has_position} {scale}", row.row);
                 report.case(case, &run(kernels), &run(scalar()));
             }
+        }
+    });
+}
+
+/// Owned [`HeadCache`], full of NaN and junk where nothing was stored.
+#[derive(Clone)]
+enum Cache {
+    F16 { keys: Vec<u16>, values: Vec<u16> },
+    Int8 { keys: Vec<i8>, key_scales: Vec<f32>, values: Vec<i8>, value_scales: Vec<f32> },
+}
+
+impl Cache {
+    fn new(kind: KvType, positions: usize, size: usize) -> Self {
+        let positions = positions.next_multiple_of(KEY_PANEL);
+        match kind {
+            KvType::F16 => Self::F16 {
+                keys: vec![0x7e00; positions * size],
+                values: vec![0x7e00; positions * size],
+            },
+            KvType::Int8 => {
+                // The padding of a step is zero.
+                let keys = positions * size.next_multiple_of(KEY_STEP);
+                Self::Int8 {
+                    keys: vec![0; keys],
+                    key_scales: vec![f32::NAN; positions],
+                    values: vec![-128; positions * size],
+                    value_scales: vec![f32::NAN; positions],
+                }
+            }
+        }
+    }
+
+    fn get(&self) -> HeadCache<'_> {
+        match self {
+            Self::F16 { keys, values } => HeadCache::F16 { keys, values },
+            Self::Int8 { keys, key_scales, values, value_scales } => {
+                HeadCache::Int8 { keys, key_scales, values, value_scales }
+            }
+        }
+    }
+
+    fn get_mut(&mut self) -> HeadCacheMut<'_> {
+        match self {
+            Self::F16 { keys, values } => HeadCacheMut::F16 { keys, values },
+            Self::Int8 { keys, key_scales, values, value_scales } => {
+                HeadCacheMut::Int8 { keys, key_scales, values, value_scales }
+            }
+        }
+    }
+}
+
+const HEAD_SIZES: [usize; 11] = [1, 4, 7, 8, 16, 20, 32, 64, 80, 96, 128];
+const KINDS: [KvType; 2] = [KvType::F16, KvType::Int8];
+
+#[test]
+fn store_equals_the_definition() {
+    each_table("store", |kernels, report| {
+        let random = &mut Random(7);
+        for (size, kind) in HEAD_SIZES.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
+            for floats in FLOATS {
+                let [mut got, mut want] = [0; 2].map(|_| Cache::new(kind, 32, size));
+                for position in [0, 1, 15, 16, 31] {
+                    let [key, value] = [0; 2].map(|_| floats.row(size, random));
+                    kernels.store(&mut got.get_mut(), position, &key, &value);
+                    scalar().store(&mut want.get_mut(), position, &key, &value);
+                }
+                let case = format!("{size} {kind:?} {floats:?}");
+                compare_caches(&case, &got, &want, report);
+            }
+        }
+    });
+}
+
+fn compare_caches(case: &str, got: &Cache, want: &Cache, report: &mut Report) {
+    let halves =
+        |bits: &[u16]| -> Vec<f32> { bits.iter().map(|&bits| scalar::f16_to_f32(bits)).collect() };
+    match (got.get(), want.get()) {
+        (HeadCache::F16 { keys: k1, values: v1 }, HeadCache::F16 { keys: k2, values: v2 }) => {
+            report.case(format!("keys {case}"), &halves(k1), &halves(k2));
+            report.case(format!("values {case}"), &halves(v1), &halves(v2));
+        }
+        (
+            HeadCache::Int8 { keys: k1, key_scales: ks1, values: v1, value_scales: vs1 },
+            HeadCache::Int8 { keys: k2, key_scales: ks2, values: v2, value_scales: vs2 },
+        ) => {
+            report.case(format!("keys {case}"), k1, k2);
+            report.case(format!("key scales {case}"), ks1, ks2);
+            report.case(format!("values {case}"), v1, v2);
+            report.case(format!("value scales {case}"), vs1, vs2);
+        }
+        _ => unreachable!("caches of one type"),
+    }
+}
+
+/// Attention of `tokens` queries, the first at `position`, as the second of three heads.
+struct Attend {
+    cache: Cache,
+    size: usize,
+    tokens: usize,
+    position: usize,
+    queries: Vec<f32>,
+    slope: Option<f32>,
+}
+
+impl Attend {
+    fn new(
+        kind: KvType,
+        size: usize,
+        (position, tokens): (usize, usize),
+        floats: Floats,
+        random: &mut Random,
+    ) -> Self {
+        let mut cache = Cache::new(kind, position + tokens, size);
+        for p in 0..position + tokens {
+            // Now and then a position is bad; those after it must not spoil those before.
+            let kind = if random.below(64) == 0 { floats } else { Floats::Ordinary };
+            let [key, value] = [0; 2].map(|_| kind.row(size, random));
+            scalar().store(&mut cache.get_mut(), p, &key, &value);
+        }
+        let queries = floats.row(tokens * 3 * size, random);
+        let slope = random.pick(&[None, None, Some(-0.36)]);
+        Self { cache, size, tokens, position, queries, slope }
+    }
+
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let width = 3 * self.size;
+        let padded = QUERY_BLOCK * padded_head_size(self.size);
+        let [mut queries, mut sums, mut part] = [0; 3].map(|_| vec![f32::NAN; padded]);
+        let mut queries_i8 = vec![99; padded];
+        let mut scores = vec![f32::NAN; QUERY_BLOCK * SEGMENT];
+        let mut scratch = AttentionScratch {
+            queries: &mut queries,
+            queries_i8: &mut queries_i8,
+            scores: &mut scores,
+            sums: &mut sums,
+            part: &mut part,
+        };
+        let mut cells = vec![99.0; self.tokens * width];
+        let out = CellWriter::new(&mut cells, width);
+        for first in (0..self.tokens).step_by(QUERY_BLOCK) {
+            let job = Attention {
+                cache: self.cache.get(),
+                queries: &self.queries,
+                stride: width,
+                columns: self.size..2 * self.size,
+                tokens: first..self.tokens.min(first + QUERY_BLOCK),
+                position: self.position,
+                scale: 0.4,
+                slope: self.slope,
+            };
+            // SAFETY: one thread, and the cells are used through this writer only.
+            unsafe { kernels.attend(&job, &mut scratch, &out) };
+        }
+        cells
+    }
+}
+
+#[test]
+fn attend_equals_the_definition() {
+    const POSITIONS: [usize; 12] = [0, 1, 14, 15, 16, 17, 63, 250, 254, 255, 256, 600];
+    each_table("attend", |kernels, report| {
+        let random = &mut Random(8);
+        for (size, kind) in HEAD_SIZES.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
+            for position in POSITIONS {
+                for tokens in [1, 2, 3, 4, 5, 6, 7] {
+                    let floats = random.pick(&FLOATS);
+                    let at = (position, tokens);
+                    let job = Attend::new(kind, size, at, floats, random);
+                    let case = format!("{size} {kind:?} {at:?} {floats:?} slope {:?}", job.slope);
+                    report.case(case, &job.run(kernels), &job.run(scalar()));
+                }
+            }
+        }
+    });
+}
+
+/// A million random dot products of queries with keys, and the weighing of as many values.
+#[test]
+#[ignore = "takes a minute"]
+fn attend_sweep() {
+    each_table("attend sweep", |kernels, report| {
+        let random = &mut Random(9);
+        for round in 0..400 {
+            let (kind, size) = (KINDS[round % 2], random.pick(&HEAD_SIZES[6..]));
+            let floats = random.pick(&[Floats::Ordinary, Floats::Extreme, Floats::AnyMagnitude]);
+            let at = (random.below(1200), 1 + random.below(12));
+            let job = Attend::new(kind, size, at, floats, random);
+            let case = format!("{size} {kind:?} {at:?} {floats:?} slope {:?}", job.slope);
+            report.case(case, &job.run(kernels), &job.run(scalar()));
         }
     });
 }

@@ -10,10 +10,13 @@ use cerebellum_tools::checkpoint::{Checkpoint, Config};
 use cerebellum_tools::tokenizer;
 use tempfile::TempDir;
 
+/// A parser, given a file's bytes.
+type Parser = fn(&[u8]);
+
 /// Parsers by name, which is the name of their directory in `tests/data/hostile/` and of their fuzz
 /// target.
 #[allow(dead_code, reason = "the fuzz targets name them one by one")]
-pub const PARSERS: [(&str, fn(&[u8])); 8] = [
+pub const PARSERS: [(&str, Parser); 8] = [
     ("checkpoint", checkpoint),
     ("checkpoint_gguf", checkpoint_gguf),
     ("checkpoint_index", checkpoint_index),

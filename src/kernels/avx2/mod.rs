@@ -3,6 +3,7 @@
 //! A panel of 16 rows, 16 keys or the 16 lanes of a sum are a pair of registers everywhere. See
 //! `docs/kernels.md` for what bounds each kernel.
 
+mod attention;
 mod dot;
 mod embed;
 mod layer_norm;
@@ -27,8 +28,8 @@ pub(super) static TABLE: Kernels = Kernels {
     quantize: quantize::quantize,
     layer_norm: layer_norm::layer_norm,
     matmul: matmul::matmul,
-    store: super::scalar::FMA.store,
-    attend: super::scalar::FMA.attend,
+    store: attention::store,
+    attend: attention::attend,
 };
 
 /// 16 lanes: 0..8 and 8..16.

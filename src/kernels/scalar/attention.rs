@@ -4,7 +4,7 @@
 use super::quantize::{quantize_one, scale_of};
 use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
 use crate::kernels::{
-    Attention, AttentionScratch, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
+    Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
 };
 use crate::math;
 
@@ -38,6 +38,16 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
     }
 }
 
+/// Attention of every query of the job.
+#[inline(always)]
+pub(super) fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+    for token in job.tokens.clone() {
+        // SAFETY: the caller of this kernel owns these cells (`Kernels::attend`).
+        let cells = unsafe { out.cells(token, job.columns.clone()) };
+        attend_one(job, token, scratch, cells);
+    }
+}
+
 /// A query as the scores need it.
 struct Query<'a> {
     /// Scaled, `[head size]`.
@@ -46,20 +56,23 @@ struct Query<'a> {
     quantized: &'a [i8],
     /// Its scale.
     scale: f32,
+    /// The last position it sees.
+    position: usize,
 }
 
 /// Attention of one query over every position up to its own.
 #[inline(always)]
-pub(super) fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &mut [f32]) {
-    let AttentionScratch { query, query_i8, scores, part } = scratch;
-    let query = &prepare(job, query, query_i8);
+fn attend_one(job: &Attention, token: usize, scratch: &mut AttentionScratch, out: &mut [f32]) {
+    let AttentionScratch { queries, queries_i8, scores, part, .. } = scratch;
+    let query = &prepare(job, token, &mut queries[..out.len()], &mut queries_i8[..out.len()]);
+    let part = &mut part[..out.len()];
     let (mut max, mut sum) = segment(job, query, 0, scores, out);
-    for start in (SEGMENT..=job.position).step_by(SEGMENT) {
+    for start in (SEGMENT..=query.position).step_by(SEGMENT) {
         let (m2, l2) = segment(job, query, start, scores, part);
         let top = if m2 > max { m2 } else { max };
         let (a1, a2) = (math::exp2(max - top), math::exp2(m2 - top));
         sum = l2.mul_add(a2, sum * a1);
-        for (out, &o2) in out.iter_mut().zip(&**part) {
+        for (out, &o2) in out.iter_mut().zip(&*part) {
             *out = o2.mul_add(a2, *out * a1);
         }
         max = top;
@@ -71,8 +84,13 @@ pub(super) fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &mut 
 }
 
 #[inline(always)]
-fn prepare<'a>(job: &Attention, values: &'a mut [f32], quantized: &'a mut [i8]) -> Query<'a> {
-    for (scaled, &q) in values.iter_mut().zip(job.query) {
+fn prepare<'a>(
+    job: &Attention,
+    token: usize,
+    values: &'a mut [f32],
+    quantized: &'a mut [i8],
+) -> Query<'a> {
+    for (scaled, &q) in values.iter_mut().zip(job.query(token)) {
         *scaled = q * job.scale;
     }
     let mut scale = 0.0;
@@ -83,7 +101,7 @@ fn prepare<'a>(job: &Attention, values: &'a mut [f32], quantized: &'a mut [i8]) 
             *q8 = quantize_one(q, r);
         }
     }
-    Query { values, quantized, scale }
+    Query { values, quantized, scale, position: job.position + token }
 }
 
 /// One segment: returns its maximum and the sum of its weights, leaves the weighted values in `out`.
@@ -95,14 +113,14 @@ fn segment(
     scores: &mut [f32],
     out: &mut [f32],
 ) -> (f32, f32) {
-    let positions = start..(job.position + 1).min(start + SEGMENT);
+    let positions = start..(query.position + 1).min(start + SEGMENT);
     let weights = &mut scores[..positions.len()];
     for (i, weights) in weights.chunks_mut(KEY_PANEL).enumerate() {
         let lanes = panel_scores(&job.cache, query, start / KEY_PANEL + i);
         weights.copy_from_slice(&lanes[..weights.len()]);
     }
     if let Some(slope) = job.slope {
-        for (distance, weight) in (0..=job.position - start).rev().zip(&mut *weights) {
+        for (distance, weight) in (0..=query.position - start).rev().zip(&mut *weights) {
             *weight = slope.mul_add(distance as f32, *weight);
         }
     }

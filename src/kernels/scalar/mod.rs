@@ -63,7 +63,7 @@ macro_rules! instantiate {
             }
 
             $(#[$attr])*
-            unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &mut [f32]) {
+            unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
                 super::attention::attend(job, scratch, out);
             }
 
