@@ -33,13 +33,11 @@ impl Checkpoint {
         };
         put("wte.weight".into(), &[vocab, embd], 0.0, 0.6);
         put("wpe.weight".into(), &[positions, embd], 0.0, 0.2);
-        let norm = |name: &str, put: &mut dyn FnMut(String, &[usize], f32, f32)| {
-            put(format!("{name}.weight"), &[embd], 1.0, 0.4);
-            put(format!("{name}.bias"), &[embd], 0.0, 0.2);
-        };
+        for norm in ["h.0.ln_1", "h.0.ln_2", "h.1.ln_1", "h.1.ln_2", "ln_f"] {
+            put(format!("{norm}.weight"), &[embd], 1.0, 0.4);
+            put(format!("{norm}.bias"), &[embd], 0.0, 0.2);
+        }
         for layer in 0..2 {
-            norm(&format!("h.{layer}.ln_1"), &mut put);
-            norm(&format!("h.{layer}.ln_2"), &mut put);
             for (part, inputs, outputs) in [
                 ("attn.c_attn", embd, 3 * embd),
                 ("attn.c_proj", embd, embd),
@@ -50,7 +48,6 @@ impl Checkpoint {
                 put(format!("h.{layer}.{part}.bias"), &[outputs], 0.0, 0.1);
             }
         }
-        norm("ln_f", &mut put);
         if !tied {
             put("lm_head.weight".into(), &[vocab, embd], 0.0, 0.3);
         }
