@@ -215,6 +215,12 @@ fn programs_of_the_first_header_work() {
     let source = frozen.join("program.c");
     let program = compile(&source, "frozen", &library_directory(), &[&include]);
     run_silently(&program, &[model()]);
+    // The longer programs go through valgrind in `.ci/nightly`.
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
+        succeed(valgrind.arg(program).arg(model()).env_remove("LD_LIBRARY_PATH"));
+    }
 }
 
 /// Every pointer of every function, and a panic in each.
