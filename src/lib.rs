@@ -33,6 +33,7 @@ pub use format::Access;
 pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
+pub use saved_session::Source as SavedSessionSource;
 pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
 
 /// The README's Rust example is compiled with the documentation's.

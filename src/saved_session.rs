@@ -30,6 +30,10 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 4;
 
+/// Where a saved session is read from: a file, a cursor over bytes.
+pub trait Source: Read + Seek {}
+impl<T: Read + Seek> Source for T {}
+
 /// The first bytes of a saved session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Header {
@@ -87,7 +91,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::SavedSessionIo`].
-    pub fn save(&mut self, out: &mut impl Write) -> Result<()> {
+    pub fn save(&mut self, out: &mut dyn Write) -> Result<()> {
         let fail = |source| Error::SavedSessionIo { action: "write", source };
         let mut out = Summing { inner: out, checksum: crc32fast::Hasher::new() };
         out.write_all(&self.header().to_bytes()).map_err(fail)?;
@@ -109,7 +113,7 @@ impl Session {
     /// [`Error::SavedSession`] if it is damaged, or of another model, cache type or version;
     /// [`Error::ContextFull`] if it has more positions than this session; [`Error::SavedSessionIo`].
     /// If the source fails or changes between the two readings, the session is reset.
-    pub fn restore(&mut self, source: &mut (impl Read + Seek)) -> Result<()> {
+    pub fn restore(&mut self, source: &mut dyn Source) -> Result<()> {
         let fail = |source| Error::SavedSessionIo { action: "read", source };
         let start = source.stream_position().map_err(fail)?;
         let header = self.check_saved(source)?;
@@ -191,7 +195,7 @@ impl Session {
     }
 
     /// Reads all of a saved session; changes nothing.
-    fn check_saved(&self, source: &mut impl Read) -> Result<Header> {
+    fn check_saved(&self, source: &mut dyn Read) -> Result<Header> {
         let mut head = [0; HEADER_BYTES];
         read(source, &mut head)?;
         let header = Header::from_bytes(&head)?;
@@ -219,7 +223,7 @@ impl Session {
     }
 
     /// Takes over a saved session that was checked.
-    fn load(&mut self, source: &mut impl Read, checked: Header) -> Result<()> {
+    fn load(&mut self, source: &mut dyn Read, checked: Header) -> Result<()> {
         let mut head = [0; HEADER_BYTES];
         read(source, &mut head)?;
         let mut source = Summing { inner: source, checksum: crc32fast::Hasher::new() };
@@ -245,7 +249,7 @@ impl Session {
     }
 
     /// A checksum is no signature, so the tokens are checked as any others.
-    fn load_tokens(&mut self, source: &mut impl Read, position: usize) -> Result<()> {
+    fn load_tokens(&mut self, source: &mut dyn Read, position: usize) -> Result<()> {
         let vocab_size = self.model().config().vocab_size;
         let mut buffer = [0; 1024];
         while self.position() < position {
@@ -267,7 +271,7 @@ fn fingerprint(model: &Model) -> [u8; 8] {
     *model.checksums().last_chunk().expect("a table of checksums ends with two")
 }
 
-fn read(source: &mut impl Read, buffer: &mut [u8]) -> Result<()> {
+fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {
     source.read_exact(buffer).map_err(|source| match source.kind() {
         std::io::ErrorKind::UnexpectedEof => Error::SavedSession("it is cut off"),
         _ => Error::SavedSessionIo { action: "read", source },
@@ -290,12 +294,12 @@ fn as_bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
 }
 
 /// Adds up the checksum of all that passes.
-struct Summing<'a, T> {
+struct Summing<'a, T: ?Sized> {
     inner: &'a mut T,
     checksum: crc32fast::Hasher,
 }
 
-impl<T: Write> Write for Summing<'_, T> {
+impl<T: Write + ?Sized> Write for Summing<'_, T> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.checksum.update(&bytes[..written]);
@@ -307,7 +311,7 @@ impl<T: Write> Write for Summing<'_, T> {
     }
 }
 
-impl<T: Read> Read for Summing<'_, T> {
+impl<T: Read + ?Sized> Read for Summing<'_, T> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.checksum.update(&buffer[..read]);

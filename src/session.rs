@@ -346,6 +346,14 @@ impl Session {
         tokens: &[u32],
         mut visit: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
+        self.evaluate_chunks(tokens, &mut visit)
+    }
+
+    fn evaluate_chunks(
+        &mut self,
+        tokens: &[u32],
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.check(tokens)?;
         let _env = FpEnv::set_default();
         let before = self.position;
@@ -354,7 +362,7 @@ impl Session {
         let last = chunks.len() - 1;
         for (i, chunk) in chunks.enumerate() {
             let wanted = i == last || self.scratch.all_logits();
-            let outcome = self.evaluate_chunk(chunk, wanted, &mut visit);
+            let outcome = self.evaluate_chunk(chunk, wanted, visit);
             if outcome.is_err() {
                 self.position = before;
                 return outcome;
@@ -384,7 +392,7 @@ impl Session {
         &mut self,
         tokens: &[u32],
         wanted: bool,
-        visit: &mut impl FnMut(usize, &[f32]),
+        visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
         let logits_rows = if wanted { self.scratch.logits_rows_of(tokens.len()) } else { 0 };
         let pass = Pass {

@@ -23,7 +23,7 @@ int main(int count, char **arguments) {
     for (int story = 0; story < stories; story++) {
       options.set(CBL_OPTION_SEED, story);
       cerebellum::Session session = beginning.fork();
-      std::cout << "Once upon a time";
+      std::cout << "Once upon a time, there was";
       session.generate(model.tokenize(", there was"), options, [](const std::string &text) {
         std::cout << text << std::flush;
         return true;

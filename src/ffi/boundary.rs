@@ -102,6 +102,17 @@ pub(super) fn status_of_locked(
     report: Report<'_>,
     body: impl FnOnce() -> Result<(), Failure>,
 ) -> cbl_status {
+    let mut body = Some(body);
+    run(report, &mut || once(&mut body)())
+}
+
+/// Takes what is called once through a reference. The border is compiled for references, once, and not
+/// for the body of each function: that is a tenth of a small library.
+pub(super) fn once<T>(body: &mut Option<T>) -> T {
+    body.take().expect("is called once")
+}
+
+fn run(report: Report<'_>, body: &mut dyn FnMut() -> Result<(), Failure>) -> cbl_status {
     report.start();
     match catch(body) {
         Ok(()) => cbl_status::CBL_OK,

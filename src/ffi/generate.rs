@@ -39,7 +39,7 @@ unsafe fn generate(
     session: *mut cbl_session,
     options: *const cbl_options,
     reason: *mut cbl_stop_reason,
-    body: impl FnOnce(&mut Inner, &Options) -> Result<Generation, Failure>,
+    body: &mut dyn FnMut(&mut Inner, &Options) -> Result<Generation, Failure>,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
@@ -89,11 +89,11 @@ pub unsafe extern "C" fn cbl_generate(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, |inner, options| {
+        generate(session, options, reason, &mut |inner, options| {
             let callback = required(callback)?;
             let prompt = text(prompt, length)?;
             let prompt = encode(&inner.shared, prompt, options.parse_special)?;
-            stream_text(inner, options, &prompt, |text| {
+            stream_text(inner, options, &prompt, &mut |text| {
                 callback(user, text.as_ptr().cast(), text.len())
             })
         })
@@ -116,10 +116,10 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, |inner, options| {
+        generate(session, options, reason, &mut |inner, options| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            stream_text(inner, options, prompt, |text| {
+            stream_text(inner, options, prompt, &mut |text| {
                 callback(user, text.as_ptr().cast(), text.len())
             })
         })
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn cbl_generate_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, |inner, options| {
+        generate(session, options, reason, &mut |inner, options| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
             let on_token = |token| match callback(user, token) {
@@ -158,7 +158,7 @@ fn stream_text(
     inner: &mut Inner,
     options: &Options,
     prompt: &[u32],
-    mut wants_more: impl FnMut(&str) -> bool,
+    wants_more: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Generation, Failure> {
     let table = inner.shared.tokenizer()?.table();
     let on_text = |text: &str| match wants_more(text) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::arguments::{Growing, Out, path, put_growing, slice};
-use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, cbl_log_level, log};
 use super::options::{self, Options, cbl_options};
@@ -75,6 +75,18 @@ pub(super) unsafe fn with_shared(
     model: *const cbl_model,
     report: Report<'_>,
     body: impl FnOnce(&Arc<Shared>) -> Result<(), Failure>,
+) -> cbl_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's contract.
+    unsafe { with_dyn(model, report, &mut |shared| once(&mut body)(shared)) }
+}
+
+/// # Safety
+/// As [`with`].
+unsafe fn with_dyn(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: &mut dyn FnMut(&Arc<Shared>) -> Result<(), Failure>,
 ) -> cbl_status {
     boundary::status_of_locked(report, || {
         // SAFETY: the caller's contract.
@@ -166,7 +178,7 @@ unsafe fn open(
     options: *const cbl_options,
     out: *mut *mut cbl_model,
     report: Report<'_>,
-    from: impl FnOnce(&Options) -> Result<Model, Failure>,
+    from: &dyn Fn(&Options) -> Result<Model, Failure>,
 ) -> cbl_status {
     boundary::status(report, || {
         // SAFETY: the caller's contract.
@@ -230,7 +242,7 @@ pub unsafe extern "C" fn cbl_model_open(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), |options| {
+        open(options, model, Report::Buffer(message, message_size), &|options| {
             Ok(Model::open(self::path(path)?, options.access)?)
         })
     }
@@ -250,7 +262,7 @@ pub unsafe extern "C" fn cbl_model_open_fd(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), |options| open_fd(fd, options))
+        open(options, model, Report::Buffer(message, message_size), &|options| open_fd(fd, options))
     }
 }
 
@@ -292,7 +304,7 @@ pub unsafe extern "C" fn cbl_model_open_memory(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), |_| {
+        open(options, model, Report::Buffer(message, message_size), &|_| {
             Ok(Model::borrow(slice::<'static, u8>(data.cast(), size)?)?)
         })
     }

@@ -16,7 +16,7 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use super::arguments::{Out, text};
-use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::handle::{self, Handle, Place};
 use super::host::{Arena, Log, Pool};
 use super::message::Message;
@@ -279,6 +279,17 @@ impl cbl_options {
 pub(super) unsafe fn change(
     options: *mut cbl_options,
     body: impl FnOnce(&mut Options) -> Result<(), Failure>,
+) -> cbl_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's contract.
+    unsafe { change_dyn(options, &mut |options| once(&mut body)(options)) }
+}
+
+/// # Safety
+/// As [`handle::get`].
+unsafe fn change_dyn(
+    options: *mut cbl_options,
+    body: &mut dyn FnMut(&mut Options) -> Result<(), Failure>,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     let options = match unsafe { handle::get(options) } {

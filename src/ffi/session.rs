@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::arguments::{Growing, Out, put_growing, slice};
-use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, Pool, cbl_log_level, log};
 use super::message::Message;
@@ -94,6 +94,17 @@ impl cbl_session {
 pub(super) unsafe fn with(
     session: *mut cbl_session,
     body: impl FnOnce(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's contract.
+    unsafe { with_dyn(session, &mut |inner| once(&mut body)(inner)) }
+}
+
+/// # Safety
+/// As [`handle::get`].
+unsafe fn with_dyn(
+    session: *mut cbl_session,
+    body: &mut dyn FnMut(&mut Inner) -> Result<(), Failure>,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     let handle = match unsafe { handle::get(session) } {
@@ -333,7 +344,7 @@ pub unsafe extern "C" fn cbl_session_evaluate(
     count: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with(session, |inner| evaluate(inner, tokens, count, |_, _| ())) }
+    unsafe { with(session, |inner| evaluate(inner, tokens, count, &mut |_, _| ())) }
 }
 
 /// Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
@@ -369,7 +380,7 @@ pub unsafe extern "C" fn cbl_session_evaluate_each(
                 return Err(Error::Option { name: "all logits", detail }.into());
             }
             let mut wanted = true;
-            evaluate(inner, tokens, count, |position, logits| {
+            evaluate(inner, tokens, count, &mut |position, logits| {
                 wanted = wanted && callback(user, position, logits.as_ptr(), logits.len());
             })
         })
@@ -405,7 +416,7 @@ unsafe fn evaluate(
     inner: &mut Inner,
     tokens: *const u32,
     count: usize,
-    visit: impl FnMut(usize, &[f32]),
+    visit: &mut dyn FnMut(usize, &[f32]),
 ) -> Result<(), Failure> {
     // SAFETY: the caller's contract.
     let tokens = unsafe { tokens_that_fit(&inner.session, tokens, count) }?;

@@ -148,6 +148,81 @@ fn lack_of_memory_is_an_error_and_tokens_allocate_nothing() {
     run_silently(&test_program("oom", &[]), &[model(), &scratch("oom")]);
 }
 
+/// As `compile`, in C++11.
+fn compile_cpp(source: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let (program, library) = (scratch("bin").join(name), library_directory());
+    let mut compiler = Command::new("g++");
+    compiler
+        .args(["-std=c++11", "-g"])
+        .args(STRICT)
+        .args(flags)
+        .arg("-I")
+        .arg(root().join("include"));
+    compiler.arg(source).arg("-o").arg(&program).arg("-L").arg(&library).args(["-lcerebellum"]);
+    succeed(compiler.arg("-lpthread").arg(format!("-Wl,-rpath,{}", library.display())));
+    program
+}
+
+#[test]
+fn cpp_wrapper_frees_moves_and_throws() {
+    let source = root().join("tests/c/wrapper.cpp");
+    run_silently(&compile_cpp(&source, "wrapper", &SANITIZERS), &[model()]);
+}
+
+#[test]
+fn examples_run() {
+    let (sources, include) = (root().join("examples"), root().join("include"));
+    let chat = compile(&sources.join("c/chat.c"), "chat", &library_directory(), &SANITIZERS);
+    let input = scratch("files").join("chat.txt");
+    fs::write(&input, "Once upon a time\nThe cat\n").unwrap();
+    let mut chat = Command::new(chat);
+    let chat = chat.arg(model()).stdin(fs::File::open(input).unwrap());
+    let output = succeed(chat.env_remove("LD_LIBRARY_PATH"));
+    assert!(output.stdout.len() > 80, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("tokens evaluated"), "{output:?}");
+
+    let flags = [SANITIZERS[0], SANITIZERS[1], "-isystem", include.to_str().unwrap()];
+    let stories = compile_cpp(&sources.join("cpp/stories.cpp"), "stories", &flags);
+    let output = succeed(Command::new(stories).arg(model()).env_remove("LD_LIBRARY_PATH"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("Once upon a time, there was").count(), 3, "{text}");
+
+    for example in ["story.py", "batch.py"] {
+        let output = succeed(python().arg(sources.join("python").join(example)).arg(model()));
+        assert!(output.stdout.len() > 80, "{output:?}");
+    }
+}
+
+/// Python with the module of the repository and the library of this build.
+fn python() -> Command {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", root().join("bindings/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    python.env("CEREBELLUM_LIBRARY", library_directory().join("libcerebellum.so"));
+    python
+}
+
+#[test]
+fn python_module_keeps_its_promises() {
+    let output = succeed(python().arg(root().join("tests/c_interface/bindings.py")).arg(model()));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// Programs of the first header go on working with every later library of the same interface.
+#[test]
+fn programs_of_the_first_header_work() {
+    let frozen = root().join("tests/c/abi-0");
+    let include = format!("-I{}", frozen.display());
+    let source = frozen.join("program.c");
+    let program = compile(&source, "frozen", &library_directory(), &[&include]);
+    run_silently(&program, &[model()]);
+    // The longer programs go through valgrind in `.ci/nightly`.
+    if has("valgrind") {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
+        succeed(valgrind.arg(program).arg(model()).env_remove("LD_LIBRARY_PATH"));
+    }
+}
+
 /// Every pointer of every function, and a panic in each.
 #[test]
 fn every_function_survives_misuse_and_panics() {

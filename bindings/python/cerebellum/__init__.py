@@ -77,9 +77,7 @@ class _Handle:
 
     @property
     def _as_parameter_(self):
-        if not self._pointer:
-            raise ValueError(f"this {type(self).__name__} is closed")
-        return self._pointer
+        return self._pointer  # NULL once closed, which the library refuses
 
 
 class _Options(_Handle):

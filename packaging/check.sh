@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs the C library and uses it as a stranger would: examples by make and CMake, the program of
+# docs/embedding.md, Python by pip; and checks sizes against their budgets. Needs cargo, gcc, pkg-config;
+# cmake and python3 with pip if they are there.
+#
+#     packaging/check.sh [WORK_DIRECTORY]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work="${1:-$PWD/target/packaging}"
+rm -rf "$work" && mkdir -p "$work"
+
+step() { printf '\n-- %s\n' "$*"; }
+skip() { printf '*** left out: %s ***\n' "$*" >&2; }
+
+# A file may have so many bytes; the last measured sizes are in docs/embedding.md.
+budget() {
+    local bytes
+    bytes=$(stat -c %s "$1")
+    printf '%s: %s bytes of %s\n' "$(basename "$1")" "$bytes" "$2"
+    [ "$bytes" -le "$2" ] || { echo "over its budget: make it smaller, or say in docs/embedding.md why not" >&2; exit 1; }
+}
+
+# Nothing but the C library, its mathematics, and the unwinder.
+linked() {
+    local surplus
+    surplus=$(objdump -p "$1" | sed -n 's/^ *NEEDED *//p' | grep -Ev '^(libc|libm|libgcc_s|ld-linux[-a-z0-9_]*)\.so' || true)
+    [ -z "$surplus" ] || { echo "$1 needs $surplus" >&2; exit 1; }
+}
+
+step "install, without text and with it"
+packaging/install.sh --prefix "$work/ids" --without-text
+packaging/install.sh --prefix "$work/text"
+cargo build --quiet --locked --profile device --bin cerebellum-run
+budget "$work/ids/lib/libcerebellum.so" 900000
+budget "$work/text/lib/libcerebellum.so" 3500000
+budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 3500000
+linked "$work/ids/lib/libcerebellum.so"
+linked "$work/text/lib/libcerebellum.so"
+objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.so\.0' || { echo "no SONAME" >&2; exit 1; }
+
+step "model"
+cargo run --quiet --locked -p cerebellum-tools --bin cerebellum -- quantize tools/demo -o "$work/demo.cbl" --quiet
+
+export PKG_CONFIG_PATH="$work/text/lib/pkgconfig" LD_LIBRARY_PATH="$work/text/lib"
+speaks() { [ "$("$@" < "$work/input" 2> /dev/null | wc -c)" -gt 60 ] || { echo "silent: $*" >&2; exit 1; }; }
+echo 'Once upon a time' > "$work/input"
+
+step "make and pkg-config, shared and static"
+cp -r examples/c "$work/make"
+make -C "$work/make" --quiet chat chat-static
+speaks "$work/make/chat" "$work/demo.cbl"
+LD_LIBRARY_PATH='' speaks "$work/make/chat-static" "$work/demo.cbl"
+
+step "the program of docs/embedding.md"
+sed -n '/^```c$/,/^```$/p' docs/embedding.md | sed '/^```c$/d; /^```$/q' | sed '/^```$/d' > "$work/story.c"
+gcc -std=c99 -Wall -Wextra -Wpedantic -Werror "$work/story.c" $(pkg-config --cflags --libs cerebellum) -o "$work/story"
+speaks "$work/story" "$work/demo.cbl"
+
+step "CMake"
+if command -v cmake > /dev/null; then
+    cmake -S examples/c -B "$work/cmake" -DCMAKE_PREFIX_PATH="$work/text" > "$work/cmake.log"
+    cmake --build "$work/cmake" >> "$work/cmake.log"
+    for program in chat chat-static; do
+        LD_LIBRARY_PATH='' speaks "$work/cmake/$program" "$work/demo.cbl"
+    done
+    speaks "$work/cmake/stories" "$work/demo.cbl"
+else
+    skip "CMake is not installed"
+fi
+
+step "Python"
+if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --quiet --no-deps --dest "$work" 'setuptools>=64' 2> /dev/null; then
+    cp -r bindings/python "$work/python" # pip leaves its own files beside what it builds
+    CEREBELLUM_LIBRARY="$work/text/lib/libcerebellum.so" "$work/venv/bin/pip" install --quiet \
+        --disable-pip-version-check "$work/python"
+    (cd "$work" && speaks venv/bin/python "$OLDPWD/examples/python/story.py" demo.cbl)
+else
+    skip "Python has no venv, or pip no network"
+fi
+
+printf '\ninstalled and used\n'

@@ -1,0 +1,941 @@
+/*
+ * cerebellum.h: runs quantized GPT models on small devices from one memory-mapped file.
+ *
+ * Generated from src/ffi by cbindgen; do not edit.
+ *
+ * The whole of it, without error handling:
+ *
+ *     cbl_model *model;
+ *     cbl_session *session;
+ *     cbl_model_open("model.cbl", NULL, &model, NULL, 0);
+ *     cbl_session_new(model, NULL, &session, NULL, 0);
+ *     cbl_generate(session, NULL, "Once upon a time", 16, on_text, NULL, NULL);
+ *     cbl_session_free(session);
+ *     cbl_model_free(model);
+ *
+ * What holds everywhere, unless a comment says otherwise:
+ *
+ * - Errors. A function that can fail returns a cbl_status, 0 for success. Places for results (`**model`,
+ *   `*count`) are set to NULL or 0 if it fails, but are not touched if they are NULL themselves, which is
+ *   an error, or if the handle is bad. No call aborts, exits, prints, installs a signal handler or reads
+ *   the environment; bugs of the library come back as CBL_PANIC.
+ * - Threads. "Thread-safe" functions may be called at any time, also on the same handle; the others by
+ *   one thread at a time per handle. A `const` handle is one that may be used concurrently. No function
+ *   waits for another thread's call: it returns CBL_BUSY.
+ * - Memory. Handles are made by ..._new, ..._open and ..._fork, belong to the caller, and go by ..._free,
+ *   in any order. Whatever else a function is given, it does not keep; it copies what it needs. The
+ *   exceptions say so (log, arena, pool, memory of a model).
+ * - Pointers may not be NULL unless the comment says "may be NULL"; NULL is an error, not a crash. Text
+ *   is UTF-8 with a length, paths end with a zero byte.
+ * - Numbers. Results are the same bits on every processor and for any number of threads, whatever the
+ *   caller's floating-point environment is, and that is left as it was.
+ * - Structures that receive results are passed with their size, so that old programs and new libraries,
+ *   and the other way round, understand each other.
+ */
+#ifndef CEREBELLUM_H
+#define CEREBELLUM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version ------------------------------------------------------------------------------
+ *
+ * The interface grows and never breaks within one CBL_ABI_VERSION: functions, status codes, options
+ * and fields at the end of structures may be added; nothing is removed, renumbered or moved.
+ */
+
+/** The version of this interface, which is also the number in the name of the shared library. */
+#define CBL_ABI_VERSION 0
+
+/**
+ * The CBL_ABI_VERSION of the library that is loaded. If it differs from the header's, do not go on.
+ *
+ * Thread-safe.
+ */
+uint32_t cbl_abi_version(void);
+
+/**
+ * The library's version, such as "0.1.0". Static.
+ *
+ * Thread-safe.
+ */
+const char *cbl_version_string(void);
+
+/**
+ * Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return
+ * CBL_UNSUPPORTED; everything else, turning tokens into text included, works.
+ *
+ * Thread-safe.
+ */
+bool cbl_has_text(void);
+
+/**
+ * The name of the instruction set number `index` that this processor supports, the best one last, or
+ * NULL if there are no more. The names are values of CBL_OPTION_ISA. Static.
+ *
+ * Thread-safe.
+ */
+const char *cbl_isa_name(size_t index);
+
+/* ---- Status codes -------------------------------------------------------------------------
+ *
+ * Every function that can fail returns one. A failed call changes nothing unless its comment says
+ * otherwise, and leaves every handle usable, except after CBL_PANIC.
+ */
+
+/**
+ * What came of a call. Numbers are never changed or reused; later versions may add some, so treat an
+ * unknown one as a failure.
+ */
+typedef int32_t cbl_status;
+enum {
+  /** Done. */
+  CBL_OK = 0,
+  /** A handle is NULL, of another kind, or (if you are lucky) already freed. */
+  CBL_BAD_HANDLE = 1,
+  /** A pointer is NULL or misaligned, a size cannot be, there are no tokens. */
+  CBL_BAD_ARGUMENT = 2,
+  /** An option is unknown, out of its range, or does not fit the model or the processor. */
+  CBL_BAD_OPTION = 3,
+  /** A text is not valid UTF-8. */
+  CBL_INVALID_UTF8 = 4,
+  /** The buffer does not hold the result; the size needed was returned. */
+  CBL_BUFFER_TOO_SMALL = 5,
+  /**
+   * Memory is not to be had, or the arena is smaller than the memory plan. Try a smaller context
+   * or chunk, or an int8 cache.
+   */
+  CBL_NO_MEMORY = 6,
+  /** The operating system refused to open, map, read or write a file. */
+  CBL_IO = 7,
+  /** The bytes are not a model file, are damaged, or are of another version. */
+  CBL_BAD_MODEL = 8,
+  /** The mapped file was changed after it was opened. Open it again. */
+  CBL_MODEL_CHANGED = 9,
+  /** A token id is not below the size of the vocabulary. */
+  CBL_BAD_TOKEN = 10,
+  /** The tokens do not fit behind those already evaluated. */
+  CBL_CONTEXT_FULL = 11,
+  /** A rewind to a position that was not reached yet. */
+  CBL_BAD_POSITION = 12,
+  /**
+   * The last token's logits are not there: nothing was evaluated since the session was made, reset
+   * or rewound, or the last evaluation failed.
+   */
+  CBL_NO_LOGITS = 13,
+  /** A logit is not a finite number: the model's weights are damaged or overflow. */
+  CBL_NON_FINITE = 14,
+  /** The model file holds no tokenizer. */
+  CBL_NO_TOKENIZER = 15,
+  /** The text cannot be tokenized, the tokenizer in the file is damaged, or a stop string is empty. */
+  CBL_BAD_TEXT = 16,
+  /** The handle is in use, by another thread or by the call whose callback this is. */
+  CBL_BUSY = 17,
+  /** cbl_session_cancel() stopped the call. */
+  CBL_CANCELLED = 18,
+  /** The system refused to start a thread. */
+  CBL_NO_THREADS = 19,
+  /** A saved session is damaged, or belongs to another model, cache type or version. */
+  CBL_BAD_SAVED = 20,
+  /** This build or platform has no such function; see cbl_has_text(). */
+  CBL_UNSUPPORTED = 21,
+  /**
+   * A bug in the library, or a thread pool of the host's that breaks its contract. The handle of
+   * the call is good for nothing any more but for being freed; all others are fine.
+   */
+  CBL_PANIC = 22,
+};
+
+/**
+ * What a status means, in a few words of English, for logs. For any number; the text is static.
+ *
+ * The message of a handle, or of the call, says more: which file, which option, what to do next.
+ *
+ * Thread-safe.
+ */
+const char *cbl_status_text(int32_t status);
+
+/* ---- Options ------------------------------------------------------------------------------
+ *
+ * One set of options serves everything: opening a model, making sessions, generating. Where a function
+ * takes options, NULL stands for the defaults, and options that do not concern it are ignored.
+ *
+ *     cbl_options *options;
+ *     cbl_options_new(&options);
+ *     cbl_options_set_int(options, CBL_OPTION_THREADS, 4);
+ *     cbl_options_set_float(options, CBL_OPTION_TEMPERATURE, 0.8);
+ *
+ * A value is checked when it is set, as far as it can be without a model. A set of options may be
+ * changed or freed as soon as the call that took it has returned.
+ */
+
+/** The keys of options. Numbers are never changed or reused. */
+typedef int32_t cbl_option;
+enum {
+  /** int. Opening: how a file is opened, a cbl_access. CBL_ACCESS_MAP by default. */
+  CBL_OPTION_ACCESS = 1,
+  /**
+   * int, 0 or 1. Opening: read the whole file and check every checksum. 0 by default, when only the
+   * header is checked; no content of a file can do more harm than wrong text either way.
+   */
+  CBL_OPTION_VERIFY = 2,
+  /** int. Session: positions of the cache, at most the model's. 0, the default, means the model's. */
+  CBL_OPTION_CONTEXT = 3,
+  /** int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default. */
+  CBL_OPTION_CACHE = 4,
+  /**
+   * int, 1 to 64. Session: threads that share the work, the calling one among them. 1, the default,
+   * starts no thread.
+   */
+  CBL_OPTION_THREADS = 5,
+  /**
+   * int, from 1. Session: how many tokens of a prompt are evaluated at once. More is faster and
+   * takes more memory. 64 by default.
+   */
+  CBL_OPTION_CHUNK = 6,
+  /**
+   * int, 0 or 1. Session: compute the logits of every token, for cbl_session_evaluate_each(). 0 by
+   * default.
+   */
+  CBL_OPTION_ALL_LOGITS = 7,
+  /** string. Session: name of the instruction set to use, see cbl_isa_name(). The best one by default. */
+  CBL_OPTION_ISA = 8,
+  /** int, from 0. Generation: the most tokens to generate. 128 by default. */
+  CBL_OPTION_MAX_TOKENS = 9,
+  /**
+   * float, from 0. Generation: 0, the default, takes the most probable token; 1 draws from the
+   * model's own distribution; less than 1 sharpens it.
+   */
+  CBL_OPTION_TEMPERATURE = 10,
+  /** int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all. */
+  CBL_OPTION_TOP_K = 11,
+  /**
+   * float, over 0 to 1. Generation: draw from the most probable tokens that together have this
+   * probability. 1, the default: all.
+   */
+  CBL_OPTION_TOP_P = 12,
+  /**
+   * float, 0 to 1. Generation: draw from tokens at least so probable compared to the first only. 0,
+   * the default: all.
+   */
+  CBL_OPTION_MIN_P = 13,
+  /** float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default. */
+  CBL_OPTION_REPETITION_PENALTY = 14,
+  /** int, from 0. Generation: how many of the last tokens count as recent. 64 by default. */
+  CBL_OPTION_REPETITION_WINDOW = 15,
+  /** int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. */
+  CBL_OPTION_SEED = 16,
+  /** int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default. */
+  CBL_OPTION_IGNORE_END_OF_TEXT = 17,
+  /**
+   * int, 0 or 1. Tokenizing: read special tokens such as <|endoftext|> that are written in the text
+   * as such. 0 by default, because text from outside must not speak with the program's voice.
+   */
+  CBL_OPTION_PARSE_SPECIAL = 18,
+};
+
+/** Values of CBL_OPTION_ACCESS. */
+typedef int32_t cbl_access;
+enum {
+  /**
+   * Map the file: opens in milliseconds, and its pages are shared and can be evicted. Replace the
+   * file only by renaming another one over it. If it is changed in place, most accidents give
+   * CBL_MODEL_CHANGED, but truncating it in the middle of a call raises SIGBUS.
+   */
+  CBL_ACCESS_MAP = 0,
+  /** Read the file into memory: nothing that happens to it matters any more. */
+  CBL_ACCESS_READ = 1,
+};
+
+/** Values of CBL_OPTION_CACHE. */
+typedef int32_t cbl_cache;
+enum {
+  /** Keys and values as float16. */
+  CBL_CACHE_F16 = 0,
+  /** Keys and values as int8, about half the memory. */
+  CBL_CACHE_INT8 = 1,
+};
+
+/** A set of options. */
+typedef struct cbl_options cbl_options;
+
+/**
+ * Makes a set of options with all defaults. `*options` is NULL if that fails.
+ *
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_NO_MEMORY.
+ */
+cbl_status cbl_options_new(cbl_options **options);
+
+/**
+ * Frees a set of options. NULL is fine. Models and sessions made with it live on.
+ *
+ * Errors: CBL_BAD_HANDLE; CBL_BUSY, which frees nothing.
+ */
+cbl_status cbl_options_free(cbl_options *options);
+
+/**
+ * Why the last failed call with these options failed: English, never NULL, valid until the next call
+ * with them.
+ *
+ * One thread at a time.
+ */
+const char *cbl_options_error(cbl_options *options);
+
+/**
+ * Sets an option whose kind is int. `key` is a cbl_option.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+ */
+cbl_status cbl_options_set_int(cbl_options *options, int32_t key, int64_t value);
+
+/**
+ * Sets an option whose kind is float. `key` is a cbl_option.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+ */
+cbl_status cbl_options_set_float(cbl_options *options, int32_t key, double value);
+
+/**
+ * Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
+ * CBL_BUSY.
+ */
+cbl_status cbl_options_set_string(cbl_options *options,
+                                  int32_t key,
+                                  const char *value,
+                                  size_t length);
+
+/**
+ * Adds a stop string, `length` bytes of UTF-8 that are copied. Generating text ends before the first
+ * stop string that appears, however tokens cut it; no part of it is ever passed on.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if
+ * it is empty, CBL_NO_MEMORY, CBL_BUSY.
+ */
+cbl_status cbl_options_add_stop(cbl_options *options,
+                                const char *stop,
+                                size_t length);
+
+/**
+ * Removes all stop strings.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_options_clear_stops(cbl_options *options);
+
+/* ---- Models -------------------------------------------------------------------------------
+ *
+ * A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
+ * of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
+ *
+ * Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
+ * which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
+ * is empty after a success.
+ */
+
+/** A model that is open. */
+typedef struct cbl_model cbl_model;
+
+/** What there is to know about a model. Later versions may add fields at the end. */
+typedef struct {
+  /** Name of the family of networks, "gpt2" or "btlm". Static. */
+  const char *architecture;
+  /**
+   * Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
+   * the file does not say. Valid as long as the model.
+   */
+  const char *digest;
+  /** Length of the model file in bytes. */
+  uint64_t file_bytes;
+  /** Number of weights. */
+  uint64_t parameters;
+  /** Bits per weight of the matrices, scales included. */
+  double bits_per_weight;
+  /** Number of tokens: ids are below it, and so many logits come out. */
+  uint32_t vocabulary;
+  /** Positions that the model was trained on: the default, and mostly the limit, of a session's. */
+  uint32_t context;
+  /** Width of the embeddings. */
+  uint32_t embedding;
+  /** Number of layers. */
+  uint32_t layers;
+  /** Number of attention heads per layer. */
+  uint32_t heads;
+  /** The token that ends a text, or -1. */
+  int32_t end_of_text;
+  /** Whether the file holds a tokenizer. */
+  bool has_tokenizer;
+  /** Whether the weights lie in a mapped file and so take no private memory. */
+  bool is_mapped;
+} cbl_model_info;
+
+/** The memory that a session will take. Later versions may add fields at the end. */
+typedef struct {
+  /**
+   * Length of the model file: mapped, shared with other processes and evictable, unless it is read.
+   * Not part of the total.
+   */
+  uint64_t weights_bytes;
+  /** The cache of keys and values. */
+  uint64_t cache_bytes;
+  /** Activations, logits, the sampler's buffers, each thread's buffers. */
+  uint64_t scratch_bytes;
+  /** What the session allocates, or takes from the arena: the sum of the two above. */
+  uint64_t total_bytes;
+} cbl_memory_plan;
+
+/**
+ * Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
+ * `options` may be NULL. `*model` is NULL if that fails.
+ *
+ * By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
+ * CBL_OPTION_VERIFY.
+ *
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY.
+ */
+cbl_status cbl_model_open(const char *path,
+                          const cbl_options *options,
+                          cbl_model **model,
+                          char *message,
+                          size_t message_size);
+
+/**
+ * As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's and
+ * may be closed afterwards. Reading (not mapping) moves its offset. On Unix only.
+ *
+ * Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
+ */
+cbl_status cbl_model_open_fd(int32_t fd,
+                             const cbl_options *options,
+                             cbl_model **model,
+                             char *message,
+                             size_t message_size);
+
+/**
+ * As cbl_model_open(), from the `size` bytes at `data`: flash, an asset, a buffer. They begin on a
+ * 64-byte boundary, are not copied, and stay valid and unchanged until the model and all its sessions
+ * are freed.
+ *
+ * Thread-safe. Errors: those of cbl_model_open().
+ */
+cbl_status cbl_model_open_memory(const void *data,
+                                 size_t size,
+                                 const cbl_options *options,
+                                 cbl_model **model,
+                                 char *message,
+                                 size_t message_size);
+
+/**
+ * Frees a model. NULL is fine. Its sessions live on, and with them what they need of it.
+ *
+ * No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_model_free(cbl_model *model);
+
+/**
+ * Tells about a model. `size` is `sizeof *info`.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT.
+ */
+cbl_status cbl_model_get_info(const cbl_model *model, cbl_model_info *info, size_t size);
+
+/**
+ * Tells what memory a session with these options will take, to the byte, before anything is allocated.
+ * `options` may be NULL; `size` is `sizeof *plan`.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if it is more
+ * than an address can reach, CBL_BUSY.
+ */
+cbl_status cbl_model_plan(const cbl_model *model,
+                          const cbl_options *options,
+                          cbl_memory_plan *plan,
+                          size_t size,
+                          char *message,
+                          size_t message_size);
+
+/**
+ * Reads the whole model and checks every checksum. They find accidents, not forgeries.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_MODEL with the name of a damaged tensor,
+ * CBL_MODEL_CHANGED.
+ */
+cbl_status cbl_model_verify(const cbl_model *model, char *message, size_t message_size);
+
+/* ---- Sessions -----------------------------------------------------------------------------
+ *
+ * A session is one sequence of tokens with its cache of keys and values and every buffer that it needs,
+ * allocated when it is made. Evaluating, sampling and generating tokens allocate nothing.
+ *
+ * A session is for one thread at a time. A call on a session that is in use, by another thread or by
+ * the call whose callback this is, returns CBL_BUSY and does nothing. Functions that take a
+ * `const cbl_session *` may be called at any time from any thread.
+ */
+
+/** Why a generation ended. */
+typedef int32_t cbl_stop_reason;
+enum {
+  /** It did not: there was none, or it failed. */
+  CBL_STOP_NONE = 0,
+  /** The model chose the end-of-text token. */
+  CBL_STOP_END_OF_TEXT = 1,
+  /** As many tokens as were asked for. */
+  CBL_STOP_MAX_TOKENS = 2,
+  /** A stop string appeared. */
+  CBL_STOP_STRING = 3,
+  /** The session has no position left. */
+  CBL_STOP_CONTEXT_FULL = 4,
+  /** The callback returned false, or cbl_session_cancel() was called. */
+  CBL_STOP_CANCELLED = 5,
+};
+
+/** A sequence of tokens and what it takes to continue it. */
+typedef struct cbl_session cbl_session;
+
+/**
+ * Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
+ * false to receive no more; the evaluation goes on. Must not throw or longjmp. Runs in the default
+ * floating-point environment, whatever the host's is.
+ */
+typedef bool (*cbl_logits_callback)(void *user,
+                                    size_t position,
+                                    const float *logits,
+                                    size_t count);
+
+/** What a session has done. Later versions may add fields at the end. */
+typedef struct {
+  /** Name of the instruction set in use. Static. */
+  const char *isa;
+  /** Positions that the session has. */
+  uint64_t context;
+  /** Positions in use. */
+  uint64_t position;
+  /** Threads that share the work. */
+  uint64_t threads;
+  /** Tokens evaluated since the session was made. */
+  uint64_t evaluated_tokens;
+  /** Time that took, sampling and callbacks during generation included. */
+  double evaluation_seconds;
+  /** Tokens of the last generation's prompt. */
+  uint64_t prompt_tokens;
+  /** Time to evaluate that prompt and choose the first token. */
+  double prompt_seconds;
+  /** Tokens that the last generation produced. */
+  uint64_t generated_tokens;
+  /** Time from the first to the last of them. */
+  double generation_seconds;
+  /** Why the last generation ended: a cbl_stop_reason. */
+  int32_t stop_reason;
+  /** 0. */
+  int32_t reserved;
+} cbl_session_stats;
+
+/**
+ * Makes a session of a model. `options` may be NULL. `*session` is NULL if that fails.
+ *
+ * This is where memory is taken, all of it: as much as cbl_model_plan() says; and where threads are
+ * started, if the options ask for more than one.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY,
+ * CBL_NO_THREADS, CBL_BUSY.
+ */
+cbl_status cbl_session_new(const cbl_model *model,
+                           const cbl_options *options,
+                           cbl_session **session,
+                           char *message,
+                           size_t message_size);
+
+/**
+ * Makes another session that holds the same tokens: both go on from a shared beginning, each on its
+ * own. With NULL for `options` it is made as the first one was, but not in its arena; otherwise by the
+ * options, with the same type of cache and a context that holds the tokens. `*fork` is NULL if that
+ * fails.
+ *
+ * One thread at a time. Errors: those of cbl_session_new(); CBL_BAD_SAVED if the type of the cache
+ * differs; CBL_CONTEXT_FULL.
+ */
+cbl_status cbl_session_fork(cbl_session *session,
+                            const cbl_options *options,
+                            cbl_session **fork);
+
+/**
+ * Frees a session. NULL is fine.
+ *
+ * No other call may be using the handle, but that is checked: while a call runs, by another thread or
+ * around the callback that this is called from, CBL_BUSY is returned and nothing is freed. Errors:
+ * CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_session_free(cbl_session *session);
+
+/**
+ * Why the last failed call on this session failed, CBL_BUSY apart: English, never NULL, valid until the
+ * next call on it. For log files and developers; branch on the status instead.
+ *
+ * One thread at a time.
+ */
+const char *cbl_session_error(cbl_session *session);
+
+/**
+ * Forgets every token. Costs nothing.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_reset(cbl_session *session);
+
+/**
+ * Forgets the tokens from `position` on, which is at most cbl_session_position(). Costs nothing.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_POSITION, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_rewind(cbl_session *session,
+                              size_t position);
+
+/**
+ * The number of tokens in the session: the position of the next one. During a call, as it was before.
+ * 0 for a bad handle.
+ *
+ * Thread-safe.
+ */
+size_t cbl_session_position(const cbl_session *session);
+
+/**
+ * The tokens in the session: `*tokens` points to `*count` ids, valid until the next call on it. NULL
+ * and 0 on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_tokens(cbl_session *session,
+                              const uint32_t **tokens,
+                              size_t *count);
+
+/**
+ * Appends `count` tokens. Afterwards the last one's logits can be read or sampled.
+ *
+ * One thread at a time. On failure the session is as before, but for the logits. Errors:
+ * CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if `count` is 0, CBL_BAD_TOKEN, CBL_CONTEXT_FULL,
+ * CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_evaluate(cbl_session *session, const uint32_t *tokens, size_t count);
+
+/**
+ * As cbl_session_evaluate(), and calls `callback` with the logits of every token, in order: what it
+ * takes to score a text. The session must be made with CBL_OPTION_ALL_LOGITS.
+ *
+ * One thread at a time. Errors: those of cbl_session_evaluate(), CBL_BAD_OPTION.
+ */
+cbl_status cbl_session_evaluate_each(cbl_session *session,
+                                     const uint32_t *tokens,
+                                     size_t count,
+                                     cbl_logits_callback callback,
+                                     void *user);
+
+/**
+ * The last token's logits: `*logits` points to `*count` floats, one for each token of the vocabulary,
+ * valid until the next call that evaluates, generates, resets, rewinds, restores or frees. NULL and 0
+ * on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_logits(cbl_session *session,
+                              const float **logits,
+                              size_t *count);
+
+/**
+ * Chooses the next token from the last one's logits by the options for generation. The session does not
+ * change: evaluate the token to go on. `options` may be NULL.
+ *
+ * The choice depends on the logits, the options, the session's tokens (for the repetition penalty) and
+ * the position (which, with the seed, makes the random number), and on nothing else. `*token` is 0 on
+ * failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_sample(cbl_session *session,
+                              const cbl_options *options,
+                              uint32_t *token);
+
+/**
+ * Stops the evaluation or generation that is running on the session, or else the next one, within a
+ * fraction of a layer's time. An evaluation then returns CBL_CANCELLED; a generation returns CBL_OK and
+ * CBL_STOP_CANCELLED. The request is used up by the call that it stops.
+ *
+ * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_session_cancel(const cbl_session *session);
+
+/**
+ * Takes back a request of cbl_session_cancel() that no call has followed yet.
+ *
+ * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_session_clear_cancel(const cbl_session *session);
+
+/**
+ * Tells what a session has done. `size` is `sizeof *stats`.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_get_stats(cbl_session *session, cbl_session_stats *stats, size_t size);
+
+/* ---- Generation ---------------------------------------------------------------------------
+ *
+ * A generation evaluates a prompt behind whatever the session holds already, then chooses and evaluates
+ * token after token, passing on each as it comes, until there is a reason to stop. To hold a
+ * conversation, generate again on the same session; to start over, cbl_session_reset() first.
+ *
+ * The last token that was chosen is passed on but not yet evaluated: if the next prompt is to come
+ * after it, put it before that prompt.
+ */
+
+/**
+ * Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
+ * when the callback returns. Return false to stop.
+ *
+ * Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
+ * cbl_session_position() work. Must not throw or longjmp.
+ */
+typedef bool (*cbl_text_callback)(void *user, const char *text, size_t length);
+
+/** Receives a token id. Return false to stop. Otherwise as cbl_text_callback. */
+typedef bool (*cbl_token_callback)(void *user, uint32_t token);
+
+/**
+ * Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
+ * one starts a new text. The callback receives the text that follows as soon as it is certain: whole
+ * characters, and nothing that may be the beginning of a stop string.
+ *
+ * `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
+ * receives why the generation ended.
+ *
+ * One thread at a time. On failure the session may hold the prompt and what was passed on; see
+ * cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
+ * CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_MODEL_CHANGED,
+ * CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_generate(cbl_session *session,
+                        const cbl_options *options,
+                        const char *prompt,
+                        size_t length,
+                        cbl_text_callback callback,
+                        void *user,
+                        cbl_stop_reason *reason);
+
+/**
+ * As cbl_generate(), from a prompt of `count` token ids; none of them starts a new text. Works in a
+ * build that cannot tokenize.
+ *
+ * One thread at a time. Errors: those of cbl_generate(), CBL_BAD_TOKEN.
+ */
+cbl_status cbl_generate_from_tokens(cbl_session *session,
+                                    const cbl_options *options,
+                                    const uint32_t *prompt,
+                                    size_t count,
+                                    cbl_text_callback callback,
+                                    void *user,
+                                    cbl_stop_reason *reason);
+
+/**
+ * Continues a prompt of `count` token ids, none of which starts a new text, with token ids: needs no
+ * tokenizer. Stop strings are not looked for. The token that ends a text is not passed on.
+ *
+ * One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text.
+ */
+cbl_status cbl_generate_tokens(cbl_session *session,
+                               const cbl_options *options,
+                               const uint32_t *prompt,
+                               size_t count,
+                               cbl_token_callback callback,
+                               void *user,
+                               cbl_stop_reason *reason);
+
+/* ---- Text ---------------------------------------------------------------------------------
+ *
+ * From text to token ids and back, with the tokenizer in the model file.
+ */
+
+/**
+ * Turns `length` bytes of UTF-8 into token ids: `*count` receives their number, and `tokens`, which has
+ * room for `capacity`, receives them if they fit. Room for as many tokens as bytes always suffices; call
+ * with a capacity of 0 to ask first. `options` may be NULL; CBL_OPTION_PARSE_SPECIAL counts.
+ *
+ * The first call takes some tens of milliseconds to build the tokenizer.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
+ * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_model_tokenize(const cbl_model *model,
+                              const cbl_options *options,
+                              const char *text,
+                              size_t length,
+                              uint32_t *tokens,
+                              size_t capacity,
+                              size_t *count,
+                              char *message,
+                              size_t message_size);
+
+/**
+ * Turns token ids into the bytes they stand for: `*length` receives their number, and `text`, which has
+ * room for `capacity`, receives them if they fit; no zero byte is added. Call with a capacity of 0 to
+ * ask first. A token may be part of a character, so the bytes of some tokens may be no whole UTF-8.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
+ * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_PANIC.
+ */
+cbl_status cbl_model_detokenize(const cbl_model *model,
+                                const uint32_t *tokens,
+                                size_t count,
+                                char *text,
+                                size_t capacity,
+                                size_t *length,
+                                char *message,
+                                size_t message_size);
+
+/**
+ * The bytes that one token stands for: `*bytes` points to `*length` bytes inside the model, valid as
+ * long as it, not ended by a zero byte. NULL and 0 on failure, and for a token that stands for nothing.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
+ * CBL_BAD_TEXT, CBL_PANIC.
+ */
+cbl_status cbl_model_token_bytes(const cbl_model *model,
+                                 uint32_t token,
+                                 const char **bytes,
+                                 size_t *length);
+
+/* ---- Saving -------------------------------------------------------------------------------
+ *
+ * A session's tokens, cache and last logits as bytes: a prompt that is evaluated once can be restored
+ * any number of times, in milliseconds, and goes on with the same bits. The bytes carry a fingerprint of
+ * the model and a checksum, and fit any session of the same model and cache type with room for the
+ * tokens, whatever its threads, chunk or instruction set. They are not encrypted: whoever can read them
+ * can read the tokens, and the checksum finds accidents, not forgeries.
+ */
+
+/**
+ * Saves a session to a buffer of `capacity` bytes. `*size` receives the size of what is saved, also if
+ * the buffer is too small; call with a capacity of 0 to ask first.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_BUSY,
+ * CBL_PANIC.
+ */
+cbl_status cbl_session_save(cbl_session *session,
+                            void *buffer,
+                            size_t capacity,
+                            size_t *size);
+
+/**
+ * Restores what cbl_session_save() wrote, `size` bytes at `data`, in place of what the session holds.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_SAVED, CBL_CONTEXT_FULL if
+ * the session has too few positions, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_restore(cbl_session *session,
+                               const void *data,
+                               size_t size);
+
+/**
+ * Saves a session to a file: written beside it under the name with ".tmp" appended, flushed to the
+ * disk, then renamed, so that there is the old file or the new one and never a part.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_session_save_file(cbl_session *session,
+                                 const char *path);
+
+/**
+ * Restores what cbl_session_save_file() wrote. The file is read twice, first to check it; if it is
+ * changed or fails in between, the session is reset.
+ *
+ * One thread at a time. Errors: those of cbl_session_restore(), CBL_IO.
+ */
+cbl_status cbl_session_restore_file(cbl_session *session,
+                                    const char *path);
+
+/* ---- What a host may bring along ----------------------------------------------------------
+ *
+ * A log, memory, threads. All are options, and none is needed.
+ */
+
+/** How much a log message matters. */
+typedef int32_t cbl_log_level;
+enum {
+  /** A call failed because of a bug. */
+  CBL_LOG_ERROR = 1,
+  /** Something is worth looking at. */
+  CBL_LOG_WARNING = 2,
+  /** What was opened, made, generated. */
+  CBL_LOG_INFO = 3,
+};
+
+/**
+ * Receives a log message: a cbl_log_level and English text that ends with a zero byte and is gone when
+ * the callback returns. Called on the thread whose call it is about. Must not throw or longjmp.
+ */
+typedef void (*cbl_log_callback)(void *user, int32_t level, const char *message);
+
+/** One piece of work; see cbl_parallel_callback. */
+typedef void (*cbl_task)(void *context, size_t index);
+
+/**
+ * The host's thread pool: calls `task(context, i)` exactly once for each `i` below `count`, on any
+ * threads, at the same time or not, and returns when all these calls have returned.
+ *
+ * Tasks do not wait for each other, so running them one after another is correct too. Must not throw
+ * or longjmp. A pool that leaves a task out or runs it twice is found out and gives CBL_PANIC.
+ */
+typedef void (*cbl_parallel_callback)(void *user, size_t count, cbl_task task, void *context);
+
+/**
+ * Sets where log messages of models and sessions made with these options go. NULL, the default, for
+ * nowhere. The library never writes to standard output or standard error.
+ *
+ * `user` is passed to the callback. Both stay valid as long as any model or session made with these
+ * options. The callback may be called on several threads at once if the host is.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_options_set_log(cbl_options *options,
+                               cbl_log_callback callback,
+                               void *user);
+
+/**
+ * Sets memory to use for the session that is made with these options, in place of the heap: `bytes`
+ * bytes from `memory`, which begins on a 64-byte boundary. NULL, the default, for none.
+ *
+ * It must hold the total of cbl_model_plan(). It is the session's alone until that is freed, so set
+ * another one before making another session. Making the session writes zeros to all of the plan's
+ * bytes. The library takes nothing from the heap then but the session's handle (under 2 KiB) and, with
+ * more than one thread, what the system needs for threads.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
+ */
+cbl_status cbl_options_set_arena(cbl_options *options,
+                                 void *memory,
+                                 size_t bytes);
+
+/**
+ * Sets a thread pool of the host's to run sessions on that are made with these options, in place of
+ * threads of their own. `workers`, 1 to 64, says how many tasks can run at a time; CBL_OPTION_THREADS
+ * is not used then. NULL, the default, for none.
+ *
+ * A forward pass calls the callback about ten times per layer, so the pool should answer in
+ * microseconds. `user` is passed to the callback. Both stay valid as long as any session made with
+ * these options. Results are the same bits whatever the pool does.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
+ */
+cbl_status cbl_options_set_pool(cbl_options *options,
+                                cbl_parallel_callback callback,
+                                size_t workers,
+                                void *user);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CEREBELLUM_H */

@@ -1,0 +1,85 @@
+"""What the Python module promises: bindings.py MODEL. Needs `cerebellum` on the path."""
+
+import pickle
+import sys
+import threading
+
+import cerebellum
+
+model = cerebellum.Model(sys.argv[1])
+assert model.info["architecture"] == "gpt2" and model.info["has_tokenizer"]
+assert model.plan(context=64)["total_bytes"] < model.plan(context=128)["total_bytes"]
+model.verify()
+
+tokens = model.tokenize("Once upon a time")
+assert model.detokenize(tokens) == b"Once upon a time"
+assert len(model.tokenize("<|endoftext|>", parse_special=True)) == 1
+
+session = model.session(context=64, threads=2)
+options = dict(max_tokens=12, ignore_end_of_text=True)
+text = session.generate("Once upon a time", **options)
+session.reset()
+pieces = list(session.stream("Once upon a time", **options))
+assert len(pieces) > 1 and "".join(pieces) == text
+session.reset()
+assert session.generate(tokens, **options) == text
+assert session.stats["stop_reason"] == "max_tokens" and session.stats["generated_tokens"] == 12
+
+# Leaving a stream stops it, and the session goes on.
+session.reset()
+for piece in session.stream("Once upon a time", max_tokens=10**6, ignore_end_of_text=True):
+    break
+assert session.position < 64
+session.reset()
+assert session.generate("Once upon a time", **options) == text
+
+# Saved, restored, forked: the same.
+session.reset()
+session.evaluate(tokens)
+saved, fork = session.save(), session.fork()
+token = session.sample()
+logits = session.logits
+assert max(range(len(logits)), key=lambda i: logits[i]) == token
+other = pickle.loads(pickle.dumps(model)).session(context=48)
+other.restore(saved)
+assert other.tokens == tokens == fork.tokens
+assert bytes(other.logits) == bytes(logits) == bytes(fork.logits)
+session.rewind(2)
+assert session.position == 2
+
+# Failures are exceptions with the library's message.
+def fails(what, kind=cerebellum.Error):
+    try:
+        what()
+    except kind as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+assert "/nowhere" in str(fails(lambda: cerebellum.Model("/nowhere")))
+error = fails(lambda: session.evaluate([10**9]))
+assert error.status == 10 and pickle.loads(pickle.dumps(error)).status == 10
+assert "threads" in str(fails(lambda: model.session(threads=1000)))
+fails(lambda: model.session(colour="red"), TypeError)
+fails(lambda: model.session(cache="float64"), ValueError)
+fails(lambda: pickle.dumps(session), TypeError)
+fails(lambda: next(session.stream([10**9])))
+
+class Stop(Exception):
+    pass
+
+def stop(_):
+    raise Stop
+
+fails(lambda: session._generate("a", {}, stop), Stop)
+
+# Two threads, a session each.
+results = []
+def work():
+    results.append(model.session(context=64).generate("Once upon a time", **options))
+threads = [threading.Thread(target=work) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert results == [text, text]
+
+session.close()
+assert fails(session.reset).status == 1
