@@ -1,7 +1,7 @@
 //! The definition: `docs/numbers.md` as code, written to be read.
 //!
 //! Every function here is `#[inline(always)]` and generic over nothing, so that the same source is
-//! compiled twice: once for any processor ([`PORTABLE`]) and once with hardware FMA ([`FMA`]), since a
+//! compiled twice: once for any processor (`PORTABLE`) and once with hardware FMA (`FMA`), since a
 //! fused multiply-add in software is correct but an order of magnitude slower.
 
 mod attention;
