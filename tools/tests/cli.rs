@@ -92,6 +92,78 @@ fn quantize_inspect_and_verify_agree() {
 }
 
 #[test]
+fn a_dry_run_tells_what_the_run_does() {
+    let place = tempdir().unwrap();
+    let file = place.path().join("demo.cbl");
+    let demo = demo();
+    for format in [&["--weights", "int4"][..], &["--weights", "int8", "--group-size", "64"]] {
+        let dry = [&["quantize", text(&demo), "--dry-run", "--json"], format].concat();
+        let output =
+            cerebellum(&[&dry[..], &["--context", "300", "--kv", "int8", "-t", "2"]].concat());
+        assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "something was written");
+        let mut told = json(&output);
+
+        let run = ["quantize", text(&demo), "-o", text(&file), "--json"];
+        let mut done = json(&cerebellum(&[&run, format].concat()));
+        let plan = ["plan", text(&file), "--context", "300", "--kv", "int8", "-t", "2", "--json"];
+        assert_eq!(json(&cerebellum(&plan)), {
+            let mut memory = told["memory"].take();
+            memory["ok"] = true.into();
+            memory
+        });
+        assert_eq!(told["dry_run"], true);
+        assert_eq!(done["source"]["bytes"], told["source"]["bytes"]);
+        for report in [&mut told, &mut done] {
+            let report = report.as_object_mut().unwrap();
+            for known_later in ["output", "source", "dry_run", "memory"] {
+                report.remove(known_later);
+            }
+            for tensor in report["tensors"].as_array_mut().unwrap() {
+                tensor.as_object_mut().unwrap().remove("relative_error");
+            }
+        }
+        assert_eq!(told, done);
+        fs::remove_file(&file).unwrap();
+    }
+
+    let place = Place::new();
+    let with_output = place.quantize(&["--dry-run"]);
+    assert_eq!((code(&with_output), place.outputs().len()), (0, 0));
+    assert!(String::from_utf8(with_output.stdout).unwrap().contains("would write"));
+    for wrong in [&[][..], &["--context", "5", "-o", text(&place.file)]] {
+        let output = cerebellum(&[&["quantize", text(&place.checkpoint)], wrong].concat());
+        assert_eq!(code(&output), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_exported_checkpoint_can_be_quantized() {
+    let place = tempdir().unwrap();
+    let (gguf, file) = (place.path().join("demo.gguf"), place.path().join("demo.cbl"));
+    let output = cerebellum(&["export-gguf", text(&demo()), "-o", text(&gguf), "--json"]);
+    assert_eq!(code(&output), 0);
+    assert!(stderr(&output).contains("tanh approximation"), "{}", stderr(&output));
+    assert_eq!(json(&output)["file_bytes"], fs::metadata(&gguf).unwrap().len());
+    // Not over an existing file, nor over its own input.
+    assert_ne!(code(&cerebellum(&["export-gguf", text(&demo()), "-o", text(&gguf)])), 0);
+    let own = cerebellum(&["export-gguf", text(&gguf), "-o", text(&gguf), "--force"]);
+    assert_ne!(code(&own), 0);
+
+    // The demo's weights are float16, so nothing is lost on the way.
+    let direct = place.path().join("direct.cbl");
+    for (source, target) in [(&gguf, &file), (&demo(), &direct)] {
+        let output = cerebellum(&["quantize", text(source), "-o", text(target), "--quiet"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    let logits = |file| {
+        let output = cerebellum(&["logits", "-m", text(file), "--tokens", "1,2,3", "--json"]);
+        json(&output)["logits"].clone()
+    };
+    assert_eq!(logits(&file), logits(&direct));
+}
+
+#[test]
 fn int8_has_groups_of_128_unless_told() {
     let place = Place::new();
     for (more, group_size) in [(&[][..], 128), (&["--group-size", "32", "--force"], 32)] {

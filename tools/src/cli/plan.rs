@@ -1,14 +1,15 @@
 //! `cerebellum plan`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cerebellum::Access;
+use cerebellum::{Access, Model, SessionOptions};
 use serde::Serialize;
 
 use super::session::{SessionArgs, open};
 use super::table::{Table, bytes};
-use super::{Context, Outcome};
+use super::{Context, Failure, Outcome};
 
 /// Say how much memory running a model file will take.
 ///
@@ -32,37 +33,56 @@ Examples:
 #[derive(Serialize)]
 struct Report {
     ok: bool,
+    #[serde(flatten)]
+    memory: MemoryReport,
+}
+
+/// What running a model takes.
+#[derive(Serialize)]
+pub struct MemoryReport {
     context: usize,
+    #[serde(skip)]
+    threads: usize,
     weights_bytes: usize,
     kv_bytes: usize,
     scratch_bytes: usize,
     total_private_bytes: usize,
 }
 
+impl MemoryReport {
+    /// Plans a session of the model.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, Failure> {
+        let plan = model.plan(options)?;
+        Ok(Self {
+            context: options.context.unwrap_or(model.config().n_positions),
+            threads: options.threads,
+            weights_bytes: plan.weights_bytes,
+            kv_bytes: plan.kv_bytes,
+            scratch_bytes: plan.scratch_bytes,
+            total_private_bytes: plan.total_private_bytes,
+        })
+    }
+}
+
+impl fmt::Display for MemoryReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut table = Table::new(&["what", "bytes", ""]);
+        for (name, size) in [
+            ("weights (mapped, shared, evictable)", self.weights_bytes),
+            ("key-value cache", self.kv_bytes),
+            ("scratch", self.scratch_bytes),
+            ("private memory", self.total_private_bytes),
+        ] {
+            table.push([name.to_owned(), size.to_string(), bytes(size as u64)]);
+        }
+        write!(f, "{table}\nfor {} positions and {} threads", self.context, self.threads)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = open(&args.file, Access::Map)?;
-    let options = args.session.options(context)?;
-    let plan = model.plan(&options)?;
-    let report = Report {
-        ok: true,
-        context: options.context.unwrap_or(model.config().n_positions),
-        weights_bytes: plan.weights_bytes,
-        kv_bytes: plan.kv_bytes,
-        scratch_bytes: plan.scratch_bytes,
-        total_private_bytes: plan.total_private_bytes,
-    };
-    let mut table = Table::new(&["what", "bytes", ""]);
-    for (name, size) in [
-        ("weights (mapped, shared, evictable)", report.weights_bytes),
-        ("key-value cache", report.kv_bytes),
-        ("scratch", report.scratch_bytes),
-        ("private memory", report.total_private_bytes),
-    ] {
-        table.push([name.to_owned(), size.to_string(), bytes(size as u64)]);
-    }
-    let (positions, threads) = (report.context, options.threads);
-    context
-        .print(format_args!("{table}\nfor {positions} positions and {threads} threads"), &report)?;
+    let memory = MemoryReport::new(&model, &args.session.options(context)?)?;
+    context.print(memory.to_string(), &Report { ok: true, memory })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cerebellum::SessionOptions;
 use cerebellum::quant::Scheme;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
-use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
 use cerebellum_tools::summary::Summary;
 use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
 use clap::ValueEnum;
@@ -14,6 +15,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::inspect::tensor_table;
+use super::kv::Kv;
+use super::plan::MemoryReport;
 use super::progress::Progress;
 use super::table::bytes;
 use super::{Context, Failure, Outcome};
@@ -29,8 +32,8 @@ pub struct Args {
     #[arg(value_name = "CHECKPOINT_DIR")]
     checkpoint: PathBuf,
     /// The model file to write
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Weights::Int4)]
     weights: Weights,
@@ -43,13 +46,23 @@ pub struct Args {
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
+    /// Read no weights and write nothing: say what FILE would hold, and what running it would take
+    #[arg(long)]
+    dry_run: bool,
+    /// Positions to plan for with --dry-run [default: all that the model has]
+    #[arg(long, value_name = "N", requires = "dry_run")]
+    context: Option<usize>,
+    /// Type of the cached keys and values to plan for with --dry-run
+    #[arg(long, value_enum, default_value_t, requires = "dry_run")]
+    kv: Kv,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum quantize Cerebras-GPT-111M -o 111m-int8.cbl --weights int8
-  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json";
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json
+  cerebellum quantize Cerebras-GPT-13B --dry-run --context 1024 --kv int8";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Weights {
@@ -82,23 +95,59 @@ struct Report<'a> {
     summary: &'a Summary,
 }
 
+/// The JSON object of a dry run.
+#[derive(Serialize)]
+struct Preview<'a> {
+    ok: bool,
+    dry_run: bool,
+    #[serde(flatten)]
+    summary: &'a Summary,
+    memory: MemoryReport,
+}
+
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let tokenizer = import_tokenizer(args, &checkpoint)?;
     let mut inputs = checkpoint.files();
     inputs.extend(tokenizer.iter().map(|tokenizer| tokenizer.source.clone()));
-    let output = Output::create(&args.output, args.force, &inputs)?;
+    let output = match &args.output {
+        Some(path) if !args.dry_run => Output::create(path, args.force, &inputs)?,
+        _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
+    };
     warn(&checkpoint, tokenizer.as_ref(), context);
 
+    let name = output.target().display().to_string();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
     let (options, progress) = (args.options(), Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
-    let output = args.output.display().to_string();
-    let text = format!("{}\n{}", tensor_table(&summary), sizes(&output, &summary));
-    context.print(text, &Report { ok: true, output, summary: &summary })?;
+    let text = format!("{}\n{name}: {}", tensor_table(&summary), sizes(&summary));
+    context.print(text, &Report { ok: true, output: name, summary: &summary })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what would be written, and what running that would take.
+fn dry_run(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&ImportedTokenizer>,
+    context: &Context,
+) -> Outcome {
+    warn(checkpoint, tokenizer, context);
+    let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
+    let (summary, model) = preview(checkpoint, tables, &args.options())?;
+    let options = SessionOptions {
+        context: args.context,
+        kv: args.kv.into(),
+        threads: context.session_threads(),
+        ..SessionOptions::default()
+    };
+    let memory = MemoryReport::new(&model, &options)?;
+    let (tensors, sizes) = (tensor_table(&summary), sizes(&summary));
+    let text = format!("{tensors}\nwould write {sizes}\n\nto run it:\n{memory}");
+    context.print(text, &Preview { ok: true, dry_run: true, summary: &summary, memory })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,10 +184,10 @@ fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context:
 }
 
 /// The file's size against the source's.
-fn sizes(output: &str, summary: &Summary) -> String {
+fn sizes(summary: &Summary) -> String {
     let source_bytes = summary.source.as_ref().map_or(0, |source| source.bytes);
     format!(
-        "{output}: {}, {:.1} % of the checkpoint's {}; {:.3} bits per weight",
+        "{}, {:.1} % of the checkpoint's {}; {:.3} bits per weight",
         bytes(summary.file_bytes),
         summary.file_bytes as f64 / source_bytes as f64 * 100.0,
         bytes(source_bytes),

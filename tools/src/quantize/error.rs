@@ -54,6 +54,16 @@ pub enum Error {
         /// Bytes allowed.
         limit: usize,
     },
+    /// No address space for an image of the file.
+    #[error(
+        "cannot reserve {length} bytes of address space: {source}; raise the limit (ulimit -v)"
+    )]
+    NoSpace {
+        /// Bytes needed.
+        length: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The file, read back, is not what was written.
     #[error(
         "{what} was read back with other content than was written; check the disk and the memory of this machine"

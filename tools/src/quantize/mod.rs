@@ -11,6 +11,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 
+use cerebellum::Model;
 use cerebellum::format::{
     ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor,
     TensorKind, VERSION, matrix_names,
@@ -30,6 +31,9 @@ use writer::ModelWriter;
 /// As long as any relative error gets in JSON: four digits behind the most zeros that `serde_json`
 /// writes out; smaller numbers get an exponent, which is shorter.
 const WIDEST_ERROR: f32 = 0.000001234;
+
+/// As long as any digest.
+const UNKNOWN_DIGEST: blake3::Hash = blake3::Hash::from_bytes([0; blake3::OUT_LEN]);
 
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,21 +119,11 @@ pub fn quantize(
     output: Output,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    let config = model_config(checkpoint);
-    config.validate()?;
-    let matrices = matrix_names(&config);
-    options.check(&matrices)?;
-    observer.begin(matrices.iter().map(|(_, [rows, cols])| (rows * cols) as u64).sum());
+    let (mut header, layout) = describe(checkpoint, tokenizer.map(<[u8]>::len), options)?;
+    let weights = |info: &MatrixInfo| (info.shape[0] * info.shape[1]) as u64;
+    observer.begin(header.tensors.values().map(weights).sum());
     observer.turn_to("digest of the checkpoint");
-    let mut header = Header {
-        version: VERSION,
-        tensors: matrices.into_iter().map(|m| widest_info(m, options)).collect(),
-        source: Some(source(checkpoint)?),
-        quantizer: provenance(options),
-        config,
-    };
-    let tokenizer_bytes = tokenizer.map(<[u8]>::len);
-    let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
+    header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
     for tensor in layout.tensors() {
         observer.turn_to(&tensor.name);
@@ -142,6 +136,49 @@ pub fn quantize(
     observer.turn_to("reading back");
     let file_bytes = writer.finish(&header)?;
     Ok(Summary::new(&header, &layout, file_bytes))
+}
+
+/// What [`quantize`] would make of `checkpoint`, with `tokenizer_bytes` of tokenizer if there is one:
+/// the file's summary, without digest and errors of quantization, and a model without weights, to plan
+/// with.
+///
+/// Reads no weights. Nothing but the plan and the configuration of that model means anything.
+///
+/// # Errors
+/// Those of [`quantize`] that can be known without reading weights.
+pub fn preview(
+    checkpoint: &Checkpoint,
+    tokenizer_bytes: Option<usize>,
+    options: &Options,
+) -> Result<(Summary, Model)> {
+    let (mut header, layout) = describe(checkpoint, tokenizer_bytes, options)?;
+    let image = writer::hollow(&header, &layout)?;
+    let file_bytes = image.len() as u64;
+    let model = Model::borrow(image).expect("the writer's own header can be read");
+    header.tensors.values_mut().for_each(|info| info.relative_error = None);
+    header.source.iter_mut().for_each(|source| source.digest.clear());
+    Ok((Summary::new(&header, &layout, file_bytes), model))
+}
+
+/// The header, as long as it can get, and the layout that follows from it.
+fn describe(
+    checkpoint: &Checkpoint,
+    tokenizer_bytes: Option<usize>,
+    options: &Options,
+) -> Result<(Header, FileLayout)> {
+    let config = model_config(checkpoint);
+    config.validate()?;
+    let matrices = matrix_names(&config);
+    options.check(&matrices)?;
+    let header = Header {
+        version: VERSION,
+        tensors: matrices.into_iter().map(|m| widest_info(m, options)).collect(),
+        source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
+        quantizer: provenance(options),
+        config,
+    };
+    let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
+    Ok((header, layout))
 }
 
 /// Writes one tensor; the checksums are the writer's own.
@@ -249,12 +286,12 @@ fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (Strin
     (name, info)
 }
 
-fn source(checkpoint: &Checkpoint) -> Result<Source> {
+fn source(checkpoint: &Checkpoint, digest: &str) -> Result<Source> {
     let mut bytes = 0;
     for name in checkpoint.tensor_names() {
         bytes += checkpoint.tensor(name)?.stored_bytes();
     }
-    Ok(Source { digest: format!("blake3:{}", checkpoint.digest().to_hex()), bytes })
+    Ok(Source { digest: format!("blake3:{digest}"), bytes })
 }
 
 fn provenance(options: &Options) -> serde_json::Value {

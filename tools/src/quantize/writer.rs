@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use cerebellum::format::{FileLayout, Header, MAX_HEADER_BYTES, METADATA_KEY, Tensor, checksum};
 use cerebellum::quant::TILE_ALIGN;
 use crc32fast::Hasher;
+use memmap2::{Mmap, MmapMut};
 use safetensors::tensor::TensorInfo;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -32,12 +33,7 @@ pub struct ModelWriter {
 impl ModelWriter {
     /// Reserves space for a header no longer than `widest`, whose layout is the file's.
     pub fn new(output: Output, widest: &Header, layout: FileLayout) -> Result<Self> {
-        let header_bytes =
-            (LENGTH_BYTES + json(widest, &layout).len()).next_multiple_of(TILE_ALIGN);
-        if header_bytes - LENGTH_BYTES > MAX_HEADER_BYTES {
-            let bytes = header_bytes - LENGTH_BYTES;
-            return Err(Error::HeaderTooLarge { bytes, limit: MAX_HEADER_BYTES });
-        }
+        let header_bytes = reserve_header(widest, &layout)?;
         let current = (Hasher::new(), 0);
         let mut writer = Self { output, layout, header_bytes, checksums: Vec::new(), current };
         writer.write_raw(&vec![0; header_bytes])?;
@@ -62,7 +58,7 @@ impl ModelWriter {
     /// Writes the checksums and the header, reads everything back, and gives the file its name.
     /// Returns the file's length.
     pub fn finish(mut self, header: &Header) -> Result<u64> {
-        let frame = self.frame(header);
+        let frame = frame(header, &self.layout, self.header_bytes);
         let table = checksum_table(&self.checksums, &frame);
         self.write_raw(&table)?;
         let rewound = self.output.file().rewind();
@@ -72,17 +68,6 @@ impl ModelWriter {
         let file_bytes = frame.len() + self.layout.data_bytes();
         self.output.commit()?;
         Ok(file_bytes as u64)
-    }
-
-    /// The bytes before the data: length, JSON, spaces.
-    fn frame(&self, header: &Header) -> Vec<u8> {
-        let json = json(header, &self.layout);
-        let padded = self.header_bytes - LENGTH_BYTES;
-        assert!(json.len() <= padded, "the header outgrew its reserved space");
-        let mut frame = (padded as u64).to_le_bytes().to_vec();
-        frame.extend(json);
-        frame.resize(self.header_bytes, b' ');
-        frame
     }
 
     /// Checks what the system gives back, through buffered reads: a map of the whole file would
@@ -109,6 +94,37 @@ impl ModelWriter {
         let written = self.output.file().write_all(bytes);
         written.map_err(|e| self.output.error("write", e).into())
     }
+}
+
+/// A file's image with this header and no content: its tensors are zeros, which take no memory as long
+/// as nobody reads them. It can be opened, and planned for, as the file can.
+pub fn hollow(header: &Header, layout: &FileLayout) -> Result<Mmap> {
+    let frame = frame(header, layout, reserve_header(header, layout)?);
+    let table = checksum_table(&vec![0; layout.tensors().len() - 1], &frame);
+    let length = frame.len() + layout.data_bytes();
+    let image = MmapMut::map_anon(length).map_err(|source| Error::NoSpace { length, source });
+    let mut image = image?;
+    image[..frame.len()].copy_from_slice(&frame);
+    image[length - table.len()..].copy_from_slice(&table);
+    image.make_read_only().map_err(|source| Error::NoSpace { length, source })
+}
+
+/// How many bytes the header `widest` takes, everything before the data included.
+fn reserve_header(widest: &Header, layout: &FileLayout) -> Result<usize> {
+    let header_bytes = (LENGTH_BYTES + json(widest, layout).len()).next_multiple_of(TILE_ALIGN);
+    let (bytes, limit) = (header_bytes - LENGTH_BYTES, MAX_HEADER_BYTES);
+    if bytes > limit { Err(Error::HeaderTooLarge { bytes, limit }) } else { Ok(header_bytes) }
+}
+
+/// The bytes before the data: length, JSON, spaces.
+fn frame(header: &Header, layout: &FileLayout, header_bytes: usize) -> Vec<u8> {
+    let json = json(header, layout);
+    let padded = header_bytes - LENGTH_BYTES;
+    assert!(json.len() <= padded, "the header outgrew its reserved space");
+    let mut frame = (padded as u64).to_le_bytes().to_vec();
+    frame.extend(json);
+    frame.resize(header_bytes, b' ');
+    frame
 }
 
 /// The content of the tensor `checksums` (`docs/format.md`).
