@@ -21,8 +21,10 @@ pub mod threads;
 // Its documentation is C, for the header, which a doctest would take for Rust.
 #[cfg(not(doctest))]
 mod ffi;
+mod draft;
 mod forward;
 mod kv_cache;
+mod log_softmax;
 mod memory;
 mod model;
 mod saved_session;
@@ -34,7 +36,7 @@ pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use saved_session::Source as SavedSessionSource;
-pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
+pub use session::{LogitsFor, MemoryPlan, Pooling, Session, SessionOptions};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]
