@@ -31,8 +31,21 @@ const DECAY: f32 = 0.9;
 /// Outcomes that the first guess of a probability counts as.
 const PRIOR: f32 = 2.0;
 
+/// What became of a session's guesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DraftCounts {
+    /// Passes that evaluated guesses along with a token.
+    pub passes: u64,
+    /// Tokens that were guessed.
+    pub drafted: u64,
+    /// Guesses that were right, each of which saved a pass.
+    pub accepted: u64,
+}
+
 /// Drafts for one session.
 pub(crate) struct Drafter {
+    counts: DraftCounts,
     /// The most tokens of a draft; 0 for none ever.
     most: usize,
     /// Time of a pass of so many rows in seconds; 0 until measured.
@@ -72,7 +85,14 @@ impl Drafter {
             Outcomes { accepted: PRIOR * probability, tried: PRIOR }
         });
         let seconds = [0.0; MAX_DRAFT + 2];
-        Self { most: most.min(MAX_DRAFT), seconds, outcomes, length: 0, skipped: 0 }
+        Self {
+            counts: DraftCounts::default(),
+            most: most.min(MAX_DRAFT),
+            seconds,
+            outcomes,
+            length: 0,
+            skipped: 0,
+        }
     }
 
     /// Writes what may follow `history` to `draft`, and returns how many tokens: none if that does not
@@ -93,12 +113,19 @@ impl Drafter {
         }
         self.skipped = 0;
         self.length = length;
+        self.counts.passes += 1;
+        self.counts.drafted += tokens as u64;
         for i in 0..tokens {
             // What follows may reach the end of the history, and goes on with itself.
             let at = from + i;
             draft[i] = if at < history.len() { history[at] } else { draft[at - history.len()] };
         }
         tokens
+    }
+
+    /// All drafts so far.
+    pub fn counts(&self) -> DraftCounts {
+        self.counts
     }
 
     /// The number of tokens, each right with this probability, that promises the most tokens per
@@ -145,6 +172,7 @@ impl Drafter {
 
     /// The next token of the last draft was chosen.
     pub fn accepted(&mut self) {
+        self.counts.accepted += 1;
         self.outcomes[self.length].note(1.0);
     }
 
@@ -197,7 +225,10 @@ mod tests {
     fn a_draft_copies_and_runs_on_into_itself() {
         let mut drafter = Drafter::new(6);
         drafter.outcomes.fill(Outcomes { accepted: 1.0, tried: 1.0 });
-        assert_eq!(propose(&mut drafter, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2], 9), [3, 4, 5, 6, 7, 8]);
+        assert_eq!(
+            propose(&mut drafter, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2], 9),
+            [3, 4, 5, 6, 7, 8]
+        );
         assert_eq!(propose(&mut drafter, &[1, 2, 1, 2], 9), [1, 2, 1, 2, 1, 2]);
         assert_eq!(propose(&mut drafter, &[1, 2, 1, 2], 3), [1, 2, 1]);
         assert_eq!(propose(&mut drafter, &[1, 2, 1, 2], 0), []);

@@ -532,7 +532,8 @@ impl Pass<'_> {
             (cache, self.arena.read(self.scratch.qkv, rows))
         };
         for (position, row) in (run.position..).zip(qkv.chunks_exact(3 * e)) {
-            let (key, value) = (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
+            let (key, value) =
+                (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
             self.kernels.store(&mut cache, position, key, value);
         }
     }

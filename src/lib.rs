@@ -5,6 +5,7 @@
 //! `model`, a `session` runs the `forward` pass over it with the `kernels` of the processor, and
 //! `generate` turns logits into a stream of tokens.
 
+pub mod batch;
 pub mod error;
 pub mod format;
 pub mod fp_env;
@@ -14,14 +15,15 @@ pub mod math;
 pub mod quant;
 pub mod random;
 pub mod sampler;
+pub mod score;
 pub mod text;
 pub mod threads;
 
+mod draft;
 #[cfg(feature = "capi")]
 // Its documentation is C, for the header, which a doctest would take for Rust.
 #[cfg(not(doctest))]
 mod ffi;
-mod draft;
 mod forward;
 mod kv_cache;
 mod log_softmax;
@@ -30,6 +32,7 @@ mod model;
 mod saved_session;
 mod session;
 
+pub use draft::DraftCounts;
 pub use error::{Error, Result};
 pub use format::Access;
 pub use kv_cache::KvType;

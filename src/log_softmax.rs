@@ -8,7 +8,7 @@ const BLOCK: usize = 1024;
 
 /// The logarithm of the sum of the exponentials: what to subtract from a logit for the logarithm of its
 /// token's probability. NaN if a logit is NaN or +infinity, or all are -infinity.
-pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor supports both.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use crate::draft::{Drafter, MAX_DRAFT};
+use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass, Run, Scratch};
 use crate::fp_env::FpEnv;
@@ -87,6 +87,18 @@ pub struct MemoryPlan {
     pub total_private_bytes: usize,
 }
 
+impl MemoryPlan {
+    /// Given the bytes of the cache, and of all together.
+    pub(crate) fn of(model: &Model, kv_bytes: usize, total_private_bytes: usize) -> Self {
+        Self {
+            weights_bytes: model.file_bytes(),
+            kv_bytes,
+            scratch_bytes: total_private_bytes - kv_bytes,
+            total_private_bytes,
+        }
+    }
+}
+
 impl Model {
     /// What a session with these options will need.
     pub fn plan(&self, options: &SessionOptions) -> Result<MemoryPlan> {
@@ -95,12 +107,7 @@ impl Model {
 
     /// Makes a session, with its own threads if the options ask for more than one.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        check_range("threads", options.threads, MAX_WORKERS)?;
-        let executor = match options.threads {
-            1 => Executor::Caller,
-            threads => Executor::Team(Team::new(threads)?),
-        };
-        self.session_in(options, executor, None)
+        self.session_in(options, executor_of(options)?, None)
     }
 
     /// Makes a session on threads that may be shared with other sessions or belong to the host;
@@ -154,6 +161,15 @@ impl Model {
     }
 }
 
+/// Threads of its own for what is made with these options.
+pub(crate) fn executor_of(options: &SessionOptions) -> Result<Executor> {
+    check_range("threads", options.threads, MAX_WORKERS)?;
+    Ok(match options.threads {
+        1 => Executor::Caller,
+        threads => Executor::Team(Team::new(threads)?),
+    })
+}
+
 /// The kernels that the options ask for.
 pub(crate) fn kernels_of(options: &SessionOptions) -> Result<&'static Kernels> {
     let isa = options.isa.unwrap_or_else(Isa::best);
@@ -199,6 +215,11 @@ impl Default for Cancel {
 }
 
 impl Cancel {
+    /// By a flag that is shared.
+    pub fn by(flag: Arc<AtomicBool>) -> Self {
+        Self { flag: NonNull::from(&*flag), _owner: Some(flag) }
+    }
+
     /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
     pub fn is_set(&self) -> bool {
         // SAFETY: the flag outlives `self`: see `Session::cancel_by` and `cancel_by_raw`.
@@ -256,12 +277,7 @@ impl Plan {
     }
 
     fn summary(&self, model: &Model) -> MemoryPlan {
-        MemoryPlan {
-            weights_bytes: model.file_bytes(),
-            kv_bytes: self.kv_bytes,
-            scratch_bytes: self.planner.bytes() - self.kv_bytes,
-            total_private_bytes: self.planner.bytes(),
-        }
+        MemoryPlan::of(model, self.kv_bytes, self.planner.bytes())
     }
 }
 
@@ -339,6 +355,11 @@ impl Session {
         self.kernels.isa()
     }
 
+    /// What became of the guesses ([`SessionOptions::draft`]) so far.
+    pub fn draft_counts(&self) -> DraftCounts {
+        self.drafter.counts()
+    }
+
     /// The tokens evaluated so far, `[position]`.
     pub fn tokens(&self) -> &[u32] {
         // SAFETY: only `record` writes tokens, and it needs `&mut self`.
@@ -369,7 +390,7 @@ impl Session {
     /// From now on a call that finds `flag` set clears it and gives up with [`Error::Cancelled`],
     /// within a phase of the forward pass, which is a fraction of a layer.
     pub fn cancel_by(&mut self, flag: Arc<AtomicBool>) {
-        self.cancel = Cancel { flag: NonNull::from(&*flag), _owner: Some(flag) };
+        self.cancel = Cancel::by(flag);
     }
 
     /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
@@ -458,11 +479,7 @@ impl Session {
     }
 
     /// Appends one token: the one that was guessed, or one that is evaluated now and guesses with it.
-    fn evaluate_one(
-        &mut self,
-        token: u32,
-        visit: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<()> {
+    fn evaluate_one(&mut self, token: u32, visit: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         if self.guess() == Some(token) {
             self.drafter.accepted();
             self.cancel.follow().inspect_err(|_| self.ahead = 0)?;
@@ -611,8 +628,7 @@ impl Session {
             };
             for row in first..chunk.len() {
                 let (model, arena) = (&self.model, &mut self.arena);
-                let hidden =
-                    forward::hidden_state(model, self.kernels, arena, &self.scratch, row);
+                let hidden = forward::hidden_state(model, self.kernels, arena, &self.scratch, row);
                 match pooling {
                     Pooling::Last => embedding.copy_from_slice(hidden),
                     Pooling::Mean => {
@@ -632,17 +648,13 @@ impl Session {
 
     /// Everything that can be wrong with a call is found before any work is done.
     fn check(&self, tokens: &[u32]) -> Result<()> {
+        self.check_tokens(tokens, tokens.len())
+    }
+
+    /// Whether `tokens` can be evaluated, given that they need so many positions.
+    pub(crate) fn check_tokens(&self, tokens: &[u32], positions: usize) -> Result<()> {
         let (position, context) = (self.position, self.context);
-        let vocab_size = self.model.config().vocab_size;
-        if tokens.is_empty() {
-            return Err(Error::NoTokens);
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(Error::TokenOutOfRange { token, vocab_size });
-        }
-        if tokens.len() > context - position {
-            return Err(Error::ContextFull { position, tokens: tokens.len(), context });
-        }
+        check_tokens(&self.model, tokens, (position, positions, context))?;
         self.model.check_unchanged()
     }
 
@@ -702,8 +714,28 @@ fn normalize(x: &mut [f32]) {
     }
 }
 
+/// Whether there are tokens, all of them in the vocabulary, and `positions` more positions in the
+/// context.
+pub(crate) fn check_tokens(
+    model: &Model,
+    tokens: &[u32],
+    (position, positions, context): (usize, usize, usize),
+) -> Result<()> {
+    let vocab_size = model.config().vocab_size;
+    if tokens.is_empty() {
+        return Err(Error::NoTokens);
+    }
+    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        return Err(Error::TokenOutOfRange { token, vocab_size });
+    }
+    if positions > context - position {
+        return Err(Error::ContextFull { position, tokens: positions, context });
+    }
+    Ok(())
+}
+
 /// Whether no value is infinite or NaN, without a branch per value.
-fn all_finite(row: &[f32]) -> bool {
+pub(crate) fn all_finite(row: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     !row.iter().fold(false, |bad, x| bad | (x.to_bits() & EXPONENT == EXPONENT))
 }
