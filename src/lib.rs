@@ -6,6 +6,8 @@
 //! `generate` turns logits into a stream of tokens.
 
 pub mod batch;
+#[cfg(feature = "text")]
+pub mod classify;
 pub mod error;
 pub mod format;
 pub mod fp_env;
