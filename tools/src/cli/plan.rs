@@ -21,6 +21,9 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     session: SessionArgs,
+    /// For a batch of so many sequences that are evaluated together
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
 }
 
 const AFTER_HELP: &str = "\
@@ -43,7 +46,10 @@ struct Report {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = open(&args.file, Access::Map)?;
     let options = args.session.options(context)?;
-    let plan = model.plan(&options)?;
+    let plan = match args.batch {
+        Some(sequences) => model.plan_batch(&options, sequences)?,
+        None => model.plan(&options)?,
+    };
     let report = Report {
         ok: true,
         context: options.context.unwrap_or(model.config().n_positions),
