@@ -8,7 +8,7 @@
 //! let model = Model::open("demo.cbl", Access::Map)?;
 //! let tokenizer = model.tokenizer()?;
 //! let options = ClassifierOptions::default();
-//! let classifier = Classifier::new(&model, &tokenizer, &["alarm", "timer", "weather"], &options)?;
+//! let classifier = Classifier::new(&tokenizer, &["alarm", "timer", "weather"], &options)?;
 //! let session_options = SessionOptions { logits: LogitsFor::All, ..Default::default() };
 //! let mut session = model.session(&session_options)?;
 //! let result = classifier.classify(&mut session, "wake me at six")?;
@@ -22,7 +22,6 @@
 //! puts behind it, so that a label that begins another one competes fairly.
 
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
 use crate::text::{EncodeOptions, Tokenizer};
@@ -183,7 +182,6 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// [`Error::Option`] if there is no label, one is empty or there twice; [`Error::Text`] if the
     /// vocabulary cannot express one.
     pub fn new<L: AsRef<str>>(
-        model: &Model,
         tokenizer: &'a Tokenizer<B>,
         labels: &[L],
         options: &ClassifierOptions,
@@ -197,7 +195,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         if let Some(i) = tokens.iter().position(Vec::is_empty) {
             return Err(bad_labels(format!("{:?} has no tokens", labels[i])));
         }
-        let mut header: Vec<_> = model.config().eos_token_id.into_iter().collect();
+        let mut header = Vec::new();
         for (text, label) in &options.examples {
             header.extend(encode(&template.example(text, label))?);
         }

@@ -53,7 +53,8 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
-    let base = args.model.options(context)?;
+    // A token decoded is a pass measured.
+    let base = cerebellum::SessionOptions { draft: 0, ..args.model.options(context)? };
     let works = works(args, base.context.unwrap_or(model.config().n_positions))?;
     let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best).name();
     let (mut limits, mut results) = (Vec::new(), Vec::new());

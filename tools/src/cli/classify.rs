@@ -122,7 +122,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let labels = read_labels(&args.labels)?;
-    let classifier = Classifier::new(&model, &tokenizer, &labels, &args.options()?)?;
+    let classifier = Classifier::new(&tokenizer, &labels, &args.options()?)?;
     let options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
     if let Some(text) = &args.text {
         let mut session = model.session(&options)?;
