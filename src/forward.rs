@@ -1,6 +1,6 @@
 //! The forward pass (`docs/numbers.md` section 9), phase by phase.
 //!
-//! A pass evaluates a chunk of tokens: embedding, then per layer
+//! A pass evaluates a chunk of tokens, which are the rows of every buffer: embedding, then per layer
 //!
 //! ```text
 //! norm_1     x -> ln_1 -> quantized                       by tokens
@@ -20,6 +20,13 @@
 //! every phase. **The contract of a phase**, on which every access to the arena here rests: a worker
 //! writes only its own share of what the phase writes (shares are disjoint), and no worker reads in a
 //! phase what another may write in it.
+//!
+//! The rows come in [`Run`]s: consecutive tokens of one sequence. Only the embedding, the cache and
+//! attention know of them. A prompt or a token is one run; a batch has a run per sequence, each with a
+//! cache of its own. In a **tree** of continuations all runs share one cache: a run goes on behind an
+//! earlier one's tokens, in the place of what other branches left there. There `store` and `attend` are
+//! one phase, in which a worker takes its heads through the runs in order: what a run's queries see is
+//! then exactly the branch that leads to them, since pre-order visits no other before.
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -30,35 +37,38 @@ use crate::kernels::{
     QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
+use crate::log_softmax::log_sum_exp;
 use crate::memory::{Arena, Planner, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::TileLayout;
 use crate::session::Cancel;
 use crate::threads::{Executor, Worker};
 
-/// Buffers of a pass over at most `chunk` tokens.
+/// Buffers of a pass over at most `rows` tokens.
 pub(crate) struct Scratch {
-    chunk: usize,
-    all_logits: bool,
+    rows: usize,
+    logits_rows: usize,
     head_size: usize,
-    /// Residual stream `[chunk, n_embd]`.
+    /// Residual stream `[rows, n_embd]`.
     x: Region<f32>,
     /// A layer norm's output, a row per worker `[workers, n_embd]`.
     normed: Region<f32>,
-    /// Query, key, value `[chunk, 3 n_embd]`.
+    /// Query, key, value `[rows, 3 n_embd]`.
     qkv: Region<f32>,
-    /// Heads side by side `[chunk, n_embd]`.
+    /// Heads side by side `[rows, n_embd]`.
     attended: Region<f32>,
-    /// Inside the MLP `[chunk, n_inner]`.
+    /// Inside the MLP `[rows, n_inner]`.
     inner: Region<f32>,
-    /// What enters the next matrix `[chunk, padded inputs]`.
+    /// What enters the next matrix `[rows, padded inputs]`.
     values: Region<i8>,
-    /// Its scales `[chunk, groups]`.
+    /// Its scales `[rows, groups]`.
     scales: Region<f32>,
-    /// Where its int4 products start `[chunk, blocks]`.
+    /// Where its int4 products start `[rows, blocks]`.
     starts: Region<[i16; 2]>,
     /// `[logits rows, vocab_size]`.
     logits: Region<f32>,
+    /// The logarithm of each row's softmax denominator `[logits rows]`.
+    log_sums: Region<f64>,
     /// Per worker `[workers, QUERY_BLOCK, padded head size]`, as the three others of this shape.
     queries: Region<f32>,
     queries_i8: Region<i8>,
@@ -69,15 +79,14 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Plans the buffers.
+    /// Plans the buffers for passes of at most `rows` tokens, `logits_rows` of them with logits.
     pub fn plan(
         planner: &mut Planner,
         model: &Model,
-        chunk: usize,
-        all_logits: bool,
+        rows: usize,
+        logits_rows: usize,
         workers: usize,
     ) -> Result<Self> {
-        let logits_rows = if all_logits { chunk } else { 1 };
         let config = model.config();
         let (e, head_size) = (config.n_embd, config.head_size());
         let most = |f: fn(&TileLayout) -> usize| matrices(model).map(|m| f(&m.tiles)).max();
@@ -86,18 +95,19 @@ impl Scratch {
         let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
         let block = [workers, QUERY_BLOCK, padded_head_size(head_size)];
         Ok(Self {
-            chunk,
-            all_logits,
+            rows,
+            logits_rows,
             head_size,
-            x: planner.reserve(&[chunk, e])?,
+            x: planner.reserve(&[rows, e])?,
             normed: planner.reserve(&[workers, e])?,
-            qkv: planner.reserve(&[chunk, 3 * e])?,
-            attended: planner.reserve(&[chunk, e])?,
-            inner: planner.reserve(&[chunk, config.n_inner])?,
-            values: planner.reserve(&[chunk, padded_cols])?,
-            scales: planner.reserve(&[chunk, groups])?,
-            starts: planner.reserve(&[chunk, blocks])?,
+            qkv: planner.reserve(&[rows, 3 * e])?,
+            attended: planner.reserve(&[rows, e])?,
+            inner: planner.reserve(&[rows, config.n_inner])?,
+            values: planner.reserve(&[rows, padded_cols])?,
+            scales: planner.reserve(&[rows, groups])?,
+            starts: planner.reserve(&[rows, blocks])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
+            log_sums: planner.reserve(&[logits_rows])?,
             queries: planner.reserve(&block)?,
             queries_i8: planner.reserve(&block)?,
             scores: planner.reserve(&[workers, QUERY_BLOCK, SEGMENT])?,
@@ -107,23 +117,23 @@ impl Scratch {
     }
 
     /// The most tokens of a pass.
-    pub fn chunk(&self) -> usize {
-        self.chunk
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
-    /// Whether logits of every token are kept.
-    pub fn all_logits(&self) -> bool {
-        self.all_logits
-    }
-
-    /// How many rows of logits an evaluation's last pass gives, if the evaluation has `tokens`.
-    pub fn logits_rows_of(&self, tokens: usize) -> usize {
-        if self.all_logits { (tokens - 1) % self.chunk + 1 } else { 1 }
+    /// The most tokens of a pass whose logits are kept.
+    pub fn logits_rows(&self) -> usize {
+        self.logits_rows
     }
 
     /// Where the logits lie.
     pub fn logits(&self) -> Region<f32> {
         self.logits
+    }
+
+    /// Where the logarithms of the softmax denominators lie.
+    pub fn log_sums(&self) -> Region<f64> {
+        self.log_sums
     }
 }
 
@@ -136,19 +146,79 @@ fn matrices(model: &Model) -> impl Iterator<Item = &MatrixAt> {
     of_layers.chain([&network.head])
 }
 
+/// Consecutive tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Which of the pass's caches is the sequence's.
+    cache: usize,
+    /// Position of the first token.
+    position: usize,
+    /// Row of the first token.
+    row: usize,
+    /// How many tokens.
+    len: usize,
+    /// For how many of the last tokens logits are computed.
+    logits: usize,
+    /// Rows with logits before.
+    logits_row: usize,
+    /// Blocks of queries before.
+    block: usize,
+}
+
+impl Run {
+    /// The first run of a pass: `len` tokens from `position` on, logits for the last `logits` ones.
+    pub fn first(cache: usize, position: usize, len: usize, logits: usize) -> Self {
+        debug_assert!(len > 0 && logits <= len);
+        Self { cache, position, row: 0, len, logits, logits_row: 0, block: 0 }
+    }
+
+    /// The run after this one.
+    pub fn next(&self, cache: usize, position: usize, len: usize, logits: usize) -> Self {
+        Self {
+            row: self.end(),
+            logits_row: self.logits_end(),
+            block: self.block + self.blocks(),
+            ..Self::first(cache, position, len, logits)
+        }
+    }
+
+    /// The row after its last one.
+    pub fn end(&self) -> usize {
+        self.row + self.len
+    }
+
+    /// Rows with logits up to its end.
+    pub fn logits_end(&self) -> usize {
+        self.logits_row + self.logits
+    }
+
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(QUERY_BLOCK)
+    }
+
+    fn rows(&self) -> Range<usize> {
+        self.row..self.end()
+    }
+}
+
 /// One chunk of tokens to evaluate.
 pub(crate) struct Pass<'a> {
     pub model: &'a Model,
     pub kernels: &'static Kernels,
     pub arena: &'a Arena,
-    pub cache: &'a KvCache,
+    /// One per sequence.
+    pub caches: &'a [KvCache],
     pub scratch: &'a Scratch,
-    /// At most [`Scratch::chunk`], each in the vocabulary.
+    /// At most [`Scratch::rows`], each in the vocabulary.
     pub tokens: &'a [u32],
-    /// Position of the first token; all of them lie within the cache.
-    pub position: usize,
-    /// For how many of the last tokens logits are computed.
-    pub logits_rows: usize,
+    /// What they are; their rows follow one another, their positions lie within their caches.
+    pub runs: &'a [Run],
+    /// Whether the runs are a tree in pre-order on one cache; otherwise each has a cache of its own.
+    pub tree: bool,
+    /// Row of the logits buffer that takes the first logits.
+    pub logits_row: usize,
+    /// Whether the logits' softmax denominators are computed, too.
+    pub log_sums: bool,
     /// Once set, the rest is left out and what was computed is worth nothing.
     pub cancel: &'a Cancel,
 }
@@ -196,13 +266,18 @@ fn phase_of_layer(number: usize, gated: bool) -> Phase {
     }
 }
 
-/// Runs the pass: afterwards the cache holds the tokens' keys and values, and the first
-/// `logits_rows` rows of the logits are those of the last tokens.
+/// Runs the pass: afterwards the caches hold the tokens' keys and values (of a tree, those of the last
+/// branch), and the rows of the logits from `logits_row` on are those of the tokens that want them.
 pub(crate) fn run(pass: &Pass, executor: &Executor) {
+    debug_assert_eq!(pass.runs.last().map(Run::end), Some(pass.tokens.len()));
+    debug_assert!(pass.tokens.len() <= pass.scratch.rows);
     let gated = pass.model.config().gated_mlp;
     let per_layer = phases_per_layer(gated);
     let of_layers = 1 + per_layer * pass.model.network().layers.len();
-    let of_logits = if pass.logits_rows > 0 { 2 } else { 0 };
+    let of_logits = match pass.logits_rows() {
+        0 => 0,
+        _ => 2 + usize::from(pass.log_sums),
+    };
     executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
         _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
@@ -211,7 +286,8 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
             pass.layer(layer, phase_of_layer(number, gated), worker);
         }
         phase if phase == of_layers => pass.norm_f(worker),
-        _ => pass.head(worker),
+        phase if phase == of_layers + 1 => pass.head(worker),
+        _ => pass.sum_logits(worker),
     });
 }
 
@@ -222,7 +298,9 @@ impl Pass<'_> {
         match phase {
             Phase::Norm1 => self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, worker),
             Phase::Attn => self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker),
+            Phase::Store if self.tree => {}
             Phase::Store => self.store(index, worker),
+            Phase::Attend if self.tree => self.store_and_attend(index, worker),
             Phase::Attend => self.attend(index, worker),
             Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, worker),
             Phase::AttnProj => self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker),
@@ -243,13 +321,21 @@ impl Pass<'_> {
         let e = self.model.config().n_embd;
         let wte = self.model.weights(&self.model.network().wte);
         let scale = self.model.config().embeddings_scale;
-        for t in worker.share(self.tokens.len()) {
-            let position = self.model.position(self.position + t);
-            let row = EmbeddingRow::new(wte, self.tokens[t] as usize, position, scale);
-            // SAFETY: the contract of a phase: row t of x is this worker's.
-            let x = unsafe { self.arena.write(self.scratch.x, row_range(t, e)) };
-            self.kernels.embed(&row, x);
+        let share = worker.share(self.tokens.len());
+        for run in self.runs {
+            for t in overlap(&share, &run.rows()) {
+                let position = self.model.position(run.position + t - run.row);
+                let row = EmbeddingRow::new(wte, self.tokens[t] as usize, position, scale);
+                // SAFETY: the contract of a phase: row t of x is this worker's.
+                let x = unsafe { self.arena.write(self.scratch.x, row_range(t, e)) };
+                self.kernels.embed(&row, x);
+            }
         }
+    }
+
+    /// How many rows of logits the pass computes.
+    fn logits_rows(&self) -> usize {
+        self.runs.last().map_or(0, Run::logits_end)
     }
 
     /// x -> layer norm -> quantized for `next`.
@@ -259,13 +345,16 @@ impl Pass<'_> {
         }
     }
 
-    /// The last rows of x -> ln_f -> quantized for the head, as the first rows.
+    /// The rows of x whose logits are wanted -> ln_f -> quantized for the head, as the first rows.
     fn norm_f(&self, worker: &Worker) {
         let network = self.model.network();
         let norm = self.model.norm(&network.ln_f);
-        let first = self.tokens.len() - self.logits_rows;
-        for row in worker.share(self.logits_rows) {
-            self.norm_row(&norm, first + row, &network.head.tiles, row, worker);
+        let share = worker.share(self.logits_rows());
+        for run in self.runs {
+            for to in overlap(&share, &(run.logits_row..run.logits_end())) {
+                let from = run.end() - (run.logits_end() - to);
+                self.norm_row(&norm, from, &network.head.tiles, to, worker);
+            }
         }
     }
 
@@ -316,7 +405,7 @@ impl Pass<'_> {
     /// Quantized rows times a matrix, into a buffer as wide as the matrix has rows.
     fn matmul(&self, linear: &LinearAt, epilogue: Epilogue, to: Region<f32>, worker: &Worker) {
         let bias = Some(self.model.vector(&linear.bias));
-        self.product(&linear.matrix, bias, epilogue, self.tokens.len(), to, worker);
+        self.product(&linear.matrix, bias, epilogue, self.tokens.len(), (to, 0), worker);
     }
 
     /// Quantized rows times the head -> logits.
@@ -327,16 +416,34 @@ impl Pass<'_> {
             1.0 => Epilogue::Store,
             scale => Epilogue::Scale(scale),
         };
-        self.product(head, None, epilogue, self.logits_rows, logits, worker);
+        let to = (logits, self.logits_row);
+        self.product(head, None, epilogue, self.logits_rows(), to, worker);
     }
 
+    /// Logits -> logarithms of their softmax denominators.
+    fn sum_logits(&self, worker: &Worker) {
+        let vocab_size = self.model.config().vocab_size;
+        for row in worker.share(self.logits_rows()) {
+            let row = self.logits_row + row;
+            // SAFETY: the contract of a phase: nobody writes logits in it, and this row's sum is this
+            // worker's.
+            let (logits, sum) = unsafe {
+                let logits = self.arena.read(self.scratch.logits, row_range(row, vocab_size));
+                (logits, self.arena.write(self.scratch.log_sums, row_range(row, 1)))
+            };
+            sum[0] = log_sum_exp(logits);
+        }
+    }
+
+    /// Quantized rows times a matrix, into a buffer as wide as the matrix has rows, from its row
+    /// `to.1` on.
     fn product(
         &self,
         matrix: &MatrixAt,
         bias: Option<&[f32]>,
         epilogue: Epilogue,
         rows: usize,
-        to: Region<f32>,
+        to: (Region<f32>, usize),
         worker: &Worker,
     ) {
         let tiles = &matrix.tiles;
@@ -353,62 +460,113 @@ impl Pass<'_> {
             }
         };
         let job = Matmul { weights: self.model.weights(matrix), input, bias, epilogue };
-        let (cells, len) = self.arena.pointer(to);
-        // SAFETY: the arena outlives the call, and in this phase the buffer is used through such
-        // writers only, each worker naming the rows of its own share of panels.
+        // SAFETY: in this phase the buffer is used through such writers only, each worker naming the
+        // rows of its own share of panels.
         unsafe {
-            let out = CellWriter::from_raw(cells, len, tiles.rows());
+            let out = self.cells_from(to.0, to.1, tiles.rows());
             self.kernels.matmul(&job, worker.share(tiles.panels()), &out);
         }
     }
 
-    /// Keys and values of the chunk -> cache.
+    /// The cells of a buffer with rows of `width`, from row `first` on.
+    ///
+    /// # Safety
+    /// In this phase the buffer is used through such writers only, and no cell by two workers.
+    unsafe fn cells_from(&self, buffer: Region<f32>, first: usize, width: usize) -> CellWriter<'_> {
+        let (cells, len) = self.arena.pointer(buffer);
+        assert!(first * width <= len, "outside the buffer");
+        // SAFETY: the assertion keeps the rest inside the buffer, and the arena outlives the writer;
+        // the caller promises the rest.
+        unsafe { CellWriter::from_raw(cells.add(first * width), len - first * width, width) }
+    }
+
+    /// Keys and values of the chunk -> caches.
     fn store(&self, layer: usize, worker: &Worker) {
-        let (e, d) = (self.model.config().n_embd, self.scratch.head_size);
         for head in worker.share(self.model.config().n_head) {
-            // SAFETY: the contract of a phase: this head's cache is this worker's, and nobody writes
-            // qkv in it.
-            let (mut cache, qkv) = unsafe {
-                let cache = self.cache.head_mut(self.arena, layer, head);
-                (cache, self.arena.read(self.scratch.qkv, 0..self.tokens.len() * 3 * e))
-            };
-            for (t, row) in qkv.chunks_exact(3 * e).enumerate() {
-                let (key, value) =
-                    (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
-                self.kernels.store(&mut cache, self.position + t, key, value);
+            for run in self.runs {
+                // SAFETY: the contract of a phase: this head's caches are this worker's.
+                unsafe { self.store_run(run, layer, head) };
             }
         }
     }
 
-    /// Queries and cache -> heads side by side.
+    /// Queries and caches -> heads side by side.
     fn attend(&self, layer: usize, worker: &Worker) {
-        let config = self.model.config();
-        let (e, d, tokens) = (config.n_embd, self.scratch.head_size, self.tokens.len());
-        let (cells, len) = self.arena.pointer(self.scratch.attended);
-        // SAFETY: the contract of a phase: nobody writes qkv in it; the arena outlives the call, and
-        // `attended` is used through such writers only, each worker naming its own items' cells.
-        let (queries, out) = unsafe {
-            let queries = self.arena.read(self.scratch.qkv, 0..tokens * 3 * e);
-            (queries, CellWriter::from_raw(cells, len, e))
-        };
         let mut buffers = self.attention_buffers(worker);
-        let blocks = tokens.div_ceil(QUERY_BLOCK);
+        let blocks = self.runs.last().map_or(0, |run| run.block + run.blocks());
         // Head by head, so that a worker's queries share one head's cache.
-        for item in worker.share(config.n_head * blocks) {
-            let (head, first) = (item / blocks, item % blocks * QUERY_BLOCK);
+        for item in worker.share(self.model.config().n_head * blocks) {
+            let (head, block) = (item / blocks, item % blocks);
+            let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
+            // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one worker's.
+            unsafe { self.attend_block(run, block - run.block, layer, head, &mut buffers) };
+        }
+    }
+
+    /// The same for a tree: each head goes through the runs in order.
+    fn store_and_attend(&self, layer: usize, worker: &Worker) {
+        let mut buffers = self.attention_buffers(worker);
+        for head in worker.share(self.model.config().n_head) {
+            for run in self.runs {
+                // SAFETY: the contract of a phase: this head's cache and its cells are this worker's.
+                unsafe {
+                    self.store_run(run, layer, head);
+                    for block in 0..run.blocks() {
+                        self.attend_block(run, block, layer, head, &mut buffers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keys and values of a run -> one head of its cache.
+    ///
+    /// # Safety
+    /// Nobody else uses that head's cache, and nobody writes qkv, during the call.
+    unsafe fn store_run(&self, run: &Run, layer: usize, head: usize) {
+        let (e, d) = (self.model.config().n_embd, self.scratch.head_size);
+        let rows = run.row * 3 * e..run.end() * 3 * e;
+        // SAFETY: the caller's promise.
+        let (mut cache, qkv) = unsafe {
+            let cache = self.caches[run.cache].head_mut(self.arena, layer, head);
+            (cache, self.arena.read(self.scratch.qkv, rows))
+        };
+        for (position, row) in (run.position..).zip(qkv.chunks_exact(3 * e)) {
+            let (key, value) =
+                (&row[e..2 * e][row_range(head, d)], &row[2 * e..][row_range(head, d)]);
+            self.kernels.store(&mut cache, position, key, value);
+        }
+    }
+
+    /// Attention of one head over a block of a run's queries.
+    ///
+    /// # Safety
+    /// During the call nobody writes qkv or that head's cache, and nobody else uses the head's cells
+    /// of these rows.
+    unsafe fn attend_block(
+        &self,
+        run: &Run,
+        block: usize,
+        layer: usize,
+        head: usize,
+        buffers: &mut AttentionScratch,
+    ) {
+        let (e, d) = (self.model.config().n_embd, self.scratch.head_size);
+        let first = block * QUERY_BLOCK;
+        // SAFETY: the caller's promise.
+        unsafe {
             let job = Attention {
-                // SAFETY: the contract of a phase: nobody writes the cache in it.
-                cache: unsafe { self.cache.head(self.arena, layer, head) },
-                queries,
+                cache: self.caches[run.cache].head(self.arena, layer, head),
+                queries: self.arena.read(self.scratch.qkv, run.row * 3 * e..run.end() * 3 * e),
                 stride: 3 * e,
                 columns: row_range(head, d),
-                tokens: first..tokens.min(first + QUERY_BLOCK),
-                position: self.position,
+                tokens: first..run.len.min(first + QUERY_BLOCK),
+                position: run.position,
                 scale: attention_scale(self.model, layer),
                 slope: self.model.slope(head).map(|slope| slope * LOG2_E),
             };
-            // SAFETY: the cells are this worker's, since an item is one worker's.
-            unsafe { self.kernels.attend(&job, &mut buffers, &out) };
+            let out = self.cells_from(self.scratch.attended, run.row, e);
+            self.kernels.attend(&job, buffers, &out);
         }
     }
 
@@ -428,6 +586,23 @@ impl Pass<'_> {
     }
 }
 
+/// Row `row` of the last pass after `ln_f` `[n_embd]`: the model's hidden state of that token.
+pub(crate) fn hidden_state<'a>(
+    model: &Model,
+    kernels: &Kernels,
+    arena: &'a mut Arena,
+    scratch: &Scratch,
+    row: usize,
+) -> &'a [f32] {
+    let e = model.config().n_embd;
+    // SAFETY: the arena is borrowed exclusively, and the two regions are apart.
+    let (x, normed) = unsafe {
+        (arena.read(scratch.x, row_range(row, e)), arena.write(scratch.normed, row_range(0, e)))
+    };
+    kernels.layer_norm(x, &model.norm(&model.network().ln_f), normed);
+    normed
+}
+
 /// What queries of a layer are multiplied by: the attention scale, in base 2.
 fn attention_scale(model: &Model, layer: usize) -> f32 {
     let config = model.config();
@@ -440,6 +615,12 @@ fn attention_scale(model: &Model, layer: usize) -> f32 {
         scale /= (layer + 1) as f32;
     }
     scale * LOG2_E
+}
+
+/// What two ranges have in common.
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    let start = a.start.max(b.start);
+    start..a.end.min(b.end).max(start)
 }
 
 /// The values of row `row` in rows of `width`.

@@ -5,6 +5,9 @@
 //! `model`, a `session` runs the `forward` pass over it with the `kernels` of the processor, and
 //! `generate` turns logits into a stream of tokens.
 
+pub mod batch;
+#[cfg(feature = "text")]
+pub mod classify;
 pub mod error;
 pub mod format;
 pub mod fp_env;
@@ -14,27 +17,31 @@ pub mod math;
 pub mod quant;
 pub mod random;
 pub mod sampler;
+pub mod score;
 pub mod text;
 pub mod threads;
 
+mod draft;
 #[cfg(feature = "capi")]
 // Its documentation is C, for the header, which a doctest would take for Rust.
 #[cfg(not(doctest))]
 mod ffi;
 mod forward;
 mod kv_cache;
+mod log_softmax;
 mod memory;
 mod model;
 mod saved_session;
 mod session;
 
+pub use draft::DraftCounts;
 pub use error::{Error, Result};
 pub use format::Access;
 pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use saved_session::Source as SavedSessionSource;
-pub use session::{LogitsFor, MemoryPlan, Session, SessionOptions};
+pub use session::{LogitsFor, MemoryPlan, Pooling, Session, SessionOptions};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]

@@ -98,6 +98,7 @@ impl Session {
         out.write_all(as_bytes(self.tokens())).map_err(fail)?;
         out.write_all(as_bytes(self.last_logits().unwrap_or_default())).map_err(fail)?;
         let position = self.position();
+        self.forget_guesses();
         self.cache.clear_unused_lanes(&mut self.arena, position);
         for range in self.cache.prefix(position) {
             out.write_all(self.arena.bytes(range)).map_err(fail)?;

@@ -3,9 +3,11 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
+use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Scratch};
+use crate::forward::{self, Pass, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::{KvCache, KvType};
@@ -39,6 +41,11 @@ pub struct SessionOptions {
     pub chunk: usize,
     /// For which tokens logits are computed.
     pub logits: LogitsFor,
+    /// The most tokens, up to 15, that are guessed and evaluated along with a single token, from what
+    /// followed when the session's last tokens occurred before; 0 guesses none. A right guess saves a
+    /// pass. Guesses are made where they have proved to save time; they never affect results. Takes
+    /// memory for so many more rows of logits.
+    pub draft: usize,
     /// Instruction set to use; the best that the processor supports by default.
     pub isa: Option<Isa>,
 }
@@ -51,9 +58,20 @@ impl Default for SessionOptions {
             threads: 1,
             chunk: 64,
             logits: LogitsFor::Last,
+            draft: 4,
             isa: None,
         }
     }
+}
+
+/// How the hidden states of several tokens become one embedding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The last token's, which has seen all the others.
+    Last,
 }
 
 /// What a session will need, to the byte, before anything is allocated.
@@ -69,6 +87,18 @@ pub struct MemoryPlan {
     pub total_private_bytes: usize,
 }
 
+impl MemoryPlan {
+    /// Given the bytes of the cache, and of all together.
+    pub(crate) fn of(model: &Model, kv_bytes: usize, total_private_bytes: usize) -> Self {
+        Self {
+            weights_bytes: model.file_bytes(),
+            kv_bytes,
+            scratch_bytes: total_private_bytes - kv_bytes,
+            total_private_bytes,
+        }
+    }
+}
+
 impl Model {
     /// What a session with these options will need.
     pub fn plan(&self, options: &SessionOptions) -> Result<MemoryPlan> {
@@ -77,12 +107,7 @@ impl Model {
 
     /// Makes a session, with its own threads if the options ask for more than one.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        check_range("threads", options.threads, MAX_WORKERS)?;
-        let executor = match options.threads {
-            1 => Executor::Caller,
-            threads => Executor::Team(Team::new(threads)?),
-        };
-        self.session_in(options, executor, None)
+        self.session_in(options, executor_of(options)?, None)
     }
 
     /// Makes a session on threads that may be shared with other sessions or belong to the host;
@@ -109,12 +134,7 @@ impl Model {
         memory: Option<HostMemory>,
     ) -> Result<Session> {
         let plan = Plan::new(self, options, threads.executor().workers())?;
-        let isa = options.isa.unwrap_or_else(Isa::best);
-        let kernels = Kernels::new(isa).ok_or_else(|| {
-            let names: Vec<_> = Isa::available().map(Isa::name).collect();
-            let detail = format!("this processor does not support {isa}; it supports {names:?}");
-            Error::Option { name: "isa", detail }
-        })?;
+        let kernels = kernels_of(options)?;
         let arena = match memory {
             None => Arena::allocate(&plan.planner)?,
             Some(memory) => Arena::place(&plan.planner, memory)?,
@@ -129,21 +149,45 @@ impl Model {
             tokens: plan.tokens,
             sampler: plan.sampler,
             context: plan.context,
+            chunk: plan.chunk,
+            all_logits: options.logits == LogitsFor::All,
             position: 0,
             logits_row: None,
+            ahead: 0,
+            next_row: 0,
+            drafter: Drafter::new(options.draft),
             cancel: Cancel::default(),
         })
     }
 }
 
+/// Threads of its own for what is made with these options.
+pub(crate) fn executor_of(options: &SessionOptions) -> Result<Executor> {
+    check_range("threads", options.threads, MAX_WORKERS)?;
+    Ok(match options.threads {
+        1 => Executor::Caller,
+        threads => Executor::Team(Team::new(threads)?),
+    })
+}
+
+/// The kernels that the options ask for.
+pub(crate) fn kernels_of(options: &SessionOptions) -> Result<&'static Kernels> {
+    let isa = options.isa.unwrap_or_else(Isa::best);
+    Kernels::new(isa).ok_or_else(|| {
+        let names: Vec<_> = Isa::available().map(Isa::name).collect();
+        let detail = format!("this processor does not support {isa}; it supports {names:?}");
+        Error::Option { name: "isa", detail }
+    })
+}
+
 /// Where a session's passes run.
-enum Threads {
+pub(crate) enum Threads {
     Own(Executor),
     Shared(Arc<Executor>),
 }
 
 impl Threads {
-    fn executor(&self) -> &Executor {
+    pub fn executor(&self) -> &Executor {
         match self {
             Self::Own(executor) => executor,
             Self::Shared(executor) => executor,
@@ -171,13 +215,26 @@ impl Default for Cancel {
 }
 
 impl Cancel {
+    /// By a flag that is shared.
+    pub fn by(flag: Arc<AtomicBool>) -> Self {
+        Self { flag: NonNull::from(&*flag), _owner: Some(flag) }
+    }
+
     /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
     pub fn is_set(&self) -> bool {
         // SAFETY: the flag outlives `self`: see `Session::cancel_by` and `cancel_by_raw`.
         unsafe { self.flag.as_ref() }.load(Relaxed)
     }
 
-    /// The request was followed: the next call starts without one.
+    /// Follows a request, if there is one: the next call starts without it.
+    pub fn follow(&self) -> Result<()> {
+        if !self.is_set() {
+            return Ok(());
+        }
+        self.clear();
+        Err(Error::Cancelled)
+    }
+
     fn clear(&self) {
         // SAFETY: as in `is_set`.
         unsafe { self.flag.as_ref() }.store(false, Relaxed);
@@ -193,37 +250,52 @@ struct Plan {
     tokens: Region<u32>,
     sampler: SamplerRegions,
     context: usize,
+    chunk: usize,
 }
 
 impl Plan {
     fn new(model: &Model, options: &SessionOptions, workers: usize) -> Result<Self> {
         let config = model.config();
-        let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
-        check_range("context", context, config.max_context())?;
-        check_range("threads", workers, MAX_WORKERS)?;
-        check_range("chunk", options.chunk, usize::MAX)?;
-        let chunk = options.chunk.min(context);
+        let (context, chunk) = context_and_chunk(model, options, workers)?;
+        if options.draft > MAX_DRAFT {
+            let detail = format!("{} is not in 0..={MAX_DRAFT}", options.draft);
+            return Err(Error::Option { name: "draft", detail });
+        }
         let mut planner = Planner::default();
         let cache = KvCache::plan(&mut planner, config, options.kv, context)?;
         let kv_bytes = planner.bytes();
-        let all_logits = options.logits == LogitsFor::All;
-        let scratch = Scratch::plan(&mut planner, model, chunk, all_logits, workers)?;
+        let drafted = (1 + options.draft).min(context);
+        let logits_rows = match options.logits {
+            LogitsFor::Last => drafted,
+            LogitsFor::All => chunk.max(drafted),
+        };
+        let rows = chunk.max(drafted);
+        let scratch = Scratch::plan(&mut planner, model, rows, logits_rows, workers)?;
         let tokens = planner.reserve(&[context])?;
         let sampler = SamplerRegions::plan(&mut planner, config.vocab_size)?;
-        Ok(Self { planner, kv_bytes, cache, scratch, tokens, sampler, context })
+        Ok(Self { planner, kv_bytes, cache, scratch, tokens, sampler, context, chunk })
     }
 
     fn summary(&self, model: &Model) -> MemoryPlan {
-        MemoryPlan {
-            weights_bytes: model.file_bytes(),
-            kv_bytes: self.kv_bytes,
-            scratch_bytes: self.planner.bytes() - self.kv_bytes,
-            total_private_bytes: self.planner.bytes(),
-        }
+        MemoryPlan::of(model, self.kv_bytes, self.planner.bytes())
     }
 }
 
-fn check_range(name: &'static str, value: usize, most: usize) -> Result<()> {
+/// Positions and the most tokens of a pass, checked.
+pub(crate) fn context_and_chunk(
+    model: &Model,
+    options: &SessionOptions,
+    workers: usize,
+) -> Result<(usize, usize)> {
+    let config = model.config();
+    let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
+    check_range("context", context, config.max_context())?;
+    check_range("threads", workers, MAX_WORKERS)?;
+    check_range("chunk", options.chunk, usize::MAX)?;
+    Ok((context, options.chunk.min(context)))
+}
+
+pub(crate) fn check_range(name: &'static str, value: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&value) {
         return Ok(());
     }
@@ -249,9 +321,16 @@ pub struct Session {
     tokens: Region<u32>,
     sampler: SamplerRegions,
     context: usize,
+    chunk: usize,
+    all_logits: bool,
     position: usize,
     /// The row of the last token's logits, while they are there.
     logits_row: Option<usize>,
+    /// How many tokens after `position` were guessed and evaluated: they lie behind the others, their
+    /// keys and values are in the cache, and their logits from `next_row` on.
+    ahead: usize,
+    next_row: usize,
+    drafter: Drafter,
     cancel: Cancel,
 }
 
@@ -276,6 +355,11 @@ impl Session {
         self.kernels.isa()
     }
 
+    /// What became of the guesses ([`SessionOptions::draft`]) so far.
+    pub fn draft_counts(&self) -> DraftCounts {
+        self.drafter.counts()
+    }
+
     /// The tokens evaluated so far, `[position]`.
     pub fn tokens(&self) -> &[u32] {
         // SAFETY: only `record` writes tokens, and it needs `&mut self`.
@@ -298,6 +382,7 @@ impl Session {
 
     /// The logits belong to the last token: they are gone unless it stays the last.
     fn move_to(&mut self, position: usize) {
+        self.forget_guesses();
         self.logits_row = self.logits_row.filter(|_| position == self.position);
         self.position = position;
     }
@@ -305,7 +390,7 @@ impl Session {
     /// From now on a call that finds `flag` set clears it and gives up with [`Error::Cancelled`],
     /// within a phase of the forward pass, which is a fraction of a layer.
     pub fn cancel_by(&mut self, flag: Arc<AtomicBool>) {
-        self.cancel = Cancel { flag: NonNull::from(&*flag), _owner: Some(flag) };
+        self.cancel = Cancel::by(flag);
     }
 
     /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
@@ -325,8 +410,7 @@ impl Session {
 
     /// The logits `[vocab_size]` of the last token, as long as it is the last that was evaluated.
     pub fn last_logits(&self) -> Result<&[f32]> {
-        let row = self.logits_row.ok_or(Error::NoLogits)?;
-        Ok(&self.logits(row + 1)[row * self.model.config().vocab_size..])
+        Ok(self.logits(self.logits_row.ok_or(Error::NoLogits)?))
     }
 
     /// Chooses the next token from the last one's logits; the session does not change.
@@ -356,72 +440,222 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let _env = FpEnv::set_default();
-        let before = self.position;
         self.logits_row = None;
-        let chunks = tokens.chunks(self.scratch.chunk());
+        if let &[token] = tokens {
+            return self.evaluate_one(token, visit);
+        }
+        self.forget_guesses();
+        let before = self.position;
+        let chunks = tokens.chunks(self.chunk);
         let last = chunks.len() - 1;
         for (i, chunk) in chunks.enumerate() {
-            let wanted = i == last || self.scratch.all_logits();
-            let outcome = self.evaluate_chunk(chunk, wanted, visit);
+            let logits_rows = match self.all_logits {
+                true => chunk.len(),
+                false => usize::from(i == last),
+            };
+            let outcome = self.evaluate_chunk(chunk, logits_rows, visit);
             if outcome.is_err() {
                 self.position = before;
                 return outcome;
             }
+            self.logits_row = logits_rows.checked_sub(1);
         }
-        self.logits_row = Some(self.scratch.logits_rows_of(tokens.len()) - 1);
         Ok(())
-    }
-
-    /// Everything that can be wrong with a call is found before any work is done.
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let (position, context) = (self.position, self.context);
-        let vocab_size = self.model.config().vocab_size;
-        if tokens.is_empty() {
-            return Err(Error::NoTokens);
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(Error::TokenOutOfRange { token, vocab_size });
-        }
-        if tokens.len() > context - position {
-            return Err(Error::ContextFull { position, tokens: tokens.len(), context });
-        }
-        self.model.check_unchanged()
     }
 
     fn evaluate_chunk(
         &mut self,
         tokens: &[u32],
-        wanted: bool,
+        logits_rows: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let logits_rows = if wanted { self.scratch.logits_rows_of(tokens.len()) } else { 0 };
+        self.pass(tokens, &[Run::first(0, self.position, tokens.len(), logits_rows)], false)?;
+        self.record(tokens);
+        let first = self.position - logits_rows;
+        for (row, position) in (first..self.position).enumerate() {
+            visit(position, self.finite_logits(row, position)?);
+        }
+        Ok(())
+    }
+
+    /// Appends one token: the one that was guessed, or one that is evaluated now and guesses with it.
+    fn evaluate_one(&mut self, token: u32, visit: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        if self.guess() == Some(token) {
+            self.drafter.accepted();
+            self.cancel.follow().inspect_err(|_| self.ahead = 0)?;
+        } else {
+            if self.guess().is_some() {
+                self.drafter.rejected();
+            }
+            self.ahead = 0;
+            self.evaluate_and_guess(token)?;
+        }
+        let (row, position) = (self.next_row, self.position);
+        match self.finite_logits(row, position) {
+            Ok(logits) => visit(position, logits),
+            Err(error) => {
+                self.ahead = 0;
+                return Err(error);
+            }
+        }
+        (self.ahead, self.next_row) = (self.ahead - 1, row + 1);
+        (self.position, self.logits_row) = (position + 1, Some(row));
+        Ok(())
+    }
+
+    /// The next token, if one was guessed.
+    fn guess(&self) -> Option<u32> {
+        // SAFETY: only `&mut self` writes tokens.
+        let next = || unsafe { self.arena.read(self.tokens, self.position..self.position + 1) }[0];
+        (self.ahead > 0).then(next)
+    }
+
+    /// What was evaluated ahead is evaluated again if it is chosen.
+    pub(crate) fn forget_guesses(&mut self) {
+        self.ahead = 0;
+    }
+
+    /// Evaluates a token and what may come after it, and puts all of them behind the session's tokens.
+    fn evaluate_and_guess(&mut self, token: u32) -> Result<()> {
+        let position = self.position;
+        // SAFETY: `&mut self`: nobody else uses them.
+        let tokens = unsafe { self.arena.write(self.tokens, 0..self.context) };
+        tokens[position] = token;
+        let mut draft = [0; MAX_DRAFT];
+        let room = self.context - position - 1;
+        let drafted = self.drafter.propose(&tokens[..=position], room, &mut draft);
+        let rows = 1 + drafted;
+        tokens[position + 1..position + rows].copy_from_slice(&draft[..drafted]);
+        // A copy, as the pass borrows the session.
+        let mut together = [token; 1 + MAX_DRAFT];
+        together[1..rows].copy_from_slice(&draft[..drafted]);
+        let start = Instant::now();
+        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], false)?;
+        self.drafter.took(rows, start.elapsed());
+        (self.ahead, self.next_row) = (rows, 0);
+        Ok(())
+    }
+
+    /// Runs a pass; nothing is recorded.
+    fn pass(&mut self, tokens: &[u32], runs: &[Run], tree: bool) -> Result<()> {
         let pass = Pass {
             model: &self.model,
             kernels: self.kernels,
             arena: &self.arena,
-            cache: &self.cache,
+            caches: std::slice::from_ref(&self.cache),
             scratch: &self.scratch,
             tokens,
-            position: self.position,
-            logits_rows,
+            runs,
+            tree,
+            logits_row: 0,
+            log_sums: tree,
             cancel: &self.cancel,
         };
         forward::run(&pass, self.threads.executor());
         // Asked after the pass: if set meanwhile, some phases may have been left out.
-        if self.cancel.is_set() {
-            self.cancel.clear();
-            return Err(Error::Cancelled);
-        }
-        self.record(tokens);
-        let first = self.position - logits_rows;
-        let rows = self.logits(logits_rows).chunks_exact(self.model.config().vocab_size);
-        for (position, row) in (first..).zip(rows) {
-            if !all_finite(row) {
-                return Err(Error::NonFinite { position });
+        self.cancel.follow()
+    }
+
+    /// A row of logits, which belongs to the token at `position`.
+    fn finite_logits(&self, row: usize, position: usize) -> Result<&[f32]> {
+        let logits = self.logits(row);
+        if all_finite(logits) { Ok(logits) } else { Err(Error::NonFinite { position }) }
+    }
+
+    /// Evaluates a tree of tokens, in pre-order, each at its position: the session's next one for a
+    /// root, its parent's next one for any other. Calls `visit` with the index of each from
+    /// `first_wanted` on, with its logits and the logarithm of their softmax denominator.
+    ///
+    /// Afterwards the session holds what it held before, and no logits. The tokens are in the
+    /// vocabulary and the positions in the context.
+    pub(crate) fn evaluate_tree(
+        &mut self,
+        tokens: &[u32],
+        positions: &[usize],
+        first_wanted: usize,
+        visit: &mut dyn FnMut(usize, &[f32], f64),
+    ) -> Result<()> {
+        debug_assert_eq!(tokens.len(), positions.len());
+        self.model.check_unchanged()?;
+        let _env = FpEnv::set_default();
+        self.move_to(self.position);
+        self.logits_row = None;
+        let mut runs = Vec::new();
+        let mut start = 0;
+        while start < tokens.len() {
+            let end = tokens.len().min(start + self.scratch.rows());
+            let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
+            runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
+            self.pass(&tokens[start..end], &runs, true)?;
+            let rows = start.max(first_wanted)..end;
+            for (row, index) in rows.enumerate() {
+                let logits = self.finite_logits(row, positions[index])?;
+                // SAFETY: only a pass writes them, and it needs `&mut self`.
+                let log_sum = unsafe { self.arena.read(self.scratch.log_sums(), row..row + 1) }[0];
+                visit(index, logits, log_sum);
             }
-            visit(position, row);
+            start = end;
         }
         Ok(())
+    }
+
+    /// Appends `tokens` and writes their embedding `[n_embd]` to `embedding`: the hidden state behind
+    /// the last layer norm, pooled, and scaled to length 1.
+    ///
+    /// Afterwards the session has no logits. Allocates nothing. Panics if `embedding` has another
+    /// length.
+    ///
+    /// # Errors
+    /// Those of [`evaluate`](Self::evaluate).
+    pub fn embed(&mut self, tokens: &[u32], pooling: Pooling, embedding: &mut [f32]) -> Result<()> {
+        assert_eq!(embedding.len(), self.model.config().n_embd, "an embedding has n_embd values");
+        self.check(tokens)?;
+        let _env = FpEnv::set_default();
+        self.forget_guesses();
+        self.logits_row = None;
+        let before = self.position;
+        embedding.fill(0.0);
+        for chunk in tokens.chunks(self.chunk) {
+            let run = Run::first(0, self.position, chunk.len(), 0);
+            if let Err(error) = self.pass(chunk, &[run], false) {
+                self.position = before;
+                return Err(error);
+            }
+            self.record(chunk);
+            let first = match pooling {
+                Pooling::Mean => 0,
+                Pooling::Last => chunk.len() - 1,
+            };
+            for row in first..chunk.len() {
+                let (model, arena) = (&self.model, &mut self.arena);
+                let hidden = forward::hidden_state(model, self.kernels, arena, &self.scratch, row);
+                match pooling {
+                    Pooling::Last => embedding.copy_from_slice(hidden),
+                    Pooling::Mean => {
+                        embedding.iter_mut().zip(hidden).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+            }
+        }
+        if !all_finite(embedding) {
+            let position = self.position - 1;
+            self.position = before;
+            return Err(Error::NonFinite { position });
+        }
+        normalize(embedding);
+        Ok(())
+    }
+
+    /// Everything that can be wrong with a call is found before any work is done.
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        self.check_tokens(tokens, tokens.len())
+    }
+
+    /// Whether `tokens` can be evaluated, given that they need so many positions.
+    pub(crate) fn check_tokens(&self, tokens: &[u32], positions: usize) -> Result<()> {
+        let (position, context) = (self.position, self.context);
+        check_tokens(&self.model, tokens, (position, positions, context))?;
+        self.model.check_unchanged()
     }
 
     /// Appends tokens whose keys and values are, or will be, in the cache.
@@ -446,16 +680,62 @@ impl Session {
         unsafe { self.arena.write(self.scratch.logits(), 0..vocab_size) }
     }
 
-    /// The first `rows` rows of logits.
-    fn logits(&self, rows: usize) -> &[f32] {
-        let len = rows * self.model.config().vocab_size;
+    /// A row of logits.
+    fn logits(&self, row: usize) -> &[f32] {
+        let vocab_size = self.model.config().vocab_size;
         // SAFETY: only a pass writes logits, and it needs `&mut self`.
-        unsafe { self.arena.read(self.scratch.logits(), 0..len) }
+        unsafe { self.arena.read(self.scratch.logits(), row * vocab_size..(row + 1) * vocab_size) }
     }
 }
 
+/// The runs of a part of a tree, given its tokens' positions: chains in which each goes on from the one
+/// before. Logits are wanted from the token `first_wanted` on.
+fn runs_of(positions: &[usize], first_wanted: usize, runs: &mut Vec<Run>) {
+    runs.clear();
+    let chains = positions.chunk_by(|a, b| a + 1 == *b);
+    let mut start = 0;
+    for chain in chains {
+        let wanted = chain.len().min((start + chain.len()).saturating_sub(first_wanted));
+        let run = match runs.last() {
+            None => Run::first(0, chain[0], chain.len(), wanted),
+            Some(last) => last.next(0, chain[0], chain.len(), wanted),
+        };
+        runs.push(run);
+        start += chain.len();
+    }
+}
+
+/// Scales a vector to length 1; one of zeros stays.
+fn normalize(x: &mut [f32]) {
+    let square = x.iter().fold(0.0, |sum, &x| sum + f64::from(x) * f64::from(x));
+    if square > 0.0 {
+        let length = square.sqrt();
+        x.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+}
+
+/// Whether there are tokens, all of them in the vocabulary, and `positions` more positions in the
+/// context.
+pub(crate) fn check_tokens(
+    model: &Model,
+    tokens: &[u32],
+    (position, positions, context): (usize, usize, usize),
+) -> Result<()> {
+    let vocab_size = model.config().vocab_size;
+    if tokens.is_empty() {
+        return Err(Error::NoTokens);
+    }
+    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        return Err(Error::TokenOutOfRange { token, vocab_size });
+    }
+    if positions > context - position {
+        return Err(Error::ContextFull { position, tokens: positions, context });
+    }
+    Ok(())
+}
+
 /// Whether no value is infinite or NaN, without a branch per value.
-fn all_finite(row: &[f32]) -> bool {
+pub(crate) fn all_finite(row: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     !row.iter().fold(false, |bad, x| bad | (x.to_bits() & EXPONENT == EXPONENT))
 }

@@ -7,11 +7,12 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
+use cerebellum::batch::Append;
 use cerebellum::format::ModelBytes;
 use cerebellum::generate::{GenerateOptions, StopReason, generate_text, generate_tokens};
 use cerebellum::quant::Scheme;
 use cerebellum::sampler::SamplerOptions;
-use cerebellum::{Access, Error, KvType, Model, Session, SessionOptions};
+use cerebellum::{Access, DraftCounts, Error, KvType, Model, Session, SessionOptions};
 use common::{bits, demo, golden, quantize_to, quantized, tokens};
 
 /// Counts what this thread allocates.
@@ -159,6 +160,147 @@ fn evaluating_and_sampling_allocate_nothing_per_token() {
         assert!(settled.len() > 10);
         assert_eq!(settled.first(), settled.last(), "generating text, {threads} threads");
     }
+}
+
+#[test]
+fn a_batch_allocates_what_was_planned_and_nothing_per_token() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    for threads in [1, 2] {
+        let options = SessionOptions { threads, chunk: 16, ..Default::default() };
+        let plan = model.plan_batch(&options, 3).unwrap();
+        assert_eq!(plan.kv_bytes, 3 * model.plan(&options).unwrap().kv_bytes);
+        let (_, bytes, mut batch) = allocations(|| model.batch(&options, 3).unwrap());
+        if threads == 1 {
+            let beside = bytes - plan.total_private_bytes;
+            assert!(beside < 8192, "{beside} bytes beside the plan");
+        }
+        let prompt = tokens(&model, 40);
+        let sampler = SamplerOptions { temperature: 0.9, top_p: 0.9, ..Default::default() };
+        let (n, _, _) = allocations(|| {
+            batch
+                .evaluate(&[
+                    Append { sequence: 0, tokens: &prompt },
+                    Append { sequence: 2, tokens: &prompt[7..] },
+                ])
+                .unwrap();
+            for _ in 0..5 {
+                let next = [0, 2].map(|sequence| [batch.sample(sequence, &sampler).unwrap()]);
+                let appends = [
+                    Append { sequence: 0, tokens: &next[0] },
+                    Append { sequence: 2, tokens: &next[1] },
+                ];
+                batch.evaluate(&appends).unwrap();
+            }
+        });
+        assert_eq!(n, 0, "{threads} threads");
+    }
+}
+
+/// Generated tokens, and what became of the guesses.
+fn generated(
+    model: &Model,
+    options: &SessionOptions,
+    prompt: &[u32],
+    generate: &GenerateOptions,
+) -> (Vec<u32>, DraftCounts) {
+    let mut session = model.session(options).unwrap();
+    let mut text = Vec::new();
+    let generation = generate_tokens(&mut session, prompt, generate, |token| {
+        text.push(token);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(generation.tokens, text.len());
+    assert_eq!(session.tokens()[prompt.len()..], text[..text.len().saturating_sub(1)]);
+    (text, session.draft_counts())
+}
+
+/// Prompts that end like they begin, whose continuation is likely guessed right, and some that do not.
+fn prompts(model: &Model) -> Vec<Vec<u32>> {
+    let tokenizer = model.tokenizer().unwrap();
+    let copied = "English: I am hungry.\nFrench: J'ai faim.\n\n";
+    [
+        copied.repeat(4) + "English: I am",
+        "the king and the queen, the king and the queen, the king".to_owned(),
+        "Once upon a time there was a poor woodcutter. Once upon a time".to_owned(),
+        "Utterance: set an alarm for six\nIntent: alarm\n\nUtterance: set an alarm".to_owned(),
+    ]
+    .iter()
+    .map(|text| tokenizer.encode(text, Default::default()).unwrap())
+    .collect()
+}
+
+#[test]
+fn guesses_change_no_text() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let penalized = SamplerOptions { repetition_penalty: 1.3, ..Default::default() };
+    let greedy = [SamplerOptions::default(), penalized];
+    let drawn = (0..6).map(|seed| SamplerOptions {
+        temperature: if seed % 2 == 0 { 0.7 } else { 0.2 },
+        top_k: 40,
+        top_p: 0.95,
+        repetition_penalty: if seed < 3 { 1.0 } else { 1.1 },
+        seed,
+        ..Default::default()
+    });
+    let mut counts = Vec::new();
+    for (i, sampler) in greedy.into_iter().chain(drawn).enumerate() {
+        for (j, prompt) in prompts(&model).iter().enumerate() {
+            let generate = GenerateOptions {
+                max_tokens: 60,
+                sampler: sampler.clone(),
+                ignore_end_of_text: true,
+                ..Default::default()
+            };
+            let kv = if j % 2 == 0 { KvType::F16 } else { KvType::Int8 };
+            let base = SessionOptions { kv, threads: 1 + i % 2, draft: 0, ..Default::default() };
+            let (want, none) = generated(&model, &base, prompt, &generate);
+            assert_eq!(none, DraftCounts::default());
+            for draft in [4, 15] {
+                let options = SessionOptions { draft, ..base.clone() };
+                let (got, count) = generated(&model, &options, prompt, &generate);
+                assert_eq!(got, want, "draft {draft}, prompt {j}, sampler {i}");
+                counts.push(count);
+            }
+        }
+    }
+    let drafted: u64 = counts.iter().map(|c| c.drafted).sum();
+    let accepted: u64 = counts.iter().map(|c| c.accepted).sum();
+    println!("{accepted} of {drafted} guesses were right");
+    assert!(accepted > 50 && drafted > accepted, "{accepted} of {drafted}: nothing was tried");
+}
+
+#[test]
+fn guesses_leave_no_trace_in_a_session() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let text: Vec<u32> = tokens(&model, 6).repeat(8);
+    for context in [30, 200] {
+        let base = SessionOptions { context: Some(context), ..Default::default() };
+        let mut plain = model.session(&SessionOptions { draft: 0, ..base.clone() }).unwrap();
+        let mut guessing = model.session(&SessionOptions { draft: 7, ..base.clone() }).unwrap();
+        for (i, &token) in text.iter().enumerate().take(context) {
+            // Now and then another token than the guess comes, or a rewind.
+            let token = if i % 11 == 10 { token ^ 1 } else { token };
+            if i % 13 == 12 {
+                for session in [&mut plain, &mut guessing] {
+                    session.rewind(i - 2).unwrap();
+                    session.evaluate(&text[i - 2..i]).unwrap();
+                }
+            }
+            let want = bits(plain.evaluate(&[token]).unwrap());
+            assert_eq!(bits(guessing.evaluate(&[token]).unwrap()), want, "token {i}");
+            assert_eq!(guessing.tokens(), plain.tokens());
+            if i % 7 == 6 {
+                let mut saved = [Vec::new(), Vec::new()];
+                plain.save(&mut saved[0]).unwrap();
+                guessing.save(&mut saved[1]).unwrap();
+                assert!(saved[0] == saved[1], "saved at token {i}");
+            }
+        }
+        assert!(guessing.draft_counts().accepted > 0);
+    }
+    let error = session_error(&model, &SessionOptions { draft: 16, ..Default::default() });
+    assert!(matches!(error, Error::Option { name: "draft", .. }), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod limits;
 
 use std::time::{Duration, Instant};
 
+use cerebellum::batch::Append;
 use cerebellum::format::{Config, TensorKind};
 use cerebellum::{KvType, Model, SessionOptions};
 use serde::Serialize;
@@ -25,15 +26,24 @@ pub enum Work {
         /// Tokens in the cache before the first of them.
         depth: usize,
     },
+    /// Evaluating a token of each of several sequences at a time.
+    Batch {
+        /// How many sequences.
+        sequences: usize,
+        /// How many tokens of each.
+        tokens: usize,
+    },
 }
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// `prompt` or `decode`.
+    /// `prompt`, `decode` or `batch`.
     pub kind: &'static str,
-    /// Tokens that were timed.
+    /// Tokens that were timed, those of all sequences together.
     pub tokens: usize,
+    /// Sequences that were evaluated together.
+    pub sequences: usize,
     /// Tokens in the cache before them.
     pub depth: usize,
     /// Workers.
@@ -100,6 +110,12 @@ impl Sizes {
                     + self.position_bytes * positions as f64;
                 (bytes, self.layers_weights * tokens as f64 + self.head_weights)
             }
+            Work::Batch { sequences, tokens } => {
+                let (n, steps) = ((sequences * tokens) as f64, tokens as f64);
+                let bytes = steps * (self.layers_bytes + self.head_bytes)
+                    + n * self.position_bytes * (steps + 1.0) / 2.0;
+                (bytes, n * (self.layers_weights + self.head_weights))
+            }
             Work::Decode { tokens, depth } => {
                 let n = tokens as f64;
                 let mean_depth = depth as f64 + (n + 1.0) / 2.0;
@@ -130,37 +146,21 @@ pub fn measure(
     repetitions: usize,
     limits: &Limits,
 ) -> cerebellum::Result<Measurement> {
-    let mut session = model.session(options)?;
-    let (tokens, depth) = match work {
-        Work::Prompt { tokens } => (tokens, 0),
-        Work::Decode { tokens, depth } => (tokens, depth),
+    let (kind, tokens, depth, sequences) = match work {
+        Work::Prompt { tokens } => ("prompt", tokens, 0, 1),
+        Work::Decode { tokens, depth } => ("decode", tokens, depth, 1),
+        Work::Batch { sequences, tokens } => ("batch", sequences * tokens, 0, sequences),
     };
-    let ids = token_ids(model.config().vocab_size, depth + tokens);
-    if depth > 0 {
-        session.evaluate(&ids[..depth])?;
-    }
-    let mut times = Vec::with_capacity(repetitions);
-    // The first run warms caches and threads up and is not counted.
-    for repetition in 0..=repetitions {
-        session.rewind(depth)?;
-        let start = Instant::now();
-        match work {
-            Work::Prompt { .. } => drop(session.evaluate(&ids)?),
-            Work::Decode { .. } => {
-                for id in ids[depth..].chunks(1) {
-                    session.evaluate(id)?;
-                }
-            }
-        }
-        if repetition > 0 {
-            times.push(start.elapsed());
-        }
-    }
+    let mut times = match work {
+        Work::Batch { .. } => time_batch(model, options, sequences, tokens, repetitions)?,
+        _ => time_session(model, options, work, repetitions)?,
+    };
     let seconds = median(&mut times).as_secs_f64();
     let (bytes, weights) = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
     Ok(Measurement {
-        kind: if matches!(work, Work::Prompt { .. }) { "prompt" } else { "decode" },
+        kind,
         tokens,
+        sequences,
         depth,
         threads: options.threads,
         tokens_per_second: tokens as f64 / seconds,
@@ -169,6 +169,65 @@ pub fn measure(
         gmac_per_second: weights / seconds / 1e9,
         fraction_of_limit: limits.least_seconds(bytes, weights).map(|least| least / seconds),
     })
+}
+
+/// Times of a prompt, or of tokens one by one.
+fn time_session(
+    model: &Model,
+    options: &SessionOptions,
+    work: Work,
+    repetitions: usize,
+) -> cerebellum::Result<Vec<Duration>> {
+    let mut session = model.session(options)?;
+    let (Work::Prompt { tokens } | Work::Decode { tokens, .. } | Work::Batch { tokens, .. }) = work;
+    let depth = if let Work::Decode { depth, .. } = work { depth } else { 0 };
+    let ids = token_ids(model.config().vocab_size, depth + tokens);
+    if depth > 0 {
+        session.evaluate(&ids[..depth])?;
+    }
+    repeat(repetitions, || {
+        session.rewind(depth)?;
+        if let Work::Prompt { .. } = work {
+            return session.evaluate(&ids).map(drop);
+        }
+        ids[depth..].chunks(1).try_for_each(|id| session.evaluate(id).map(drop))
+    })
+}
+
+/// Times of as many tokens in several sequences, each one's own.
+fn time_batch(
+    model: &Model,
+    options: &SessionOptions,
+    sequences: usize,
+    tokens: usize,
+    repetitions: usize,
+) -> cerebellum::Result<Vec<Duration>> {
+    let context = Some(tokens / sequences);
+    let mut batch = model.batch(&SessionOptions { context, ..options.clone() }, sequences)?;
+    let ids = token_ids(model.config().vocab_size, tokens);
+    repeat(repetitions, || {
+        (0..sequences).for_each(|sequence| batch.reset(sequence));
+        ids.chunks(sequences).try_for_each(|ids| {
+            let appends = ids.chunks(1).enumerate();
+            let appends: Vec<_> =
+                appends.map(|(sequence, tokens)| Append { sequence, tokens }).collect();
+            batch.evaluate(&appends)
+        })
+    })
+}
+
+/// Times of the repetitions of some work. The first run warms caches and threads up and is not counted.
+fn repeat(
+    repetitions: usize,
+    mut work: impl FnMut() -> cerebellum::Result<()>,
+) -> cerebellum::Result<Vec<Duration>> {
+    work()?;
+    (0..repetitions)
+        .map(|_| {
+            let start = Instant::now();
+            work().map(|()| start.elapsed())
+        })
+        .collect()
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -27,6 +27,9 @@ pub struct Args {
     /// Tokens in the cache before decoding
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
+    /// Also decode in batches of so many sequences
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: Vec<u16>,
     /// How often each figure is measured; the median counts
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
@@ -35,7 +38,8 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum bench -m 111m.cbl
-  cerebellum bench -m 111m.cbl -p 128,512 -n 64 -t 1,2 --depth 0,1024 --json";
+  cerebellum bench -m 111m.cbl -p 128,512 -n 64 -t 1,2 --depth 0,1024 --json
+  cerebellum bench -m 111m.cbl -p 0 --batch 1,8";
 
 /// The JSON object.
 #[derive(Serialize)]
@@ -49,7 +53,8 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
-    let base = args.model.options(context)?;
+    // A token decoded is a pass measured.
+    let base = cerebellum::SessionOptions { draft: 0, ..args.model.options(context)? };
     let works = works(args, base.context.unwrap_or(model.config().n_positions))?;
     let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best).name();
     let (mut limits, mut results) = (Vec::new(), Vec::new());
@@ -72,9 +77,12 @@ fn works(args: &Args, context: usize) -> Result<Vec<Work>, Failure> {
     let prompts = args.prompt.iter().filter(|&&n| n > 0).map(|&tokens| Work::Prompt { tokens });
     let depths = args.depth.iter().filter(|_| args.tokens > 0);
     let decodes = depths.map(|&depth| Work::Decode { tokens: args.tokens, depth });
-    let works: Vec<_> = prompts.chain(decodes).collect();
+    let batches = args.batch.iter().filter(|_| args.tokens > 0);
+    let batches = batches.map(|&n| Work::Batch { sequences: n.into(), tokens: args.tokens });
+    let works: Vec<_> = prompts.chain(decodes).chain(batches).collect();
     for work in &works {
-        let (Work::Prompt { tokens } | Work::Decode { tokens, .. }) = *work;
+        let (Work::Prompt { tokens } | Work::Decode { tokens, .. } | Work::Batch { tokens, .. }) =
+            *work;
         let depth = if let Work::Decode { depth, .. } = *work { depth } else { 0 };
         if depth.saturating_add(tokens) > context {
             let needs = format!("{tokens} tokens after {depth} need more than {context} positions");
@@ -97,6 +105,7 @@ fn describe(report: &Report) -> String {
     for r in &report.results {
         let what = match r.kind {
             "prompt" => format!("prompt {}", r.tokens),
+            "batch" => format!("batch of {}, decode {}", r.sequences, r.tokens / r.sequences),
             _ => format!("decode {} at {}", r.tokens, r.depth),
         };
         let fraction = r.fraction_of_limit.map(|f| format!("{:.0} %", 100.0 * f));

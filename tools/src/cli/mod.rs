@@ -2,8 +2,10 @@
 //! share, the conventions of `docs/cli.md`, is here.
 
 mod bench;
+mod classify;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod export_gguf;
 mod generate;
@@ -13,6 +15,7 @@ mod logits;
 mod plan;
 mod progress;
 mod quantize;
+mod score;
 mod session;
 mod table;
 mod verify;
@@ -63,6 +66,9 @@ enum Command {
     Verify(verify::Args),
     Plan(plan::Args),
     Generate(generate::Args),
+    Classify(classify::Args),
+    Score(score::Args),
+    Embed(embed::Args),
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
@@ -104,6 +110,9 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &context),
         Command::Plan(args) => plan::run(&args, &context),
         Command::Generate(args) => generate::run(&args, &context),
+        Command::Classify(args) => classify::run(&args, &context),
+        Command::Score(args) => score::run(&args, &context),
+        Command::Embed(args) => embed::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),

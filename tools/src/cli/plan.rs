@@ -22,6 +22,9 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     session: SessionArgs,
+    /// For a batch of so many sequences that are evaluated together
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
 }
 
 const AFTER_HELP: &str = "\
@@ -50,9 +53,16 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// Plans a session of the model.
-    pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, Failure> {
-        let plan = model.plan(options)?;
+    /// Plans a session of the model, or a batch of so many sequences.
+    pub fn new(
+        model: &Model,
+        options: &SessionOptions,
+        batch: Option<usize>,
+    ) -> Result<Self, Failure> {
+        let plan = match batch {
+            Some(sequences) => model.plan_batch(options, sequences)?,
+            None => model.plan(options)?,
+        };
         Ok(Self {
             context: options.context.unwrap_or(model.config().n_positions),
             threads: options.threads,
@@ -82,7 +92,7 @@ impl fmt::Display for MemoryReport {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = open(&args.file, Access::Map)?;
-    let memory = MemoryReport::new(&model, &args.session.options(context)?)?;
+    let memory = MemoryReport::new(&model, &args.session.options(context)?, args.batch)?;
     context.print(memory.to_string(), &Report { ok: true, memory })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -144,7 +144,7 @@ fn dry_run(
         threads: context.session_threads(),
         ..SessionOptions::default()
     };
-    let memory = MemoryReport::new(&model, &options)?;
+    let memory = MemoryReport::new(&model, &options, None)?;
     let (tensors, sizes) = (tensor_table(&summary), sizes(&summary));
     let text = format!("{tensors}\nwould write {sizes}\n\nto run it:\n{memory}");
     context.print(text, &Preview { ok: true, dry_run: true, summary: &summary, memory })?;

@@ -45,6 +45,10 @@ pub struct SessionArgs {
     /// Tokens of a prompt that are evaluated at once; affects speed and memory, never results
     #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk)]
     chunk: usize,
+    /// The most tokens to guess from what was said before and evaluate along with each token, 0 to 15;
+    /// affects speed and memory, never results
+    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().draft)]
+    draft: usize,
 }
 
 impl SessionArgs {
@@ -56,6 +60,7 @@ impl SessionArgs {
             kv: self.kv.into(),
             threads: context.session_threads(),
             chunk: self.chunk,
+            draft: self.draft,
             isa: Isa::from_environment()?,
             ..SessionOptions::default()
         })

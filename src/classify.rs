@@ -1,0 +1,377 @@
+//! Text classification with a language model: which label is the most probable continuation.
+//!
+//! ```no_run
+//! use cerebellum::classify::{Classifier, ClassifierOptions};
+//! use cerebellum::{Access, LogitsFor, Model, SessionOptions};
+//!
+//! # fn main() -> cerebellum::Result<()> {
+//! let model = Model::open("demo.cbl", Access::Map)?;
+//! let tokenizer = model.tokenizer()?;
+//! let options = ClassifierOptions::default();
+//! let classifier = Classifier::new(&tokenizer, &["alarm", "timer", "weather"], &options)?;
+//! let session_options = SessionOptions { logits: LogitsFor::All, ..Default::default() };
+//! let mut session = model.session(&session_options)?;
+//! let result = classifier.classify(&mut session, "wake me at six")?;
+//! println!("{} {:.3}", classifier.labels()[result.label], result.probability());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All labels are scored at once ([`Continuations`]): a hundred cost little more than the tokens in
+//! which they differ. A label's score is the log-probability of its tokens and of what the template
+//! puts behind it, so that a label that begins another one competes fairly.
+
+use crate::error::{Error, Result};
+use crate::score::{Continuations, Scores};
+use crate::session::Session;
+use crate::text::{EncodeOptions, Tokenizer};
+
+/// Where text and label stand in a prompt: `{text}` and `{label}`, each once and in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// What comes before the text.
+    before: String,
+    /// What comes between text and label, without the white space at its end.
+    between: String,
+    /// That white space: it belongs to the label's first token.
+    space: String,
+    /// What comes behind the label, up to the first line's end: where the label ends.
+    after: String,
+}
+
+impl Template {
+    /// Reads a template. If nothing comes behind the label, a line break does.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if a placeholder is missing, out of order or there twice.
+    pub fn parse(template: &str) -> Result<Self> {
+        const TEXT: &str = "{text}";
+        const LABEL: &str = "{label}";
+        let fail = |detail: &str| {
+            let detail = format!("{template:?} {detail}, as \"Text: {{text}}\\nTopic: {{label}}\"");
+            Error::Option { name: "template", detail }
+        };
+        let missing = || fail("must have {text} and then {label}");
+        let (before, rest) = template.split_once(TEXT).ok_or_else(missing)?;
+        let (between, after) = rest.split_once(LABEL).ok_or_else(missing)?;
+        if [before, between, after].iter().any(|part| part.contains(TEXT) || part.contains(LABEL)) {
+            return Err(fail("must have {text} and {label} once each"));
+        }
+        let fixed = between.trim_end();
+        let line = after.split_inclusive('\n').next().unwrap_or("\n");
+        Ok(Self {
+            before: before.to_owned(),
+            between: fixed.to_owned(),
+            space: between[fixed.len()..].to_owned(),
+            after: line.to_owned(),
+        })
+    }
+
+    /// What a label is to continue.
+    fn prompt(&self, text: &str) -> String {
+        [&self.before, text, &self.between].concat()
+    }
+
+    /// What is scored of a label.
+    fn continuation(&self, label: &str) -> String {
+        [&self.space, label, &self.after].concat()
+    }
+
+    /// A text with its label, and an empty line.
+    fn example(&self, text: &str, label: &str) -> String {
+        let line_end = if self.after.ends_with('\n') { "" } else { "\n" };
+        self.prompt(text) + &self.continuation(label) + line_end + "\n"
+    }
+
+    /// What announces the label, without a text: the line that it stands in.
+    fn premise(&self) -> &str {
+        let line = self.between.rsplit('\n').next().unwrap_or_default();
+        if line.is_empty() { &self.between } else { line }
+    }
+}
+
+impl Default for Template {
+    /// The form of the demo model's intents.
+    fn default() -> Self {
+        Self::parse("Utterance: {text}\nIntent: {label}\n").expect("a sound template")
+    }
+}
+
+/// How a label's length counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// A label's score is its log-probability, which is less the longer it is.
+    #[default]
+    Sum,
+    /// Its log-probability divided by its number of tokens.
+    Mean,
+}
+
+/// What is taken off a label's score because the model prefers some labels whatever the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calibration {
+    /// Nothing.
+    #[default]
+    None,
+    /// The logarithm of its mean probability among the labels behind the texts `N/A`, `[MASK]` and an
+    /// empty one, which say nothing (Zhao et al., Calibrate Before Use, 2021).
+    ContentFree,
+    /// Its score behind the label's line alone: what is left is the pointwise mutual information of text
+    /// and label (Holtzman et al., Surface Form Competition, 2021).
+    MutualInformation,
+}
+
+/// How to classify.
+#[derive(Clone, Debug, Default)]
+pub struct ClassifierOptions {
+    /// Where text and label stand.
+    pub template: Template,
+    /// Texts with their labels, shown to the model before every text.
+    pub examples: Vec<(String, String)>,
+    /// How a label's length counts.
+    pub normalization: Normalization,
+    /// What is taken off a label's score.
+    pub calibration: Calibration,
+}
+
+/// Labels, and how to tell which of them fits a text.
+///
+/// Can be shared between threads, each with a session of its own.
+pub struct Classifier<'a, B> {
+    tokenizer: &'a Tokenizer<B>,
+    template: Template,
+    normalization: Normalization,
+    calibration: Calibration,
+    labels: Vec<String>,
+    continuations: Continuations,
+    /// The tokens before every prompt.
+    header: Vec<u32>,
+}
+
+/// How well each label fits a text.
+#[derive(Clone, Debug)]
+pub struct Classification {
+    /// Index of the best label; the first among equals.
+    pub label: usize,
+    /// Of each label, normalized and calibrated as the options say.
+    pub scores: Vec<f64>,
+    /// The softmax of the scores.
+    pub probabilities: Vec<f64>,
+}
+
+impl Classification {
+    fn of(scores: Vec<f64>) -> Self {
+        let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
+        let label = (0..scores.len()).fold(0, better);
+        let weights: Vec<_> = scores.iter().map(|score| (score - scores[label]).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let probabilities = weights.iter().map(|weight| weight / total).collect();
+        Self { label, scores, probabilities }
+    }
+
+    /// Probability of the best label.
+    pub fn probability(&self) -> f64 {
+        self.probabilities[self.label]
+    }
+}
+
+impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
+    /// Prepares to choose among `labels`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no label, one is empty or there twice; [`Error::Text`] if the
+    /// vocabulary cannot express one.
+    pub fn new<L: AsRef<str>>(
+        tokenizer: &'a Tokenizer<B>,
+        labels: &[L],
+        options: &ClassifierOptions,
+    ) -> Result<Self> {
+        let labels: Vec<_> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
+        check_labels(&labels)?;
+        let template = options.template.clone();
+        let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default());
+        let tokens = labels.iter().map(|label| encode(&template.continuation(label)));
+        let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
+        if let Some(i) = tokens.iter().position(Vec::is_empty) {
+            return Err(bad_labels(format!("{:?} has no tokens", labels[i])));
+        }
+        let mut header = Vec::new();
+        for (text, label) in &options.examples {
+            header.extend(encode(&template.example(text, label))?);
+        }
+        Ok(Self {
+            tokenizer,
+            normalization: options.normalization,
+            calibration: options.calibration,
+            continuations: Continuations::new(&tokens)?,
+            template,
+            labels,
+            header,
+        })
+    }
+
+    /// The labels, as given.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The tokens of the labels, as a tree.
+    pub fn continuations(&self) -> &Continuations {
+        &self.continuations
+    }
+
+    /// What to take off each label's score; computed once, then passed to
+    /// [`classify_with`](Self::classify_with) for any number of texts.
+    ///
+    /// # Errors
+    /// Those of [`Session::score`].
+    pub fn calibrate(&self, session: &mut Session) -> Result<Bias> {
+        let mut bias = vec![0.0; self.labels.len()];
+        match self.calibration {
+            Calibration::None => {}
+            Calibration::MutualInformation => {
+                bias = self.scores(session, self.template.premise())?;
+            }
+            Calibration::ContentFree => {
+                const TEXTS: [&str; 3] = ["N/A", "[MASK]", ""];
+                for text in TEXTS {
+                    let scores = self.scores(session, &self.template.prompt(text))?;
+                    let probabilities = Classification::of(scores).probabilities;
+                    bias.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p);
+                }
+                // A label that is never probable must not gain an infinity.
+                const LEAST: f64 = 1e-30;
+                bias.iter_mut().for_each(|sum| *sum = (*sum / TEXTS.len() as f64).max(LEAST).ln());
+            }
+        }
+        Ok(Bias(bias))
+    }
+
+    /// Finds the label that fits `text` best, in a session of the same model. What the session holds
+    /// is replaced, but for beginnings that are the same as last time.
+    ///
+    /// With a [`Calibration`] this calibrates first; for many texts, see
+    /// [`classify_with`](Self::classify_with).
+    ///
+    /// # Errors
+    /// Those of [`Session::score`]: [`Error::ContextFull`] if the text is too long; [`Error::Text`] if
+    /// the vocabulary cannot express it.
+    pub fn classify(&self, session: &mut Session, text: &str) -> Result<Classification> {
+        let bias = self.calibrate(session)?;
+        self.classify_with(&bias, session, text)
+    }
+
+    /// As [`classify`](Self::classify), with what [`calibrate`](Self::calibrate) has found.
+    ///
+    /// # Errors
+    /// Those of [`classify`](Self::classify).
+    pub fn classify_with(
+        &self,
+        bias: &Bias,
+        session: &mut Session,
+        text: &str,
+    ) -> Result<Classification> {
+        let mut scores = self.scores(session, &self.template.prompt(text))?;
+        scores.iter_mut().zip(&bias.0).for_each(|(score, bias)| *score -= bias);
+        Ok(Classification::of(scores))
+    }
+
+    /// Scores of the labels behind a prompt.
+    fn scores(&self, session: &mut Session, prompt: &str) -> Result<Vec<f64>> {
+        let mut tokens = self.header.clone();
+        tokens.extend(self.tokenizer.encode(prompt, EncodeOptions::default())?);
+        let same = tokens.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
+        session.rewind(same.min(tokens.len().saturating_sub(1)))?;
+        let scores = session.score(&tokens[session.position()..], &self.continuations)?;
+        Ok((0..self.labels.len()).map(|label| self.score(&scores, label)).collect())
+    }
+
+    fn score(&self, scores: &Scores, label: usize) -> f64 {
+        match self.normalization {
+            Normalization::Sum => scores.log_probability(label),
+            Normalization::Mean => scores.mean_log_probability(label),
+        }
+    }
+}
+
+/// What a [`Classifier`] takes off each label's score.
+#[derive(Clone, Debug)]
+pub struct Bias(Vec<f64>);
+
+fn bad_labels(detail: String) -> Error {
+    Error::Option { name: "labels", detail }
+}
+
+fn check_labels(labels: &[String]) -> Result<()> {
+    if labels.is_empty() {
+        return Err(bad_labels("there is none; give at least one".to_owned()));
+    }
+    if let Some(i) = labels.iter().position(|label| label.trim().is_empty()) {
+        return Err(bad_labels(format!("number {} is empty", i + 1)));
+    }
+    let mut sorted: Vec<_> = labels.iter().collect();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(bad_labels(format!("{:?} is there twice", pair[0]))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_cut_where_tokens_are() {
+        let template = Template::default();
+        assert_eq!(template.prompt("hello"), "Utterance: hello\nIntent:");
+        assert_eq!(template.continuation("alarm"), " alarm\n");
+        assert_eq!(template.example("hello", "alarm"), "Utterance: hello\nIntent: alarm\n\n");
+        assert_eq!(template.premise(), "Intent:");
+        let same = Template::parse("Utterance: {text}\nIntent: {label}").unwrap();
+        assert_eq!(same, template);
+        let bare = Template::parse("{text}\n\n{label}.").unwrap();
+        assert_eq!((bare.prompt("a").as_str(), bare.continuation("b").as_str()), ("a", "\n\nb."));
+        assert_eq!(bare.example("a", "b"), "a\n\nb.\n\n");
+        let more = Template::parse("{text}: {label}, \nand so on").unwrap();
+        assert_eq!(more.continuation("b"), " b, \n");
+    }
+
+    #[test]
+    fn a_template_without_its_placeholders_is_refused() {
+        for template in [
+            "",
+            "{text}",
+            "{label}",
+            "{label} {text}",
+            "{text} {text} {label}",
+            "{text} {label} {label}",
+        ] {
+            let error = Template::parse(template).unwrap_err().to_string();
+            assert!(error.starts_with("option template: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let check = |labels: &[&str]| {
+            let labels: Vec<_> = labels.iter().map(|&label| label.to_owned()).collect();
+            check_labels(&labels).map_err(|error| error.to_string())
+        };
+        assert!(check(&["a", "a b", "b"]).is_ok());
+        assert!(check(&[]).unwrap_err().contains("there is none"));
+        assert!(check(&["a", " "]).unwrap_err().contains("number 2 is empty"));
+        assert!(check(&["a", "b", "a"]).unwrap_err().contains("\"a\" is there twice"));
+    }
+
+    #[test]
+    fn probabilities_are_the_softmax_of_the_scores() {
+        let result = Classification::of(vec![-1001.0, -1000.0, -1000.0, f64::NEG_INFINITY]);
+        assert_eq!(result.label, 1);
+        assert!((result.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!(
+            (result.probability() / result.probabilities[0] - std::f64::consts::E).abs() < 1e-9
+        );
+        assert_eq!(result.probabilities[3], 0.0);
+    }
+}

@@ -1,0 +1,240 @@
+//! How probable given continuations are.
+//!
+//! Continuations of one prompt share it, and often their first tokens. Here they form a prefix tree:
+//! every distinct prefix is evaluated once, all of them behind the one prompt, many in a pass. The
+//! figures are bit for bit those of evaluating each continuation alone.
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+pub use crate::log_softmax::log_sum_exp;
+
+/// Continuations to compare, as a prefix tree over their tokens.
+///
+/// Independent of any model and prompt: make it once, score it behind many prompts.
+#[derive(Clone, Debug)]
+pub struct Continuations {
+    /// Every distinct prefix, shorter ones before those they begin, each branch to its end.
+    nodes: Vec<Node>,
+    /// Children of the nodes, those of the root (the prompt) first: node `i` has
+    /// `children[first_child[i + 1]..first_child[i + 2]]`.
+    children: Vec<usize>,
+    first_child: Vec<usize>,
+    /// The node at which each continuation ends.
+    ends: Vec<usize>,
+    /// Nodes that have children, in order: those that are evaluated.
+    inner: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    token: u32,
+    parent: Option<usize>,
+    /// Tokens before this one.
+    depth: usize,
+}
+
+impl Continuations {
+    /// A tree of these sequences of token ids; equal ones and beginnings of others are welcome.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`] if there is none, or one is empty.
+    pub fn new<T: AsRef<[u32]>>(continuations: &[T]) -> Result<Self> {
+        let tokens = |i: usize| continuations[i].as_ref();
+        if continuations.is_empty() || continuations.iter().any(|c| c.as_ref().is_empty()) {
+            return Err(Error::NoTokens);
+        }
+        let mut order: Vec<_> = (0..continuations.len()).collect();
+        order.sort_by_key(|&i| tokens(i));
+        let (mut nodes, mut path) = (Vec::<Node>::new(), Vec::<usize>::new());
+        let mut ends = vec![0; continuations.len()];
+        for i in order {
+            let shared = path.iter().zip(tokens(i)).take_while(|&(&n, &t)| nodes[n].token == t);
+            path.truncate(shared.count());
+            for &token in &tokens(i)[path.len()..] {
+                let parent = path.last().copied();
+                nodes.push(Node { token, parent, depth: path.len() });
+                path.push(nodes.len() - 1);
+            }
+            ends[i] = path[path.len() - 1];
+        }
+        let (children, first_child) = children_of(&nodes);
+        let inner = (0..nodes.len()).filter(|&n| first_child[n + 1] < first_child[n + 2]).collect();
+        Ok(Self { nodes, children, first_child, ends, inner })
+    }
+
+    /// How many continuations there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Never: a tree has at least one.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// How many tokens are evaluated behind the prompt.
+    pub fn evaluated_tokens(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// Tokens of a continuation.
+    pub fn tokens_of(&self, continuation: usize) -> usize {
+        self.nodes[self.ends[continuation]].depth + 1
+    }
+
+    fn children(&self, node: Option<usize>) -> &[usize] {
+        let node = node.map_or(0, |node| node + 1);
+        &self.children[self.first_child[node]..self.first_child[node + 1]]
+    }
+
+    /// Positions that the tree needs behind the prompt.
+    fn depth(&self) -> usize {
+        self.inner.iter().map(|&n| self.nodes[n].depth + 1).max().unwrap_or(0)
+    }
+
+    /// Fills in the log-probabilities of a node's children.
+    fn visit(&self, node: Option<usize>, logits: &[f32], log_sum: f64, to: &mut [f64]) {
+        for &child in self.children(node) {
+            to[child] = f64::from(logits[self.nodes[child].token as usize]) - log_sum;
+        }
+    }
+}
+
+/// Nodes grouped by their parents, in order.
+fn children_of(nodes: &[Node]) -> (Vec<usize>, Vec<usize>) {
+    let group = |node: &Node| node.parent.map_or(0, |parent| parent + 1);
+    let mut first = vec![0; nodes.len() + 2];
+    for node in nodes {
+        first[group(node) + 1] += 1;
+    }
+    for i in 1..first.len() {
+        first[i] += first[i - 1];
+    }
+    let (mut children, mut next) = (vec![0; nodes.len()], first.clone());
+    for (i, node) in nodes.iter().enumerate() {
+        let place = &mut next[group(node)];
+        children[*place] = i;
+        *place += 1;
+    }
+    (children, first)
+}
+
+/// Log-probabilities of [`Continuations`] behind a prompt.
+#[derive(Clone, Debug)]
+pub struct Scores<'a> {
+    continuations: &'a Continuations,
+    /// Of each node's token after those before it.
+    log_probabilities: Vec<f64>,
+}
+
+impl Scores<'_> {
+    /// Natural logarithm of a continuation's probability: the sum over its tokens, first to last.
+    pub fn log_probability(&self, continuation: usize) -> f64 {
+        self.tokens(continuation).iter().sum()
+    }
+
+    /// The same per token: what normalizes for length.
+    pub fn mean_log_probability(&self, continuation: usize) -> f64 {
+        let tokens = self.continuations.tokens_of(continuation);
+        self.log_probability(continuation) / tokens as f64
+    }
+
+    /// Natural logarithm of the probability of each token of a continuation after those before it.
+    pub fn tokens(&self, continuation: usize) -> Vec<f64> {
+        let node = |n: usize| &self.continuations.nodes[n];
+        let end = self.continuations.ends[continuation];
+        let path = std::iter::successors(Some(end), |&n| node(n).parent);
+        let mut tokens: Vec<_> = path.map(|n| self.log_probabilities[n]).collect();
+        tokens.reverse();
+        tokens
+    }
+}
+
+impl Session {
+    /// Appends `prompt`, and computes the probabilities of continuations behind it.
+    ///
+    /// Afterwards the session holds the prompt, not the continuations, and no logits. An empty prompt
+    /// scores them behind what the session holds; in an empty session it stands for the end-of-text
+    /// token, after which a new text begins.
+    ///
+    /// Prompt and tree are evaluated together, as many tokens at once as the session has chunk; of those
+    /// of the tree not more than it has logits for ([`LogitsFor::All`](crate::LogitsFor::All) for speed).
+    ///
+    /// # Errors
+    /// Those of [`evaluate`](Self::evaluate); [`Error::ContextFull`] if prompt and longest continuation
+    /// do not fit. The session is then as before, but for the logits.
+    pub fn score<'a>(
+        &mut self,
+        prompt: &[u32],
+        continuations: &'a Continuations,
+    ) -> Result<Scores<'a>> {
+        let end_of_text = self.model().config().eos_token_id;
+        let first = match (prompt, self.position()) {
+            ([], 0) => end_of_text.as_slice(),
+            // The last token once more: its logits may be gone.
+            ([], position) => {
+                let last = [self.tokens()[position - 1]];
+                self.rewind(position - 1)?;
+                return self.score(&last, continuations).inspect_err(|_| self.record(&last));
+            }
+            _ => prompt,
+        };
+        if first.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        let (position, prompt_tokens) = (self.position(), first.len());
+        // Those at the ends of the tree are looked up, not evaluated, but must exist as well.
+        let mut tokens = first.to_vec();
+        tokens.extend(continuations.nodes.iter().map(|node| node.token));
+        self.check_tokens(&tokens, prompt_tokens + continuations.depth())?;
+        tokens.truncate(prompt_tokens);
+        let inner = continuations.inner.iter().map(|&n| continuations.nodes[n]);
+        tokens.extend(inner.clone().map(|node| node.token));
+        let start = position + prompt_tokens;
+        let mut positions: Vec<_> = (position..start).collect();
+        positions.extend(inner.map(|node| start + node.depth));
+        let mut log_probabilities = vec![f64::NAN; continuations.nodes.len()];
+        self.evaluate_tree(&tokens, &positions, prompt_tokens - 1, &mut |row, logits, log_sum| {
+            let node = row.checked_sub(prompt_tokens).map(|i| continuations.inner[i]);
+            continuations.visit(node, logits, log_sum, &mut log_probabilities);
+        })?;
+        self.record(&tokens[..prompt_tokens]);
+        Ok(Scores { continuations, log_probabilities })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_shares_prefixes_and_knows_every_end() {
+        let continuations = [&[1, 2, 3][..], &[7], &[1, 2], &[1, 5], &[1, 2, 3], &[1, 2, 4, 9]];
+        let tree = Continuations::new(&continuations).unwrap();
+        // 1, 1 2, 1 2 3, 1 2 4, 1 2 4 9, 1 5, 7; evaluated are 1, 1 2 and 1 2 4.
+        assert_eq!(tree.nodes.len(), 7);
+        assert_eq!(tree.evaluated_tokens(), 3);
+        assert_eq!(tree.depth(), 3);
+        assert_eq!((tree.len(), tree.is_empty()), (6, false));
+        for (i, want) in continuations.iter().enumerate() {
+            assert_eq!(tree.tokens_of(i), want.len());
+            let log_probabilities = (0..7).map(|n| f64::from(tree.nodes[n].token)).collect();
+            let scores = Scores { continuations: &tree, log_probabilities };
+            let want: Vec<f64> = want.iter().map(|&t: &u32| f64::from(t)).collect();
+            assert_eq!(scores.tokens(i), want);
+            assert_eq!(scores.log_probability(i), want.iter().sum());
+        }
+        // Pre-order: a node's parent is the last one before it of the depth above.
+        for (i, node) in tree.nodes.iter().enumerate() {
+            let above = |n: &usize| tree.nodes[*n].depth + 1 == node.depth;
+            assert_eq!(node.parent, (0..i).rev().find(above).filter(|_| node.depth > 0));
+        }
+    }
+
+    #[test]
+    fn nothing_to_score_is_an_error() {
+        assert!(matches!(Continuations::new::<[u32; 1]>(&[]), Err(Error::NoTokens)));
+        assert!(matches!(Continuations::new(&[vec![1], vec![]]), Err(Error::NoTokens)));
+    }
+}

@@ -1,0 +1,316 @@
+//! Sequences evaluated together, and trees of continuations: the same bits as each alone.
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use cerebellum::batch::{Append, Batch, Request, generate};
+use cerebellum::generate::{GenerateOptions, StopReason, generate_tokens};
+use cerebellum::kernels::Isa;
+use cerebellum::quant::Scheme;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum::score::{Continuations, log_sum_exp};
+use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, SessionOptions};
+use common::{bits, demo, golden, quantized, tokens};
+
+/// Sequences of different lengths and contents; the longest is past a segment of 256.
+fn sequences(model: &Model, longest: usize) -> Vec<Vec<u32>> {
+    let all = tokens(model, longest + 80);
+    [1, 3, 17, 40, 64, 65, 6, longest]
+        .iter()
+        .zip(0..)
+        .map(|(&n, i)| all[i..i + n.min(longest)].to_vec())
+        .collect()
+}
+
+fn logits_alone(model: &Model, options: &SessionOptions, tokens: &[u32]) -> Vec<u32> {
+    bits(model.session(options).unwrap().evaluate(tokens).unwrap())
+}
+
+fn check_batch(model: &Model, options: &SessionOptions, longest: usize, case: &str) {
+    let sequences = sequences(model, longest);
+    let alone = SessionOptions { threads: 1, isa: None, ..options.clone() };
+    let mut batch = model.batch(options, sequences.len()).unwrap();
+    // All but the last token of the odd ones first, then the rest and all of the even ones together.
+    let (early, late): (Vec<_>, Vec<_>) = sequences
+        .iter()
+        .enumerate()
+        .map(|(sequence, tokens)| {
+            let cut = if sequence % 2 == 1 { tokens.len() - 1 } else { 0 };
+            let (early, late) = tokens.split_at(cut);
+            (Append { sequence, tokens: early }, Append { sequence, tokens: late })
+        })
+        .unzip();
+    let early: Vec<_> = early.into_iter().filter(|append| !append.tokens.is_empty()).collect();
+    batch.evaluate(&early).unwrap();
+    assert!(matches!(batch.logits(0), Err(Error::NoLogits)));
+    batch.evaluate(&late).unwrap();
+    for (sequence, tokens) in sequences.iter().enumerate() {
+        let got = bits(batch.logits(sequence).unwrap());
+        assert_eq!(batch.tokens(sequence), tokens);
+        assert!(got == logits_alone(model, &alone, tokens), "{case}, sequence {sequence}");
+    }
+    // One that goes on alone, after a rewind.
+    batch.rewind(5, 20).unwrap();
+    batch.evaluate(&[Append { sequence: 5, tokens: &sequences[5][20..] }]).unwrap();
+    assert!(bits(batch.logits(5).unwrap()) == logits_alone(model, &alone, &sequences[5]), "{case}");
+}
+
+#[test]
+fn a_batch_has_the_bits_of_each_sequence_alone() {
+    for (scheme, group_size) in [(Scheme::Int4, 64), (Scheme::Int8, 128)] {
+        let model = quantized(&demo(), scheme, group_size);
+        for kv in [KvType::F16, KvType::Int8] {
+            for (threads, chunk) in [(1, 64), (2, 9), (3, 500)] {
+                let options = SessionOptions { kv, threads, chunk, ..Default::default() };
+                check_batch(&model, &options, 270, &format!("{scheme:?} {kv:?} {threads} {chunk}"));
+            }
+        }
+    }
+    let model = quantized(&golden("cerebras-17-heads"), Scheme::Int4, 32);
+    let longest = model.config().n_positions.min(90);
+    for isa in Isa::available() {
+        for kv in [KvType::F16, KvType::Int8] {
+            let options = SessionOptions { kv, isa: Some(isa), threads: 2, ..Default::default() };
+            check_batch(&model, &options, longest, &format!("{isa} {kv:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_failed_evaluation_leaves_every_sequence() {
+    let model = quantized(&golden("cerebras-odd-inner"), Scheme::Int4, 64);
+    let vocab_size = model.config().vocab_size as u32;
+    let options = SessionOptions { context: Some(8), chunk: 4, ..Default::default() };
+    let mut batch = model.batch(&options, 2).unwrap();
+    let on = |sequence, tokens| Append { sequence, tokens };
+    batch.evaluate(&[on(0, &[1, 2]), on(1, &[3])]).unwrap();
+    let fails = |batch: &mut Batch, appends: &[Append]| batch.evaluate(appends).unwrap_err();
+    assert!(matches!(fails(&mut batch, &[]), Error::NoTokens));
+    assert!(matches!(fails(&mut batch, &[on(0, &[4]), on(1, &[])]), Error::NoTokens));
+    let bad = [vocab_size];
+    let error = fails(&mut batch, &[on(0, &[4]), on(1, &bad)]);
+    assert!(matches!(error, Error::TokenOutOfRange { .. }));
+    let error = fails(&mut batch, &[on(0, &[4; 7])]);
+    assert!(matches!(error, Error::ContextFull { position: 2, tokens: 7, context: 8 }));
+    for appends in [[on(0, &[4]), on(0, &[5])], [on(0, &[4]), on(2, &[5])]] {
+        assert!(matches!(fails(&mut batch, &appends), Error::Option { name: "sequence", .. }));
+    }
+    assert!(matches!(batch.rewind(1, 2), Err(Error::Rewind { target: 2, position: 1 })));
+    assert_eq!([batch.position(0), batch.position(1)], [2, 1]);
+    batch.evaluate(&[on(1, &[5]), on(0, &[6])]).unwrap();
+    for (sequence, tokens) in [(0, &[1, 2, 6][..]), (1, &[3, 5])] {
+        let want = logits_alone(&model, &SessionOptions::default(), tokens);
+        assert!(bits(batch.logits(sequence).unwrap()) == want);
+    }
+    let named = |batch: Result<Batch, Error>| match batch.err().expect("must be refused") {
+        Error::Option { name, .. } => name,
+        other => panic!("{other}"),
+    };
+    assert_eq!(named(model.batch(&options, 0)), "batch");
+    assert_eq!(named(model.batch(&options, 100_000)), "batch");
+}
+
+#[test]
+fn generating_together_gives_the_texts_of_each_alone() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let vocab_size = model.config().vocab_size as u32;
+    let prompts = sequences(&model, 100);
+    let mut requests: Vec<_> = (0..12)
+        .map(|i| {
+            let sampler = SamplerOptions {
+                temperature: if i % 3 == 0 { 0.0 } else { 0.9 },
+                repetition_penalty: if i % 2 == 0 { 1.0 } else { 1.2 },
+                top_p: 0.9,
+                seed: i as u64,
+                ..Default::default()
+            };
+            let options = GenerateOptions {
+                max_tokens: [0, 1, 30, 200][i % 4],
+                sampler,
+                ..Default::default()
+            };
+            Request { prompt: prompts[i % prompts.len()].clone(), options }
+        })
+        .collect();
+    requests[3].prompt.clear();
+    requests[5].prompt.push(vocab_size);
+    requests[6].prompt = vec![0; 200];
+    requests[7].options.sampler.top_p = 7.0;
+    let stop_at = |request: usize, tokens: usize| match (request, tokens) {
+        (10, 5) => ControlFlow::Break(StopReason::StopString),
+        _ => ControlFlow::Continue(()),
+    };
+    for (sequences, threads, chunk) in [(1, 1, 64), (3, 2, 16), (8, 2, 4)] {
+        let options = SessionOptions { context: Some(120), threads, chunk, ..Default::default() };
+        let mut batch = model.batch(&options, sequences).unwrap();
+        let mut texts = vec![Vec::new(); requests.len()];
+        let results = generate(&mut batch, &requests, |request, token| {
+            texts[request].push(token);
+            stop_at(request, texts[request].len())
+        })
+        .unwrap();
+        for (i, (request, result)) in requests.iter().zip(results).enumerate() {
+            let mut session = model.session(&options).unwrap();
+            let mut want = Vec::new();
+            let alone = generate_tokens(&mut session, &request.prompt, &request.options, |token| {
+                want.push(token);
+                stop_at(i, want.len())
+            });
+            assert_eq!(texts[i], want, "request {i} of {sequences} at a time");
+            match (result, alone) {
+                (Ok(a), Ok(b)) => {
+                    assert_eq!(a.stop_reason, b.stop_reason, "request {i}");
+                    assert_eq!((a.prompt_tokens, a.tokens), (b.prompt_tokens, b.tokens));
+                }
+                (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string()),
+                (a, b) => panic!("request {i}: {a:?} and {b:?}"),
+            }
+        }
+    }
+}
+
+/// Log-probabilities of a continuation's tokens, from the logits of an evaluation of its own.
+fn scored_alone(model: &Model, kv: KvType, prompt: &[u32], continuation: &[u32]) -> Vec<u64> {
+    let options = SessionOptions { kv, logits: LogitsFor::All, ..Default::default() };
+    let mut session = model.session(&options).unwrap();
+    let mut scores = Vec::new();
+    session
+        .evaluate_each(&[prompt, continuation].concat(), |position, logits| {
+            let next = (position + 1).checked_sub(prompt.len()).and_then(|i| continuation.get(i));
+            if let Some(&next) = next {
+                scores.push(f64::from(logits[next as usize]) - log_sum_exp(logits));
+            }
+        })
+        .unwrap();
+    scores.into_iter().map(f64::to_bits).collect()
+}
+
+/// Sequences with shared beginnings of all lengths, one a beginning of another, two equal.
+fn continuations(model: &Model) -> Vec<Vec<u32>> {
+    let t = tokens(model, 60);
+    let mut all = vec![t[..1].to_vec(), t[..4].to_vec(), t[..9].to_vec(), t[..4].to_vec()];
+    for i in 0..20 {
+        let shared = [0, 1, 2, 3, 8][i % 5];
+        all.push([&t[..shared], &t[10 + i..10 + i + 1 + i % 7]].concat());
+    }
+    all
+}
+
+#[test]
+fn a_tree_has_the_bits_of_each_continuation_alone() {
+    for case in [demo(), golden("cerebras-odd-inner")] {
+        let model = quantized(&case, Scheme::Int4, 64);
+        let continuations = continuations(&model);
+        let tree = Continuations::new(&continuations).unwrap();
+        // The tree lies across the border of a segment, if the model has so many positions.
+        let lengths = [1, 30, 252].into_iter().filter(|n| n + 9 <= model.config().n_positions);
+        for prompt in lengths.map(|n| tokens(&model, 300)[300 - n..].to_vec()) {
+            for kv in [KvType::F16, KvType::Int8] {
+                let want: Vec<_> =
+                    continuations.iter().map(|c| scored_alone(&model, kv, &prompt, c)).collect();
+                for (threads, chunk, logits) in [
+                    (1, 64, LogitsFor::All),
+                    (2, 7, LogitsFor::All),
+                    (3, 500, LogitsFor::All),
+                    (2, 64, LogitsFor::Last),
+                    (1, 1, LogitsFor::Last),
+                ] {
+                    let options =
+                        SessionOptions { kv, threads, chunk, logits, ..Default::default() };
+                    let mut session = model.session(&options).unwrap();
+                    session.evaluate(&prompt[..prompt.len() / 2 + 1]).unwrap();
+                    session.rewind(prompt.len() / 2).unwrap();
+                    let scores = session.score(&prompt[prompt.len() / 2..], &tree).unwrap();
+                    for (i, want) in want.iter().enumerate() {
+                        let got: Vec<_> = scores.tokens(i).into_iter().map(f64::to_bits).collect();
+                        assert_eq!(got, *want, "continuation {i}, {options:?}");
+                    }
+                    // The session goes on as if nothing but the prompt had been evaluated.
+                    assert_eq!(session.tokens(), prompt);
+                    assert!(session.last_logits().is_err());
+                    let again = session.score(&[], &tree).unwrap();
+                    assert_eq!(again.tokens(5)[0].to_bits(), want[5][0]);
+                    let alone = SessionOptions { kv, ..Default::default() };
+                    let all = [&prompt[..], &continuations[7]].concat();
+                    let got = bits(session.evaluate(&continuations[7]).unwrap());
+                    assert!(got == logits_alone(&model, &alone, &all));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_on_every_instruction_set_and_their_errors() {
+    let model = quantized(&golden("cerebras-17-heads"), Scheme::Int8, 32);
+    let continuations = continuations(&model);
+    let tree = Continuations::new(&continuations).unwrap();
+    let prompt = tokens(&model, 20);
+    let totals = Isa::available().map(|isa| {
+        let options = SessionOptions { isa: Some(isa), threads: 2, ..Default::default() };
+        let mut session = model.session(&options).unwrap();
+        let scores = session.score(&prompt, &tree).unwrap();
+        (0..tree.len()).map(|i| scores.log_probability(i).to_bits()).collect::<Vec<_>>()
+    });
+    let totals: Vec<_> = totals.collect();
+    assert!(totals.iter().all(|total| *total == totals[0]));
+
+    let mut session =
+        model.session(&SessionOptions { context: Some(29), ..Default::default() }).unwrap();
+    session.evaluate(&prompt[..10]).unwrap();
+    // 13 of the longest continuation's 14 tokens are evaluated.
+    let error = session.score(&prompt[..7], &tree).unwrap_err();
+    assert!(
+        matches!(error, Error::ContextFull { position: 10, tokens: 20, context: 29 }),
+        "{error}"
+    );
+    assert!(session.score(&prompt[..6], &tree).is_ok());
+    session.rewind(10).unwrap();
+    // A token that is only looked up must exist, too.
+    let vocab_size = model.config().vocab_size as u32;
+    let bad = Continuations::new(&[[1, vocab_size]]).unwrap();
+    assert!(matches!(session.score(&[1], &bad), Err(Error::TokenOutOfRange { .. })));
+    assert!(matches!(session.score(&[], &bad), Err(Error::TokenOutOfRange { .. })));
+    assert_eq!(session.tokens(), &prompt[..10]);
+    // An empty text begins behind the end-of-text token.
+    session.reset();
+    let end_of_text = model.config().eos_token_id.unwrap();
+    let one = Continuations::new(&[[1, 2, 3]]).unwrap();
+    let first = session.score(&[], &one).unwrap().tokens(0);
+    assert_eq!(session.tokens(), [end_of_text]);
+    session.reset();
+    assert_eq!(first, session.score(&[end_of_text], &one).unwrap().tokens(0));
+}
+
+#[test]
+fn embeddings_do_not_depend_on_how_they_are_computed() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let text = tokens(&model, 50);
+    let embed = |options: &SessionOptions, before: usize, pooling| {
+        let mut session = model.session(options).unwrap();
+        if before > 0 {
+            session.evaluate(&text[..before]).unwrap();
+        }
+        let mut embedding = vec![0.0; model.config().n_embd];
+        session.embed(&text[before..], pooling, &mut embedding).unwrap();
+        assert_eq!(session.tokens(), text);
+        assert!(session.last_logits().is_err());
+        let length: f64 = embedding.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+        bits(&embedding)
+    };
+    let base = SessionOptions::default();
+    for pooling in [Pooling::Mean, Pooling::Last] {
+        let want = embed(&base, 0, pooling);
+        for (threads, chunk) in [(2, 7), (3, 1), (1, 50)] {
+            let options = SessionOptions { threads, chunk, ..base.clone() };
+            assert!(embed(&options, 0, pooling) == want, "{pooling:?}, {threads}, {chunk}");
+        }
+    }
+    let last = embed(&base, 0, Pooling::Last);
+    assert!(embed(&base, 0, Pooling::Mean) != last);
+    // Of one token, both are the same, and the last one's does not depend on where a text was cut.
+    assert!(embed(&base, 49, Pooling::Mean) == last);
+    assert!(embed(&base, 20, Pooling::Last) == last);
+}

@@ -1,0 +1,112 @@
+//! `cerebellum score`.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use cerebellum::score::Continuations;
+use cerebellum::text::EncodeOptions;
+use cerebellum::{LogitsFor, SessionOptions};
+use serde::Serialize;
+
+use super::session::ModelArgs;
+use super::{Context, Failure, Outcome};
+
+/// Say how probable a text is, or several continuations of one prompt.
+///
+/// All continuations are scored at once; what they have in common is evaluated once. Logarithms are
+/// natural ones. Prompt and continuation are tokenized apart: a word's space belongs to the
+/// continuation. Without a prompt, the continuation is a text of its own.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text that is continued; empty for the beginning of a text
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    prompt: String,
+    /// Text whose probability is wanted; may be given several times
+    #[arg(short, long, required = true, value_name = "TEXT")]
+    continuation: Vec<String>,
+    /// Read special tokens, such as <|endoftext|>, as such
+    #[arg(long)]
+    parse_special: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum score -m demo.cbl -p 'Once upon a' -c ' time' -c ' king' -c ' bicycle'
+  cerebellum score -m demo.cbl -c 'The perplexity of this text.' --json | jq .perplexity";
+
+/// The JSON object: of the first continuation, and of all.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    prompt_tokens: usize,
+    #[serde(flatten)]
+    first: Score,
+    continuations: Vec<Score>,
+}
+
+#[derive(Clone, Serialize)]
+struct Score {
+    text: String,
+    /// Sum over the tokens.
+    log_probability: f64,
+    /// How many tokens.
+    tokens: usize,
+    /// Exponential of the mean negative log-probability.
+    perplexity: f64,
+    token_ids: Vec<u32>,
+    token_log_probabilities: Vec<f64>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, score) in self.continuations.iter().enumerate() {
+            let end = if i == 0 { "" } else { "\n" };
+            let Score { log_probability, tokens, perplexity, text, .. } = score;
+            write!(
+                f,
+                "{end}{log_probability:.4}  ({tokens} tokens, perplexity {perplexity:.3})  {text:?}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let model = args.model.open()?;
+    let tokenizer = model.tokenizer()?;
+    let options = EncodeOptions { parse_special: args.parse_special };
+    let prompt = tokenizer.encode(&args.prompt, options)?;
+    let ids = args.continuation.iter().map(|text| tokenizer.encode(text, options));
+    let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+    if let Some(i) = ids.iter().position(Vec::is_empty) {
+        let text = &args.continuation[i];
+        return Err(Failure::from(format!("continuation {text:?} has no tokens; give a text")));
+    }
+    let tree = Continuations::new(&ids)?;
+    let options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
+    let mut session = model.session(&options)?;
+    let scores = session.score(&prompt, &tree)?;
+    let continuations: Vec<_> = std::iter::zip(&args.continuation, ids)
+        .enumerate()
+        .map(|(i, (text, token_ids))| Score {
+            text: text.clone(),
+            log_probability: scores.log_probability(i),
+            tokens: token_ids.len(),
+            perplexity: (-scores.mean_log_probability(i)).exp(),
+            token_ids,
+            token_log_probabilities: scores.tokens(i),
+        })
+        .collect();
+    let report = Report {
+        ok: true,
+        prompt_tokens: session.position(),
+        first: continuations[0].clone(),
+        continuations,
+    };
+    context.print(&report, &report)?;
+    Ok(ExitCode::SUCCESS)
+}
