@@ -61,7 +61,7 @@ pub(super) fn isa_name(isa: Isa) -> &'static CStr {
 }
 
 /// Every name that an instruction set may have; a test sees to that.
-const NAMES: &[&CStr] = &[c"scalar", c"scalar-fma", c"avx2", c"avx2-vnni", c"avx512", c"neon"];
+const NAMES: &[&CStr] = &[c"scalar", c"scalar-fma", c"avx2", c"avx-vnni", c"avx512-vnni", c"neon"];
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,10 @@ use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
@@ -38,11 +42,16 @@ pub enum Isa {
     ScalarFma,
     /// AVX2, FMA and F16C: x86-64 since about 2013.
     Avx2,
+    /// AVX2 with VNNI's products of bytes, as AVX-VNNI (since about 2021) or AVX-512 encodes them.
+    AvxVnni,
+    /// AVX-512 F, BW, DQ, VL and VNNI: Ice Lake, Zen 4 and their successors.
+    Avx512Vnni,
 }
 
 impl Isa {
     /// All of them, the preferred ones last.
-    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::ScalarFma, Isa::Avx2];
+    pub const ALL: &[Isa] = 
+        &[Isa::Scalar, Isa::ScalarFma, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
 
     /// The name by which it is forced and reported.
     pub const fn name(self) -> &'static str {
@@ -50,11 +59,14 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::ScalarFma => "scalar-fma",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
+            Self::Avx512Vnni => "avx512-vnni",
         }
     }
 
-    /// The instruction set of that name.
+    /// The instruction set of that name; `avx512` is short for `avx512-vnni`.
     pub fn from_name(name: &str) -> Option<Self> {
+        let name = if name == "avx512" { Self::Avx512Vnni.name() } else { name };
         Self::ALL.iter().copied().find(|isa| isa.name() == name)
     }
 
@@ -419,8 +431,12 @@ impl Kernels {
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => avx_vnni::table(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => None,
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => None,
         }
     }
 

@@ -1,5 +1,8 @@
 //! Every kernel table against the scalar definition, bit for bit, at the sizes where code changes its
 //! path. `docs/numbers.md` leaves open only the bits of a NaN.
+//!
+//! For a slow (emulated) processor: `CEREBELLUM_ISA` compares that table alone, and `KERNEL_CASES=16`
+//! takes every 16th case of the long tests.
 
 use std::fmt::{Debug, Display};
 
@@ -26,7 +29,11 @@ fn scalar() -> &'static Kernels {
 
 /// Runs a comparison with every table but the scalar one, and reports all failures together.
 fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
+    let forced = Isa::from_environment().expect("the name of an instruction set");
     for &isa in Isa::ALL.iter().filter(|&&isa| isa != Isa::Scalar) {
+        if forced.is_some_and(|forced| forced != isa) {
+            continue;
+        }
         let Some(kernels) = Kernels::new(isa) else {
             println!("{name}: {isa} SKIPPED, this processor does not support it");
             continue;
@@ -43,11 +50,19 @@ fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
 
 #[derive(Default)]
 struct Report {
+    offered: usize,
     cases: usize,
     failures: Vec<String>,
 }
 
 impl Report {
+    /// Whether the next case of a long test is to be run.
+    fn wants_next(&mut self) -> bool {
+        let every = std::env::var("KERNEL_CASES").map_or(1, |n| n.parse().expect("a number"));
+        self.offered += 1;
+        self.offered.is_multiple_of(every)
+    }
+
     /// Counts a case; `want` is what the definition gives.
     fn case<T: Same + Debug>(&mut self, case: impl Display, got: &[T], want: &[T]) {
         self.cases += 1;
@@ -314,13 +329,13 @@ const COLS: [usize; 12] = [1, 4, 31, 32, 33, 64, 65, 127, 128, 129, 250, 1088];
 
 #[test]
 fn matmul_equals_the_definition() {
-    const TOKENS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 71];
+    const TOKENS: [usize; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 71, 107];
     each_table("matmul", |kernels, report| {
         let random = &mut Random(1);
         for tiles in layouts(&[1, 15, 16, 17, 33], &COLS) {
             for tokens in TOKENS {
                 let large = tiles.rows() * tiles.cols() * tokens > 300_000;
-                if large && random.below(4) > 0 {
+                if large && random.below(4) > 0 || !report.wants_next() {
                     continue;
                 }
                 let kinds = (random.pick(&BYTES), random.pick(&FLOATS));
@@ -590,6 +605,9 @@ fn attend_equals_the_definition() {
         for (size, kind) in HEAD_SIZES.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
             for position in POSITIONS {
                 for tokens in [1, 2, 3, 4, 5, 6, 7] {
+                    if !report.wants_next() {
+                        continue;
+                    }
                     let floats = random.pick(&FLOATS);
                     let at = (position, tokens);
                     let job = Attend::new(kind, size, at, floats, random);

@@ -1,5 +1,5 @@
 //! The dot product of bytes: all in which this folder's matrix products differ from those for
-//! processors with VNNI instructions, which would be further implementations of [`Dot`].
+//! processors with VNNI instructions, whose [`Dot`] is in `avx_vnni/dot.rs`.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 ///
 /// The methods are `#[inline(always)]` and so cannot enable AVX2 themselves: they become part of
 /// functions that do.
-pub(super) trait Dot {
+pub(in crate::kernels) trait Dot {
     /// Weights of 8 rows x 4 inputs, ready to be multiplied.
     type Weights: Copy;
 
@@ -34,7 +34,7 @@ pub(super) trait Dot {
     /// Adds the products of both halves with `x`: 4 inputs as i8 in -127..=127, repeated in every lane.
     ///
     /// # Safety
-    /// The processor supports AVX2.
+    /// The processor supports AVX2 and what the implementation names.
     unsafe fn dot(sums: &mut [__m256i; 2], weights: [Self::Weights; 2], x: __m256i);
 
     /// A block's sums as one i32 per row.
@@ -194,7 +194,7 @@ fn add_32_bit(mut sums: __m256i, products: __m256i) -> __m256i {
 /// # Safety
 /// The processor supports AVX2, and `data` is valid for reads up to the end of that line.
 #[inline(always)]
-unsafe fn load_line(data: *const u8, line: usize) -> [__m256i; 2] {
+pub(in crate::kernels) unsafe fn load_line(data: *const u8, line: usize) -> [__m256i; 2] {
     // SAFETY: the caller's promise; the loads may be unaligned.
     unsafe {
         let line = data.cast::<__m256i>().add(2 * line);

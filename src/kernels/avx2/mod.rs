@@ -15,6 +15,10 @@ use std::arch::x86_64::*;
 
 use super::{Isa, Kernels};
 
+pub(super) use dot::{Dot, load_line};
+pub(super) use matmul::by_tokens;
+pub(super) use quantize::start_of;
+
 /// What the processor must support for [`TABLE`].
 pub(super) fn is_supported() -> bool {
     is_x86_feature_detected!("avx2")

@@ -71,7 +71,7 @@ fn quantize_group<const G: usize>(x: &[f32; G], values: &mut [i8; G], starts: &m
 /// The start of a block, given the sums of its neighbours in 8 x 2 lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn start_of(sums: __m256i) -> Start {
+pub(in crate::kernels) fn start_of(sums: __m256i) -> Start {
     let a = _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     let a = _mm_add_epi16(a, _mm_unpackhi_epi64(a, a));
     let a = _mm_add_epi16(a, _mm_shuffle_epi32::<1>(a));

@@ -1,0 +1,657 @@
+//! Attention over the cache (`docs/numbers.md` section 7).
+//!
+//! The plain algorithm, for one query, is the scalar one. How this departs from it:
+//!
+//! 1. Up to [`QUERY_BLOCK`] queries go through a segment together, so that a key or value is loaded
+//!    and converted once for all of them. A tile of queries x panels of keys, or queries x registers of
+//!    dimensions, keeps its sums in at most 24 registers; the order of additions within a sum is the
+//!    definition's.
+//! 2. Few queries take more panels or dimensions at once instead, because the additions of one sum wait
+//!    for each other: 8 sums hide the latency of a fused multiply-add.
+//! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
+//!    by -infinity, whose weight is +0, and their values are never touched.
+//! 4. `vpdpbusd` takes unsigned by signed bytes: int8 keys get an offset of 128, and a sum starts at
+//!    -128 times the sum of the query. Both are exact.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::math::exp2;
+use super::quantize::{magnitude_bits, round};
+use super::{first, fold16, load_part, load16, store16};
+use crate::kernels::scalar::scale_for;
+use crate::kernels::{
+    Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
+    QUERY_BLOCK, SEGMENT, padded_head_size,
+};
+use crate::math;
+
+/// Lanes of a register.
+const LANES: usize = 16;
+
+/// Puts the key and value of one position into the cache.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
+    let (panel, lane) = (position / KEY_PANEL, position % KEY_PANEL);
+    let size = key.len();
+    match head {
+        HeadCacheMut::F16 { keys, values } => {
+            let keys = &mut keys[panel * size * KEY_PANEL..][..size * KEY_PANEL];
+            let values = &mut values[position * size..][..size];
+            for (key, keys) in key.chunks(LANES).zip(keys.chunks_mut(LANES * KEY_PANEL)) {
+                let key = to_f16(key);
+                for (key, keys) in key.into_iter().zip(keys.chunks_exact_mut(KEY_PANEL)) {
+                    keys[lane] = key;
+                }
+            }
+            for (value, values) in value.chunks(LANES).zip(values.chunks_mut(LANES)) {
+                values.copy_from_slice(&to_f16(value)[..values.len()]);
+            }
+        }
+        HeadCacheMut::Int8 { keys, key_scales, values, value_scales } => {
+            let panel_size = size.next_multiple_of(KEY_STEP) * KEY_PANEL;
+            let keys = &mut keys[panel * panel_size..][..panel_size];
+            let values = &mut values[position * size..][..size];
+            let ((ks, kr), (vs, vr)) = (scale_of(key), scale_of(value));
+            key_scales[position] = ks;
+            value_scales[position] = vs;
+            const STEP: usize = KEY_PANEL * KEY_STEP;
+            let steps = keys.chunks_mut(LANES / KEY_STEP * STEP);
+            for (key, steps) in key.chunks(LANES).zip(steps) {
+                let key = to_i8(key, kr);
+                let (key, _) = key.as_chunks::<KEY_STEP>();
+                for (key, step) in key.iter().zip(steps.chunks_exact_mut(STEP)) {
+                    step[lane * KEY_STEP..][..KEY_STEP].copy_from_slice(key);
+                }
+            }
+            for (value, values) in value.chunks(LANES).zip(values.chunks_mut(LANES)) {
+                values.copy_from_slice(&to_i8(value, vr)[..values.len()]);
+            }
+        }
+    }
+}
+
+/// Attention of the job's queries.
+///
+/// # Safety
+/// That of [`Kernels::attend`](crate::kernels::Kernels::attend), which has checked all lengths.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+    let mut block = Block::new(job, scratch);
+    let last = block.first_position + block.count - 1;
+    for start in (0..=last).step_by(SEGMENT) {
+        // The first queries may lie before the segment.
+        let skipped = start.saturating_sub(block.first_position);
+        // SAFETY: as many queries as are left.
+        unsafe {
+            match block.count - skipped {
+                1 => block.segment::<1>(scratch, start, skipped),
+                2 => block.segment::<2>(scratch, start, skipped),
+                3 => block.segment::<3>(scratch, start, skipped),
+                4 => block.segment::<4>(scratch, start, skipped),
+                5 => block.segment::<5>(scratch, start, skipped),
+                _ => block.segment::<QUERY_BLOCK>(scratch, start, skipped),
+            }
+        }
+    }
+    for (q, token) in job.tokens.clone().enumerate() {
+        // SAFETY: the caller's promise.
+        let cells = unsafe { out.cells(token, job.columns.clone()) };
+        let inverse = 1.0 / block.sums[q];
+        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * block.padded..]) {
+            *cell = sum * inverse;
+        }
+    }
+}
+
+/// The queries of a job on their way through the segments.
+struct Block<'a> {
+    job: &'a Attention<'a>,
+    /// Head size, and with padding: the distance of rows in the buffers.
+    size: usize,
+    padded: usize,
+    count: usize,
+    first_position: usize,
+    /// Scales of quantized queries.
+    scales: [f32; QUERY_BLOCK],
+    /// Where their dot products start: -128 times their sums.
+    starts: [i32; QUERY_BLOCK],
+    /// Maximum of the scores so far.
+    maxima: [f32; QUERY_BLOCK],
+    /// Sum of the weights so far.
+    sums: [f32; QUERY_BLOCK],
+}
+
+impl<'a> Block<'a> {
+    /// Scales the queries, and quantizes them for an int8 cache.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn new(job: &'a Attention, scratch: &mut AttentionScratch) -> Self {
+        let size = job.columns.len();
+        let padded = padded_head_size(size);
+        let mut scales = [0.0; QUERY_BLOCK];
+        let mut starts = [0; QUERY_BLOCK];
+        let rows = scratch.queries.chunks_exact_mut(padded);
+        let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
+        for (i, (token, (row, row_i8))) in job.tokens.clone().zip(rows).enumerate() {
+            for (scaled, &q) in row.iter_mut().zip(job.query(token)) {
+                *scaled = q * job.scale;
+            }
+            row[size..].fill(0.0);
+            if let HeadCache::Int8 { .. } = job.cache {
+                let (s, r) = scale_of(row);
+                for (x, q) in row.chunks_exact(LANES).zip(row_i8.chunks_exact_mut(LANES)) {
+                    q.copy_from_slice(&to_i8(x, r));
+                }
+                scales[i] = s;
+                starts[i] = row_i8.iter().map(|&q| -128 * i32::from(q)).sum();
+            }
+        }
+        Self {
+            job,
+            size,
+            padded,
+            count: job.tokens.len(),
+            first_position: job.position + job.tokens.start,
+            scales,
+            starts,
+            maxima: [0.0; QUERY_BLOCK],
+            sums: [0.0; QUERY_BLOCK],
+        }
+    }
+
+    /// Takes the last `Q` queries, those after the `skipped`, through the segment from `start` on.
+    ///
+    /// # Safety
+    /// There are that many queries, all of which see `start`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn segment<const Q: usize>(
+        &mut self,
+        scratch: &mut AttentionScratch,
+        start: usize,
+        skipped: usize,
+    ) {
+        let rows = skipped * self.padded..self.count * self.padded;
+        let (scores, _) = scratch.scores.as_chunks_mut::<SEGMENT>();
+        let scores = &mut scores[skipped..self.count];
+        let position = |q: usize| self.first_position + skipped + q;
+        let mut seen = [0; Q];
+        for (q, seen) in seen.iter_mut().enumerate() {
+            *seen = (position(q) + 1 - start).min(SEGMENT);
+        }
+        // SAFETY: `Kernels::attend` has checked that the cache holds every position that is seen, and
+        // that the buffers hold the queries.
+        unsafe {
+            let panels = seen[Q - 1].div_ceil(KEY_PANEL);
+            match self.job.cache {
+                HeadCache::F16 { keys, .. } => {
+                    let keys = &keys[start * self.size..][..panels * KEY_PANEL * self.size];
+                    let queries = scratch.queries[rows.clone()].as_ptr();
+                    self.scores_f16::<Q>(keys, queries, scores);
+                }
+                HeadCache::Int8 { keys, key_scales, .. } => {
+                    let size = self.size.next_multiple_of(KEY_STEP);
+                    let keys = &keys[start * size..][..panels * KEY_PANEL * size];
+                    let key_scales = &key_scales[start..][..panels * KEY_PANEL];
+                    let queries = scratch.queries_i8[rows.clone()].as_ptr();
+                    self.scores_int8::<Q>(keys, key_scales, queries, skipped, scores);
+                }
+            }
+        }
+        let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
+        for (q, scores) in scores.iter_mut().enumerate() {
+            if let Some(slope) = self.job.slope {
+                add_distances(scores, slope, position(q) - start);
+            }
+            (maxima[q], sums[q]) = softmax(scores, seen[q]);
+        }
+        let to = if start == 0 { &mut *scratch.sums } else { &mut *scratch.part };
+        to[rows.clone()].fill(0.0);
+        let to = to[rows].as_mut_ptr();
+        let first = start * self.size;
+        // SAFETY: as above.
+        unsafe {
+            match self.job.cache {
+                HeadCache::F16 { values, .. } => self.weigh(&values[first..], scores, &seen, to),
+                HeadCache::Int8 { values, value_scales, .. } => {
+                    for (weights, &seen) in scores.iter_mut().zip(&seen) {
+                        let scales = &value_scales[start..];
+                        for (weight, scale) in weights[..seen].iter_mut().zip(scales) {
+                            *weight *= scale;
+                        }
+                    }
+                    self.weigh(&values[first..], scores, &seen, to);
+                }
+            }
+        }
+        for q in 0..Q {
+            if start == 0 {
+                (self.maxima[skipped + q], self.sums[skipped + q]) = (maxima[q], sums[q]);
+            } else {
+                self.merge(skipped + q, maxima[q], sums[q], scratch);
+            }
+        }
+    }
+
+    /// Adds a segment's part of a query to what there is.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
+        let (m1, l1) = (self.maxima[q], self.sums[q]);
+        let max = if m2 > m1 { m2 } else { m1 };
+        let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
+        (self.maxima[q], self.sums[q]) = (max, l2.mul_add(a2, l1 * a1));
+        let row = q * self.padded..(q + 1) * self.padded;
+        for (sum, &part) in scratch.sums[row.clone()].iter_mut().zip(&scratch.part[row]) {
+            *sum = part.mul_add(a2, *sum * a1);
+        }
+    }
+
+    /// Scores of `Q` queries with whole panels of float16 keys.
+    ///
+    /// # Safety
+    /// There are `Q` padded queries at `queries`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn scores_f16<const Q: usize>(
+        &self,
+        keys: &[u16],
+        queries: *const f32,
+        scores: &mut [[f32; SEGMENT]],
+    ) {
+        let most = if Q <= 3 { 8 } else { 4 };
+        let panels = keys.len() / (self.size * KEY_PANEL);
+        let mut done = 0;
+        while done < panels {
+            let keys = &keys[done * KEY_PANEL * self.size..];
+            // SAFETY: the caller's promise; so many panels are left.
+            unsafe {
+                done += match (panels - done).min(most) {
+                    1 => self.score_tile::<Q, 1>(keys, queries, done, scores),
+                    2 | 3 => self.score_tile::<Q, 2>(keys, queries, done, scores),
+                    4..8 => self.score_tile::<Q, 4>(keys, queries, done, scores),
+                    _ => self.score_tile::<Q, 8>(keys, queries, done, scores),
+                };
+            }
+        }
+    }
+
+    /// Scores of `Q` queries with `P` panels: a lane is a key. Returns `P`.
+    ///
+    /// # Safety
+    /// That of [`scores_f16`](Self::scores_f16).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn score_tile<const Q: usize, const P: usize>(
+        &self,
+        keys: &[u16],
+        queries: *const f32,
+        first_panel: usize,
+        scores: &mut [[f32; SEGMENT]],
+    ) -> usize {
+        let panel_size = self.size * KEY_PANEL;
+        let keys = keys[..P * panel_size].as_ptr();
+        let mut sums = [[_mm512_setzero_ps(); P]; Q];
+        for d in 0..self.size {
+            let mut k = [_mm512_setzero_ps(); P];
+            for (p, k) in k.iter_mut().enumerate() {
+                // SAFETY: the keys are `P` panels.
+                *k = unsafe { u16::load(keys.add(p * panel_size + d * KEY_PANEL)) };
+            }
+            for (q, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                let x = _mm512_set1_ps(unsafe { *queries.add(q * self.padded + d) });
+                for (sum, &k) in sums.iter_mut().zip(&k) {
+                    *sum = _mm512_fmadd_ps(x, k, *sum);
+                }
+            }
+        }
+        for (sums, scores) in sums.iter().zip(scores) {
+            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+            for (&sum, scores) in sums.iter().zip(&mut panels[first_panel..]) {
+                store16(sum, scores);
+            }
+        }
+        P
+    }
+
+    /// Scores of `Q` queries, the first of them number `skipped`, with whole panels of int8 keys.
+    ///
+    /// # Safety
+    /// There are `Q` padded queries at `queries`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn scores_int8<const Q: usize>(
+        &self,
+        keys: &[i8],
+        key_scales: &[f32],
+        queries: *const i8,
+        skipped: usize,
+        scores: &mut [[f32; SEGMENT]],
+    ) {
+        let panel_size = self.size.next_multiple_of(KEY_STEP) * KEY_PANEL;
+        let (key_scales, _) = key_scales.as_chunks::<KEY_PANEL>();
+        let mut done = 0;
+        while done < key_scales.len() {
+            let keys = &keys[done * panel_size..];
+            let key_scales = &key_scales[done..];
+            // SAFETY: the caller's promise; so many panels are left.
+            unsafe {
+                done += match key_scales.len() {
+                    1..4 => {
+                        self.dot_tile::<Q, 1>(keys, key_scales, queries, skipped, scores, done)
+                    }
+                    _ => self.dot_tile::<Q, 4>(keys, key_scales, queries, skipped, scores, done),
+                };
+            }
+        }
+    }
+
+    /// The same for `P` panels, the first of them number `first_panel`; returns `P`.
+    ///
+    /// # Safety
+    /// That of [`scores_int8`](Self::scores_int8).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn dot_tile<const Q: usize, const P: usize>(
+        &self,
+        keys: &[i8],
+        key_scales: &[[f32; KEY_PANEL]],
+        queries: *const i8,
+        skipped: usize,
+        scores: &mut [[f32; SEGMENT]],
+        first_panel: usize,
+    ) -> usize {
+        let steps = self.size.div_ceil(KEY_STEP);
+        let panel_size = steps * KEY_STEP * KEY_PANEL;
+        let keys = keys[..P * panel_size].as_ptr();
+        let offset = _mm512_set1_epi8(-128);
+        let mut sums = [[_mm512_setzero_si512(); P]; Q];
+        for (sums, &start) in sums.iter_mut().zip(&self.starts[skipped..]) {
+            *sums = [_mm512_set1_epi32(start); P];
+        }
+        for step in 0..steps {
+            let mut k = [_mm512_setzero_si512(); P];
+            for (p, k) in k.iter_mut().enumerate() {
+                // SAFETY: the keys are `P` panels of so many steps, 64 bytes each.
+                *k = unsafe {
+                    let keys = keys.add(p * panel_size).cast::<__m512i>().add(step);
+                    _mm512_xor_si512(_mm512_loadu_si512(keys), offset)
+                };
+            }
+            for (q, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the padded query has every step.
+                let x = unsafe { queries.add(q * self.padded).cast::<i32>().add(step) };
+                // SAFETY: as above.
+                let x = _mm512_set1_epi32(unsafe { x.read_unaligned() });
+                for (sum, &k) in sums.iter_mut().zip(&k) {
+                    *sum = _mm512_dpbusd_epi32(*sum, k, x);
+                }
+            }
+        }
+        for ((sums, &scale), scores) in sums.iter().zip(&self.scales[skipped..]).zip(scores) {
+            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+            let panels = panels[first_panel..].iter_mut().zip(key_scales);
+            for (&sum, (scores, key_scales)) in sums.iter().zip(panels) {
+                let scale = _mm512_mul_ps(_mm512_set1_ps(scale), load16(key_scales));
+                store16(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scores);
+            }
+        }
+        P
+    }
+
+    /// Adds the values of `seen[q]` positions, times their weights, to the rows at `to`.
+    ///
+    /// # Safety
+    /// `to` has a padded row per query.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn weigh<V: Value, const Q: usize>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        seen: &[usize; Q],
+        to: *mut f32,
+    ) {
+        // All queries share the positions that the first one sees; the few others follow alone.
+        let common = seen[0];
+        assert!(weights.len() == Q && values.len() >= seen[Q - 1] * self.size);
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.weigh_positions::<V, Q>(values, weights, 0..common, to);
+            for q in 1..Q {
+                let (weights, to) = (&weights[q..q + 1], to.add(q * self.padded));
+                self.weigh_positions::<V, 1>(values, weights, common..seen[q], to);
+            }
+        }
+    }
+
+    /// The same for positions that all `Q` queries see.
+    ///
+    /// # Safety
+    /// That of [`weigh`](Self::weigh); the values have these positions.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn weigh_positions<V: Value, const Q: usize>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        positions: Range<usize>,
+        to: *mut f32,
+    ) {
+        let most = if Q <= 3 { 8 } else { 4 };
+        let registers = self.size / LANES;
+        let mut done = 0;
+        while done < registers {
+            let (d, positions) = (done * LANES, positions.clone());
+            // SAFETY: the caller's promise; so many registers lie within a row.
+            unsafe {
+                done += match (registers - done).min(most) {
+                    1 => self.weigh_tile::<V, Q, 1>(values, weights, positions, d, to),
+                    2 => self.weigh_tile::<V, Q, 2>(values, weights, positions, d, to),
+                    3 => self.weigh_tile::<V, Q, 3>(values, weights, positions, d, to),
+                    4 => self.weigh_tile::<V, Q, 4>(values, weights, positions, d, to),
+                    5..8 => self.weigh_tile::<V, Q, 5>(values, weights, positions, d, to),
+                    _ => self.weigh_tile::<V, Q, 8>(values, weights, positions, d, to),
+                };
+            }
+        }
+        let d = registers * LANES;
+        if d < self.size {
+            // SAFETY: the caller's promise; the rest of a row is less than a register, and a padded
+            // row of `to` has a whole one.
+            unsafe { self.weigh_rest(values, weights, positions, d, to) };
+        }
+    }
+
+    /// The same for `R` registers of dimensions from `d` on; returns `R`.
+    ///
+    /// # Safety
+    /// That of [`weigh_positions`](Self::weigh_positions); the values have these dimensions.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn weigh_tile<V: Value, const Q: usize, const R: usize>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        positions: Range<usize>,
+        d: usize,
+        to: *mut f32,
+    ) -> usize {
+        let mut sums = [[_mm512_setzero_ps(); R]; Q];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (q, sums) in sums.iter_mut().enumerate() {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(to.add(q * self.padded + d + r * LANES));
+                }
+            }
+            for j in positions {
+                let row = values.as_ptr().add(j * self.size + d);
+                let mut value = [_mm512_setzero_ps(); R];
+                for (r, value) in value.iter_mut().enumerate() {
+                    *value = V::load(row.add(r * LANES));
+                }
+                for (q, sums) in sums.iter_mut().enumerate() {
+                    let weight = _mm512_set1_ps(*weights.get_unchecked(q).get_unchecked(j));
+                    for (sum, &value) in sums.iter_mut().zip(&value) {
+                        *sum = _mm512_fmadd_ps(weight, value, *sum);
+                    }
+                }
+            }
+            for (q, sums) in sums.iter().enumerate() {
+                for (r, &sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(to.add(q * self.padded + d + r * LANES), sum);
+                }
+            }
+        }
+        R
+    }
+
+    /// The same for the last dimensions of a head whose size is not whole registers, from `d` on.
+    ///
+    /// # Safety
+    /// That of [`weigh_positions`](Self::weigh_positions); fewer than a register are left of a row.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn weigh_rest<V: Value>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        positions: Range<usize>,
+        d: usize,
+        to: *mut f32,
+    ) {
+        let lanes = first(self.size - d);
+        for (q, weights) in weights.iter().enumerate() {
+            // SAFETY: the caller's promise; only the lanes of a value that exist are read.
+            unsafe {
+                let to = to.add(q * self.padded + d);
+                let mut sum = _mm512_loadu_ps(to);
+                for j in positions.clone() {
+                    let value = V::load_first(lanes, values.as_ptr().add(j * self.size + d));
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(weights[j]), value, sum);
+                }
+                _mm512_storeu_ps(to, sum);
+            }
+        }
+    }
+}
+
+/// How keys or values are cached.
+trait Value: Copy {
+    /// 16 of them.
+    ///
+    /// # Safety
+    /// The processor supports this table, and `from` is valid for reads of 16.
+    unsafe fn load(from: *const Self) -> __m512;
+
+    /// Those of some lanes, the others 0.
+    ///
+    /// # Safety
+    /// The processor supports this table, and `from` is valid for reads of these.
+    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512;
+}
+
+impl Value for u16 {
+    #[inline(always)]
+    unsafe fn load(from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from.cast())) }
+    }
+}
+
+impl Value for i8 {
+    #[inline(always)]
+    unsafe fn load(from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, from))) }
+    }
+}
+
+/// Adds `slope` times the distance to every score, the first one's being `distance`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
+    let slope = _mm512_set1_ps(slope);
+    let distance = _mm512_set1_ps(distance as f32);
+    let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+    let mut lane = load16(&std::array::from_fn(|i| i as f32));
+    for scores in panels {
+        store16(_mm512_fmadd_ps(slope, _mm512_sub_ps(distance, lane), load16(scores)), scores);
+        lane = _mm512_add_ps(lane, _mm512_set1_ps(KEY_PANEL as f32));
+    }
+}
+
+/// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
+/// largest score and the sum of the weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
+    let padded = seen.next_multiple_of(KEY_PANEL);
+    scores[seen..padded].fill(f32::NEG_INFINITY);
+    let (panels, _) = scores[..padded].as_chunks_mut::<KEY_PANEL>();
+
+    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
+    for scores in &*panels {
+        // `if s > m { s } else { m }`: a NaN is passed over.
+        max = _mm512_max_ps(load16(scores), max);
+    }
+    let max = _mm512_reduce_max_ps(max);
+
+    let mut sums = _mm512_setzero_ps();
+    for scores in panels {
+        let weights = exp2(_mm512_sub_ps(load16(scores), _mm512_set1_ps(max)));
+        store16(weights, scores);
+        sums = _mm512_add_ps(sums, weights);
+    }
+    (max, fold16(sums))
+}
+
+/// `f32_to_f16_saturating` of up to 16 floats.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_f16(x: &[f32]) -> [u16; LANES] {
+    const MAX: f32 = 65504.0;
+    // A NaN is the second operand, and so what comes out.
+    let x = _mm512_min_ps(_mm512_set1_ps(MAX), load_part(x));
+    let x = _mm512_max_ps(_mm512_set1_ps(-MAX), x);
+    let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
+    let mut to = [0; LANES];
+    // SAFETY: 16 float16; the store may be unaligned.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bits) };
+    to
+}
+
+/// Up to 16 floats quantized, the other lanes 0.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_i8(x: &[f32], r: f32) -> [i8; LANES] {
+    let bytes = _mm512_cvtepi32_epi8(round(load_part(x), r));
+    let mut to = [0; LANES];
+    // SAFETY: 16 bytes; the store may be unaligned.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) };
+    to
+}
+
+/// Scale and reciprocal of a vector that is quantized as one group.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scale_of(x: &[f32]) -> (f32, f32) {
+    let mut max = _mm512_setzero_si512();
+    for x in x.chunks(LANES) {
+        max = _mm512_max_epu32(max, magnitude_bits(load_part(x)));
+    }
+    scale_for(_mm512_reduce_max_epu32(max))
+}

@@ -1,0 +1,147 @@
+//! The dot product of bytes in one instruction: four unsigned weights times four signed inputs, added
+//! to a row's 32-bit sum, without saturation.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+use crate::kernels::avx2::{Dot, load_line};
+use crate::quant::Scheme;
+
+/// How `vpdpbusd` is encoded.
+pub(super) trait Encoding {
+    /// Adds the products of `weights` and `x`.
+    ///
+    /// # Safety
+    /// The processor supports AVX2 and this encoding.
+    unsafe fn dot(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i;
+}
+
+// In assembly, because the encodings are features that the callers, which are AVX2's, do not enable.
+macro_rules! encoding {
+    ($(#[$doc:meta])* $name:ident, $function:ident, $instruction:literal) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl Encoding for $name {
+            #[inline(always)]
+            unsafe fn dot(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+                // SAFETY: the caller's promise.
+                unsafe { $function(sums, weights, x) }
+            }
+        }
+
+        /// # Safety
+        /// The processor supports this encoding.
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        unsafe fn $function(mut sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+            // SAFETY: the caller's promise; only the operand is changed.
+            unsafe {
+                asm!($instruction, inout(ymm_reg) sums, in(ymm_reg) weights, in(ymm_reg) x,
+                    options(pure, nomem, nostack, preserves_flags));
+            }
+            sums
+        }
+    };
+}
+
+encoding!(
+    /// AVX-VNNI.
+    Vex,
+    dot_vex,
+    "{{vex}} vpdpbusd {0}, {1}, {2}"
+);
+encoding!(
+    /// AVX-512 VL and VNNI.
+    Evex,
+    dot_evex,
+    "{{evex}} vpdpbusd {0}, {1}, {2}"
+);
+
+/// Int4 weights. One instruction, and unpacking, per 32 products.
+pub(super) struct Int4<E>(PhantomData<E>);
+
+/// Int8 weights. One instruction per 32 products.
+pub(super) struct Int8<E>(PhantomData<E>);
+
+impl<E: Encoding> Dot for Int4<E> {
+    type Weights = __m256i;
+
+    // 12 registers of sums, 2 of weights, the token's values.
+    const TILE: usize = 6;
+    const STEPS_PER_LINE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8, step: usize) -> [__m256i; 2] {
+        // SAFETY: a line holds two steps, so that of `step` lies in the group; AVX2 is promised.
+        unsafe {
+            let [mut low, mut high] = load_line(data, step / 2);
+            if step % 2 == 1 {
+                (low, high) = (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<4>(high));
+            }
+            let nibble = _mm256_set1_epi8(15);
+            [_mm256_and_si256(low, nibble), _mm256_and_si256(high, nibble)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn start(start: *const i32) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { sum_of_pair(start, 1) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut [__m256i; 2], weights: [__m256i; 2], x: __m256i) {
+        // SAFETY: the caller's promise.
+        unsafe { *sums = [E::dot(sums[0], weights[0], x), E::dot(sums[1], weights[1], x)] }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: __m256i) -> __m256i {
+        sums
+    }
+}
+
+impl<E: Encoding> Dot for Int8<E> {
+    type Weights = __m256i;
+
+    const TILE: usize = 6;
+    const STEPS_PER_LINE: usize = 1;
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8, step: usize) -> [__m256i; 2] {
+        // SAFETY: a line holds one step; AVX2 is promised.
+        unsafe { load_line(data, step) }
+    }
+
+    #[inline(always)]
+    unsafe fn start(start: *const i32) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { sum_of_pair(start, (Scheme::Int8.offset() / Scheme::Int4.offset()) as i16) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut [__m256i; 2], weights: [__m256i; 2], x: __m256i) {
+        // SAFETY: the caller's promise.
+        unsafe { *sums = [E::dot(sums[0], weights[0], x), E::dot(sums[1], weights[1], x)] }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: __m256i) -> __m256i {
+        sums
+    }
+}
+
+/// `factor` times the two parts of a [`Start`](crate::kernels::Start) together, in every lane.
+///
+/// # Safety
+/// The processor supports AVX2, and `start` is valid for reads of 4 bytes.
+#[inline(always)]
+unsafe fn sum_of_pair(start: *const i32, factor: i16) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let pair = _mm256_set1_epi32(start.read_unaligned());
+        _mm256_madd_epi16(pair, _mm256_set1_epi16(factor))
+    }
+}

@@ -1,0 +1,28 @@
+//! AVX2 with VNNI: `vpdpbusd` in vectors of 8 lanes, for the matrix products.
+//!
+//! There are two encodings of that instruction: AVX-VNNI's, which processors without AVX-512 have, and
+//! that of AVX-512 VL with VNNI. Both are compiled from one source, so that a test of either is one of
+//! the algorithm. All else is AVX2's; so are the products of int8 attention, a small part of it.
+
+mod dot;
+mod matmul;
+
+use super::{Isa, Kernels, avx2};
+use dot::{Evex, Vex};
+
+/// The table that this processor supports, if any.
+pub(super) fn table() -> Option<&'static Kernels> {
+    if !avx2::is_supported() {
+        None
+    } else if is_x86_feature_detected!("avxvnni") {
+        Some(&VEX)
+    } else {
+        let evex = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
+        evex.then_some(&EVEX)
+    }
+}
+
+static VEX: Kernels = Kernels { matmul: matmul::matmul::<Vex>, ..WITHOUT_MATMUL };
+static EVEX: Kernels = Kernels { matmul: matmul::matmul::<Evex>, ..WITHOUT_MATMUL };
+
+const WITHOUT_MATMUL: Kernels = Kernels { isa: Isa::AvxVnni, ..avx2::TABLE };
