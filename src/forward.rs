@@ -18,8 +18,8 @@
 //!
 //! and at last `ln_f` and the head for the tokens whose logits are wanted. The workers meet after
 //! every phase. **The contract of a phase**, on which every access to the arena here rests: a worker
-//! writes only its own share of what the phase writes (shares are disjoint), and no worker reads in a
-//! phase what another may write in it.
+//! writes only its own share of what the phase writes, or what it claimed (both are disjoint), and no
+//! worker reads in a phase what another may write in it.
 //!
 //! The rows come in [`Run`]s: consecutive tokens of one sequence. Only the embedding, the cache and
 //! attention know of them. A prompt or a token is one run; a batch has a run per sequence, each with a
@@ -461,10 +461,12 @@ impl Pass<'_> {
         };
         let job = Matmul { weights: self.model.weights(matrix), input, bias, epilogue };
         // SAFETY: in this phase the buffer is used through such writers only, each worker naming the
-        // rows of its own share of panels.
+        // rows of the panels that it claimed.
         unsafe {
             let out = self.cells_from(to.0, to.1, tiles.rows());
-            self.kernels.matmul(&job, worker.share(tiles.panels()), &out);
+            for panels in worker.claims(tiles.panels()) {
+                self.kernels.matmul(&job, panels, &out);
+            }
         }
     }
 
@@ -494,8 +496,8 @@ impl Pass<'_> {
     fn attend(&self, layer: usize, worker: &Worker) {
         let mut buffers = self.attention_buffers(worker);
         let blocks = self.runs.last().map_or(0, |run| run.block + run.blocks());
-        // Head by head, so that a worker's queries share one head's cache.
-        for item in worker.share(self.model.config().n_head * blocks) {
+        // Head by head, so that most of a worker's queries share one head's cache.
+        for item in worker.claims(self.model.config().n_head * blocks).flatten() {
             let (head, block) = (item / blocks, item % blocks);
             let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
             // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one worker's.

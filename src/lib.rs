@@ -5,6 +5,12 @@
 //! `model`, a `session` runs the `forward` pass over it with the `kernels` of the processor, and
 //! `generate` turns logits into a stream of tokens.
 
+#[cfg(target_endian = "big")]
+compile_error!("model files are little-endian and used in place: build for a little-endian target");
+
+#[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
+compile_error!("x87 arithmetic rounds differently: build for a target with SSE2, such as i686");
+
 pub mod batch;
 #[cfg(feature = "text")]
 pub mod classify;

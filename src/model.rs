@@ -246,6 +246,3 @@ impl Network {
         }
     }
 }
-
-const _: () =
-    assert!(cfg!(target_endian = "little"), "model files are read in place: little-endian only");

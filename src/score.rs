@@ -223,7 +223,7 @@ mod tests {
             let scores = Scores { continuations: &tree, log_probabilities };
             let want: Vec<f64> = want.iter().map(|&t: &u32| f64::from(t)).collect();
             assert_eq!(scores.tokens(i), want);
-            assert_eq!(scores.log_probability(i), want.iter().sum());
+            assert_eq!(scores.log_probability(i), want.iter().sum::<f64>());
         }
         // Pre-order: a node's parent is the last one before it of the depth above.
         for (i, node) in tree.nodes.iter().enumerate() {

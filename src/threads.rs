@@ -51,11 +51,17 @@ mod team;
 pub use host::{HostPool, HostTeam};
 pub use team::{Team, TeamError};
 
+use self::sync::AtomicUsize;
 use crate::fp_env::FpEnv;
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The most workers that share a pass. Decoding is limited by memory bandwidth long before.
 pub const MAX_WORKERS: usize = 64;
+
+/// A worker's part of a phase is at least the total divided by this and by the number of workers, if it
+/// is not a single item: claims cost something, too.
+const MOST_CLAIMS: usize = 32;
 
 /// What [`Executor::run_phases`] calls: the phase's number, and which share of it to compute.
 pub type PhaseFn<'a> = dyn Fn(usize, &Worker) + Sync + 'a;
@@ -105,7 +111,7 @@ impl Executor {
 fn run_alone(phases: usize, f: &PhaseFn<'_>) {
     let _env = FpEnv::set_default();
     for phase in 0..phases {
-        f(phase, &Worker { index: 0, count: 1 });
+        f(phase, &Worker::new(0, 1, &AtomicUsize::new(0)));
     }
 }
 
@@ -115,12 +121,19 @@ fn run_alone(phases: usize, f: &PhaseFn<'_>) {
 /// Only an [`Executor`] makes these, and no two with the same index for one phase. Code may rely on
 /// that to write disjoint shares of a buffer.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<'a> {
     index: usize,
     count: usize,
+    /// How many items of the phase were claimed.
+    claimed: &'a AtomicUsize,
 }
 
-impl Worker {
+impl<'a> Worker<'a> {
+    /// `claimed` is 0 when the phase begins, and the same for all workers of it.
+    fn new(index: usize, count: usize, claimed: &'a AtomicUsize) -> Self {
+        Self { index, count, claimed }
+    }
+
     /// This worker, in `0..count`. Index 0 exists always.
     pub fn index(&self) -> usize {
         self.index
@@ -141,6 +154,25 @@ impl Worker {
         start..start + quotient + usize::from(self.index < remainder)
     }
 
+    /// Parts of `0..n`, one after another, until all of them are given out: to this worker as many as it
+    /// has time for. So cores that are slow, or busy with something else, hold nobody up for long.
+    ///
+    /// The parts of all workers are disjoint and cover `0..n`. They are long at first, so that a worker
+    /// mostly goes through its items in order, and short in the end. All workers of a phase must ask for
+    /// the same `n`, and once; a phase in which they do not leaves items out.
+    pub fn claims(&self, n: usize) -> impl Iterator<Item = Range<usize>> {
+        let part = move |start: usize| match self.count {
+            1 => n - start,
+            count => ((n - start) / (2 * count)).max(n / (MOST_CLAIMS * count)).max(1),
+        };
+        let claim = move |start: usize| (start < n).then(|| (start + part(start)).min(n));
+        std::iter::from_fn(move || {
+            // Relaxed: a claim says only whose the items are; the phase orders what is done with them.
+            let start = self.claimed.fetch_update(Relaxed, Relaxed, claim).ok()?;
+            claim(start).map(|end| start..end)
+        })
+    }
+
     /// As [`share`](Self::share), but cut only at multiples of `multiple`: what is shared are the
     /// blocks of so many items, the last of which may be shorter.
     ///
@@ -157,13 +189,20 @@ impl Worker {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    fn worker(index: usize, count: usize) -> Worker<'static> {
+        static UNUSED: AtomicUsize = AtomicUsize::new(0);
+        Worker::new(index, count, &UNUSED)
+    }
 
     proptest! {
         #[test]
         fn shares_cover_all_in_order(n in 0..5000_usize, multiple in 1..200_usize, count in 1..=MAX_WORKERS) {
             let mut next = 0;
             for index in 0..count {
-                let share = Worker { index, count }.share_aligned(n, multiple);
+                let share = worker(index, count).share_aligned(n, multiple);
                 prop_assert_eq!(share.start, next);
                 prop_assert!(share.end == n || share.end.is_multiple_of(multiple));
                 next = share.end;
@@ -173,16 +212,74 @@ mod tests {
 
         #[test]
         fn shares_differ_by_at_most_one(n in any::<usize>(), count in 1..=MAX_WORKERS) {
-            let lengths = (0..count).map(|index| Worker { index, count }.share(n).len());
+            let lengths = (0..count).map(|index| worker(index, count).share(n).len());
             let (least, most) = (lengths.clone().min().unwrap(), lengths.clone().max().unwrap());
             prop_assert!(most - least <= 1);
             prop_assert_eq!(lengths.sum::<usize>(), n);
         }
     }
 
+    proptest! {
+        #[test]
+        fn claims_cover_all_once(n in 0..5000_usize, count in 1..=MAX_WORKERS, order: u64) {
+            let claimed = AtomicUsize::new(0);
+            let workers: Vec<_> = (0..count).map(|i| Worker::new(i, count, &claimed)).collect();
+            let mut claims: Vec<_> = workers.iter().map(|worker| worker.claims(n)).collect();
+            let (mut parts, mut pick) = (Vec::new(), order);
+            let anyone = std::iter::from_fn(|| {
+                pick = pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1) >> 7;
+                claims[pick as usize % count].next()
+            });
+            for part in anyone {
+                prop_assert!(!part.is_empty());
+                parts.push(part);
+            }
+            prop_assert!(claims.iter_mut().all(|claims| claims.next().is_none()));
+            prop_assert!(parts.iter().cloned().flatten().eq(0..n));
+            prop_assert!(parts.len() <= (MOST_CLAIMS + 8) * count, "{} parts", parts.len());
+        }
+    }
+
+    /// A worker that does not come back from its first part holds up nobody with the rest.
+    #[test]
+    fn slow_worker_leaves_the_rest_to_the_others() {
+        const ITEMS: usize = 192;
+        let team = Executor::Team(Team::new(2).unwrap());
+        for phases in [1, 3] {
+            // The first to claim is the slow one, until the other has claimed all that is left.
+            let (done, is_done) = mpsc::channel();
+            let is_done = Mutex::new(is_done);
+            let parts = Mutex::new(Vec::new());
+            let is_slow = AtomicUsize::new(0);
+            team.run_phases(phases, &|phase, worker| {
+                let mut claims = worker.claims(ITEMS);
+                let Some(first) = claims.next() else { panic!("no part for a worker") };
+                if is_slow.fetch_max(phase + 1, Relaxed) == phase {
+                    parts.lock().unwrap().push((phase, true, first));
+                    is_done.lock().unwrap().recv().unwrap();
+                    assert!(claims.next().is_none());
+                    return;
+                }
+                for part in std::iter::once(first).chain(claims) {
+                    parts.lock().unwrap().push((phase, false, part));
+                }
+                done.send(()).unwrap();
+            });
+            let parts = parts.into_inner().unwrap();
+            for phase in 0..phases {
+                let items = |slow: bool| -> usize {
+                    let of = parts.iter().filter(|&&(p, s, _)| (p, s) == (phase, slow));
+                    of.map(|(_, _, part)| part.len()).sum()
+                };
+                assert_eq!(items(true) + items(false), ITEMS);
+                assert!(items(true) <= ITEMS / 4, "the slow worker kept {}", items(true));
+            }
+        }
+    }
+
     #[test]
     fn huge_share_does_not_overflow() {
-        let share = Worker { index: 1, count: 2 }.share_aligned(usize::MAX, 16);
+        let share = worker(1, 2).share_aligned(usize::MAX, 16);
         assert_eq!(share, 1 << (usize::BITS - 1)..usize::MAX);
     }
 }

@@ -61,7 +61,16 @@ pub(super) fn isa_name(isa: Isa) -> &'static CStr {
 }
 
 /// Every name that an instruction set may have; a test sees to that.
-const NAMES: &[&CStr] = &[c"scalar", c"scalar-fma", c"avx2", c"avx-vnni", c"avx512-vnni", c"neon"];
+const NAMES: &[&CStr] = &[
+    c"scalar",
+    c"scalar-fma",
+    c"avx2",
+    c"avx-vnni",
+    c"avx512-vnni",
+    c"neon",
+    c"neon-dotprod",
+    c"neon-i8mm",
+];
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
@@ -46,12 +48,26 @@ pub enum Isa {
     AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI: Ice Lake, Zen 4 and their successors.
     Avx512Vnni,
+    /// NEON: any 64-bit Arm processor.
+    Neon,
+    /// The same with `sdot`: most since 2018.
+    NeonDotprod,
+    /// The same with `usdot` and `usmmla`: most since 2021.
+    NeonI8mm,
 }
 
 impl Isa {
     /// All of them, the preferred ones last.
-    pub const ALL: &[Isa] = 
-        &[Isa::Scalar, Isa::ScalarFma, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
+    pub const ALL: &[Isa] = &[
+        Isa::Scalar,
+        Isa::ScalarFma,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+    ];
 
     /// The name by which it is forced and reported.
     pub const fn name(self) -> &'static str {
@@ -61,6 +77,9 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
         }
     }
 
@@ -437,6 +456,14 @@ impl Kernels {
             Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(&neon::NEON),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => neon::has_dotprod().then_some(&neon::DOTPROD),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => neon::has_i8mm().then_some(&neon::I8MM),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => None,
         }
     }
 

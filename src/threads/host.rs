@@ -64,11 +64,12 @@ impl HostTeam {
     fn run_phase(&self, phase: usize, f: &PhaseFn<'_>, panic: &FirstPanic) -> usize {
         let count = self.workers;
         let tasks = Tasks::new(count);
+        let claimed = AtomicUsize::new(0);
         self.pool.for_each(count, &|index| {
             panic.catch(|| {
                 let _env = FpEnv::set_default();
                 tasks.start(index);
-                f(phase, &Worker { index, count });
+                f(phase, &Worker::new(index, count, &claimed));
                 tasks.finish();
             });
         });

@@ -151,7 +151,8 @@ impl Threads {
         if phases == 0 || self.in_forked_child() || self.busy.swap(true, Acquire) {
             return false;
         }
-        let run = Run { f, phases, phase: AtomicUsize::new(0), panic: FirstPanic::new() };
+        let [phase, claimed] = [0; 2].map(AtomicUsize::new);
+        let run = Run { f, phases, phase, claimed, panic: FirstPanic::new() };
         self.shared().lead(&run);
         // Release: pairs with the Acquire above, so that runs follow one another.
         self.busy.store(false, Release);
@@ -182,6 +183,8 @@ struct Run<'a> {
     phases: usize,
     /// The open phase.
     phase: AtomicUsize,
+    /// See [`Worker::claims`].
+    claimed: AtomicUsize,
     panic: FirstPanic,
 }
 
@@ -228,7 +231,6 @@ impl Shared {
     /// Computes shares while there are any.
     fn work(&self) {
         while let Some(unclaimed) = self.board.claim() {
-            let worker = Worker { index: self.workers - unclaimed, count: self.workers };
             // Relaxed: the claim orders it after the store that came before the run's first phase.
             let run = self.run.load(Relaxed);
             // SAFETY: `run` points to the `Run` that `lead` borrows until it returns (it does not
@@ -240,6 +242,7 @@ impl Shared {
             // `Sync`; the lifetimes inside it outlive the borrow.
             let run: &Run<'_> = unsafe { &*run };
             let phase = run.phase.load(Relaxed);
+            let worker = Worker::new(self.workers - unclaimed, self.workers, &run.claimed);
             run.panic.catch(|| (run.f)(phase, &worker));
             if self.board.finish() {
                 self.advance(run, phase);
@@ -251,8 +254,9 @@ impl Shared {
     fn advance(&self, run: &Run<'_>, phase: usize) {
         let next = phase + 1;
         if next < run.phases && !run.panic.happened() {
-            // Relaxed: it is read after a claim of what is opened next.
+            // Relaxed: they are read after a claim of what is opened next.
             run.phase.store(next, Relaxed);
+            run.claimed.store(0, Relaxed);
             self.board.open(self.workers);
         } else {
             self.board.end();

@@ -84,6 +84,10 @@ fn json_has_the_documented_fields() {
     let available = doctor["isa_available"].as_array().unwrap();
     assert!(available.contains(&doctor["isa"]) && available.contains(&"scalar".into()));
     assert_eq!(doctor["file"]["has_tokenizer"], true);
+    if cfg!(target_os = "linux") {
+        // It has just been written, and read.
+        assert_eq!(doctor["file"]["cached_bytes"], doctor["file"]["file_bytes"]);
+    }
 }
 
 #[test]

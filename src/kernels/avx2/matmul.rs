@@ -60,7 +60,11 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
 /// That of [`matmul`]; the processor supports the product's instructions.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
+    job: &Matmul,
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
     const { assert!(UNPACK_FROM == 5) }
     // SAFETY: the caller's promise.
     unsafe {

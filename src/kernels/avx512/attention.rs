@@ -338,9 +338,7 @@ impl<'a> Block<'a> {
             // SAFETY: the caller's promise; so many panels are left.
             unsafe {
                 done += match key_scales.len() {
-                    1..4 => {
-                        self.dot_tile::<Q, 1>(keys, key_scales, queries, skipped, scores, done)
-                    }
+                    1..4 => self.dot_tile::<Q, 1>(keys, key_scales, queries, skipped, scores, done),
                     _ => self.dot_tile::<Q, 4>(keys, key_scales, queries, skipped, scores, done),
                 };
             }

@@ -12,7 +12,7 @@ mod matmul;
 mod quantize;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use quantize::scale_for;
 
 /// Lanes of the virtual vector in which a row is summed.

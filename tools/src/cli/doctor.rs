@@ -1,7 +1,7 @@
 //! `cerebellum doctor`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -45,11 +45,15 @@ struct FileReport {
     file_bytes: usize,
     open_milliseconds: f64,
     has_tokenizer: bool,
+    /// In the page cache, as far as the system tells, before the file was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_bytes: Option<usize>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let file = args.file.as_ref().map(|path| -> Result<_, super::Failure> {
+        let cached_bytes = cached_bytes(path);
         let start = Instant::now();
         let model = open(path, Access::Map)?;
         Ok(FileReport {
@@ -57,6 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             file_bytes: model.file_bytes(),
             open_milliseconds: start.elapsed().as_secs_f64() * 1e3,
             has_tokenizer: model.tokenizer().is_ok(),
+            cached_bytes,
         })
     });
     let report = Report {
@@ -87,8 +92,34 @@ fn describe(report: &Report) -> String {
         let opened = file.open_milliseconds;
         write!(text, "\n{}: {size}, {tokenizer} a tokenizer, opened in {opened:.2} ms", file.path)
             .expect("strings can grow");
+        if let Some(cached) = file.cached_bytes {
+            let percent = 100.0 * cached as f64 / file.file_bytes as f64;
+            write!(text, "\nin memory already: {percent:.0} % of it").expect("strings can grow");
+        }
     }
     text
+}
+
+/// How much of a file lies in memory, in the system's page cache.
+///
+/// Linux keeps this from those who neither own the file nor may write it, and says all of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn cached_bytes(path: &Path) -> Option<usize> {
+    let file = std::fs::File::open(path).ok()?;
+    // SAFETY: nobody reads through this mapping, so what becomes of the file does not matter.
+    let map = unsafe { memmap2::Mmap::map(&file) }.ok()?;
+    let page = page_size();
+    let mut pages = vec![0_u8; map.len().div_ceil(page)];
+    // SAFETY: a mapping begins on a page's boundary, and `pages` has a byte for each of its pages.
+    let code =
+        unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
+    let cached = pages.iter().filter(|&page| page & 1 != 0).count() * page;
+    (code == 0).then(|| cached.min(map.len()))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn cached_bytes(_: &Path) -> Option<usize> {
+    None
 }
 
 #[cfg(unix)]

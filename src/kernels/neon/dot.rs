@@ -1,0 +1,628 @@
+//! The dot products of bytes: all in which the tables for Arm differ.
+//!
+//! The tile order is made for `sdot` and `usdot`: 16 bytes of it are 4 rows x 4 inputs, and the form of
+//! these instructions "by element" multiplies them with one of the four steps that lie in a register of a
+//! token's values. The other two:
+//!
+//! - `usmmla` multiplies 2 rows x 8 inputs with 8 inputs x 2 tokens. One `zip1` and one `zip2` of the
+//!   registers of two steps give two such operands ([`Mmla`]).
+//! - `smlal` multiplies lane by lane, 8 products to as many sums of 16 bits ([`Smlal4`], [`Smlal8`]).
+
+use std::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_t};
+use std::arch::aarch64::{vld1q_s8, vld1q_u8};
+use std::array::from_fn;
+
+use super::F32x16;
+use super::instructions::*;
+use crate::kernels::Start;
+use crate::quant::{BLOCK_INPUTS, Scheme, TILE_ALIGN};
+
+/// An integer for each of 16 rows.
+pub(super) type I32x16 = [int32x4_t; 4];
+
+/// 16 rows x 8 inputs, two steps: as a rule rows 0..4, 4..8, 8..12, 12..16 of the first and then of the
+/// second.
+pub(super) type Weights = [int8x16_t; 8];
+
+/// Inputs of [`Weights`].
+pub(super) const PAIR_INPUTS: usize = 8;
+
+/// Which instructions a table uses.
+pub(super) trait Level {
+    /// Products with int4 weights where each weight is used for few tokens.
+    type FewInt4: Dot;
+    /// The same with int8 weights.
+    type FewInt8: Dot;
+    /// Products with int4 weights that were unpacked for many tokens.
+    type ManyInt4: Dot;
+    /// The same with int8 weights.
+    type ManyInt8: Dot;
+
+    /// Adds the products of 16 rows x 4 signed bytes with `x`: 4 of them, repeated. No byte is -128.
+    ///
+    /// # Safety
+    /// The processor supports this level.
+    unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t);
+}
+
+/// NEON alone.
+pub(super) struct Neon;
+
+impl Level for Neon {
+    type FewInt4 = Smlal4;
+    type FewInt8 = Smlal8;
+    type ManyInt4 = Smlal4;
+    type ManyInt8 = Smlal8;
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            let low = vmull_s8(vget_low_s8(row), vget_low_s8(x));
+            // Two products are at most 2 * 127 * 127 = 32258.
+            let pairs = vpaddq_s16(low, vmull_high_s8(row, x));
+            *sum = vpadalq_s16(*sum, pairs);
+        }
+    }
+}
+
+/// With `sdot`.
+pub(super) struct Dotprod;
+
+impl Level for Dotprod {
+    type FewInt4 = Rows<Sdot, Nibbles>;
+    type FewInt8 = Rows<Sdot, Bytes>;
+    type ManyInt4 = Rows<Sdot, Nibbles>;
+    type ManyInt8 = Rows<Sdot, Bytes>;
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: the caller's promise.
+            unsafe { *sum = sdot(*sum, row, x) };
+        }
+    }
+}
+
+/// With `usdot` and `usmmla`; `sdot` is implied.
+pub(super) struct I8mm;
+
+impl Level for I8mm {
+    type FewInt4 = Rows<Usdot, Nibbles>;
+    type FewInt8 = Rows<Usdot, Bytes>;
+    type ManyInt4 = Mmla<Nibbles>;
+    type ManyInt8 = Mmla<Bytes>;
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
+        // SAFETY: the caller's promise.
+        unsafe { Dotprod::dot(sums, rows, x) }
+    }
+}
+
+/// How weights are stored: as nibbles with an offset of 8 or as bytes with one of 128.
+pub(super) trait Packing {
+    const SCHEME: Scheme;
+
+    /// Bytes of [`PAIR_INPUTS`] inputs of a panel.
+    const PAIR_BYTES: usize = match Self::SCHEME {
+        Scheme::Int4 => TILE_ALIGN,
+        Scheme::Int8 => 2 * TILE_ALIGN,
+    };
+
+    /// The weights as stored, a byte each.
+    ///
+    /// # Safety
+    /// `data` is valid for reads of [`PAIR_BYTES`](Self::PAIR_BYTES).
+    unsafe fn load(data: *const u8) -> [uint8x16_t; 8];
+}
+
+/// A line holds two steps, the first in its low nibbles.
+pub(super) struct Nibbles;
+
+impl Packing for Nibbles {
+    const SCHEME: Scheme = Scheme::Int4;
+
+    #[inline(always)]
+    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+        // SAFETY: the caller's promise.
+        let line: [uint8x16_t; 4] = from_fn(|r| unsafe { vld1q_u8(data.add(16 * r)) });
+        from_fn(|i| match i {
+            0..4 => vandq_u8(line[i], vdupq_n_u8(15)),
+            _ => vshrq_n_u8::<4>(line[i - 4]),
+        })
+    }
+}
+
+/// A line holds one step.
+pub(super) struct Bytes;
+
+impl Packing for Bytes {
+    const SCHEME: Scheme = Scheme::Int8;
+
+    #[inline(always)]
+    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+        // SAFETY: the caller's promise.
+        from_fn(|i| unsafe { vld1q_u8(data.add(16 * i)) })
+    }
+}
+
+/// The stored bytes as signed ones, their offset of 128 taken off.
+#[inline(always)]
+fn without_offset(bytes: [uint8x16_t; 8]) -> Weights {
+    from_fn(|i| vreinterpretq_s8_u8(veorq_u8(bytes[i], vdupq_n_u8(0x80))))
+}
+
+/// The stored bytes, or nibbles, as they are.
+#[inline(always)]
+fn as_stored(bytes: [uint8x16_t; 8]) -> Weights {
+    from_fn(|i| vreinterpretq_s8_u8(bytes[i]))
+}
+
+/// Where the weights of a group come from.
+pub(super) trait Source: Copy {
+    /// Those of inputs `8 * pair ..`.
+    ///
+    /// # Safety
+    /// The group has this pair of steps.
+    unsafe fn get(self, pair: usize) -> Weights;
+}
+
+/// One group's inputs of consecutive tokens: where those of the first lie, and how far apart they are.
+pub(super) struct Inputs {
+    /// Bytes.
+    pub values: *const i8,
+    pub stride: usize,
+    pub starts: *const Start,
+    /// Starts from one token to the next.
+    pub start_stride: usize,
+    pub scales: *const f32,
+    /// Scales from one token to the next.
+    pub scale_stride: usize,
+    /// Tokens that there are, at least one.
+    pub tokens: usize,
+    /// Inputs of the group, 32, 64 or 128.
+    pub size: usize,
+}
+
+impl Inputs {
+    /// Those of the tokens after the next `tokens`.
+    #[inline(always)]
+    pub fn advance(&mut self, tokens: usize) {
+        self.values = self.values.wrapping_add(tokens * self.stride);
+        self.starts = self.starts.wrapping_add(tokens * self.start_stride);
+        self.scales = self.scales.wrapping_add(tokens * self.scale_stride);
+        self.tokens = self.tokens.saturating_sub(tokens);
+    }
+
+    /// Values `16 * round ..` of a token.
+    ///
+    /// # Safety
+    /// Here and below: the token is there, and the group has these values.
+    #[inline(always)]
+    unsafe fn load(&self, token: usize, round: usize) -> int8x16_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_s8(self.values.add(token * self.stride + 16 * round)) }
+    }
+
+    /// Values `4 * step ..` of a token, repeated.
+    #[inline(always)]
+    unsafe fn repeat(&self, token: usize, step: usize) -> int8x16_t {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = self.values.add(token * self.stride + 4 * step).cast::<i32>();
+            vreinterpretq_s8_s32(vdupq_n_s32(x.read_unaligned()))
+        }
+    }
+
+    /// The start of a block, repeated.
+    #[inline(always)]
+    unsafe fn start(&self, token: usize, block: usize) -> int16x8_t {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let start = self.starts.add(token * self.start_stride + block).cast::<i32>();
+            vreinterpretq_s16_s32(vdupq_n_s32(start.read_unaligned()))
+        }
+    }
+
+    /// -8 times the sum of the group's values.
+    #[inline(always)]
+    unsafe fn total_start(&self, token: usize) -> i32 {
+        let sum = |start: Start| i32::from(start[0]) + i32::from(start[1]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let starts = self.starts.add(token * self.start_stride);
+            let first = sum(*starts);
+            if self.size > BLOCK_INPUTS { first + sum(*starts.add(1)) } else { first }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale(&self, token: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.scales.add(token * self.scale_stride) }
+    }
+}
+
+/// Multiplies a group of a panel with tiles of tokens.
+pub(super) trait Dot {
+    type Packing: Packing;
+
+    /// Tokens whose sums of 16 rows stay in registers, beside what a step needs.
+    const TILE: usize;
+    /// Tokens come in multiples of this: their accumulators are shared.
+    const TOGETHER: usize = 1;
+
+    /// The scales of a panel's rows, arranged like the accumulators.
+    type Scales: Copy;
+
+    fn scales(rows: F32x16) -> Self::Scales;
+
+    /// [`PAIR_INPUTS`] inputs of a panel, ready to be multiplied.
+    ///
+    /// # Safety
+    /// `data` is valid for reads of [`Packing::PAIR_BYTES`].
+    unsafe fn unpack(data: *const u8) -> Weights;
+
+    /// Adds a group's products, times the scales, to the accumulators of `T` tokens.
+    ///
+    /// # Safety
+    /// - The processor supports the level that this belongs to.
+    /// - `steps` has the group's weights, unpacked by [`unpack`](Self::unpack).
+    /// - `inputs` has `inputs.tokens` tokens of the group; rounded up to a multiple of
+    ///   [`TOGETHER`](Self::TOGETHER) they are at least `T`, which is such a multiple.
+    unsafe fn tile<S: Source, const T: usize>(
+        steps: S,
+        inputs: &Inputs,
+        scales: &Self::Scales,
+        acc: &mut [F32x16; T],
+    );
+
+    /// Turns accumulators into a row's outputs per lane, a token each.
+    fn settle(_acc: &mut [F32x16]) {}
+}
+
+/// `acc = fma(f32(sums), row scale * token scale, acc)`.
+///
+/// # Safety
+/// The inputs have `T` tokens.
+#[inline(always)]
+unsafe fn add_group<const T: usize>(
+    sums: [I32x16; T],
+    inputs: &Inputs,
+    scales: &F32x16,
+    acc: &mut [F32x16; T],
+) {
+    for (t, (acc, sums)) in acc.iter_mut().zip(sums).enumerate() {
+        // SAFETY: the caller's promise.
+        let scale = unsafe { inputs.scale(t) };
+        for r in 0..4 {
+            let scale = vmulq_n_f32(scales[r], scale);
+            acc[r] = vfmaq_f32(acc[r], vcvtq_f32_s32(sums[r]), scale);
+        }
+    }
+}
+
+/// An instruction that multiplies 4 rows x 4 inputs with 4 inputs.
+pub(super) trait Product {
+    /// Whether weights are unsigned and bytes keep their offset.
+    const UNSIGNED: bool;
+
+    /// Adds the products of `rows` with step `LANE` of `x`.
+    ///
+    /// # Safety
+    /// The processor supports the instruction.
+    unsafe fn step<const LANE: i32>(sum: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t;
+}
+
+/// Signed by signed bytes, Armv8.2 (`FEAT_DotProd`).
+pub(super) struct Sdot;
+
+impl Product for Sdot {
+    const UNSIGNED: bool = false;
+
+    #[inline(always)]
+    unsafe fn step<const LANE: i32>(sum: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { sdot_step::<LANE>(sum, rows, x) }
+    }
+}
+
+/// Unsigned by signed bytes, Armv8.6 (`FEAT_I8MM`).
+pub(super) struct Usdot;
+
+impl Product for Usdot {
+    const UNSIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn step<const LANE: i32>(sum: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { usdot_step::<LANE>(sum, rows, x) }
+    }
+}
+
+/// A lane is a row: 4 registers of sums a token, and one instruction per 16 products.
+pub(super) struct Rows<I, P>(I, P);
+
+impl<I: Product, P: Packing> Rows<I, P> {
+    /// What the start of int4 products is multiplied by.
+    const START: i32 = match P::SCHEME {
+        Scheme::Int4 => 1,
+        Scheme::Int8 if I::UNSIGNED => Scheme::Int8.offset() / Scheme::Int4.offset(),
+        Scheme::Int8 => 0,
+    };
+}
+
+impl<I: Product, P: Packing> Dot for Rows<I, P> {
+    type Packing = P;
+    type Scales = F32x16;
+
+    // 16 registers of sums, 4 of values, 8 of weights.
+    const TILE: usize = 4;
+
+    fn scales(rows: F32x16) -> F32x16 {
+        rows
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8) -> Weights {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { P::load(data) };
+        // A nibble is the same signed and unsigned.
+        match P::SCHEME {
+            Scheme::Int8 if !I::UNSIGNED => without_offset(bytes),
+            _ => as_stored(bytes),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Source, const T: usize>(
+        steps: S,
+        inputs: &Inputs,
+        scales: &F32x16,
+        acc: &mut [F32x16; T],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums: [I32x16; T] = from_fn(|t| match Self::START {
+                0 => [vdupq_n_s32(0); 4],
+                factor => [vdupq_n_s32(factor * inputs.total_start(t)); 4],
+            });
+            for round in 0..inputs.size / 16 {
+                let x: [int8x16_t; T] = from_fn(|t| inputs.load(t, round));
+                let weights = steps.get(2 * round);
+                self::step::<I, 0, T>(&mut sums, &weights[..4], &x);
+                self::step::<I, 1, T>(&mut sums, &weights[4..], &x);
+                let weights = steps.get(2 * round + 1);
+                self::step::<I, 2, T>(&mut sums, &weights[..4], &x);
+                self::step::<I, 3, T>(&mut sums, &weights[4..], &x);
+            }
+            add_group(sums, inputs, scales, acc);
+        }
+    }
+}
+
+/// Adds the products of a step: lane `LANE` of the tokens' values.
+///
+/// # Safety
+/// The processor supports the instruction.
+#[inline(always)]
+unsafe fn step<I: Product, const LANE: i32, const T: usize>(
+    sums: &mut [I32x16; T],
+    weights: &[int8x16_t],
+    x: &[int8x16_t; T],
+) {
+    for (r, &rows) in weights.iter().enumerate() {
+        for (sums, &x) in sums.iter_mut().zip(x) {
+            // SAFETY: the caller's promise.
+            unsafe { sums[r] = I::step::<LANE>(sums[r], rows, x) };
+        }
+    }
+}
+
+/// `usmmla`, unsigned by signed bytes (`FEAT_I8MM`): 32 products an instruction.
+///
+/// A register of sums belongs to 2 rows x 2 tokens: `[row 0 token 0, row 0 token 1, row 1 token 0,
+/// row 1 token 1]`. Accumulators stay like that until a panel is finished: those of the tokens 2p and
+/// 2p + 1 are the eight registers of two neighbours, rows 0 and 1 in the first.
+pub(super) struct Mmla<P>(P);
+
+/// Pairs of tokens of a tile of [`Mmla`].
+const MMLA_PAIRS: usize = 2;
+
+impl<P: Packing> Dot for Mmla<P> {
+    type Packing = P;
+    type Scales = [float32x4_t; 8];
+
+    // 16 registers of sums, 4 of values, 8 of weights.
+    const TILE: usize = 2 * MMLA_PAIRS;
+    const TOGETHER: usize = 2;
+
+    fn scales(rows: F32x16) -> [float32x4_t; 8] {
+        from_fn(|i| match (rows[i / 2], i % 2) {
+            (rows, 0) => vzip1q_f32(rows, rows),
+            (rows, _) => vzip2q_f32(rows, rows),
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8) -> Weights {
+        // SAFETY: the caller's promise.
+        let bytes = as_stored(unsafe { P::load(data) });
+        from_fn(|i| {
+            let step = |s: usize| vreinterpretq_s32_s8(bytes[4 * s + i / 2]);
+            vreinterpretq_s8_s32(match i % 2 {
+                0 => vzip1q_s32(step(0), step(1)),
+                _ => vzip2q_s32(step(0), step(1)),
+            })
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Source, const T: usize>(
+        steps: S,
+        inputs: &Inputs,
+        scales: &[float32x4_t; 8],
+        acc: &mut [F32x16; T],
+    ) {
+        const { assert!(T <= 2 * MMLA_PAIRS) }
+        let pairs = T / 2;
+        // The last token may lack a partner, and is its own then.
+        let tokens = |p: usize| (2 * p, (2 * p + 1).min(inputs.tokens - 1));
+        let factor = P::SCHEME.offset() / Scheme::Int4.offset();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[vdupq_n_s32(0); 8]; MMLA_PAIRS];
+            for (p, sums) in sums.iter_mut().enumerate().take(pairs) {
+                let (a, b) = tokens(p);
+                let start = [a, b].map(|t| vdupq_n_s32(factor * inputs.total_start(t)));
+                *sums = [vzip1q_s32(start[0], start[1]); 8];
+            }
+            for round in 0..inputs.size / 16 {
+                let mut x = [[vdupq_n_s8(0); MMLA_PAIRS]; 2];
+                for p in 0..pairs {
+                    let (a, b) = tokens(p);
+                    let [a, b] = [a, b].map(|t| vreinterpretq_s64_s8(inputs.load(t, round)));
+                    x[0][p] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                    x[1][p] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
+                }
+                for (half, x) in x.iter().enumerate() {
+                    for (k, rows) in steps.get(2 * round + half).into_iter().enumerate() {
+                        for p in 0..pairs {
+                            sums[p][k] = usmmla(sums[p][k], rows, x[p]);
+                        }
+                    }
+                }
+            }
+            for (p, sums) in sums.into_iter().enumerate().take(pairs) {
+                let (a, b) = tokens(p);
+                let [a, b] = [a, b].map(|t| vdupq_n_f32(inputs.scale(t)));
+                let scale = vzip1q_f32(a, b);
+                for (k, sum) in sums.into_iter().enumerate() {
+                    let acc = &mut acc[2 * p + k / 4][k % 4];
+                    *acc = vfmaq_f32(*acc, vcvtq_f32_s32(sum), vmulq_f32(scales[k], scale));
+                }
+            }
+        }
+    }
+
+    fn settle(acc: &mut [F32x16]) {
+        for [a, b] in acc.as_chunks_mut::<2>().0 {
+            let both = [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]];
+            *a = from_fn(|r| vuzp1q_f32(both[2 * r], both[2 * r + 1]));
+            *b = from_fn(|r| vuzp2q_f32(both[2 * r], both[2 * r + 1]));
+        }
+    }
+}
+
+/// Int4 weights with NEON alone: sums in 16 bits, one of each input of a step, which over a block wrap
+/// around harmlessly.
+///
+/// Once the sums of neighbours are added, in 16 bits too, and the block's start, what is left lies within
+/// 16 bits ([`block_size`](crate::quant::block_size)), so it is exact. One instruction per 8 products.
+pub(super) struct Smlal4;
+
+impl Dot for Smlal4 {
+    type Packing = Nibbles;
+    type Scales = F32x16;
+
+    // 24 registers of sums, 4 of weights, one of values.
+    const TILE: usize = 3;
+
+    fn scales(rows: F32x16) -> F32x16 {
+        rows
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8) -> Weights {
+        // SAFETY: the caller's promise.
+        as_stored(unsafe { Nibbles::load(data) })
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Source, const T: usize>(
+        steps: S,
+        inputs: &Inputs,
+        scales: &F32x16,
+        acc: &mut [F32x16; T],
+    ) {
+        let block_pairs = inputs.size.min(BLOCK_INPUTS) / PAIR_INPUTS;
+        let mut totals = [[vdupq_n_s32(0); 4]; T];
+        for block in 0..inputs.size / PAIR_INPUTS / block_pairs {
+            let mut sums = [[[vdupq_n_s16(0); 2]; 4]; T];
+            for pair in block * block_pairs..(block + 1) * block_pairs {
+                // SAFETY: the caller's promise.
+                let weights = unsafe { steps.get(pair) };
+                for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: the caller's promise.
+                        let x = unsafe { inputs.repeat(t, 2 * pair + half) };
+                        for (sums, &rows) in sums.iter_mut().zip(weights) {
+                            smlal(sums, rows, x);
+                        }
+                    }
+                }
+            }
+            for (t, (totals, sums)) in totals.iter_mut().zip(sums).enumerate() {
+                // SAFETY: the caller's promise.
+                let start = unsafe { inputs.start(t, block) };
+                for (total, sums) in totals.iter_mut().zip(sums) {
+                    let pairs = vaddq_s16(vpaddq_s16(sums[0], sums[1]), start);
+                    *total = vpadalq_s16(*total, pairs);
+                }
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { add_group(totals, inputs, scales, acc) };
+    }
+}
+
+/// Int8 weights with NEON alone: two products at most, 2 * 128 * 127 = 32512, are summed in 16 bits, and
+/// then neighbours in 32. Three instructions per 16 products.
+pub(super) struct Smlal8;
+
+impl Dot for Smlal8 {
+    type Packing = Bytes;
+    type Scales = F32x16;
+
+    // 16 registers of sums, 8 of weights, 4 of values, 2 of products.
+    const TILE: usize = 2;
+
+    fn scales(rows: F32x16) -> F32x16 {
+        rows
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(data: *const u8) -> Weights {
+        // SAFETY: the caller's promise.
+        without_offset(unsafe { Bytes::load(data) })
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Source, const T: usize>(
+        steps: S,
+        inputs: &Inputs,
+        scales: &F32x16,
+        acc: &mut [F32x16; T],
+    ) {
+        let mut sums = [[[vdupq_n_s32(0); 2]; 4]; T];
+        for pair in 0..inputs.size / PAIR_INPUTS {
+            // SAFETY: the caller's promise.
+            let weights = unsafe { steps.get(pair) };
+            for (t, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                let x = [0, 1].map(|half| unsafe { inputs.repeat(t, 2 * pair + half) });
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let (first, second) = (weights[r], weights[4 + r]);
+                    let low = vmull_s8(vget_low_s8(first), vget_low_s8(x[0]));
+                    let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(x[1]));
+                    let high = vmlal_high_s8(vmull_high_s8(first, x[0]), second, x[1]);
+                    sums[0] = vpadalq_s16(sums[0], low);
+                    sums[1] = vpadalq_s16(sums[1], high);
+                }
+            }
+        }
+        let sums = sums.map(|sums| sums.map(|[low, high]| vpaddq_s32(low, high)));
+        // SAFETY: the caller's promise.
+        unsafe { add_group(sums, inputs, scales, acc) };
+    }
+}
