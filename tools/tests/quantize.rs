@@ -187,7 +187,7 @@ fn formats_can_differ_by_matrix() {
         ("wte.weight".to_owned(), format(Scheme::Int8, 128)),
         ("h.0.mlp.c_fc.weight".to_owned(), format(Scheme::Int4, 32)),
     ]);
-    let options = Options { format: FORMATS[1], exceptions: exceptions.clone() };
+    let options = Options { exceptions: exceptions.clone(), ..Options::uniform(FORMATS[1]) };
     let (file, _) = file_of(&golden()[0], None, &options);
     let (header, _) = open(&file);
     for (name, info) in &header.tensors {

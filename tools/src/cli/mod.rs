@@ -11,6 +11,7 @@ mod export_gguf;
 mod generate;
 mod inspect;
 mod kv;
+mod lines;
 mod logits;
 mod plan;
 mod progress;
@@ -18,6 +19,8 @@ mod quantize;
 mod score;
 mod session;
 mod table;
+mod template;
+mod translate;
 mod verify;
 
 use std::error::Error;
@@ -48,6 +51,8 @@ Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum classify -m demo.cbl -l alarm,timer,weather 'wake me up at six'
+  cerebellum translate -m demo.cbl 'I am hungry.'
   cerebellum inspect 111m.cbl --json
   cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
 
@@ -68,6 +73,8 @@ enum Command {
     Generate(generate::Args),
     Classify(classify::Args),
     Score(score::Args),
+    Translate(translate::TranslateArgs),
+    Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
     Doctor(doctor::Args),
     Logits(logits::Args),
@@ -112,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
+        Command::Translate(args) => translate::translate(&args, &context),
+        Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),

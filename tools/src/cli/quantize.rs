@@ -19,6 +19,7 @@ use super::kv::Kv;
 use super::plan::MemoryReport;
 use super::progress::Progress;
 use super::table::bytes;
+use super::template;
 use super::{Context, Failure, Outcome};
 
 /// Turn a checkpoint into a model file.
@@ -43,6 +44,10 @@ pub struct Args {
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
+    /// Put a template into FILE as its own (docs/templates.md), beside those in CHECKPOINT_DIR/templates;
+    /// `NAME=` leaves one of these out
+    #[arg(long, value_name = "NAME=FILE")]
+    template: Vec<String>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
@@ -76,13 +81,14 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options, Failure> {
         let mut format = MatrixFormat::new(match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         });
         format.group_size = self.group_size.unwrap_or(format.group_size);
-        Options::uniform(format)
+        let templates = template::for_file(&self.checkpoint, &self.template)?;
+        Ok(Options { templates, ..Options::uniform(format) })
     }
 }
 
@@ -119,7 +125,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 
     let name = output.target().display().to_string();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let (options, progress) = (args.options(), Progress::new(context));
+    let (options, progress) = (args.options()?, Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
@@ -137,7 +143,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options())?;
+    let (summary, model) = preview(checkpoint, tables, &args.options()?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),

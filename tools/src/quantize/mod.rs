@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use cerebellum::Model;
 use cerebellum::format::{
-    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor,
-    TensorKind, VERSION, matrix_names,
+    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MAX_TEMPLATES_BYTES,
+    MatrixInfo, Source, Tensor, TensorKind, VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -62,12 +62,14 @@ pub struct Options {
     pub format: MatrixFormat,
     /// except of these, by canonical name.
     pub exceptions: BTreeMap<String, MatrixFormat>,
+    /// Templates by name that the file is to hold.
+    pub templates: BTreeMap<String, String>,
 }
 
 impl Options {
     /// One format for all matrices.
     pub fn uniform(format: MatrixFormat) -> Self {
-        Self { format, exceptions: BTreeMap::new() }
+        Self { format, exceptions: BTreeMap::new(), templates: BTreeMap::new() }
     }
 
     fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
@@ -76,11 +78,26 @@ impl Options {
                 return Err(Error::GroupSize(format.group_size));
             }
         }
+        self.check_templates()?;
         let known = |name: &String| matrices.iter().any(|(matrix, _)| matrix == name);
         match self.exceptions.keys().find(|name| !known(name)) {
             Some(name) => Err(Error::UnknownMatrix(name.clone())),
             None => Ok(()),
         }
+    }
+}
+
+impl Options {
+    fn check_templates(&self) -> Result<()> {
+        if let Some(name) = self.templates.keys().find(|name| !is_template_name(name)) {
+            return Err(Error::Templates(format!("{name:?} is no name of a template")));
+        }
+        let bytes = serde_json::to_string(&self.templates).map_or(usize::MAX, |json| json.len());
+        if bytes > MAX_TEMPLATES_BYTES {
+            let detail = format!("they take {bytes} bytes, {MAX_TEMPLATES_BYTES} are allowed");
+            return Err(Error::Templates(detail));
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +192,7 @@ fn describe(
         tensors: matrices.into_iter().map(|m| widest_info(m, options)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
         quantizer: provenance(options),
+        templates: options.templates.clone(),
         config,
     };
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
@@ -295,11 +313,12 @@ fn source(checkpoint: &Checkpoint, digest: &str) -> Result<Source> {
 }
 
 fn provenance(options: &Options) -> serde_json::Value {
+    // Keys in order: whether JSON objects keep the order of insertion is up to other crates' features.
     serde_json::json!({
-        "version": env!("CARGO_PKG_VERSION"),
         "options": {
-            "weights": options.format.scheme.name(),
             "group_size": options.format.group_size,
+            "weights": options.format.scheme.name(),
         },
+        "version": env!("CARGO_PKG_VERSION"),
     })
 }
