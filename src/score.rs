@@ -19,9 +19,8 @@ pub fn log_probabilities_of(logits: &[f32], tokens: &[u32]) -> Vec<f64> {
 /// The most probable tokens, at most so many, each with the natural logarithm of its probability; the
 /// most probable first, the lower id first among equals.
 pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
-    let order = |&a: &u32, &b: &u32| {
-        logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
-    };
+    let order =
+        |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
     let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
     if count < tokens.len() {
         if count > 0 {

@@ -158,8 +158,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             StopReason::Cancelled if output.is_over => StopReason::StopString,
             reason => reason,
         };
-        let is_cut =
-            matches!(result.stop_reason, StopReason::MaxTokens | StopReason::ContextFull);
+        let is_cut = matches!(result.stop_reason, StopReason::MaxTokens | StopReason::ContextFull);
         result.cut += usize::from(is_cut);
         result.text.push_str(output.text());
         Ok(())
@@ -356,13 +355,10 @@ mod tests {
 
     #[test]
     fn sentences_are_the_whole_text() {
-        assert_eq!(cut("One. Two!  Is it?\nA line\n\n  Next"), [
-            "One. ",
-            "Two!  ",
-            "Is it?\n",
-            "A line\n\n  ",
-            "Next"
-        ]);
+        assert_eq!(
+            cut("One. Two!  Is it?\nA line\n\n  Next"),
+            ["One. ", "Two!  ", "Is it?\n", "A line\n\n  ", "Next"]
+        );
         assert_eq!(cut(" \n a"), [" \n a"]);
         assert_eq!(cut("3.5 of U.S. is"), ["3.5 of U.S. is"]);
         assert_eq!(cut(""), [""; 0]);
@@ -392,13 +388,20 @@ mod tests {
         let mut passed = String::new();
         for piece in ["  ", " One", ".", " Two is", " it? ", "Three", "."] {
             passed += output.push(piece);
-            assert_eq!(output.is_over, passed.ends_with('?') && output.all.contains("Th"), "{piece}");
+            assert_eq!(
+                output.is_over,
+                passed.ends_with('?') && output.all.contains("Th"),
+                "{piece}"
+            );
             if output.is_over {
                 break;
             }
         }
         assert_eq!((passed.as_str(), output.text()), ("One. Two is it?", "One. Two is it?"));
         let mut output = Output::new(None);
-        assert_eq!(["a\n", "\n", "b "].map(|piece| output.push(piece).to_owned()), ["a", "", "\n\nb"]);
+        assert_eq!(
+            ["a\n", "\n", "b "].map(|piece| output.push(piece).to_owned()),
+            ["a", "", "\n\nb"]
+        );
     }
 }

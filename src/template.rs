@@ -243,7 +243,10 @@ mod tests {
         assert_eq!((template.budget, template.split), (Budget::Times(3), Split::Sentences));
         assert_eq!((template.sentences, template.sampler.top_k), (Some(2), 2));
         let plain: Template = "{text}".parse().unwrap();
-        assert_eq!((plain.budget, plain.split, plain.stop.len()), (Budget::Tokens(128), Split::Fit, 0));
+        assert_eq!(
+            (plain.budget, plain.split, plain.stop.len()),
+            (Budget::Tokens(128), Split::Fit, 0)
+        );
         assert_eq!((Budget::Times(3).tokens(2), Budget::Times(3).tokens(20)), (16, 60));
     }
 

@@ -199,7 +199,7 @@ fn formats_can_differ_by_matrix() {
     let fails =
         |options: &Options| run(&golden()[0], None, options, &place.path().join("x")).unwrap_err();
     let unknown = BTreeMap::from([("h.99.mlp.c_fc.weight".to_owned(), FORMATS[0])]);
-    let unknown = Options { format: FORMATS[1], exceptions: unknown };
+    let unknown = Options { exceptions: unknown, ..Options::uniform(FORMATS[1]) };
     assert!(matches!(fails(&unknown), Error::UnknownMatrix(name) if name.contains("99")));
     let group_size = Options::uniform(format(Scheme::Int4, 48));
     assert!(matches!(fails(&group_size), Error::GroupSize(48)));

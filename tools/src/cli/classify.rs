@@ -173,11 +173,7 @@ fn read_examples(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     Ok(lines.map(example).collect::<Result<_, _>>()?)
 }
 
-fn report<'a>(
-    classifier: &'a Labels,
-    result: &Classification,
-    start: Instant,
-) -> Report<'a> {
+fn report<'a>(classifier: &'a Labels, result: &Classification, start: Instant) -> Report<'a> {
     let labels = classifier.labels().iter().map(String::as_str);
     Report {
         ok: true,

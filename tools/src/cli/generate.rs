@@ -287,7 +287,8 @@ pub fn speeds(generation: &Generation, session: &Session, threads: usize) -> Str
 /// What is added to the logit of which token.
 fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failure> {
     let fail = |detail: &str| format!("--logit-bias {argument:?}: {detail}");
-    let parts = argument.rsplit_once(':').ok_or_else(|| fail("write a token, a colon and a number"))?;
+    let parts =
+        argument.rsplit_once(':').ok_or_else(|| fail("write a token, a colon and a number"))?;
     let bias = parts.1.parse().map_err(|_| fail("there is no number behind the colon"))?;
     if let Ok(id) = parts.0.parse() {
         return Ok((id, bias));

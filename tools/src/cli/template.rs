@@ -35,10 +35,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 /// The templates that a model file is to hold: those in the folder `templates` beside the checkpoint,
 /// `NAME.txt` each, and those named on the command line as `NAME=FILE`. `NAME=` leaves one out.
-pub fn for_file(
-    checkpoint: &Path,
-    named: &[String],
-) -> Result<BTreeMap<String, String>, Failure> {
+pub fn for_file(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut templates = BTreeMap::new();
     let folder = checkpoint.join("templates");
     if folder.is_dir() {
