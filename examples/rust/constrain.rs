@@ -25,7 +25,8 @@ fn main() -> cerebellum::Result<()> {
     }));
     let mut constraint = vocabulary.constrain(&form)?;
 
-    let prompt = tokenizer.encode("Utterance: set an alarm for six\nIntent: ", Default::default())?;
+    let prompt =
+        tokenizer.encode("Utterance: set an alarm for six\nIntent: ", Default::default())?;
     let mut session = model.session(&SessionOptions::default())?;
     let (table, options) = (tokenizer.table(), GenerateOptions::default());
     let mut text = String::new();

@@ -22,6 +22,11 @@ fn main() -> cerebellum::Result<()> {
         let _ = std::io::stdout().flush();
         ControlFlow::Continue(())
     })?;
-    println!("\n{} parts, {} tokens in {:.0} ms", result.parts, result.tokens, result.seconds * 1e3);
+    println!(
+        "\n{} parts, {} tokens in {:.0} ms",
+        result.parts,
+        result.tokens,
+        result.seconds * 1e3
+    );
     Ok(())
 }

@@ -37,6 +37,10 @@ pub struct Args {
     prompt: String,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
+    /// to its logit, -1000 to 1000; may be given several times
+    #[arg(long, value_name = "TOKEN:BIAS", allow_hyphen_values = true)]
+    logit_bias: Vec<String>,
     /// End the text before this string; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -65,12 +69,12 @@ Examples:
   cerebellum generate -m demo.cbl -p 'Is the sky blue? Answer:' --choices yes,no
   cerebellum generate -m 1.3b.cbl -p 'A person as JSON:' --json-schema person.json -n 200";
 
-/// How tokens are chosen.
+/// How tokens are chosen, and how many.
 #[derive(Debug, clap::Args)]
-struct SamplingArgs {
+pub struct SamplingArgs {
     /// The most tokens to generate
     #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
-    max_tokens: usize,
+    pub max_tokens: usize,
     /// 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0, value_name = "T")]
     temperature: f32,
@@ -89,10 +93,6 @@ struct SamplingArgs {
     /// Seed of the random choices
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
-    /// to its logit, -1000 to 1000; may be given several times
-    #[arg(long, value_name = "TOKEN:BIAS", allow_hyphen_values = true)]
-    logit_bias: Vec<String>,
 }
 
 /// What the text must be like.
@@ -130,22 +130,30 @@ impl FormArgs {
     }
 }
 
+impl SamplingArgs {
+    /// The sampler's options; those that it does not have are the defaults.
+    pub fn sampler(&self) -> SamplerOptions {
+        SamplerOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            ..SamplerOptions::default()
+        }
+    }
+}
+
 impl Args {
     fn options(&self, tokenizer: &Tokenizer) -> Result<GenerateOptions, Failure> {
-        let s = &self.sampling;
-        let biases = s.logit_bias.iter().map(|bias| read_bias(bias, tokenizer));
+        let mut sampler = self.sampling.sampler();
+        for bias in &self.logit_bias {
+            sampler.logit_bias.push(read_bias(bias, tokenizer)?);
+        }
         Ok(GenerateOptions {
-            max_tokens: s.max_tokens,
-            sampler: SamplerOptions {
-                temperature: s.temperature,
-                top_k: s.top_k,
-                top_p: s.top_p,
-                min_p: s.min_p,
-                repetition_penalty: s.repetition_penalty,
-                seed: s.seed,
-                logit_bias: biases.collect::<Result<_, _>>()?,
-                ..SamplerOptions::default()
-            },
+            max_tokens: self.sampling.max_tokens,
+            sampler,
             stop: self.stop.clone(),
             ignore_end_of_text: self.ignore_end_of_text,
         })

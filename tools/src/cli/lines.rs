@@ -69,13 +69,19 @@ impl LinesArgs {
         let (lines, count): (Box<dyn BufRead + Send>, _) = match &self.file {
             Some(path) => {
                 let (reader, count) = open_lines(path)?;
-                (Box::new(reader), count)
+                (Box::new(reader), Some(count))
             }
-            None => (Box::new(BufReader::new(io::stdin())), 0),
+            None => (Box::new(BufReader::new(io::stdin())), None),
         };
-        let progress = Progress::new(context);
-        // Of standard input nobody knows how much will come.
-        progress.begin(count);
+        let progress = match count {
+            Some(count) => {
+                let progress = Progress::new(context);
+                progress.begin(count);
+                progress
+            }
+            // Of standard input nobody knows how much will come.
+            None => Progress::without_end(context, "lines"),
+        };
         let work = Work { jsonl: self.jsonl, json: context.json, answer };
         let failed = work.run(lines, workers, &progress)?;
         drop(progress);
