@@ -371,59 +371,6 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
     }
 }
 
-/// Tokens in, text out as soon as it is certain: whole characters, and nothing that may be the
-/// beginning of a stop string.
-///
-/// Allocates only when it is made, unless more text is left in its output than one token gives.
-pub struct TextStream<'a, B> {
-    table: &'a TokenTable<B>,
-    characters: Utf8Stream,
-    stops: StopMatcher,
-    decoded: String,
-    room: usize,
-}
-
-impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
-    /// A stream that ends before any of the stop strings.
-    ///
-    /// # Errors
-    /// [`Error::Text`] if a stop string is empty; [`Error::OutOfMemory`].
-    pub fn new<S: AsRef<str>>(table: &'a TokenTable<B>, stop: &[S]) -> Result<Self> {
-        let stop: Vec<&str> = stop.iter().map(AsRef::as_ref).collect();
-        let mut stops = StopMatcher::new(&stop)?;
-        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
-        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
-        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
-        let room = piece + stop.iter().map(|stop| stop.len()).max().unwrap_or(0);
-        let decoded = string_with_room(room)?;
-        Ok(Self { table, characters: Utf8Stream::new(), stops, decoded, room })
-    }
-
-    /// An output that holds what any one token gives.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn output(&self) -> Result<String> {
-        string_with_room(self.room)
-    }
-
-    /// Takes a token, and appends what is certain now to `out`; true if a stop string ended the text.
-    pub fn push(&mut self, token: u32, out: &mut String) -> bool {
-        self.decoded.clear();
-        let bytes = self.table.token_bytes(token).unwrap_or_default();
-        self.characters.push(bytes, &mut self.decoded);
-        self.stops.push(&self.decoded, out).is_some()
-    }
-
-    /// Ends the text, and appends what was held back, unless a stop string has ended it.
-    pub fn finish(&mut self, out: &mut String) {
-        self.decoded.clear();
-        self.characters.finish(&mut self.decoded);
-        self.stops.push(&self.decoded, out);
-        self.stops.finish(out);
-    }
-}
-
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
 /// characters, and nothing that may be the beginning of a stop string.
 pub fn generate_text<B: AsRef<[u8]>>(
@@ -454,25 +401,89 @@ pub fn generate_text_steps<B: AsRef<[u8]>>(
     mut on_text: impl FnMut(&str, Option<Step>) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let mut stream = TextStream::new(table, &options.stop)?;
-    let mut certain = stream.output()?;
     let generation = generate_steps(session, prompt, options, constraint, |step| {
-        certain.clear();
-        let stopped = stream.push(step.token, &mut certain);
-        match on_text(&certain, Some(step)) {
+        let mut is_told = false;
+        let flow = stream.push(step.token, &mut |text: &str| {
+            is_told = true;
+            on_text(text, Some(step))
+        });
+        if !is_told && on_text("", Some(step)).is_break() {
+            return ControlFlow::Break(StopReason::Cancelled);
+        }
+        flow
+    })?;
+    stream.finish(generation.stop_reason, &mut |text: &str| on_text(text, None));
+    Ok(generation)
+}
+
+/// Text out of tokens, as soon as it is certain: whole characters, and nothing that may be the beginning
+/// of a stop string. Allocates only when it is made.
+pub struct TextStream<'a, B> {
+    table: &'a TokenTable<B>,
+    characters: Utf8Stream,
+    stops: StopMatcher,
+    decoded: String,
+    certain: String,
+}
+
+impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
+    /// A stream that ends before any of the stop strings.
+    ///
+    /// # Errors
+    /// [`Error::Text`] if a stop string is empty; [`Error::OutOfMemory`].
+    pub fn new(table: &'a TokenTable<B>, stop: &[String]) -> Result<Self> {
+        let mut stops = StopMatcher::new(stop)?;
+        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
+        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
+        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
+        let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
+        let (decoded, certain) = (string_with_room(room)?, string_with_room(room)?);
+        Ok(Self { table, characters: Utf8Stream::new(), stops, decoded, certain })
+    }
+
+    /// Hands on what has become certain with a token. Breaks when a stop string is there, or
+    /// `on_text` breaks.
+    pub fn push(
+        &mut self,
+        token: u32,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<StopReason> {
+        self.decoded.clear();
+        let bytes = self.table.token_bytes(token).unwrap_or_default();
+        self.characters.push(bytes, &mut self.decoded);
+        let stopped = self.stops.push(&self.decoded, &mut self.certain).is_some();
+        match self.emit(on_text) {
             ControlFlow::Break(()) => ControlFlow::Break(StopReason::Cancelled),
             ControlFlow::Continue(()) if stopped => ControlFlow::Break(StopReason::StopString),
             ControlFlow::Continue(()) => ControlFlow::Continue(()),
         }
-    })?;
-    if !matches!(generation.stop_reason, StopReason::StopString | StopReason::Cancelled) {
-        certain.clear();
-        stream.finish(&mut certain);
-        if !certain.is_empty() {
-            // Nothing comes after this piece, so whether to go on does not matter.
-            let _ = on_text(&certain, None);
-        }
     }
-    Ok(generation)
+
+    /// Hands on what was held back, if the text goes as far.
+    pub fn finish(
+        &mut self,
+        reason: StopReason,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) {
+        if matches!(reason, StopReason::StopString | StopReason::Cancelled) {
+            return;
+        }
+        self.decoded.clear();
+        self.characters.finish(&mut self.decoded);
+        self.stops.push(&self.decoded, &mut self.certain);
+        self.stops.finish(&mut self.certain);
+        // Nothing comes after this piece, so whether to go on does not matter.
+        let _ = self.emit(on_text);
+    }
+
+    fn emit(&mut self, on_text: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+        if self.certain.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let flow = on_text(&self.certain);
+        self.certain.clear();
+        flow
+    }
 }
 
 /// Bytes of the longest UTF-8 character.

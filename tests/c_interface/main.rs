@@ -138,6 +138,11 @@ fn promises_are_kept_under_sanitizers() {
 }
 
 #[test]
+fn scores_classes_and_batches_are_as_promised() {
+    run_silently(&test_program("tasks", &SANITIZERS), &[model()]);
+}
+
+#[test]
 fn hard_hosts_are_served() {
     let library = library_directory().join("libcerebellum.so");
     run_silently(&test_program("host", &[]), &[model(), &library]);
