@@ -50,6 +50,8 @@ pub struct TaskResult {
     pub text: String,
     /// Parts that the text was cut into; none if it was blank.
     pub parts: usize,
+    /// Whether it was cut where its template alone would not have, to fit into the context.
+    pub split: bool,
     /// Parts whose results were cut because they would have become too long.
     pub cut: usize,
     /// Tokens of the text, without the template.
@@ -97,6 +99,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         let mut result = TaskResult {
             text: String::new(),
             parts: 0,
+            split: false,
             cut: 0,
             text_tokens: 0,
             prompt_tokens: 0,
@@ -105,6 +108,10 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             seconds: 0.0,
         };
         let parts = self.parts(text, session.context())?;
+        result.split = match self.template.split {
+            Split::Sentences => parts.len() > sentences(text).count(),
+            _ => parts.len() > 1,
+        };
         for (i, part) in parts.iter().enumerate() {
             if i > 0 {
                 let gap = gap_before(text, part.start);

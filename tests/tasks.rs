@@ -74,7 +74,7 @@ fn each_sentence_is_put_to_the_model_by_the_template() {
     let alone = sentences
         .map(|sentence| line_after(&model, &tokenizer, &format!("English: {sentence}\nFrench:")));
     assert_eq!(result.text, format!("{} {}\n\n{}", alone[0], alone[1], alone[2]));
-    assert_eq!((result.parts, result.cut), (3, 0));
+    assert_eq!((result.parts, result.split, result.cut), (3, false, 0));
     assert!(alone[0].contains("suis"), "{alone:?}");
     let blank = run(&model, &tokenizer, TRANSLATE, " \n ", &SessionOptions::default()).unwrap();
     assert_eq!((blank.text.as_str(), blank.parts), ("", 0));
@@ -92,7 +92,7 @@ fn a_long_text_is_cut_to_fit_between_sentences_then_words_then_characters() {
     let most = 40 - 8 - of_template;
     assert!(result.parts >= result.text_tokens.div_ceil(most), "{result:?}");
     assert!(result.parts <= 2 * result.text_tokens.div_ceil(most) + 1, "{result:?}");
-    assert_eq!(result.cut, result.parts);
+    assert_eq!((result.cut, result.split), (result.parts, true));
     let words = "king ".repeat(100);
     assert!(run(&model, &tokenizer, template, &words, &options).unwrap().parts > 2);
     let word = "kéx".repeat(100);

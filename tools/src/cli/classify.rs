@@ -11,7 +11,7 @@ use cerebellum::{LogitsFor, Model, SessionOptions, TokenizerBytes};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use super::lines::{Answer, LinesArgs, read_list};
+use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::template::template_text;
 use super::{Context, Failure, Outcome};
@@ -119,7 +119,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         let start = Instant::now();
         let result = classifier.classify_with(&bias, session, text)?;
         let report = report(&classifier, &result, start);
-        Ok(Answer::new(describe(&report), &report))
+        Ok((describe(&report), report))
     })
 }
 

@@ -7,7 +7,7 @@ use cerebellum::{Pooling, Session, SessionOptions, TokenizerBytes};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::lines::{Answer, LinesArgs};
+use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::{Context, Failure, Outcome};
 
@@ -71,7 +71,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let sessions = (0..options.threads).map(|_| model.session(&one)).collect::<Result<_, _>>()?;
     args.lines.answer(context, sessions, |session, text| {
         let report = embed(session, &tokenizer, pooling, text)?;
-        Ok(Answer::new(describe(&report), &report))
+        Ok((describe(&report), report))
     })
 }
 

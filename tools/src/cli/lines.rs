@@ -26,19 +26,13 @@ pub struct LinesArgs {
     pub jsonl: bool,
 }
 
-/// The result of one line.
-pub struct Answer {
-    /// Without `--json`.
-    pub text: String,
-    /// With it: an object, which gets `line` as well.
-    pub json: serde_json::Value,
-}
-
-impl Answer {
-    /// An answer with this report.
-    pub fn new(text: String, report: &impl Serialize) -> Self {
-        Self { text, json: serde_json::to_value(report).expect("a report is JSON") }
-    }
+/// A report, and the line that it is of.
+#[derive(Serialize)]
+struct LineReport<R> {
+    #[serde(flatten)]
+    report: R,
+    /// Counted from 1.
+    line: usize,
 }
 
 impl LinesArgs {
@@ -57,14 +51,15 @@ impl LinesArgs {
         self.file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string())
     }
 
-    /// Answers every line, with a thread for each of the `workers`.
+    /// Answers every line, with a thread for each of the `workers`, by a line of text, and a report that
+    /// takes its place with `--json`.
     ///
     /// The exit code is 1 if a line failed.
-    pub fn answer<W: Send>(
+    pub fn answer<W: Send, R: Serialize>(
         &self,
         context: &Context,
         workers: Vec<W>,
-        answer: impl Fn(&mut W, &str) -> Result<Answer, Failure> + Sync,
+        answer: impl Fn(&mut W, &str) -> Result<(String, R), Failure> + Sync,
     ) -> Outcome {
         let (lines, count): (Box<dyn BufRead + Send>, _) = match &self.file {
             Some(path) => {
@@ -139,14 +134,14 @@ type Output = (String, bool);
 
 impl<F> Work<F> {
     /// Answers every line, a thread for each worker; returns how many failed.
-    fn run<W: Send>(
+    fn run<W: Send, R: Serialize>(
         &self,
         lines: Box<dyn BufRead + Send>,
         workers: Vec<W>,
         progress: &Progress,
     ) -> Result<usize, Failure>
     where
-        F: Fn(&mut W, &str) -> Result<Answer, Failure> + Sync,
+        F: Fn(&mut W, &str) -> Result<(String, R), Failure> + Sync,
     {
         // Results wait for the one before; so many may wait that no thread does.
         let (sender, receiver) = mpsc::sync_channel::<(usize, Output)>(64 * workers.len());
@@ -176,16 +171,16 @@ impl<F> Work<F> {
         })
     }
 
-    fn line<W>(&self, worker: &mut W, index: usize, line: &[u8]) -> Output
+    fn line<W, R: Serialize>(&self, worker: &mut W, index: usize, line: &[u8]) -> Output
     where
-        F: Fn(&mut W, &str) -> Result<Answer, Failure>,
+        F: Fn(&mut W, &str) -> Result<(String, R), Failure>,
     {
         let number = index + 1;
         match self.text(line).and_then(|text| (self.answer)(worker, &text)) {
-            Ok(Answer { text, .. }) if !self.json => (text, false),
-            Ok(Answer { mut json, .. }) => {
-                json["line"] = number.into();
-                (json.to_string(), false)
+            Ok((text, _)) if !self.json => (text, false),
+            Ok((_, report)) => {
+                let report = serde_json::to_string(&LineReport { report, line: number });
+                (report.expect("a report is JSON"), false)
             }
             Err(failure) if !self.json => (format!("error: line {number}: {failure}"), true),
             Err(failure) => {

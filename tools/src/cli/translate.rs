@@ -9,7 +9,7 @@ use cerebellum::template::Template;
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use serde::Serialize;
 
-use super::lines::{Answer, LinesArgs};
+use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::template::template_text;
 use super::{Context, Outcome};
@@ -86,10 +86,11 @@ struct TaskArgs {
 
 /// The JSON object of a text.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     ok: bool,
-    text: &'a str,
+    text: String,
     parts: usize,
+    split: bool,
     cut: usize,
     text_tokens: usize,
     prompt_tokens: usize,
@@ -150,7 +151,7 @@ impl TaskArgs {
             let result = task.run(session, text, |_| ControlFlow::Continue(()))?;
             // A result of one line for each line.
             let text = result.text.replace('\n', " ");
-            Ok(Answer::new(text, &report(&result)))
+            Ok((text, report(&result)))
         })
     }
 }
@@ -192,9 +193,9 @@ fn write_piece(piece: &str) -> Result<(), io::Error> {
 
 /// Says what the reader of the result ought to know.
 fn remark(result: &TaskResult, context_size: usize, context: &Context) {
-    if result.parts > 1 {
+    if result.split {
         context.note(format_args!(
-            "the text of {} tokens was cut into {} parts (context {context_size})",
+            "the text of {} tokens was cut into {} parts to fit into the context of {context_size}",
             result.text_tokens, result.parts
         ));
     }
@@ -206,11 +207,12 @@ fn remark(result: &TaskResult, context_size: usize, context: &Context) {
     }
 }
 
-fn report(result: &TaskResult) -> Report<'_> {
+fn report(result: &TaskResult) -> Report {
     Report {
         ok: true,
-        text: &result.text,
+        text: result.text.clone(),
         parts: result.parts,
+        split: result.split,
         cut: result.cut,
         text_tokens: result.text_tokens,
         prompt_tokens: result.prompt_tokens,
