@@ -268,7 +268,7 @@ pub fn generate_steps(
         start: Instant::now(),
         prompt_time: Duration::ZERO,
     };
-    let stop_reason = run.to_end()?;
+    let stop_reason = run.run()?;
     Ok(Generation {
         prompt_tokens,
         tokens: run.tokens,
@@ -293,7 +293,7 @@ struct Run<'a, 'c, F> {
 }
 
 impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
-    fn to_end(&mut self) -> Result<StopReason> {
+    fn run(&mut self) -> Result<StopReason> {
         loop {
             let flow = match self.force() {
                 Ok(ControlFlow::Continue(())) => self.step(),
