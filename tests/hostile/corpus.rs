@@ -8,7 +8,7 @@ use cerebellum_tools::gguf::{Precision, export};
 use cerebellum_tools::output::Output;
 use serde_json::json;
 
-use crate::base::{checkpoints, tiny, tiny_btlm, tokenizer, vocabulary};
+use crate::base::{checkpoints, tiny, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
 use crate::exercise::Ran;
 use crate::importers::PARSERS;
@@ -55,7 +55,7 @@ fn what_the_tools_read() {
 #[test]
 fn seeds_are_accepted() {
     let mut class = Class::new("seeds");
-    for name in ["seed.cbl", "seed.txt", "btlm.txt"] {
+    for name in ["seed.cbl", "seed.txt"] {
         let seed = fs::read(directory("model").join(name)).unwrap();
         class.run(name, &from_fuzzer(&seed)).expect(name, &["runs"]);
     }
@@ -85,10 +85,8 @@ fn write_seeds() {
         fs::write(directory(name).join(file), bytes).unwrap();
     };
     write("model", "seed.cbl", tiny());
-    for (file, model) in [("seed.txt", tiny()), ("btlm.txt", tiny_btlm())] {
-        let (json, data) = split(model).unwrap();
-        write("model", file, &[json.trim_ascii_end(), b"\n\n", data].concat());
-    }
+    let (json, data) = split(tiny()).unwrap();
+    write("model", "seed.txt", &[json.trim_ascii_end(), b"\n\n", data].concat());
 
     let place = tempfile::tempdir().unwrap();
     checkpoints::Model::random(3, 2, 2, 3).write(place.path());
