@@ -85,34 +85,36 @@ fn dynamic_scaling_equals_its_fixed_factor() {
 
 /// Logits that `tests/data/golden/alibi_scaling.py` computed for 160 tokens of a model with 96
 /// positions.
-struct Golden {
-    ids: Vec<u32>,
+struct Golden(Vec<u8>);
+
+impl Golden {
+    fn read() -> Self {
+        Self(fs::read(case().join("alibi-scaling.safetensors")).unwrap())
+    }
+
+    fn elements<T, const N: usize>(&self, name: &str, decode: fn([u8; N]) -> T) -> Vec<T> {
+        let tensors = SafeTensors::deserialize(&self.0).unwrap();
+        let data = tensors.tensor(name).unwrap().data();
+        data.as_chunks().0.iter().map(|&bytes| decode(bytes)).collect()
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        self.elements("ids", |bytes| i64::from_le_bytes(bytes) as u32)
+    }
+
     /// After which tokens there are logits.
-    positions: Vec<usize>,
+    fn positions(&self) -> Vec<usize> {
+        self.elements("positions", |bytes| i64::from_le_bytes(bytes) as usize)
+    }
+
     /// `[positions][vocab_size]`, by the name of the scaling.
-    logits: Box<dyn Fn(&str) -> Vec<f32>>,
+    fn logits(&self, scaling: &str) -> Vec<f32> {
+        self.elements(&format!("logits.{scaling}"), f32::from_le_bytes)
+    }
 }
 
 fn case() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden/btlm-6-heads")
-}
-
-fn golden() -> Golden {
-    let bytes = fs::read(case().join("alibi-scaling.safetensors")).unwrap();
-    let data = move |name: &str| {
-        SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().to_vec()
-    };
-    let integers = |name: &str| -> Vec<i64> {
-        data(name).as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()
-    };
-    Golden {
-        ids: integers("ids").into_iter().map(|id| id as u32).collect(),
-        positions: integers("positions").into_iter().map(|position| position as usize).collect(),
-        logits: Box::new(move |scaling| {
-            let bytes = data(&format!("logits.{scaling}"));
-            bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-        }),
-    }
 }
 
 const SCALINGS: [&str; 3] = ["none", "factor", "dynamic"];
@@ -136,12 +138,13 @@ fn scaled(scaling: &str) -> (tempfile::TempDir, Checkpoint) {
 
 #[test]
 fn the_reference_goes_on_past_the_length_trained_for() {
-    let golden = golden();
+    let golden = Golden::read();
+    let (ids, positions) = (golden.ids(), golden.positions());
     for scaling in SCALINGS {
         let (_directory, checkpoint) = scaled(scaling);
-        let found = Reference::load(&checkpoint).unwrap().logits(&golden.ids).unwrap();
-        let rows = golden.positions.iter().flat_map(|p| &found[p * VOCAB_SIZE..][..VOCAB_SIZE]);
-        let expected = (golden.logits)(scaling);
+        let found = Reference::load(&checkpoint).unwrap().logits(&ids).unwrap();
+        let rows = positions.iter().flat_map(|p| &found[p * VOCAB_SIZE..][..VOCAB_SIZE]);
+        let expected = golden.logits(scaling);
         let worst = rows.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("{scaling}: largest absolute error {worst:e}");
         assert!(worst <= 2e-4, "{scaling}: {worst}");
@@ -152,7 +155,8 @@ fn the_reference_goes_on_past_the_length_trained_for() {
 /// with no other; and a prompt may be cut up anyhow.
 #[test]
 fn the_runtime_goes_on_past_the_length_trained_for() {
-    let golden = golden();
+    let golden = Golden::read();
+    let (ids, positions) = (golden.ids(), golden.positions());
     for scaling in SCALINGS {
         let (directory, checkpoint) = scaled(scaling);
         let path = directory.path().join("model.cbl");
@@ -161,11 +165,11 @@ fn the_runtime_goes_on_past_the_length_trained_for() {
         quantize(&checkpoint, None, &Options::uniform(format), output, &()).unwrap();
         let model = cerebellum::Model::open(&path, Access::Read).unwrap();
         let logits = |threads, chunk| {
-            let (context, logits) = (Some(golden.ids.len()), LogitsFor::All);
+            let (context, logits) = (Some(ids.len()), LogitsFor::All);
             let options = SessionOptions { context, logits, threads, chunk, ..Default::default() };
             let mut session = model.session(&options).unwrap();
             let mut rows = Vec::new();
-            session.evaluate_each(&golden.ids, |_, logits| rows.push(logits.to_vec())).unwrap();
+            session.evaluate_each(&ids, |_, logits| rows.push(logits.to_vec())).unwrap();
             rows
         };
         let rows = logits(1, 160);
@@ -176,8 +180,8 @@ fn the_runtime_goes_on_past_the_length_trained_for() {
             );
         }
         for other in SCALINGS {
-            let expected = (golden.logits)(other);
-            let pairs = golden.positions.iter().zip(expected.chunks(VOCAB_SIZE));
+            let expected = golden.logits(other);
+            let pairs = positions.iter().zip(expected.chunks(VOCAB_SIZE));
             let scores = pairs.map(|(p, expected)| TokenScore::compared(expected, &rows[*p], 0));
             let scores: Vec<_> = scores.collect();
             let kl = cerebellum_tools::eval::Metrics::new(&scores, scores.len() + 1);
