@@ -228,6 +228,21 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
     }
 }
 
+/// An empty vector with room for `len` values, but a lack of memory is an error.
+pub(crate) fn try_vec<T>(len: usize) -> Result<Vec<T>, Error> {
+    let mut values = Vec::new();
+    let memory = |_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) };
+    values.try_reserve_exact(len).map_err(memory)?;
+    Ok(values)
+}
+
+/// `len` copies of a value, but a lack of memory is an error.
+pub(crate) fn try_filled<T: Clone>(value: T, len: usize) -> Result<Vec<T>, Error> {
+    let mut values = try_vec(len)?;
+    values.resize(len, value);
+    Ok(values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

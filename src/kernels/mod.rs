@@ -15,9 +15,9 @@ use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx_vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -473,12 +473,14 @@ impl Kernels {
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => avx_vnni::table(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => None,
+            Isa::Avx2 => None,
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::AvxVnni => avx_vnni::table(),
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
+            #[cfg(not(all(target_arch = "x86_64", feature = "vnni")))]
+            Isa::AvxVnni | Isa::Avx512Vnni => None,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&neon::NEON),
             #[cfg(target_arch = "aarch64")]
