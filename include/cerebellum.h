@@ -13,12 +13,23 @@
  *     cbl_session_free(session);
  *     cbl_model_free(model);
  *
+ *     bool on_text(void *user, const char *text, size_t length) {
+ *       return fwrite(text, 1, length, stdout) == length;
+ *     }
+ *
+ * For most programs that is all: cbl_model_open(), cbl_session_new(), cbl_generate(),
+ * cbl_session_reset(), the two ..._free(), cbl_session_error(), and options for length, temperature and stop strings. Then, as
+ * needed: "Scores and embeddings", "Classification", "Batches" for other tasks; cbl_session_evaluate(),
+ * cbl_session_logits() and cbl_session_sample() for a loop of your own; "Saving" for prompts that come
+ * again; "What a host may bring along" for a log, memory and threads of your own.
+ *
  * What holds everywhere, unless a comment says otherwise:
  *
  * - Errors. A function that can fail returns a cbl_status, 0 for success. Places for results (`**model`,
  *   `*count`) are set to NULL or 0 if it fails, but are not touched if they are NULL themselves, which is
- *   an error, or if the handle is bad. No call aborts, exits, prints, installs a signal handler or reads
- *   the environment; bugs of the library come back as CBL_PANIC.
+ *   an error, or if the handle is bad; buffers and arrays are written on success only. No call aborts,
+ *   exits, prints, installs a signal handler or reads the environment; bugs of the library come back as
+ *   CBL_PANIC.
  * - Threads. "Thread-safe" functions may be called at any time, also on the same handle; the others by
  *   one thread at a time per handle. A `const` handle is one that may be used concurrently. No function
  *   waits for another thread's call: it returns CBL_BUSY.
@@ -26,7 +37,7 @@
  *   in any order. Whatever else a function is given, it does not keep; it copies what it needs. The
  *   exceptions say so (log, arena, pool, memory of a model).
  * - Pointers may not be NULL unless the comment says "may be NULL"; NULL is an error, not a crash. Text
- *   is UTF-8 with a length, paths end with a zero byte.
+ *   is UTF-8 with a length; paths, and the texts in an array of texts, end with a zero byte.
  * - Numbers. Results are the same bits on every processor and for any number of threads, whatever the
  *   caller's floating-point environment is, and that is left as it was.
  * - Structures that receive results are passed with their size, so that old programs and new libraries,
@@ -716,13 +727,20 @@ cbl_status cbl_session_get_stats(cbl_session *session, cbl_session_stats *stats,
  * token after token, passing on each as it comes, until there is a reason to stop. To hold a
  * conversation, generate again on the same session; to start over, cbl_session_reset() first.
  *
- * The last token that was chosen is passed on but not yet evaluated: if the next prompt is to come
- * after it, put it before that prompt.
+ * What the session holds afterwards: what it held, the prompt, and what was generated but for the last
+ * token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
+ * although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
+ *
+ * To decide yourself what the model remembers: note cbl_session_position() before a generation, go back
+ * to it with cbl_session_rewind(), and begin the next prompt with the exchange as you want it to have
+ * been. That is how to go on with a text that ended by CBL_STOP_MAX_TOKENS, too. Reading a prompt is much
+ * faster than generating it.
  */
 
 /**
  * Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
- * when the callback returns. Return false to stop.
+ * when the callback returns. Return false to stop. Called on the thread that called the library, in its
+ * floating-point environment; `user` is what was given with the callback, and may be NULL.
  *
  * Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
  * cbl_session_position() work. Must not throw or longjmp.
@@ -734,7 +752,7 @@ typedef bool (*cbl_token_callback)(void *user, uint32_t token);
 
 /**
  * Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
- * one starts a new text. The callback receives the text that follows as soon as it is certain: whole
+ * one starts a new text: it stands for the end-of-text token. The callback receives the text that follows as soon as it is certain: whole
  * characters, and nothing that may be the beginning of a stop string.
  *
  * `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or

@@ -1,4 +1,4 @@
-/* What the header promises of scores, embeddings, classification and batches. Usage: tasks MODEL */
+/* What the header promises of scores, embeddings, classification and batches. Usage: tasks MODEL DIRECTORY */
 #include "support.h"
 
 #include <math.h>
@@ -334,7 +334,7 @@ static void guesses(void) {
 }
 
 int main(int count, char **arguments) {
-  CHECK(count == 2);
+  CHECK(count == 3);
   path = arguments[1];
   scores();
   embeddings();
