@@ -19,7 +19,7 @@ fn with_templates(templates: Value) -> Vec<u8> {
 
 #[test]
 fn templates_of_any_form() {
-    let mut class = Class::with_bounds("templates", MEMORY, Duration::from_secs(1));
+    let mut class = Class::with_bounds("templates in the header", MEMORY, Duration::from_secs(1));
     let long = "n".repeat(MAX_TEMPLATE_NAME_BYTES);
     // {"a":"..."} takes eight bytes more than the text.
     let fitting = "x".repeat(MAX_TEMPLATES_BYTES - 8);
