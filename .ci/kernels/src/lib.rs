@@ -1,11 +1,9 @@
-//! The kernels, and as much of the library as they use: see `Cargo.toml`.
+//! The kernels, which are symbolic links into the library's sources, and as much of the rest as they use:
+//! see `Cargo.toml`.
 #![allow(dead_code, unused_imports, missing_docs, reason = "the rest of the library is not here")]
 
-#[path = "../../src/kernels/mod.rs"]
 pub mod kernels;
-#[path = "../../src/math.rs"]
 pub mod math;
-#[path = "../../src/quant/mod.rs"]
 pub mod quant;
 
 pub mod error {
