@@ -124,6 +124,10 @@ pub struct Generation {
     pub tokens: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
+    /// here. None after the end-of-text token, if there is no token, and if a
+    /// [`Constraint`] forced the last ones, of which there may be several.
+    pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
     /// Time from then on.
@@ -265,6 +269,7 @@ pub fn generate_steps(
         on_step,
         max_tokens: options.max_tokens,
         tokens: 0,
+        pending: None,
         start: Instant::now(),
         prompt_time: Duration::ZERO,
     };
@@ -273,6 +278,7 @@ pub fn generate_steps(
         prompt_tokens,
         tokens: run.tokens,
         stop_reason,
+        pending: run.pending,
         prompt_time: run.prompt_time,
         decode_time: run.start.elapsed() - run.prompt_time,
     })
@@ -288,6 +294,8 @@ struct Run<'a, 'c, F> {
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
+    /// [`Generation::pending`].
+    pending: Option<u32>,
     start: Instant,
     prompt_time: Duration,
 }
@@ -320,6 +328,7 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
                 return Ok(ControlFlow::Break(StopReason::Incomplete));
             }
             self.tokens += 1;
+            self.pending = None;
             if let ControlFlow::Break(reason) = (self.on_step)(Step { token, logits: None }) {
                 return Ok(ControlFlow::Break(reason));
             }
@@ -346,7 +355,8 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
         if self.prompt_time.is_zero() {
             self.prompt_time = self.start.elapsed();
         }
-        if Some(token) == self.end_of_text {
+        self.pending = Some(token).filter(|_| Some(token) != self.end_of_text);
+        if self.pending.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
         }
         if let Some(constraint) = &mut self.constraint {
