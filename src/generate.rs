@@ -70,6 +70,9 @@ pub struct Generation {
     pub tokens: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
+    /// here. None after the end-of-text token, and if there is no token.
+    pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
     /// Time from then on.
@@ -168,7 +171,7 @@ pub fn generate_tokens(
     let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
     let mut generator = Generator::new(session, prompt, &options.sampler)?;
     let start = Instant::now();
-    let (mut tokens, mut prompt_time) = (0, Duration::ZERO);
+    let (mut tokens, mut pending, mut prompt_time) = (0, None, Duration::ZERO);
     let stop_reason = loop {
         if tokens == options.max_tokens {
             break StopReason::MaxTokens;
@@ -182,7 +185,8 @@ pub fn generate_tokens(
         if prompt_time.is_zero() {
             prompt_time = start.elapsed();
         }
-        if Some(token) == end_of_text {
+        pending = Some(token).filter(|_| Some(token) != end_of_text);
+        if pending.is_none() {
             break StopReason::EndOfText;
         }
         tokens += 1;
@@ -192,7 +196,7 @@ pub fn generate_tokens(
     };
     let decode_time = start.elapsed() - prompt_time;
     let prompt_tokens = generator.prompt_tokens();
-    Ok(Generation { prompt_tokens, tokens, stop_reason, prompt_time, decode_time })
+    Ok(Generation { prompt_tokens, tokens, stop_reason, pending, prompt_time, decode_time })
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
