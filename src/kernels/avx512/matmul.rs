@@ -310,9 +310,9 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             });
             for t in 0..T {
                 let token_scale = _mm512_set1_ps(*token_scales.add(t * inputs.groups));
-                for p in 0..P {
-                    let scale = _mm512_mul_ps(scales[p], token_scale);
-                    acc[p][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][t]), scale, acc[p][t]);
+                for ((acc, sums), &scales) in acc.iter_mut().zip(&sums).zip(&scales) {
+                    let scale = _mm512_mul_ps(scales, token_scale);
+                    acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scale, acc[t]);
                 }
             }
             for _ in 0..fetch.lines {

@@ -153,8 +153,8 @@ mod tests {
             }
         }
         let mut buffer = vec![0; 5 * LINE];
-        for i in 0..buffer.len() {
-            buffer[i] = 1 << i;
+        for (i, word) in buffer.iter_mut().enumerate() {
+            *word = 1 << i;
         }
         assert_eq!(read(&buffer), (1 << 40) - 1);
     }
