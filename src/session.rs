@@ -106,6 +106,9 @@ impl Model {
     }
 
     /// Makes a session, with its own threads if the options ask for more than one.
+    ///
+    /// All of its memory is allocated now, but zeroed memory becomes resident only page by page as
+    /// tokens fill it, so that starting takes no time proportional to the context.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         self.session_in(options, executor_of(options)?, None)
     }

@@ -7,9 +7,10 @@
     venv/bin/python benches/peers/check_gguf.py fixtures tests/data/gguf
 
 `check` exports each checkpoint as F32 and F16, evaluates it in llama.cpp, and says how far its
-logits are from the checkpoint's golden.safetensors (made by transformers), or without one from
-GPT-2 in numpy with the tanh GELU, which is what llama.cpp computes. It also says what is left of that
-difference if numpy rounds what llama.cpp rounds to float16. If there is a tokenizer.json,
+logits are from those of our float32 reference (`cerebellum logits --checkpoint`), from the
+checkpoint's golden.safetensors if there is one (made by transformers), and from GPT-2 in numpy with
+the tanh GELU, which is what llama.cpp computes whatever the checkpoint says. It also says what is left
+of that difference if numpy rounds what llama.cpp rounds to float16. If there is a tokenizer.json,
 llama.cpp must encode texts with the exported one as Hugging Face's library does with the original.
 
 `fixtures` writes tiny models in every block type, quantized by llama.cpp, and what they decode to:
@@ -161,7 +162,7 @@ def check(checkpoint, cerebellum):
             path = Path(directory) / f"{kind}.gguf"
             command = [cerebellum, "export-gguf", checkpoint, "-o", path, "--type", kind, "--quiet"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            for source, ids, expected in pairs(checkpoint, path):
+            for source, ids, expected in pairs(checkpoint, path, cerebellum):
                 found = llama_logits(path, ids)
                 error = np.abs(found - expected).max()
                 agree = (found.argmax(-1) == expected.argmax(-1)).mean()
@@ -178,7 +179,7 @@ def check(checkpoint, cerebellum):
             print(f"{checkpoint.name}: both tokenizers agree on {len(TEXTS)} texts")
 
 
-def pairs(checkpoint, path):
+def pairs(checkpoint, path, cerebellum):
     golden = checkpoint / "golden.safetensors"
     if golden.exists():
         tensors = load_file(golden)
@@ -186,7 +187,15 @@ def pairs(checkpoint, path):
         yield "transformers", tensors[f"ids.{last}"], tensors[f"logits.{last}"]
     rows = decoded(path)["token_embd.weight"].shape[0]
     ids = np.random.default_rng(0).integers(0, rows, 32)
+    yield "our reference", ids, reference_logits(checkpoint, ids, cerebellum)
     yield "numpy", ids, numpy_logits(path, ids)
+
+
+def reference_logits(checkpoint, ids, cerebellum):
+    tokens = ",".join(map(str, ids))
+    command = [cerebellum, "logits", "--checkpoint", checkpoint, "--tokens", tokens, "--all", "--json"]
+    report = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return np.array(json.loads(report)["logits"], np.float32)
 
 
 def fixtures(directory):
