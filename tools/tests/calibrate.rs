@@ -11,12 +11,22 @@ use cerebellum::quant::Scheme;
 use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
-use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
+use cerebellum_tools::quantize::{Error, MatrixFormat, Options, Result, quantize};
+use cerebellum_tools::summary::Summary;
 use common::demo;
 use tempfile::tempdir;
 
 /// The file made of a checkpoint with so many windows of pseudo-random tokens.
 fn file_of(directory: &Path, windows: usize, threads: usize) -> Vec<u8> {
+    try_file_of(directory, windows, threads, None).unwrap()
+}
+
+fn try_file_of(
+    directory: &Path,
+    windows: usize,
+    threads: usize,
+    bits: Option<f64>,
+) -> Result<Vec<u8>> {
     let checkpoint = Checkpoint::open(directory).unwrap();
     let vocab_size = checkpoint.config().vocab_size;
     let tokens: Vec<u32> =
@@ -24,14 +34,15 @@ fn file_of(directory: &Path, windows: usize, threads: usize) -> Vec<u8> {
     let calibration = Calibration::new(&tokens, windows, checkpoint.config()).unwrap();
     let options = Options {
         calibration: Some(calibration),
+        bits,
         ..Options::uniform(MatrixFormat::new(Scheme::Int4))
     };
     let place = tempdir().unwrap();
     let target = place.path().join("model.cbl");
     let output = Output::create(&target, false, &checkpoint.files()).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| quantize(&checkpoint, None, &options, output, &())).unwrap();
-    fs::read(target).unwrap()
+    pool.install(|| quantize(&checkpoint, None, &options, output, &()))?;
+    Ok(fs::read(target).unwrap())
 }
 
 #[test]
@@ -57,6 +68,37 @@ fn every_kind_of_model_can_be_calibrated() {
         let record = &header.quantizer["options"]["calibration"];
         assert_eq!(record["windows"], 8, "{case}");
         assert!(record["tokens"].as_str().unwrap().starts_with("blake3:"), "{case}");
+    }
+}
+
+#[test]
+fn a_budget_is_spent_and_kept() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    // A gate must have its companion's groups, or the file could not be read.
+    for (case, bits) in [("cerebras-17-heads", 6.5), ("btlm-6-heads", 7.0)] {
+        let file = try_file_of(&golden.join(case), 2, 2, Some(bits)).unwrap();
+        let (header, layout) = read_header(&file).unwrap();
+        let summary = Summary::new(&header, &layout, file.len() as u64);
+        let spent = summary.bits_per_weight;
+        assert!(spent <= bits && spent > bits - 0.4, "{case}: {spent} of {bits}");
+        let record = &header.quantizer["options"];
+        let choices = record["choices"].as_array().unwrap();
+        assert_eq!((record["bits"].as_f64(), choices.len()), (Some(bits), header.tensors.len()));
+        for choice in choices {
+            let info = &header.tensors[choice["tensor"].as_str().unwrap()];
+            assert_eq!(choice["weights"], info.scheme.name(), "{case}");
+            assert_eq!(choice["group_size"], info.group_size, "{case}");
+            let [int4, int8] = ["kl_int4", "kl_int8"].map(|key| choice[key].as_f64().unwrap());
+            assert!(int4 > 2.0 * int8 && int8 > 0.0, "{case}: {choice}");
+        }
+    }
+}
+
+#[test]
+fn budgets_that_cannot_be_met_are_refused() {
+    for bits in [1.0, 4.0, 9.9, f64::NAN] {
+        let error = try_file_of(&demo(), 1, 1, Some(bits)).unwrap_err();
+        assert!(matches!(error, Error::Budget { least, most, .. } if least < 4.6 && most > 8.7));
     }
 }
 

@@ -46,9 +46,9 @@ pub struct Choice {
     pub group_size: usize,
     /// Mean KL divergence from the float model, in nats a token, with this matrix alone in int4 in groups
     /// of 64, each weight rounded to the nearest.
-    pub kl_int4: f32,
+    pub kl_int4: f64,
     /// The same with int8 in groups of 128.
-    pub kl_int8: f32,
+    pub kl_int8: f64,
 }
 
 impl Choice {
@@ -102,7 +102,7 @@ pub fn choose(
 }
 
 /// Three significant digits, so that it prints shortly.
-fn short(value: f64) -> f32 {
+fn short(value: f64) -> f64 {
     format!("{value:.2e}").parse().expect("a float's own text")
 }
 

@@ -236,6 +236,7 @@ fn write_tensor(
                 Some(calibrated) => {
                     let group_size = matrix.tiles.group_size();
                     let metric = calibrated.begin(&tensor.name, group_size)?;
+                    observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
                     let method = Method { metric: metric.as_deref(), restore: true };
                     let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);

