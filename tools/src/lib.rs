@@ -1,5 +1,6 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
 pub mod bench;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod eval;
 pub mod gguf;

@@ -99,7 +99,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
+pub fn read_text(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     Ok(String::from_utf8(text).map_err(|e| {
         let (path, offset) = (path.display(), e.utf8_error().valid_up_to());

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use cerebellum::SessionOptions;
 use cerebellum::quant::Scheme;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
@@ -14,6 +16,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
+use super::eval::read_text;
 use super::inspect::tensor_table;
 use super::kv::Kv;
 use super::plan::MemoryReport;
@@ -40,6 +43,17 @@ pub struct Args {
     /// Weights that share a scale [default: 64 for int4, 128 for int8]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
+    /// A text of the kind that the model will see (UTF-8, some 100 kB): its activations decide how weights
+    /// are rounded
+    #[arg(long, value_name = "TEXT")]
+    calibration: Option<PathBuf>,
+    /// Windows of min(positions, 512) tokens to take from TEXT, spread over it
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration")]
+    calibration_windows: usize,
+    /// Bits per weight that FILE may have on average, tokenizer aside: chooses int4 or int8 and the group
+    /// size for each matrix by what they cost on TEXT
+    #[arg(long, value_name = "B", requires = "calibration", conflicts_with_all = ["weights", "group_size"])]
+    bits: Option<f64>,
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
@@ -76,13 +90,13 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self) -> Options {
+    fn options(&self, calibration: Option<Calibration>) -> Options {
         let mut format = MatrixFormat::new(match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         });
         format.group_size = self.group_size.unwrap_or(format.group_size);
-        Options::uniform(format)
+        Options { calibration, bits: self.bits, ..Options::uniform(format) }
     }
 }
 
@@ -116,10 +130,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
     };
     warn(&checkpoint, tokenizer.as_ref(), context);
+    let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
 
     let name = output.target().display().to_string();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let (options, progress) = (args.options(), Progress::new(context));
+    let (options, progress) = (args.options(calibration), Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
@@ -137,7 +152,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options())?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(None))?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),
@@ -149,6 +164,24 @@ fn dry_run(
     let text = format!("{tensors}\nwould write {sizes}\n\nto run it:\n{memory}");
     context.print(text, &Preview { ok: true, dry_run: true, summary: &summary, memory })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The windows of the calibration text, if there is one.
+fn calibration(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&ImportedTokenizer>,
+) -> Result<Option<Calibration>, Failure> {
+    let Some(path) = &args.calibration else { return Ok(None) };
+    let text = read_text(path)?;
+    let tokenizer = tokenizer.ok_or(
+        "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
+         its directory with --tokenizer",
+    )?;
+    let tokenizer = Tokenizer::parse(&tokenizer.blob[..])?;
+    let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
+    let calibration = Calibration::new(&tokens, args.calibration_windows, checkpoint.config());
+    Ok(Some(calibration.map_err(|e| format!("{}: {e}", path.display()))?))
 }
 
 fn import_tokenizer(
