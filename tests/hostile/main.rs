@@ -16,6 +16,7 @@ mod corpus;
 mod exercise;
 mod fields;
 mod importers;
+mod label_templates;
 mod mutations;
 mod not_a_file;
 mod parts;

@@ -19,6 +19,7 @@ use super::generate::{Stream, speeds};
 use super::progress::Progress;
 use super::session::open;
 use super::table::bytes;
+use super::template;
 use super::{Context, Failure, Outcome};
 
 /// Quantize the bundled model to int4, say what that cost, and stream a story.
@@ -76,7 +77,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let output = args.output.display();
     context.note(format_args!(
-        "\nNow yours: cerebellum generate -m {output} -p $'Utterance: wake me at seven\\nIntent:'"
+        "\nNow yours: cerebellum translate -m {output} 'Where is your brother?'"
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -90,7 +91,8 @@ fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failur
         std::fs::create_dir_all(directory)?;
     }
     let output = Output::create(&args.output, true, &checkpoint.files())?;
-    let options = Options::uniform(MatrixFormat::new(Scheme::Int4));
+    let templates = template::for_file(&args.checkpoint, &[])?;
+    let options = Options { templates, ..Options::uniform(MatrixFormat::new(Scheme::Int4)) };
     let progress = Progress::new(context);
     Ok(context.on_threads(|| quantize(&checkpoint, tables, &options, output, &progress))??)
 }

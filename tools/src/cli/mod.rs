@@ -15,6 +15,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod kv;
+mod lines;
 mod logits;
 mod man;
 mod plan;
@@ -23,6 +24,8 @@ mod quantize;
 mod score;
 mod session;
 mod table;
+mod template;
+mod translate;
 mod verify;
 mod version;
 
@@ -53,6 +56,8 @@ Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum classify -m demo.cbl -l alarm,timer,weather 'wake me up at six'
+  cerebellum translate -m demo.cbl 'I am hungry.'
   cerebellum chat -m 111m.cbl
   cerebellum inspect 111m.cbl --json
   cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
@@ -81,6 +86,8 @@ enum Command {
     Chat(chat::Args),
     Classify(classify::Args),
     Score(score::Args),
+    Translate(translate::TranslateArgs),
+    Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
     Doctor(doctor::Args),
     Logits(logits::Args),
@@ -128,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
+        Command::Translate(args) => translate::translate(&args, &context),
+        Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),

@@ -22,6 +22,7 @@ use super::kv::Kv;
 use super::plan::MemoryReport;
 use super::progress::Progress;
 use super::table::bytes;
+use super::template;
 use super::{Context, Failure, Outcome};
 
 /// Turn a checkpoint into a model file.
@@ -57,6 +58,10 @@ pub struct Args {
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
+    /// Put a template into FILE as its own (docs/templates.md), beside those in CHECKPOINT_DIR/templates;
+    /// `NAME=` leaves one of these out
+    #[arg(long, value_name = "NAME=FILE")]
+    template: Vec<String>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
@@ -90,13 +95,14 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self, calibration: Option<Calibration>) -> Options {
+    fn options(&self, calibration: Option<Calibration>) -> Result<Options, Failure> {
         let mut format = MatrixFormat::new(match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         });
         format.group_size = self.group_size.unwrap_or(format.group_size);
-        Options { calibration, bits: self.bits, ..Options::uniform(format) }
+        let templates = template::for_file(&self.checkpoint, &self.template)?;
+        Ok(Options { calibration, bits: self.bits, templates, ..Options::uniform(format) })
     }
 }
 
@@ -134,7 +140,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 
     let name = output.target().display().to_string();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let (options, progress) = (args.options(calibration), Progress::new(context));
+    let (options, progress) = (args.options(calibration)?, Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
@@ -152,7 +158,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options(None))?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(None)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),
