@@ -7,11 +7,13 @@ mod demo;
 mod doctor;
 mod embed;
 mod eval;
+mod eval_task;
 mod export_gguf;
 mod generate;
 mod inspect;
 mod kv;
 mod logits;
+mod measure;
 mod plan;
 mod progress;
 mod quantize;
@@ -72,6 +74,7 @@ enum Command {
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
+    EvalTask(eval_task::Args),
     Bench(bench::Args),
     ExportGguf(export_gguf::Args),
 }
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
+        Command::EvalTask(args) => eval_task::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
         Command::ExportGguf(args) => export_gguf::run(&args, &context),
     });
