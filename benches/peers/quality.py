@@ -4,7 +4,7 @@
     python3 -m venv venv
     venv/bin/pip install numpy scipy safetensors tokenizers gguf llama-cpp-python
     venv/bin/python benches/peers/quality.py CHECKPOINT_DIR --text TEXT --calibration TEXT \\
-        [--cerebellum BINARY] [--record FILE.md]
+        [--cerebellum BINARY] [--record FILE.md] [--peers FILE.json]
 
 llama.cpp quantizes the F32 file of `cerebellum export-gguf` to each of its types, without and with an
 importance matrix of the calibration text. Every prediction is compared with a float32 GPT-2 in numpy,
@@ -14,6 +14,8 @@ files of this project, and must find the same perplexity of the reference.
 
 Bits per weight are all bits of the tensors over their elements, tied ones counted once, the tokenizer
 left out, for both.
+
+`--peers` keeps what was measured of llama.cpp, so that another run measures this project's files only.
 """
 
 import argparse
@@ -50,6 +52,7 @@ def main():
     parser.add_argument("--cerebellum", default="target/release/cerebellum")
     parser.add_argument("--windows", type=int, help="only the first windows of the text")
     parser.add_argument("--record", type=Path, help="where to write the table")
+    parser.add_argument("--peers", type=Path, help="llama.cpp's rows: read if it exists, else written")
     args = parser.parse_args()
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p())
@@ -59,9 +62,14 @@ def main():
     tokens = windows_of(tokenizer, args.text.read_text(), reference.positions)[:args.windows]
     with tempfile.TemporaryDirectory() as directory:
         directory = Path(directory)
-        calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
-        peers = llama_files(args, directory, reference, calibration[:CALIBRATION_WINDOWS])
-        rows = compare(reference, peers, tokens)
+        if args.peers and args.peers.exists():
+            rows = json.loads(args.peers.read_text())
+        else:
+            calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
+            peers = llama_files(args, directory, reference, calibration[:CALIBRATION_WINDOWS])
+            rows = compare(reference, peers, tokens)
+        if args.peers:
+            args.peers.write_text(json.dumps(rows))
         rows += our_rows(args, directory, tokenizer, tokens, rows[0])
     table = render(args, rows, tokens)
     print(table)
@@ -229,16 +237,17 @@ def compare(reference, files, windows):
         if sys.stderr.isatty():
             print(f"\r{done + 1} of {len(windows)} windows", end="", file=sys.stderr)
     float_nll = np.array(float_nll)
-    rows = [{"name": "float32", "engine": "reference", "perplexity": np.exp(float_nll.mean())}]
+    rows = [{"name": "float32", "engine": "reference", "perplexity": float(np.exp(float_nll.mean()))}]
     for (name, path), score in zip(files, scores):
         nll, kl, top = (np.array(score[key]) for key in ["nll", "kl", "top"])
         low, high = interval(nll - float_nll)
         rows.append({
             "name": name, "engine": "llama.cpp", "bits": bits_per_weight(path),
-            "bytes": path.stat().st_size, "perplexity": np.exp(nll.mean()),
-            "ratio": np.exp((nll - float_nll).mean()), "ratio_interval": [np.exp(low), np.exp(high)],
-            "kl": kl.mean(), "kl_interval": interval(kl), "kl_p99": quantile(kl, 0.99),
-            "top": top.mean(),
+            "bytes": path.stat().st_size, "perplexity": float(np.exp(nll.mean())),
+            "ratio": float(np.exp((nll - float_nll).mean())),
+            "ratio_interval": [float(np.exp(low)), float(np.exp(high))],
+            "kl": float(kl.mean()), "kl_interval": interval(kl), "kl_p99": quantile(kl, 0.99),
+            "top": float(top.mean()),
         })
     return rows
 
@@ -253,12 +262,12 @@ def interval(values):
     """95 % confidence interval over the windows' means."""
     means = values.mean(-1)
     half = 1.959964 * means.std(ddof=1) / len(means) ** 0.5
-    return [means.mean() - half, means.mean() + half]
+    return [float(means.mean() - half), float(means.mean() + half)]
 
 
 def quantile(values, share):
     ordered = np.sort(values, axis=None)
-    return ordered[int(np.ceil(share * len(ordered))) - 1]
+    return float(ordered[int(np.ceil(share * len(ordered))) - 1])
 
 
 def our_rows(args, directory, tokenizer, windows, reference):

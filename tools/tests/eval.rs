@@ -419,7 +419,7 @@ fn the_page_is_whole_escaped_and_reproducible() {
     assert_eq!(balanced("table"), 2, "the ablation and the matrices");
     assert!(balanced("svg") > 25 && balanced("section") == 5);
     let report = json(&place.eval(&["--window", "30", "--reference", text(&demo)]));
-    let agreement = format!("{:.2} %", 100.0 * report["top1_agreement"].as_f64().unwrap());
+    let agreement = format!("{:.2}\u{a0}%", 100.0 * report["top1_agreement"].as_f64().unwrap());
     for word in ["h.5.mlp.c_proj", "int4 / 64", "weights only", "+ int8 cache", &agreement] {
         assert!(first.contains(word), "{word}");
     }
@@ -435,4 +435,42 @@ fn a_page_never_replaces_an_input() {
         assert!(message.contains(text(input)), "{message}");
         assert_eq!(fs::read(input).unwrap(), before);
     }
+}
+
+/// `quantize --report` says what `eval` would say of the same file and text.
+#[test]
+fn quantizing_writes_a_report() {
+    let place = Place::new();
+    let demo = demo();
+    let (file, page) =
+        (place.directory.path().join("again.cbl"), place.directory.path().join("again.html"));
+    let arguments = ["quantize", text(&demo), "-o", text(&file), "--report", text(&page)];
+    let long =
+        place.write("long.txt", &fs::read(repository("tests/data/text/stories.txt")).unwrap());
+    let with_text = [&arguments[..], &["--report-text", text(&long)]].concat();
+    assert_eq!(code(&cerebellum(&with_text)), 0);
+    let found = fs::read_to_string(&page).unwrap();
+    let eval = ["eval", "-m", text(&file), "--text", text(&long), "--reference", text(&demo)];
+    let options = ["--ablation", "--html", text(&page), "--force"];
+    assert_eq!(code(&cerebellum(&[&eval[..], &options].concat())), 0);
+    assert_eq!(fs::read_to_string(&page).unwrap(), found);
+
+    assert_eq!(code(&cerebellum(&[&arguments[..], &["--force"]].concat())), 0);
+    let errors_alone = fs::read_to_string(&page).unwrap();
+    assert!(errors_alone.contains("h.5.mlp.c_proj") && !errors_alone.contains("Ablation"));
+
+    // What is wrong with the report is told before the work, which is not done then.
+    fs::remove_file(&file).unwrap();
+    let short = place.write("short.txt", b"Once upon a time");
+    for (more, expected) in [
+        (&["--report-text", text(&short), "--force"][..], "less than a window of 512"),
+        (&["--report-text", "/no/such/text", "--force"], "/no/such/text"),
+        (&[], "--force"),
+    ] {
+        let message = failure(&[&arguments[..], more].concat());
+        assert!(message.contains(expected), "{message}");
+        assert!(!file.exists());
+    }
+    let same = ["quantize", text(&demo), "-o", text(&file), "--report", text(&file)];
+    assert!(failure(&same).contains("the same name"));
 }

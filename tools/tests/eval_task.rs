@@ -56,7 +56,8 @@ impl Place {
         let directory = tempdir().unwrap();
         let files = ["int4", "int8"].map(|weights| {
             let file = directory.path().join(format!("{weights}.cbl"));
-            let arguments = ["quantize", text(&demo()), "-o", text(&file), "--weights", weights];
+            let demo = demo();
+            let arguments = ["quantize", text(&demo), "-o", text(&file), "--weights", weights];
             assert_eq!(cerebellum(&arguments).status.code(), Some(0));
             file
         });

