@@ -21,6 +21,7 @@ left out, for both.
 import argparse
 import ctypes
 import json
+import multiprocessing
 import os
 import platform
 import shlex
@@ -29,6 +30,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Each process works on windows of its own, so that one thread is enough for each.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import gguf
 import llama_cpp
 import numpy as np
@@ -51,6 +54,7 @@ def main():
     parser.add_argument("--calibration", type=Path, required=True, help="what may be learned from")
     parser.add_argument("--cerebellum", default="target/release/cerebellum")
     parser.add_argument("--windows", type=int, help="only the first windows of the text")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for llama.cpp")
     parser.add_argument("--record", type=Path, help="where to write the table")
     parser.add_argument("--peers", type=Path, help="llama.cpp's rows: read if it exists, else written")
     args = parser.parse_args()
@@ -67,7 +71,7 @@ def main():
         else:
             calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
             peers = llama_files(args, directory, reference, calibration[:CALIBRATION_WINDOWS])
-            rows = compare(reference, peers, tokens)
+            rows = compare(reference, peers, tokens, args.jobs)
         if args.peers:
             args.peers.write_text(json.dumps(rows))
         rows += our_rows(args, directory, tokenizer, tokens, rows[0])
@@ -87,6 +91,18 @@ def windows_of(tokenizer, text, positions):
 # --- The float model ---
 
 
+def gelu(x):
+    return x * 0.5 * (1 + erf(x * np.float32(0.5 ** 0.5)))
+
+
+def gelu_tanh(x):
+    inner = np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x ** 3)
+    return x * 0.5 * (1 + np.tanh(inner))
+
+
+GELU = {"gelu": gelu, "gelu_new": gelu_tanh}
+
+
 class Reference:
     """GPT-2 by its definition, in float32."""
 
@@ -97,10 +113,7 @@ class Reference:
                   for name, tensor in tensors.items()}
         self.layers, self.heads = config["n_layer"], config["n_head"]
         self.positions, self.eps = config["n_positions"], config["layer_norm_epsilon"]
-        self.gelu = {"gelu": lambda x: x * 0.5 * (1 + erf(x * np.float32(0.5 ** 0.5))),
-                     "gelu_new": lambda x: 0.5 * x * (1 + np.tanh(
-                         np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x ** 3))),
-                     }[config["activation_function"]]
+        self.gelu = GELU[config["activation_function"]]
 
     def norm(self, x, name):
         x = x - x.mean(-1, keepdims=True)
@@ -191,7 +204,7 @@ class Llama:
         assert self.model, f"llama.cpp does not load {path}"
         context = llama_cpp.llama_context_default_params()
         context.n_ctx = context.n_batch = context.n_ubatch = window
-        context.n_threads = context.n_threads_batch = os.cpu_count()
+        context.n_threads = context.n_threads_batch = 1
         self.context = llama_cpp.llama_init_from_model(self.model, context)
         self.batch = llama_cpp.llama_batch_init(window, 0, 1)
         vocabulary = llama_cpp.llama_model_get_vocab(self.model)
@@ -216,30 +229,16 @@ def bits_per_weight(path):
 # --- Measuring ---
 
 
-def compare(reference, files, windows):
+def compare(reference, files, windows, jobs):
     """A row for each file of llama.cpp."""
-    models = [Llama(path, windows.shape[1]) for _, path in files]
-    scores = [{"nll": [], "kl": [], "top": []} for _ in files]
-    float_nll = []
-    for done, window in enumerate(windows):
-        inputs, targets = window[:-1], window[1:]
-        logits = reference.logits(inputs)
-        p, tops = log_softmax(logits), logits.argmax(-1)
-        at = np.arange(len(targets)), targets
-        float_nll.append(-p[at])
-        weights = np.exp(p)
-        for model, score in zip(models, scores):
-            logits = model.logits(inputs)
-            q = log_softmax(logits)
-            score["nll"].append(-q[at])
-            score["kl"].append((weights * (p - q)).sum(-1))
-            score["top"].append(logits.argmax(-1) == tops)
-        if sys.stderr.isatty():
-            print(f"\r{done + 1} of {len(windows)} windows", end="", file=sys.stderr)
-    float_nll = np.array(float_nll)
-    rows = [{"name": "float32", "engine": "reference", "perplexity": float(np.exp(float_nll.mean()))}]
-    for (name, path), score in zip(files, scores):
-        nll, kl, top = (np.array(score[key]) for key in ["nll", "kl", "top"])
+    paths = [path for _, path in files]
+    parts = [(reference, paths, windows[job::jobs]) for job in range(jobs)]
+    scores = np.empty((4, len(files), len(windows), windows.shape[1] - 1))
+    with multiprocessing.Pool(jobs) as pool:
+        for job, part in enumerate(pool.starmap(score, parts)):
+            scores[:, :, job::jobs] = part
+    rows = [{"name": "float32", "engine": "reference", "perplexity": float(np.exp(scores[1, 0].mean()))}]
+    for (name, path), nll, float_nll, kl, top in zip(files, *scores):
         low, high = interval(nll - float_nll)
         rows.append({
             "name": name, "engine": "llama.cpp", "bits": bits_per_weight(path),
@@ -250,6 +249,24 @@ def compare(reference, files, windows):
             "top": float(top.mean()),
         })
     return rows
+
+
+def score(reference, paths, windows):
+    """[4, files, windows, tokens]: negative log-likelihoods of file and reference, divergence, agreement."""
+    models = [Llama(path, windows.shape[1]) for path in paths]
+    scores = np.empty((4, len(paths), len(windows), windows.shape[1] - 1))
+    for done, window in enumerate(windows):
+        inputs, at = window[:-1], (np.arange(windows.shape[1] - 1), window[1:])
+        logits = reference.logits(inputs)
+        p, tops = log_softmax(logits), logits.argmax(-1)
+        weights = np.exp(p)
+        for index, model in enumerate(models):
+            logits = model.logits(inputs)
+            q = log_softmax(logits)
+            divergence = (weights * (p - q)).sum(-1)
+            scores[:, index, done] = -q[at], -p[at], divergence, logits.argmax(-1) == tops
+        print(f"{done + 1} of {len(windows)} windows", file=sys.stderr)
+    return scores
 
 
 def log_softmax(logits):

@@ -152,12 +152,12 @@ fn of_models(text: &str, args: &Args, context: &Context) -> Outcome {
     let subjects: Vec<Subject> = subjects.collect::<Result<_, _>>()?;
     let checkpoint = args.reference.as_deref().map(Checkpoint::open).transpose()?;
     let page = page_output(args, checkpoint.as_ref())?;
-    let windows = cut(shared_tokens(&subjects, text)?, &subjects, args)?;
     if let Some(checkpoint) = &checkpoint {
         for subject in &subjects {
             check_reference(checkpoint, subject, args.any_weights, context)?;
         }
     }
+    let windows = cut(shared_tokens(&subjects, text)?, &subjects, args)?;
 
     let kv: KvType = args.kv.into();
     let plan = Plan {
