@@ -52,7 +52,7 @@ pub enum Isa {
     Neon,
     /// The same with `sdot`: most since 2018.
     NeonDotprod,
-    /// The same with `usdot` and `usmmla`: most since 2021.
+    /// The same with `usdot` and `smmla`: most since 2021.
     NeonI8mm,
 }
 
