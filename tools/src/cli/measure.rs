@@ -176,7 +176,7 @@ impl Plan<'_> {
                     isa,
                     ..SessionOptions::default()
                 };
-                predictors.push(Predictor::Session(subject.model.session(&options)?));
+                predictors.push(Predictor::Session(Box::new(subject.model.session(&options)?)));
             }
         }
         Ok(predictors)

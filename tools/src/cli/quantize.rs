@@ -16,9 +16,9 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
-use super::measure::read_text;
 use super::inspect::tensor_table;
 use super::kv::Kv;
+use super::measure::read_text;
 use super::plan::MemoryReport;
 use super::progress::Progress;
 use super::report::ReportArgs;

@@ -79,7 +79,7 @@ impl TokenScore {
 pub enum Predictor<'a> {
     /// A model file in the runtime: with [`LogitsFor::All`](cerebellum::LogitsFor::All) and a context
     /// of at least a window.
-    Session(Session),
+    Session(Box<Session>),
     /// Float32: the reference itself, or a file's weights without quantized activations
     /// ([`StoredWeights`]). Holds the logits of one window, `[window, vocab_size]`.
     Float(&'a Reference),

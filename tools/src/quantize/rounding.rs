@@ -209,8 +209,8 @@ impl<'a> Rows<'a> {
         }
         for p in (0..*n).rev() {
             let sum = dot(&v[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
-            for lane in 0..ROWS {
-                v[p][lane] = v[p][lane] / pivots[p] - sum[lane];
+            for (v, sum) in v[p].iter_mut().zip(sum) {
+                *v = *v / pivots[p] - sum;
             }
         }
         for (&column, v) in order.iter().zip(&v) {
