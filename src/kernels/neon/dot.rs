@@ -178,8 +178,8 @@ fn as_operands(bytes: [uint8x16_t; 8]) -> Weights {
 /// Where the sums of a group start: 1.5 * 2^23, whose last place counts 1, as bits. With an integer of
 /// less than 22 bits added, they are the bits of 1.5 * 2^23 plus that integer.
 ///
-/// A group's sum has at most 128 * 128 * 127 < 2^21, so [`to_floats`] is exact. Beside a subtraction
-/// `scvtf` takes four times as long on Cortex-A76 and Neoverse N1.
+/// A group's sum has at most 128 * 128 * 127 < 2^21, so [`to_floats`] is exact. Cortex-A76
+/// and Neoverse N1 do four subtractions in the time of a `scvtf`.
 const BASE: i32 = 0x4b40_0000;
 
 /// The sums that were started at [`BASE`].
@@ -506,11 +506,12 @@ impl<P: Packing> Dot for Mmla<P> {
             let mut sums: [[int32x4_t; 8]; MMLA_PAIRS] = from_fn(|_| bases());
             for round in 0..inputs.size / 16 {
                 let mut x = [[vdupq_n_s8(0); MMLA_PAIRS]; 2];
-                for p in 0..pairs {
+                let [low, high] = &mut x;
+                for (p, (low, high)) in low.iter_mut().zip(high).enumerate().take(pairs) {
                     let (a, b) = tokens(p);
                     let [a, b] = [a, b].map(|t| vreinterpretq_s64_s8(inputs.load(t, round)));
-                    x[0][p] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
-                    x[1][p] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
+                    *low = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                    *high = vreinterpretq_s8_s64(vzip2q_s64(a, b));
                 }
                 for (half, x) in x.iter().enumerate() {
                     for (k, rows) in steps.get(2 * round + half).into_iter().enumerate() {
