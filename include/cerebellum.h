@@ -572,6 +572,12 @@ typedef struct {
   uint64_t guessed_tokens;
   /** How many of them were right, and saved a pass each. */
   uint64_t right_guesses;
+  /**
+   * The last generation's last token, which is chosen but not evaluated, or -1: cbl_session_evaluate()
+   * it to make the session hold all that was generated. -1 after the end-of-text token, and if there
+   * is none.
+   */
+  int64_t pending_token;
 } cbl_session_stats;
 
 /**
@@ -731,10 +737,10 @@ cbl_status cbl_session_get_stats(cbl_session *session, cbl_session_stats *stats,
  * token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
  * although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
  *
- * To decide yourself what the model remembers: note cbl_session_position() before a generation, go back
- * to it with cbl_session_rewind(), and begin the next prompt with the exchange as you want it to have
- * been. That is how to go on with a text that ended by CBL_STOP_MAX_TOKENS, too. Reading a prompt is much
- * faster than generating it.
+ * That token is cbl_session_stats.pending_token: evaluate it with cbl_session_evaluate() if the next prompt
+ * is to come behind the whole answer, or pass it alone to cbl_generate_from_tokens() to go on with a text
+ * that ended by CBL_STOP_MAX_TOKENS. To forget an exchange, note cbl_session_position() before it and go
+ * back there with cbl_session_rewind().
  */
 
 /**

@@ -630,6 +630,7 @@ fn begin<'a>(batch: &Batch, index: usize, request: &'a Request) -> Result<Active
             prompt_tokens,
             tokens: 0,
             stop_reason: StopReason::MaxTokens,
+            pending: None,
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
         },
@@ -678,9 +679,11 @@ fn choose(
     let token = batch.sample(sequence, &options.sampler)?;
     let end_of_text = batch.model().config().eos_token_id;
     if Some(token) == end_of_text && !options.ignore_end_of_text {
+        active.generation.pending = None;
         return Ok(Some(StopReason::EndOfText));
     }
     active.token = [token];
+    active.generation.pending = Some(token);
     active.generation.tokens += 1;
     if let ControlFlow::Break(reason) = receiver.token(active.request, token) {
         return Ok(Some(reason));

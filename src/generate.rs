@@ -124,6 +124,9 @@ pub struct Generation {
     pub tokens: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
+    /// here. None after the end-of-text token, and if there is no token.
+    pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
     /// Time from then on.
@@ -239,6 +242,7 @@ pub fn generate_tokens(
     options: &GenerateOptions,
     mut on_token: impl FnMut(u32) -> ControlFlow<StopReason>,
 ) -> Result<Generation> {
+<<<<<<< HEAD
     generate_steps(session, prompt, options, None, |step| on_token(step.token))
 }
 
@@ -369,6 +373,37 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
             _ => Ok(reason),
         }
     }
+=======
+    let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
+    let mut generator = Generator::new(session, prompt, &options.sampler)?;
+    let start = Instant::now();
+    let (mut tokens, mut pending, mut prompt_time) = (0, None, Duration::ZERO);
+    let stop_reason = loop {
+        if tokens == options.max_tokens {
+            break StopReason::MaxTokens;
+        }
+        let token = match generator.next_token() {
+            Ok(Some(token)) => token,
+            Ok(None) => break StopReason::ContextFull,
+            Err(Error::Cancelled) => break StopReason::Cancelled,
+            Err(error) => return Err(error),
+        };
+        if prompt_time.is_zero() {
+            prompt_time = start.elapsed();
+        }
+        pending = Some(token).filter(|_| Some(token) != end_of_text);
+        if pending.is_none() {
+            break StopReason::EndOfText;
+        }
+        tokens += 1;
+        if let ControlFlow::Break(reason) = on_token(token) {
+            break reason;
+        }
+    };
+    let decode_time = start.elapsed() - prompt_time;
+    let prompt_tokens = generator.prompt_tokens();
+    Ok(Generation { prompt_tokens, tokens, stop_reason, pending, prompt_time, decode_time })
+>>>>>>> clib
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole

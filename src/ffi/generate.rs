@@ -8,10 +8,10 @@
 //! token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
 //! although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
 //!
-//! To decide yourself what the model remembers: note cbl_session_position() before a generation, go back
-//! to it with cbl_session_rewind(), and begin the next prompt with the exchange as you want it to have
-//! been. That is how to go on with a text that ended by CBL_STOP_MAX_TOKENS, too. Reading a prompt is much
-//! faster than generating it.
+//! That token is cbl_session_stats.pending_token: evaluate it with cbl_session_evaluate() if the next prompt
+//! is to come behind the whole answer, or pass it alone to cbl_generate_from_tokens() to go on with a text
+//! that ended by CBL_STOP_MAX_TOKENS. To forget an exchange, note cbl_session_position() before it and go
+//! back there with cbl_session_rewind().
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;

@@ -550,6 +550,10 @@ pub struct cbl_session_stats {
     pub guessed_tokens: u64,
     /// How many of them were right, and saved a pass each.
     pub right_guesses: u64,
+    /// The last generation's last token, which is chosen but not evaluated, or -1: cbl_session_evaluate()
+    /// it to make the session hold all that was generated. -1 after the end-of-text token, and if there
+    /// is none.
+    pub pending_token: i64,
 }
 
 // SAFETY: `repr(C)`, and zeros are a null pointer and numbers.
@@ -557,7 +561,7 @@ unsafe impl Growing for cbl_session_stats {
     const FIRST_SIZE: usize = 88;
 }
 
-const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 104);
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 112);
 
 /// Tells what a session has done. `size` is `sizeof *stats`.
 ///
@@ -619,6 +623,7 @@ impl Inner {
             reserved: 0,
             guessed_tokens: session.draft_counts().drafted,
             right_guesses: session.draft_counts().accepted,
+            pending_token: of_last.and_then(|g| g.pending).map_or(-1, i64::from),
         }
     }
 }

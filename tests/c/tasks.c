@@ -319,6 +319,32 @@ static void evaluating_in_batches(void) {
   CHECK_OK(cbl_model_free(model));
 }
 
+/* In two parts, the second from the token that is pending, as in one. */
+static void going_on(void) {
+  cbl_model *model = open_model(path);
+  cbl_session *session = new_session(model, NULL);
+  cbl_options *o = new_options();
+  static collected whole, parts;
+  cbl_session_stats stats;
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_IGNORE_END_OF_TEXT, 1));
+  CHECK_OK(cbl_session_get_stats(session, &stats, sizeof stats));
+  CHECK(stats.pending_token == -1);
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 20));
+  CHECK_OK(cbl_generate_tokens(session, o, TOKENS, 3, collect_token, &whole, NULL));
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 8));
+  CHECK_OK(cbl_generate_tokens(session, o, TOKENS, 3, collect_token, &parts, NULL));
+  CHECK_OK(cbl_session_get_stats(session, &stats, sizeof stats));
+  CHECK(stats.pending_token == parts.tokens[7]);
+  uint32_t pending = (uint32_t)stats.pending_token;
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 12));
+  CHECK_OK(cbl_generate_tokens(session, o, &pending, 1, collect_token, &parts, NULL));
+  CHECK(parts.count == 20 && !memcmp(parts.tokens, whole.tokens, sizeof whole.tokens));
+  CHECK_OK(cbl_options_free(o));
+  CHECK_OK(cbl_session_free(session));
+  CHECK_OK(cbl_model_free(model));
+}
+
 /* What was guessed is told. */
 static void guesses(void) {
   cbl_model *model = open_model(path);
@@ -341,6 +367,7 @@ int main(int count, char **arguments) {
   classifying();
   generating_in_batches();
   evaluating_in_batches();
+  going_on();
   guesses();
   return 0;
 }

@@ -74,7 +74,7 @@ class SessionStats(Structure):
         ("evaluated_tokens", c_uint64), ("evaluation_seconds", c_double), ("prompt_tokens", c_uint64),
         ("prompt_seconds", c_double), ("generated_tokens", c_uint64), ("generation_seconds", c_double),
         ("stop_reason", c_int32), ("reserved", c_int32), ("guessed_tokens", c_uint64),
-        ("right_guesses", c_uint64),
+        ("right_guesses", c_uint64), ("pending_token", c_int64),
     ]
 
 
