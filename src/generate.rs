@@ -125,7 +125,8 @@ pub struct Generation {
     /// Why it ended.
     pub stop_reason: StopReason,
     /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
-    /// here. None after the end-of-text token, and if there is no token.
+    /// here. None after the end-of-text token, if there is no token, and within a constraint, which may
+    /// have forced several tokens since.
     pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
@@ -242,7 +243,6 @@ pub fn generate_tokens(
     options: &GenerateOptions,
     mut on_token: impl FnMut(u32) -> ControlFlow<StopReason>,
 ) -> Result<Generation> {
-<<<<<<< HEAD
     generate_steps(session, prompt, options, None, |step| on_token(step.token))
 }
 
@@ -261,6 +261,7 @@ pub fn generate_steps(
     let end_of_text = session.model().config().eos_token_id;
     let generator = Generator::new(session, prompt, &options.sampler)?;
     let prompt_tokens = generator.prompt_tokens();
+    let is_free = constraint.is_none();
     let mut run = Run {
         generator,
         end_of_text: end_of_text.filter(|_| constraint.is_some() || !options.ignore_end_of_text),
@@ -269,6 +270,7 @@ pub fn generate_steps(
         on_step,
         max_tokens: options.max_tokens,
         tokens: 0,
+        pending: None,
         start: Instant::now(),
         prompt_time: Duration::ZERO,
     };
@@ -277,6 +279,7 @@ pub fn generate_steps(
         prompt_tokens,
         tokens: run.tokens,
         stop_reason,
+        pending: run.pending.filter(|_| is_free),
         prompt_time: run.prompt_time,
         decode_time: run.start.elapsed() - run.prompt_time,
     })
@@ -292,6 +295,8 @@ struct Run<'a, 'c, F> {
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
+    /// See [`Generation::pending`].
+    pending: Option<u32>,
     start: Instant,
     prompt_time: Duration,
 }
@@ -350,7 +355,8 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
         if self.prompt_time.is_zero() {
             self.prompt_time = self.start.elapsed();
         }
-        if Some(token) == self.end_of_text {
+        self.pending = Some(token).filter(|_| Some(token) != self.end_of_text);
+        if self.pending.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
         }
         if let Some(constraint) = &mut self.constraint {
@@ -373,37 +379,6 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
             _ => Ok(reason),
         }
     }
-=======
-    let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
-    let mut generator = Generator::new(session, prompt, &options.sampler)?;
-    let start = Instant::now();
-    let (mut tokens, mut pending, mut prompt_time) = (0, None, Duration::ZERO);
-    let stop_reason = loop {
-        if tokens == options.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        let token = match generator.next_token() {
-            Ok(Some(token)) => token,
-            Ok(None) => break StopReason::ContextFull,
-            Err(Error::Cancelled) => break StopReason::Cancelled,
-            Err(error) => return Err(error),
-        };
-        if prompt_time.is_zero() {
-            prompt_time = start.elapsed();
-        }
-        pending = Some(token).filter(|_| Some(token) != end_of_text);
-        if pending.is_none() {
-            break StopReason::EndOfText;
-        }
-        tokens += 1;
-        if let ControlFlow::Break(reason) = on_token(token) {
-            break reason;
-        }
-    };
-    let decode_time = start.elapsed() - prompt_time;
-    let prompt_tokens = generator.prompt_tokens();
-    Ok(Generation { prompt_tokens, tokens, stop_reason, pending, prompt_time, decode_time })
->>>>>>> clib
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole

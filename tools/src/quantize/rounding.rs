@@ -214,8 +214,8 @@ impl<'a> Rows<'a> {
             }
         }
         for (&column, v) in order.iter().zip(&v) {
-            for lane in 0..ROWS {
-                self.weights[column][lane] += v[lane];
+            for (weight, v) in self.weights[column].iter_mut().zip(v) {
+                *weight += v;
             }
         }
     }
