@@ -204,37 +204,77 @@ pub fn generate_text<B: AsRef<[u8]>>(
     options: &GenerateOptions,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut characters = Utf8Stream::new();
-    let mut stops = StopMatcher::new(&options.stop)?;
-    // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
-    let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
-    stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
-    let room = piece + options.stop.iter().map(String::len).max().unwrap_or(0);
-    let (mut decoded, mut certain) = (string_with_room(room)?, string_with_room(room)?);
-    let mut emit = |certain: &mut String| {
-        let flow = if certain.is_empty() { ControlFlow::Continue(()) } else { on_text(certain) };
-        certain.clear();
-        flow
-    };
-    let generation = generate_tokens(session, prompt, options, |token| {
-        decoded.clear();
-        characters.push(table.token_bytes(token).unwrap_or_default(), &mut decoded);
-        let stopped = stops.push(&decoded, &mut certain).is_some();
-        match emit(&mut certain) {
+    let mut stream = TextStream::new(table, &options.stop)?;
+    let generation =
+        generate_tokens(session, prompt, options, |token| stream.push(token, &mut on_text))?;
+    stream.finish(generation.stop_reason, &mut on_text);
+    Ok(generation)
+}
+
+/// Text out of tokens, as soon as it is certain.
+pub(crate) struct TextStream<'a, B> {
+    table: &'a TokenTable<B>,
+    characters: Utf8Stream,
+    stops: StopMatcher,
+    decoded: String,
+    certain: String,
+}
+
+impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
+    /// Takes room for any piece, so that no token allocates.
+    pub fn new(table: &'a TokenTable<B>, stop: &[String]) -> Result<Self> {
+        let mut stops = StopMatcher::new(stop)?;
+        // Each byte may become a U+FFFD of three.
+        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
+        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
+        let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
+        let (decoded, certain) = (string_with_room(room)?, string_with_room(room)?);
+        Ok(Self { table, characters: Utf8Stream::new(), stops, decoded, certain })
+    }
+
+    /// Hands on what has become certain with a token. Breaks when a stop string is there, or
+    /// `on_text` breaks.
+    pub fn push(
+        &mut self,
+        token: u32,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<StopReason> {
+        self.decoded.clear();
+        let bytes = self.table.token_bytes(token).unwrap_or_default();
+        self.characters.push(bytes, &mut self.decoded);
+        let stopped = self.stops.push(&self.decoded, &mut self.certain).is_some();
+        match self.emit(on_text) {
             ControlFlow::Break(()) => ControlFlow::Break(StopReason::Cancelled),
             ControlFlow::Continue(()) if stopped => ControlFlow::Break(StopReason::StopString),
             ControlFlow::Continue(()) => ControlFlow::Continue(()),
         }
-    })?;
-    if !matches!(generation.stop_reason, StopReason::StopString | StopReason::Cancelled) {
-        decoded.clear();
-        characters.finish(&mut decoded);
-        stops.push(&decoded, &mut certain);
-        stops.finish(&mut certain);
-        // Nothing comes after this piece, so whether to go on does not matter.
-        let _ = emit(&mut certain);
     }
-    Ok(generation)
+
+    /// Hands on what was held back, if the text goes as far.
+    pub fn finish(
+        &mut self,
+        reason: StopReason,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) {
+        if matches!(reason, StopReason::StopString | StopReason::Cancelled) {
+            return;
+        }
+        self.decoded.clear();
+        self.characters.finish(&mut self.decoded);
+        self.stops.push(&self.decoded, &mut self.certain);
+        self.stops.finish(&mut self.certain);
+        // Nothing comes after this piece, so whether to go on does not matter.
+        let _ = self.emit(on_text);
+    }
+
+    fn emit(&mut self, on_text: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+        if self.certain.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let flow = on_text(&self.certain);
+        self.certain.clear();
+        flow
+    }
 }
 
 /// Bytes of the longest UTF-8 character.

@@ -226,8 +226,8 @@ impl<'a> Block<'a> {
         }
         let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
         for (q, scores) in scores.iter_mut().enumerate() {
-            if let Some(slope) = self.job.slope {
-                add_distances(scores, slope, position(q) - start);
+            if let Some(bias) = self.job.bias {
+                add_distances(scores, bias.slope_at(position(q)), position(q) - start);
             }
             (maxima[q], sums[q]) = softmax(scores, seen[q]);
         }

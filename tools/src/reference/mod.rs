@@ -143,11 +143,11 @@ impl Reference {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
-        let Config { vocab_size, n_positions, .. } = self.config;
+        let Config { vocab_size, n_positions, alibi, .. } = self.config;
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }
-        if tokens.len() > n_positions {
+        if alibi.is_none() && tokens.len() > n_positions {
             return Err(Error::TooManyTokens { tokens: tokens.len(), n_positions });
         }
         match tokens.iter().position(|token| *token as usize >= vocab_size) {
@@ -194,8 +194,7 @@ impl Block {
         };
         let h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
         let qkv = linear(&self.c_attn, &h); // (tokens, 3 · n_embd)
-        let slopes = config.alibi.map(|alibi| alibi.slopes(config.n_head, x.len() / config.n_embd));
-        let h = self.heads.attend(&qkv, slopes.as_deref(), parallelism); // (tokens, n_embd)
+        let h = self.heads.attend(&qkv, config.alibi, parallelism); // (tokens, n_embd)
         let h = linear(&self.attn_proj, &h); // (tokens, n_embd)
         add(x, &h);
 
