@@ -168,7 +168,7 @@ fn against_reference(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<
     let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true }).unwrap();
     let windows = Windows::new(tokens, 256).unwrap();
     let reference = eval::load_reference(checkpoint).unwrap();
-    let workers = vec![vec![Predictor::Session(model.session(&options(kv)).unwrap())]];
+    let workers = vec![vec![Predictor::Session(Box::new(model.session(&options(kv)).unwrap()))]];
     let mut scores = eval::score(workers, Some(&reference), &windows, &|| ()).unwrap();
     let scores = scores.remove(0);
     assert!(scores.len() > 700, "the text is too short");
