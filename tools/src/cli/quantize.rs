@@ -1,6 +1,6 @@
 //! `cerebellum quantize`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum::SessionOptions;
@@ -182,22 +182,32 @@ fn dry_run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The windows of the calibration text, if there is one.
+/// The windows of the calibration text, if one was given.
 fn calibration(
     args: &Args,
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
 ) -> Result<Option<Calibration>, Failure> {
     let Some(path) = &args.calibration else { return Ok(None) };
-    let text = read_text(path)?;
     let tokenizer = tokenizer.ok_or(
         "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
          its directory with --tokenizer",
     )?;
+    Ok(Some(read_calibration(path, args.calibration_windows, checkpoint, tokenizer)?))
+}
+
+/// At most `windows` windows of a text.
+pub fn read_calibration(
+    path: &Path,
+    windows: usize,
+    checkpoint: &Checkpoint,
+    tokenizer: &ImportedTokenizer,
+) -> Result<Calibration, Failure> {
+    let text = read_text(path)?;
     let tokenizer = Tokenizer::parse(&tokenizer.blob[..])?;
     let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
-    let calibration = Calibration::new(&tokens, args.calibration_windows, checkpoint.config());
-    Ok(Some(calibration.map_err(|e| format!("{}: {e}", path.display()))?))
+    let calibration = Calibration::new(&tokens, windows, checkpoint.config());
+    Ok(calibration.map_err(|e| format!("{}: {e}", path.display()))?)
 }
 
 fn import_tokenizer(
