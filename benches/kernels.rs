@@ -342,7 +342,7 @@ fn attend(
                 tokens: first..tokens.min(first + QUERY_BLOCK),
                 position,
                 scale: 0.1,
-                slope: None,
+                bias: None,
             };
             let mut scratch = AttentionScratch {
                 queries: queries_f32,
