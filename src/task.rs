@@ -364,7 +364,7 @@ mod tests {
     fn sentences_are_the_whole_text() {
         assert_eq!(
             cut("One. Two!  Is it?\nA line\n\n  Next"),
-            ["One. ", "Two!  ", "Is it?\n", "A line\n\n  ", "Next"]
+            ["One. ", "Two!  ", "Is it?\n", "A line\n\n", "  Next"]
         );
         assert_eq!(cut(" \n a"), [" \n a"]);
         assert_eq!(cut("3.5 of U.S. is"), ["3.5 of U.S. is"]);

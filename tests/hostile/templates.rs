@@ -1,64 +1,33 @@
-//! Templates in the header: bounded, each name once, and judged only when one is asked for.
+//! Templates for classification, which people write.
 
-use std::time::Duration;
+use cerebellum::Error;
+use cerebellum::classify::Template;
 
-use cerebellum::Model;
-use cerebellum::format::{MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, read_header};
-use serde_json::{Value, json};
+use crate::class::Class;
+use crate::exercise::Ran;
+use crate::random::Random;
 
-use crate::base::tiny;
-use crate::class::{Class, MEMORY};
-use crate::exercise::AlignedBytes;
-use crate::parts::{Parts, assemble};
+const PARTS: [&str; 12] = [
+    "{text}", "{label}", "{text", "label}", "{", "}", "\n", "\r\n", " ", "\u{3000}", "\u{e9}", "\0",
+];
 
-fn with_templates(templates: Value) -> Vec<u8> {
-    let mut parts = Parts::of(tiny());
-    parts.metadata["templates"] = templates;
-    parts.file()
-}
-
+/// Random sequences of what matters to the parser. One that is accepted has each placeholder once.
 #[test]
-fn templates_of_any_form() {
-    let mut class = Class::with_bounds("templates", MEMORY, Duration::from_secs(1));
-    let long = "n".repeat(MAX_TEMPLATE_NAME_BYTES);
-    // {"a":"..."} takes eight bytes more than the text.
-    let fitting = "x".repeat(MAX_TEMPLATES_BYTES - 8);
-    let many: serde_json::Map<_, _> = (0..5000).map(|i| (i.to_string(), "".into())).collect();
-    for (templates, label) in [
-        (json!({}), "runs"),
-        (json!({ "translate": "no placeholder", "a-1": "\u{0}" }), "runs"),
-        (json!({ &long: "" }), "runs"),
-        (json!({ "a": fitting }), "runs"),
-        (Value::Object(many), "runs"),
-        (json!({ "a": format!("{fitting}x") }), "json"),
-        (json!({ format!("{long}n"): "" }), "json"),
-        (json!({ "": "" }), "json"),
-        (json!({ "A": "" }), "json"),
-        (json!({ "../a": "" }), "json"),
-        (json!({ "a": 1 }), "json"),
-        (json!({ "a": { "a": "" } }), "json"),
-        (json!([]), "json"),
-        (json!(null), "json"),
-    ] {
-        let case: String = templates.to_string().chars().take(60).collect();
-        class.run(&case, &with_templates(templates)).expect(&case, &[label]);
+fn random_templates() {
+    let mut class = Class::new("templates");
+    let mut random = Random::new(5);
+    for number in 0..10_000 {
+        let length = random.below(9);
+        let template: String = (0..length).map(|_| random.pick(&PARTS)).collect();
+        class.attempt(format_args!("{number}: {template:?}"), template.len(), || {
+            let once = |part| template.matches(part).count() == 1;
+            match Template::parse(&template) {
+                Ok(_) => assert!(once("{text}") && once("{label}")),
+                Err(Error::Option { name: "template", .. }) => {}
+                Err(other) => return Err(other),
+            }
+            Ok(Ran { damaged: Vec::new(), tokenizer: Ok(()), evaluation: Ok(()) })
+        });
     }
-    let mut parts = Parts::of(tiny());
-    parts.metadata["templates"] = json!({ "a": "", "b": "" });
-    let twice = parts.json().replace(r#"\"b\""#, r#"\"a\""#);
-    class.run("twice", &assemble(twice.as_bytes(), &parts.data)).expect("twice", &["json"]);
     class.print();
-}
-
-#[test]
-fn a_template_is_judged_when_it_is_asked_for() {
-    let file = with_templates(json!({ "bad": "no placeholder", "translate": "To: {text}\nFro:" }));
-    assert_eq!(read_header(&file).unwrap().0.templates.len(), 2);
-    let model = Model::borrow(AlignedBytes::copy(&file)).unwrap();
-    assert!(model.template("bad").unwrap_err().to_string().contains("there is no {text}"));
-    // The file's own comes before the built-in one.
-    assert_eq!(model.template_text("translate").unwrap(), "To: {text}\nFro:");
-    assert!(model.template("summarize").is_ok());
-    let error = model.template("no-such").unwrap_err().to_string();
-    assert!(error.contains("bad, translate, summarize"), "{error}");
 }
