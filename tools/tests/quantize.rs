@@ -187,7 +187,7 @@ fn formats_can_differ_by_matrix() {
         ("wte.weight".to_owned(), format(Scheme::Int8, 128)),
         ("h.0.mlp.c_fc.weight".to_owned(), format(Scheme::Int4, 32)),
     ]);
-    let options = Options { format: FORMATS[1], exceptions: exceptions.clone() };
+    let options = Options { exceptions: exceptions.clone(), ..Options::uniform(FORMATS[1]) };
     let (file, _) = file_of(&golden()[0], None, &options);
     let (header, _) = open(&file);
     for (name, info) in &header.tensors {
@@ -199,7 +199,7 @@ fn formats_can_differ_by_matrix() {
     let fails =
         |options: &Options| run(&golden()[0], None, options, &place.path().join("x")).unwrap_err();
     let unknown = BTreeMap::from([("h.99.mlp.c_fc.weight".to_owned(), FORMATS[0])]);
-    let unknown = Options { format: FORMATS[1], exceptions: unknown };
+    let unknown = Options { exceptions: unknown, ..Options::uniform(FORMATS[1]) };
     assert!(matches!(fails(&unknown), Error::UnknownMatrix(name) if name.contains("99")));
     let group_size = Options::uniform(format(Scheme::Int4, 48));
     assert!(matches!(fails(&group_size), Error::GroupSize(48)));
