@@ -125,8 +125,8 @@ pub struct Generation {
     /// Why it ended.
     pub stop_reason: StopReason,
     /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
-    /// here. None after the end-of-text token, if there is no token, and if a
-    /// [`Constraint`] forced the last ones, of which there may be several.
+    /// here. None after the end-of-text token, if there is no token, and within a constraint, which may
+    /// have forced several tokens since.
     pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
@@ -261,6 +261,7 @@ pub fn generate_steps(
     let end_of_text = session.model().config().eos_token_id;
     let generator = Generator::new(session, prompt, &options.sampler)?;
     let prompt_tokens = generator.prompt_tokens();
+    let is_free = constraint.is_none();
     let mut run = Run {
         generator,
         end_of_text: end_of_text.filter(|_| constraint.is_some() || !options.ignore_end_of_text),
@@ -278,7 +279,7 @@ pub fn generate_steps(
         prompt_tokens,
         tokens: run.tokens,
         stop_reason,
-        pending: run.pending,
+        pending: run.pending.filter(|_| is_free),
         prompt_time: run.prompt_time,
         decode_time: run.start.elapsed() - run.prompt_time,
     })
@@ -294,7 +295,7 @@ struct Run<'a, 'c, F> {
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
-    /// [`Generation::pending`].
+    /// See [`Generation::pending`].
     pending: Option<u32>,
     start: Instant,
     prompt_time: Duration,
@@ -328,7 +329,6 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
                 return Ok(ControlFlow::Break(StopReason::Incomplete));
             }
             self.tokens += 1;
-            self.pending = None;
             if let ControlFlow::Break(reason) = (self.on_step)(Step { token, logits: None }) {
                 return Ok(ControlFlow::Break(reason));
             }

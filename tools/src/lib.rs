@@ -1,10 +1,12 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
 pub mod bench;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod eval;
 pub mod gguf;
 pub mod output;
 pub mod quantize;
 pub mod reference;
+pub mod report;
 pub mod summary;
 pub mod tokenizer;

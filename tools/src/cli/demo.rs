@@ -8,25 +8,30 @@ use cerebellum::generate::{GenerateOptions, Generation};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
 use cerebellum::sampler::SamplerOptions;
+use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::summary::Summary;
-use cerebellum_tools::tokenizer;
+use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
 use serde::Serialize;
 
 use super::generate::{Stream, speeds};
 use super::progress::Progress;
+use super::quantize::read_calibration;
 use super::session::open;
 use super::table::bytes;
 use super::template;
 use super::{Context, Failure, Outcome};
 
-/// Quantize the bundled model to int4, say what that cost, and stream a story.
+/// Windows of the text to calibrate on: some seconds of work.
+const WINDOWS: usize = 8;
+
+/// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The checkpoint to quantize
+    /// The checkpoint to quantize; calibration.txt in it is the text to calibrate on, if there
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/demo"), hide_default_value = true)]
     checkpoint: PathBuf,
     /// Where to put the model file, which is replaced if it exists
@@ -91,25 +96,42 @@ fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failur
         std::fs::create_dir_all(directory)?;
     }
     let output = Output::create(&args.output, true, &checkpoint.files())?;
+    let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
     let templates = template::for_file(&args.checkpoint, &[])?;
-    let options = Options { templates, ..Options::uniform(MatrixFormat::new(Scheme::Int4)) };
+    let format = MatrixFormat::new(Scheme::Int4);
+    let options = Options { calibration, templates, ..Options::uniform(format) };
     let progress = Progress::new(context);
     Ok(context.on_threads(|| quantize(&checkpoint, tables, &options, output, &progress))??)
 }
 
-/// What the bundled model lost by becoming int4.
+/// The windows of the text beside the checkpoint, if there is one.
+fn calibration(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&ImportedTokenizer>,
+) -> Result<Option<Calibration>, Failure> {
+    let path = args.checkpoint.join("calibration.txt");
+    match tokenizer.filter(|_| path.exists()) {
+        Some(tokenizer) => Ok(Some(read_calibration(&path, WINDOWS, checkpoint, tokenizer)?)),
+        None => Ok(None),
+    }
+}
+
+/// What the bundled model became.
 fn cost(args: &Args, summary: &Summary) -> String {
     let source = summary.source.as_ref().map_or(0, |source| source.bytes);
-    let errors: Vec<f64> =
-        summary.tensors.iter().filter_map(|t| t.relative_error.map(f64::from)).collect();
+    let record = &summary.quantizer["options"]["calibration"];
+    let calibrated = match (record["windows"].as_u64(), record["window"].as_u64()) {
+        (Some(windows), Some(window)) => format!("; calibrated on {} tokens", windows * window),
+        _ => String::new(),
+    };
     format!(
-        "{}: {} instead of {}, {:.2} bits per weight instead of {:.0}; weights are off by {:.1} % on average\n",
+        "{}: {} instead of {}, {:.2} bits per weight instead of {:.0}{calibrated}\n",
         args.output.display(),
         bytes(summary.file_bytes),
         bytes(source),
         summary.bits_per_weight,
         source as f64 * 8.0 / summary.parameters as f64,
-        100.0 * errors.iter().sum::<f64>() / errors.len() as f64,
     )
 }
 

@@ -69,7 +69,11 @@ fn describe(summary: &Summary) -> String {
         line("source", &source.digest);
         line("source's weights", &bytes(source.bytes));
     }
-    line("quantizer", &summary.quantizer);
+    let mut quantizer = summary.quantizer.clone();
+    if let Some(options) = quantizer["options"].as_object_mut() {
+        options.remove("choices"); // the table has them
+    }
+    line("quantizer", &quantizer);
     format!("{text}\n{}", tensor_table(summary).to_string().trim_end())
 }
 
@@ -78,27 +82,38 @@ fn to_value(value: &impl Serialize) -> serde_json::Result<serde_json::Value> {
     serde_json::from_str(&serde_json::to_string(value)?)
 }
 
-/// A row for each matrix, one for the positions, one for all vectors.
+/// A row for each matrix, one for the positions, one for all vectors. If formats were chosen by their
+/// cost, with the divergence that decided it.
 pub fn tensor_table(summary: &Summary) -> Table {
-    let mut table = Table::new(&["tensor", "shape", "scheme", "bits/weight", "relative error"]);
+    let choices = summary.quantizer["options"]["choices"].as_array();
+    let mut head = vec!["tensor", "shape", "scheme", "bits/weight", "relative error"];
+    head.extend(choices.iter().flat_map(|_| ["KL as int4", "KL as int8"]));
+    let mut table = Table::new(&head);
+    let costs = |name: &str| {
+        let choice = choices.iter().flat_map(|all| all.iter()).find(|c| c["tensor"] == name);
+        let cost = |key: &str| choice.map_or(String::new(), |choice| choice[key].to_string());
+        choices.map(|_| [cost("kl_int4"), cost("kl_int8")]).into_iter().flatten()
+    };
     let (vectors, others): (Vec<&TensorSummary>, Vec<_>) =
         summary.tensors.iter().partition(|tensor| tensor.shape.len() == 1);
     for tensor in others {
-        table.push([
+        let cells = [
             tensor.name.clone(),
             tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x "),
             tensor.group_size.map_or(tensor.scheme.into(), |g| format!("{} / {g}", tensor.scheme)),
             format!("{:.3}", tensor.bits_per_weight),
             tensor.relative_error.map_or(String::new(), |e| format!("{:.3} %", 100.0 * e)),
-        ]);
+        ];
+        table.push(cells.into_iter().chain(costs(&tensor.name)));
     }
     let elements: usize = vectors.iter().map(|tensor| tensor.elements()).sum();
-    table.push([
+    let cells = [
         format!("{} vectors", vectors.len()),
         elements.to_string(),
         "float32".into(),
         "32.000".into(),
         String::new(),
-    ]);
+    ];
+    table.push(cells.into_iter().chain(costs("")));
     table
 }

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod embed;
 mod eval;
+mod eval_task;
 mod export_gguf;
 mod generate;
 mod inspect;
@@ -18,9 +19,11 @@ mod kv;
 mod lines;
 mod logits;
 mod man;
+mod measure;
 mod plan;
 mod progress;
 mod quantize;
+mod report;
 mod score;
 mod session;
 mod table;
@@ -92,6 +95,7 @@ enum Command {
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
+    EvalTask(eval_task::Args),
     Bench(bench::Args),
     ExportGguf(export_gguf::Args),
     Completions(completions::Args),
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
+        Command::EvalTask(args) => eval_task::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
         Command::ExportGguf(args) => export_gguf::run(&args, &context),
         Command::Completions(args) => completions::run(&args, &context),

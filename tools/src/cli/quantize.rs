@@ -1,10 +1,12 @@
 //! `cerebellum quantize`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum::SessionOptions;
 use cerebellum::quant::Scheme;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
@@ -16,8 +18,10 @@ use serde::Serialize;
 
 use super::inspect::tensor_table;
 use super::kv::Kv;
+use super::measure::read_text;
 use super::plan::MemoryReport;
 use super::progress::Progress;
+use super::report::ReportArgs;
 use super::table::bytes;
 use super::template;
 use super::{Context, Failure, Outcome};
@@ -41,6 +45,17 @@ pub struct Args {
     /// Weights that share a scale [default: 64 for int4, 128 for int8]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
+    /// A text of the kind that the model will see (UTF-8, some 100 kB): its activations decide how weights
+    /// are rounded
+    #[arg(long, value_name = "TEXT")]
+    calibration: Option<PathBuf>,
+    /// Windows of min(positions, 512) tokens to take from TEXT, spread over it
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration")]
+    calibration_windows: usize,
+    /// Bits per weight that FILE may have on average, tokenizer aside: chooses int4 or int8 and the group
+    /// size for each matrix by what they cost on TEXT
+    #[arg(long, value_name = "B", requires = "calibration", conflicts_with_all = ["weights", "group_size"])]
+    bits: Option<f64>,
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
@@ -60,6 +75,8 @@ pub struct Args {
     /// Type of the cached keys and values to plan for with --dry-run
     #[arg(long, value_enum, default_value_t, requires = "dry_run")]
     kv: Kv,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -67,6 +84,7 @@ Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum quantize Cerebras-GPT-111M -o 111m-int8.cbl --weights int8
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --report 111m.html --report-text book.txt
   cerebellum quantize Cerebras-GPT-13B --dry-run --context 1024 --kv int8";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,14 +99,14 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self) -> Result<Options, Failure> {
+    fn options(&self, calibration: Option<Calibration>) -> Result<Options, Failure> {
         let mut format = MatrixFormat::new(match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         });
         format.group_size = self.group_size.unwrap_or(format.group_size);
         let templates = template::for_file(&self.checkpoint, &self.template)?;
-        Ok(Options { templates, ..Options::uniform(format) })
+        Ok(Options { calibration, bits: self.bits, templates, ..Options::uniform(format) })
     }
 }
 
@@ -121,14 +139,21 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         Some(path) if !args.dry_run => Output::create(path, args.force, &inputs)?,
         _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
     };
-    warn(&checkpoint, tokenizer.as_ref(), context);
-
-    let name = output.target().display().to_string();
+    let target = output.target().to_owned();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let (options, progress) = (args.options()?, Progress::new(context));
+    let report = args.report.prepare(&target, args.force, &inputs, &checkpoint, tables)?;
+    warn(&checkpoint, tokenizer.as_ref(), context);
+    let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
+
+    let name = target.display().to_string();
+    let (options, progress) = (args.options(calibration)?, Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
+    if let Some(report) = report {
+        let written = report.write(&target, &checkpoint, context);
+        written.map_err(|e| format!("{name} is complete, but not the report: {e}"))?;
+    }
     let text = format!("{}\n{name}: {}", tensor_table(&summary), sizes(&summary));
     context.print(text, &Report { ok: true, output: name, summary: &summary })?;
     Ok(ExitCode::SUCCESS)
@@ -143,7 +168,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options()?)?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(None)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),
@@ -155,6 +180,34 @@ fn dry_run(
     let text = format!("{tensors}\nwould write {sizes}\n\nto run it:\n{memory}");
     context.print(text, &Preview { ok: true, dry_run: true, summary: &summary, memory })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The windows of the calibration text, if one was given.
+fn calibration(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&ImportedTokenizer>,
+) -> Result<Option<Calibration>, Failure> {
+    let Some(path) = &args.calibration else { return Ok(None) };
+    let tokenizer = tokenizer.ok_or(
+        "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
+         its directory with --tokenizer",
+    )?;
+    Ok(Some(read_calibration(path, args.calibration_windows, checkpoint, tokenizer)?))
+}
+
+/// At most `windows` windows of a text.
+pub fn read_calibration(
+    path: &Path,
+    windows: usize,
+    checkpoint: &Checkpoint,
+    tokenizer: &ImportedTokenizer,
+) -> Result<Calibration, Failure> {
+    let text = read_text(path)?;
+    let tokenizer = Tokenizer::parse(&tokenizer.blob[..])?;
+    let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
+    let calibration = Calibration::new(&tokens, windows, checkpoint.config());
+    Ok(calibration.map_err(|e| format!("{}: {e}", path.display()))?)
 }
 
 fn import_tokenizer(

@@ -2,7 +2,7 @@
 
 use cerebellum::format::FormatError;
 
-use crate::{checkpoint, output};
+use crate::{checkpoint, output, reference};
 
 /// Any failure of the quantizer. No output file is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,9 @@ pub enum Error {
     /// The checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// The float model could not be run.
+    #[error(transparent)]
+    Reference(#[from] reference::Error),
     /// The model cannot be described by a model file.
     #[error("the checkpoint does not fit the model file format: {0}")]
     Format(#[from] FormatError),
@@ -43,6 +46,23 @@ pub enum Error {
     /// A group size that the format does not have.
     #[error("group size {0} is not supported; choose 32, 64 or 128")]
     GroupSize(usize),
+    /// A budget that no choice of formats meets.
+    #[error(
+        "{bits} bits per weight cannot be met: this model takes {least:.2} with int4 in groups of 128 and {most:.2} with int8 in groups of 32; choose a budget between"
+    )]
+    Budget {
+        /// Bits per weight asked for.
+        bits: f64,
+        /// Bits per weight of the smallest file,
+        least: f64,
+        /// and of the largest.
+        most: f64,
+    },
+    /// Formats cannot be chosen without knowing what they cost.
+    #[error(
+        "a budget of bits is spent by what formats cost on a text: give one with --calibration"
+    )]
+    BudgetWithoutText,
     /// An option names a matrix that the model does not have.
     #[error("the model has no matrix {0}; `cerebellum inspect` lists the names")]
     UnknownMatrix(String),

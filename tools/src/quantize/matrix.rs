@@ -7,22 +7,25 @@
 use std::ops::Range;
 
 use cerebellum::quant::{PANEL_ROWS, Packer, TileLayout, power_of_two};
+use half::f16;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
+use super::rounding::{Metric, ROWS};
 use super::scale::{MAX_WEIGHT, choose_exponent, quantize_group};
-use super::writer::ModelWriter;
 use crate::checkpoint::Tensor;
 
 /// Elements in a chunk of rows, about: small enough that small matrices occupy all threads.
 const CHUNK_ELEMENTS: usize = 1 << 18;
+/// The same for rounding with a metric, which takes longer.
+const CHUNK_ELEMENTS_METRIC: usize = 1 << 14;
 /// Chunks are whole multiples of this many rows: whole panels, and whole tiles of the checkpoint
 /// reader's transposition.
 const CHUNK_ROWS: usize = 64;
 /// Chunks in flight for each thread.
 const CHUNKS_PER_THREAD: usize = 4;
 
-const _: () = assert!(CHUNK_ROWS.is_multiple_of(PANEL_ROWS));
+const _: () = assert!(CHUNK_ROWS.is_multiple_of(PANEL_ROWS) && ROWS == 2 * PANEL_ROWS);
 
 /// What the header says of a quantized matrix, beside its shape.
 pub struct Quantized {
@@ -32,26 +35,47 @@ pub struct Quantized {
     pub relative_error: Option<f32>,
 }
 
-/// Reads, quantizes and writes the matrix `source` as the writer's current tensor. `advance` is told
-/// of every so many finished weights.
+/// Consecutive rows as the file has them.
+pub struct Part {
+    /// The rows' indices.
+    pub rows: Range<usize>,
+    /// Whole panels.
+    pub panels: Vec<u8>,
+    /// The weights that are meant, `[rows, columns]`; only if asked for.
+    pub restored: Vec<f32>,
+}
+
+/// How to round a matrix.
+#[derive(Clone, Copy)]
+pub struct Method<'a> {
+    /// What is known of the inputs, if anything is: without it, each weight becomes the nearest.
+    pub metric: Option<&'a Metric>,
+    /// Whether parts come with the restored weights.
+    pub restore: bool,
+}
+
+/// Reads and quantizes the matrix `source`. `emit` gets the parts in the order of the rows.
 pub fn quantize_matrix(
     source: &Tensor,
     tiles: TileLayout,
-    writer: &mut ModelWriter,
-    advance: impl Fn(u64),
+    method: Method,
+    mut emit: impl FnMut(Part) -> Result<()>,
 ) -> Result<Quantized> {
     let exponent = matrix_exponent(source)?;
     let mut sums = Sums::default();
-    let chunks = chunks(tiles.rows(), tiles.cols());
+    let elements = if method.metric.is_some() { CHUNK_ELEMENTS_METRIC } else { CHUNK_ELEMENTS };
+    let chunks = chunks(tiles.rows(), tiles.cols(), elements);
     for wave in chunks.chunks(CHUNKS_PER_THREAD * rayon::current_num_threads()) {
         let work = wave.par_iter().map_init(Vec::new, |buffer, rows| {
-            Ok(quantize_rows(read(source, rows, buffer)?, tiles, exponent))
+            let weights = read(source, rows, buffer)?;
+            let mut part = PartBuilder::new(rows.clone(), tiles, exponent, method.restore);
+            part.quantize(weights, method.metric);
+            Ok(part)
         });
-        for (rows, part) in wave.iter().zip(work.collect::<Vec<Result<Part>>>()) {
-            let part = part?;
-            writer.write(&part.panels)?;
-            part.sums.iter().for_each(|panel| sums.add(*panel));
-            advance((rows.len() * tiles.cols()) as u64);
+        for built in work.collect::<Vec<Result<PartBuilder>>>() {
+            let PartBuilder { part, sums: of_panels, .. } = built?;
+            of_panels.iter().for_each(|panel| sums.add(*panel));
+            emit(part)?;
         }
     }
     Ok(Quantized { exponent, relative_error: sums.relative_error() })
@@ -59,7 +83,7 @@ pub fn quantize_matrix(
 
 /// The exponent that suits the largest weight.
 fn matrix_exponent(source: &Tensor) -> Result<i32> {
-    let chunks = chunks(source.rows(), source.columns());
+    let chunks = chunks(source.rows(), source.columns(), CHUNK_ELEMENTS);
     let maxima = chunks.par_iter().map_init(Vec::new, |buffer, rows| -> Result<f32> {
         Ok(read(source, rows, buffer)?.iter().fold(0.0, |max, w| w.abs().max(max)))
     });
@@ -70,9 +94,9 @@ fn matrix_exponent(source: &Tensor) -> Result<i32> {
     Ok(choose_exponent(value))
 }
 
-/// The rows `0..rows` in chunks.
-fn chunks(rows: usize, cols: usize) -> Vec<Range<usize>> {
-    let step = (CHUNK_ELEMENTS / cols / CHUNK_ROWS).max(1) * CHUNK_ROWS;
+/// The rows `0..rows` in chunks of about so many elements.
+fn chunks(rows: usize, cols: usize, elements: usize) -> Vec<Range<usize>> {
+    let step = (elements / cols / CHUNK_ROWS).max(1) * CHUNK_ROWS;
     (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
 }
 
@@ -83,35 +107,75 @@ fn read<'a>(source: &Tensor, rows: &Range<usize>, buffer: &'a mut Vec<f32>) -> R
     Ok(buffer)
 }
 
-/// Finished panels.
-struct Part {
-    panels: Vec<u8>,
+/// Fills a part panel by panel.
+struct PartBuilder {
+    part: Part,
+    tiles: TileLayout,
+    exponent: i32,
+    restore: bool,
     /// One for each panel.
     sums: Vec<Sums>,
 }
 
-/// Quantizes consecutive rows (`[n, cols]`, beginning with a panel's first) into panels.
-fn quantize_rows(weights: &[f32], tiles: TileLayout, exponent: i32) -> Part {
-    let panels = weights.chunks(PANEL_ROWS * tiles.cols());
-    let mut bytes = vec![0; panels.len() * tiles.panel_bytes()];
-    let sums = bytes.chunks_mut(tiles.panel_bytes()).zip(panels);
-    let sums = sums.map(|(panel, weights)| quantize_panel(weights, tiles, exponent, panel));
-    Part { sums: sums.collect(), panels: bytes }
-}
+impl PartBuilder {
+    fn new(rows: Range<usize>, tiles: TileLayout, exponent: i32, restore: bool) -> Self {
+        let part = Part { rows, panels: Vec::new(), restored: Vec::new() };
+        Self { part, tiles, exponent, restore, sums: Vec::new() }
+    }
 
-/// Quantizes up to 16 rows into one panel.
-fn quantize_panel(weights: &[f32], tiles: TileLayout, exponent: i32, panel: &mut [u8]) -> Sums {
-    let (mut packer, mut sums) = (Packer::new(tiles, panel), Sums::default());
-    let mut integers = vec![0; tiles.group_size()];
-    for (row, weights) in weights.chunks(tiles.cols()).enumerate() {
-        for (group, weights) in weights.chunks(tiles.group_size()).enumerate() {
-            let integers = &mut integers[..weights.len()];
-            let h = quantize_group(weights, tiles.scheme(), None, exponent, integers);
-            packer.put_group(row, group, h, integers);
-            sums.add_group(weights, integers, h.to_f32() * power_of_two(exponent));
+    /// Quantizes the part's rows, `weights: [rows, columns]`, beginning with a panel's first.
+    fn quantize(&mut self, weights: &[f32], metric: Option<&Metric>) {
+        let (cols, group_size) = (self.tiles.cols(), self.tiles.group_size());
+        match metric {
+            None => weights.chunks(PANEL_ROWS * cols).for_each(|weights| {
+                let scheme = self.tiles.scheme();
+                let exponent = self.exponent;
+                self.push_panel(weights, |row, group, integers| {
+                    let weights = &weights[row * cols..][..cols];
+                    let weights = &weights[group * group_size..][..integers.len()];
+                    quantize_group(weights, scheme, None, exponent, integers)
+                });
+            }),
+            Some(metric) => weights.chunks(ROWS * cols).for_each(|weights| {
+                let rounded = metric.round(weights, self.tiles, self.exponent);
+                let (scales, groups) = (&rounded.scales, self.tiles.groups());
+                for (panel, weights) in weights.chunks(PANEL_ROWS * cols).enumerate() {
+                    self.push_panel(weights, |row, group, integers| {
+                        let row = panel * PANEL_ROWS + row;
+                        let from = &rounded.integers[row * cols + group * group_size..];
+                        integers.copy_from_slice(&from[..integers.len()]);
+                        scales[row * groups + group]
+                    });
+                }
+            }),
         }
     }
-    sums
+
+    /// Packs up to 16 rows: `quantized(row, group, integers)` returns a group's scale and writes its
+    /// integers.
+    fn push_panel(
+        &mut self,
+        weights: &[f32],
+        mut quantized: impl FnMut(usize, usize, &mut [i8]) -> f16,
+    ) {
+        let (tiles, start) = (self.tiles, self.part.panels.len());
+        self.part.panels.resize(start + tiles.panel_bytes(), 0);
+        let mut packer = Packer::new(tiles, &mut self.part.panels[start..]);
+        let (mut sums, mut integers) = (Sums::default(), vec![0; tiles.group_size()]);
+        for (row, weights) in weights.chunks(tiles.cols()).enumerate() {
+            for (group, weights) in weights.chunks(tiles.group_size()).enumerate() {
+                let integers = &mut integers[..weights.len()];
+                let h = quantized(row, group, integers);
+                packer.put_group(row, group, h, integers);
+                let scale = h.to_f32() * power_of_two(self.exponent);
+                sums.add_group(weights, integers, scale);
+                if self.restore {
+                    self.part.restored.extend(integers.iter().map(|&q| f32::from(q) * scale));
+                }
+            }
+        }
+        self.sums.push(sums);
+    }
 }
 
 /// Sums of squares, from which the relative error comes.

@@ -4,8 +4,12 @@
 //! their checksums. [`scale`] finds each group's scale, `matrix` fills the panels, `writer` knows the
 //! file. The same checkpoint and options give the same bytes, for any number of threads.
 
+mod budget;
+mod calibrated;
+mod cholesky;
 mod error;
 mod matrix;
+mod rounding;
 pub mod scale;
 mod writer;
 
@@ -20,12 +24,15 @@ use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+pub use budget::Choice;
 pub use error::{Error, Result};
 
+use crate::calibrate::Calibration;
 use crate::checkpoint::{self, Alibi, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
-use matrix::{Quantized, quantize_matrix};
+use calibrated::Calibrated;
+use matrix::{Method, Quantized, quantize_matrix};
 use writer::ModelWriter;
 
 /// As long as any relative error gets in JSON: four digits behind the most zeros that `serde_json`
@@ -56,12 +63,18 @@ impl MatrixFormat {
 }
 
 /// What to make of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The format of every matrix,
     pub format: MatrixFormat,
     /// except of these, by canonical name.
     pub exceptions: BTreeMap<String, MatrixFormat>,
+    /// The text whose activations decide how weights are rounded; without one, each weight becomes the
+    /// nearest that its group can have.
+    pub calibration: Option<Calibration>,
+    /// Bits per weight that the file may have on average, tokenizer aside. Formats are chosen for each
+    /// matrix then, by what they cost on the calibration text; `format` and `exceptions` do not matter.
+    pub bits: Option<f64>,
     /// Templates by name that the file is to hold.
     pub templates: BTreeMap<String, String>,
 }
@@ -69,7 +82,8 @@ pub struct Options {
 impl Options {
     /// One format for all matrices.
     pub fn uniform(format: MatrixFormat) -> Self {
-        Self { format, exceptions: BTreeMap::new(), templates: BTreeMap::new() }
+        let (exceptions, templates) = (BTreeMap::new(), BTreeMap::new());
+        Self { format, exceptions, calibration: None, bits: None, templates }
     }
 
     fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
@@ -136,15 +150,31 @@ pub fn quantize(
     output: Output,
     observer: &dyn Observer,
 ) -> Result<Summary> {
-    let (mut header, layout) = describe(checkpoint, tokenizer.map(<[u8]>::len), options)?;
+    let tokenizer_bytes = tokenizer.map(<[u8]>::len);
+    let (mut header, mut layout) = describe(checkpoint, tokenizer_bytes, options, &[])?;
     let weights = |info: &MatrixInfo| (info.shape[0] * info.shape[1]) as u64;
-    observer.begin(header.tensors.values().map(weights).sum());
+    let passes = 1 + u64::from(options.calibration.is_some()) + u64::from(options.bits.is_some());
+    observer.begin(passes * header.tensors.values().map(weights).sum::<u64>());
+    if let Some(bits) = options.bits {
+        let text = options.calibration.as_ref().ok_or(Error::BudgetWithoutText)?;
+        let choices = budget::choose(checkpoint, text, &header, bits, observer)?;
+        (header, layout) = describe(checkpoint, tokenizer_bytes, options, &choices)?;
+    }
     observer.turn_to("digest of the checkpoint");
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
+    let calibration = options.calibration.as_ref();
+    let mut calibrated = calibration.map(|c| Calibrated::new(checkpoint, c)).transpose()?;
     for tensor in layout.tensors() {
         observer.turn_to(&tensor.name);
-        let quantized = write_tensor(checkpoint, tensor, tokenizer, &mut writer, observer)?;
+        let quantized = write_tensor(
+            checkpoint,
+            tensor,
+            tokenizer,
+            &mut writer,
+            calibrated.as_mut(),
+            observer,
+        )?;
         if let (Some(quantized), Some(info)) = (quantized, header.tensors.get_mut(&tensor.name)) {
             info.exponent = quantized.exponent;
             info.relative_error = quantized.relative_error;
@@ -168,7 +198,7 @@ pub fn preview(
     tokenizer_bytes: Option<usize>,
     options: &Options,
 ) -> Result<(Summary, Model)> {
-    let (mut header, layout) = describe(checkpoint, tokenizer_bytes, options)?;
+    let (mut header, layout) = describe(checkpoint, tokenizer_bytes, options, &[])?;
     let image = writer::hollow(&header, &layout)?;
     let file_bytes = image.len() as u64;
     let model = Model::borrow(image).expect("the writer's own header can be read");
@@ -177,11 +207,13 @@ pub fn preview(
     Ok((Summary::new(&header, &layout, file_bytes), model))
 }
 
-/// The header, as long as it can get, and the layout that follows from it.
+/// The header, as long as it can get, and the layout that follows from it; with the formats of `choices`,
+/// if there are any.
 fn describe(
     checkpoint: &Checkpoint,
     tokenizer_bytes: Option<usize>,
     options: &Options,
+    choices: &[Choice],
 ) -> Result<(Header, FileLayout)> {
     let config = model_config(checkpoint);
     config.validate()?;
@@ -189,9 +221,9 @@ fn describe(
     options.check(&matrices)?;
     let header = Header {
         version: VERSION,
-        tensors: matrices.into_iter().map(|m| widest_info(m, options)).collect(),
+        tensors: matrices.into_iter().map(|m| widest_info(m, options, choices)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
-        quantizer: provenance(options),
+        quantizer: provenance(options, choices),
         templates: options.templates.clone(),
         config,
     };
@@ -205,19 +237,42 @@ fn write_tensor(
     tensor: &Tensor,
     tokenizer: Option<&[u8]>,
     writer: &mut ModelWriter,
+    calibrated: Option<&mut Calibrated>,
     observer: &dyn Observer,
 ) -> Result<Option<Quantized>> {
     let mut quantized = None;
     match &tensor.kind {
         TensorKind::Matrix(matrix) => {
             let source = checkpoint.tensor(&tensor.name)?;
-            let advance = |weights| observer.advance(weights);
-            quantized = Some(quantize_matrix(&source, matrix.tiles, writer, advance)?);
+            quantized = Some(match calibrated {
+                None => {
+                    let method = Method { metric: None, restore: false };
+                    quantize_matrix(&source, matrix.tiles, method, |part| {
+                        observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
+                        writer.write(&part.panels)
+                    })?
+                }
+                Some(calibrated) => {
+                    let group_size = matrix.tiles.group_size();
+                    let metric = calibrated.begin(&tensor.name, group_size)?;
+                    observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
+                    let method = Method { metric: metric.as_deref(), restore: true };
+                    let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
+                        observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
+                        calibrated.take(&tensor.name, &part);
+                        writer.write(&part.panels)
+                    })?;
+                    calibrated.end(&tensor.name)?;
+                    quantized
+                }
+            });
         }
         TensorKind::Vector => {
-            let values = match tensor.name.as_str() {
-                ALIBI_SLOPES => alibi_slopes(checkpoint),
-                name => checkpoint.read_f32(name)?,
+            let corrected = calibrated.and_then(|calibrated| calibrated.bias(&tensor.name));
+            let values = match (corrected, tensor.name.as_str()) {
+                (Some(bias), _) => bias,
+                (None, ALIBI_SLOPES) => alibi_slopes(checkpoint),
+                (None, name) => checkpoint.read_f32(name)?,
             };
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
@@ -287,8 +342,14 @@ fn alibi_slopes(checkpoint: &Checkpoint) -> Vec<f32> {
 
 /// What the header will say of a matrix, with the longest values where they are not known yet: its
 /// length decides where the data begins.
-fn widest_info((name, shape): (String, [usize; 2]), options: &Options) -> (String, MatrixInfo) {
-    let format = options.exceptions.get(&name).unwrap_or(&options.format);
+fn widest_info(
+    (name, shape): (String, [usize; 2]),
+    options: &Options,
+    choices: &[Choice],
+) -> (String, MatrixInfo) {
+    let choice = choices.iter().find(|choice| choice.tensor == name).map(Choice::format);
+    let exception = || options.exceptions.get(&name).copied();
+    let format = choice.or_else(exception).unwrap_or(options.format);
     let info = MatrixInfo {
         scheme: format.scheme,
         group_size: format.group_size,
@@ -307,13 +368,25 @@ fn source(checkpoint: &Checkpoint, digest: &str) -> Result<Source> {
     Ok(Source { digest: format!("blake3:{digest}"), bytes })
 }
 
-fn provenance(options: &Options) -> serde_json::Value {
-    // Keys in order: whether JSON objects keep the order of insertion is up to other crates' features.
-    serde_json::json!({
-        "options": {
-            "group_size": options.format.group_size,
+/// What made the file: what decides its bytes beside the checkpoint.
+fn provenance(options: &Options, choices: &[Choice]) -> serde_json::Value {
+    let mut record = match options.bits {
+        None => serde_json::json!({
             "weights": options.format.scheme.name(),
-        },
-        "version": env!("CARGO_PKG_VERSION"),
-    })
+            "group_size": options.format.group_size,
+        }),
+        Some(bits) => serde_json::json!({ "bits": bits, "choices": choices }),
+    };
+    if let Some(calibration) = &options.calibration {
+        record["calibration"] = serde_json::json!({
+            "tokens": calibration.digest(),
+            "windows": calibration.windows(),
+            "window": calibration.window(),
+        });
+    }
+    let mut provenance =
+        serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "options": record });
+    // Whether JSON objects keep the order of insertion is up to other crates' features.
+    provenance.sort_all_objects();
+    provenance
 }

@@ -2,21 +2,23 @@
 
 use super::matmul::{View, ViewMut, matmul_transposed};
 use super::parallel::Parallelism;
-use crate::checkpoint::{Activation, Checkpoint, Result};
+use super::weights::Weights;
+use crate::checkpoint::{Activation, Result};
 
 /// Layer normalization. Ba, Kiros and Hinton, arXiv 1607.06450.
-pub(super) struct LayerNorm {
+#[derive(Clone)]
+pub(crate) struct LayerNorm {
     weight: Vec<f32>, // (n_embd)
     bias: Vec<f32>,   // (n_embd)
     epsilon: f64,
 }
 
 impl LayerNorm {
-    pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<Self> {
+    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
         Ok(Self {
-            weight: checkpoint.read_f32(&format!("{name}.weight"))?,
-            bias: checkpoint.read_f32(&format!("{name}.bias"))?,
-            epsilon: f64::from(checkpoint.config().layer_norm_epsilon),
+            weight: weights.read_f32(&format!("{name}.weight"))?,
+            bias: weights.read_f32(&format!("{name}.bias"))?,
+            epsilon: f64::from(weights.config().layer_norm_epsilon),
         })
     }
 
@@ -40,19 +42,20 @@ impl LayerNorm {
 }
 
 /// A linear layer, `y = W x + b`.
-pub(super) struct Linear {
+#[derive(Clone)]
+pub(crate) struct Linear {
     /// The weight's canonical name.
     pub name: String,
-    weight: Vec<f32>, // (n_out, n_in)
-    bias: Vec<f32>,   // (n_out)
+    pub weight: Vec<f32>, // (n_out, n_in)
+    pub bias: Vec<f32>,   // (n_out)
 }
 
 impl Linear {
-    pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<Self> {
+    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         Ok(Self {
-            weight: checkpoint.read_matrix(&weight)?,
-            bias: checkpoint.read_f32(&bias)?,
+            weight: weights.read_matrix(&weight)?,
+            bias: weights.read_f32(&bias)?,
             name: weight,
         })
     }
@@ -67,7 +70,7 @@ impl Linear {
 }
 
 /// `x`: (tokens, n_in) times `weight`: (n_out, n_in), transposed → (tokens, n_out).
-pub(super) fn project(
+pub(crate) fn project(
     weight: &[f32],
     x: &[f32],
     n_in: usize,
@@ -86,26 +89,26 @@ pub(super) fn project(
 }
 
 /// `x *= y`, element by element.
-pub(super) fn multiply(x: &mut [f32], y: &[f32]) {
+pub(crate) fn multiply(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x *= y;
     }
 }
 
 /// `x *= factor`.
-pub(super) fn scale(x: &mut [f32], factor: f32) {
+pub(crate) fn scale(x: &mut [f32], factor: f32) {
     x.iter_mut().for_each(|x| *x *= factor);
 }
 
 /// `x += y`, element by element, up to the end of the shorter.
-pub(super) fn add(x: &mut [f32], y: &[f32]) {
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }
 }
 
 /// Applies the activation in place. Each value is computed in double precision.
-pub(super) fn activate(activation: Activation, x: &mut [f32], parallelism: Parallelism) {
+pub(crate) fn activate(activation: Activation, x: &mut [f32], parallelism: Parallelism) {
     const CHUNK: usize = 4096;
     let function = match activation {
         Activation::GeluErf => gelu_erf,

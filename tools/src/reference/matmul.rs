@@ -2,99 +2,129 @@
 
 use super::parallel::Parallelism;
 
+/// Numbers that the `gemm` crate multiplies here.
+pub(crate) trait Element: Copy + 'static {
+    const ZERO: Self;
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+}
+
+impl Element for f64 {
+    const ZERO: Self = 0.0;
+}
+
 /// A read-only `[rows, columns]` matrix inside a slice; rows lie `stride` elements apart.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    data: &'a [f32],
+pub(crate) struct View<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a, T> View<'a, T> {
     /// The matrix that begins at `data[0]`.
     ///
     /// # Panics
     /// If the last row would end outside of `data`.
-    pub fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
         check(data, rows, columns, stride);
         Self { data, rows, columns, stride }
     }
 }
 
 /// As [`View`], to be written.
-pub(super) struct ViewMut<'a> {
-    data: &'a mut [f32],
+pub(crate) struct ViewMut<'a, T = f32> {
+    data: &'a mut [T],
     rows: usize,
     columns: usize,
     stride: usize,
 }
 
-impl<'a> ViewMut<'a> {
+impl<'a, T> ViewMut<'a, T> {
     /// The matrix that begins at `data[0]`.
     ///
     /// # Panics
     /// If the last row would end outside of `data`.
-    pub fn new(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub fn new(data: &'a mut [T], rows: usize, columns: usize, stride: usize) -> Self {
         check(data, rows, columns, stride);
         Self { data, rows, columns, stride }
     }
 }
 
-fn check(data: &[f32], rows: usize, columns: usize, stride: usize) {
+fn check<T>(data: &[T], rows: usize, columns: usize, stride: usize) {
     assert!(rows > 0 && columns <= stride, "rows overlap or are none");
     let end = (rows - 1).checked_mul(stride).and_then(|start| start.checked_add(columns));
     assert!(end.is_some_and(|end| end <= data.len()), "matrix reaches beyond its slice");
 }
 
 /// `out = scale · a · b`, with `a: [m, k]`, `b: [k, n]`, `out: [m, n]`.
-pub(super) fn matmul(out: ViewMut, scale: f32, a: View, b: View, parallelism: Parallelism) {
+pub(crate) fn matmul<T: Element>(
+    out: ViewMut<T>,
+    scale: T,
+    a: View<T>,
+    b: View<T>,
+    parallelism: Parallelism,
+) {
     assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.columns, b.rows));
-    product(out, scale, a, b, (1, b.stride), parallelism);
+    product(out, scale, a.columns, (a.data, 1, a.stride), (b.data, 1, b.stride), parallelism);
 }
 
 /// `out = scale · a · bᵀ`, with `a: [m, k]`, `b: [n, k]`, `out: [m, n]`.
-pub(super) fn matmul_transposed(
-    out: ViewMut,
-    scale: f32,
-    a: View,
-    b: View,
+pub(crate) fn matmul_transposed<T: Element>(
+    out: ViewMut<T>,
+    scale: T,
+    a: View<T>,
+    b: View<T>,
     parallelism: Parallelism,
 ) {
     assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.rows, b.columns));
-    product(out, scale, a, b, (b.stride, 1), parallelism);
+    product(out, scale, a.columns, (a.data, 1, a.stride), (b.data, b.stride, 1), parallelism);
 }
 
-/// `b_strides` are the steps from one column to the next, and from one row to the next, of the
-/// right factor as multiplied.
-fn product(
-    out: ViewMut,
-    scale: f32,
-    a: View,
-    b: View,
-    b_strides: (usize, usize),
+/// `out = scale · aᵀ · b`, with `a: [k, m]`, `b: [k, n]`, `out: [m, n]`: sums over rows, such as those of
+/// a layer's inputs over tokens. On the calling thread.
+pub(crate) fn matmul_of_columns<T: Element>(out: ViewMut<T>, scale: T, a: View<T>, b: View<T>) {
+    assert_eq!((out.rows, out.columns, a.rows), (a.columns, b.columns, b.rows));
+    let (a, k) = ((a.data, a.stride, 1), a.rows);
+    product(out, scale, k, a, (b.data, 1, b.stride), Parallelism::Serial);
+}
+
+/// A factor as multiplied: its elements, the step from one column to the next, and from one row to the
+/// next.
+type Factor<'a, T> = (&'a [T], usize, usize);
+
+/// `out = scale · a · b` with `k` columns in `a`.
+fn product<T: Element>(
+    out: ViewMut<T>,
+    scale: T,
+    k: usize,
+    (a, a_columns, a_rows): Factor<T>,
+    (b, b_columns, b_rows): Factor<T>,
     parallelism: Parallelism,
 ) {
-    let (m, n, k) = (out.rows, out.columns, a.columns);
     // SAFETY: the callers checked that the shapes agree, and each view was checked on construction
     // to lie inside its slice; `out` is borrowed mutably, so that it overlaps neither factor.
-    // `read_dst` is false, so that `out` is only written.
+    // `read_dst` is false, so that `out` is only written. `Element` is implemented for `f32` and `f64`
+    // only, which the crate knows.
     unsafe {
         gemm::gemm(
-            m,
-            n,
+            out.rows,
+            out.columns,
             k,
             out.data.as_mut_ptr(),
             1,
             out.stride as isize,
             false,
-            a.data.as_ptr(),
-            1,
-            a.stride as isize,
-            b.data.as_ptr(),
-            b_strides.0 as isize,
-            b_strides.1 as isize,
-            0.0,
+            a.as_ptr(),
+            a_columns as isize,
+            a_rows as isize,
+            b.as_ptr(),
+            b_columns as isize,
+            b_rows as isize,
+            T::ZERO,
             scale,
             false,
             false,

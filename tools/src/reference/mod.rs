@@ -4,17 +4,23 @@
 //! activations in double precision, matrix products by the `gemm` crate.
 
 mod attention;
+mod block;
 mod error;
-mod layers;
-mod matmul;
+pub(crate) mod layers;
+pub(crate) mod matmul;
 mod parallel;
+mod weights;
 
 pub use error::{Error, Result};
 pub use parallel::Parallelism;
+pub use weights::Weights;
 
-use crate::checkpoint::{Checkpoint, Config, names};
-use attention::Heads;
-use layers::{LayerNorm, Linear, activate, add, multiply, project, scale};
+use crate::checkpoint::{Config, names};
+pub(crate) use block::Block;
+use layers::{LayerNorm, add, project, scale};
+
+/// Sees, and may change, the input of a matrix product, `[tokens, in]`, under the weight's name.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&str, &mut [f32]);
 
 /// A model in float32 memory.
 pub struct Reference {
@@ -22,21 +28,9 @@ pub struct Reference {
     parallelism: Parallelism,
     wte: Vec<f32>,         // (vocab_size, n_embd)
     wpe: Option<Vec<f32>>, // (n_positions, n_embd); none with ALiBi
-    blocks: Vec<Block>,
+    pub(crate) blocks: Vec<Block>,
     ln_f: LayerNorm,
     head: Option<Vec<f32>>, // (vocab_size, n_embd); none when `wte` serves
-}
-
-/// One layer: attention and MLP, each behind a layer norm and around a residual connection.
-struct Block {
-    ln_1: LayerNorm,
-    heads: Heads,
-    c_attn: Linear,    // n_embd → 3 · n_embd
-    attn_proj: Linear, // n_embd → n_embd
-    ln_2: LayerNorm,
-    c_fc: Linear,         // n_embd → n_inner
-    gate: Option<Linear>, // n_embd → n_inner
-    mlp_proj: Linear,     // n_inner → n_embd
 }
 
 impl Reference {
@@ -44,21 +38,21 @@ impl Reference {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if a tensor cannot be read.
-    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = checkpoint.config().clone();
-        let blocks = (0..config.n_layer).map(|layer| Block::load(checkpoint, layer));
+    pub fn load(weights: &impl Weights) -> Result<Self> {
+        let config = weights.config().clone();
+        let blocks = (0..config.n_layer).map(|layer| Block::load(weights, layer));
         Ok(Self {
             parallelism: Parallelism::default(),
-            wte: checkpoint.read_f32(names::EMBEDDING)?,
+            wte: weights.read_f32(names::EMBEDDING)?,
             wpe: match config.alibi {
-                None => Some(checkpoint.read_f32(names::POSITIONS)?),
+                None => Some(weights.read_f32(names::POSITIONS)?),
                 Some(_) => None,
             },
             blocks: blocks.collect::<Result<_>>()?,
-            ln_f: LayerNorm::load(checkpoint, "ln_f")?,
-            head: match checkpoint.is_tied() {
+            ln_f: LayerNorm::load(weights, "ln_f")?,
+            head: match weights.is_tied() {
                 true => None,
-                false => Some(checkpoint.read_f32(names::HEAD)?),
+                false => Some(weights.read_f32(names::HEAD)?),
             },
             config,
         })
@@ -87,13 +81,13 @@ impl Reference {
     /// # Errors
     /// As [`logits`](Self::logits).
     pub fn last_logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let x = self.hidden(tokens, &mut |_, _| {})?; // (tokens, n_embd)
-        Ok(self.project_head(&x[x.len() - self.config.n_embd..]))
+        let x = self.residual(tokens, &mut |_, _| {})?; // (tokens, n_embd)
+        Ok(self.finish(None, &x[x.len() - self.config.n_embd..], &mut |_, _| {}))
     }
 
     /// As [`logits`](Self::logits), and shows `observe` the input of each matrix product before it
     /// is computed: the canonical name of the weight, and the input `[tokens, in]`, row-major. The
-    /// head comes last, under the name of the matrix it uses. This is what calibration measures.
+    /// head comes last, under the name of the matrix it uses.
     ///
     /// # Errors
     /// As [`logits`](Self::logits).
@@ -102,28 +96,38 @@ impl Reference {
         tokens: &[u32],
         observe: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<Vec<f32>> {
-        let x = self.hidden(tokens, observe)?; // (tokens, n_embd)
-        observe(if self.head.is_some() { names::HEAD } else { names::EMBEDDING }, &x);
-        Ok(self.project_head(&x))
+        let mut visit = |name: &str, h: &mut [f32]| observe(name, h);
+        let x = self.residual(tokens, &mut visit)?; // (tokens, n_embd)
+        Ok(self.finish(None, &x, &mut visit))
     }
 
-    /// What the head sees: (tokens, n_embd).
-    fn hidden(&self, tokens: &[u32], observe: &mut dyn FnMut(&str, &[f32])) -> Result<Vec<f32>> {
+    /// The residual stream after the last layer: (tokens, n_embd).
+    fn residual(&self, tokens: &[u32], visit: Visit) -> Result<Vec<f32>> {
         self.check(tokens)?;
-        let mut x = self.embed(tokens); // (tokens, n_embd)
+        let mut x = self.embed(&self.wte, tokens); // (tokens, n_embd)
         for block in &self.blocks {
-            block.forward(&mut x, &self.config, self.parallelism, observe);
+            self.pass(block, &mut x, visit);
         }
-        Ok(self.ln_f.forward(&x, self.parallelism))
+        Ok(x)
     }
 
-    /// Token plus position, scaled: (tokens, n_embd).
-    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+    /// The embedding, (vocab_size, n_embd).
+    pub(crate) fn embedding(&self) -> &[f32] {
+        &self.wte
+    }
+
+    /// Whether the head uses the embedding.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// Token, out of the table `wte`, plus position, scaled: (tokens, n_embd).
+    pub(crate) fn embed(&self, wte: &[f32], tokens: &[u32]) -> Vec<f32> {
         let width = self.config.n_embd;
         let mut x = Vec::with_capacity(tokens.len() * width);
         for token in tokens {
             let first = *token as usize * width;
-            x.extend_from_slice(&self.wte[first..first + width]);
+            x.extend_from_slice(&wte[first..first + width]);
         }
         if let Some(wpe) = &self.wpe {
             add(&mut x, wpe);
@@ -132,10 +136,18 @@ impl Reference {
         x
     }
 
-    /// `x`: (tokens, n_embd) → (tokens, vocab_size).
-    fn project_head(&self, x: &[f32]) -> Vec<f32> {
-        let head = self.head.as_ref().unwrap_or(&self.wte);
-        let mut logits = project(head, x, self.config.n_embd, self.parallelism);
+    /// Takes the residual stream `x` through one layer.
+    pub(crate) fn pass(&self, block: &Block, x: &mut [f32], visit: Visit) {
+        block.forward(x, &self.config, self.parallelism, visit);
+    }
+
+    /// `x`: (tokens, n_embd), after the last layer → logits, (tokens, vocab_size); with another head than
+    /// the model's if one is given.
+    pub(crate) fn finish(&self, head: Option<&[f32]>, x: &[f32], visit: Visit) -> Vec<f32> {
+        let mut h = self.ln_f.forward(x, self.parallelism);
+        visit(if self.head.is_some() { names::HEAD } else { names::EMBEDDING }, &mut h);
+        let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.wte));
+        let mut logits = project(head, &h, self.config.n_embd, self.parallelism);
         scale(&mut logits, self.config.logits_scale);
         logits
     }
@@ -154,63 +166,5 @@ impl Reference {
                 Err(Error::TokenOutOfRange { token: tokens[position], position, vocab_size })
             }
         }
-    }
-}
-
-impl Block {
-    fn load(checkpoint: &Checkpoint, layer: usize) -> Result<Self> {
-        let config = checkpoint.config();
-        let norm = |part: &str| LayerNorm::load(checkpoint, &format!("h.{layer}.{part}"));
-        let linear = |part: &str| Linear::load(checkpoint, &format!("h.{layer}.{part}"));
-        Ok(Self {
-            ln_1: norm("ln_1")?,
-            heads: Heads {
-                n_head: config.n_head,
-                head_dim: config.head_dim(),
-                scale: config.attention_scale(layer),
-            },
-            c_attn: linear("attn.c_attn")?,
-            attn_proj: linear("attn.c_proj")?,
-            ln_2: norm("ln_2")?,
-            c_fc: linear("mlp.c_fc")?,
-            gate: if config.gated_mlp { Some(linear("mlp.c_fc2")?) } else { None },
-            mlp_proj: linear("mlp.c_proj")?,
-        })
-    }
-
-    /// Adds attention, then the MLP, to the residual stream `x`: (tokens, n_embd).
-    fn forward(
-        &self,
-        x: &mut [f32],
-        config: &Config,
-        parallelism: Parallelism,
-        observe: &mut dyn FnMut(&str, &[f32]),
-    ) {
-        let mut linear = |layer: &Linear, input: &[f32]| {
-            observe(&layer.name, input);
-            layer.forward(input, parallelism)
-        };
-        let h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
-        let qkv = linear(&self.c_attn, &h); // (tokens, 3 · n_embd)
-        let h = self.heads.attend(&qkv, config.alibi, parallelism); // (tokens, n_embd)
-        let h = linear(&self.attn_proj, &h); // (tokens, n_embd)
-        add(x, &h);
-
-        let h = self.ln_2.forward(x, parallelism); // (tokens, n_embd)
-        let mut up = linear(&self.c_fc, &h); // (tokens, n_inner)
-        let h = match &self.gate {
-            None => {
-                activate(config.activation, &mut up, parallelism);
-                up
-            }
-            Some(gate) => {
-                let mut gate = linear(gate, &h); // (tokens, n_inner)
-                activate(config.activation, &mut gate, parallelism);
-                multiply(&mut gate, &up);
-                gate
-            }
-        };
-        let h = linear(&self.mlp_proj, &h); // (tokens, n_embd)
-        add(x, &h);
     }
 }

@@ -14,7 +14,7 @@ pub enum Parallelism {
 
 impl Parallelism {
     /// The same choice for the `gemm` crate.
-    pub(super) fn gemm(self) -> gemm::Parallelism {
+    pub(crate) fn gemm(self) -> gemm::Parallelism {
         match self {
             Self::Serial => gemm::Parallelism::None,
             Self::Rayon => gemm::Parallelism::Rayon(0),
@@ -22,7 +22,7 @@ impl Parallelism {
     }
 
     /// Calls `work(index, chunk)` for each chunk of `size` elements.
-    pub(super) fn for_each_chunk(
+    pub(crate) fn for_each_chunk(
         self,
         values: &mut [f32],
         size: usize,

@@ -1,0 +1,306 @@
+//! Choosing each matrix's format under a budget of bits.
+//!
+//! What a format costs is measured: the divergence of the float model's predictions when one matrix
+//! alone, with the activations it reads, is rounded, as int4 and as int8. The other group sizes follow
+//! from the squared error of the weights. Costs of small errors add up, so the best choice under a
+//! budget is nearly the one that a greedy walk finds: from the smallest formats on, always the step that
+//! saves the most divergence a byte (Fox, 1966, "Discrete optimization via marginal analysis").
+
+use std::collections::BTreeMap;
+
+use cerebellum::format::{Config, FileLayout, Header};
+use cerebellum::quant::{Scheme, TileLayout};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::error::{Error, Result};
+use super::matrix::{Method, quantize_matrix};
+use super::{MatrixFormat, Observer};
+use crate::calibrate::{Calibration, round_activations};
+use crate::checkpoint::{Checkpoint, names};
+use crate::eval::{LogSoftmax, kl_divergence};
+use crate::reference::{Parallelism, Reference};
+
+/// Every format, by size.
+const FORMATS: [MatrixFormat; 6] = [
+    MatrixFormat { scheme: Scheme::Int4, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Int4, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Int4, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Int8, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Int8, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Int8, group_size: 32 },
+];
+/// The formats whose cost is measured.
+const MEASURED: [MatrixFormat; 2] = [FORMATS[1], FORMATS[3]];
+/// Windows that costs are measured on: divergence settles with few tokens.
+const WINDOWS: usize = 2;
+
+/// A matrix, its format, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Choice {
+    /// The matrix.
+    pub tensor: String,
+    /// `int4` or `int8`.
+    pub weights: &'static str,
+    /// Inputs that share a scale.
+    pub group_size: usize,
+    /// Mean KL divergence from the float model, in nats a token, with this matrix alone in int4 in groups
+    /// of 64, each weight rounded to the nearest.
+    pub kl_int4: f64,
+    /// The same with int8 in groups of 128.
+    pub kl_int8: f64,
+}
+
+impl Choice {
+    /// The chosen format.
+    pub fn format(&self) -> MatrixFormat {
+        let is_chosen = |format: &&MatrixFormat| {
+            (format.scheme.name(), format.group_size) == (self.weights, self.group_size)
+        };
+        *FORMATS.iter().find(is_chosen).expect("made of a format")
+    }
+}
+
+/// A matrix with what each format takes and costs.
+struct Candidate {
+    name: String,
+    /// In bytes, by format.
+    bytes: [usize; FORMATS.len()],
+    /// In nats, by format.
+    costs: [f64; FORMATS.len()],
+    measured: [f64; MEASURED.len()],
+}
+
+/// The best formats that a greedy search finds with at most `bits` a weight; `header` is any header of
+/// the model.
+pub fn choose(
+    checkpoint: &Checkpoint,
+    calibration: &Calibration,
+    header: &Header,
+    bits: f64,
+    observer: &dyn Observer,
+) -> Result<Vec<Choice>> {
+    let budget = Budget::new(header, bits)?;
+    observer.turn_to("cost of each tensor");
+    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS))?;
+    let matrices = header.tensors.iter().map(|(name, info)| (name, info.shape));
+    let candidates = matrices.map(|(name, shape)| {
+        let candidate = probe.measure(checkpoint, name, shape)?;
+        observer.advance((shape[0] * shape[1]) as u64);
+        Ok(candidate)
+    });
+    let candidates = candidates.collect::<Result<Vec<Candidate>>>()?;
+    let formats = budget.spend(&candidates, &header.config);
+    let choice = |(candidate, format): (Candidate, usize)| Choice {
+        weights: FORMATS[format].scheme.name(),
+        group_size: FORMATS[format].group_size,
+        kl_int4: short(candidate.measured[0]),
+        kl_int8: short(candidate.measured[1]),
+        tensor: candidate.name,
+    };
+    Ok(candidates.into_iter().zip(formats).map(choice).collect())
+}
+
+/// Three significant digits, so that it prints shortly.
+fn short(value: f64) -> f64 {
+    format!("{value:.2e}").parse().expect("a float's own text")
+}
+
+/// The bytes that all matrices together may take.
+struct Budget {
+    bytes: usize,
+}
+
+impl Budget {
+    /// # Errors
+    /// [`Error::Budget`] if `bits` are fewer than the smallest formats take or more than the largest.
+    fn new(header: &Header, bits: f64) -> Result<Self> {
+        let extent = |format: MatrixFormat| -> Result<[usize; 2]> {
+            let mut infos = header.tensors.clone();
+            infos.values_mut().for_each(|info| {
+                (info.scheme, info.group_size) = (format.scheme, format.group_size);
+            });
+            let layout = FileLayout::new(&header.config, &infos, None)?;
+            let all = layout.data_bytes() - layout.tensors().last().map_or(0, |t| t.range.len());
+            let matrices = infos.values().map(|info| bytes_of(info.shape, format));
+            Ok([all, matrices.sum()])
+        };
+        let ([least, least_matrices], [most, _]) =
+            (extent(FORMATS[0])?, extent(FORMATS[FORMATS.len() - 1])?);
+        let weights = parameters(header) as f64;
+        let in_bits = |bytes: usize| bytes as f64 * 8.0 / weights;
+        let allowed = bits * weights / 8.0;
+        if !(allowed >= least as f64 && allowed <= most as f64) {
+            return Err(Error::Budget { bits, least: in_bits(least), most: in_bits(most) });
+        }
+        Ok(Self { bytes: allowed as usize - (least - least_matrices) })
+    }
+
+    /// The index of each candidate's format.
+    fn spend(&self, candidates: &[Candidate], config: &Config) -> Vec<usize> {
+        let units = units(candidates, config);
+        let sum = |unit: &[usize], value: &dyn Fn(&Candidate) -> f64| {
+            unit.iter().map(|&index| value(&candidates[index])).sum::<f64>()
+        };
+        let bytes = |unit: &[usize], format: usize| sum(unit, &|c| c.bytes[format] as f64);
+        let cost = |unit: &[usize], format: usize| sum(unit, &|c| c.costs[format]);
+        let mut formats = vec![0; units.len()];
+        let mut left = self.bytes as f64 - units.iter().map(|unit| bytes(unit, 0)).sum::<f64>();
+        loop {
+            let mut best = (0.0, None);
+            for (index, unit) in units.iter().enumerate() {
+                let now = formats[index];
+                for next in now + 1..FORMATS.len() {
+                    let price = bytes(unit, next) - bytes(unit, now);
+                    let gain = (cost(unit, now) - cost(unit, next)) / price.max(1.0);
+                    if price <= left && gain > best.0 {
+                        best = (gain, Some((index, next, price)));
+                    }
+                }
+            }
+            let Some((index, next, price)) = best.1 else { break };
+            formats[index] = next;
+            left -= price;
+        }
+        let mut of_candidates = vec![0; candidates.len()];
+        for (unit, format) in units.iter().zip(formats) {
+            unit.iter().for_each(|&index| of_candidates[index] = format);
+        }
+        of_candidates
+    }
+}
+
+/// What is chosen together: a gate and its companion read the same groups.
+fn units(candidates: &[Candidate], config: &Config) -> Vec<Vec<usize>> {
+    let mut units: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, Candidate { name, .. }) in candidates.iter().enumerate() {
+        let unit = if config.gated_mlp { name.replace(".c_fc2.", ".c_fc.") } else { name.clone() };
+        units.entry(unit).or_default().push(index);
+    }
+    units.into_values().collect()
+}
+
+/// Weights, biases and position entries; tied ones once.
+fn parameters(header: &Header) -> usize {
+    let layout = FileLayout::new(&header.config, &header.tensors, None);
+    crate::summary::Summary::new(header, &layout.expect("a valid header"), 0).parameters as usize
+}
+
+fn bytes_of([rows, cols]: [usize; 2], format: MatrixFormat) -> usize {
+    let tiles = TileLayout::new(rows, cols, format.scheme, format.group_size);
+    tiles.expect("a shape and a format that exist").bytes()
+}
+
+/// The float model on a few windows, with one matrix at a time changed.
+struct Probe {
+    reference: Reference,
+    windows: Vec<Window>,
+}
+
+struct Window {
+    tokens: Vec<u32>,
+    /// The residual stream before each layer, (tokens, n_embd).
+    boundaries: Vec<Vec<f32>>,
+    /// The same after the last layer.
+    last: Vec<f32>,
+    /// The float model's logits, (tokens, vocab_size).
+    logits: Vec<f32>,
+}
+
+impl Probe {
+    fn new(checkpoint: &Checkpoint, calibration: &Calibration) -> Result<Self> {
+        let reference = Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial);
+        let windows = calibration.tokens().par_chunks(calibration.window()).map(|tokens| {
+            let mut last = reference.embed(reference.embedding(), tokens);
+            let boundaries = reference.blocks.iter().map(|block| {
+                let before = last.clone();
+                reference.pass(block, &mut last, &mut |_, _| ());
+                before
+            });
+            let boundaries = boundaries.collect();
+            let logits = reference.finish(None, &last, &mut |_, _| ());
+            Window { tokens: tokens.to_vec(), boundaries, last, logits }
+        });
+        let windows = windows.collect();
+        Ok(Self { reference, windows })
+    }
+
+    fn measure(&self, checkpoint: &Checkpoint, name: &str, shape: [usize; 2]) -> Result<Candidate> {
+        let mut errors = [0.0; FORMATS.len()];
+        let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
+        for (error, format) in errors.iter_mut().zip(FORMATS) {
+            let (restored, relative_error) = nearest(checkpoint, name, format)?;
+            *error = f64::from(relative_error).powi(2);
+            if let Some(which) = MEASURED.iter().position(|&m| m == format) {
+                of_measured[which] = *error;
+                measured[which] = self.divergence(name, restored, format.group_size);
+            }
+        }
+        let cost = |format: usize| {
+            let which = usize::from(FORMATS[format].scheme == Scheme::Int8);
+            let ratio = errors[format] / of_measured[which];
+            measured[which] * if ratio.is_finite() { ratio } else { 1.0 }
+        };
+        Ok(Candidate {
+            name: name.to_owned(),
+            bytes: FORMATS.map(|format| bytes_of(shape, format)),
+            costs: std::array::from_fn(cost),
+            measured,
+        })
+    }
+
+    /// Mean divergence with these weights in place of the trained ones and the activations that they
+    /// meet rounded.
+    fn divergence(&self, name: &str, weights: Vec<f32>, group_size: usize) -> f64 {
+        let reference = &self.reference;
+        let layer = names::layer(name);
+        let block = layer.map(|layer| {
+            let mut block = reference.blocks[layer].clone();
+            block.linear_mut(name).weight.clone_from(&weights);
+            block
+        });
+        let embedding = (name == names::EMBEDDING).then_some(&weights[..]);
+        let is_head = name == names::HEAD || (name == names::EMBEDDING && reference.is_tied());
+        let head = is_head.then_some(&weights[..]);
+        let sums = self.windows.par_iter().map(|window| {
+            let mut round = |matrix: &str, h: &mut [f32]| {
+                if matrix == name {
+                    round_activations(h, h.len() / window.tokens.len(), group_size);
+                }
+            };
+            let mut x = match (layer, embedding) {
+                (Some(layer), _) => window.boundaries[layer].clone(),
+                (None, Some(table)) => reference.embed(table, &window.tokens),
+                (None, None) => window.last.clone(),
+            };
+            if layer.is_some() || embedding.is_some() {
+                let first = layer.unwrap_or(0);
+                for (index, trained) in reference.blocks.iter().enumerate().skip(first) {
+                    let changed = block.as_ref().filter(|_| Some(index) == layer);
+                    reference.pass(changed.unwrap_or(trained), &mut x, &mut round);
+                }
+            }
+            let logits = reference.finish(head, &x, &mut round);
+            let vocab_size = reference.config().vocab_size;
+            let rows = window.logits.chunks(vocab_size).zip(logits.chunks(vocab_size));
+            rows.map(|(p, q)| kl_divergence(&LogSoftmax::new(p), &LogSoftmax::new(q))).sum::<f64>()
+        });
+        let sums: Vec<f64> = sums.collect();
+        let tokens: usize = self.windows.iter().map(|window| window.tokens.len()).sum();
+        sums.iter().sum::<f64>() / tokens as f64
+    }
+}
+
+/// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
+fn nearest(checkpoint: &Checkpoint, name: &str, format: MatrixFormat) -> Result<(Vec<f32>, f32)> {
+    let source = checkpoint.tensor(name)?;
+    let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
+    let tiles = tiles.expect("a shape and a format that exist");
+    let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());
+    let method = Method { metric: None, restore: true };
+    let quantized = quantize_matrix(&source, tiles, method, |part| {
+        restored.extend(part.restored);
+        Ok(())
+    })?;
+    Ok((restored, quantized.relative_error.unwrap_or(0.0)))
+}

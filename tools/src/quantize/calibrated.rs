@@ -1,0 +1,148 @@
+//! Quantizing with a calibration text: what each matrix is rounded by, in the order of the file, which
+//! is the order in which tokens pass the matrices.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::error::Result;
+use super::matrix::Part;
+use super::rounding::Metric;
+use crate::calibrate::{Calibration, Moments, Network, Stage};
+use crate::checkpoint::{Checkpoint, names};
+
+/// A model that is being quantized, matrix by matrix.
+pub struct Calibrated<'a> {
+    checkpoint: &'a Checkpoint,
+    network: Network<'a>,
+    /// The tokens of the text.
+    tokens: Vec<u32>,
+    /// The moments that the current matrix reads with, and what follows from them.
+    current: Option<Current>,
+    /// Restored weights of the current matrix; of an embedding, the rows of the text's tokens.
+    restored: Vec<f32>,
+    /// Biases that make up for a mean error of the outputs, by name.
+    biases: BTreeMap<String, Vec<f32>>,
+}
+
+struct Current {
+    stage: Option<Stage>,
+    metric: Rc<Metric>,
+    means: [Vec<f64>; 2],
+}
+
+impl<'a> Calibrated<'a> {
+    pub fn new(checkpoint: &'a Checkpoint, calibration: &'a Calibration) -> Result<Self> {
+        let mut tokens = calibration.tokens().to_vec();
+        tokens.sort_unstable();
+        tokens.dedup();
+        Ok(Self {
+            checkpoint,
+            network: Network::new(checkpoint, calibration)?,
+            tokens,
+            current: None,
+            restored: Vec::new(),
+            biases: BTreeMap::new(),
+        })
+    }
+
+    /// Turns to the matrix `name`; what to round it by.
+    pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Option<Rc<Metric>>> {
+        self.restored.clear();
+        if name == names::EMBEDDING && !self.checkpoint.is_tied() {
+            self.current = None;
+        } else if name == names::EMBEDDING {
+            let moments = self.network.float_head_moments(group_size, &mut || ())?;
+            self.current = Some(Current::new(None, &moments));
+        } else if name == names::HEAD {
+            let moments = self.network.head_moments(group_size)?;
+            self.current = Some(Current::new(None, &moments));
+        } else {
+            let (layer, stage) = place(name);
+            if stage == Stage::AttentionIn {
+                self.network.enter(layer)?;
+            }
+            // A gate reads what its companion read.
+            if self.current.as_ref().is_none_or(|current| current.stage != Some(stage)) {
+                let moments = self.network.moments(stage, group_size);
+                self.current = Some(Current::new(Some(stage), &moments));
+            }
+        }
+        Ok(self.current.as_ref().map(|current| current.metric.clone()))
+    }
+
+    /// Takes note of rows as they are in the file.
+    pub fn take(&mut self, name: &str, part: &Part) {
+        if name != names::EMBEDDING {
+            return self.restored.extend(&part.restored);
+        }
+        let width = part.restored.len() / part.rows.len();
+        let first = self.tokens.partition_point(|&token| (token as usize) < part.rows.start);
+        for &token in self.tokens[first..].iter().take_while(|&&t| (t as usize) < part.rows.end) {
+            let row = token as usize - part.rows.start;
+            self.restored.extend(&part.restored[row * width..][..width]);
+        }
+    }
+
+    /// Goes on behind the matrix.
+    pub fn end(&mut self, name: &str) -> Result<()> {
+        if name == names::EMBEDDING {
+            let width = self.restored.len() / self.tokens.len();
+            let (tokens, rows) = (&self.tokens, &self.restored);
+            return Ok(self.network.set_embedding(|token| {
+                let row = tokens.binary_search(&token).expect("one of the text's tokens");
+                &rows[row * width..][..width]
+            })?);
+        }
+        let Some(Current { stage: Some(stage), means, .. }) = &self.current else {
+            return Ok(()); // a head, which nothing follows
+        };
+        let linear = self.network.linear(name);
+        let restored = std::mem::take(&mut self.restored);
+        correct_bias(&mut linear.bias, [&linear.weight, &restored], means);
+        self.biases.insert(name.replace(".weight", ".bias"), linear.bias.clone());
+        linear.weight = restored;
+        // The second matrix of a gated MLP reads at the same stage.
+        let gate_follows = self.checkpoint.config().gated_mlp && name.ends_with("mlp.c_fc.weight");
+        if !gate_follows {
+            self.network.advance(*stage);
+        }
+        Ok(())
+    }
+
+    /// The bias `name`, if it changed.
+    pub fn bias(&mut self, name: &str) -> Option<Vec<f32>> {
+        self.biases.remove(name)
+    }
+}
+
+impl Current {
+    fn new(stage: Option<Stage>, moments: &Moments) -> Self {
+        let metric = Rc::new(Metric::new(moments.second(), Some(moments.shift())));
+        Self { stage, metric, means: moments.means() }
+    }
+}
+
+/// Adds the mean of what quantization takes from the outputs: `weights` are the trained ones and those
+/// in the file, `means` the mean inputs of the float model and of the quantized one.
+fn correct_bias(bias: &mut [f32], weights: [&[f32]; 2], means: &[Vec<f64>; 2]) {
+    let n = means[0].len();
+    for (row, bias) in bias.iter_mut().enumerate() {
+        let mean_output = |which: usize| {
+            let products = weights[which][row * n..][..n].iter().zip(&means[which]);
+            products.map(|(&weight, mean)| f64::from(weight) * mean).sum::<f64>()
+        };
+        *bias += (mean_output(0) - mean_output(1)) as f32;
+    }
+}
+
+/// The layer of a matrix in a layer, and where it reads.
+fn place(name: &str) -> (usize, Stage) {
+    let layer = names::layer(name).expect("a matrix in a layer");
+    let stage = match name.split_once('.').and_then(|(_, rest)| rest.split_once('.')) {
+        Some((_, "attn.c_attn.weight")) => Stage::AttentionIn,
+        Some((_, "attn.c_proj.weight")) => Stage::AttentionOut,
+        Some((_, "mlp.c_proj.weight")) => Stage::MlpOut,
+        _ => Stage::MlpIn,
+    };
+    (layer, stage)
+}

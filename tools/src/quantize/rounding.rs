@@ -1,0 +1,464 @@
+//! Rounding a matrix with regard to what its inputs look like.
+//!
+//! With `H` the mean of `x xᵀ` over the inputs `x` that a text leads to, the outputs' mean squared error
+//! is `(w - q s) H (w - q s)ᵀ` for each row `w`, its integers `q` and scales `s`. Rounding each weight to
+//! the nearest integer ignores that errors can cancel. Three steps do not, each row by itself:
+//!
+//! 1. **Target.** The inputs differ from the float model's, because the matrices before are quantized
+//!    and the activations rounded. The weights that come closest to the float model's outputs on the
+//!    inputs as they are, are `w + w S H⁻¹`, with `S` the mean of `(x_float - x) xᵀ`. They replace `w`.
+//!    (GPTAQ, Li et al., 2025, arXiv 2504.02692; Qronos, Zhang et al., 2025, arXiv 2505.11695.)
+//! 2. **Rounding with feedback.** Column after column, each weight is rounded after the errors of the
+//!    columns before it have been made up for as far as it can: GPTQ (Frantar et al., 2023, arXiv
+//!    2210.17323), in the form of LDLQ (Chee et al., 2023, arXiv 2307.13304), which is Babai's nearest
+//!    plane algorithm (Chen et al., 2025, arXiv 2507.18553) and needs one triangular factor of `H`
+//!    instead of its inverse. Columns go by the diagonal of `H`, largest first; scales come from the
+//!    search of [`super::scale`], weighted by that diagonal.
+//! 3. **Descent.** Group after group, the scale and then each integer moves to where the error, as it
+//!    now is over the whole row, is least (coordinate descent, as in QuantEase, Behdin et al., 2023,
+//!    arXiv 2309.01885). The error never rises.
+//!
+//! Rows are worked on 32 at a time, as lanes of vectors. No operation is fused and all sums have a fixed
+//! order, so wider registers make it faster and not different.
+
+use cerebellum::quant::{Scheme, TileLayout, power_of_two};
+use half::f16;
+
+use super::cholesky::cholesky;
+use super::scale::quantize_group;
+
+/// Rows that are worked on together: two panels.
+pub const ROWS: usize = 32;
+/// What is added to `H`'s diagonal, over the diagonal's mean.
+const DAMPING: f64 = 0.01;
+
+/// Sweeps of descent; more gain next to nothing.
+const SWEEPS: usize = 3;
+
+/// A value for each of 32 rows.
+type Lanes = [f32; ROWS];
+
+/// `H` and what follows from it.
+pub struct Metric {
+    n: usize,
+    /// `H`, damped, `[n, n]`.
+    hessian: Vec<f32>,
+    /// Columns by the diagonal, smallest first.
+    order: Vec<usize>,
+    /// `M` of `H = Mᵀ D M` with columns in `order`, `M` unit upper triangular, `[n, n]`.
+    factor: Vec<f32>,
+    /// `D`.
+    pivots: Vec<f32>,
+    /// The diagonal, by which the search for scales weighs.
+    importance: Vec<f32>,
+    /// `Sᵀ`, `[n, n]`.
+    shift: Option<Vec<f32>>,
+}
+
+/// Rows as rounded.
+pub struct Rounded {
+    /// `[rows, groups]`.
+    pub scales: Vec<f16>,
+    /// `[rows, n]`.
+    pub integers: Vec<i8>,
+}
+
+impl Metric {
+    /// From `H`, `[n, n]`, and perhaps `Sᵀ`.
+    pub fn new(mut hessian: Vec<f64>, shift: Option<Vec<f32>>) -> Self {
+        let n = hessian.len().isqrt();
+        let mean = (0..n).map(|i| hessian[i * n + i]).sum::<f64>() / n as f64;
+        // Inputs that are all zero leave nothing to weigh by.
+        let mut damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&a, &b| hessian[a * n + a].total_cmp(&hessian[b * n + b]));
+        let factor = loop {
+            (0..n).for_each(|i| hessian[i * n + i] += damping);
+            let permuted = order.iter().flat_map(|&i| order.iter().map(move |&j| (i, j)));
+            let mut factor: Vec<f64> = permuted.map(|(i, j)| hessian[i * n + j]).collect();
+            if cholesky(&mut factor, n) {
+                break factor;
+            }
+            damping *= 10.0;
+        };
+        let mut unit = vec![0.0; n * n];
+        for p in 0..n {
+            (p..n).for_each(|q| unit[p * n + q] = (factor[q * n + p] / factor[p * n + p]) as f32);
+        }
+        Self {
+            n,
+            order,
+            factor: unit,
+            pivots: (0..n).map(|p| factor[p * n + p].powi(2) as f32).collect(),
+            importance: (0..n).map(|i| hessian[i * n + i] as f32).collect(),
+            hessian: hessian.iter().map(|&h| h as f32).collect(),
+            shift,
+        }
+    }
+
+    /// Rounds up to 32 rows, `weights: [rows, n]`, with scales in units of `2^exponent`.
+    pub fn round(&self, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has AVX-512F.
+                return unsafe { round_avx512(self, weights, tiles, exponent) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has AVX2.
+                return unsafe { round_avx2(self, weights, tiles, exponent) };
+            }
+        }
+        Rows::new(self, weights, tiles, exponent).round()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn round_avx512(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
+    Rows::new(metric, weights, tiles, exponent).round()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn round_avx2(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
+    Rows::new(metric, weights, tiles, exponent).round()
+}
+
+/// Up to 32 rows at work. Weights and scales are in units of `2^exponent`.
+struct Rows<'a> {
+    metric: &'a Metric,
+    scheme: Scheme,
+    group_size: usize,
+    count: usize,
+    /// `[n]`, by column.
+    weights: Vec<Lanes>,
+    /// `[n]`, by column.
+    integers: Vec<Lanes>,
+    /// `[groups]`, each a float16.
+    scales: Vec<Lanes>,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn new(metric: &'a Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Self {
+        let (n, unit) = (metric.n, 1.0 / power_of_two(exponent));
+        let mut lanes = vec![[0.0; ROWS]; n];
+        for (row, weights) in weights.chunks(n).enumerate() {
+            for (lanes, weight) in lanes.iter_mut().zip(weights) {
+                lanes[row] = weight * unit;
+            }
+        }
+        Self {
+            metric,
+            scheme: tiles.scheme(),
+            group_size: tiles.group_size(),
+            count: weights.len() / n,
+            weights: lanes,
+            integers: vec![[0.0; ROWS]; n],
+            scales: vec![[0.0; ROWS]; tiles.groups()],
+        }
+    }
+
+    #[inline(always)]
+    fn round(mut self) -> Rounded {
+        self.search_scales();
+        if let Some(shift) = &self.metric.shift {
+            self.correct_target(shift);
+        }
+        let mut errors = self.round_with_feedback();
+        for _ in 0..SWEEPS {
+            self.descend(&mut errors);
+        }
+        self.finish()
+    }
+
+    /// Each group's scale for rounding to the nearest.
+    #[inline(always)]
+    fn search_scales(&mut self) {
+        let (mut weights, mut integers) = (vec![0.0; self.group_size], vec![0; self.group_size]);
+        for (group, scales) in self.scales.iter_mut().enumerate() {
+            let columns = group * self.group_size..self.metric.n.min((group + 1) * self.group_size);
+            let (weights, integers) =
+                (&mut weights[..columns.len()], &mut integers[..columns.len()]);
+            for row in 0..self.count {
+                for (weight, lanes) in weights.iter_mut().zip(&self.weights[columns.clone()]) {
+                    *weight = lanes[row];
+                }
+                let importance = Some(&self.metric.importance[columns.clone()]);
+                scales[row] =
+                    quantize_group(weights, self.scheme, importance, 0, integers).to_f32();
+            }
+        }
+    }
+
+    /// `w = w + w S H⁻¹`: solves `v Mᵀ D M = w S` by substitution, forwards and backwards.
+    #[inline(always)]
+    fn correct_target(&mut self, shift: &[f32]) {
+        let Metric { n, order, factor, pivots, .. } = self.metric;
+        let row_of_shift = |&column: &usize| &shift[column * n..][..*n];
+        let mut v: Vec<Lanes> =
+            order.iter().map(|column| dot(&self.weights, row_of_shift(column))).collect();
+        for p in 0..*n {
+            let (done, rest) = v.split_at_mut(p + 1);
+            for (v, &factor) in rest.iter_mut().zip(&factor[p * n + p + 1..(p + 1) * n]) {
+                for lane in 0..ROWS {
+                    v[lane] -= factor * done[p][lane];
+                }
+            }
+        }
+        for p in (0..*n).rev() {
+            let sum = dot(&v[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
+            for (v, sum) in v[p].iter_mut().zip(sum) {
+                *v = *v / pivots[p] - sum;
+            }
+        }
+        for (&column, v) in order.iter().zip(&v) {
+            for (weight, v) in self.weights[column].iter_mut().zip(v) {
+                *weight += v;
+            }
+        }
+    }
+
+    /// Rounds in the order of the diagonal, largest first; returns the errors `w - q s` by column.
+    #[inline(always)]
+    fn round_with_feedback(&mut self) -> Vec<Lanes> {
+        let Metric { n, order, factor, .. } = self.metric;
+        let range = self.range();
+        let mut errors = vec![[0.0; ROWS]; *n];
+        for p in (0..*n).rev() {
+            let feedback = dot(&errors[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
+            let (weights, scales) =
+                (&self.weights[order[p]], &self.scales[order[p] / self.group_size]);
+            let integers = &mut self.integers[order[p]];
+            for lane in 0..ROWS {
+                let (weight, scale) = (weights[lane], scales[lane]);
+                let integer = nearest((weight + feedback[lane]) / scale, range);
+                integers[lane] = if scale == 0.0 { 0.0 } else { integer };
+                errors[p][lane] = weight - integers[lane] * scale;
+            }
+        }
+        let mut by_column = vec![[0.0; ROWS]; *n];
+        order.iter().zip(errors).for_each(|(&column, error)| by_column[column] = error);
+        by_column
+    }
+
+    /// One sweep over all groups.
+    #[inline(always)]
+    fn descend(&mut self, errors: &mut [Lanes]) {
+        let (n, range) = (self.metric.n, self.range());
+        let mut pulls = vec![[0.0; ROWS]; self.group_size];
+        for group in 0..self.scales.len() {
+            let first = group * self.group_size;
+            let width = self.group_size.min(n - first);
+            // How the error would fall if an integer grew, before division by the curvature.
+            for (i, pull) in pulls[..width].iter_mut().enumerate() {
+                *pull = dot(errors, &self.metric.hessian[(first + i) * n..][..n]);
+            }
+            self.move_scale(group, errors, &mut pulls[..width]);
+            for i in 0..width {
+                let row = &self.metric.hessian[(first + i) * n + first..][..width];
+                let (integers, scales) = (&mut self.integers[first + i], &self.scales[group]);
+                let mut change = [0.0; ROWS];
+                for lane in 0..ROWS {
+                    let (integer, scale) = (integers[lane], scales[lane]);
+                    let best = nearest(integer + pulls[i][lane] / (row[i] * scale), range);
+                    integers[lane] = if scale == 0.0 { 0.0 } else { best };
+                    change[lane] = (integer - integers[lane]) * scale;
+                    errors[first + i][lane] += change[lane];
+                }
+                for (pull, &h) in pulls[i + 1..width].iter_mut().zip(&row[i + 1..]) {
+                    for lane in 0..ROWS {
+                        pull[lane] += h * change[lane];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves a group's scale to the least-squares one, where that lowers the error after rounding to
+    /// float16.
+    #[inline(always)]
+    fn move_scale(&mut self, group: usize, errors: &mut [Lanes], pulls: &mut [Lanes]) {
+        let (first, width) = (group * self.group_size, pulls.len());
+        let integers = &self.integers[first..first + width];
+        let row = |i: usize| &self.metric.hessian[(first + i) * self.metric.n + first..][..width];
+        let curvatures: Vec<Lanes> = (0..width).map(|i| dot(integers, row(i))).collect();
+        let (mut pull, mut curvature) = ([0.0; ROWS], [0.0; ROWS]);
+        for i in 0..width {
+            for lane in 0..ROWS {
+                pull[lane] += integers[i][lane] * pulls[i][lane];
+                curvature[lane] += integers[i][lane] * curvatures[i][lane];
+            }
+        }
+        let mut change = [0.0; ROWS];
+        for (lane, scale) in self.scales[group].iter_mut().enumerate() {
+            let moved = f16::from_f32(*scale + pull[lane] / curvature[lane]).to_f32();
+            let step = moved - *scale;
+            let falls = step * (step * curvature[lane] - 2.0 * pull[lane]) < 0.0;
+            if falls && moved.is_finite() && moved != 0.0 {
+                (*scale, change[lane]) = (moved, step);
+            }
+        }
+        for i in 0..width {
+            for lane in 0..ROWS {
+                errors[first + i][lane] -= integers[i][lane] * change[lane];
+                pulls[i][lane] -= curvatures[i][lane] * change[lane];
+            }
+        }
+    }
+
+    fn finish(self) -> Rounded {
+        let rows = 0..self.count;
+        let scales =
+            rows.clone().flat_map(|row| self.scales.iter().map(move |s| f16::from_f32(s[row])));
+        let integers = rows.flat_map(|row| self.integers.iter().map(move |q| q[row] as i8));
+        Rounded { scales: scales.collect(), integers: integers.collect() }
+    }
+
+    fn range(&self) -> (f32, f32) {
+        let min = self.scheme.min() as f32;
+        (min, -min - 1.0)
+    }
+}
+
+/// The integer in range that is nearest to `x`, ties to even.
+#[inline(always)]
+fn nearest(x: f32, (min, max): (f32, f32)) -> f32 {
+    const SPACED_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
+    (x.clamp(min, max) + SPACED_BY_ONE) - SPACED_BY_ONE
+}
+
+/// `Σ values[i] · factors[i]` in each lane: even and odd terms apart, so that additions overlap.
+#[inline(always)]
+fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
+    let (mut even, mut odd) = ([0.0; ROWS], [0.0; ROWS]);
+    let pairs = values.as_chunks::<2>();
+    let factor_pairs = factors.as_chunks::<2>();
+    for ([a, b], [fa, fb]) in pairs.0.iter().zip(factor_pairs.0) {
+        for lane in 0..ROWS {
+            even[lane] += a[lane] * fa;
+            odd[lane] += b[lane] * fb;
+        }
+    }
+    for (a, fa) in pairs.1.iter().zip(factor_pairs.1) {
+        for lane in 0..ROWS {
+            even[lane] += a[lane] * fa;
+        }
+    }
+    for lane in 0..ROWS {
+        even[lane] += odd[lane];
+    }
+    even
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const N: usize = 72;
+    const COUNT: usize = 5;
+
+    /// Inputs of a hidden layer as they are in models: strongly correlated, of unequal size.
+    fn inputs(tokens: usize) -> Vec<Vec<f64>> {
+        let noise = |i: usize| ((i * 7919 + 13) * (i + 104_729) % 10_007) as f64 / 10_007.0 - 0.5;
+        let row = |t: usize| {
+            let common = [noise(t), noise(t + 1_000), noise(t + 2_000)];
+            let input = |i: usize| {
+                let mixed: f64 = (0..3).map(|k| common[k] * noise(31 * i + k)).sum();
+                (4.0 * mixed + 0.3 * noise(t * N + i)) * (1.0 + 3.0 * noise(i + 77).abs())
+            };
+            (0..N).map(input).collect()
+        };
+        (0..tokens).map(row).collect()
+    }
+
+    fn second_moments(inputs: &[Vec<f64>]) -> Vec<f64> {
+        let mean = |i: usize, j: usize| inputs.iter().map(|x| x[i] * x[j]).sum::<f64>();
+        (0..N * N).map(|at| mean(at / N, at % N) / inputs.len() as f64).collect()
+    }
+
+    fn weights() -> Vec<f32> {
+        (0..COUNT * N)
+            .map(|i| ((i * 2_654_435_761 % 65_537) as f32 / 65_537.0 - 0.5) * 0.1)
+            .collect()
+    }
+
+    fn restore(rounded: &Rounded, tiles: TileLayout, exponent: i32) -> Vec<f64> {
+        let unit = f64::from(exponent).exp2();
+        let weight = |(at, &q): (usize, &i8)| {
+            let group = at / N * tiles.groups() + at % N / tiles.group_size();
+            f64::from(q) * rounded.scales[group].to_f64() * unit
+        };
+        rounded.integers.iter().enumerate().map(weight).collect()
+    }
+
+    /// Mean squared difference of the outputs.
+    fn output_error(inputs: &[Vec<f64>], exact: &[f64], found: &[f64]) -> f64 {
+        let rows = exact.chunks(N).zip(found.chunks(N)).map(|(exact, found)| {
+            let output = |x: &Vec<f64>| (0..N).map(|i| (exact[i] - found[i]) * x[i]).sum::<f64>();
+            inputs.iter().map(|x| output(x).powi(2)).sum::<f64>()
+        });
+        rows.sum::<f64>() / inputs.len() as f64
+    }
+
+    #[test]
+    fn outputs_are_kept_better_than_by_rounding_to_the_nearest() {
+        let (inputs, weights) = (inputs(400), weights());
+        let exact: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
+        let metric = Metric::new(second_moments(&inputs), None);
+        for (group_size, scheme, factor) in
+            [(32, Scheme::Int4, 0.5), (64, Scheme::Int4, 0.5), (128, Scheme::Int8, 0.5)]
+        {
+            let tiles = TileLayout::new(COUNT, N, scheme, group_size).unwrap();
+            let exponent = -16;
+            let found = restore(&metric.round(&weights, tiles, exponent), tiles, exponent);
+            let mut nearest = Vec::new();
+            for group in weights.chunks(N).flat_map(|row| row.chunks(group_size)) {
+                let mut integers = vec![0; group.len()];
+                let scale = quantize_group(group, scheme, None, exponent, &mut integers).to_f64();
+                let unit = scale * f64::from(exponent).exp2();
+                nearest.extend(integers.iter().map(|&q| f64::from(q) * unit));
+            }
+            let [found, nearest] = [&found, &nearest].map(|w| output_error(&inputs, &exact, w));
+            assert!(found < factor * nearest, "{scheme:?} / {group_size}: {found}, {nearest}");
+        }
+    }
+
+    /// With inputs twice as large as the float model's, the best weights are half as large.
+    #[test]
+    fn the_target_makes_up_for_other_inputs() {
+        let inputs = inputs(400);
+        let second = second_moments(&inputs);
+        let shift = second.iter().map(|&h| -0.5 * h as f32).collect();
+        let metric = Metric::new(second, Some(shift));
+        let tiles = TileLayout::new(COUNT, N, Scheme::Int8, 32).unwrap();
+        let found = restore(&metric.round(&weights(), tiles, -16), tiles, -16);
+        let half: Vec<f64> = weights().iter().map(|&w| 0.5 * f64::from(w)).collect();
+        let zero = vec![0.0; half.len()];
+        let [error, all] = [&found, &zero].map(|w| output_error(&inputs, &half, w));
+        assert!(error < 0.005 * all, "{error} of {all}"); // damping leaves some
+    }
+
+    #[test]
+    fn inputs_that_are_always_zero_do_no_harm() {
+        let mut second = second_moments(&inputs(20)); // of rank 20, too
+        (0..N).for_each(|i| [i, i * N].iter().for_each(|&at| second[at] = 0.0));
+        for second in [second, vec![0.0; N * N]] {
+            let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 32).unwrap();
+            let found =
+                restore(&Metric::new(second, None).round(&weights(), tiles, -16), tiles, -16);
+            let difference = found.iter().zip(weights()).map(|(f, w)| (f - f64::from(w)).abs());
+            assert!(difference.fold(0.0, f64::max) < 0.1);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let metric = Metric::new(second_moments(&inputs(100)), None);
+        let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 64).unwrap();
+        let plain = Rows::new(&metric, &weights(), tiles, -16).round();
+        let fast = metric.round(&weights(), tiles, -16);
+        assert!(plain.integers == fast.integers && plain.scales == fast.scales);
+    }
+}

@@ -1,0 +1,98 @@
+//! One layer of the network, whole or in the steps between its matrix products.
+
+use super::Visit;
+use super::attention::Heads;
+use super::error::Result;
+use super::layers::{LayerNorm, Linear, activate, add, multiply};
+use super::parallel::Parallelism;
+use super::weights::Weights;
+use crate::checkpoint::Config;
+
+/// One layer: attention and MLP, each behind a layer norm and around a residual connection.
+#[derive(Clone)]
+pub(crate) struct Block {
+    pub ln_1: LayerNorm,
+    heads: Heads,
+    pub c_attn: Linear,    // n_embd → 3 · n_embd
+    pub attn_proj: Linear, // n_embd → n_embd
+    pub ln_2: LayerNorm,
+    pub c_fc: Linear,         // n_embd → n_inner
+    pub gate: Option<Linear>, // n_embd → n_inner
+    pub mlp_proj: Linear,     // n_inner → n_embd
+}
+
+impl Block {
+    pub fn load(weights: &impl Weights, layer: usize) -> Result<Self> {
+        let config = weights.config();
+        let norm = |part: &str| LayerNorm::load(weights, &format!("h.{layer}.{part}"));
+        let linear = |part: &str| Linear::load(weights, &format!("h.{layer}.{part}"));
+        Ok(Self {
+            ln_1: norm("ln_1")?,
+            heads: Heads {
+                n_head: config.n_head,
+                head_dim: config.head_dim(),
+                scale: config.attention_scale(layer),
+            },
+            c_attn: linear("attn.c_attn")?,
+            attn_proj: linear("attn.c_proj")?,
+            ln_2: norm("ln_2")?,
+            c_fc: linear("mlp.c_fc")?,
+            gate: if config.gated_mlp { Some(linear("mlp.c_fc2")?) } else { None },
+            mlp_proj: linear("mlp.c_proj")?,
+        })
+    }
+
+    /// Adds attention, then the MLP, to the residual stream `x`: (tokens, n_embd). `visit` gets the input
+    /// of each matrix product; a gate's is its companion's.
+    pub fn forward(&self, x: &mut [f32], config: &Config, parallelism: Parallelism, visit: Visit) {
+        let mut h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
+        visit(&self.c_attn.name, &mut h);
+        let mut h = self.attend(&h, config, parallelism); // (tokens, n_embd)
+        visit(&self.attn_proj.name, &mut h);
+        add(x, &self.attn_proj.forward(&h, parallelism));
+
+        let mut h = self.ln_2.forward(x, parallelism); // (tokens, n_embd)
+        visit(&self.c_fc.name, &mut h);
+        if let Some(gate) = &self.gate {
+            visit(&gate.name, &mut h);
+        }
+        let mut h = self.hidden(&h, config, parallelism); // (tokens, n_inner)
+        visit(&self.mlp_proj.name, &mut h);
+        add(x, &self.mlp_proj.forward(&h, parallelism));
+    }
+
+    /// The linear layer with the weight `name`.
+    ///
+    /// # Panics
+    /// If it is another layer's.
+    pub fn linear_mut(&mut self, name: &str) -> &mut Linear {
+        [&mut self.c_attn, &mut self.attn_proj, &mut self.c_fc, &mut self.mlp_proj]
+            .into_iter()
+            .chain(self.gate.as_mut())
+            .find(|linear| linear.name == name)
+            .expect("one of this layer's matrices")
+    }
+
+    /// `h`: (tokens, n_embd), normalized → (tokens, n_embd), what enters `attn_proj`.
+    pub fn attend(&self, h: &[f32], config: &Config, parallelism: Parallelism) -> Vec<f32> {
+        let qkv = self.c_attn.forward(h, parallelism); // (tokens, 3 · n_embd)
+        self.heads.attend(&qkv, config.alibi, parallelism)
+    }
+
+    /// `h`: (tokens, n_embd), normalized → (tokens, n_inner), what enters `mlp_proj`.
+    pub fn hidden(&self, h: &[f32], config: &Config, parallelism: Parallelism) -> Vec<f32> {
+        let mut up = self.c_fc.forward(h, parallelism); // (tokens, n_inner)
+        match &self.gate {
+            None => {
+                activate(config.activation, &mut up, parallelism);
+                up
+            }
+            Some(gate) => {
+                let mut gate = gate.forward(h, parallelism); // (tokens, n_inner)
+                activate(config.activation, &mut gate, parallelism);
+                multiply(&mut gate, &up);
+                gate
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Quantizing with a calibration text: files made with one, and what it takes to be one.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output as Finished};
+
+use cerebellum::format::{read_header, verify};
+use cerebellum::quant::Scheme;
+use cerebellum_tools::calibrate::Calibration;
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::quantize::{Error, MatrixFormat, Options, Result, quantize};
+use cerebellum_tools::summary::Summary;
+use common::demo;
+use tempfile::tempdir;
+
+/// The file made of a checkpoint with so many windows of pseudo-random tokens.
+fn file_of(directory: &Path, windows: usize, threads: usize) -> Vec<u8> {
+    try_file_of(directory, windows, threads, None).unwrap()
+}
+
+fn try_file_of(
+    directory: &Path,
+    windows: usize,
+    threads: usize,
+    bits: Option<f64>,
+) -> Result<Vec<u8>> {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    let vocab_size = checkpoint.config().vocab_size;
+    let tokens: Vec<u32> =
+        (0..6000).map(|i| (i * i * 7 + i * 13) as u32 % vocab_size as u32).collect();
+    let calibration = Calibration::new(&tokens, windows, checkpoint.config()).unwrap();
+    let options = Options {
+        calibration: Some(calibration),
+        bits,
+        ..Options::uniform(MatrixFormat::new(Scheme::Int4))
+    };
+    let place = tempdir().unwrap();
+    let target = place.path().join("model.cbl");
+    let output = Output::create(&target, false, &checkpoint.files()).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| quantize(&checkpoint, None, &options, output, &()))?;
+    Ok(fs::read(target).unwrap())
+}
+
+/// The text is longer than what is held of a matrix's inputs at once.
+#[test]
+fn bytes_do_not_depend_on_the_number_of_threads() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    let on = |threads| file_of(&golden.join("cerebras-17-heads"), 1000, threads);
+    let one = on(1);
+    for threads in [2, 3] {
+        assert!(on(threads) == one, "{threads} threads give another file");
+    }
+}
+
+#[test]
+fn every_kind_of_model_can_be_calibrated() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    // Untied head; gate, ALiBi and muP's multipliers; widths that fill no group.
+    for case in ["untied-bin-sharded", "btlm-6-heads", "cerebras-odd-inner"] {
+        let file = file_of(&golden.join(case), 8, 2);
+        let (header, layout) = read_header(&file).unwrap();
+        assert_eq!(verify(&file, &layout), [], "{case}");
+        for (name, info) in &header.tensors {
+            let error = info.relative_error.unwrap();
+            assert!(error < 0.5, "{case} {name}: {error}");
+        }
+        let record = &header.quantizer["options"]["calibration"];
+        assert_eq!(record["windows"], 8, "{case}");
+        assert!(record["tokens"].as_str().unwrap().starts_with("blake3:"), "{case}");
+    }
+}
+
+#[test]
+fn a_budget_is_spent_and_kept() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    // A gate must have its companion's groups, or the file could not be read.
+    for case in ["cerebras-17-heads", "btlm-6-heads"] {
+        let error = try_file_of(&golden.join(case), 1, 1, Some(0.0)).unwrap_err();
+        let Error::Budget { least, most, .. } = error else { panic!("{case}: {error}") };
+        let bits = 0.5 * (least + most);
+        let file = try_file_of(&golden.join(case), 2, 2, Some(bits)).unwrap();
+        let (header, layout) = read_header(&file).unwrap();
+        let summary = Summary::new(&header, &layout, file.len() as u64);
+        let spent = summary.bits_per_weight;
+        assert!(spent <= bits && spent > bits - 0.4, "{case}: {spent} of {bits}");
+        let record = &header.quantizer["options"];
+        let choices = record["choices"].as_array().unwrap();
+        assert_eq!((record["bits"].as_f64(), choices.len()), (Some(bits), header.tensors.len()));
+        for choice in choices {
+            let info = &header.tensors[choice["tensor"].as_str().unwrap()];
+            assert_eq!(choice["weights"], info.scheme.name(), "{case}");
+            assert_eq!(choice["group_size"], info.group_size, "{case}");
+            let [int4, int8] = ["kl_int4", "kl_int8"].map(|key| choice[key].as_f64().unwrap());
+            assert!(int4 > 2.0 * int8 && int8 > 0.0, "{case}: {choice}");
+        }
+    }
+}
+
+#[test]
+fn budgets_that_cannot_be_met_are_refused() {
+    for bits in [1.0, 4.0, 9.9, f64::NAN] {
+        let error = try_file_of(&demo(), 1, 1, Some(bits)).unwrap_err();
+        assert!(matches!(error, Error::Budget { least, most, .. } if least < 4.6 && most > 8.7));
+    }
+}
+
+fn cerebellum(place: &Path, arguments: &[&str]) -> Finished {
+    let demo = demo();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
+    command.current_dir(place).arg("quantize").arg(demo).args(arguments);
+    command.args(["-o", "model.cbl"]).output().unwrap()
+}
+
+#[test]
+fn texts_that_cannot_serve_are_refused_before_the_work() {
+    let place = tempdir().unwrap();
+    let cases: [(&str, &[u8], &str); 3] = [
+        ("short", b"Once upon a time", "has 4 tokens, less than one window of 512"),
+        ("empty", b"", "has 0 tokens"),
+        ("latin-1", b"un \xe9t\xe9", "is not UTF-8 text: byte 3"),
+    ];
+    for (name, text, message) in cases {
+        fs::write(place.path().join(name), text).unwrap();
+        let finished = cerebellum(place.path(), &["--calibration", name]);
+        let error = String::from_utf8_lossy(&finished.stderr).into_owned();
+        assert!(!finished.status.success() && error.contains(message), "{name}: {error}");
+        assert!(!place.path().join("model.cbl").exists(), "{name}");
+    }
+    let finished = cerebellum(place.path(), &["--calibration", "missing"]);
+    assert!(String::from_utf8_lossy(&finished.stderr).contains("cannot read missing"));
+}
