@@ -13,12 +13,23 @@
  *     cbl_session_free(session);
  *     cbl_model_free(model);
  *
+ *     bool on_text(void *user, const char *text, size_t length) {
+ *       return fwrite(text, 1, length, stdout) == length;
+ *     }
+ *
+ * For most programs that is all: cbl_model_open(), cbl_session_new(), cbl_generate(),
+ * cbl_session_reset(), the two ..._free(), cbl_session_error(), and options for length, temperature and stop strings. Then, as
+ * needed: "Scores and embeddings", "Classification", "Batches" for other tasks; cbl_session_evaluate(),
+ * cbl_session_logits() and cbl_session_sample() for a loop of your own; "Saving" for prompts that come
+ * again; "What a host may bring along" for a log, memory and threads of your own.
+ *
  * What holds everywhere, unless a comment says otherwise:
  *
  * - Errors. A function that can fail returns a cbl_status, 0 for success. Places for results (`**model`,
  *   `*count`) are set to NULL or 0 if it fails, but are not touched if they are NULL themselves, which is
- *   an error, or if the handle is bad. No call aborts, exits, prints, installs a signal handler or reads
- *   the environment; bugs of the library come back as CBL_PANIC.
+ *   an error, or if the handle is bad; buffers and arrays are written on success only. No call aborts,
+ *   exits, prints, installs a signal handler or reads the environment; bugs of the library come back as
+ *   CBL_PANIC.
  * - Threads. "Thread-safe" functions may be called at any time, also on the same handle; the others by
  *   one thread at a time per handle. A `const` handle is one that may be used concurrently. No function
  *   waits for another thread's call: it returns CBL_BUSY.
@@ -26,7 +37,7 @@
  *   in any order. Whatever else a function is given, it does not keep; it copies what it needs. The
  *   exceptions say so (log, arena, pool, memory of a model).
  * - Pointers may not be NULL unless the comment says "may be NULL"; NULL is an error, not a crash. Text
- *   is UTF-8 with a length, paths end with a zero byte.
+ *   is UTF-8 with a length; paths, and the texts in an array of texts, end with a zero byte.
  * - Numbers. Results are the same bits on every processor and for any number of threads, whatever the
  *   caller's floating-point environment is, and that is left as it was.
  * - Structures that receive results are passed with their size, so that old programs and new libraries,
@@ -237,6 +248,30 @@ enum {
    * as such. 0 by default, because text from outside must not speak with the program's voice.
    */
   CBL_OPTION_PARSE_SPECIAL = 18,
+  /**
+   * int, 0 to 15. Session: the most tokens that are guessed, from what followed the last ones before,
+   * and evaluated along with a single one. A right guess saves a pass over the weights; guesses are
+   * made where they pay, and change no result. Takes memory for so many rows of logits. 4 by default.
+   */
+  CBL_OPTION_DRAFT = 19,
+  /** int. Embedding: how tokens become one vector, a cbl_pooling. CBL_POOLING_MEAN by default. */
+  CBL_OPTION_POOLING = 20,
+  /**
+   * string. Classification: where text and label stand in what the model reads, with `{text}` and
+   * `{label}` once each and in this order; what comes behind the label, up to a line's end, marks its
+   * end. "Utterance: {text}\nIntent: {label}\n" by default.
+   */
+  CBL_OPTION_TEMPLATE = 21,
+  /**
+   * int. Classification: how a label's length counts, a cbl_normalization. CBL_NORMALIZATION_SUM by
+   * default.
+   */
+  CBL_OPTION_NORMALIZATION = 22,
+  /**
+   * int. Classification: what is taken off a label's score, a cbl_calibration. CBL_CALIBRATION_NONE by
+   * default.
+   */
+  CBL_OPTION_CALIBRATION = 23,
 };
 
 /** Values of CBL_OPTION_ACCESS. */
@@ -289,7 +324,7 @@ const char *cbl_options_error(cbl_options *options);
 /**
  * Sets an option whose kind is int. `key` is a cbl_option.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_UNSUPPORTED, CBL_BUSY.
  */
 cbl_status cbl_options_set_int(cbl_options *options, int32_t key, int64_t value);
 
@@ -304,7 +339,7 @@ cbl_status cbl_options_set_float(cbl_options *options, int32_t key, double value
  * Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
- * CBL_BUSY.
+ * CBL_UNSUPPORTED, CBL_BUSY.
  */
 cbl_status cbl_options_set_string(cbl_options *options,
                                   int32_t key,
@@ -533,6 +568,16 @@ typedef struct {
   int32_t stop_reason;
   /** 0. */
   int32_t reserved;
+  /** Tokens that were guessed and evaluated along with others (CBL_OPTION_DRAFT). */
+  uint64_t guessed_tokens;
+  /** How many of them were right, and saved a pass each. */
+  uint64_t right_guesses;
+  /**
+   * The last generation's last token, which is chosen but not evaluated, or -1: cbl_session_evaluate()
+   * it to make the session hold all that was generated. -1 after the end-of-text token, and if there
+   * is none.
+   */
+  int64_t pending_token;
 } cbl_session_stats;
 
 /**
@@ -688,13 +733,20 @@ cbl_status cbl_session_get_stats(cbl_session *session, cbl_session_stats *stats,
  * token after token, passing on each as it comes, until there is a reason to stop. To hold a
  * conversation, generate again on the same session; to start over, cbl_session_reset() first.
  *
- * The last token that was chosen is passed on but not yet evaluated: if the next prompt is to come
- * after it, put it before that prompt.
+ * What the session holds afterwards: what it held, the prompt, and what was generated but for the last
+ * token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
+ * although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
+ *
+ * That token is cbl_session_stats.pending_token: evaluate it with cbl_session_evaluate() if the next prompt
+ * is to come behind the whole answer, or pass it alone to cbl_generate_from_tokens() to go on with a text
+ * that ended by CBL_STOP_MAX_TOKENS. To forget an exchange, note cbl_session_position() before it and go
+ * back there with cbl_session_rewind().
  */
 
 /**
  * Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
- * when the callback returns. Return false to stop.
+ * when the callback returns. Return false to stop. Called on the thread that called the library, in its
+ * floating-point environment; `user` is what was given with the callback, and may be NULL.
  *
  * Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
  * cbl_session_position() work. Must not throw or longjmp.
@@ -706,7 +758,7 @@ typedef bool (*cbl_token_callback)(void *user, uint32_t token);
 
 /**
  * Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
- * one starts a new text. The callback receives the text that follows as soon as it is certain: whole
+ * one starts a new text: it stands for the end-of-text token. The callback receives the text that follows as soon as it is certain: whole
  * characters, and nothing that may be the beginning of a stop string.
  *
  * `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
@@ -806,6 +858,391 @@ cbl_status cbl_model_token_bytes(const cbl_model *model,
                                  uint32_t token,
                                  const char **bytes,
                                  size_t *length);
+
+/* ---- Scores and embeddings ----------------------------------------------------------------
+ *
+ * How probable given continuations are, and what a text is like, as a vector: both without generating
+ * anything.
+ */
+
+/** Values of CBL_OPTION_POOLING: how the hidden states of a text's tokens become one embedding. */
+typedef int32_t cbl_pooling;
+enum {
+  /** Their mean. */
+  CBL_POOLING_MEAN = 0,
+  /** The last token's, which has seen all the others. */
+  CBL_POOLING_LAST = 1,
+};
+
+/**
+ * Computes how probable `count` continuations of a prompt are: `continuations` points to so many texts
+ * of UTF-8, each ended by a zero byte; `log_probabilities` has room for so many results. Each is the
+ * natural logarithm of the probability of all of a continuation's tokens, one after the other.
+ * `lengths`, which may be NULL, receives how many tokens each has; log_probability / length is what to
+ * compare if long ones are not to lose for their length, and exp() of its negative is the perplexity.
+ *
+ * The prompt, `length` bytes, comes behind what the session holds and stays in it, so more
+ * continuations can be scored with an empty one; the continuations are not kept. An empty prompt in an
+ * empty session stands for the beginning of a text. Prompt and continuations are tokenized apart: the
+ * space before a word belongs to the continuation (" time", not "time").
+ *
+ * Continuations are evaluated together, and what their beginnings have in common only once. That is
+ * fastest in a session made with CBL_OPTION_ALL_LOGITS. `options` may be NULL;
+ * CBL_OPTION_PARSE_SPECIAL counts.
+ *
+ * One thread at a time. On failure the session is as before, but for the logits, which are gone in any
+ * case; results are written on success only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if a
+ * continuation is empty; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if prompt
+ * and longest continuation do not fit; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
+ * CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_score(cbl_session *session,
+                     const cbl_options *options,
+                     const char *prompt,
+                     size_t length,
+                     const char *const *continuations,
+                     size_t count,
+                     double *log_probabilities,
+                     size_t *lengths);
+
+/**
+ * As cbl_score(), in token ids: a prompt of `prompt_count`, and `count` continuations that lie one after
+ * another at `tokens`, of `lengths[0]`, `lengths[1]`, ... tokens. `each` may be NULL, or has room for
+ * the natural logarithm of the probability of each of all these tokens after those before it. Works in
+ * a build that cannot tokenize.
+ *
+ * One thread at a time. Errors: those of cbl_score() that concern no text, CBL_BAD_TOKEN.
+ */
+cbl_status cbl_score_tokens(cbl_session *session,
+                            const uint32_t *prompt,
+                            size_t prompt_count,
+                            const uint32_t *tokens,
+                            const size_t *lengths,
+                            size_t count,
+                            double *log_probabilities,
+                            double *each);
+
+/**
+ * Computes the embedding of a text, `length` bytes of UTF-8: a vector of length 1. Texts are alike if
+ * the product of their vectors, element by element and summed, is near 1. `*count` receives the number
+ * of elements, which is cbl_model_info.embedding, and `embedding`, which has room for `capacity`,
+ * receives them if they fit. `options` may be NULL; CBL_OPTION_POOLING and CBL_OPTION_PARSE_SPECIAL
+ * count.
+ *
+ * The text takes the place of what the session holds.
+ *
+ * One thread at a time. The session is reset if it fails. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also
+ * if the text is empty; CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL; CBL_NO_TOKENIZER; CBL_BAD_TEXT;
+ * CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
+ * CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_embed(cbl_session *session,
+                     const cbl_options *options,
+                     const char *text,
+                     size_t length,
+                     float *embedding,
+                     size_t capacity,
+                     size_t *count);
+
+/**
+ * As cbl_embed(), of `count` token ids; `*width` receives the number of elements. Works in a build that
+ * cannot tokenize.
+ *
+ * One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_BAD_TOKEN.
+ */
+cbl_status cbl_embed_tokens(cbl_session *session,
+                            const cbl_options *options,
+                            const uint32_t *tokens,
+                            size_t count,
+                            float *embedding,
+                            size_t capacity,
+                            size_t *width);
+
+/* ---- Classification -----------------------------------------------------------------------
+ *
+ * Which of some labels fits a text: the one that the model finds the most probable behind it. Needs a
+ * build that can tokenize.
+ *
+ *     const char *labels[] = {"alarm", "timer", "weather"};
+ *     cbl_classifier *classifier;
+ *     cbl_classifier_new(model, NULL, labels, 3, &classifier, NULL, 0);
+ *     cbl_classify(session, classifier, "wake me at six", 14, &best, NULL, 0);
+ *
+ * A template says how text and label stand in what the model reads; it decides about quality, so give
+ * the form that the model was trained on, or show it some examples.
+ */
+
+/** Values of CBL_OPTION_NORMALIZATION: how the length of labels counts. */
+typedef int32_t cbl_normalization;
+enum {
+  /** A label's score is its log-probability, which is less the longer it is. */
+  CBL_NORMALIZATION_SUM = 0,
+  /** Its log-probability divided by its number of tokens. */
+  CBL_NORMALIZATION_MEAN = 1,
+};
+
+/**
+ * Values of CBL_OPTION_CALIBRATION: what is taken off a label's score because the model prefers some
+ * labels whatever the text. It is found out at a classifier's first use.
+ */
+typedef int32_t cbl_calibration;
+enum {
+  /** Nothing. */
+  CBL_CALIBRATION_NONE = 0,
+  /** What it is on average behind texts that say nothing (Zhao et al., Calibrate Before Use, 2021). */
+  CBL_CALIBRATION_CONTENT_FREE = 1,
+  /** What it is without any text (Holtzman et al., Surface Form Competition, 2021). */
+  CBL_CALIBRATION_MUTUAL_INFORMATION = 2,
+};
+
+/** Labels, and how to tell which of them fits. */
+typedef struct cbl_classifier cbl_classifier;
+
+/**
+ * Prepares to choose among `count` labels: `labels` points to so many texts of UTF-8, each ended by a
+ * zero byte. No two are equal, and none is blank. One may begin another.
+ *
+ * `options` may be NULL; CBL_OPTION_TEMPLATE, CBL_OPTION_NORMALIZATION, CBL_OPTION_CALIBRATION and
+ * cbl_options_add_example() count. Everything is copied. `*classifier` is NULL if that fails.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there are no
+ * labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_NO_MEMORY,
+ * CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_classifier_new(const cbl_model *model,
+                              const cbl_options *options,
+                              const char *const *labels,
+                              size_t count,
+                              cbl_classifier **classifier,
+                              char *message,
+                              size_t message_size);
+
+/**
+ * Frees a classifier. NULL is fine.
+ *
+ * No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_classifier_free(cbl_classifier *classifier);
+
+/**
+ * Finds the label that fits a text best, `length` bytes of UTF-8: `*label` receives its index among
+ * those of cbl_classifier_new(). `probabilities` may be NULL if `capacity` is 0, or has room for
+ * `capacity` results and receives the probability of each label, which together are 1.
+ *
+ * The session is any of the classifier's model; its options do not change the result, but for the type
+ * of the cache. What it holds is replaced, except for a beginning that is the same as last time, which
+ * is not evaluated again: classify many texts in one session. It is fastest if the session is made
+ * with CBL_OPTION_ALL_LOGITS.
+ *
+ * One thread at a time for the session; thread-safe for the classifier. Results are written on success
+ * only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;
+ * CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL if there are more labels than `capacity`; CBL_BAD_TEXT;
+ * CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
+ * CBL_NO_MEMORY; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_classify(cbl_session *session,
+                        const cbl_classifier *classifier,
+                        const char *text,
+                        size_t length,
+                        size_t *label,
+                        double *probabilities,
+                        size_t capacity);
+
+/**
+ * Adds an example that the model is shown before every text to be classified: a text and its label, in
+ * so many bytes of UTF-8 that are copied. A few of them help a model that was not trained on the task.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_UNSUPPORTED,
+ * CBL_BUSY.
+ */
+cbl_status cbl_options_add_example(cbl_options *options,
+                                   const char *text,
+                                   size_t length,
+                                   const char *label,
+                                   size_t label_length);
+
+/**
+ * Removes all examples.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_options_clear_examples(cbl_options *options);
+
+/* ---- Batches ------------------------------------------------------------------------------
+ *
+ * Several sequences at once: a pass over the weights evaluates tokens of all of them, so eight together
+ * take little longer than one alone. Results are the same bits as of each in a session of its own.
+ *
+ * For many prompts, make a batch of as many sequences as memory allows (cbl_model_plan_batch()), and
+ * give them all to cbl_batch_generate(): one that is done makes room for the next.
+ */
+
+/** Several sequences of tokens that are evaluated together, numbered from 0. */
+typedef struct cbl_batch cbl_batch;
+
+/**
+ * Receives a piece of the text that continues prompt number `index`. Return false to end that text; the
+ * others go on. Otherwise as cbl_text_callback.
+ */
+typedef bool (*cbl_batch_text_callback)(void *user,
+                                        size_t index,
+                                        const char *text,
+                                        size_t length);
+
+/**
+ * Receives a token that continues prompt number `index`. Return false to end that text; the others go
+ * on. Otherwise as cbl_text_callback.
+ */
+typedef bool (*cbl_batch_token_callback)(void *user, size_t index, uint32_t token);
+
+/**
+ * As cbl_model_plan(), for a batch of so many sequences, each with the context that the options say.
+ *
+ * Thread-safe. Errors: those of cbl_model_plan(); CBL_BAD_OPTION also if `sequences` is not in 1 to 1024.
+ */
+cbl_status cbl_model_plan_batch(const cbl_model *model,
+                                const cbl_options *options,
+                                size_t sequences,
+                                cbl_memory_plan *plan,
+                                size_t size,
+                                char *message,
+                                size_t message_size);
+
+/**
+ * Makes a batch of so many sequences, 1 to 1024, each with the context that the options say; they count
+ * as for cbl_session_new(), but for CBL_OPTION_ALL_LOGITS, CBL_OPTION_DRAFT and an arena, which are not
+ * used. `options` may be NULL. `*batch` is NULL if that fails.
+ *
+ * Thread-safe. Errors: those of cbl_session_new().
+ */
+cbl_status cbl_batch_new(const cbl_model *model,
+                         const cbl_options *options,
+                         size_t sequences,
+                         cbl_batch **batch,
+                         char *message,
+                         size_t message_size);
+
+/**
+ * Frees a batch. NULL is fine.
+ *
+ * No other call may be using the handle, but that is checked: CBL_BUSY frees nothing. Errors:
+ * CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_batch_free(cbl_batch *batch);
+
+/**
+ * As cbl_session_error().
+ *
+ * One thread at a time.
+ */
+const char *cbl_batch_error(cbl_batch *batch);
+
+/**
+ * Forgets the tokens of a sequence from `position` on; all of them with 0. Costs nothing.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if there is no such sequence,
+ * CBL_BAD_POSITION, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_rewind(cbl_batch *batch, size_t sequence, size_t position);
+
+/**
+ * The tokens in a sequence: `*tokens` points to `*count` ids, valid until the next call on the batch.
+ * NULL and 0 on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_tokens(cbl_batch *batch,
+                            size_t sequence,
+                            const uint32_t **tokens,
+                            size_t *count);
+
+/**
+ * Appends tokens to `count` sequences, `sequences[i]` of which gets `lengths[i]` tokens, at least one;
+ * all of them lie one after another at `tokens`. No sequence is named twice. Afterwards the logits of the
+ * last token of each of these can be read or sampled, and of no other.
+ *
+ * One thread at a time. On failure all sequences are as before, but for the logits. Errors:
+ * CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_BAD_OPTION if a sequence does not exist or is named twice;
+ * CBL_BAD_TOKEN; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED; CBL_NO_MEMORY;
+ * CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_batch_evaluate(cbl_batch *batch,
+                              const size_t *sequences,
+                              const size_t *lengths,
+                              size_t count,
+                              const uint32_t *tokens);
+
+/**
+ * The logits of a sequence's last token, if the last cbl_batch_evaluate() named it: `*logits` points to
+ * `*count` floats, one for each token of the vocabulary, valid until the next call that evaluates,
+ * generates, rewinds or frees. NULL and 0 on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_logits(cbl_batch *batch,
+                            size_t sequence,
+                            const float **logits,
+                            size_t *count);
+
+/**
+ * As cbl_session_sample(), for a sequence. The token is not appended.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_sample(cbl_batch *batch,
+                            size_t sequence,
+                            const cbl_options *options,
+                            uint32_t *token);
+
+/**
+ * Stops the evaluation or generation that is running on the batch, or else the next one, within a
+ * fraction of a layer's time: it returns CBL_CANCELLED.
+ *
+ * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_batch_cancel(const cbl_batch *batch);
+
+/**
+ * Continues `count` prompts, any number: `prompts` points to so many texts of UTF-8, each ended by a
+ * zero byte. Each is continued as cbl_generate() does in a session that is reset, as many at a time as
+ * the batch has sequences; what they held is forgotten. The callback receives pieces of all of them as
+ * they come. `options` may be NULL.
+ *
+ * `statuses` and `reasons` may be NULL, or have room for `count` results and receive what came of each
+ * prompt: a prompt that cannot be continued, such as one that is too long, does not disturb the others.
+ *
+ * One thread at a time. Takes some memory from the heap for each prompt and each pass. Returns the
+ * status of the first prompt that failed, if none of what concerns all of them ended the call:
+ * CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT,
+ * CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC;
+ * results are not written then.
+ */
+cbl_status cbl_batch_generate(cbl_batch *batch,
+                              const cbl_options *options,
+                              const char *const *prompts,
+                              size_t count,
+                              cbl_batch_text_callback callback,
+                              void *user,
+                              cbl_status *statuses,
+                              cbl_stop_reason *reasons);
+
+/**
+ * As cbl_batch_generate(), in token ids: prompt `i` has `lengths[i]` tokens, none of which starts a new
+ * text; all of them lie one after another at `tokens`. Works in a build that cannot tokenize. Stop
+ * strings are not looked for. The token that ends a text is not passed on.
+ *
+ * One thread at a time. Errors: those of cbl_batch_generate() that concern no text; CBL_BAD_TOKEN and
+ * CBL_CONTEXT_FULL for single prompts.
+ */
+cbl_status cbl_batch_generate_tokens(cbl_batch *batch,
+                                     const cbl_options *options,
+                                     const uint32_t *tokens,
+                                     const size_t *lengths,
+                                     size_t count,
+                                     cbl_batch_token_callback callback,
+                                     void *user,
+                                     cbl_status *statuses,
+                                     cbl_stop_reason *reasons);
 
 /* ---- Saving -------------------------------------------------------------------------------
  *

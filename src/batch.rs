@@ -22,6 +22,8 @@
 //! Results are bit for bit those of evaluating and generating each sequence alone in a session.
 
 use std::ops::ControlFlow;
+#[cfg(feature = "capi")]
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -29,16 +31,17 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass, Run, Scratch};
 use crate::fp_env::FpEnv;
-use crate::generate::{GenerateOptions, Generation, StopReason};
+use crate::generate::{GenerateOptions, Generation, StopReason, TextStream};
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
-use crate::memory::{Arena, Planner, Region};
+use crate::memory::{Arena, Planner, Region, try_filled, try_vec};
 use crate::model::Model;
 use crate::sampler::{SamplerOptions, SamplerRegions};
 use crate::session::{
     Cancel, MemoryPlan, SessionOptions, Threads, all_finite, check_range, check_tokens,
     context_and_chunk, executor_of, kernels_of,
 };
+use crate::text::TokenTable;
 use crate::threads::Executor;
 
 /// The most sequences of a batch.
@@ -109,8 +112,7 @@ impl Plan {
         let (context, chunk) = context_and_chunk(model, options, workers)?;
         check_range("batch", sequences, MAX_SEQUENCES)?;
         let mut planner = Planner::default();
-        let mut caches = Vec::new();
-        caches.try_reserve_exact(sequences).map_err(|_| out_of_memory::<KvCache>(sequences))?;
+        let mut caches = try_vec(sequences)?;
         for _ in 0..sequences {
             caches.push(KvCache::plan(&mut planner, config, options.kv, context)?);
         }
@@ -157,6 +159,17 @@ impl Model {
         self.make_batch(options, sequences, Threads::Shared(executor))
     }
 
+    /// As [`batch`](Self::batch), on threads of its own; `options.threads` is not used.
+    #[cfg(feature = "capi")]
+    pub(crate) fn batch_with(
+        &self,
+        options: &SessionOptions,
+        sequences: usize,
+        executor: Executor,
+    ) -> Result<Batch> {
+        self.make_batch(options, sequences, Threads::Own(executor))
+    }
+
     fn make_batch(
         &self,
         options: &SessionOptions,
@@ -173,26 +186,13 @@ impl Model {
             tokens: plan.tokens,
             sampler: plan.sampler,
             context: plan.context,
-            sequences: with_room(sequences).map(|mut all| {
-                all.resize(sequences, Sequence::default());
-                all
-            })?,
-            runs: with_room(plan.scratch.rows())?,
-            pass_tokens: with_room(plan.scratch.rows())?,
+            sequences: try_filled(Sequence::default(), sequences)?,
+            runs: try_vec(plan.scratch.rows())?,
+            pass_tokens: try_vec(plan.scratch.rows())?,
             scratch: plan.scratch,
             cancel: Cancel::default(),
         })
     }
-}
-
-fn with_room<T>(len: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| out_of_memory::<T>(len))?;
-    Ok(values)
-}
-
-fn out_of_memory<T>(len: usize) -> Error {
-    Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) }
 }
 
 impl Batch {
@@ -257,6 +257,16 @@ impl Batch {
     /// As [`Session::cancel_by`](crate::Session::cancel_by).
     pub fn cancel_by(&mut self, flag: Arc<AtomicBool>) {
         self.cancel = Cancel::by(flag);
+    }
+
+    /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
+    ///
+    /// # Safety
+    /// The flag stays valid until this batch is dropped.
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn cancel_by_raw(&mut self, flag: NonNull<AtomicBool>) {
+        // SAFETY: the caller's contract.
+        self.cancel = unsafe { Cancel::by_raw(flag) };
     }
 
     /// Appends tokens to sequences, each named at most once, in as few passes as the chunk allows.
@@ -411,7 +421,7 @@ impl Batch {
 pub struct Request {
     /// Its token ids; none stand for the end-of-text token, after which a new text begins.
     pub prompt: Vec<u32>,
-    /// How. Stop strings are for text and have no effect here.
+    /// How. Stop strings are for [`generate_text`] and have no effect on [`generate`].
     pub options: GenerateOptions,
 }
 
@@ -476,15 +486,91 @@ impl Active<'_> {
 /// include what the others took meanwhile.
 ///
 /// # Errors
-/// What concerns all of them: [`Error::FileChanged`], [`Error::NonFinite`], [`Error::Cancelled`].
+/// What concerns all of them: [`Error::FileChanged`], [`Error::NonFinite`], [`Error::Cancelled`],
+/// [`Error::OutOfMemory`].
 pub fn generate(
     batch: &mut Batch,
     requests: &[Request],
-    mut on_token: impl FnMut(usize, u32) -> ControlFlow<StopReason>,
+    on_token: impl FnMut(usize, u32) -> ControlFlow<StopReason>,
 ) -> Result<Vec<Result<Generation>>> {
-    let mut results: Vec<_> = requests.iter().map(|_| None).collect();
+    run(batch, requests, &mut Tokens(on_token))
+}
+
+/// As [`generate`], handing on text as [`generate_text`](crate::generate::generate_text) does. With the
+/// options' stop strings.
+///
+/// # Errors
+/// Those of [`generate`].
+pub fn generate_text<B: AsRef<[u8]>>(
+    batch: &mut Batch,
+    table: &TokenTable<B>,
+    requests: &[Request],
+    on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<Vec<Result<Generation>>> {
+    let mut streams = try_vec(requests.len())?;
+    streams.resize_with(requests.len(), || None);
+    run(batch, requests, &mut Texts { table, streams, on_text })
+}
+
+/// Who is told of what becomes of the requests.
+trait Receiver {
+    /// A request is taken up.
+    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()>;
+    /// A token was chosen; a break ends the request.
+    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason>;
+    /// A request has ended.
+    fn end(&mut self, index: usize, reason: StopReason);
+}
+
+struct Tokens<F>(F);
+
+impl<F: FnMut(usize, u32) -> ControlFlow<StopReason>> Receiver for Tokens<F> {
+    fn begin(&mut self, _: usize, _: &GenerateOptions) -> Result<()> {
+        Ok(())
+    }
+
+    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason> {
+        (self.0)(index, token)
+    }
+
+    fn end(&mut self, _: usize, _: StopReason) {}
+}
+
+struct Texts<'a, B, F> {
+    table: &'a TokenTable<B>,
+    /// Of the requests on their way.
+    streams: Vec<Option<TextStream<'a, B>>>,
+    on_text: F,
+}
+
+impl<B: AsRef<[u8]>, F: FnMut(usize, &str) -> ControlFlow<()>> Receiver for Texts<'_, B, F> {
+    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()> {
+        self.streams[index] = Some(TextStream::new(self.table, &options.stop)?);
+        Ok(())
+    }
+
+    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason> {
+        let stream = self.streams[index].as_mut().expect("the request was taken up");
+        stream.push(token, &mut |text: &str| (self.on_text)(index, text))
+    }
+
+    fn end(&mut self, index: usize, reason: StopReason) {
+        if let Some(mut stream) = self.streams[index].take() {
+            stream.finish(reason, &mut |text: &str| (self.on_text)(index, text));
+        }
+    }
+}
+
+fn run(
+    batch: &mut Batch,
+    requests: &[Request],
+    receiver: &mut impl Receiver,
+) -> Result<Vec<Result<Generation>>> {
+    let mut results = try_vec(requests.len())?;
+    results.resize_with(requests.len(), || None);
+    let mut done = try_vec(requests.len())?;
     let mut waiting = requests.iter().enumerate();
-    let mut slots: Vec<Option<Active>> = Vec::new();
+    let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
     slots.resize_with(batch.sequences(), || None);
     loop {
         for (sequence, slot) in slots.iter_mut().enumerate() {
@@ -492,7 +578,9 @@ pub fn generate(
                 && let Some((index, request)) = waiting.next()
             {
                 batch.reset(sequence);
-                match begin(batch, index, request) {
+                let active = begin(batch, index, request);
+                let options = &request.options;
+                match active.and_then(|it| receiver.begin(index, options).map(|()| it)) {
                     Ok(active) if request.options.max_tokens == 0 => {
                         results[index] = Some(Ok(active.generation));
                     }
@@ -509,7 +597,8 @@ pub fn generate(
             let Some(active) = slot.as_mut().filter(|active| !active.is_in_prompt()) else {
                 continue;
             };
-            if let Some(reason) = choose(batch, sequence, active, &mut on_token)? {
+            if let Some(reason) = choose(batch, sequence, active, receiver)? {
+                receiver.end(active.request, reason);
                 let generation = &mut active.generation;
                 generation.stop_reason = reason;
                 generation.decode_time = active.start.elapsed() - generation.prompt_time;
@@ -518,8 +607,8 @@ pub fn generate(
             }
         }
     }
-    let done = results.into_iter().map(|result| result.expect("every request was taken up"));
-    Ok(done.collect())
+    done.extend(results.into_iter().map(|result| result.expect("every request was taken up")));
+    Ok(done)
 }
 
 /// Checks a request as [`Generator::new`](crate::generate::Generator::new) and its first evaluation do.
@@ -541,6 +630,7 @@ fn begin<'a>(batch: &Batch, index: usize, request: &'a Request) -> Result<Active
             prompt_tokens,
             tokens: 0,
             stop_reason: StopReason::MaxTokens,
+            pending: None,
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
         },
@@ -552,7 +642,8 @@ fn begin<'a>(batch: &Batch, index: usize, request: &'a Request) -> Result<Active
 fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
     let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt()).count();
     let mut room = batch.chunk() - texts;
-    let mut appends = Vec::with_capacity(slots.len());
+    let mut appends = try_vec(slots.len())?;
+    let mut evaluated = try_vec(slots.len())?;
     for (sequence, slot) in slots.iter().enumerate() {
         let Some(active) = slot else { continue };
         let tokens = active.next_tokens(room);
@@ -564,7 +655,7 @@ fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
         }
     }
     batch.evaluate(&appends)?;
-    let evaluated: Vec<_> = appends.iter().map(|a| (a.sequence, a.tokens.len())).collect();
+    evaluated.extend(appends.iter().map(|append| (append.sequence, append.tokens.len())));
     for (sequence, tokens) in evaluated {
         let active = slots[sequence].as_mut().expect("it was evaluated");
         if active.is_in_prompt() {
@@ -582,17 +673,19 @@ fn choose(
     batch: &mut Batch,
     sequence: usize,
     active: &mut Active,
-    on_token: &mut impl FnMut(usize, u32) -> ControlFlow<StopReason>,
+    receiver: &mut impl Receiver,
 ) -> Result<Option<StopReason>> {
     let options = active.options;
     let token = batch.sample(sequence, &options.sampler)?;
     let end_of_text = batch.model().config().eos_token_id;
     if Some(token) == end_of_text && !options.ignore_end_of_text {
+        active.generation.pending = None;
         return Ok(Some(StopReason::EndOfText));
     }
     active.token = [token];
+    active.generation.pending = Some(token);
     active.generation.tokens += 1;
-    if let ControlFlow::Break(reason) = on_token(active.request, token) {
+    if let ControlFlow::Break(reason) = receiver.token(active.request, token) {
         return Ok(Some(reason));
     }
     Ok(match () {

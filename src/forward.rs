@@ -33,8 +33,8 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::kernels::{
-    Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm, Matmul,
-    QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
+    Alibi, Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm,
+    Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
 use crate::log_softmax::log_sum_exp;
@@ -565,7 +565,10 @@ impl Pass<'_> {
                 tokens: first..run.len.min(first + QUERY_BLOCK),
                 position: run.position,
                 scale: attention_scale(self.model, layer),
-                slope: self.model.slope(head).map(|slope| slope * LOG2_E),
+                bias: self.model.slope(head).map(|slope| Alibi {
+                    slope: slope * LOG2_E,
+                    train_len: self.model.config().alibi_train_len,
+                }),
             };
             let out = self.cells_from(self.scratch.attended, run.row, e);
             self.kernels.attend(&job, buffers, &out);

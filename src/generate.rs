@@ -70,6 +70,9 @@ pub struct Generation {
     pub tokens: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
+    /// here. None after the end-of-text token, and if there is no token.
+    pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
     /// Time from then on.
@@ -168,7 +171,7 @@ pub fn generate_tokens(
     let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
     let mut generator = Generator::new(session, prompt, &options.sampler)?;
     let start = Instant::now();
-    let (mut tokens, mut prompt_time) = (0, Duration::ZERO);
+    let (mut tokens, mut pending, mut prompt_time) = (0, None, Duration::ZERO);
     let stop_reason = loop {
         if tokens == options.max_tokens {
             break StopReason::MaxTokens;
@@ -182,7 +185,8 @@ pub fn generate_tokens(
         if prompt_time.is_zero() {
             prompt_time = start.elapsed();
         }
-        if Some(token) == end_of_text {
+        pending = Some(token).filter(|_| Some(token) != end_of_text);
+        if pending.is_none() {
             break StopReason::EndOfText;
         }
         tokens += 1;
@@ -192,7 +196,7 @@ pub fn generate_tokens(
     };
     let decode_time = start.elapsed() - prompt_time;
     let prompt_tokens = generator.prompt_tokens();
-    Ok(Generation { prompt_tokens, tokens, stop_reason, prompt_time, decode_time })
+    Ok(Generation { prompt_tokens, tokens, stop_reason, pending, prompt_time, decode_time })
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
@@ -204,37 +208,77 @@ pub fn generate_text<B: AsRef<[u8]>>(
     options: &GenerateOptions,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut characters = Utf8Stream::new();
-    let mut stops = StopMatcher::new(&options.stop)?;
-    // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
-    let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
-    stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
-    let room = piece + options.stop.iter().map(String::len).max().unwrap_or(0);
-    let (mut decoded, mut certain) = (string_with_room(room)?, string_with_room(room)?);
-    let mut emit = |certain: &mut String| {
-        let flow = if certain.is_empty() { ControlFlow::Continue(()) } else { on_text(certain) };
-        certain.clear();
-        flow
-    };
-    let generation = generate_tokens(session, prompt, options, |token| {
-        decoded.clear();
-        characters.push(table.token_bytes(token).unwrap_or_default(), &mut decoded);
-        let stopped = stops.push(&decoded, &mut certain).is_some();
-        match emit(&mut certain) {
+    let mut stream = TextStream::new(table, &options.stop)?;
+    let generation =
+        generate_tokens(session, prompt, options, |token| stream.push(token, &mut on_text))?;
+    stream.finish(generation.stop_reason, &mut on_text);
+    Ok(generation)
+}
+
+/// Text out of tokens, as soon as it is certain.
+pub(crate) struct TextStream<'a, B> {
+    table: &'a TokenTable<B>,
+    characters: Utf8Stream,
+    stops: StopMatcher,
+    decoded: String,
+    certain: String,
+}
+
+impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
+    /// Takes room for any piece, so that no token allocates.
+    pub fn new(table: &'a TokenTable<B>, stop: &[String]) -> Result<Self> {
+        let mut stops = StopMatcher::new(stop)?;
+        // Each byte may become a U+FFFD of three.
+        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
+        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
+        let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
+        let (decoded, certain) = (string_with_room(room)?, string_with_room(room)?);
+        Ok(Self { table, characters: Utf8Stream::new(), stops, decoded, certain })
+    }
+
+    /// Hands on what has become certain with a token. Breaks when a stop string is there, or
+    /// `on_text` breaks.
+    pub fn push(
+        &mut self,
+        token: u32,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<StopReason> {
+        self.decoded.clear();
+        let bytes = self.table.token_bytes(token).unwrap_or_default();
+        self.characters.push(bytes, &mut self.decoded);
+        let stopped = self.stops.push(&self.decoded, &mut self.certain).is_some();
+        match self.emit(on_text) {
             ControlFlow::Break(()) => ControlFlow::Break(StopReason::Cancelled),
             ControlFlow::Continue(()) if stopped => ControlFlow::Break(StopReason::StopString),
             ControlFlow::Continue(()) => ControlFlow::Continue(()),
         }
-    })?;
-    if !matches!(generation.stop_reason, StopReason::StopString | StopReason::Cancelled) {
-        decoded.clear();
-        characters.finish(&mut decoded);
-        stops.push(&decoded, &mut certain);
-        stops.finish(&mut certain);
-        // Nothing comes after this piece, so whether to go on does not matter.
-        let _ = emit(&mut certain);
     }
-    Ok(generation)
+
+    /// Hands on what was held back, if the text goes as far.
+    pub fn finish(
+        &mut self,
+        reason: StopReason,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) {
+        if matches!(reason, StopReason::StopString | StopReason::Cancelled) {
+            return;
+        }
+        self.decoded.clear();
+        self.characters.finish(&mut self.decoded);
+        self.stops.push(&self.decoded, &mut self.certain);
+        self.stops.finish(&mut self.certain);
+        // Nothing comes after this piece, so whether to go on does not matter.
+        let _ = self.emit(on_text);
+    }
+
+    fn emit(&mut self, on_text: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+        if self.certain.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let flow = on_text(&self.certain);
+        self.certain.clear();
+        flow
+    }
 }
 
 /// Bytes of the longest UTF-8 character.

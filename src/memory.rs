@@ -112,10 +112,11 @@ impl HostMemory {
 /// of one region at once; the contracts of [`Arena::read`] and [`Arena::write`] stand in for the
 /// borrow checker.
 pub(crate) struct Arena {
+    /// Begins on a boundary of [`ALIGN`].
     start: NonNull<u8>,
-    layout: Layout,
-    /// Whether it is the host's memory, not ours to free.
-    is_host: bool,
+    bytes: usize,
+    /// What is to be freed; `None` if it is the host's memory.
+    allocation: Option<(NonNull<u8>, Layout)>,
 }
 
 // SAFETY: nobody else uses an arena's memory, and access to it is governed by the contracts of `read` and
@@ -126,13 +127,22 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// Allocates what was planned.
+    ///
+    /// The boundary is found inside a slightly larger allocation rather than asked for: memory of the
+    /// usual alignment comes zeroed from the system, page by page as it is first used, while for more
+    /// than that Rust's system allocator writes all the zeros itself, gigabytes for a large cache.
     pub fn allocate(plan: &Planner) -> Result<Self> {
-        let bytes = plan.bytes().max(ALIGN);
+        let bytes = plan.bytes();
         let fail = || Error::OutOfMemory { bytes };
-        let layout = Layout::from_size_align(bytes, ALIGN).map_err(|_| fail())?;
+        let with_slack = bytes.checked_add(ALIGN).ok_or_else(fail)?;
+        let layout = Layout::from_size_align(with_slack, align_of::<usize>());
+        let layout = layout.map_err(|_| fail())?;
         // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
-        Ok(Self { start, layout, is_host: false })
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
+        let offset = (base.as_ptr() as usize).next_multiple_of(ALIGN) - base.as_ptr() as usize;
+        // SAFETY: the boundary is less than `ALIGN` bytes away, and so much was added.
+        let start = unsafe { base.add(offset) };
+        Ok(Self { start, bytes, allocation: Some((base, layout)) })
     }
 
     /// Takes what was planned from the host's memory.
@@ -147,16 +157,14 @@ impl Arena {
         if bytes < required {
             return Err(Error::ArenaTooSmall { required, given: bytes });
         }
-        let layout = Layout::from_size_align(required, ALIGN);
-        let layout = layout.map_err(|_| Error::OutOfMemory { bytes: required })?;
         // SAFETY: `required` of its bytes are valid for writes and ours, by `HostMemory::new`.
         unsafe { start.as_ptr().write_bytes(0, required) };
-        Ok(Self { start, layout, is_host: true })
+        Ok(Self { start, bytes: required, allocation: None })
     }
 
     /// The bytes at `range`, counted from the beginning of the arena.
     pub fn bytes(&mut self, range: Range<usize>) -> &mut [u8] {
-        assert!(range.start <= range.end && range.end <= self.layout.size(), "outside the arena");
+        assert!(range.start <= range.end && range.end <= self.bytes, "outside the arena");
         // SAFETY: the assertion keeps them inside the memory, which is initialized; bytes are plain;
         // the exclusive borrow keeps everybody else out.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len()) }
@@ -192,10 +200,7 @@ impl Arena {
     fn address<T: Plain>(&self, region: Region<T>, range: &Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= region.len, "outside the region");
         let offset = region.offset + range.start * size_of::<T>();
-        assert!(
-            offset + range.len() * size_of::<T>() <= self.layout.size(),
-            "region of another plan"
-        );
+        assert!(offset + range.len() * size_of::<T>() <= self.bytes, "region of another plan");
         // SAFETY: the assertions keep the offset inside the allocation.
         unsafe { self.start.as_ptr().add(offset).cast() }
     }
@@ -203,9 +208,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        if !self.is_host {
-            // SAFETY: `start` was allocated with `layout` and is not used again.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if let Some((base, layout)) = self.allocation {
+            // SAFETY: `base` was allocated with `layout` and is not used again.
+            unsafe { dealloc(base.as_ptr(), layout) }
         }
     }
 }
@@ -228,6 +233,21 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
     }
 }
 
+/// An empty vector with room for `len` values, but a lack of memory is an error.
+pub(crate) fn try_vec<T>(len: usize) -> Result<Vec<T>, Error> {
+    let mut values = Vec::new();
+    let memory = |_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) };
+    values.try_reserve_exact(len).map_err(memory)?;
+    Ok(values)
+}
+
+/// `len` copies of a value, but a lack of memory is an error.
+pub(crate) fn try_filled<T: Clone>(value: T, len: usize) -> Result<Vec<T>, Error> {
+    let mut values = try_vec(len)?;
+    values.resize(len, value);
+    Ok(values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +266,29 @@ mod tests {
             assert_eq!(arena.read(a, 1..3), [-1, -1]);
         }
         assert_eq!(planner.bytes(), 128);
+    }
+
+    /// A large cache must cost nothing until tokens fill it.
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn memory_is_resident_only_once_it_is_used() {
+        let mut planner = Planner::default();
+        planner.reserve::<i8>(&[256 << 20]).unwrap();
+        let arena = Arena::allocate(&planner).unwrap();
+        // Behind the line with the range of addresses that holds the arena's middle.
+        let middle = arena.start.as_ptr() as usize + (128 << 20);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let ends = range.and_then(|(from, to)| {
+                let number = |digits| usize::from_str_radix(digits, 16).ok();
+                Some(number(from)?..number(to)?)
+            });
+            !ends.is_some_and(|ends| ends.contains(&middle))
+        });
+        let resident = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        let resident: usize = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(resident < 64 << 10, "{resident} kB are resident before their first use");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! figures are bit for bit those of evaluating each continuation alone.
 
 use crate::error::{Error, Result};
+use crate::memory::{try_filled, try_vec};
 use crate::session::Session;
 
 pub use crate::log_softmax::log_sum_exp;
@@ -38,16 +39,19 @@ impl Continuations {
     /// A tree of these sequences of token ids; equal ones and beginnings of others are welcome.
     ///
     /// # Errors
-    /// [`Error::NoTokens`] if there is none, or one is empty.
+    /// [`Error::NoTokens`] if there is none, or one is empty; [`Error::OutOfMemory`].
     pub fn new<T: AsRef<[u32]>>(continuations: &[T]) -> Result<Self> {
         let tokens = |i: usize| continuations[i].as_ref();
         if continuations.is_empty() || continuations.iter().any(|c| c.as_ref().is_empty()) {
             return Err(Error::NoTokens);
         }
-        let mut order: Vec<_> = (0..continuations.len()).collect();
-        order.sort_by_key(|&i| tokens(i));
-        let (mut nodes, mut path) = (Vec::<Node>::new(), Vec::<usize>::new());
-        let mut ends = vec![0; continuations.len()];
+        let mut order = try_vec(continuations.len())?;
+        order.extend(0..continuations.len());
+        order.sort_unstable_by_key(|&i| tokens(i));
+        let lengths = || continuations.iter().map(|c| c.as_ref().len());
+        let mut nodes = try_vec::<Node>(lengths().sum())?;
+        let mut path = try_vec::<usize>(lengths().max().unwrap_or(0))?;
+        let mut ends = try_filled(0, continuations.len())?;
         for i in order {
             let shared = path.iter().zip(tokens(i)).take_while(|&(&n, &t)| nodes[n].token == t);
             path.truncate(shared.count());
@@ -58,8 +62,9 @@ impl Continuations {
             }
             ends[i] = path[path.len() - 1];
         }
-        let (children, first_child) = children_of(&nodes);
-        let inner = (0..nodes.len()).filter(|&n| first_child[n + 1] < first_child[n + 2]).collect();
+        let (children, first_child) = children_of(&nodes)?;
+        let mut inner = try_vec(nodes.len())?;
+        inner.extend((0..nodes.len()).filter(|&n| first_child[n + 1] < first_child[n + 2]));
         Ok(Self { nodes, children, first_child, ends, inner })
     }
 
@@ -102,22 +107,23 @@ impl Continuations {
 }
 
 /// Nodes grouped by their parents, in order.
-fn children_of(nodes: &[Node]) -> (Vec<usize>, Vec<usize>) {
+fn children_of(nodes: &[Node]) -> Result<(Vec<usize>, Vec<usize>)> {
     let group = |node: &Node| node.parent.map_or(0, |parent| parent + 1);
-    let mut first = vec![0; nodes.len() + 2];
+    let mut first = try_filled(0, nodes.len() + 2)?;
     for node in nodes {
         first[group(node) + 1] += 1;
     }
     for i in 1..first.len() {
         first[i] += first[i - 1];
     }
-    let (mut children, mut next) = (vec![0; nodes.len()], first.clone());
+    let (mut children, mut next) = (try_filled(0, nodes.len())?, try_vec(first.len())?);
+    next.extend_from_slice(&first);
     for (i, node) in nodes.iter().enumerate() {
         let place = &mut next[group(node)];
         children[*place] = i;
         *place += 1;
     }
-    (children, first)
+    Ok((children, first))
 }
 
 /// Log-probabilities of [`Continuations`] behind a prompt.
@@ -126,12 +132,22 @@ pub struct Scores<'a> {
     continuations: &'a Continuations,
     /// Of each node's token after those before it.
     log_probabilities: Vec<f64>,
+    /// Sums from the prompt to each node.
+    sums: Vec<f64>,
 }
 
-impl Scores<'_> {
+impl<'a> Scores<'a> {
+    fn new(continuations: &'a Continuations, log_probabilities: Vec<f64>) -> Result<Self> {
+        let mut sums = try_vec(log_probabilities.len())?;
+        for (node, value) in std::iter::zip(&continuations.nodes, &log_probabilities) {
+            sums.push(node.parent.map_or(0.0, |parent| sums[parent]) + value);
+        }
+        Ok(Self { continuations, log_probabilities, sums })
+    }
+
     /// Natural logarithm of a continuation's probability: the sum over its tokens, first to last.
     pub fn log_probability(&self, continuation: usize) -> f64 {
-        self.tokens(continuation).iter().sum()
+        self.sums[self.continuations.ends[continuation]]
     }
 
     /// The same per token: what normalizes for length.
@@ -142,12 +158,20 @@ impl Scores<'_> {
 
     /// Natural logarithm of the probability of each token of a continuation after those before it.
     pub fn tokens(&self, continuation: usize) -> Vec<f64> {
-        let node = |n: usize| &self.continuations.nodes[n];
-        let end = self.continuations.ends[continuation];
-        let path = std::iter::successors(Some(end), |&n| node(n).parent);
-        let mut tokens: Vec<_> = path.map(|n| self.log_probabilities[n]).collect();
-        tokens.reverse();
+        let mut tokens = vec![0.0; self.continuations.tokens_of(continuation)];
+        self.copy_tokens(continuation, &mut tokens);
         tokens
+    }
+
+    /// As [`tokens`](Self::tokens), to a place for so many. Panics if it has another length.
+    pub fn copy_tokens(&self, continuation: usize, tokens: &mut [f64]) {
+        assert_eq!(tokens.len(), self.continuations.tokens_of(continuation));
+        let mut node = Some(self.continuations.ends[continuation]);
+        for place in tokens.iter_mut().rev() {
+            let n = node.expect("a node for each token");
+            *place = self.log_probabilities[n];
+            node = self.continuations.nodes[n].parent;
+        }
     }
 }
 
@@ -185,22 +209,24 @@ impl Session {
         }
         let (position, prompt_tokens) = (self.position(), first.len());
         // Those at the ends of the tree are looked up, not evaluated, but must exist as well.
-        let mut tokens = first.to_vec();
+        let mut tokens = try_vec(prompt_tokens + continuations.nodes.len())?;
+        tokens.extend_from_slice(first);
         tokens.extend(continuations.nodes.iter().map(|node| node.token));
         self.check_tokens(&tokens, prompt_tokens + continuations.depth())?;
         tokens.truncate(prompt_tokens);
         let inner = continuations.inner.iter().map(|&n| continuations.nodes[n]);
         tokens.extend(inner.clone().map(|node| node.token));
         let start = position + prompt_tokens;
-        let mut positions: Vec<_> = (position..start).collect();
+        let mut positions = try_vec(tokens.len())?;
+        positions.extend(position..start);
         positions.extend(inner.map(|node| start + node.depth));
-        let mut log_probabilities = vec![f64::NAN; continuations.nodes.len()];
+        let mut log_probabilities = try_filled(f64::NAN, continuations.nodes.len())?;
         self.evaluate_tree(&tokens, &positions, prompt_tokens - 1, &mut |row, logits, log_sum| {
             let node = row.checked_sub(prompt_tokens).map(|i| continuations.inner[i]);
             continuations.visit(node, logits, log_sum, &mut log_probabilities);
         })?;
         self.record(&tokens[..prompt_tokens]);
-        Ok(Scores { continuations, log_probabilities })
+        Scores::new(continuations, log_probabilities)
     }
 }
 
@@ -220,7 +246,7 @@ mod tests {
         for (i, want) in continuations.iter().enumerate() {
             assert_eq!(tree.tokens_of(i), want.len());
             let log_probabilities = (0..7).map(|n| f64::from(tree.nodes[n].token)).collect();
-            let scores = Scores { continuations: &tree, log_probabilities };
+            let scores = Scores::new(&tree, log_probabilities).unwrap();
             let want: Vec<f64> = want.iter().map(|&t: &u32| f64::from(t)).collect();
             assert_eq!(scores.tokens(i), want);
             assert_eq!(scores.log_probability(i), want.iter().sum::<f64>());

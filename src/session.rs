@@ -11,7 +11,7 @@ use crate::forward::{self, Pass, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::{KvCache, KvType};
-use crate::memory::{Arena, HostMemory, Planner, Region};
+use crate::memory::{Arena, HostMemory, Planner, Region, try_vec};
 use crate::model::Model;
 use crate::sampler::{SamplerOptions, SamplerRegions};
 use crate::threads::{Executor, MAX_WORKERS, Team};
@@ -106,6 +106,9 @@ impl Model {
     }
 
     /// Makes a session, with its own threads if the options ask for more than one.
+    ///
+    /// All of its memory is allocated now, but zeroed memory becomes resident only page by page as
+    /// tokens fill it, so that starting takes no time proportional to the context.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         self.session_in(options, executor_of(options)?, None)
     }
@@ -218,6 +221,15 @@ impl Cancel {
     /// By a flag that is shared.
     pub fn by(flag: Arc<AtomicBool>) -> Self {
         Self { flag: NonNull::from(&*flag), _owner: Some(flag) }
+    }
+
+    /// By a flag that somebody else keeps.
+    ///
+    /// # Safety
+    /// The flag stays valid as long as this.
+    #[cfg(feature = "capi")]
+    pub unsafe fn by_raw(flag: NonNull<AtomicBool>) -> Self {
+        Self { flag, _owner: None }
     }
 
     /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
@@ -399,7 +411,8 @@ impl Session {
     /// The flag stays valid until this session is dropped.
     #[cfg(feature = "capi")]
     pub(crate) unsafe fn cancel_by_raw(&mut self, flag: NonNull<AtomicBool>) {
-        self.cancel = Cancel { flag, _owner: None };
+        // SAFETY: the caller's contract.
+        self.cancel = unsafe { Cancel::by_raw(flag) };
     }
 
     /// Appends `tokens` and returns the logits `[vocab_size]` of the last one.
@@ -580,7 +593,7 @@ impl Session {
         let _env = FpEnv::set_default();
         self.move_to(self.position);
         self.logits_row = None;
-        let mut runs = Vec::new();
+        let mut runs = try_vec(self.scratch.rows())?;
         let mut start = 0;
         while start < tokens.len() {
             let end = tokens.len().min(start + self.scratch.rows());

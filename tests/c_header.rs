@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 /// The header's sections in order, simple first: files of `src/ffi`. Their module comments become the
 /// introductions.
-const SECTIONS: [&str; 9] =
-    ["version", "status", "options", "model", "session", "generate", "text", "saved", "host"];
+const SECTIONS: [&str; 12] = [
+    "version", "status", "options", "model", "session", "generate", "text", "score", "classify",
+    "batch", "saved", "host",
+];
 
 const INTRODUCTION: &str = include_str!("../src/ffi/introduction.txt");
 

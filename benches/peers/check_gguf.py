@@ -7,8 +7,10 @@
     venv/bin/python benches/peers/check_gguf.py fixtures tests/data/gguf
 
 `check` exports each checkpoint as F32 and F16, evaluates it in llama.cpp, and says how far its
-logits are from the checkpoint's golden.safetensors (made by transformers), or without one from
-GPT-2 in numpy with the tanh GELU, which is what llama.cpp computes. If there is a tokenizer.json,
+logits are from those of our float32 reference (`cerebellum logits --checkpoint`), from the
+checkpoint's golden.safetensors if there is one (made by transformers), and from GPT-2 in numpy with
+the tanh GELU, which is what llama.cpp computes whatever the checkpoint says. It also says what is left
+of that difference if numpy rounds what llama.cpp rounds to float16. If there is a tokenizer.json,
 llama.cpp must encode texts with the exported one as Hugging Face's library does with the original.
 
 `fixtures` writes tiny models in every block type, quantized by llama.cpp, and what they decode to:
@@ -122,16 +124,20 @@ def decoded(path):
             for tensor in gguf.GGUFReader(path).tensors}
 
 
-def numpy_logits(path, ids):
-    """GPT-2 by its definition, in double precision."""
+def numpy_logits(path, ids, rounds=()):
+    """GPT-2 by its definition, in double precision; or with what llama.cpp rounds to float16: "gelu",
+    which it looks up in a table, and "inputs" of matrices that are stored as float16."""
+    half = lambda x: x.astype(np.float16).astype(np.float64)
+    inputs = half if "inputs" in rounds else lambda x: x
     w = {name: tensor.astype(np.float64) for name, tensor in decoded(path).items()}
     reader = gguf.GGUFReader(path)
     field = lambda key: reader.fields[f"gpt2.{key}"].contents()
     heads, eps = field("attention.head_count"), field("attention.layer_norm_epsilon")
     norm = lambda x, n: ((x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
                          * w[f"{n}.weight"] + w[f"{n}.bias"])
-    linear = lambda x, n: x @ w[f"{n}.weight"].T + w[f"{n}.bias"]
-    gelu = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    linear = lambda x, n: inputs(x) @ w[f"{n}.weight"].T + w[f"{n}.bias"]
+    exact = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    gelu = (lambda x: half(exact(half(x)))) if "gelu" in rounds else exact
     x = w["token_embd.weight"][ids] + w["position_embd.weight"][: len(ids)]
     mask = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
     for layer in range(field("block_count")):
@@ -144,7 +150,7 @@ def numpy_logits(path, ids):
         x = x + linear((scores @ v).transpose(1, 0, 2).reshape(x.shape), name("attn_output"))
         up = gelu(linear(norm(x, name("ffn_norm")), name("ffn_up")))
         x = x + linear(up, name("ffn_down"))
-    return norm(x, "output_norm") @ w.get("output.weight", w["token_embd.weight"]).T
+    return inputs(norm(x, "output_norm")) @ w.get("output.weight", w["token_embd.weight"]).T
 
 
 # --- Commands ---
@@ -156,15 +162,16 @@ def check(checkpoint, cerebellum):
             path = Path(directory) / f"{kind}.gguf"
             command = [cerebellum, "export-gguf", checkpoint, "-o", path, "--type", kind, "--quiet"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            for source, ids, expected in pairs(checkpoint, path):
+            for source, ids, expected in pairs(checkpoint, path, cerebellum):
                 found = llama_logits(path, ids)
                 error = np.abs(found - expected).max()
                 agree = (found.argmax(-1) == expected.argmax(-1)).mean()
                 print(f"{checkpoint.name} {kind}: {len(ids)} tokens, largest difference to {source}"
                       f" {error:.2e} (logits up to {np.abs(expected).max():.1f}),"
                       f" same most likely token {agree:.1%}")
-
-
+            rounds = ["gelu"] if kind == "f32" else ["gelu", "inputs"]
+            error = np.abs(found - numpy_logits(path, ids, rounds)).max()
+            print(f"{checkpoint.name} {kind}: {error:.2e} with {' and '.join(rounds)} in float16")
         if (checkpoint / "tokenizer.json").exists():
             tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
             expected = [tokenizer.encode(text).ids for text in TEXTS]
@@ -172,7 +179,7 @@ def check(checkpoint, cerebellum):
             print(f"{checkpoint.name}: both tokenizers agree on {len(TEXTS)} texts")
 
 
-def pairs(checkpoint, path):
+def pairs(checkpoint, path, cerebellum):
     golden = checkpoint / "golden.safetensors"
     if golden.exists():
         tensors = load_file(golden)
@@ -180,7 +187,15 @@ def pairs(checkpoint, path):
         yield "transformers", tensors[f"ids.{last}"], tensors[f"logits.{last}"]
     rows = decoded(path)["token_embd.weight"].shape[0]
     ids = np.random.default_rng(0).integers(0, rows, 32)
+    yield "our reference", ids, reference_logits(checkpoint, ids, cerebellum)
     yield "numpy", ids, numpy_logits(path, ids)
+
+
+def reference_logits(checkpoint, ids, cerebellum):
+    tokens = ",".join(map(str, ids))
+    command = [cerebellum, "logits", "--checkpoint", checkpoint, "--tokens", tokens, "--all", "--json"]
+    report = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return np.array(json.loads(report)["logits"], np.float32)
 
 
 def fixtures(directory):

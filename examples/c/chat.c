@@ -42,6 +42,16 @@ static int tell_plan(const cbl_model *model, const cbl_options *options) {
   return 0;
 }
 
+/* The answer's last token is chosen but not evaluated yet: the next line comes behind it. A failure, when
+ * the context is full, is found out by the next answer. */
+static void remember_last_token(void) {
+  cbl_session_stats stats;
+  if (cbl_session_get_stats(session, &stats, sizeof stats) == CBL_OK && stats.pending_token >= 0) {
+    uint32_t token = (uint32_t)stats.pending_token;
+    (void)cbl_session_evaluate(session, &token, 1);
+  }
+}
+
 /* Starts over if the rest of the context is too small for another exchange. */
 static cbl_status answer(const cbl_options *options, const char *line) {
   cbl_stop_reason reason;
@@ -56,6 +66,7 @@ static cbl_status answer(const cbl_options *options, const char *line) {
   answering = 0;
   /* Ctrl-C after the last token must not stop the next answer. */
   cbl_session_clear_cancel(session);
+  if (status == CBL_OK) remember_last_token();
   if (status == CBL_OK && reason == CBL_STOP_CANCELLED) fprintf(stderr, " [stopped]");
   return status;
 }

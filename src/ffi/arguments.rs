@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::boundary::Failure;
 use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVALID_UTF8};
+use crate::memory::try_vec;
 
 const fn bad(detail: &'static str) -> Failure {
     Failure::Misuse(CBL_BAD_ARGUMENT, detail)
@@ -29,6 +30,61 @@ pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
+/// As [`slice`], for results: a place that must be there.
+///
+/// # Safety
+/// Unless null or misaligned, `start` is valid for reading and writing `count` values for `'a`, and nobody
+/// else uses them; T is a plain number.
+pub(super) unsafe fn slice_mut<'a, T>(start: *mut T, count: usize) -> Result<&'a mut [T], Failure> {
+    if start.is_null() || !start.is_aligned() {
+        return Err(bad("a place for results is NULL or misaligned"));
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(bad("an array is longer than memory can be"));
+    }
+    // SAFETY: checked above; the rest is the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts_mut(start, count) })
+}
+
+/// `count` texts of the caller's, each ended by a zero byte.
+///
+/// # Safety
+/// As [`slice`] for the list; its pointers are null or lead to bytes that end with a zero, valid for
+/// `'a`.
+pub(super) unsafe fn texts<'a>(
+    start: *const *const c_char,
+    count: usize,
+) -> Result<Vec<&'a str>, Failure> {
+    // SAFETY: the caller's contract.
+    let list = unsafe { slice(start, count) }?;
+    let mut texts = try_vec(count)?;
+    for &text in list {
+        if text.is_null() {
+            return Err(bad("a text in a list is NULL"));
+        }
+        // SAFETY: the caller's contract.
+        let text = unsafe { CStr::from_ptr(text) }.to_str();
+        texts.push(text.map_err(|_| INVALID_UTF8)?);
+    }
+    Ok(texts)
+}
+
+/// The lengths of `count` lists that lie one after another, and their sum.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn list_lengths<'a>(
+    lengths: *const usize,
+    count: usize,
+) -> Result<(&'a [usize], usize), Failure> {
+    // SAFETY: the caller's contract.
+    let lengths = unsafe { slice(lengths, count) }?;
+    let total = lengths.iter().try_fold(0_usize, |sum, &length| sum.checked_add(length));
+    Ok((lengths, total.ok_or(bad("an array is longer than memory can be"))?))
+}
+
+const INVALID_UTF8: Failure = Failure::Misuse(CBL_INVALID_UTF8, "a text is not valid UTF-8");
+
 /// A text of the caller's.
 ///
 /// # Safety
@@ -36,8 +92,7 @@ pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [
 pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a str, Failure> {
     // SAFETY: the caller's contract.
     let bytes = unsafe { slice(start.cast::<u8>(), length) }?;
-    std::str::from_utf8(bytes)
-        .map_err(|_| Failure::Misuse(CBL_INVALID_UTF8, "a text is not valid UTF-8"))
+    std::str::from_utf8(bytes).map_err(|_| INVALID_UTF8)
 }
 
 /// A path, which ends with a zero byte. Any bytes where paths are bytes, UTF-8 elsewhere.

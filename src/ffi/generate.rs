@@ -4,8 +4,14 @@
 //! token after token, passing on each as it comes, until there is a reason to stop. To hold a
 //! conversation, generate again on the same session; to start over, cbl_session_reset() first.
 //!
-//! The last token that was chosen is passed on but not yet evaluated: if the next prompt is to come
-//! after it, put it before that prompt.
+//! What the session holds afterwards: what it held, the prompt, and what was generated but for the last
+//! token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
+//! although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
+//!
+//! That token is cbl_session_stats.pending_token: evaluate it with cbl_session_evaluate() if the next prompt
+//! is to come behind the whole answer, or pass it alone to cbl_generate_from_tokens() to go on with a text
+//! that ended by CBL_STOP_MAX_TOKENS. To forget an exchange, note cbl_session_position() before it and go
+//! back there with cbl_session_rewind().
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
@@ -21,7 +27,8 @@ use crate::error::Result;
 use crate::generate::{Generation, StopReason, generate_text, generate_tokens};
 
 /// Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
-/// when the callback returns. Return false to stop.
+/// when the callback returns. Return false to stop. Called on the thread that called the library, in its
+/// floating-point environment; `user` is what was given with the callback, and may be NULL.
 ///
 /// Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
 /// cbl_session_position() work. Must not throw or longjmp.
@@ -67,7 +74,7 @@ unsafe fn generate(
 }
 
 /// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
-/// one starts a new text. The callback receives the text that follows as soon as it is certain: whole
+/// one starts a new text: it stands for the end-of-text token. The callback receives the text that follows as soon as it is certain: whole
 /// characters, and nothing that may be the beginning of a stop string.
 ///
 /// `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or

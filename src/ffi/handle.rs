@@ -1,5 +1,6 @@
 //! Handles: boxes whose address a C program holds.
 
+use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
 
 use super::boundary::Failure;
@@ -20,6 +21,9 @@ struct Tagged<T> {
     tag: u64,
     value: T,
 }
+
+/// The message of a handle that is none.
+pub(super) const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
 
 /// What a handle leads to.
 ///

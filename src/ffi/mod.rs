@@ -16,16 +16,20 @@
 mod arguments;
 mod boundary;
 mod handle;
+mod locked;
 mod message;
 #[cfg(feature = "capi-test-panics")]
 mod test_panics;
 
 // The header's sections.
+mod batch;
+mod classify;
 mod generate;
 mod host;
 mod model;
 mod options;
 mod saved;
+mod score;
 mod session;
 mod status;
 mod text;

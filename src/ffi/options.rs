@@ -11,22 +11,25 @@
 //! A value is checked when it is set, as far as it can be without a model. A set of options may be
 //! changed or freed as soon as the call that took it has returned.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use super::arguments::{Out, text};
 use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
+use super::classify::{Settings, cbl_calibration, cbl_normalization};
 use super::handle::{self, Handle, Place};
 use super::host::{Arena, Log, Pool};
 use super::message::Message;
+use super::score::cbl_pooling;
 use super::status::cbl_status::{self, CBL_BUSY};
+use crate::draft::MAX_DRAFT;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::GenerateOptions;
 use crate::kernels::Isa;
 use crate::sampler::SamplerOptions;
-use crate::session::{LogitsFor, SessionOptions};
+use crate::session::{LogitsFor, Pooling, SessionOptions};
 use crate::threads::MAX_WORKERS;
 use crate::{Access, KvType};
 
@@ -78,6 +81,22 @@ pub enum cbl_option {
     /// int, 0 or 1. Tokenizing: read special tokens such as <|endoftext|> that are written in the text
     /// as such. 0 by default, because text from outside must not speak with the program's voice.
     CBL_OPTION_PARSE_SPECIAL = 18,
+    /// int, 0 to 15. Session: the most tokens that are guessed, from what followed the last ones before,
+    /// and evaluated along with a single one. A right guess saves a pass over the weights; guesses are
+    /// made where they pay, and change no result. Takes memory for so many rows of logits. 4 by default.
+    CBL_OPTION_DRAFT = 19,
+    /// int. Embedding: how tokens become one vector, a cbl_pooling. CBL_POOLING_MEAN by default.
+    CBL_OPTION_POOLING = 20,
+    /// string. Classification: where text and label stand in what the model reads, with `{text}` and
+    /// `{label}` once each and in this order; what comes behind the label, up to a line's end, marks its
+    /// end. "Utterance: {text}\nIntent: {label}\n" by default.
+    CBL_OPTION_TEMPLATE = 21,
+    /// int. Classification: how a label's length counts, a cbl_normalization. CBL_NORMALIZATION_SUM by
+    /// default.
+    CBL_OPTION_NORMALIZATION = 22,
+    /// int. Classification: what is taken off a label's score, a cbl_calibration. CBL_CALIBRATION_NONE by
+    /// default.
+    CBL_OPTION_CALIBRATION = 23,
 }
 
 /// Values of CBL_OPTION_ACCESS.
@@ -120,13 +139,15 @@ pub(super) struct Options {
     pub session: SessionOptions,
     pub generate: GenerateOptions,
     pub parse_special: bool,
+    pub pooling: Pooling,
+    pub classification: Settings,
     pub log: Option<Log>,
     pub pool: Option<Pool>,
     pub arena: Option<Arena>,
 }
 
 impl Options {
-    fn set_int(&mut self, key: i32, value: i64) -> Result<()> {
+    fn set_int(&mut self, key: i32, value: i64) -> Result<(), Failure> {
         use cbl_option as key_;
         let (session, generate) = (&mut self.session, &mut self.generate);
         match key {
@@ -177,7 +198,36 @@ impl Options {
             k if k == key_::CBL_OPTION_PARSE_SPECIAL as i32 => {
                 self.parse_special = switch("parse special", value)?;
             }
-            _ => return Err(unknown(key, "an int")),
+            k if k == key_::CBL_OPTION_DRAFT as i32 => {
+                session.draft = size("draft", value, 0, MAX_DRAFT)?;
+            }
+            k if k == key_::CBL_OPTION_POOLING as i32 => {
+                let values = [
+                    (cbl_pooling::CBL_POOLING_MEAN as i64, Pooling::Mean),
+                    (cbl_pooling::CBL_POOLING_LAST as i64, Pooling::Last),
+                ];
+                self.pooling = choose("pooling", value, values)?;
+            }
+            k if k == key_::CBL_OPTION_NORMALIZATION as i32 => {
+                use cbl_normalization::{CBL_NORMALIZATION_MEAN, CBL_NORMALIZATION_SUM};
+                let values = [CBL_NORMALIZATION_SUM, CBL_NORMALIZATION_MEAN].map(|v| (v as i64, v));
+                let chosen = choose("normalization", value, values)?;
+                self.classification.set_normalization(chosen)?;
+            }
+            k if k == key_::CBL_OPTION_CALIBRATION as i32 => {
+                use cbl_calibration::{
+                    CBL_CALIBRATION_CONTENT_FREE, CBL_CALIBRATION_MUTUAL_INFORMATION,
+                    CBL_CALIBRATION_NONE,
+                };
+                let values = [
+                    CBL_CALIBRATION_NONE,
+                    CBL_CALIBRATION_CONTENT_FREE,
+                    CBL_CALIBRATION_MUTUAL_INFORMATION,
+                ];
+                let chosen = choose("calibration", value, values.map(|v| (v as i64, v)))?;
+                self.classification.set_calibration(chosen)?;
+            }
+            _ => return Err(unknown(key, "an int").into()),
         }
         Ok(())
     }
@@ -202,15 +252,20 @@ impl Options {
         Ok(())
     }
 
-    fn set_string(&mut self, key: i32, value: &str) -> Result<()> {
-        if key != cbl_option::CBL_OPTION_ISA as i32 {
-            return Err(unknown(key, "a string"));
+    fn set_string(&mut self, key: i32, value: &str) -> Result<(), Failure> {
+        match key {
+            k if k == cbl_option::CBL_OPTION_ISA as i32 => {
+                let isa = Isa::from_name(value).ok_or_else(|| {
+                    let detail = "no instruction set of that name; cbl_isa_name() lists them";
+                    Error::Option { name: "isa", detail: detail.to_owned() }
+                })?;
+                self.session.isa = Some(isa);
+            }
+            k if k == cbl_option::CBL_OPTION_TEMPLATE as i32 => {
+                self.classification.set_template(value)?;
+            }
+            _ => return Err(unknown(key, "a string").into()),
         }
-        let isa = Isa::from_name(value).ok_or_else(|| {
-            let detail = "no instruction set of that name; cbl_isa_name() lists them".to_owned();
-            Error::Option { name: "isa", detail }
-        })?;
-        self.session.isa = Some(isa);
         Ok(())
     }
 }
@@ -351,8 +406,7 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
 /// One thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_error(options: *mut cbl_options) -> *const c_char {
-    const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
-    boundary::value(NONE.as_ptr(), || {
+    boundary::value(handle::NONE.as_ptr(), || {
         // SAFETY: the caller's contract.
         let options = unsafe { handle::get(options) }?;
         Ok(options.message.lock().unwrap_or_else(PoisonError::into_inner).as_ptr())
@@ -361,7 +415,7 @@ pub unsafe extern "C" fn cbl_options_error(options: *mut cbl_options) -> *const 
 
 /// Sets an option whose kind is int. `key` is a cbl_option.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_set_int(
     options: *mut cbl_options,
@@ -369,7 +423,7 @@ pub unsafe extern "C" fn cbl_options_set_int(
     value: i64,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { change(options, |options| Ok(options.set_int(key, value)?)) }
+    unsafe { change(options, |options| options.set_int(key, value)) }
 }
 
 /// Sets an option whose kind is float. `key` is a cbl_option.
@@ -388,7 +442,7 @@ pub unsafe extern "C" fn cbl_options_set_float(
 /// Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
-/// CBL_BUSY.
+/// CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_set_string(
     options: *mut cbl_options,
@@ -397,7 +451,7 @@ pub unsafe extern "C" fn cbl_options_set_string(
     length: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { change(options, |options| Ok(options.set_string(key, text(value, length)?)?)) }
+    unsafe { change(options, |options| options.set_string(key, text(value, length)?)) }
 }
 
 /// Adds a stop string, `length` bytes of UTF-8 that are copied. Generating text ends before the first

@@ -7,20 +7,20 @@
 //! the call whose callback this is, returns CBL_BUSY and does nothing. Functions that take a
 //! `const cbl_session *` may be called at any time from any thread.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::arguments::{Growing, Out, put_growing, slice};
-use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
+use super::boundary::{self, Failure, Report, once};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, Pool, cbl_log_level, log};
-use super::message::Message;
+use super::locked::Locked;
 use super::model::{self, Shared, cbl_model};
 use super::options::{self, Options, cbl_options};
-use super::status::cbl_status::{self, CBL_BAD_ARGUMENT, CBL_BUSY};
+use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::version::isa_name;
 use crate::error::{Error, Result};
 use crate::generate::{Generation, StopReason};
@@ -35,9 +35,7 @@ pub struct cbl_session {
     cancel: AtomicBool,
     /// The position after the last call that has returned.
     position: AtomicUsize,
-    message: Mutex<Message>,
-    log: Option<Log>,
-    inner: Mutex<Inner>,
+    locked: Locked<Inner>,
 }
 
 impl Handle for cbl_session {
@@ -48,16 +46,16 @@ impl Handle for cbl_session {
 pub(super) struct Inner {
     pub session: Session,
     pub shared: Arc<Shared>,
-    made: Made,
+    pub made: Made,
     pub counters: Counters,
 }
 
-/// What the session was made with, for a fork.
+/// What a session is made with.
 #[derive(Clone)]
-struct Made {
-    options: SessionOptions,
+pub(super) struct Made {
+    pub options: SessionOptions,
     pool: Option<Pool>,
-    log: Option<Log>,
+    pub log: Option<Log>,
 }
 
 /// What the session has done so far.
@@ -75,15 +73,6 @@ impl Counters {
         self.evaluated_tokens += tokens as u64;
         self.evaluation += generation.prompt_time + generation.decode_time;
         self.generation = Some(*generation);
-    }
-}
-
-impl cbl_session {
-    fn lock(&self) -> Result<MutexGuard<'_, Inner>, Failure> {
-        self.inner.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the session is in use"),
-            TryLockError::Poisoned(_) => POISONED,
-        })
     }
 }
 
@@ -111,20 +100,11 @@ unsafe fn with_dyn(
         Ok(handle) => handle,
         Err(failure) => return failure.status(),
     };
-    let was_poisoned = handle.inner.is_poisoned();
-    let status = boundary::status_of_locked(Report::Handle(&handle.message), || {
-        let mut inner = handle.lock()?;
-        panic_if_armed();
-        let result = body(&mut inner);
+    handle.locked.run(&mut |inner| {
+        let result = body(inner);
         handle.position.store(inner.session.position(), Relaxed);
         result
-    });
-    if status == cbl_status::CBL_PANIC && !was_poisoned {
-        // Copied, because the callback may ask for the message.
-        let message = handle.message.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        log(handle.log, cbl_log_level::CBL_LOG_ERROR, format_args!("{message}"));
-    }
-    status
+    })
 }
 
 /// Makes a session and gives it to `out`.
@@ -133,11 +113,7 @@ fn make(
     made: Made,
     arena: Option<super::host::Arena>,
 ) -> Result<Place<cbl_session>> {
-    let executor = match made.pool {
-        Some(pool) => Executor::Host(HostTeam::new(try_box(pool)?)),
-        None if made.options.threads == 1 => Executor::Caller,
-        None => Executor::Team(Team::new(made.options.threads)?),
-    };
+    let executor = made.executor()?;
     let memory = arena.map(super::host::Arena::memory);
     let session = shared.model.session_in(&made.options, executor, memory)?;
     log(
@@ -147,30 +123,42 @@ fn make(
             "session made: context {}, {}, {} threads",
             session.context(),
             session.isa(),
-            made.pool.map_or(made.options.threads, |pool| pool.workers),
+            made.workers(),
         ),
     );
     if session.isa() == Isa::Scalar {
         let text = format_args!("no fast kernels for this processor: evaluation will be slow");
         log(made.log, cbl_log_level::CBL_LOG_WARNING, text);
     }
+    let log_to = made.log;
     let mut handle = Place::new(cbl_session {
         cancel: AtomicBool::new(false),
         position: AtomicUsize::new(0),
-        message: Mutex::new(Message::empty()),
-        log: made.log,
-        inner: Mutex::new(Inner { session, shared, made, counters: Counters::default() }),
+        locked: Locked::new(Inner { session, shared, made, counters: Counters::default() }, log_to),
     })?;
     let flag = NonNull::from(&handle.cancel);
-    let inner = handle.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the flag lies beside the session in the same box, and is dropped with it.
-    unsafe { inner.session.cancel_by_raw(flag) };
+    unsafe { handle.locked.get_mut().session.cancel_by_raw(flag) };
     Ok(handle)
 }
 
 impl Made {
-    fn with(options: &Options) -> Self {
+    pub fn with(options: &Options) -> Self {
         Self { options: options.session.clone(), pool: options.pool, log: options.log }
+    }
+
+    /// Threads of its own, or the host's.
+    pub fn executor(&self) -> Result<Executor> {
+        Ok(match self.pool {
+            Some(pool) => Executor::Host(HostTeam::new(try_box(pool)?)),
+            None if self.options.threads == 1 => Executor::Caller,
+            None => Executor::Team(Team::new(self.options.threads)?),
+        })
+    }
+
+    /// How many share the work.
+    pub fn workers(&self) -> usize {
+        self.pool.map_or(self.options.threads, |pool| pool.workers)
     }
 }
 
@@ -227,9 +215,10 @@ pub unsafe extern "C" fn cbl_session_fork(
                 options::with(options, |options| Ok((Made::with(options), options.arena)))?
             };
             let mut copy = make(Arc::clone(&inner.shared), made, arena)?;
-            let locked = copy.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-            locked.session.copy_from(&mut inner.session)?;
-            *copy.position.get_mut() = locked.session.position();
+            let copied = &mut copy.locked.get_mut().session;
+            copied.copy_from(&mut inner.session)?;
+            let position = copied.position();
+            *copy.position.get_mut() = position;
             out.set(copy.give());
             Ok(())
         })
@@ -249,9 +238,7 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
     boundary::status(Report::Nothing, || {
         // SAFETY: the caller's contract.
         let handle = unsafe { handle::get(session) }?;
-        if let Err(TryLockError::WouldBlock) = handle.inner.try_lock() {
-            return Err(Failure::Misuse(CBL_BUSY, "the session is in use"));
-        }
+        handle.locked.check_unused()?;
         // SAFETY: the caller's contract, and no call is using it.
         unsafe { handle::free(session) };
         Ok(())
@@ -264,11 +251,10 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
 /// One thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_error(session: *mut cbl_session) -> *const c_char {
-    const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
-    boundary::value(NONE.as_ptr(), || {
+    boundary::value(handle::NONE.as_ptr(), || {
         // SAFETY: the caller's contract.
         let session = unsafe { handle::get(session) }?;
-        Ok(session.message.lock().unwrap_or_else(PoisonError::into_inner).as_ptr())
+        Ok(session.locked.message().as_ptr())
     })
 }
 
@@ -420,11 +406,7 @@ unsafe fn evaluate(
 ) -> Result<(), Failure> {
     // SAFETY: the caller's contract.
     let tokens = unsafe { tokens_that_fit(&inner.session, tokens, count) }?;
-    let start = Instant::now();
-    inner.session.evaluate_each(tokens, visit)?;
-    inner.counters.evaluated_tokens += count as u64;
-    inner.counters.evaluation += start.elapsed();
-    Ok(())
+    inner.counted(count, |session| session.evaluate_each(tokens, visit))
 }
 
 /// The last token's logits: `*logits` points to `*count` floats, one for each token of the vocabulary,
@@ -563,6 +545,14 @@ pub struct cbl_session_stats {
     pub stop_reason: i32,
     /// 0.
     pub reserved: i32,
+    /// Tokens that were guessed and evaluated along with others (CBL_OPTION_DRAFT).
+    pub guessed_tokens: u64,
+    /// How many of them were right, and saved a pass each.
+    pub right_guesses: u64,
+    /// The last generation's last token, which is chosen but not evaluated, or -1: cbl_session_evaluate()
+    /// it to make the session hold all that was generated. -1 after the end-of-text token, and if there
+    /// is none.
+    pub pending_token: i64,
 }
 
 // SAFETY: `repr(C)`, and zeros are a null pointer and numbers.
@@ -570,7 +560,7 @@ unsafe impl Growing for cbl_session_stats {
     const FIRST_SIZE: usize = 88;
 }
 
-const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 88);
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 112);
 
 /// Tells what a session has done. `size` is `sizeof *stats`.
 ///
@@ -586,6 +576,31 @@ pub unsafe extern "C" fn cbl_session_get_stats(
 }
 
 impl Inner {
+    /// Evaluates so many tokens and counts them and the time.
+    pub fn counted<T>(
+        &mut self,
+        tokens: usize,
+        evaluate: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T, Failure> {
+        let start = Instant::now();
+        let result = evaluate(&mut self.session)?;
+        self.counters.evaluated_tokens += tokens as u64;
+        self.counters.evaluation += start.elapsed();
+        Ok(result)
+    }
+
+    /// As [`counted`](Self::counted), for what does not say how many tokens it evaluates: counts by
+    /// the position.
+    #[cfg(feature = "text")]
+    pub fn counted_by_position<T>(
+        &mut self,
+        evaluate: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T, Failure> {
+        let result = self.counted(0, evaluate)?;
+        self.counters.evaluated_tokens += self.session.position() as u64;
+        Ok(result)
+    }
+
     fn stats(&self) -> cbl_session_stats {
         let (session, counters) = (&self.session, &self.counters);
         let of_last = counters.generation;
@@ -595,7 +610,7 @@ impl Inner {
             isa: isa_name(session.isa()).as_ptr(),
             context: session.context() as u64,
             position: session.position() as u64,
-            threads: self.made.pool.map_or(self.made.options.threads, |pool| pool.workers) as u64,
+            threads: self.made.workers() as u64,
             evaluated_tokens: counters.evaluated_tokens,
             evaluation_seconds: counters.evaluation.as_secs_f64(),
             prompt_tokens: of_last.map_or(0, |g| g.prompt_tokens as u64),
@@ -605,6 +620,9 @@ impl Inner {
             stop_reason: of_last.map_or(cbl_stop_reason::CBL_STOP_NONE, |g| g.stop_reason.into())
                 as i32,
             reserved: 0,
+            guessed_tokens: session.draft_counts().drafted,
+            right_guesses: session.draft_counts().accepted,
+            pending_token: of_last.and_then(|g| g.pending).map_or(-1, i64::from),
         }
     }
 }

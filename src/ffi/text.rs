@@ -24,9 +24,14 @@ pub(super) fn encode(
 
 #[cfg(not(feature = "text"))]
 pub(super) fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
-    let detail = "this build of the library cannot tokenize text; use token ids";
-    Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
+    Err(UNSUPPORTED)
 }
+
+#[cfg(not(feature = "text"))]
+pub(super) const UNSUPPORTED: Failure = Failure::Misuse(
+    cbl_status::CBL_UNSUPPORTED,
+    "this build of the library cannot tokenize text; use token ids",
+);
 
 /// Turns `length` bytes of UTF-8 into token ids: `*count` receives their number, and `tokens`, which has
 /// room for `capacity`, receives them if they fit. Room for as many tokens as bytes always suffices; call

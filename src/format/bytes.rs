@@ -72,6 +72,8 @@ impl ModelBytes {
         if stamp.length == 0 {
             return Ok(Self(Kind::Borrowed(Box::new([]))));
         }
+        // No advice to the kernel: with 708 MB, reading ahead (`MADV_WILLNEED`) changed nothing from a
+        // disk, and in memory all page faults until the first token take 0.01 s of 0.05.
         // SAFETY: memmap2 asks that the file not be changed while it is mapped. That is the caller's
         // part of `Access::Map`, which documents what happens otherwise; the bytes are only ever read
         // as plain integers and floats, for which every bit pattern is valid.

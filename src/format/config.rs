@@ -61,9 +61,10 @@ pub struct Config {
     /// Scores fall with distance (ALiBi, Press et al., 2022) instead of learned positions.
     #[serde(default)]
     pub alibi: bool,
-    /// The most tokens that the slopes hold for; without it ALiBi sets no limit.
+    /// The length of text that the slopes were trained on, if they shrink for longer ones as the length
+    /// grows (`docs/numbers.md` section 7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alibi_limit: Option<usize>,
+    pub alibi_train_len: Option<usize>,
     /// The MLP has a gate: `c_proj(c_fc(x) * activation(c_fc2(x)))`.
     #[serde(default)]
     pub gated_mlp: bool,
@@ -93,7 +94,7 @@ impl Config {
 
     /// The most tokens in a sequence: learned positions end, ALiBi goes on.
     pub fn max_context(&self) -> usize {
-        if self.alibi { self.alibi_limit.unwrap_or(MAX_CONTEXT) } else { self.n_positions }
+        if self.alibi { MAX_CONTEXT } else { self.n_positions }
     }
 
     /// Checks every field against its bounds (`docs/format.md`, "Header").
@@ -105,7 +106,7 @@ impl Config {
             ("n_inner", self.n_inner, 1 << 20),
             ("n_layer", self.n_layer, 1 << 12),
             ("n_head", self.n_head, 1 << 12),
-            ("alibi_limit", self.alibi_limit.unwrap_or(MAX_CONTEXT), MAX_CONTEXT),
+            ("alibi_train_len", self.alibi_train_len.unwrap_or(1), MAX_CONTEXT),
         ];
         for (field, value, most) in bounds {
             if value == 0 || value > most {

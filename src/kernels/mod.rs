@@ -15,9 +15,9 @@ use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx_vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -52,7 +52,7 @@ pub enum Isa {
     Neon,
     /// The same with `sdot`: most since 2018.
     NeonDotprod,
-    /// The same with `usdot` and `usmmla`: most since 2021.
+    /// The same with `usdot` and `smmla`: most since 2021.
     NeonI8mm,
 }
 
@@ -387,8 +387,31 @@ pub struct Attention<'a> {
     pub position: usize,
     /// What a query is multiplied by: the attention scale times log2(e).
     pub scale: f32,
+    /// ALiBi's bias on the scores, if the model has it.
+    pub bias: Option<Alibi>,
+}
+
+/// What ALiBi (Press et al., 2022) adds to one head's scores.
+#[derive(Clone, Copy, Debug)]
+pub struct Alibi {
     /// What a key's distance is multiplied by and added to its score: the slope times log2(e).
-    pub slope: Option<f32>,
+    pub slope: f32,
+    /// The length from which on slopes shrink, so that a query's most distant key gets no larger a bias
+    /// than in a text of this length; `None` if they never do.
+    pub train_len: Option<usize>,
+}
+
+impl Alibi {
+    /// The slope for a query at `position`, which sees `position + 1` keys (`docs/numbers.md` section 7).
+    #[inline(always)]
+    pub fn slope_at(&self, position: usize) -> f32 {
+        match self.train_len {
+            Some(length) if position >= length => {
+                self.slope * (length as f32 / (position + 1) as f32)
+            }
+            _ => self.slope,
+        }
+    }
 }
 
 impl Attention<'_> {
@@ -450,12 +473,14 @@ impl Kernels {
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => avx_vnni::table(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => None,
+            Isa::Avx2 => None,
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::AvxVnni => avx_vnni::table(),
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
+            #[cfg(not(all(target_arch = "x86_64", feature = "vnni")))]
+            Isa::AvxVnni | Isa::Avx512Vnni => None,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&neon::NEON),
             #[cfg(target_arch = "aarch64")]

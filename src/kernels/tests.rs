@@ -541,7 +541,7 @@ struct Attend {
     tokens: usize,
     position: usize,
     queries: Vec<f32>,
-    slope: Option<f32>,
+    bias: Option<Alibi>,
 }
 
 impl Attend {
@@ -560,8 +560,11 @@ impl Attend {
             scalar().store(&mut cache.get_mut(), p, &key, &value);
         }
         let queries = floats.row(tokens * 3 * size, random);
-        let slope = random.pick(&[None, None, Some(-0.36)]);
-        Self { cache, size, tokens, position, queries, slope }
+        let slope = -0.36;
+        let lengths = [None, Some(1), Some(position + 2), Some(1 << 24)];
+        let train_len = random.pick(&lengths);
+        let bias = random.pick(&[None, None, Some(Alibi { slope, train_len })]);
+        Self { cache, size, tokens, position, queries, bias }
     }
 
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
@@ -588,7 +591,7 @@ impl Attend {
                 tokens: first..self.tokens.min(first + QUERY_BLOCK),
                 position: self.position,
                 scale: 0.4,
-                slope: self.slope,
+                bias: self.bias,
             };
             // SAFETY: one thread, and the cells are used through this writer only.
             unsafe { kernels.attend(&job, &mut scratch, &out) };
@@ -611,7 +614,7 @@ fn attend_equals_the_definition() {
                     let floats = random.pick(&FLOATS);
                     let at = (position, tokens);
                     let job = Attend::new(kind, size, at, floats, random);
-                    let case = format!("{size} {kind:?} {at:?} {floats:?} slope {:?}", job.slope);
+                    let case = format!("{size} {kind:?} {at:?} {floats:?} {:?}", job.bias);
                     report.case(case, &job.run(kernels), &job.run(scalar()));
                 }
             }
@@ -630,7 +633,7 @@ fn attend_sweep() {
             let floats = random.pick(&[Floats::Ordinary, Floats::Extreme, Floats::AnyMagnitude]);
             let at = (random.below(1200), 1 + random.below(12));
             let job = Attend::new(kind, size, at, floats, random);
-            let case = format!("{size} {kind:?} {at:?} {floats:?} slope {:?}", job.slope);
+            let case = format!("{size} {kind:?} {at:?} {floats:?} {:?}", job.bias);
             report.case(case, &job.run(kernels), &job.run(scalar()));
         }
     });

@@ -46,6 +46,7 @@ void free(void *memory) {
 static cbl_model *model;
 static cbl_options *options, *threaded, *pooled;
 static cbl_session *session;
+static cbl_batch *batch;
 static char *saved;
 static size_t saved_size;
 static char file[512];
@@ -106,6 +107,55 @@ static cbl_status generate_tokens(void) {
 static cbl_status generate_text(void) {
   CHECK_OK(cbl_session_rewind(session, 3));
   return cbl_generate_from_tokens(session, options, TOKENS, 3, ignore_text, NULL, NULL);
+}
+
+static const size_t LENGTHS[3] = {3, 1, 2}, SEQUENCES[2] = {0, 1};
+static const uint32_t LISTS[6] = {5, 6, 7, 5, 5, 8};
+
+static cbl_status score(void) {
+  double sums[3], each[6];
+  CHECK_OK(cbl_session_rewind(session, 3));
+  return cbl_score_tokens(session, TOKENS, 3, LISTS, LENGTHS, 3, sums, each);
+}
+
+static cbl_status embed(void) {
+  static float embedding[4096];
+  size_t width;
+  return cbl_embed_tokens(session, options, TOKENS, 3, embedding, 4096, &width);
+}
+
+static cbl_status make_batch_on(cbl_options *with) {
+  cbl_batch *made;
+  cbl_status status = cbl_batch_new(model, with, 3, &made, NULL, 0);
+  CHECK((status == CBL_OK) == (made != NULL));
+  CHECK_OK(cbl_batch_free(made));
+  return status;
+}
+
+static cbl_status make_batch(void) { return make_batch_on(options); }
+static cbl_status make_pooled_batch(void) { return make_batch_on(pooled); }
+static cbl_status make_threaded_batch(void) { return make_batch_on(threaded); }
+
+static cbl_status plan_batch(void) {
+  cbl_memory_plan plan;
+  return cbl_model_plan_batch(model, options, 3, &plan, sizeof plan, NULL, 0);
+}
+
+static cbl_status evaluate_batch(void) {
+  uint32_t token;
+  for (size_t i = 0; i < 2; i++) CHECK_OK(cbl_batch_rewind(batch, i, 0));
+  cbl_status status = cbl_batch_evaluate(batch, SEQUENCES, LENGTHS, 2, LISTS);
+  if (!status) status = cbl_batch_sample(batch, 1, options, &token);
+  return status;
+}
+
+static bool ignore_batch_token(void *user, size_t index, uint32_t token) {
+  return (void)user, (void)index, (void)token, true;
+}
+
+static cbl_status generate_batch(void) {
+  return cbl_batch_generate_tokens(batch, options, LISTS, LENGTHS, 3, ignore_batch_token, NULL, NULL,
+                                   NULL);
 }
 
 static cbl_status save(void) {
@@ -186,6 +236,7 @@ int main(int count, char **arguments) {
   }
   CHECK_OK(cbl_options_set_int(threaded, CBL_OPTION_THREADS, 3));
   CHECK_OK(cbl_options_set_pool(pooled, serial, 2, NULL));
+  CHECK_OK(cbl_batch_new(model, options, 2, &batch, NULL, 0));
   session = new_session(model, options);
   CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
   CHECK_STATUS(CBL_BUFFER_TOO_SMALL, cbl_session_save(session, NULL, 0, &saved_size));
@@ -199,6 +250,14 @@ int main(int count, char **arguments) {
   CHECK(check_every_failure(make_threads, true) >= 4);
   CHECK(check_every_failure(fork_session, false) >= 2);
   CHECK(check_every_failure(generate_text, false) >= 2);
+  CHECK(check_every_failure(make_batch, false) >= 4);
+  CHECK(check_every_failure(make_pooled_batch, false) >= 5);
+  CHECK(check_every_failure(make_threaded_batch, true) >= 6);
+  CHECK(check_every_failure(plan_batch, false) >= 1);
+  CHECK(check_every_failure(evaluate_batch, false) == 1);
+  CHECK(check_every_failure(generate_batch, false) >= 5);
+  CHECK(check_every_failure(score, false) >= 8);
+  CHECK(check_every_failure(embed, false) == 1);
   /* These allocate nothing at all. */
   CHECK(check_every_failure(evaluate, false) == 0);
   CHECK(check_every_failure(sample, false) == 0);
@@ -217,6 +276,7 @@ int main(int count, char **arguments) {
   CHECK(!remove(file));
   for (int i = 0; i < 3; i++) CHECK_OK(cbl_options_free(all[i]));
   CHECK_OK(cbl_session_free(session));
+  CHECK_OK(cbl_batch_free(batch));
   CHECK_OK(cbl_model_free(model));
   return 0;
 }

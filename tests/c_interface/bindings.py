@@ -47,6 +47,34 @@ assert bytes(other.logits) == bytes(logits) == bytes(fork.logits)
 session.rewind(2)
 assert session.position == 2
 
+# Scores, embeddings, classes.
+session.reset()
+(there, tokens_there), (bicycle, _) = session.score("Once upon a time", [" there was", " bicycle"])
+assert bicycle < there < 0 and tokens_there == 2
+vector = session.embed("set an alarm")
+assert abs(sum(x * x for x in vector) - 1) < 1e-5 and len(vector) == model.info["embedding"]
+assert bytes(session.embed(model.tokenize("set an alarm"))) == bytes(vector)
+assert bytes(session.embed("set an alarm", pooling="last")) != bytes(vector)
+classifier = model.classifier(["weather", "alarm"], calibration="content_free")
+label, probabilities = session.classify(classifier, "wake me at six")
+assert label == "alarm" and probabilities["alarm"] > probabilities["weather"]
+copy = pickle.loads(pickle.dumps(classifier))
+assert copy.model.session(context=64).classify(copy, "wake me at six")[1] == probabilities
+
+# A batch: the same texts as one by one.
+prompts = ["Once upon a time", "The cat", "x " * 999, "A dog"]
+batch = model.batch(2, context=64)
+session.reset()
+texts = batch.generate(prompts, **options)
+assert texts[0] == text and isinstance(texts[2], cerebellum.Error) and len(texts) == 4
+streamed = ["", "", "", ""]
+for index, piece in batch.stream(prompts, **options):
+    streamed[index] = piece if isinstance(piece, Exception) else streamed[index] + piece
+assert streamed[:2] + streamed[3:] == texts[:2] + texts[3:] and streamed[2].status == 11
+for index, piece in batch.stream(prompts, max_tokens=10**6, ignore_end_of_text=True):
+    break
+assert model.plan_batch(2, context=64)["cache_bytes"] == 2 * model.plan(context=64)["cache_bytes"]
+
 # Failures are exceptions with the library's message.
 def fails(what, kind=cerebellum.Error):
     try:
@@ -62,6 +90,8 @@ assert "threads" in str(fails(lambda: model.session(threads=1000)))
 fails(lambda: model.session(colour="red"), TypeError)
 fails(lambda: model.session(cache="float64"), ValueError)
 fails(lambda: pickle.dumps(session), TypeError)
+fails(lambda: batch.generate(["a\0"]), ValueError)
+assert "{text}" in str(fails(lambda: model.classifier(["a"], template="{label}")))
 fails(lambda: next(session.stream([10**9])))
 
 class Stop(Exception):

@@ -15,6 +15,8 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_options_free", ..) => "(f.spare_options = new_options())",
         ("cbl_model_free", ..) => "(f.spare_model = open_model(model_path))",
         ("cbl_session_free", ..) => "(f.spare_session = new_session(f.model, NULL))",
+        ("cbl_classifier_free", ..) => "(f.spare_classifier = new_classifier())",
+        ("cbl_batch_free", ..) => "(f.spare_batch = new_batch())",
         ("cbl_session_save", _, "buffer") => "saved",
         ("cbl_session_save", _, "capacity") => "sizeof saved",
         ("cbl_session_restore", _, "data") => "saved",
@@ -37,8 +39,18 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_options_add_stop", _, "stop") => "\"stop\"",
         ("cbl_options_add_stop", _, "length") => "4",
         ("cbl_session_rewind", _, "position") => "1",
-        ("cbl_model_tokenize" | "cbl_generate", _, "text" | "prompt") => "\"a b\"",
-        ("cbl_model_tokenize" | "cbl_generate", "size_t", "length") => "3",
+        ("cbl_options_add_example", _, "label") => "\"c\"",
+        ("cbl_options_add_example", _, "label_length") => "1",
+        ("cbl_batch_rewind", _, "position") => "1",
+        ("cbl_score", _, "lengths") => "sizes",
+        ("cbl_score_tokens", _, "each") => "more_numbers",
+        ("cbl_score_tokens", _, "prompt_count") => "3",
+        ("cbl_classify", _, "capacity") => "sizeof numbers / sizeof *numbers",
+        ("cbl_embed" | "cbl_embed_tokens", _, "capacity") => "sizeof floats / sizeof *floats",
+        ("cbl_batch_sample", _, "token") => "token_buffer",
+        ("cbl_batch_tokens" | "cbl_batch_logits", "size_t*", _) => "&count",
+        ("cbl_classifier_new" | "cbl_score" | "cbl_batch_generate", "size_t", "count") => "2",
+        (_, "size_t", "count") if takes_lists(function) => "2",
         ("cbl_model_detokenize", "char*", "text") => "text_buffer",
         ("cbl_model_detokenize", _, "capacity") => "sizeof text_buffer",
         ("cbl_model_token_bytes", _, "token") => "5",
@@ -46,7 +58,7 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_status_text", ..) => "CBL_BUSY",
         ("cbl_isa_name", ..) => "0",
         ("cbl_model_get_info", _, "size") => "sizeof info",
-        ("cbl_model_plan", _, "size") => "sizeof plan",
+        ("cbl_model_plan" | "cbl_model_plan_batch", _, "size") => "sizeof plan",
         ("cbl_session_get_stats", _, "size") => "sizeof stats",
         (_, "cbl_model_info*", _) => "&info",
         (_, "cbl_memory_plan*", _) => "&plan",
@@ -54,15 +66,32 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "cbl_options**", _) => "&f.spare_options",
         (_, "cbl_model**", _) => "&f.spare_model",
         (_, "cbl_session**", _) => "&f.spare_session",
+        (_, "cbl_classifier**", _) => "&f.spare_classifier",
+        (_, "cbl_batch**", _) => "&f.spare_batch",
         (_, "cbl_options*" | "const cbl_options*", _) => "f.options",
         (_, "const cbl_model*", _) => "f.model",
+        (_, "const cbl_classifier*", _) => "(f.classifier = new_classifier())",
+        (_, "cbl_batch*" | "const cbl_batch*", _) => "f.batch",
         (_, "cbl_session*" | "const cbl_session*", _) => "f.session",
         (_, "char*", "message") => "message",
         (_, "size_t", "message_size") => "sizeof message",
         (_, "cbl_text_callback", _) => "ignore_text",
         (_, "cbl_token_callback", _) => "ignore_token",
         (_, "cbl_logits_callback", _) => "ignore_logits",
-        (_, "void*", "user") => "message",
+        (_, "cbl_batch_text_callback", _) => "ignore_batch_text",
+        (_, "cbl_batch_token_callback", _) => "ignore_batch_token",
+        (_, "void*", "user") => "text_buffer",
+        (_, "cbl_status*", _) => "statuses",
+        (_, "cbl_stop_reason*", "reasons") => "reasons",
+        (_, "const char*", "text" | "prompt") => "\"a b\"",
+        (_, "size_t", "length") => "3",
+        (_, "const char*const*", _) => "TEXTS",
+        (_, "const size_t*", "lengths") => "LENGTHS",
+        (_, "const size_t*", "sequences") => "SEQUENCES",
+        (_, "size_t", "sequence") => "0",
+        (_, "size_t", "sequences") => "2",
+        (_, "double*", _) => "numbers",
+        (_, "float*", _) => "floats",
         (_, "cbl_stop_reason*", _) => "&reason",
         (_, "const uint32_t*", "tokens" | "prompt") => "TOKENS",
         ("cbl_model_tokenize", "uint32_t*", _) => "token_buffer",
@@ -79,7 +108,10 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
 /// Whether the header says that it may be NULL.
 fn may_be_null(function: &str, parameter: &Parameter) -> bool {
     match parameter.name.as_str() {
-        "message" | "user" | "reason" => true,
+        "message" | "user" | "reason" | "reasons" | "statuses" | "each" => true,
+        "lengths" => function == "cbl_score",
+        "classifier" => function == "cbl_classifier_free",
+        "batch" => function == "cbl_batch_free",
         "options" => parameter.kind == "const cbl_options*" || function == "cbl_options_free",
         "model" => function == "cbl_model_free",
         "session" => function == "cbl_session_free",
@@ -88,9 +120,25 @@ fn may_be_null(function: &str, parameter: &Parameter) -> bool {
     }
 }
 
+/// Functions that take lists of tokens, which lie one after another, by their lengths.
+fn takes_lists(function: &str) -> bool {
+    ["cbl_score_tokens", "cbl_batch_evaluate", "cbl_batch_generate_tokens"].contains(&function)
+}
+
 /// Functions that need a tokenizer in the library.
 fn needs_text(function: &str) -> bool {
-    ["cbl_model_tokenize", "cbl_generate"].contains(&function)
+    const TEXT: [&str; 9] = [
+        "cbl_model_tokenize",
+        "cbl_generate",
+        "cbl_score",
+        "cbl_embed",
+        "cbl_classifier_new",
+        "cbl_classifier_free",
+        "cbl_classify",
+        "cbl_options_add_example",
+        "cbl_batch_generate",
+    ];
+    TEXT.contains(&function)
 }
 
 fn call(function: &Prototype, replace: Option<(usize, &str)>) -> String {
@@ -104,7 +152,7 @@ fn call(function: &Prototype, replace: Option<(usize, &str)>) -> String {
 
 fn is_handle(parameter: &Parameter) -> bool {
     let kind = parameter.kind.trim_start_matches("const ");
-    ["cbl_options*", "cbl_model*", "cbl_session*"].contains(&kind)
+    ["cbl_options*", "cbl_model*", "cbl_session*", "cbl_classifier*", "cbl_batch*"].contains(&kind)
 }
 
 /// What `NULL` for a parameter gives.
@@ -140,8 +188,8 @@ pub fn program(functions: &[Prototype]) -> (String, usize) {
                 false => value(&mut body, &mut cases, &null),
             }
             if is_handle(parameter) && returns_status {
-                // Handles of both other kinds.
-                for wrong in ["f.options", "f.model", "f.session"] {
+                // Handles of other kinds.
+                for wrong in ["f.options", "f.model", "f.session", "f.batch"] {
                     if !parameter.kind.contains(&wrong[2..]) {
                         let wrong = call(function, Some((i, &format!("(void *){wrong}"))));
                         case(&mut body, &mut cases, "CBL_BAD_HANDLE", &wrong);

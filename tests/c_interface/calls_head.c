@@ -12,6 +12,8 @@ static struct {
   cbl_options *options, *spare_options;
   cbl_model *model, *spare_model;
   cbl_session *session, *spare_session;
+  cbl_classifier *classifier, *spare_classifier;
+  cbl_batch *batch, *spare_batch;
 } f;
 
 static const char *model_path;
@@ -29,16 +31,43 @@ static uint32_t token_buffer[64];
 static const uint32_t *tokens;
 static const float *logits;
 static const char *bytes;
+static const char *const TEXTS[2] = {" a", " b"};
+static const size_t LENGTHS[2] = {1, 2}, SEQUENCES[2] = {0, 1};
+static size_t sizes[2];
+static double numbers[64], more_numbers[64];
+static float floats[4096];
+static cbl_status statuses[2];
+static cbl_stop_reason reasons[2];
 
 static bool ignore_text(void *u, const char *t, size_t n) { return (void)u, (void)t, (void)n, true; }
 static bool ignore_token(void *u, uint32_t t) { return (void)u, (void)t, true; }
 static bool ignore_logits(void *u, size_t p, const float *l, size_t n) {
   return (void)u, (void)p, (void)l, (void)n, true;
 }
+static bool ignore_batch_text(void *u, size_t i, const char *t, size_t n) {
+  return (void)u, (void)i, (void)t, (void)n, true;
+}
+static bool ignore_batch_token(void *u, size_t i, uint32_t t) {
+  return (void)u, (void)i, (void)t, true;
+}
 static void ignore_log(void *u, int32_t l, const char *m) { (void)u, (void)l, (void)m; }
 static void serial(void *u, size_t n, cbl_task task, void *context) {
   (void)u;
   for (size_t i = 0; i < n; i++) task(context, i);
+}
+
+static cbl_batch *new_batch(void) {
+  cbl_batch *batch;
+  CHECK_OK(cbl_batch_new(f.model, f.options, 2, &batch, message, sizeof message));
+  return batch;
+}
+
+/* A build that cannot tokenize has none: another handle is as good where no further is looked. */
+static cbl_classifier *new_classifier(void) {
+  cbl_classifier *classifier;
+  if (!cbl_has_text()) return (cbl_classifier *)f.session;
+  CHECK_OK(cbl_classifier_new(f.model, f.options, TEXTS, 2, &classifier, message, sizeof message));
+  return classifier;
 }
 
 static void open_fixture(void) {
@@ -50,11 +79,19 @@ static void open_fixture(void) {
   f.model = open_model(model_path);
   f.session = new_session(f.model, f.options);
   CHECK_OK(cbl_session_evaluate(f.session, TOKENS, 2));
+  f.batch = new_batch();
+  CHECK_OK(cbl_batch_evaluate(f.batch, SEQUENCES, LENGTHS, 2, TOKENS));
 }
 
 static void close_fixture(void) {
   CHECK_OK(cbl_session_free(f.session));
   CHECK_OK(cbl_session_free(f.spare_session));
+  if (cbl_has_text()) {
+    CHECK_OK(cbl_classifier_free(f.classifier));
+    CHECK_OK(cbl_classifier_free(f.spare_classifier));
+  }
+  CHECK_OK(cbl_batch_free(f.batch));
+  CHECK_OK(cbl_batch_free(f.spare_batch));
   CHECK_OK(cbl_model_free(f.model));
   CHECK_OK(cbl_model_free(f.spare_model));
   CHECK_OK(cbl_options_free(f.options));
@@ -90,6 +127,8 @@ static int tear_down(void) {
     if ((status) == CBL_OK && !strncmp(#call, "cbl_options_free(", 17)) f.spare_options = NULL; \
     if ((status) == CBL_OK && !strncmp(#call, "cbl_model_free(", 15)) f.spare_model = NULL; \
     if ((status) == CBL_OK && !strncmp(#call, "cbl_session_free(", 17)) f.spare_session = NULL; \
+    if ((status) == CBL_OK && !strncmp(#call, "cbl_classifier_free(", 20)) f.spare_classifier = NULL; \
+    if ((status) == CBL_OK && !strncmp(#call, "cbl_batch_free(", 15)) f.spare_batch = NULL; \
   } while (0)
 
 #define CASE(expected, call) \
@@ -153,6 +192,11 @@ static void poisoned_handles(void) {
   cbl_test_arm_panic(false);
   CHECK_STATUS(CBL_PANIC, cbl_model_get_info(f.model, &info, sizeof info));
   CHECK_OK(cbl_session_evaluate(other, TOKENS, 3));
+  cbl_test_arm_panic(true);
+  CHECK_STATUS(CBL_PANIC, cbl_batch_rewind(f.batch, 0, 0));
+  cbl_test_arm_panic(false);
+  CHECK_STATUS(CBL_PANIC, cbl_batch_rewind(f.batch, 0, 0));
+  CHECK(strstr(cbl_batch_error(f.batch), "free the handle"));
   CHECK_OK(cbl_session_free(other));
   close_fixture();
 }

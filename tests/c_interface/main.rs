@@ -138,6 +138,13 @@ fn promises_are_kept_under_sanitizers() {
 }
 
 #[test]
+fn scores_classes_and_batches_are_as_promised() {
+    run_silently(&test_program("tasks", &SANITIZERS), &[model(), &scratch("files")]);
+    // Without sanitizers, as valgrind needs it (`.ci/nightly`).
+    run_silently(&test_program("tasks", &[]), &[model(), &scratch("files")]);
+}
+
+#[test]
 fn hard_hosts_are_served() {
     let library = library_directory().join("libcerebellum.so");
     run_silently(&test_program("host", &[]), &[model(), &library]);

@@ -21,7 +21,7 @@ use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use checkpoint::{Checkpoint as RandomCheckpoint, Random};
 use file::File;
 use network::{Cache, Network};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 const INT4_32: MatrixFormat = MatrixFormat { scheme: Scheme::Int4, group_size: 32 };
@@ -113,17 +113,28 @@ fn silu_and_an_untied_head() {
 /// What the BTLM family has more than GPT-2, beyond the positions that it was trained on.
 #[test]
 fn alibi_gate_and_multipliers() {
+    compare_btlm("btlm", Value::Null);
+}
+
+/// Slopes that shrink from the middle of the second segment on.
+#[test]
+fn alibi_that_scales_with_length() {
+    compare_btlm("scaled btlm", json!(301));
+}
+
+fn compare_btlm(case: &str, alibi_train_len: Value) {
     let config = json!({
         "architecture": "btlm", "vocab_size": 83, "n_positions": 256, "n_embd": 57, "n_head": 3,
         "n_layer": 2, "n_inner": 90, "activation": "silu", "layer_norm_epsilon": 1e-5,
         "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
         "tie_word_embeddings": true, "eos_token_id": null, "alibi": true, "gated_mlp": true,
         "embeddings_scale": 14.6, "logits_scale": 0.22, "scale_qk_dot_by_d": true,
+        "alibi_train_len": alibi_train_len,
     });
     let place = tempdir().unwrap();
     let path = place.path().join("model.cbl");
     std::fs::write(&path, random_file::btlm(&config)).unwrap();
-    compare_file(&path, "btlm", 530);
+    compare_file(&path, case, 530);
 }
 
 /// Values past float16's range, a group of zeros, a group of tiny numbers, scores so far apart that

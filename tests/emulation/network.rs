@@ -60,6 +60,8 @@ pub struct Network {
     wpe: Option<Vec<f32>>,
     /// Slopes times log2(e), a head each; `None` without ALiBi.
     slopes: Option<Vec<f32>>,
+    /// The length beyond which they shrink.
+    alibi_train_len: Option<usize>,
     embeddings_scale: f32,
     logits_scale: f32,
     layers: Vec<Layer>,
@@ -81,6 +83,7 @@ impl Network {
             wte: file.matrix("wte.weight"),
             wpe: (!alibi).then(|| file.positions()),
             slopes: alibi.then(|| file.vector("alibi.slopes").into_iter().map(slope).collect()),
+            alibi_train_len: file.config("alibi_train_len").as_u64().map(|length| length as usize),
             embeddings_scale: file.factor("embeddings_scale"),
             logits_scale: file.factor("logits_scale"),
             layers: layers.map(|n| Layer::new(file, n, &functions)).collect(),
@@ -127,7 +130,7 @@ impl Network {
         for (h, head) in heads.iter_mut().enumerate() {
             let part = |which: usize| &qkv[which * self.n_embd + h * size..][..size];
             head.push((store(part(1), cache), store(part(2), cache)));
-            let slope = self.slopes.as_ref().map(|slopes| slopes[h]);
+            let slope = self.slopes.as_ref().map(|slopes| self.shrunk(slopes[h], head.len()));
             attended.extend(self.attend(part(0), layer.query_scale, slope, head));
         }
         add_to(x, &layer.attn_proj.forward(&attended));
@@ -143,6 +146,14 @@ impl Network {
             }
         };
         add_to(x, &layer.mlp_proj.forward(&inner));
+    }
+
+    /// Section 7, the slope of a query that sees this many keys.
+    fn shrunk(&self, slope: f32, keys: usize) -> f32 {
+        match self.alibi_train_len {
+            Some(length) if keys > length => mul(slope, div(length as f32, keys as f32)),
+            _ => slope,
+        }
     }
 
     /// Section 7, for the last position of `head`.

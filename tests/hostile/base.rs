@@ -45,6 +45,7 @@ pub fn tiny_btlm() -> &'static [u8] {
             ("activation_function", json!("swiglu")),
             ("mup_embeddings_scale", json!(8.0)),
             ("mup_width_scale", json!(0.5)),
+            ("alibi_scaling", json!({"type": "linear", "train_seq_len": 3})),
         ] {
             model.configure(field, value);
         }

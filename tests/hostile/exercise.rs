@@ -2,9 +2,14 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 
+use cerebellum::batch::Append;
+use cerebellum::classify::{Classifier, ClassifierOptions, Template};
+use cerebellum::kernels::Isa;
 use cerebellum::quant::TILE_ALIGN;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum::score::Continuations;
 use cerebellum::text::{EncodeOptions, Utf8Stream};
-use cerebellum::{Error, KvType, LogitsFor, Model, Result, SessionOptions};
+use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, Result, SessionOptions};
 
 /// What became of a file that could be opened.
 pub struct Ran {
@@ -12,7 +17,7 @@ pub struct Ran {
     pub damaged: Vec<String>,
     /// Reading the tokenizer, decoding and encoding with it.
     pub tokenizer: Result<()>,
-    /// Evaluating a few tokens.
+    /// Evaluating a few tokens: alone, as a tree, in a batch.
     pub evaluation: Result<()>,
 }
 
@@ -23,22 +28,98 @@ pub const CONTEXT: usize = 5;
 pub fn exercise(file: &[u8]) -> Result<Ran> {
     let model = Model::borrow(AlignedBytes::copy(file))?;
     let damaged = model.verify()?.into_iter().map(|fault| fault.tensor).collect();
-    let evaluation = evaluate(&model, KvType::F16).and_then(|()| evaluate(&model, KvType::Int8));
+    let options = |kv| SessionOptions {
+        context: Some(model.config().max_context().min(CONTEXT)),
+        kv,
+        logits: LogitsFor::All,
+        chunk: 3,
+        isa: Some(isa_for(file)),
+        ..Default::default()
+    };
+    let evaluation = [KvType::F16, KvType::Int8].into_iter().try_for_each(|kv| {
+        evaluate(&model, &options(kv))?;
+        score(&model, &options(kv))?;
+        batch(&model, &options(kv))
+    });
+    classify(&model, &options(KvType::F16));
     Ok(Ran { damaged, tokenizer: read_tokens(&model), evaluation })
 }
 
-fn evaluate(model: &Model, kv: KvType) -> Result<()> {
-    let context = model.config().max_context().min(CONTEXT);
-    let (context, logits) = (Some(context), LogitsFor::All);
-    let options = SessionOptions { context, kv, logits, chunk: 3, ..Default::default() };
-    let plan = model.plan(&options)?;
+/// One of this processor's instruction sets: the file decides, so that files take turns and a replay
+/// takes the same.
+fn isa_for(file: &[u8]) -> Isa {
+    let available: Vec<Isa> = Isa::available().collect();
+    available[crc32fast::hash(file) as usize % available.len()]
+}
+
+fn tokens(model: &Model, count: usize) -> Vec<u32> {
+    (0..count).map(|i| token(i, model.config().vocab_size)).collect()
+}
+
+fn assert_finite(logits: &[f32]) {
+    assert!(logits.iter().all(|logit| logit.is_finite()), "a non-finite logit is handed out");
+}
+
+fn evaluate(model: &Model, options: &SessionOptions) -> Result<()> {
+    let plan = model.plan(options)?;
     assert!(plan.total_private_bytes >= plan.kv_bytes);
-    let mut session = model.session(&options)?;
-    let vocab_size = model.config().vocab_size;
-    let tokens: Vec<u32> = (0..session.context()).map(|i| token(i, vocab_size)).collect();
-    session.evaluate_each(&tokens, |_, logits| {
-        assert!(logits.iter().all(|logit| logit.is_finite()), "a non-finite logit is handed out");
-    })
+    let mut session = model.session(options)?;
+    let tokens = tokens(model, session.context());
+    session.evaluate_each(&tokens, |_, logits| assert_finite(logits))?;
+    session.reset();
+    let mut embedding = vec![0.0; model.config().n_embd];
+    session.embed(&tokens, Pooling::Mean, &mut embedding)
+}
+
+/// Continuations that branch, behind a token.
+fn score(model: &Model, options: &SessionOptions) -> Result<()> {
+    let mut session = model.session(options)?;
+    if session.context() < 3 {
+        return Ok(());
+    }
+    let tokens = tokens(model, 4);
+    let tree = Continuations::new(&[&tokens[1..2], &tokens[1..3], &tokens[2..4]])?;
+    let scores = session.score(&tokens[..1], &tree)?;
+    for continuation in 0..tree.len() {
+        let score = scores.log_probability(continuation);
+        assert!(score <= 0.0, "a log-probability of {score}");
+    }
+    Ok(())
+}
+
+/// Two sequences of different lengths at once, then one more token of each.
+fn batch(model: &Model, options: &SessionOptions) -> Result<()> {
+    let mut batch = model.batch(options, 2)?;
+    let tokens = tokens(model, batch.context());
+    let mut both = |first: &[u32], second: &[u32]| {
+        batch.evaluate(&[
+            Append { sequence: 0, tokens: first },
+            Append { sequence: 1, tokens: second },
+        ])?;
+        for sequence in 0..2 {
+            assert_finite(batch.logits(sequence)?);
+            batch.sample(sequence, &SamplerOptions::default())?;
+        }
+        Ok(())
+    };
+    let (last, before) = tokens.split_last().expect("the context is not empty");
+    if before.is_empty() {
+        return both(&[*last], &[*last]);
+    }
+    both(before, &before[..1])?;
+    both(&[*last], &[*last])
+}
+
+/// Labels behind a template. Most files have no tokenizer that can express them, which is an error.
+fn classify(model: &Model, options: &SessionOptions) {
+    let run = || {
+        let tokenizer = model.tokenizer()?;
+        let template = Template::parse("{text}{label}b")?;
+        let options_with = ClassifierOptions { template, ..Default::default() };
+        let classifier = Classifier::new(&tokenizer, &["a", "b"], &options_with)?;
+        classifier.classify(&mut model.session(options)?, "a").map(drop)
+    };
+    let _: Result<()> = run();
 }
 
 /// The token evaluated at a position.

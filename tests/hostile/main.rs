@@ -21,6 +21,7 @@ mod not_a_file;
 mod parts;
 mod payload;
 mod random;
+mod templates;
 mod tensors;
 mod tokenizers;
 mod truncation;

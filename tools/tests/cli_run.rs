@@ -90,16 +90,127 @@ fn json_has_the_documented_fields() {
     }
 }
 
-#[test]
-fn the_prompt_may_come_from_standard_input() {
-    let mut child = command(&["generate", "-m", model(), "-p", "-", "-q", "--stop", "\n"])
+/// Runs a command with something on its standard input.
+fn with_input(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    writeln!(child.stdin.take().unwrap(), "{INTENT}").unwrap();
-    let output = child.wait_with_output().unwrap();
+    write!(child.stdin.take().unwrap(), "{input}").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_prompt_may_come_from_standard_input() {
+    let arguments = ["generate", "-m", model(), "-p", "-", "-q", "--stop", "\n"];
+    let output = with_input(&arguments, &format!("{INTENT}\n"));
     assert_eq!(stdout(&output), format!("{INTENT} alarm\n"));
+}
+
+#[test]
+fn a_chat_answers_line_by_line() {
+    let form = ["--template", "Utterance: {text}\\nIntent:", "--stop", "\\n", "--forget"];
+    let chat = [&["chat", "-m", model()][..], &form].concat();
+    let output = with_input(&chat, "set an alarm for six\n\nset an \\\nalarm");
+    let answers: Vec<_> = stdout(&output).lines().collect();
+    assert_eq!((output.status.code(), answers.len(), answers[0]), (Some(0), 2, " alarm"));
+    // The file may be named by the environment; each line gives an object, a bad one too.
+    let output = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+        .args(["chat", "--json", "-n", "4"])
+        .env("CEREBELLUM_MODEL", model())
+        .stdin(Stdio::from(fs::File::open(lines("Once\n/nonsense\n//x\n").path()).unwrap()))
+        .output()
+        .unwrap();
+    let reports: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ok: Vec<_> = reports.iter().map(|report| report["ok"].as_bool().unwrap()).collect();
+    assert_eq!((ok, output.status.code()), (vec![true, false, true], Some(1)));
+    assert_eq!(reports[2]["tokens"], 4);
+}
+
+fn lines(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// What was said before is part of the text, as if it had been the prompt, and can be taken back.
+#[test]
+fn a_chat_remembers() {
+    let chat = ["chat", "-m", model(), "-n", "8", "--json"];
+    let alone = |text: &str| {
+        let generate = ["generate", "-m", model(), "-n", "8", "--no-echo", "-p", text];
+        stdout(&cerebellum(&generate)).strip_suffix('\n').unwrap().to_owned()
+    };
+    let first = alone("The king");
+    let second = alone(&format!("The king{first} and"));
+    let output = with_input(&chat, "The king\nX\n/undo\n and\n/reset\nThe king\n/more\n");
+    let answers: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<_> = answers.iter().map(|answer| answer["text"].as_str().unwrap()).collect();
+    assert_eq!((texts[0], texts[2], texts[3]), (&first[..], &second[..], &first[..]));
+    assert_eq!(texts[4], alone(&format!("The king{first}")));
+}
+
+/// A conversation that outgrows the context goes on with its end.
+#[test]
+fn a_chat_outlives_its_context() {
+    let chat = ["chat", "-m", model(), "-n", "8", "--context", "24", "--json"];
+    let output = with_input(&chat, &"He said: \"No.\"\n".repeat(5));
+    assert_eq!((stdout(&output).lines().count(), output.status.code()), (5, Some(0)));
+    assert!(stderr(&output).contains("no longer fit"), "{}", stderr(&output));
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let help = cerebellum(&["--help"]);
+    let commands = stdout(&help).split_once("Commands:").unwrap().1.split_once("Options:").unwrap();
+    // Descriptions that go on in another line are indented further.
+    let lines = commands.0.lines().filter_map(|line| line.strip_prefix("  "));
+    let names: Vec<_> = lines.filter_map(|line| line.split(' ').next()).collect();
+    let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    assert!(names.contains(&"quantize") && names.contains(&"chat"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = cerebellum(&["completions", shell]);
+        assert!(names.iter().all(|name| stdout(&script).contains(name)), "{shell}");
+    }
+    let place = tempdir().unwrap();
+    let directory = place.path().join("man1");
+    let arguments = ["man", directory.to_str().unwrap()];
+    assert!(cerebellum(&arguments).status.success());
+    for name in names.iter().filter(|&&name| name != "help") {
+        let page = fs::read_to_string(directory.join(format!("cerebellum-{name}.1"))).unwrap();
+        assert!(page.contains("Examples") || page.contains("EXTRA"), "{name}");
+    }
+    assert_eq!(cerebellum(&arguments).status.code(), Some(1), "pages are there already");
+}
+
+#[test]
+fn version_and_colours_are_as_asked_for() {
+    let version = cerebellum(&["--version"]);
+    assert!(stdout(&version).starts_with(concat!("cerebellum ", env!("CARGO_PKG_VERSION"))));
+    assert!(stdout(&version).contains("instruction sets: scalar"));
+    let red = |arguments: &[&str], environment: Option<(&str, &str)>| {
+        let mut command = command(arguments);
+        let output = command.envs(environment).output().unwrap();
+        stderr(&output).contains("\x1b[")
+    };
+    for wrong in [&["plan", "no-such.cbl"][..], &["no-such-command"]] {
+        assert!(!red(wrong, None), "not on a terminal");
+        assert!(red(&[wrong, &["--color", "always"]].concat(), None));
+        assert!(red(wrong, Some(("CLICOLOR_FORCE", "1"))));
+        assert!(!red(&[&["--color=never"], wrong].concat(), Some(("CLICOLOR_FORCE", "1"))));
+    }
+}
+
+#[test]
+fn wrong_usage_is_json_if_that_was_asked_for() {
+    let output = cerebellum(&["generate", "-m", model(), "-n", "many", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(json(&output)["error"]["message"].as_str().unwrap().contains("many"));
+    assert!(stderr(&output).contains("Usage") || stderr(&output).contains("--help"));
 }
 
 #[test]

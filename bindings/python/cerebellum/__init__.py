@@ -7,6 +7,9 @@
     for text in session.stream("Once upon a time", max_tokens=60, temperature=0.8):
         print(text, end="", flush=True)
 
+    classifier = model.classifier(["alarm", "timer", "weather"])
+    print(session.classify(classifier, "wake me at six")[0])
+
 A model may be shared by threads and pickles by its path, so that workers of Ray, Spark or Dask open it
 where they are; processes on one machine share its pages. A session is for one thread at a time. The
 interpreter's lock is released while the library works.
@@ -15,13 +18,13 @@ interpreter's lock is released while the library works.
 import ctypes
 import queue
 import threading
-from ctypes import byref, c_float, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import byref, c_char_p, c_double, c_float, c_int32, c_size_t, c_uint32, c_void_p
 
 from . import _native
 from ._native import library as _library
 
 __version__ = _library.cbl_version_string().decode()
-__all__ = ["Error", "Model", "Session", "isa_names"]
+__all__ = ["Batch", "Classifier", "Error", "Model", "Session", "isa_names"]
 
 _MESSAGE_SIZE = 512
 
@@ -83,7 +86,7 @@ class _Handle:
 class _Options(_Handle):
     _free = "cbl_options_free"
 
-    def __init__(self, stop=(), **options):
+    def __init__(self, stop=(), examples=(), **options):
         pointer = c_void_p()
         self._pointer = None
         self._check(_library.cbl_options_new(byref(pointer)))
@@ -94,6 +97,10 @@ class _Options(_Handle):
         for text in [stop] if isinstance(stop, str) else stop:
             text = text.encode()
             self._check(_library.cbl_options_add_stop(self, text, len(text)))
+        for text, label in examples:
+            text, label = text.encode(), label.encode()
+            status = _library.cbl_options_add_example(self, text, len(text), label, len(label))
+            self._check(status)
 
     def _set(self, name, value):
         if name not in _native.OPTIONS:
@@ -137,6 +144,46 @@ def _fields(structure):
 
 def _token_array(tokens):
     return (c_uint32 * len(tokens))(*tokens)
+
+
+def _text_array(texts):
+    texts = [text.encode() for text in texts]
+    if any(0 in text for text in texts):
+        raise ValueError("a text of a list has a zero character")
+    return (c_char_p * len(texts))(*texts)
+
+
+def _streamed(run, cancel):
+    """Yields what `run` hands to its argument, which says whether to go on, on a thread of its own.
+
+    Leaving the loop calls `cancel`.
+    """
+    pieces = queue.Queue()
+    end, wanted = object(), threading.Event()
+    wanted.set()
+
+    def work():
+        try:
+            run(lambda piece: pieces.put(piece) or wanted.is_set())
+            pieces.put(end)
+        except BaseException as error:  # goes on in the caller's thread
+            pieces.put(error)
+
+    thread = threading.Thread(target=work, name="cerebellum-stream", daemon=True)
+    thread.start()
+    try:
+        while True:
+            piece = pieces.get()
+            if piece is end:
+                return
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        wanted.clear()
+        if thread.is_alive():
+            cancel()
+        thread.join()
 
 
 class Model(_Handle):
@@ -204,8 +251,62 @@ class Model(_Handle):
         return buffer.raw[: length.value]
 
     def session(self, **options):
-        """A session; the options are context, cache, threads, chunk, isa, all_logits."""
+        """A session; the options are context, cache, threads, chunk, isa, all_logits, draft."""
         return Session(self, **options)
+
+    def classifier(self, labels, **options):
+        """Prepares to choose among labels; see Classifier."""
+        return Classifier(self, labels, **options)
+
+    def batch(self, sequences, **options):
+        """So many sequences that are generated together; the options are those of session()."""
+        return Batch(self, sequences, **options)
+
+    def plan_batch(self, sequences, **options):
+        """As plan(), for a batch."""
+        plan, message = _native.MemoryPlan(), _message()
+        with _Options(**options) as made:
+            status = _library.cbl_model_plan_batch(
+                self, made, sequences, byref(plan), ctypes.sizeof(plan), message, _MESSAGE_SIZE
+            )
+        _checked(status, message)
+        return _fields(plan)
+
+
+class Classifier(_Handle):
+    """Labels, and how to tell which of them fits a text; pickles by its model's path.
+
+    The options are template, such as "Utterance: {text}\\nIntent: {label}\\n"; examples, pairs of a text
+    and its label; normalization, "sum" or "mean"; calibration, "none", "content_free" or
+    "mutual_information". May be shared by threads, each with a session of its own of the same Model.
+    """
+
+    _free = "cbl_classifier_free"
+
+    def __init__(self, model, labels, **options):
+        self._pointer = None
+        self.labels = list(labels)
+        self._arguments = (model, options)
+        pointer, message, array = c_void_p(), _message(), _text_array(self.labels)
+        with _Options(**options) as made:
+            status = _library.cbl_classifier_new(
+                model, made, array, len(array), byref(pointer), message, _MESSAGE_SIZE
+            )
+        _checked(status, message)
+        self._pointer = pointer
+
+    def __reduce__(self):
+        model, options = self._arguments
+        return (_make_classifier, (model, self.labels, options))
+
+    @property
+    def model(self):
+        """The model, whose sessions it works with."""
+        return self._arguments[0]
+
+
+def _make_classifier(model, labels, options):
+    return Classifier(model, labels, **options)
 
 
 class Session(_Handle):
@@ -241,32 +342,9 @@ class Session(_Handle):
         repetition_window, seed, stop (a string or several), ignore_end_of_text and parse_special. The
         library works on a thread of its own; leaving the loop stops it.
         """
-        pieces = queue.Queue()
-        end, wanted = object(), threading.Event()
-        wanted.set()
-
-        def work():
-            try:
-                self._generate(prompt, options, lambda text: pieces.put(text) or wanted.is_set())
-                pieces.put(end)
-            except BaseException as error:  # goes on in the caller's thread
-                pieces.put(error)
-
-        thread = threading.Thread(target=work, name="cerebellum-stream", daemon=True)
-        thread.start()
         try:
-            while True:
-                piece = pieces.get()
-                if piece is end:
-                    return
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
+            yield from _streamed(lambda put: self._generate(prompt, options, put), self.cancel)
         finally:
-            wanted.clear()
-            if thread.is_alive():
-                self.cancel()
-            thread.join()
             self.clear_cancel()
 
     def _generate(self, prompt, options, on_text):
@@ -296,6 +374,52 @@ class Session(_Handle):
             raise raised[0]
         self._check(status)
         return _native.STOP_REASONS[reason.value]
+
+    def score(self, prompt, continuations, **options):
+        """Natural logarithms of the probabilities of continuations of a prompt, as a list of pairs with
+        their numbers of tokens.
+
+        The prompt comes behind what the session holds, and stays. A session made with all_logits=True is
+        fastest. The option is parse_special.
+        """
+        text, array = prompt.encode(), _text_array(continuations)
+        scores, lengths = (c_double * len(array))(), (c_size_t * len(array))()
+        with _Options(**options) as made:
+            status = _library.cbl_score(
+                self, made, text, len(text), array, len(array), scores, lengths
+            )
+        self._check(status)
+        return list(zip(scores, lengths))
+
+    def embed(self, text, **options):
+        """The embedding of a text, a string or token ids: a ctypes array of floats, of length 1 as a
+        vector; numpy.frombuffer takes it. It replaces what the session holds. The options are pooling,
+        "mean" or "last", and parse_special."""
+        if isinstance(text, str):
+            data, function = text.encode(), _library.cbl_embed
+        else:
+            data, function = _token_array(text), _library.cbl_embed_tokens
+        width = c_size_t()
+        with _Options(**options) as made:
+            status = function(self, made, data, len(data), None, 0, byref(width))
+            embedding = (c_float * width.value)()
+            if status == _native.BUFFER_TOO_SMALL:
+                status = function(self, made, data, len(data), embedding, width, byref(width))
+        self._check(status)
+        return embedding
+
+    def classify(self, classifier, text):
+        """The label that fits a text best, and the probabilities of all labels as a dictionary.
+
+        What the session holds is replaced. A session made with all_logits=True is fastest.
+        """
+        data, best = text.encode(), c_size_t()
+        probabilities = (c_double * len(classifier.labels))()
+        status = _library.cbl_classify(
+            self, classifier, data, len(data), byref(best), probabilities, len(probabilities)
+        )
+        self._check(status)
+        return classifier.labels[best.value], dict(zip(classifier.labels, probabilities))
 
     def evaluate(self, tokens):
         """Appends tokens."""
@@ -376,3 +500,72 @@ class Session(_Handle):
         values = _fields(stats)
         values["stop_reason"] = _native.STOP_REASONS[stats.stop_reason]
         return values
+
+
+class Batch(_Handle):
+    """Several sequences that are generated together: a pass over the weights serves all of them."""
+
+    _free = "cbl_batch_free"
+
+    def __init__(self, model, sequences, **options):
+        self._pointer = None
+        pointer, message = c_void_p(), _message()
+        with _Options(**options) as made:
+            status = _library.cbl_batch_new(
+                model, made, sequences, byref(pointer), message, _MESSAGE_SIZE
+            )
+        _checked(status, message)
+        self._pointer = pointer
+
+    def __reduce__(self):
+        raise TypeError("a batch cannot be pickled: pickle its model")
+
+    def generate(self, prompts, **options):
+        """The texts that follow so many prompts, any number, as a list; options as for
+        Session.stream(). For a prompt that cannot be continued, the list has an Error instead."""
+        prompts = list(prompts)
+        texts = [[] for _ in prompts]
+        errors = self._generate(prompts, options, lambda it: texts[it[0]].append(it[1]) or True)
+        return [error or "".join(pieces) for error, pieces in zip(errors, texts)]
+
+    def stream(self, prompts, **options):
+        """As generate(), but yields pairs of a prompt's index and a piece of text, or an Error at the
+        end, as they come."""
+        prompts = list(prompts)
+
+        def run(put):
+            for index, error in enumerate(self._generate(prompts, options, put)):
+                if error:
+                    put((index, error))
+
+        return _streamed(run, self.cancel)
+
+    def cancel(self):
+        """Stops what is running on the batch, or else the next call; from any thread."""
+        _library.cbl_batch_cancel(self)
+
+    def _generate(self, prompts, options, on_text):
+        """Calls `on_text` with an index and a piece. Returns each prompt's Error, or None."""
+        raised = []
+
+        def callback(_, index, text, length):
+            try:
+                wanted = bool(on_text((index, ctypes.string_at(text, length).decode())))
+            except BaseException as error:  # must not go through C
+                raised.append(error)
+                wanted = False
+            if not wanted:
+                self.cancel()
+            return wanted
+
+        array, callback = _text_array(prompts), _native.BatchTextCallback(callback)
+        statuses = (c_int32 * len(array))(*[-1] * len(array))
+        with _Options(**options) as made:
+            status = _library.cbl_batch_generate(
+                self, made, array, len(array), callback, None, statuses, None
+            )
+        if raised:
+            raise raised[0]
+        if status != _native.OK and -1 in statuses:  # what concerns all of them
+            raise Error(status, _library.cbl_batch_error(self).decode(errors="replace"))
+        return [None if status == _native.OK else Error(status) for status in statuses]

@@ -37,8 +37,19 @@ OPTIONS = {
     "seed": (16, "int"),
     "ignore_end_of_text": (17, "int"),
     "parse_special": (18, "int"),
+    "draft": (19, "int"),
+    "pooling": (20, "int"),
+    "template": (21, "string"),
+    "normalization": (22, "int"),
+    "calibration": (23, "int"),
 }
-VALUES = {"access": {"map": 0, "read": 1}, "cache": {"f16": 0, "int8": 1}}
+VALUES = {
+    "access": {"map": 0, "read": 1},
+    "cache": {"f16": 0, "int8": 1},
+    "pooling": {"mean": 0, "last": 1},
+    "normalization": {"sum": 0, "mean": 1},
+    "calibration": {"none": 0, "content_free": 1, "mutual_information": 2},
+}
 
 
 class ModelInfo(Structure):
@@ -62,12 +73,14 @@ class SessionStats(Structure):
         ("isa", c_char_p), ("context", c_uint64), ("position", c_uint64), ("threads", c_uint64),
         ("evaluated_tokens", c_uint64), ("evaluation_seconds", c_double), ("prompt_tokens", c_uint64),
         ("prompt_seconds", c_double), ("generated_tokens", c_uint64), ("generation_seconds", c_double),
-        ("stop_reason", c_int32), ("reserved", c_int32),
+        ("stop_reason", c_int32), ("reserved", c_int32), ("guessed_tokens", c_uint64),
+        ("right_guesses", c_uint64), ("pending_token", c_int64),
     ]
 
 
 TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
-TokenCallback = CFUNCTYPE(c_bool, c_void_p, c_uint32)
+BatchTextCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_void_p, c_size_t)
+BatchTokenCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_uint32)
 
 _H, _S, _P = c_void_p, c_size_t, POINTER(c_void_p)
 _MESSAGE = [c_char_p, c_size_t]
@@ -104,6 +117,22 @@ _STATUS = {
     "cbl_generate_from_tokens": [
         _H, _H, POINTER(c_uint32), _S, TextCallback, c_void_p, POINTER(c_int32)
     ],
+    "cbl_score": [
+        _H, _H, c_char_p, _S, POINTER(c_char_p), _S, POINTER(c_double), POINTER(_S)
+    ],
+    "cbl_embed": [_H, _H, c_char_p, _S, POINTER(c_float), _S, POINTER(_S)],
+    "cbl_embed_tokens": [_H, _H, POINTER(c_uint32), _S, POINTER(c_float), _S, POINTER(_S)],
+    "cbl_options_add_example": [_H, c_char_p, _S, c_char_p, _S],
+    "cbl_classifier_new": [_H, _H, POINTER(c_char_p), _S, _P, *_MESSAGE],
+    "cbl_classifier_free": [_H],
+    "cbl_classify": [_H, _H, c_char_p, _S, POINTER(_S), POINTER(c_double), _S],
+    "cbl_model_plan_batch": [_H, _H, _S, POINTER(MemoryPlan), _S, *_MESSAGE],
+    "cbl_batch_new": [_H, _H, _S, _P, *_MESSAGE],
+    "cbl_batch_free": [_H],
+    "cbl_batch_cancel": [_H],
+    "cbl_batch_generate": [
+        _H, _H, POINTER(c_char_p), _S, BatchTextCallback, c_void_p, POINTER(c_int32), POINTER(c_int32)
+    ],
 }
 _OTHER = {
     "cbl_abi_version": (c_uint32, []),
@@ -113,6 +142,7 @@ _OTHER = {
     "cbl_status_text": (c_char_p, [c_int32]),
     "cbl_options_error": (c_char_p, [_H]),
     "cbl_session_error": (c_char_p, [_H]),
+    "cbl_batch_error": (c_char_p, [_H]),
     "cbl_session_position": (_S, [_H]),
 }
 

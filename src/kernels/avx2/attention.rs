@@ -188,8 +188,8 @@ impl<'a> Block<'a> {
         }
         let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
         for (q, scores) in scores.iter_mut().enumerate() {
-            if let Some(slope) = self.job.slope {
-                add_distances(scores, slope, position(q) - start);
+            if let Some(bias) = self.job.bias {
+                add_distances(scores, bias.slope_at(position(q)), position(q) - start);
             }
             (maxima[q], sums[q]) = softmax(scores, seen[q]);
         }
@@ -223,7 +223,7 @@ impl<'a> Block<'a> {
     }
 
     /// Adds a segment's part of a query to what there is.
-    #[inline]
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
     fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
@@ -537,7 +537,7 @@ impl Value for i8 {
 }
 
 /// Adds `slope` times the distance to every score, the first one's being `distance`.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
     let slope = splat16(slope);
@@ -552,7 +552,7 @@ fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
 
 /// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
 /// largest score and the sum of the weights.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
     let padded = seen.next_multiple_of(KEY_PANEL);

@@ -15,8 +15,11 @@ use std::arch::x86_64::*;
 
 use super::{Isa, Kernels};
 
+#[cfg(feature = "vnni")]
 pub(super) use dot::{Dot, load_line};
+#[cfg(feature = "vnni")]
 pub(super) use matmul::by_tokens;
+#[cfg(feature = "vnni")]
 pub(super) use quantize::start_of;
 
 /// What the processor must support for [`TABLE`].

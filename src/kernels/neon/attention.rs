@@ -226,8 +226,8 @@ impl<'a> Block<'a> {
         }
         let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
         for (q, scores) in scores.iter_mut().enumerate() {
-            if let Some(slope) = self.job.slope {
-                add_distances(scores, slope, position(q) - start);
+            if let Some(bias) = self.job.bias {
+                add_distances(scores, bias.slope_at(position(q)), position(q) - start);
             }
             (maxima[q], sums[q]) = softmax(scores, seen[q]);
         }
@@ -492,7 +492,7 @@ unsafe fn scores_int8<L: Level>(
             }
         };
         for ((dot, &scale), scores) in dots.iter().zip(query_scales).zip(&mut *scores) {
-            let dot = dot.map(|dot| vcvtq_f32_s32(dot));
+            let dot = dot.map(vcvtq_f32_s32);
             let scale = mul16(splat16(scale), load16(key_scales));
             let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
             store16(mul16(dot, scale), &mut panels[panel]);
@@ -556,7 +556,7 @@ impl Value for i8 {
     unsafe fn load(from: *const Self) -> F32x8 {
         // SAFETY: the caller's promise.
         let words = vmovl_s8(unsafe { vld1_s8(from) });
-        [vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)].map(|x| vcvtq_f32_s32(x))
+        [vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)].map(vcvtq_f32_s32)
     }
 
     #[inline(always)]

@@ -4,9 +4,14 @@
 //! these instructions "by element" multiplies them with one of the four steps that lie in a register of a
 //! token's values. The other two:
 //!
-//! - `usmmla` multiplies 2 rows x 8 inputs with 8 inputs x 2 tokens. One `zip1` and one `zip2` of the
+//! - `smmla` multiplies 2 rows x 8 inputs with 8 inputs x 2 tokens. One `zip1` and one `zip2` of the
 //!   registers of two steps give two such operands ([`Mmla`]).
 //! - `smlal` multiplies lane by lane, 8 products to as many sums of 16 bits ([`Smlal4`], [`Smlal8`]).
+//!
+//! Weights that serve few tokens keep their offset where the instruction allows it, and sums start where
+//! that takes it away. For many tokens it is taken off while they are unpacked, once.
+//!
+//! All sums start at [`BASE`] besides, which makes them floats for one subtraction.
 
 use std::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_t};
 use std::arch::aarch64::{vld1q_s8, vld1q_u8};
@@ -49,9 +54,9 @@ pub(super) trait Level {
 pub(super) struct Neon;
 
 impl Level for Neon {
-    type FewInt4 = Smlal4;
+    type FewInt4 = Smlal4<Nibbles>;
     type FewInt8 = Smlal8;
-    type ManyInt4 = Smlal4;
+    type ManyInt4 = Smlal4<Signed<Nibbles>>;
     type ManyInt8 = Smlal8;
 
     #[inline(always)]
@@ -70,9 +75,9 @@ pub(super) struct Dotprod;
 
 impl Level for Dotprod {
     type FewInt4 = Rows<Sdot, Nibbles>;
-    type FewInt8 = Rows<Sdot, Bytes>;
-    type ManyInt4 = Rows<Sdot, Nibbles>;
-    type ManyInt8 = Rows<Sdot, Bytes>;
+    type FewInt8 = Rows<Sdot, Signed<Bytes>>;
+    type ManyInt4 = Rows<Sdot, Signed<Nibbles>>;
+    type ManyInt8 = Rows<Sdot, Signed<Bytes>>;
 
     #[inline(always)]
     unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
@@ -83,14 +88,14 @@ impl Level for Dotprod {
     }
 }
 
-/// With `usdot` and `usmmla`; `sdot` is implied.
+/// With `usdot` and `smmla`; `sdot` is implied.
 pub(super) struct I8mm;
 
 impl Level for I8mm {
-    type FewInt4 = Rows<Usdot, Nibbles>;
+    type FewInt4 = Rows<Sdot, Nibbles>;
     type FewInt8 = Rows<Usdot, Bytes>;
-    type ManyInt4 = Mmla<Nibbles>;
-    type ManyInt8 = Mmla<Bytes>;
+    type ManyInt4 = Mmla<Signed<Nibbles>>;
+    type ManyInt8 = Mmla<Signed<Bytes>>;
 
     #[inline(always)]
     unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
@@ -99,9 +104,12 @@ impl Level for I8mm {
     }
 }
 
-/// How weights are stored: as nibbles with an offset of 8 or as bytes with one of 128.
+/// How weights are stored, and what becomes of their offset.
 pub(super) trait Packing {
     const SCHEME: Scheme;
+
+    /// The offset that [`load`](Self::load) leaves.
+    const OFFSET: i32 = Self::SCHEME.offset();
 
     /// Bytes of [`PAIR_INPUTS`] inputs of a panel.
     const PAIR_BYTES: usize = match Self::SCHEME {
@@ -109,14 +117,14 @@ pub(super) trait Packing {
         Scheme::Int8 => 2 * TILE_ALIGN,
     };
 
-    /// The weights as stored, a byte each.
+    /// The weights, a byte each.
     ///
     /// # Safety
     /// `data` is valid for reads of [`PAIR_BYTES`](Self::PAIR_BYTES).
     unsafe fn load(data: *const u8) -> [uint8x16_t; 8];
 }
 
-/// A line holds two steps, the first in its low nibbles.
+/// Nibbles with an offset of 8. A line holds two steps, the first in its low nibbles.
 pub(super) struct Nibbles;
 
 impl Packing for Nibbles {
@@ -133,7 +141,7 @@ impl Packing for Nibbles {
     }
 }
 
-/// A line holds one step.
+/// Bytes with an offset of 128. A line holds one step.
 pub(super) struct Bytes;
 
 impl Packing for Bytes {
@@ -146,16 +154,53 @@ impl Packing for Bytes {
     }
 }
 
-/// The stored bytes as signed ones, their offset of 128 taken off.
-#[inline(always)]
-fn without_offset(bytes: [uint8x16_t; 8]) -> Weights {
-    from_fn(|i| vreinterpretq_s8_u8(veorq_u8(bytes[i], vdupq_n_u8(0x80))))
+/// Those of `P` without their offset: signed.
+pub(super) struct Signed<P>(P);
+
+impl<P: Packing> Packing for Signed<P> {
+    const SCHEME: Scheme = P::SCHEME;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+        let offset = vdupq_n_u8(P::OFFSET as u8);
+        // SAFETY: the caller's promise.
+        unsafe { P::load(data) }.map(|bytes| vsubq_u8(bytes, offset))
+    }
 }
 
-/// The stored bytes, or nibbles, as they are.
+/// Loaded weights for instructions that ask for signed bytes, which as such they may not be.
 #[inline(always)]
-fn as_stored(bytes: [uint8x16_t; 8]) -> Weights {
-    from_fn(|i| vreinterpretq_s8_u8(bytes[i]))
+fn as_operands(bytes: [uint8x16_t; 8]) -> Weights {
+    bytes.map(vreinterpretq_s8_u8)
+}
+
+/// Where the sums of a group start: 1.5 * 2^23, whose last place counts 1, as bits. With an integer of
+/// less than 22 bits added, they are the bits of 1.5 * 2^23 plus that integer.
+///
+/// A group's sum has at most 128 * 128 * 127 < 2^21, so [`to_floats`] is exact. Cortex-A76
+/// and Neoverse N1 do four subtractions in the time of a `scvtf`.
+const BASE: i32 = 0x4b40_0000;
+
+/// The sums that were started at [`BASE`].
+#[inline(always)]
+fn to_floats(sums: int32x4_t) -> float32x4_t {
+    let base = vdupq_n_f32(f32::from_bits(BASE as u32));
+    vsubq_f32(vreinterpretq_f32_s32(sums), base)
+}
+
+/// [`BASE`] and a start in all lanes of `N` registers.
+#[inline(always)]
+fn starts<const N: usize>(start: i32) -> [int32x4_t; N] {
+    [vdupq_n_s32(BASE + start); N]
+}
+
+/// [`BASE`] in all lanes of `N` registers. Loaded: other than a load, a copy takes an instruction from
+/// the products.
+#[inline(always)]
+fn bases<const N: usize>() -> [int32x4_t; N] {
+    static BASES: [i32; 4] = [BASE; 4];
+    from_fn(|_| load_again(&BASES))
 }
 
 /// Where the weights of a group come from.
@@ -281,7 +326,7 @@ pub(super) trait Dot {
     fn settle(_acc: &mut [F32x16]) {}
 }
 
-/// `acc = fma(f32(sums), row scale * token scale, acc)`.
+/// `acc = fma(f32(sums), row scale * token scale, acc)`, the sums as started at [`BASE`].
 ///
 /// # Safety
 /// The inputs have `T` tokens.
@@ -297,14 +342,14 @@ unsafe fn add_group<const T: usize>(
         let scale = unsafe { inputs.scale(t) };
         for r in 0..4 {
             let scale = vmulq_n_f32(scales[r], scale);
-            acc[r] = vfmaq_f32(acc[r], vcvtq_f32_s32(sums[r]), scale);
+            acc[r] = vfmaq_f32(acc[r], to_floats(sums[r]), scale);
         }
     }
 }
 
 /// An instruction that multiplies 4 rows x 4 inputs with 4 inputs.
 pub(super) trait Product {
-    /// Whether weights are unsigned and bytes keep their offset.
+    /// Whether rows are unsigned. Nibbles are the same either way.
     const UNSIGNED: bool;
 
     /// Adds the products of `rows` with step `LANE` of `x`.
@@ -343,15 +388,6 @@ impl Product for Usdot {
 /// A lane is a row: 4 registers of sums a token, and one instruction per 16 products.
 pub(super) struct Rows<I, P>(I, P);
 
-impl<I: Product, P: Packing> Rows<I, P> {
-    /// What the start of int4 products is multiplied by.
-    const START: i32 = match P::SCHEME {
-        Scheme::Int4 => 1,
-        Scheme::Int8 if I::UNSIGNED => Scheme::Int8.offset() / Scheme::Int4.offset(),
-        Scheme::Int8 => 0,
-    };
-}
-
 impl<I: Product, P: Packing> Dot for Rows<I, P> {
     type Packing = P;
     type Scales = F32x16;
@@ -365,13 +401,9 @@ impl<I: Product, P: Packing> Dot for Rows<I, P> {
 
     #[inline(always)]
     unsafe fn unpack(data: *const u8) -> Weights {
+        const { assert!(I::UNSIGNED && P::OFFSET == 128 || !I::UNSIGNED && P::OFFSET < 128) }
         // SAFETY: the caller's promise.
-        let bytes = unsafe { P::load(data) };
-        // A nibble is the same signed and unsigned.
-        match P::SCHEME {
-            Scheme::Int8 if !I::UNSIGNED => without_offset(bytes),
-            _ => as_stored(bytes),
-        }
+        as_operands(unsafe { P::load(data) })
     }
 
     #[inline(always)]
@@ -383,9 +415,9 @@ impl<I: Product, P: Packing> Dot for Rows<I, P> {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums: [I32x16; T] = from_fn(|t| match Self::START {
-                0 => [vdupq_n_s32(0); 4],
-                factor => [vdupq_n_s32(factor * inputs.total_start(t)); 4],
+            let mut sums: [I32x16; T] = from_fn(|t| match P::OFFSET / Scheme::Int4.offset() {
+                0 => bases(),
+                factor => starts(factor * inputs.total_start(t)),
             });
             for round in 0..inputs.size / 16 {
                 let x: [int8x16_t; T] = from_fn(|t| inputs.load(t, round));
@@ -419,7 +451,7 @@ unsafe fn step<I: Product, const LANE: i32, const T: usize>(
     }
 }
 
-/// `usmmla`, unsigned by signed bytes (`FEAT_I8MM`): 32 products an instruction.
+/// `smmla`, signed bytes (`FEAT_I8MM`): 32 products an instruction.
 ///
 /// A register of sums belongs to 2 rows x 2 tokens: `[row 0 token 0, row 0 token 1, row 1 token 0,
 /// row 1 token 1]`. Accumulators stay like that until a panel is finished: those of the tokens 2p and
@@ -446,8 +478,9 @@ impl<P: Packing> Dot for Mmla<P> {
 
     #[inline(always)]
     unsafe fn unpack(data: *const u8) -> Weights {
+        const { assert!(P::OFFSET == 0) }
         // SAFETY: the caller's promise.
-        let bytes = as_stored(unsafe { P::load(data) });
+        let bytes = as_operands(unsafe { P::load(data) });
         from_fn(|i| {
             let step = |s: usize| vreinterpretq_s32_s8(bytes[4 * s + i / 2]);
             vreinterpretq_s8_s32(match i % 2 {
@@ -468,27 +501,22 @@ impl<P: Packing> Dot for Mmla<P> {
         let pairs = T / 2;
         // The last token may lack a partner, and is its own then.
         let tokens = |p: usize| (2 * p, (2 * p + 1).min(inputs.tokens - 1));
-        let factor = P::SCHEME.offset() / Scheme::Int4.offset();
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = [[vdupq_n_s32(0); 8]; MMLA_PAIRS];
-            for (p, sums) in sums.iter_mut().enumerate().take(pairs) {
-                let (a, b) = tokens(p);
-                let start = [a, b].map(|t| vdupq_n_s32(factor * inputs.total_start(t)));
-                *sums = [vzip1q_s32(start[0], start[1]); 8];
-            }
+            let mut sums: [[int32x4_t; 8]; MMLA_PAIRS] = from_fn(|_| bases());
             for round in 0..inputs.size / 16 {
                 let mut x = [[vdupq_n_s8(0); MMLA_PAIRS]; 2];
-                for p in 0..pairs {
+                let [low, high] = &mut x;
+                for (p, (low, high)) in low.iter_mut().zip(high).enumerate().take(pairs) {
                     let (a, b) = tokens(p);
                     let [a, b] = [a, b].map(|t| vreinterpretq_s64_s8(inputs.load(t, round)));
-                    x[0][p] = vreinterpretq_s8_s64(vzip1q_s64(a, b));
-                    x[1][p] = vreinterpretq_s8_s64(vzip2q_s64(a, b));
+                    *low = vreinterpretq_s8_s64(vzip1q_s64(a, b));
+                    *high = vreinterpretq_s8_s64(vzip2q_s64(a, b));
                 }
                 for (half, x) in x.iter().enumerate() {
                     for (k, rows) in steps.get(2 * round + half).into_iter().enumerate() {
                         for p in 0..pairs {
-                            sums[p][k] = usmmla(sums[p][k], rows, x[p]);
+                            sums[p][k] = smmla(sums[p][k], rows, x[p]);
                         }
                     }
                 }
@@ -499,7 +527,7 @@ impl<P: Packing> Dot for Mmla<P> {
                 let scale = vzip1q_f32(a, b);
                 for (k, sum) in sums.into_iter().enumerate() {
                     let acc = &mut acc[2 * p + k / 4][k % 4];
-                    *acc = vfmaq_f32(*acc, vcvtq_f32_s32(sum), vmulq_f32(scales[k], scale));
+                    *acc = vfmaq_f32(*acc, to_floats(sum), vmulq_f32(scales[k], scale));
                 }
             }
         }
@@ -519,10 +547,10 @@ impl<P: Packing> Dot for Mmla<P> {
 ///
 /// Once the sums of neighbours are added, in 16 bits too, and the block's start, what is left lies within
 /// 16 bits ([`block_size`](crate::quant::block_size)), so it is exact. One instruction per 8 products.
-pub(super) struct Smlal4;
+pub(super) struct Smlal4<P>(P);
 
-impl Dot for Smlal4 {
-    type Packing = Nibbles;
+impl<P: Packing> Dot for Smlal4<P> {
+    type Packing = P;
     type Scales = F32x16;
 
     // 24 registers of sums, 4 of weights, one of values.
@@ -535,7 +563,7 @@ impl Dot for Smlal4 {
     #[inline(always)]
     unsafe fn unpack(data: *const u8) -> Weights {
         // SAFETY: the caller's promise.
-        as_stored(unsafe { Nibbles::load(data) })
+        as_operands(unsafe { P::load(data) })
     }
 
     #[inline(always)]
@@ -546,7 +574,7 @@ impl Dot for Smlal4 {
         acc: &mut [F32x16; T],
     ) {
         let block_pairs = inputs.size.min(BLOCK_INPUTS) / PAIR_INPUTS;
-        let mut totals = [[vdupq_n_s32(0); 4]; T];
+        let mut totals: [I32x16; T] = from_fn(|_| starts(0));
         for block in 0..inputs.size / PAIR_INPUTS / block_pairs {
             let mut sums = [[[vdupq_n_s16(0); 2]; 4]; T];
             for pair in block * block_pairs..(block + 1) * block_pairs {
@@ -566,7 +594,10 @@ impl Dot for Smlal4 {
                 // SAFETY: the caller's promise.
                 let start = unsafe { inputs.start(t, block) };
                 for (total, sums) in totals.iter_mut().zip(sums) {
-                    let pairs = vaddq_s16(vpaddq_s16(sums[0], sums[1]), start);
+                    let mut pairs = vpaddq_s16(sums[0], sums[1]);
+                    if P::OFFSET != 0 {
+                        pairs = vaddq_s16(pairs, start);
+                    }
                     *total = vpadalq_s16(*total, pairs);
                 }
             }
@@ -581,7 +612,7 @@ impl Dot for Smlal4 {
 pub(super) struct Smlal8;
 
 impl Dot for Smlal8 {
-    type Packing = Bytes;
+    type Packing = Signed<Bytes>;
     type Scales = F32x16;
 
     // 16 registers of sums, 8 of weights, 4 of values, 2 of products.
@@ -594,7 +625,7 @@ impl Dot for Smlal8 {
     #[inline(always)]
     unsafe fn unpack(data: *const u8) -> Weights {
         // SAFETY: the caller's promise.
-        without_offset(unsafe { Bytes::load(data) })
+        as_operands(unsafe { Self::Packing::load(data) })
     }
 
     #[inline(always)]
@@ -621,7 +652,8 @@ impl Dot for Smlal8 {
                 }
             }
         }
-        let sums = sums.map(|sums| sums.map(|[low, high]| vpaddq_s32(low, high)));
+        let [base] = starts(0);
+        let sums = sums.map(|sums| sums.map(|[low, high]| vaddq_s32(vpaddq_s32(low, high), base)));
         // SAFETY: the caller's promise.
         unsafe { add_group(sums, inputs, scales, acc) };
     }

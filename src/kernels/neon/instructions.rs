@@ -98,7 +98,7 @@ safe! {
     vmlal_high_s8(sum: int16x8_t, a: int8x16_t, b: int8x16_t) -> int16x8_t;
     vdupq_n_u8(x: u8) -> uint8x16_t;
     vandq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
-    veorq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
+    vsubq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
     vshrq_n_u8<const N: i32>(x: uint8x16_t) -> uint8x16_t;
     vcreate_u8(x: u64) -> uint8x8_t;
     vmovl_u8(x: uint8x8_t) -> uint16x8_t;
@@ -170,16 +170,16 @@ pub(super) unsafe fn usdot_step<const LANE: i32>(
     sum
 }
 
-/// Two rows of 8 unsigned bytes times two tokens of 8 signed ones, added to `sum`: `[row 0 token 0,
+/// Two rows of 8 signed bytes times two tokens of 8, added to `sum`: `[row 0 token 0,
 /// row 0 token 1, row 1 token 0, row 1 token 1]`.
 ///
 /// # Safety
 /// The processor has `FEAT_I8MM`.
 #[inline(always)]
-pub(super) unsafe fn usmmla(mut sum: int32x4_t, rows: int8x16_t, tokens: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn smmla(mut sum: int32x4_t, rows: int8x16_t, tokens: int8x16_t) -> int32x4_t {
     // SAFETY: the caller promises the instruction, which touches registers only.
     unsafe {
-        asm!(".arch_extension i8mm", "usmmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
+        asm!(".arch_extension i8mm", "smmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
             inout(vreg) sum, in(vreg) rows, in(vreg) tokens,
             options(pure, nomem, nostack, preserves_flags));
     }
@@ -199,6 +199,19 @@ pub(super) fn smlal(sums: &mut [int16x8_t; 2], rows: int8x16_t, x: int8x16_t) {
             inout(vreg) sums[1], in(vreg) rows, in(vreg) x,
             options(pure, nomem, nostack, preserves_flags));
     }
+}
+
+/// The 4 integers, loaded anew by every call: what is known of them is not used.
+#[inline(always)]
+pub(super) fn load_again(from: &[i32; 4]) -> int32x4_t {
+    let x: int32x4_t;
+    // SAFETY: the instruction is part of NEON and reads the 16 bytes of the reference. It is not `pure`,
+    // or calls would be merged.
+    unsafe {
+        asm!("ldr {0:q}, [{1}]", out(vreg) x, in(reg) from.as_ptr(),
+            options(readonly, nostack, preserves_flags));
+    }
+    x
 }
 
 /// Exact values of 8 float16.

@@ -69,6 +69,7 @@ unsafe fn by_tokens<F: Dot, M: Dot>(job: &Matmul, panels: Range<usize>, out: &Ce
 }
 
 /// Streams the panels once, unpacking on the way.
+#[inline(never)]
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     const { assert!(D::TOGETHER == 1) }
     for panel in panels {

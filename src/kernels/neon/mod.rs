@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `neon` | nothing | Cortex-A53, A72 |
 //! | `neon-dotprod` | `sdot` | Cortex-A55, A76, Neoverse N1, Apple M1 |
-//! | `neon-i8mm` | `usdot`, `usmmla` too | Cortex-A510, A710, Neoverse V1, Apple M2 |
+//! | `neon-i8mm` | `usdot`, `smmla` too | Cortex-A510, A710, Neoverse V1, Apple M2 |
 
 mod attention;
 mod dot;

@@ -119,7 +119,8 @@ fn segment(
         let lanes = panel_scores(&job.cache, query, start / KEY_PANEL + i);
         weights.copy_from_slice(&lanes[..weights.len()]);
     }
-    if let Some(slope) = job.slope {
+    if let Some(bias) = job.bias {
+        let slope = bias.slope_at(query.position);
         for (distance, weight) in (0..=query.position - start).rev().zip(&mut *weights) {
             *weight = slope.mul_add(distance as f32, *weight);
         }

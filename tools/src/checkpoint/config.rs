@@ -80,26 +80,46 @@ impl Activation {
 pub enum Alibi {
     /// The slopes of the paper, divided by this (1 unless `alibi_scaling` has a `factor`).
     Fixed(f32),
-    /// The slopes of the paper, divided for inputs longer than this many tokens by
-    /// `length / tokens`. Al-Khateeb et al., arXiv 2310.13017.
+    /// The slopes of the paper, divided by `length / tokens` where a query and the keys before it are
+    /// `length` tokens, more than this many. Al-Khateeb et al., arXiv 2310.13017.
     Dynamic(usize),
 }
 
 impl Alibi {
-    /// What each head's distances are multiplied by, negative, for an input of `length` tokens.
+    /// What each head's distances are multiplied by, negative, in texts of the length trained on.
     ///
     /// Slopes fall geometrically from head to head; a number of heads that is no power of two takes
     /// those of the power below, then every other one of the power above.
-    pub fn slopes(self, n_head: usize, length: usize) -> Vec<f32> {
+    pub fn slopes(self, n_head: usize) -> Vec<f32> {
         let divisor = match self {
             Self::Fixed(factor) => f64::from(factor),
-            Self::Dynamic(trained) => (length as f64 / trained as f64).max(1.0),
+            Self::Dynamic(_) => 1.0,
         };
         let below = 1 << n_head.ilog2();
         // 2^(-8/n), 2^(-16/n), ...
         let geometric = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2());
         let slopes = geometric(below).chain(geometric(2 * below).step_by(2)).take(n_head);
         slopes.map(|slope| (slope / -divisor) as f32).collect()
+    }
+
+    /// The length beyond which slopes shrink.
+    pub fn train_len(self) -> Option<usize> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Dynamic(length) => Some(length),
+        }
+    }
+
+    /// What the slopes are multiplied by for a query that sees `keys` keys, its own among them.
+    ///
+    /// The published model divides by the length of what it is given in one call, so that its logits
+    /// for a long prompt depend on how that is cut up. Here each query has the length that it has when
+    /// tokens come one at a time.
+    pub fn shrink(self, keys: usize) -> f32 {
+        match self {
+            Self::Dynamic(length) if keys > length => length as f32 / keys as f32,
+            _ => 1.0,
+        }
     }
 }
 
@@ -503,14 +523,17 @@ mod tests {
     #[test]
     fn slopes_are_the_papers() {
         let eight: Vec<f32> = (1..=8).map(|i| -0.5f32.powi(i)).collect();
-        assert_eq!(Alibi::Fixed(1.0).slopes(8, 100), eight);
+        assert_eq!(Alibi::Fixed(1.0).slopes(8), eight);
         let six = [-0.25, -0.0625, -0.015625, -0.00390625, -0.5, -0.125];
-        assert_eq!(Alibi::Fixed(1.0).slopes(6, 100), six);
-        assert_eq!(Alibi::Fixed(1.0).slopes(1, 100), [-0.00390625]);
-        assert_eq!(Alibi::Fixed(4.0).slopes(1, 100), [-0.0009765625]);
-        assert_eq!(Alibi::Dynamic(50).slopes(1, 100), [-0.001953125]);
-        assert_eq!(Alibi::Dynamic(100).slopes(1, 100), [-0.00390625]);
-        assert_eq!(Alibi::Dynamic(200).slopes(1, 100), [-0.00390625]);
+        assert_eq!(Alibi::Fixed(1.0).slopes(6), six);
+        assert_eq!(Alibi::Fixed(1.0).slopes(1), [-0.00390625]);
+        assert_eq!(Alibi::Fixed(4.0).slopes(1), [-0.0009765625]);
+        assert_eq!(Alibi::Dynamic(50).slopes(1), [-0.00390625]);
+        assert_eq!(
+            [50, 51, 100].map(|keys| Alibi::Dynamic(50).shrink(keys)),
+            [1.0, 50.0 / 51.0, 0.5]
+        );
+        assert_eq!(Alibi::Fixed(4.0).shrink(100), 1.0);
     }
 
     #[test]

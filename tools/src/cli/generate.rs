@@ -50,12 +50,12 @@ Examples:
   cerebellum generate -m demo.cbl -p 'The king' -n 200 --temperature 0.8 --top-p 0.9 --seed 7
   echo 'English: I am here.' | cerebellum generate -m demo.cbl -p - --stop English: --json";
 
-/// How tokens are chosen.
+/// How tokens are chosen, and how many.
 #[derive(Debug, clap::Args)]
-struct SamplingArgs {
+pub struct SamplingArgs {
     /// The most tokens to generate
     #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
-    max_tokens: usize,
+    pub max_tokens: usize,
     /// 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0, value_name = "T")]
     temperature: f32,
@@ -76,20 +76,26 @@ struct SamplingArgs {
     seed: u64,
 }
 
+impl SamplingArgs {
+    /// The sampler's options; those that it does not have are the defaults.
+    pub fn sampler(&self) -> SamplerOptions {
+        SamplerOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            ..SamplerOptions::default()
+        }
+    }
+}
+
 impl Args {
     fn options(&self) -> GenerateOptions {
-        let s = &self.sampling;
         GenerateOptions {
-            max_tokens: s.max_tokens,
-            sampler: SamplerOptions {
-                temperature: s.temperature,
-                top_k: s.top_k,
-                top_p: s.top_p,
-                min_p: s.min_p,
-                repetition_penalty: s.repetition_penalty,
-                seed: s.seed,
-                ..SamplerOptions::default()
-            },
+            max_tokens: self.sampling.max_tokens,
+            sampler: self.sampling.sampler(),
             stop: self.stop.clone(),
             ignore_end_of_text: self.ignore_end_of_text,
         }

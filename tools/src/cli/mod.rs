@@ -2,7 +2,10 @@
 //! share, the conventions of `docs/cli.md`, is here.
 
 mod bench;
+mod chat;
 mod classify;
+mod color;
+mod completions;
 mod demo;
 mod doctor;
 mod embed;
@@ -10,8 +13,10 @@ mod eval;
 mod export_gguf;
 mod generate;
 mod inspect;
+mod interrupt;
 mod kv;
 mod logits;
+mod man;
 mod plan;
 mod progress;
 mod quantize;
@@ -19,6 +24,7 @@ mod score;
 mod session;
 mod table;
 mod verify;
+mod version;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -26,11 +32,10 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use cerebellum::threads::MAX_WORKERS;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
-/// Exit codes beside 0, 1 and clap's 2, as a shell reports the signals of the same name.
-const INTERRUPTED: u8 = 130;
+/// Exit code beside 0, 1, clap's 2 and that of [`interrupt`], as a shell reports the signal.
 const BROKEN_PIPE: u8 = 141;
 
 /// Quantize GPT models to one file, and run such files.
@@ -48,6 +53,7 @@ Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum chat -m 111m.cbl
   cerebellum inspect 111m.cbl --json
   cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
 
@@ -56,7 +62,13 @@ Exit codes:
   1    failed: the reason is on standard error (with --json on standard output, too)
   2    wrong usage
   130  interrupted; no partial output is left behind
-  141  standard output was closed early";
+  141  standard output was closed early
+
+Environment:
+  CEREBELLUM_ISA    forces an instruction set; `cerebellum doctor` lists those available
+  CEREBELLUM_MODEL  the model file, where -m is not given
+  NO_COLOR, CLICOLOR_FORCE
+                    whether to use colours, unless --color tells";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -66,6 +78,7 @@ enum Command {
     Verify(verify::Args),
     Plan(plan::Args),
     Generate(generate::Args),
+    Chat(chat::Args),
     Classify(classify::Args),
     Score(score::Args),
     Embed(embed::Args),
@@ -74,6 +87,8 @@ enum Command {
     Eval(eval::Args),
     Bench(bench::Args),
     ExportGguf(export_gguf::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The options that every command takes.
@@ -88,6 +103,9 @@ struct Context {
     /// Print no progress and no warnings
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// Whether to use colours [default: auto]
+    #[arg(long, global = true, value_name = "WHEN", value_enum)]
+    color: Option<color::When>,
 }
 
 /// Why a command failed; its text goes to the user as it is.
@@ -97,19 +115,17 @@ type Outcome = Result<ExitCode, Failure>;
 
 /// Parses the arguments, runs the command, reports its failure.
 pub fn main() -> ExitCode {
-    let Cli { context, command } = Cli::parse();
-    if context.threads.len() > 1 && !matches!(command, Command::Bench(_)) {
-        let error = "only `bench` takes several numbers of threads";
-        Cli::command().error(clap::error::ErrorKind::TooManyValues, error).exit();
-    }
+    color::choose();
+    let Cli { context, command } = parse().unwrap_or_else(|error| wrong_usage(&error));
     ignore_file_size_signal();
-    let outcome = exit_cleanly_when_interrupted().and_then(|()| match command {
+    let outcome = interrupt::handle().and_then(|()| match command {
         Command::Demo(args) => demo::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
         Command::Plan(args) => plan::run(&args, &context),
         Command::Generate(args) => generate::run(&args, &context),
+        Command::Chat(args) => chat::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
@@ -118,14 +134,53 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
         Command::ExportGguf(args) => export_gguf::run(&args, &context),
+        Command::Completions(args) => completions::run(&args, &context),
+        Command::Man(args) => man::run(&args, &context),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP remove unfinished outputs and end the process.
-fn exit_cleanly_when_interrupted() -> Result<(), Failure> {
-    let exit = || cerebellum_tools::output::exit_without_leftovers(INTERRUPTED.into());
-    Ok(ctrlc::set_handler(exit)?)
+/// The command line's description, with what is known only when it runs.
+fn command() -> clap::Command {
+    Cli::command().long_version(version::long())
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let cli = Cli::from_arg_matches(&command().try_get_matches()?)?;
+    if cli.context.threads.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
+        let error = "only `bench` takes several numbers of threads";
+        return Err(command().error(clap::error::ErrorKind::TooManyValues, error));
+    }
+    Ok(cli)
+}
+
+/// Reports wrong usage, or prints the help that was asked for; then ends.
+fn wrong_usage(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        // The first paragraph is the error, the rest repeats the usage.
+        let text = error.to_string();
+        let message = text.split("\n\n").next().unwrap_or_default().trim();
+        let message = message.trim_start_matches("error: ");
+        let _ = try_print_json(&failed(message));
+    }
+    error.exit()
+}
+
+/// Whether standard output was closed early.
+fn is_broken_pipe(failure: &Failure) -> bool {
+    failure.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// The JSON object of a failure.
+fn failed(message: &str) -> serde_json::Value {
+    serde_json::json!({ "ok": false, "error": { "message": message } })
+}
+
+fn try_print_json(json: &impl Serialize) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, json)?;
+    writeln!(stdout)?;
+    stdout.flush()
 }
 
 /// Lets a write beyond the limit on file sizes (`ulimit -f`) fail as on a full disk, instead of ending
@@ -148,13 +203,11 @@ impl Context {
     }
 
     fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
         if self.json {
-            serde_json::to_writer(&mut stdout, json)?;
-            writeln!(stdout)?;
-        } else {
-            writeln!(stdout, "{text}")?;
+            return try_print_json(json);
         }
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
         stdout.flush()
     }
 
@@ -178,24 +231,22 @@ impl Context {
     fn note(&self, remark: impl Display) {
         if !self.quiet {
             // Nobody may be there to read it, which is no failure.
-            let _ = writeln!(io::stderr(), "{remark}");
+            let _ = writeln!(anstream::stderr(), "{remark}");
         }
     }
 
     /// Prints a warning on standard error.
     fn warn(&self, warning: impl Display) {
-        self.note(format_args!("warning: {warning}"));
+        self.note(format_args!("{} {warning}", color::WARNING));
     }
 
     fn fail(&self, failure: &Failure) -> ExitCode {
-        let io_error = failure.downcast_ref::<io::Error>();
-        if io_error.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+        if is_broken_pipe(failure) {
             return ExitCode::from(BROKEN_PIPE);
         }
-        let _ = writeln!(io::stderr(), "error: {failure}");
+        let _ = writeln!(anstream::stderr(), "{} {failure}", color::ERROR);
         if self.json {
-            let error = serde_json::json!({ "message": failure.to_string() });
-            let _ = self.print("", &serde_json::json!({ "ok": false, "error": error }));
+            let _ = try_print_json(&failed(&failure.to_string()));
         }
         ExitCode::FAILURE
     }

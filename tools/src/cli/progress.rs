@@ -13,7 +13,9 @@ pub struct Progress(ProgressBar);
 impl Progress {
     pub fn new(context: &Context) -> Self {
         let bar = ProgressBar::new(0);
-        if context.quiet {
+        // A terminal that cannot move its cursor would show every state of the bar.
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if context.quiet || is_dumb {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         let template = "{wide_bar} {percent:>3} %  {eta:>4} left  {msg}";

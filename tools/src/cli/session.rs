@@ -12,7 +12,7 @@ use super::{Context, Failure};
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
     /// The model file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", env = "CEREBELLUM_MODEL")]
     model: PathBuf,
     #[command(flatten)]
     session: SessionArgs,

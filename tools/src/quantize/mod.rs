@@ -307,12 +307,7 @@ pub fn model_config(checkpoint: &Checkpoint) -> Config {
         tie_word_embeddings: checkpoint.is_tied(),
         eos_token_id: config.eos_token_id,
         alibi: config.alibi.is_some(),
-        // Slopes that shrink with the text's length would change what is cached already, so such a
-        // model runs up to the length where they begin to shrink.
-        alibi_limit: match config.alibi {
-            Some(Alibi::Dynamic(trained)) => Some(trained),
-            _ => None,
-        },
+        alibi_train_len: config.alibi.and_then(Alibi::train_len),
         gated_mlp: config.gated_mlp,
         embeddings_scale: config.embeddings_scale,
         logits_scale: config.logits_scale,
@@ -323,7 +318,7 @@ pub fn model_config(checkpoint: &Checkpoint) -> Config {
 /// The slopes `[n_head]` of a model with ALiBi.
 fn alibi_slopes(checkpoint: &Checkpoint) -> Vec<f32> {
     let config = checkpoint.config();
-    config.alibi.map_or(Vec::new(), |alibi| alibi.slopes(config.n_head, 0))
+    config.alibi.map_or(Vec::new(), |alibi| alibi.slopes(config.n_head))
 }
 
 /// What the header will say of a matrix, with the longest values where they are not known yet: its

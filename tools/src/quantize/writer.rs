@@ -205,7 +205,7 @@ mod tests {
             tie_word_embeddings: true,
             eos_token_id: None,
             alibi: false,
-            alibi_limit: None,
+            alibi_train_len: None,
             gated_mlp: false,
             embeddings_scale: 1.0,
             logits_scale: 1.0,

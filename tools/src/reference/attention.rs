@@ -1,5 +1,7 @@
 //! Causal multi-head attention over a whole sequence.
 
+use crate::checkpoint::Alibi;
+
 use super::matmul::{View, ViewMut, matmul, matmul_transposed};
 use super::parallel::Parallelism;
 
@@ -18,20 +20,19 @@ pub(super) struct Heads {
 
 impl Heads {
     /// `qkv`: (tokens, 3 · n_embd), queries, keys and values of all heads side by side
-    /// → (tokens, n_embd), the heads' outputs side by side. `slopes`: (n_head), ALiBi's.
-    pub fn attend(
-        &self,
-        qkv: &[f32],
-        slopes: Option<&[f32]>,
-        parallelism: Parallelism,
-    ) -> Vec<f32> {
+    /// → (tokens, n_embd), the heads' outputs side by side.
+    pub fn attend(&self, qkv: &[f32], alibi: Option<Alibi>, parallelism: Parallelism) -> Vec<f32> {
         let n_embd = self.n_head * self.head_dim;
         let tokens = qkv.len() / (3 * n_embd);
         let mut by_head = vec![0.0; tokens * n_embd]; // (n_head, tokens, head_dim)
         let one_head = tokens * self.head_dim;
+        let slopes = alibi.map(|alibi| alibi.slopes(self.n_head)); // (n_head)
         parallelism.for_each_chunk(&mut by_head, one_head, |head, out| {
-            let slope = slopes.map_or(0.0, |slopes| slopes[head]);
-            self.attend_head(qkv, head, slope, tokens, out);
+            let bias = |keys| match (alibi, &slopes) {
+                (Some(alibi), Some(slopes)) => slopes[head] * alibi.shrink(keys),
+                _ => 0.0,
+            };
+            self.attend_head(qkv, head, bias, tokens, out);
         });
 
         let mut out = vec![0.0; tokens * n_embd]; // (tokens, n_head, head_dim)
@@ -45,8 +46,15 @@ impl Heads {
     }
 
     /// One head: `softmax(scale · Q Kᵀ + slope · distance) V` with keys after the query left out.
-    /// `out`: (tokens, head_dim).
-    fn attend_head(&self, qkv: &[f32], head: usize, slope: f32, tokens: usize, out: &mut [f32]) {
+    /// `slope`: of a query that sees so many keys; `out`: (tokens, head_dim).
+    fn attend_head(
+        &self,
+        qkv: &[f32],
+        head: usize,
+        slope: impl Fn(usize) -> f32,
+        tokens: usize,
+        out: &mut [f32],
+    ) {
         let (dim, n_embd) = (self.head_dim, self.n_head * self.head_dim);
         let part = |which: usize, from: usize, rows: usize| {
             let first = from * 3 * n_embd + which * n_embd + head * dim;
@@ -63,6 +71,7 @@ impl Heads {
             matmul_transposed(view, self.scale, q, k, Parallelism::Serial);
             for (query, row) in scores.chunks_mut(keys).enumerate() {
                 let (seen, unseen) = row.split_at_mut(first + query + 1);
+                let slope = slope(seen.len());
                 for (distance, score) in seen.iter_mut().rev().enumerate() {
                     *score += slope * distance as f32;
                 }

@@ -75,8 +75,7 @@ impl Block {
     /// `h`: (tokens, n_embd), normalized → (tokens, n_embd), what enters `attn_proj`.
     pub fn attend(&self, h: &[f32], config: &Config, parallelism: Parallelism) -> Vec<f32> {
         let qkv = self.c_attn.forward(h, parallelism); // (tokens, 3 · n_embd)
-        let slopes = config.alibi.map(|alibi| alibi.slopes(config.n_head, h.len() / config.n_embd));
-        self.heads.attend(&qkv, slopes.as_deref(), parallelism)
+        self.heads.attend(&qkv, config.alibi, parallelism)
     }
 
     /// `h`: (tokens, n_embd), normalized → (tokens, n_inner), what enters `mlp_proj`.

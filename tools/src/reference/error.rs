@@ -14,7 +14,7 @@ pub enum Error {
     /// There is nothing to evaluate.
     #[error("no tokens to evaluate: give at least one (the end-of-text token starts a new text)")]
     NoTokens,
-    /// The model has no position for some of the tokens.
+    /// The model has no learned position for some of the tokens.
     #[error(
         "{tokens} tokens are more than the model's {n_positions} positions: cut them into windows"
     )]

@@ -151,11 +151,11 @@ impl Reference {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
-        let Config { vocab_size, n_positions, .. } = self.config;
+        let Config { vocab_size, n_positions, alibi, .. } = self.config;
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }
-        if tokens.len() > n_positions {
+        if alibi.is_none() && tokens.len() > n_positions {
             return Err(Error::TooManyTokens { tokens: tokens.len(), n_positions });
         }
         match tokens.iter().position(|token| *token as usize >= vocab_size) {

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Measures this runtime beside llama.cpp and CTranslate2. See README.md beside this file.
+
+    python3 benches/peers/run.py                      # everything, about two hours
+    python3 benches/peers/run.py 111M-prompt-512-t2   # one figure or several, into the same record
+    python3 benches/peers/run.py --list
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+# llama.cpp is compiled here, for this processor or for one without AVX-512.
+ENVIRONMENTS = {
+    "native": "-DGGML_NATIVE=ON",
+    "avx2": "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("figures", nargs="*", help="names, see --list; default: all")
+    parser.add_argument("--list", action="store_true", help="list the figures")
+    parser.add_argument("--prepare", action="store_true", help="make environments and files only")
+    parser.add_argument("--table", action="store_true", help="only write the record's table again")
+    parser.add_argument("--rounds", type=int, default=7, help="turns; the median counts")
+    parser.add_argument("--record", type=Path, help="JSON file to add the figures to")
+    parser.add_argument("--home", type=Path, default=ROOT / "target/peers",
+                        help="where environments and model files are kept (5 GB)")
+    args = parser.parse_args()
+    args.home = args.home.absolute()
+    enter_environment(args.home)
+    import record
+    from figures import FirstToken, figures, first_tokens
+
+    known = {figure.name: figure for figure in [*figures(), *first_tokens()]}
+    if args.list:
+        print("\n".join(known))
+        return
+    unknown = [name for name in args.figures if name not in known]
+    if unknown:
+        sys.exit(f"no figure {', '.join(unknown)}; see --list")
+    path = args.record or ROOT / "benches/record" / f"{time.strftime('%Y-%m-%d')}.json"
+    bench = Bench(args.home, args.rounds)
+    for name in [] if args.table else args.figures or known:
+        figure = known[name]
+        if args.prepare:
+            bench.prepare(figure)
+            continue
+        is_start = isinstance(figure, FirstToken)
+        result = bench.first_token(figure) if is_start else bench.speed(figure)
+        record.add(path, figure, result, bench.versions(), sys.argv)
+        print(record.line(figure, result), flush=True)
+    if path.exists():
+        record.write_table(path)
+
+
+def enter_environment(home):
+    """Goes on in the virtual environment, which is made first if there is none."""
+    python = environment(home, "native")
+    if Path(sys.prefix) != python.parents[1]:
+        os.execv(python, [python, *sys.argv])
+
+
+def environment(home, name):
+    """The Python with llama.cpp compiled by these options."""
+    directory = home / f"venv-{name}"
+    python = directory / "bin/python"
+    if not (directory / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+        options = {**os.environ, "CMAKE_ARGS": ENVIRONMENTS[name]}
+        subprocess.run([python, "-m", "pip", "install", "--no-cache-dir", "--no-binary",
+                        "llama-cpp-python", "-r", REQUIREMENTS], env=options, check=True)
+        (directory / "complete").touch()
+    return python
+
+
+class Bench:
+    """Measures figures."""
+
+    def __init__(self, home, rounds):
+        self.home, self.rounds = home, rounds
+        self.target = ROOT / "target/release"
+        self.library = self.target / "libcerebellum.so"
+        for path in [self.library, self.target / "cerebellum", self.target / "cerebellum-run"]:
+            if not path.exists():
+                sys.exit(f"{path} is missing: cargo build --release --workspace")
+
+    def files(self, shape):
+        from shapes import Files
+
+        models = self.home / "models"
+        models.mkdir(parents=True, exist_ok=True)
+        return Files(models, shape, self.target / "cerebellum")
+
+    def prepare(self, figure):
+        files = self.files(figure.shape)
+        for weights in getattr(figure, "weights", ["int4"]):
+            files.ours(weights)
+        for kind, _ in figure.llama:
+            files.llama(kind)
+        if getattr(figure, "ctranslate2", False):
+            files.ctranslate2()
+        environment(self.home, getattr(figure, "peers", "native"))
+
+    def subjects(self, figure):
+        """Name, runtime and settings of everything that takes part."""
+        files = self.files(figure.shape)
+        common = {"threads": figure.threads, "kv": figure.kv}
+        for weights in figure.weights:
+            isa = {"isa": figure.isa} if figure.isa else {}
+            yield f"cerebellum {weights}", "cerebellum", {
+                "file": str(files.ours(weights)), **common, **isa}
+        for kind, flash in figure.llama:
+            yield f"llama.cpp {kind}{', flash attention' if flash else ''}", "llama.cpp", {
+                "file": str(files.llama(kind)), **common, "flash": flash}
+        if figure.ctranslate2:
+            yield "CTranslate2 int8", "ctranslate2", {
+                "file": str(files.ctranslate2()), "threads": figure.threads}
+
+    def speed(self, figure):
+        """Tokens per second of all subjects, in turns, after one turn that is not counted."""
+        subjects = list(self.subjects(figure))
+        python = environment(self.home, figure.peers)
+        workers, made = {}, {}
+        work = {"kind": figure.kind, "tokens": figure.tokens, "depth": figure.depth}
+        try:
+            for name, kind, settings in subjects:
+                if kind not in workers:
+                    workers[kind] = self.worker(kind, python)
+                made[name] = workers[kind].ask(make=settings)
+            kinds = {name: kind for name, kind, _ in subjects}
+            samples = {name: [] for name in made}
+            for turn in range(self.rounds + 1):
+                for name, answer in made.items():
+                    worker = workers[kinds[name]]
+                    seconds = worker.ask(subject=answer["subject"], work=work)
+                    if turn > 0:
+                        samples[name].append(figure.tokens / seconds)
+        finally:
+            for worker in workers.values():
+                worker.close()
+        return {
+            "tokens_per_second": {name: statistics.median(rates) for name, rates in samples.items()},
+            "samples": samples,
+            "settings": {name: {k: v for k, v in answer.items() if k != "subject"}
+                         for name, answer in made.items()},
+            "limit": self.limit(figure),
+        }
+
+    def limit(self, figure):
+        """What `cerebellum bench` measures of the same work beside the machine's limits."""
+        prompt = figure.tokens if figure.kind == "prompt" else 0
+        decode = figure.tokens if figure.kind == "decode" else 0
+        file = self.files(figure.shape).ours(figure.weights[0])
+        command = [self.target / "cerebellum", "bench", "-m", file, "-p", str(prompt), "-n",
+                   str(decode), "--depth", str(figure.depth), "--kv", figure.kv, "-t",
+                   str(figure.threads), "-r", "3", "--json"]
+        environment = {**os.environ, **({"CEREBELLUM_ISA": figure.isa} if figure.isa else {})}
+        report = json.loads(subprocess.run(command, env=environment, check=True, text=True,
+                                           stdout=subprocess.PIPE).stdout)
+        return {"machine": report["limits"][0], "result": report["results"][0]}
+
+    def first_token(self, figure):
+        from startup import measure_llama, measure_ours
+
+        files = self.files(figure.shape)
+        ours = files.ours("int4")
+        results = {"cerebellum int4": measure_ours(
+            self.target / "cerebellum-run", ours, figure, self.rounds)}
+        for kind, flash in figure.llama:
+            name = f"llama.cpp {kind}{', flash attention' if flash else ''}"
+            results[name] = measure_llama(
+                lambda: self.worker("llama.cpp", environment(self.home, "native")),
+                files.llama(kind), flash, figure, self.rounds)
+        return {"runtimes": results}
+
+    def worker(self, kind, python):
+        from worker import Worker
+
+        return Worker(kind, python, self.library)
+
+    def versions(self):
+        """Of the runtimes."""
+        from importlib.metadata import version
+
+        git = lambda *command: subprocess.run(
+            ["git", *command], cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout.strip()
+        return {
+            "cerebellum": git("describe", "--always", "--dirty", "--exclude=*"),
+            "llama-cpp-python": version("llama-cpp-python"),
+            "ctranslate2": version("ctranslate2"),
+        }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,364 @@
+//! Classification
+//!
+//! Which of some labels fits a text: the one that the model finds the most probable behind it. Needs a
+//! build that can tokenize.
+//!
+//!     const char *labels[] = {"alarm", "timer", "weather"};
+//!     cbl_classifier *classifier;
+//!     cbl_classifier_new(model, NULL, labels, 3, &classifier, NULL, 0);
+//!     cbl_classify(session, classifier, "wake me at six", 14, &best, NULL, 0);
+//!
+//! A template says how text and label stand in what the model reads; it decides about quality, so give
+//! the form that the model was trained on, or show it some examples.
+
+use std::ffi::c_char;
+
+use super::arguments::{Out, buffer_for, text, texts};
+use super::boundary::{self, Report};
+use super::handle::{self, Handle, Place};
+use super::model::{self, cbl_model};
+use super::options::{self, cbl_options};
+use super::session::{self, cbl_session};
+use super::status::cbl_status;
+
+#[cfg(feature = "text")]
+pub(super) use with_text::{Labels, Settings};
+#[cfg(not(feature = "text"))]
+pub(super) use without_text::{Labels, Settings};
+
+/// Values of CBL_OPTION_NORMALIZATION: how the length of labels counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_normalization {
+    /// A label's score is its log-probability, which is less the longer it is.
+    CBL_NORMALIZATION_SUM = 0,
+    /// Its log-probability divided by its number of tokens.
+    CBL_NORMALIZATION_MEAN = 1,
+}
+
+/// Values of CBL_OPTION_CALIBRATION: what is taken off a label's score because the model prefers some
+/// labels whatever the text. It is found out at a classifier's first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_calibration {
+    /// Nothing.
+    CBL_CALIBRATION_NONE = 0,
+    /// What it is on average behind texts that say nothing (Zhao et al., Calibrate Before Use, 2021).
+    CBL_CALIBRATION_CONTENT_FREE = 1,
+    /// What it is without any text (Holtzman et al., Surface Form Competition, 2021).
+    CBL_CALIBRATION_MUTUAL_INFORMATION = 2,
+}
+
+/// Labels, and how to tell which of them fits.
+pub struct cbl_classifier {
+    labels: Labels,
+}
+
+impl Handle for cbl_classifier {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-clas");
+}
+
+/// Prepares to choose among `count` labels: `labels` points to so many texts of UTF-8, each ended by a
+/// zero byte. No two are equal, and none is blank. One may begin another.
+///
+/// `options` may be NULL; CBL_OPTION_TEMPLATE, CBL_OPTION_NORMALIZATION, CBL_OPTION_CALIBRATION and
+/// cbl_options_add_example() count. Everything is copied. `*classifier` is NULL if that fails.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there are no
+/// labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_NO_MEMORY,
+/// CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_classifier_new(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    labels: *const *const c_char,
+    count: usize,
+    classifier: *mut *mut cbl_classifier,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(classifier, std::ptr::null_mut());
+        model::with_shared(model, Report::Buffer(message, message_size), |shared| {
+            let out = out?;
+            let labels = texts(labels, count)?;
+            let prepare =
+                |options: &options::Options| Labels::new(shared, &labels, &options.classification);
+            let labels = options::with(options, prepare)?;
+            out.set(Place::new(cbl_classifier { labels })?.give());
+            Ok(())
+        })
+    }
+}
+
+/// Frees a classifier. NULL is fine.
+///
+/// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_classifier_free(classifier: *mut cbl_classifier) -> cbl_status {
+    if classifier.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        unsafe {
+            handle::get(classifier)?;
+            handle::free(classifier);
+        }
+        Ok(())
+    })
+}
+
+/// Finds the label that fits a text best, `length` bytes of UTF-8: `*label` receives its index among
+/// those of cbl_classifier_new(). `probabilities` may be NULL if `capacity` is 0, or has room for
+/// `capacity` results and receives the probability of each label, which together are 1.
+///
+/// The session is any of the classifier's model; its options do not change the result, but for the type
+/// of the cache. What it holds is replaced, except for a beginning that is the same as last time, which
+/// is not evaluated again: classify many texts in one session. It is fastest if the session is made
+/// with CBL_OPTION_ALL_LOGITS.
+///
+/// One thread at a time for the session; thread-safe for the classifier. Results are written on success
+/// only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;
+/// CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL if there are more labels than `capacity`; CBL_BAD_TEXT;
+/// CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
+/// CBL_NO_MEMORY; CBL_BUSY; CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_classify(
+    session: *mut cbl_session,
+    classifier: *const cbl_classifier,
+    text: *const c_char,
+    length: usize,
+    label: *mut usize,
+    probabilities: *mut f64,
+    capacity: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(label, 0);
+        session::with(session, |inner| {
+            let out = out?;
+            let labels = &handle::get(classifier)?.labels;
+            let text = self::text(text, length)?;
+            let wanted = !(probabilities.is_null() && capacity == 0);
+            let needed = if wanted { labels.len() } else { 0 };
+            let probabilities = buffer_for(needed, probabilities, capacity)?;
+            let (best, all) = labels.classify(inner, text)?;
+            out.set(best);
+            probabilities.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+            Ok(())
+        })
+    }
+}
+
+/// Adds an example that the model is shown before every text to be classified: a text and its label, in
+/// so many bytes of UTF-8 that are copied. A few of them help a model that was not trained on the task.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_UNSUPPORTED,
+/// CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_add_example(
+    options: *mut cbl_options,
+    text: *const c_char,
+    length: usize,
+    label: *const c_char,
+    label_length: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        options::change(options, |options| {
+            let (text, label) = (self::text(text, length)?, self::text(label, label_length)?);
+            options.classification.add_example(text, label)
+        })
+    }
+}
+
+/// Removes all examples.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_clear_examples(options: *mut cbl_options) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        options::change(options, |options| {
+            options.classification.clear_examples();
+            Ok(())
+        })
+    }
+}
+
+#[cfg(feature = "text")]
+mod with_text {
+    use std::sync::{Arc, OnceLock};
+
+    use super::super::boundary::Failure;
+    use super::super::model::Shared;
+    use super::super::session::Inner;
+    use super::super::status::cbl_status::CBL_BAD_ARGUMENT;
+    use super::{cbl_calibration, cbl_normalization};
+    use crate::classify::{
+        Bias, Calibration, Classifier, ClassifierOptions, Normalization, Template,
+    };
+    use crate::model::TokenizerBytes;
+    use crate::text::Tokenizer;
+
+    /// What the options say. Defaults take no memory.
+    #[derive(Default)]
+    pub struct Settings {
+        template: Option<Template>,
+        examples: Vec<(String, String)>,
+        normalization: Normalization,
+        calibration: Calibration,
+    }
+
+    impl Settings {
+        pub fn set_template(&mut self, template: &str) -> Result<(), Failure> {
+            self.template = Some(Template::parse(template)?);
+            Ok(())
+        }
+
+        pub fn set_normalization(&mut self, value: cbl_normalization) -> Result<(), Failure> {
+            self.normalization = match value {
+                cbl_normalization::CBL_NORMALIZATION_SUM => Normalization::Sum,
+                cbl_normalization::CBL_NORMALIZATION_MEAN => Normalization::Mean,
+            };
+            Ok(())
+        }
+
+        pub fn set_calibration(&mut self, value: cbl_calibration) -> Result<(), Failure> {
+            self.calibration = match value {
+                cbl_calibration::CBL_CALIBRATION_NONE => Calibration::None,
+                cbl_calibration::CBL_CALIBRATION_CONTENT_FREE => Calibration::ContentFree,
+                cbl_calibration::CBL_CALIBRATION_MUTUAL_INFORMATION => {
+                    Calibration::MutualInformation
+                }
+            };
+            Ok(())
+        }
+
+        pub fn add_example(&mut self, text: &str, label: &str) -> Result<(), Failure> {
+            self.examples.push((text.to_owned(), label.to_owned()));
+            Ok(())
+        }
+
+        pub fn clear_examples(&mut self) {
+            self.examples.clear();
+        }
+
+        fn classifier_options(&self) -> ClassifierOptions {
+            ClassifierOptions {
+                template: self.template.clone().unwrap_or_default(),
+                examples: self.examples.clone(),
+                normalization: self.normalization,
+                calibration: self.calibration,
+            }
+        }
+    }
+
+    /// A classifier with what it borrows from its model.
+    pub struct Labels {
+        /// Dropped first.
+        classifier: Classifier<'static, TokenizerBytes>,
+        shared: Arc<Shared>,
+        /// Found at the first use, for either type of cache: numbers differ between them.
+        bias: [OnceLock<Bias>; 2],
+    }
+
+    impl Labels {
+        pub fn new(
+            shared: &Arc<Shared>,
+            labels: &[&str],
+            settings: &Settings,
+        ) -> Result<Self, Failure> {
+            let tokenizer: *const Tokenizer<_> = shared.tokenizer()?;
+            // SAFETY: it lies in `shared`, where it stays as long as that, which the result keeps.
+            let tokenizer = unsafe { &*tokenizer };
+            Ok(Self {
+                classifier: Classifier::new(tokenizer, labels, &settings.classifier_options())?,
+                shared: Arc::clone(shared),
+                bias: [OnceLock::new(), OnceLock::new()],
+            })
+        }
+
+        pub fn len(&self) -> usize {
+            self.classifier.labels().len()
+        }
+
+        /// The best label, and the probabilities of all.
+        pub fn classify(
+            &self,
+            inner: &mut Inner,
+            text: &str,
+        ) -> Result<(usize, Vec<f64>), Failure> {
+            if !Arc::ptr_eq(&self.shared, &inner.shared) {
+                let detail = "the session is not one of the classifier's model";
+                return Err(Failure::Misuse(CBL_BAD_ARGUMENT, detail));
+            }
+            let bias = &self.bias[inner.made.options.kv as usize];
+            let result = inner.counted_by_position(|session| {
+                let bias = match bias.get() {
+                    Some(bias) => bias,
+                    None => {
+                        let found = self.classifier.calibrate(session)?;
+                        // If two threads come here at once, both have found the same.
+                        bias.get_or_init(|| found)
+                    }
+                };
+                self.classifier.classify_with(bias, session, text)
+            })?;
+            Ok((result.label, result.probabilities))
+        }
+    }
+}
+
+#[cfg(not(feature = "text"))]
+mod without_text {
+    use std::sync::Arc;
+
+    use super::super::boundary::Failure;
+    use super::super::model::Shared;
+    use super::super::session::Inner;
+    use super::super::text::UNSUPPORTED;
+    use super::{cbl_calibration, cbl_normalization};
+
+    #[derive(Default)]
+    pub struct Settings;
+
+    impl Settings {
+        pub fn set_template(&mut self, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_normalization(&mut self, _: cbl_normalization) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_calibration(&mut self, _: cbl_calibration) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn add_example(&mut self, _: &str, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn clear_examples(&mut self) {}
+    }
+
+    /// There are none: `new` always fails.
+    pub enum Labels {}
+
+    impl Labels {
+        pub fn new(_: &Arc<Shared>, _: &[&str], _: &Settings) -> Result<Self, Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn len(&self) -> usize {
+            match *self {}
+        }
+
+        pub fn classify(&self, _: &mut Inner, _: &str) -> Result<(usize, Vec<f64>), Failure> {
+            match *self {}
+        }
+    }
+}

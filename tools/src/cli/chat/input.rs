@@ -1,0 +1,120 @@
+//! Where the lines of a chat come from.
+
+use std::io::{self, BufRead, BufReader, IsTerminal, Stdin};
+use std::path::{Path, PathBuf};
+
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, Editor};
+
+use super::super::Failure;
+
+/// Lines kept for the next time.
+const MAX_HISTORY: usize = 1000;
+
+/// A line that was typed.
+pub enum Line {
+    /// It began with a slash, which is gone.
+    Command(String),
+    Text(String),
+}
+
+impl From<String> for Line {
+    fn from(line: String) -> Self {
+        match line.strip_prefix('/') {
+            Some(text) if text.starts_with('/') => Self::Text(text.to_owned()),
+            Some(command) => Self::Command(command.to_owned()),
+            None => Self::Text(line),
+        }
+    }
+}
+
+/// A terminal's line editor, or any other standard input.
+pub enum Input {
+    Terminal { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
+    Lines(BufReader<Stdin>),
+}
+
+impl Input {
+    /// On a terminal an editor with the lines of last time, unless `forget`.
+    pub fn new(history: Option<&Path>, forget: bool) -> Result<Self, Failure> {
+        if !io::stdin().is_terminal() {
+            return Ok(Self::Lines(BufReader::new(io::stdin())));
+        }
+        let config = Config::builder()
+            .max_history_size(MAX_HISTORY)?
+            .history_ignore_space(true)
+            .auto_add_history(true)
+            .build();
+        let mut editor =
+            Box::new(Editor::with_history(config.clone(), FileHistory::with_config(&config))?);
+        let path = if forget { None } else { history.map(Path::to_owned).or_else(default_history) };
+        if let Some(path) = &path {
+            match editor.load_history(path) {
+                Err(ReadlineError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(format!("cannot read {}: {e}", path.display()).into()),
+                Ok(()) => {}
+            }
+        }
+        Ok(Self::Terminal { editor, history: path })
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal { .. })
+    }
+
+    /// The next line that is not empty, joined with those that it goes on in; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Line>, Failure> {
+        let mut text = String::new();
+        loop {
+            let Some(line) = self.read(if text.is_empty() { "> " } else { ". " })? else {
+                return Ok((!text.is_empty()).then(|| text.into()));
+            };
+            match line.strip_suffix('\\') {
+                Some(line) => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+                None if text.is_empty() && line.trim().is_empty() => {}
+                None => return Ok(Some((text + &line).into())),
+            }
+        }
+    }
+
+    fn read(&mut self, prompt: &str) -> Result<Option<String>, Failure> {
+        match self {
+            Self::Terminal { editor, .. } => match editor.readline(prompt) {
+                Ok(line) => Ok(Some(line)),
+                // Ctrl-C drops the line that is being typed.
+                Err(ReadlineError::Interrupted) => Ok(Some(String::new())),
+                Err(ReadlineError::Eof) => Ok(None),
+                Err(e) => Err(format!("cannot read from the terminal: {e}").into()),
+            },
+            Self::Lines(lines) => {
+                let mut line = String::new();
+                let read = lines.read_line(&mut line);
+                let n = read.map_err(|e| format!("cannot read from standard input: {e}"))?;
+                let end = line.trim_end_matches(['\r', '\n']).len();
+                line.truncate(end);
+                Ok((n > 0).then_some(line))
+            }
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        if let Self::Terminal { editor, history: Some(path) } = self {
+            // Not to have the lines next time is no failure of this one.
+            let directory = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let _ = directory.is_ok() && editor.save_history(path).is_ok();
+        }
+    }
+}
+
+/// `$XDG_STATE_HOME/cerebellum/history`, by default under `~/.local/state`.
+fn default_history() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    Some(state.join("cerebellum/history"))
+}

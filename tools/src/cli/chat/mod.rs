@@ -1,0 +1,228 @@
+//! `cerebellum chat`.
+
+mod command;
+mod conversation;
+mod input;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use cerebellum::generate::{GenerateOptions, Generation, StopReason};
+use cerebellum::sampler::SamplerOptions;
+use serde::Serialize;
+
+use self::command::{Command, HELP};
+use self::conversation::Conversation;
+use self::input::{Input, Line};
+use super::generate::{SamplingArgs, Stream, speeds};
+use super::interrupt::Cancellable;
+use super::session::ModelArgs;
+use super::{Context, Failure, Outcome, is_broken_pipe};
+
+/// Continue texts line by line, each with all that was said before.
+///
+/// A base model does not converse, it continues: what you type and what it answers become one text.
+/// --template puts a line into a form that the model knows. On a terminal lines can be edited and
+/// earlier ones recalled, and Ctrl-C stops an answer; type /help there. Otherwise lines come from
+/// standard input.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What a line becomes, with {text} where the line goes; \n stands for a line break
+    #[arg(long, default_value = "{text}", value_name = "TEXT", value_parser = template)]
+    template: String,
+    /// How the conversation begins
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    prompt: String,
+    /// Begin a new text with every line
+    #[arg(long)]
+    forget: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// End an answer before this string, where \n stands for a line break; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = unescape)]
+    stop: Vec<String>,
+    /// Where lines are kept for the next time [default: cerebellum/history in the directory for the
+    /// state of programs]
+    #[arg(long, value_name = "FILE", env = "CEREBELLUM_HISTORY")]
+    history: Option<PathBuf>,
+    /// Keep no lines for the next time
+    #[arg(long, conflicts_with = "history")]
+    no_history: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum chat -m demo.cbl --temperature 0.7 --repetition-penalty 1.1 -n 60
+  cerebellum chat -m demo.cbl --template 'English: {text}\\nFrench:' --stop '\\n' --forget
+  cerebellum chat -m demo.cbl --template 'Utterance: {text}\\nIntent:' --forget --json < lines.txt";
+
+/// Where a line goes in a template.
+const PLACE: &str = "{text}";
+
+fn template(argument: &str) -> Result<String, String> {
+    if !argument.contains(PLACE) {
+        return Err(format!("there is no {PLACE} in it"));
+    }
+    unescape(argument)
+}
+
+/// `\n` is easier to type in a shell than a line break.
+#[expect(clippy::unnecessary_wraps, reason = "it is a parser")]
+fn unescape(argument: &str) -> Result<String, String> {
+    Ok(argument.replace("\\n", "\n"))
+}
+
+/// The JSON object of an answer.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    text: &'a str,
+    prompt_tokens: usize,
+    tokens: usize,
+    stop_reason: &'static str,
+    prompt_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+}
+
+/// What the commands of a chat change.
+struct Chat<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    conversation: Conversation,
+    options: GenerateOptions,
+    /// Set by Ctrl-C while the model answers.
+    cancel: Arc<AtomicBool>,
+    /// Of the last answer.
+    generation: Option<Generation>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let model = args.model.open()?;
+    let mut session = model.session(&args.model.options(context)?)?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    session.cancel_by(Arc::clone(&cancel));
+    let mut chat = Chat {
+        args,
+        context,
+        conversation: Conversation::new(session, &args.prompt)?,
+        options: GenerateOptions {
+            max_tokens: args.sampling.max_tokens,
+            sampler: args.sampling.sampler(),
+            stop: args.stop.clone(),
+            ..GenerateOptions::default()
+        },
+        cancel,
+        generation: None,
+    };
+    let mut input = Input::new(args.history.as_deref(), args.no_history || context.json)?;
+    if input.is_terminal() {
+        context.note("/help lists the commands, /quit or Ctrl-D ends");
+    }
+    let mut failed = false;
+    while let Some(line) = input.next()? {
+        let done = match line {
+            Line::Command(line) => match chat.follow(&line) {
+                Ok(true) => break,
+                result => result.map(drop),
+            },
+            Line::Text(text) => chat.answer(&text),
+        };
+        // A line that fails leaves the conversation as it was: the next one may do better.
+        if let Err(failure) = done {
+            failed = true;
+            if is_broken_pipe(&failure) {
+                return Err(failure);
+            }
+            context.fail(&failure);
+        }
+    }
+    Ok(if failed && !input.is_terminal() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Chat<'_> {
+    /// Lets the model answer a line.
+    fn answer(&mut self, line: &str) -> Result<(), Failure> {
+        if self.args.forget {
+            self.conversation.clear();
+        }
+        self.conversation.say(&self.args.template.replace(PLACE, line));
+        self.go_on()
+    }
+
+    /// Lets the model go on from where the conversation is.
+    fn go_on(&mut self) -> Result<(), Failure> {
+        let mut stream =
+            Stream { text: String::new(), to_stdout: !self.context.json, failure: None };
+        let cancellable = Cancellable::by(&self.cancel);
+        let generation = self.conversation.answer(&self.options, &mut stream);
+        drop(cancellable);
+        let (generation, forgotten) = generation?;
+        if forgotten > 0 {
+            let remark = "tokens of the beginning no longer fit: the rest was read again";
+            self.context.note(format_args!("({forgotten} {remark})"));
+        }
+        if generation.stop_reason == StopReason::Cancelled {
+            self.context.note("(stopped)");
+        }
+        if self.context.json {
+            let report = Report {
+                ok: true,
+                text: &stream.text,
+                prompt_tokens: generation.prompt_tokens,
+                tokens: generation.tokens,
+                stop_reason: generation.stop_reason.name(),
+                prompt_tokens_per_second: generation.prompt_tokens_per_second(),
+                decode_tokens_per_second: generation.decode_tokens_per_second(),
+            };
+            self.context.print("", &report)?;
+        }
+        self.generation = Some(generation);
+        Ok(())
+    }
+
+    /// Follows a command; true if it ends the chat.
+    fn follow(&mut self, line: &str) -> Result<bool, Failure> {
+        match Command::parse(line)? {
+            Command::Help => self.context.note(HELP),
+            Command::Quit => return Ok(true),
+            Command::Reset => self.conversation.clear(),
+            Command::Undo => self.conversation.undo()?,
+            Command::Retry => {
+                self.conversation.take_back_answer()?;
+                self.options.sampler.seed = self.options.sampler.seed.wrapping_add(1);
+                self.go_on()?;
+            }
+            Command::More => self.go_on()?,
+            Command::Show => self.context.note(self.conversation.text()),
+            Command::Save(path) => self.conversation.save(path.as_ref())?,
+            Command::Statistics => self.statistics(),
+            Command::Set { name, value } => {
+                let mut options = self.options.clone();
+                command::set(&mut options, name, value)?;
+                self.options = options;
+            }
+            Command::Settings => self.context.note(command::settings(&self.options)),
+        }
+        Ok(false)
+    }
+
+    fn statistics(&self) {
+        let session = self.conversation.session();
+        if let Some(generation) = &self.generation {
+            self.context.note(speeds(generation, session, self.context.session_threads()));
+        }
+        let (position, context) = (session.position(), session.context());
+        self.context.note(format_args!("{position} of {context} positions are used"));
+    }
+}
+
+/// Fails if the sampler would not take `options`.
+fn check(options: &SamplerOptions) -> Result<(), Failure> {
+    Ok(cerebellum::sampler::Sampler::new(options, 1).map(drop)?)
+}

@@ -1,0 +1,55 @@
+//! Whether to use colours, and where.
+
+use std::fmt::{self, Display};
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+
+/// A value of `--color`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum When {
+    /// On a terminal, as NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM allow
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<When> for anstream::ColorChoice {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::Always => Self::Always,
+            When::Never => Self::Never,
+        }
+    }
+}
+
+/// Follows `--color`, for clap's own messages too: it needs to be known before they are parsed.
+pub fn choose() {
+    let mut arguments = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    while let Some(argument) = arguments.next() {
+        let value = match argument.to_str() {
+            Some("--color") => arguments.next(),
+            Some(argument) => argument.strip_prefix("--color=").map(Into::into),
+            None => None,
+        };
+        // A value that is not one is an error that clap reports.
+        let when = value.and_then(|value| When::from_str(value.to_str()?, true).ok());
+        if let Some(when) = when {
+            anstream::ColorChoice::from(when).write_global();
+        }
+    }
+}
+
+/// A word in a style, which `anstream` leaves out where there are no colours.
+pub struct Styled(Style, &'static str);
+
+pub const ERROR: Styled = Styled(AnsiColor::Red.on_default().bold(), "error:");
+pub const WARNING: Styled = Styled(AnsiColor::Yellow.on_default().bold(), "warning:");
+
+impl Display for Styled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(style, word) = self;
+        write!(f, "{style}{word}{style:#}")
+    }
+}

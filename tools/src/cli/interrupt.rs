@@ -1,0 +1,44 @@
+//! What SIGINT, SIGTERM and SIGHUP do: end the process without leftovers, or stop a generation.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cerebellum_tools::output::exit_without_leftovers;
+
+use super::Failure;
+
+/// The exit code of an interrupted process, as a shell reports SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// From here on an interruption removes unfinished outputs and ends the process.
+pub fn handle() -> Result<(), Failure> {
+    Ok(ctrlc::set_handler(|| match cancellable().as_ref() {
+        // Somebody who interrupts twice means it.
+        Some(cancel) if !cancel.swap(true, Relaxed) => {}
+        _ => exit_without_leftovers(INTERRUPTED),
+    })?)
+}
+
+/// While this lives, an interruption sets a flag instead.
+pub struct Cancellable;
+
+impl Cancellable {
+    /// Lets the next interruption set `flag`, which is cleared first.
+    pub fn by(flag: &Arc<AtomicBool>) -> Self {
+        flag.store(false, Relaxed);
+        *cancellable() = Some(Arc::clone(flag));
+        Self
+    }
+}
+
+impl Drop for Cancellable {
+    fn drop(&mut self) {
+        *cancellable() = None;
+    }
+}
+
+fn cancellable() -> MutexGuard<'static, Option<Arc<AtomicBool>>> {
+    static CANCELLABLE: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    // A flag is valid at any time.
+    CANCELLABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
