@@ -4,25 +4,24 @@
 //!
 //! One thread; times are its processor time, so that other programs count less. Limits are measured in
 //! the same rounds as the kernels: all are interleaved, and a figure is the median of its rounds. A
-//! matrix of the decode rows is walked through a set of copies
-//! larger than the last cache, as weights are walked through in a pass; its activations stay cached.
+//! matrix of the decode rows, and the cache of an attention at decode, are walked through a set of copies
+//! larger than the last cache, as in a pass; activations stay cached.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
 
+use cerebellum::format::Activation;
 use cerebellum::kernels::*;
 use cerebellum::quant::{Scheme, TileLayout};
-
-mod limits;
+use cerebellum_tools::bench::{Peak, read};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let quick = arguments.iter().any(|a| a == "--quick");
     let filter: Vec<_> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let mut benches = limits::all();
-    benches.extend(matmuls());
+    let mut benches = limits();
     let wanted = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    benches.retain(|b| b.is_limit() || wanted(&b.name));
+    benches.extend(cases().filter(|(name, _)| wanted(name)).map(|(name, case)| case.bench(name)));
     let rounds = if quick { 3 } else { 9 };
     for round in 0..rounds {
         for bench in &mut benches {
@@ -36,33 +35,34 @@ fn main() {
 
 /// What a kernel is held against.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Limit {
-    /// Multiply-accumulates of int4 weights per second.
-    Int4,
-    /// Of int8 weights.
-    Int8,
+enum Limit {
+    /// Multiply-accumulates of integers per second.
+    Integer(Isa, Scheme),
     /// Of floats.
-    Float,
+    Float(Isa),
     /// Bytes read from memory per second.
     Memory,
+    /// Nothing: it is a small part of a pass.
+    Nothing,
 }
 
 /// Something to measure.
-pub struct Bench {
+struct Bench {
     name: String,
     /// Multiply-accumulates of one run.
     macs: f64,
     /// Bytes of weights or cache read by one run.
     bytes: f64,
     limit: Limit,
-    defines_limit: bool,
+    is_limit: bool,
     run: Box<dyn FnMut()>,
     seconds: Vec<f64>,
 }
 
 impl Bench {
-    fn is_limit(&self) -> bool {
-        self.defines_limit
+    fn new(name: String, macs: f64, bytes: f64, limit: Limit, run: impl FnMut() + 'static) -> Self {
+        let run = Box::new(run);
+        Self { name, macs, bytes, limit, is_limit: false, run, seconds: Vec::new() }
     }
 
     /// One sample: repeats the run for at least 10 ms.
@@ -101,26 +101,80 @@ fn processor_seconds() -> f64 {
 
 fn report(benches: &[Bench]) {
     let limit = |limit| {
-        let defines = |b: &&Bench| b.defines_limit && b.limit == limit;
+        let defines = |b: &&Bench| b.is_limit && b.limit == limit;
         benches.iter().find(defines).map_or(f64::NAN, Bench::rate)
     };
-    println!("{:58} {:>10} {:>8} {:>8} {:>9}", "", "µs", "GMAC/s", "GB/s", "of limit");
+    println!("{:62} {:>10} {:>8} {:>8} {:>9}", "", "µs", "GMAC/s", "GB/s", "of limit");
     for b in benches {
         let seconds = b.median();
+        let fraction = b.rate() / limit(b.limit);
+        let fraction =
+            if fraction.is_nan() { "".into() } else { format!("{:.1}%", 100.0 * fraction) };
         println!(
-            "{:58} {:>10.1} {:>8.1} {:>8.2} {:>8.1}%",
+            "{:62} {:>10.2} {:>8.1} {:>8.2} {fraction:>9}",
             b.name,
             seconds * 1e6,
             b.macs / seconds / 1e9,
             b.bytes / seconds / 1e9,
-            100.0 * b.rate() / limit(b.limit)
         );
     }
+}
+
+/// The limits that this processor has.
+fn limits() -> Vec<Bench> {
+    let of_isa = |isa| {
+        let integer = |scheme| Some((Limit::Integer(isa, scheme), Peak::integer(isa, scheme)?));
+        let integers = [Scheme::Int4, Scheme::Int8].into_iter().filter_map(integer);
+        let limits = integers.chain(Peak::float(isa).map(|peak| (Limit::Float(isa), peak)));
+        limits.collect::<Vec<_>>()
+    };
+    let bench = |(limit, peak): (Limit, Peak)| {
+        let what = match limit {
+            Limit::Integer(isa, scheme) => format!("{isa} {}", scheme.name()),
+            Limit::Float(isa) => format!("{isa} float"),
+            Limit::Memory | Limit::Nothing => String::new(),
+        };
+        let name = format!("limit of {what}: {}", peak.name);
+        Bench::new(name, peak.macs, 0.0, limit, move || peak.run())
+    };
+    let mut limits: Vec<_> = isas().flat_map(of_isa).map(bench).collect();
+    let name = "limit: reading memory".into();
+    let bytes = STREAM_BYTES as f64;
+    limits.push(Bench::new(name, 0.0, bytes, Limit::Memory, || {
+        // SAFETY: every bit pattern is a u64, and 64-byte boundaries suit them.
+        let (_, words, _) = unsafe { stream().align_to() };
+        black_box(read(words));
+    }));
+    limits.iter_mut().for_each(|limit| limit.is_limit = true);
+    limits
 }
 
 /// Instruction sets worth measuring here: scalar code only where it has FMA.
 fn isas() -> impl Iterator<Item = Isa> {
     Isa::available().filter(|&isa| isa != Isa::Scalar)
+}
+
+/// A kernel and its shape.
+enum Case {
+    Matmul { isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Epilogue },
+    Attend { isa: Isa, int8: bool, size: usize, tokens: usize, position: usize },
+    LayerNorm { isa: Isa, width: usize },
+    Quantize { isa: Isa, width: usize },
+}
+
+impl Case {
+    fn bench(self, name: String) -> Bench {
+        match self {
+            Self::Matmul { isa, tiles, tokens, epilogue } => {
+                matmul(name, isa, tiles, tokens, epilogue)
+            }
+            Self::Attend { isa, int8, size, tokens, position } => {
+                attend(name, isa, int8, size, tokens, position)
+            }
+            Self::LayerNorm { isa, width } => layer_norm(name, isa, width),
+            Self::Quantize { isa, width } => quantize(name, isa, width),
+        }
+    }
 }
 
 /// Output and input widths of the matrices of Cerebras-GPT 111M, 256M and 1.3B.
@@ -138,25 +192,62 @@ const SHAPES: [(usize, usize); 8] = [
 /// More than the last cache.
 const STREAM_BYTES: usize = 256 << 20;
 
-fn matmuls() -> Vec<Bench> {
-    let mut benches = Vec::new();
+/// All of them, by name.
+fn cases() -> impl Iterator<Item = (String, Case)> {
+    isas().flat_map(|isa| matmuls(isa).chain(attentions(isa)).chain(rows(isa)))
+}
+
+fn matmuls(isa: Isa) -> impl Iterator<Item = (String, Case)> {
+    let mut cases = Vec::new();
     for (rows, cols) in SHAPES {
-        for (scheme, group) in [(Scheme::Int4, 64), (Scheme::Int8, 128)] {
+        for (scheme, group) in [(Scheme::Int4, 64), (Scheme::Int4, 128), (Scheme::Int8, 128)] {
             for tokens in [1, 2, 4, 8, 64, 512] {
-                for isa in isas() {
-                    let large = rows * cols * tokens > 200_000_000;
-                    if isa != Isa::ScalarFma || !large && tokens == 64 {
-                        let tiles = TileLayout::new(rows, cols, scheme, group).expect("sound");
-                        benches.push(matmul(isa, tiles, tokens));
-                    }
+                let large = rows * cols * tokens > 200_000_000;
+                if isa == Isa::ScalarFma && (large || tokens != 64) {
+                    continue;
                 }
+                let tiles = TileLayout::new(rows, cols, scheme, group).expect("sound");
+                let scheme = scheme.name();
+                let name = format!("matmul {isa} {scheme}/{group} {rows}x{cols} tokens {tokens}");
+                // The widening matrix of an MLP is `c_fc`.
+                let is_c_fc = rows == 4 * cols;
+                if is_c_fc && tokens == 64 {
+                    let epilogue = Epilogue::Activate(Activation::Gelu);
+                    let case = Case::Matmul { isa, tiles, tokens, epilogue };
+                    cases.push((format!("{name} gelu"), case));
+                }
+                cases.push((name, Case::Matmul { isa, tiles, tokens, epilogue: Epilogue::Store }));
             }
         }
     }
-    benches
+    cases.into_iter()
 }
 
-fn matmul(isa: Isa, tiles: TileLayout, tokens: usize) -> Bench {
+/// Head sizes of Cerebras-GPT 111M, BTLM and Cerebras-GPT 1.3B; chunks of a prompt, and decoding.
+fn attentions(isa: Isa) -> impl Iterator<Item = (String, Case)> {
+    let mut cases = Vec::new();
+    for size in [64, 80, 128] {
+        for int8 in [false, true] {
+            for (tokens, position) in [(64, 0), (64, 448), (64, 1984), (1, 0), (1, 1024), (1, 1984)]
+            {
+                let kv = if int8 { "int8" } else { "f16" };
+                let name = format!("attend {isa} {kv} {size} tokens {tokens} at {position}");
+                cases.push((name, Case::Attend { isa, int8, size, tokens, position }));
+            }
+        }
+    }
+    cases.into_iter()
+}
+
+fn rows(isa: Isa) -> impl Iterator<Item = (String, Case)> {
+    let norms = [768, 2048]
+        .map(|width| (format!("layer_norm {isa} {width}"), Case::LayerNorm { isa, width }));
+    let quantized =
+        [768, 3072].map(|width| (format!("quantize {isa} {width}"), Case::Quantize { isa, width }));
+    norms.into_iter().chain(quantized)
+}
+
+fn matmul(name: String, isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Epilogue) -> Bench {
     let kernels = Kernels::new(isa).expect("available");
     // Decode streams copy after copy; a prompt stays with one.
     let copies = if tokens < 8 { STREAM_BYTES / tiles.bytes() } else { 1 };
@@ -191,32 +282,125 @@ fn matmul(isa: Isa, tiles: TileLayout, tokens: usize) -> Bench {
                 blocks: tiles.blocks(),
             },
             bias: Some(&bias),
-            epilogue: Epilogue::Store,
+            epilogue,
         };
         let out = CellWriter::new(&mut cells, tiles.rows());
         // SAFETY: one thread, one writer.
         unsafe { kernels.matmul(&job, 0..tiles.panels(), &out) };
         black_box(&cells);
     };
-    let (rows, cols, scheme) = (tiles.rows(), tiles.cols(), tiles.scheme());
-    let limit = match scheme {
-        _ if tokens < 8 => Limit::Memory,
-        Scheme::Int4 => Limit::Int4,
-        Scheme::Int8 => Limit::Int8,
+    let macs = (tiles.rows() * tiles.cols() * tokens) as f64;
+    let limit = if tokens < 8 { Limit::Memory } else { Limit::Integer(isa, tiles.scheme()) };
+    Bench::new(name, macs, tiles.bytes() as f64, limit, run)
+}
+
+fn attend(
+    name: String,
+    isa: Isa,
+    int8: bool,
+    size: usize,
+    tokens: usize,
+    position: usize,
+) -> Bench {
+    let kernels = Kernels::new(isa).expect("available");
+    let positions = (position + tokens).next_multiple_of(KEY_PANEL);
+    let padded = size.next_multiple_of(KEY_STEP);
+    // Of keys and of values alike.
+    let head_bytes = positions * if int8 { padded } else { 2 * size };
+    let heads = if tokens == 1 { STREAM_BYTES / (2 * head_bytes) } else { 1 };
+    let scales = vec![0.01; positions];
+    let queries = vec![0.1; tokens * size];
+    let mut cells = vec![0.0; tokens * size];
+    let block = QUERY_BLOCK * padded_head_size(size);
+    let mut floats = [0; 3].map(|_| vec![0.0; block]);
+    let (mut queries_i8, mut scores) = (vec![0; block], vec![0.0; QUERY_BLOCK * SEGMENT]);
+    let mut head = 0;
+    let run = move || {
+        let (keys, rest) = finite_stream()[2 * head * head_bytes..].split_at(head_bytes);
+        let values = &rest[..positions * if int8 { size } else { 2 * size }];
+        head = (head + 1) % heads;
+        // SAFETY: every bit pattern is a number of either type; both lie on even addresses.
+        let cache = unsafe {
+            match int8 {
+                false => HeadCache::F16 { keys: keys.align_to().1, values: values.align_to().1 },
+                true => HeadCache::Int8 {
+                    keys: keys.align_to().1,
+                    key_scales: &scales,
+                    values: values.align_to().1,
+                    value_scales: &scales,
+                },
+            }
+        };
+        let out = CellWriter::new(&mut cells, size);
+        let [queries_f32, sums, part] = &mut floats;
+        for first in (0..tokens).step_by(QUERY_BLOCK) {
+            let job = Attention {
+                cache,
+                queries: &queries,
+                stride: size,
+                columns: 0..size,
+                tokens: first..tokens.min(first + QUERY_BLOCK),
+                position,
+                scale: 0.1,
+                bias: None,
+            };
+            let mut scratch = AttentionScratch {
+                queries: queries_f32,
+                queries_i8: &mut queries_i8,
+                scores: &mut scores,
+                sums,
+                part,
+            };
+            // SAFETY: one thread, one writer.
+            unsafe { kernels.attend(&job, &mut scratch, &out) };
+        }
+        black_box(&cells);
     };
-    Bench {
-        name: format!("matmul {isa} {} {rows}x{cols} tokens {tokens}", scheme.name()),
-        macs: (rows * cols * tokens) as f64,
-        bytes: tiles.bytes() as f64,
-        limit,
-        defines_limit: false,
-        run: Box::new(run),
-        seconds: Vec::new(),
-    }
+    let seen = tokens * (2 * position + tokens + 1) / 2;
+    let macs = (2 * seen * size) as f64;
+    let limit = if tokens == 1 { Limit::Memory } else { Limit::Float(isa) };
+    Bench::new(name, macs, (2 * head_bytes) as f64, limit, run)
+}
+
+fn layer_norm(name: String, isa: Isa, width: usize) -> Bench {
+    let kernels = Kernels::new(isa).expect("available");
+    let row = |offset: usize| (0..width).map(|i| ((i * 7 + offset) % 31) as f32).collect();
+    let [x, weight, bias]: [Vec<f32>; 3] = [0, 1, 2].map(row);
+    let mut out = vec![0.0; width];
+    let run = move || {
+        let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+        kernels.layer_norm(black_box(&x), &norm, &mut out);
+    };
+    Bench::new(name, 0.0, 0.0, Limit::Nothing, run)
+}
+
+fn quantize(name: String, isa: Isa, width: usize) -> Bench {
+    const GROUP: usize = 64;
+    let kernels = Kernels::new(isa).expect("available");
+    let x: Vec<f32> = (0..width).map(|i| ((i * 7) % 31) as f32 - 15.0).collect();
+    let (mut values, mut scales) = (vec![0; width], vec![0.0; width / GROUP]);
+    let mut starts = vec![[0; 2]; width / GROUP];
+    let run = move || {
+        let (values, scales, starts) = (&mut *values, &mut *scales, &mut *starts);
+        kernels.quantize(black_box(&x), GROUP, QuantizedRowMut { values, scales, starts });
+    };
+    Bench::new(name, 0.0, 0.0, Limit::Nothing, run)
+}
+
+/// The same bytes, but no float16 among them is infinite or NaN, or far from 1.
+fn finite_stream() -> &'static [u8] {
+    static STREAM: OnceLock<&'static [u8]> = OnceLock::new();
+    STREAM.get_or_init(|| {
+        let bytes = Vec::leak(stream().to_vec());
+        for high in bytes.iter_mut().skip(1).step_by(2) {
+            *high = *high & 0x83 | 0x38;
+        }
+        bytes
+    })
 }
 
 /// Random bytes on a 64-byte boundary, shared by all benches.
-pub fn stream() -> &'static [u8] {
+fn stream() -> &'static [u8] {
     static STREAM: OnceLock<&'static [u8]> = OnceLock::new();
     STREAM.get_or_init(|| {
         let bytes = Vec::leak(vec![0; STREAM_BYTES + 64]);

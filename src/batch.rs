@@ -409,10 +409,10 @@ impl Batch {
     /// [`Error::NoLogits`]; [`Error::Option`] if an option is out of range.
     pub fn sample(&mut self, sequence: usize, options: &SamplerOptions) -> Result<u32> {
         options.check()?;
-        let (logits, history) = (self.logits(sequence)?, self.tokens(sequence));
-        let position = self.position(sequence);
+        let before = (self.tokens(sequence), self.position(sequence));
+        let logits = self.logits(sequence)?;
         // SAFETY: `&mut self`: nobody else uses the sampler's regions.
-        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, history, position) })
+        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, None) })
     }
 }
 

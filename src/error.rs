@@ -120,6 +120,15 @@ pub enum Error {
     /// There are no logits to sample from or to read.
     #[error("no logits here; evaluate at least one token after a reset or a rewind")]
     NoLogits,
+    /// No token may be chosen.
+    #[error("no token is allowed here; the set of allowed tokens is empty")]
+    NothingAllowed,
+    /// What a text was to be constrained to makes no sense, or the text broke it.
+    #[error("constraint: {0}")]
+    Constraint(String),
+    /// A text cannot be put to the model by its template.
+    #[error("{0}")]
+    Task(String),
     /// A saved session is damaged, or does not fit this session.
     #[error("saved session: {0}")]
     SavedSession(&'static str),

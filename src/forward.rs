@@ -17,7 +17,9 @@
 //! ```
 //!
 //! and at last `ln_f` and the head for the tokens whose logits are wanted. The workers meet after
-//! every phase. **The contract of a phase**, on which every access to the arena here rests: a worker
+//! every phase. A pass over **one row** has fewer phases, since to meet takes about as long as to
+//! quantize a row: every worker norms and quantizes it for itself, into the quantized row with its own
+//! index, and stores its heads' keys and values before it attends to them. **The contract of a phase**, on which every access to the arena here rests: a worker
 //! writes only its own share of what the phase writes, or what it claimed (both are disjoint), and no
 //! worker reads in a phase what another may write in it.
 //!
@@ -59,11 +61,11 @@ pub(crate) struct Scratch {
     attended: Region<f32>,
     /// Inside the MLP `[rows, n_inner]`.
     inner: Region<f32>,
-    /// What enters the next matrix `[rows, padded inputs]`.
+    /// What enters the next matrix `[rows or workers, padded inputs]`, whichever are more.
     values: Region<i8>,
-    /// Its scales `[rows, groups]`.
+    /// Its scales `[rows or workers, groups]`.
     scales: Region<f32>,
-    /// Where its int4 products start `[rows, blocks]`.
+    /// Where its int4 products start `[rows or workers, blocks]`.
     starts: Region<[i16; 2]>,
     /// `[logits rows, vocab_size]`.
     logits: Region<f32>,
@@ -94,6 +96,7 @@ impl Scratch {
         let blocks = most(TileLayout::blocks).unwrap_or(0);
         let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
         let block = [workers, QUERY_BLOCK, padded_head_size(head_size)];
+        let quantized = rows.max(workers);
         Ok(Self {
             rows,
             logits_rows,
@@ -103,9 +106,9 @@ impl Scratch {
             qkv: planner.reserve(&[rows, 3 * e])?,
             attended: planner.reserve(&[rows, e])?,
             inner: planner.reserve(&[rows, config.n_inner])?,
-            values: planner.reserve(&[rows, padded_cols])?,
-            scales: planner.reserve(&[rows, groups])?,
-            starts: planner.reserve(&[rows, blocks])?,
+            values: planner.reserve(&[quantized, padded_cols])?,
+            scales: planner.reserve(&[quantized, groups])?,
+            starts: planner.reserve(&[quantized, blocks])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
             log_sums: planner.reserve(&[logits_rows])?,
             queries: planner.reserve(&block)?,
@@ -239,8 +242,8 @@ enum Phase {
     MlpProj,
 }
 
-/// A layer's phases up to the activation, and those after the gate, which not every MLP has.
-const TO_ACTIVATION: [Phase; 8] = [
+/// A layer's phases.
+const OF_ROWS: [Phase; 11] = [
     Phase::Norm1,
     Phase::Attn,
     Phase::Store,
@@ -249,21 +252,20 @@ const TO_ACTIVATION: [Phase; 8] = [
     Phase::AttnProj,
     Phase::Norm2,
     Phase::Activate,
+    Phase::Gate,
+    Phase::QuantizeInner,
+    Phase::MlpProj,
 ];
-const AFTER_GATE: [Phase; 2] = [Phase::QuantizeInner, Phase::MlpProj];
+/// Those of a pass over one row, where the others are part of these.
+const OF_ONE_ROW: [Phase; 6] =
+    [Phase::Attn, Phase::Attend, Phase::AttnProj, Phase::Activate, Phase::Gate, Phase::MlpProj];
 
-/// How many phases a layer has.
-fn phases_per_layer(gated: bool) -> usize {
-    TO_ACTIVATION.len() + usize::from(gated) + AFTER_GATE.len()
-}
-
-/// The phase of that number in a layer.
-fn phase_of_layer(number: usize, gated: bool) -> Phase {
-    match number.checked_sub(TO_ACTIVATION.len()) {
-        None => TO_ACTIVATION[number],
-        Some(0) if gated => Phase::Gate,
-        Some(rest) => AFTER_GATE[rest - usize::from(gated)],
-    }
+/// How many phases a layer has, and the phase of a number in it.
+fn phases(one_row: bool, gated: bool) -> (usize, impl Fn(usize) -> Phase) {
+    let list: &'static [Phase] = if one_row { &OF_ONE_ROW } else { &OF_ROWS };
+    let gate = list.iter().position(|phase| matches!(phase, Phase::Gate)).unwrap_or(list.len());
+    let skipped = usize::from(!gated);
+    (list.len() - skipped, move |number| list[number + if number < gate { 0 } else { skipped }])
 }
 
 /// Runs the pass: afterwards the caches hold the tokens' keys and values (of a tree, those of the last
@@ -272,21 +274,22 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
     debug_assert_eq!(pass.runs.last().map(Run::end), Some(pass.tokens.len()));
     debug_assert!(pass.tokens.len() <= pass.scratch.rows);
     let gated = pass.model.config().gated_mlp;
-    let per_layer = phases_per_layer(gated);
+    let (per_layer, phase_of_layer) = phases(pass.is_one_row(), gated);
     let of_layers = 1 + per_layer * pass.model.network().layers.len();
     let of_logits = match pass.logits_rows() {
         0 => 0,
-        _ => 2 + usize::from(pass.log_sums),
+        _ => 2 - usize::from(pass.is_one_row()) + usize::from(pass.log_sums),
     };
+    let head = of_layers + 1 - usize::from(pass.is_one_row());
     executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
         _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
         phase if phase < of_layers => {
             let (layer, number) = ((phase - 1) / per_layer, (phase - 1) % per_layer);
-            pass.layer(layer, phase_of_layer(number, gated), worker);
+            pass.layer(layer, phase_of_layer(number), worker);
         }
-        phase if phase == of_layers => pass.norm_f(worker),
-        phase if phase == of_layers + 1 => pass.head(worker),
+        phase if phase < head => pass.norm_f(worker),
+        phase if phase == head => pass.head(worker),
         _ => pass.sum_logits(worker),
     });
 }
@@ -295,25 +298,54 @@ impl Pass<'_> {
     fn layer(&self, index: usize, phase: Phase, worker: &Worker) {
         let layer = &self.model.network().layers[index];
         let s = self.scratch;
+        let one_row = self.is_one_row();
         match phase {
             Phase::Norm1 => self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, worker),
-            Phase::Attn => self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker),
+            Phase::Attn => {
+                if one_row {
+                    self.layer(index, Phase::Norm1, worker);
+                }
+                self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker);
+            }
             Phase::Store if self.tree => {}
             Phase::Store => self.store(index, worker),
-            Phase::Attend if self.tree => self.store_and_attend(index, worker),
+            Phase::Attend if self.tree || one_row => self.store_and_attend(index, worker),
             Phase::Attend => self.attend(index, worker),
             Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, worker),
-            Phase::AttnProj => self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker),
+            Phase::AttnProj => {
+                if one_row {
+                    self.layer(index, Phase::QuantizeAttended, worker);
+                }
+                self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker);
+            }
             Phase::Norm2 => self.norm(&self.model.norm(&layer.ln_2), &layer.c_fc, worker),
             Phase::Activate => {
+                if one_row {
+                    self.layer(index, Phase::Norm2, worker);
+                }
                 let activation = Epilogue::Activate(self.model.config().activation);
                 let activated = layer.gate.as_ref().unwrap_or(&layer.c_fc);
                 self.matmul(activated, activation, s.inner, worker);
             }
             Phase::Gate => self.matmul(&layer.c_fc, Epilogue::MultiplyTo, s.inner, worker),
             Phase::QuantizeInner => self.quantize(s.inner, &layer.mlp_proj, worker),
-            Phase::MlpProj => self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, worker),
+            Phase::MlpProj => {
+                if one_row {
+                    self.layer(index, Phase::QuantizeInner, worker);
+                }
+                self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, worker);
+            }
         }
+    }
+
+    /// Whether every worker quantizes the row for itself.
+    fn is_one_row(&self) -> bool {
+        self.tokens.len() == 1
+    }
+
+    /// Rows that the worker quantizes, and how far behind them their quantized rows lie.
+    fn rows_to_quantize(&self, rows: usize, worker: &Worker) -> (Range<usize>, usize) {
+        if self.is_one_row() { (0..rows, worker.index()) } else { (worker.share(rows), 0) }
     }
 
     /// Token and position embeddings -> x.
@@ -340,8 +372,9 @@ impl Pass<'_> {
 
     /// x -> layer norm -> quantized for `next`.
     fn norm(&self, norm: &LayerNorm, next: &LinearAt, worker: &Worker) {
-        for t in worker.share(self.tokens.len()) {
-            self.norm_row(norm, t, &next.matrix.tiles, t, worker);
+        let (rows, offset) = self.rows_to_quantize(self.tokens.len(), worker);
+        for t in rows {
+            self.norm_row(norm, t, &next.matrix.tiles, t + offset, worker);
         }
     }
 
@@ -349,11 +382,11 @@ impl Pass<'_> {
     fn norm_f(&self, worker: &Worker) {
         let network = self.model.network();
         let norm = self.model.norm(&network.ln_f);
-        let share = worker.share(self.logits_rows());
+        let (rows, offset) = self.rows_to_quantize(self.logits_rows(), worker);
         for run in self.runs {
-            for to in overlap(&share, &(run.logits_row..run.logits_end())) {
+            for to in overlap(&rows, &(run.logits_row..run.logits_end())) {
                 let from = run.end() - (run.logits_end() - to);
-                self.norm_row(&norm, from, &network.head.tiles, to, worker);
+                self.norm_row(&norm, from, &network.head.tiles, to + offset, worker);
             }
         }
     }
@@ -381,10 +414,11 @@ impl Pass<'_> {
     /// A buffer's rows -> quantized for `next`.
     fn quantize(&self, from: Region<f32>, next: &LinearAt, worker: &Worker) {
         let tiles = &next.matrix.tiles;
-        for t in worker.share(self.tokens.len()) {
+        let (rows, offset) = self.rows_to_quantize(self.tokens.len(), worker);
+        for t in rows {
             // SAFETY: the contract of a phase: nobody writes this buffer in it.
             let row = unsafe { self.arena.read(from, row_range(t, tiles.cols())) };
-            self.quantize_row(row, tiles, t);
+            self.quantize_row(row, tiles, t + offset);
         }
     }
 
@@ -410,6 +444,9 @@ impl Pass<'_> {
 
     /// Quantized rows times the head -> logits.
     fn head(&self, worker: &Worker) {
+        if self.is_one_row() {
+            self.norm_f(worker);
+        }
         let head = &self.model.network().head;
         let logits = self.scratch.logits;
         let epilogue = match self.model.config().logits_scale {
@@ -448,12 +485,15 @@ impl Pass<'_> {
     ) {
         let tiles = &matrix.tiles;
         let s = self.scratch;
-        // SAFETY: the contract of a phase: nobody writes quantized rows in it.
+        let first = if self.is_one_row() { worker.index() } else { 0 };
+        let of_rows = |width: usize| first * width..(first + rows) * width;
+        // SAFETY: the contract of a phase: nobody writes these quantized rows in it, or this worker
+        // alone, which has done so.
         let input = unsafe {
             QuantizedRows {
-                values: self.arena.read(s.values, 0..rows * tiles.padded_cols()),
-                scales: self.arena.read(s.scales, 0..rows * tiles.groups()),
-                starts: self.arena.read(s.starts, 0..rows * tiles.blocks()),
+                values: self.arena.read(s.values, of_rows(tiles.padded_cols())),
+                scales: self.arena.read(s.scales, of_rows(tiles.groups())),
+                starts: self.arena.read(s.starts, of_rows(tiles.blocks())),
                 padded_cols: tiles.padded_cols(),
                 groups: tiles.groups(),
                 blocks: tiles.blocks(),
@@ -464,7 +504,9 @@ impl Pass<'_> {
         // rows of the panels that it claimed.
         unsafe {
             let out = self.cells_from(to.0, to.1, tiles.rows());
-            for panels in worker.claims(tiles.panels()) {
+            // Kernels take panels two by two, or more at once.
+            for pairs in worker.claims(tiles.panels().div_ceil(2)) {
+                let panels = 2 * pairs.start..tiles.panels().min(2 * pairs.end);
                 self.kernels.matmul(&job, panels, &out);
             }
         }
@@ -505,10 +547,10 @@ impl Pass<'_> {
         }
     }
 
-    /// The same for a tree: each head goes through the runs in order.
+    /// The same for a tree, or one row: each head goes through the runs in order.
     fn store_and_attend(&self, layer: usize, worker: &Worker) {
         let mut buffers = self.attention_buffers(worker);
-        for head in worker.share(self.model.config().n_head) {
+        for head in worker.claims(self.model.config().n_head).flatten() {
             for run in self.runs {
                 // SAFETY: the contract of a phase: this head's cache and its cells are this worker's.
                 unsafe {

@@ -46,6 +46,11 @@ pub enum StopReason {
     ContextFull,
     /// The receiver of the stream, or the session's flag, asked to stop.
     Cancelled,
+    /// The text is all that its [`Constraint`] asks for.
+    Complete,
+    /// The tokens that were asked for, or the session's positions, ran out before the text was what
+    /// its [`Constraint`] asks for.
+    Incomplete,
 }
 
 impl StopReason {
@@ -57,8 +62,57 @@ impl StopReason {
             Self::StopString => "stop_string",
             Self::ContextFull => "context_full",
             Self::Cancelled => "cancelled",
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
         }
     }
+}
+
+/// What a text must be like: decides before each token which ones may come next.
+///
+/// The feature `constraints` makes such of choices, regular expressions and JSON schemas.
+pub trait Constraint {
+    /// Appends the tokens that must come next to `tokens`, and takes them as accepted. They are not
+    /// chosen, and are evaluated together.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`].
+    fn force(&mut self, tokens: &mut Vec<u32>) -> Result<()> {
+        let _ = tokens;
+        Ok(())
+    }
+
+    /// The tokens that may come next, a bit for each as
+    /// [`sample_within`](Session::sample_within) takes them. The end-of-text token is among them where
+    /// the text may end.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`].
+    fn allowed(&mut self) -> Result<&[u32]>;
+
+    /// Takes the token that was chosen, which is one of the allowed.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`].
+    fn accept(&mut self, token: u32) -> Result<()>;
+
+    /// Whether the text may end here.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`].
+    fn is_complete(&mut self) -> Result<bool>;
+
+    /// Whether it must end here.
+    fn is_over(&self) -> bool;
+}
+
+/// A token of a generation.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The token.
+    pub token: u32,
+    /// The logits `[vocab_size]` it was chosen from; none if a [`Constraint`] left no choice.
+    pub logits: Option<&'a [f32]>,
 }
 
 /// What a generation did.
@@ -71,7 +125,8 @@ pub struct Generation {
     /// Why it ended.
     pub stop_reason: StopReason,
     /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
-    /// here. None after the end-of-text token, and if there is no token.
+    /// here. None after the end-of-text token, if there is no token, and within a constraint, which may
+    /// have forced several tokens since.
     pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
@@ -151,13 +206,33 @@ impl<'a> Generator<'a> {
 
     /// Chooses the next token; `None` when the session has no position left for the last one.
     pub fn next_token(&mut self) -> Result<Option<u32>> {
-        if self.session.position() == self.session.context() {
+        if !self.evaluate(&[])? {
             return Ok(None);
         }
-        self.session.evaluate(self.next.tokens())?;
-        let token = self.session.sample(self.sampler)?;
+        self.choose(None).map(Some)
+    }
+
+    /// Evaluates what is to be evaluated, and `forced` tokens behind it; false if they do not fit.
+    fn evaluate(&mut self, forced: &[u32]) -> Result<bool> {
+        let tokens = self.next.tokens();
+        let room = self.session.context() - self.session.position();
+        if tokens.len() + forced.len() > room {
+            return Ok(false);
+        }
+        match forced {
+            [] => self.session.evaluate(tokens)?,
+            _ => self.session.evaluate(&[tokens, forced].concat())?,
+        };
+        Ok(true)
+    }
+
+    fn choose(&mut self, allowed: Option<&[u32]>) -> Result<u32> {
+        let token = match allowed {
+            None => self.session.sample(self.sampler)?,
+            Some(allowed) => self.session.sample_within(self.sampler, allowed)?,
+        };
         self.next = Next::Token([token]);
-        Ok(Some(token))
+        Ok(token)
     }
 }
 
@@ -168,35 +243,142 @@ pub fn generate_tokens(
     options: &GenerateOptions,
     mut on_token: impl FnMut(u32) -> ControlFlow<StopReason>,
 ) -> Result<Generation> {
-    let end_of_text = session.model().config().eos_token_id.filter(|_| !options.ignore_end_of_text);
-    let mut generator = Generator::new(session, prompt, &options.sampler)?;
-    let start = Instant::now();
-    let (mut tokens, mut pending, mut prompt_time) = (0, None, Duration::ZERO);
-    let stop_reason = loop {
-        if tokens == options.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        let token = match generator.next_token() {
-            Ok(Some(token)) => token,
-            Ok(None) => break StopReason::ContextFull,
-            Err(Error::Cancelled) => break StopReason::Cancelled,
-            Err(error) => return Err(error),
-        };
-        if prompt_time.is_zero() {
-            prompt_time = start.elapsed();
-        }
-        pending = Some(token).filter(|_| Some(token) != end_of_text);
-        if pending.is_none() {
-            break StopReason::EndOfText;
-        }
-        tokens += 1;
-        if let ControlFlow::Break(reason) = on_token(token) {
-            break reason;
-        }
-    };
-    let decode_time = start.elapsed() - prompt_time;
+    generate_steps(session, prompt, options, None, |step| on_token(step.token))
+}
+
+/// As [`generate_tokens`], within a constraint if one is given, handing on what each token was chosen
+/// from as well. With a constraint the end-of-text token always ends the text.
+///
+/// # Errors
+/// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own.
+pub fn generate_steps(
+    session: &mut Session,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    constraint: Option<&mut dyn Constraint>,
+    on_step: impl FnMut(Step) -> ControlFlow<StopReason>,
+) -> Result<Generation> {
+    let end_of_text = session.model().config().eos_token_id;
+    let generator = Generator::new(session, prompt, &options.sampler)?;
     let prompt_tokens = generator.prompt_tokens();
-    Ok(Generation { prompt_tokens, tokens, stop_reason, pending, prompt_time, decode_time })
+    let is_free = constraint.is_none();
+    let mut run = Run {
+        generator,
+        end_of_text: end_of_text.filter(|_| constraint.is_some() || !options.ignore_end_of_text),
+        constraint,
+        forced: Vec::new(),
+        on_step,
+        max_tokens: options.max_tokens,
+        tokens: 0,
+        pending: None,
+        start: Instant::now(),
+        prompt_time: Duration::ZERO,
+    };
+    let stop_reason = run.run()?;
+    Ok(Generation {
+        prompt_tokens,
+        tokens: run.tokens,
+        stop_reason,
+        pending: run.pending.filter(|_| is_free),
+        prompt_time: run.prompt_time,
+        decode_time: run.start.elapsed() - run.prompt_time,
+    })
+}
+
+/// A generation on its way.
+struct Run<'a, 'c, F> {
+    generator: Generator<'a>,
+    constraint: Option<&'c mut dyn Constraint>,
+    /// Tokens that the constraint forced since the last evaluation.
+    forced: Vec<u32>,
+    on_step: F,
+    end_of_text: Option<u32>,
+    max_tokens: usize,
+    tokens: usize,
+    /// See [`Generation::pending`].
+    pending: Option<u32>,
+    start: Instant,
+    prompt_time: Duration,
+}
+
+impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
+    fn run(&mut self) -> Result<StopReason> {
+        loop {
+            let flow = match self.force() {
+                Ok(ControlFlow::Continue(())) => self.step(),
+                other => other,
+            };
+            match flow {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(reason)) => return self.judge(reason),
+                Err(Error::Cancelled) => return Ok(StopReason::Cancelled),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Hands on the tokens that must come next.
+    fn force(&mut self) -> Result<ControlFlow<StopReason>> {
+        self.forced.clear();
+        let Some(constraint) = &mut self.constraint else { return Ok(ControlFlow::Continue(())) };
+        if !constraint.is_over() {
+            constraint.force(&mut self.forced)?;
+        }
+        for &token in &self.forced {
+            if self.tokens == self.max_tokens {
+                return Ok(ControlFlow::Break(StopReason::Incomplete));
+            }
+            self.tokens += 1;
+            if let ControlFlow::Break(reason) = (self.on_step)(Step { token, logits: None }) {
+                return Ok(ControlFlow::Break(reason));
+            }
+        }
+        match constraint.is_over() {
+            true => Ok(ControlFlow::Break(StopReason::Complete)),
+            false => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Chooses the next token and hands it on.
+    fn step(&mut self) -> Result<ControlFlow<StopReason>> {
+        if self.tokens == self.max_tokens {
+            return Ok(ControlFlow::Break(StopReason::MaxTokens));
+        }
+        if !self.generator.evaluate(&self.forced)? {
+            return Ok(ControlFlow::Break(StopReason::ContextFull));
+        }
+        let allowed = match &mut self.constraint {
+            None => None,
+            Some(constraint) => Some(constraint.allowed()?),
+        };
+        let token = self.generator.choose(allowed)?;
+        if self.prompt_time.is_zero() {
+            self.prompt_time = self.start.elapsed();
+        }
+        self.pending = Some(token).filter(|_| Some(token) != self.end_of_text);
+        if self.pending.is_none() {
+            return Ok(ControlFlow::Break(StopReason::EndOfText));
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
+        }
+        self.tokens += 1;
+        let logits = self.generator.session.last_logits()?;
+        Ok((self.on_step)(Step { token, logits: Some(logits) }))
+    }
+
+    /// With a constraint, what counts is whether it is met.
+    fn judge(&mut self, reason: StopReason) -> Result<StopReason> {
+        use StopReason::{Complete, ContextFull, EndOfText, Incomplete, MaxTokens};
+        let Some(constraint) = &mut self.constraint else { return Ok(reason) };
+        match reason {
+            EndOfText => Ok(Complete),
+            // Forced tokens that were not handed on are no part of the text.
+            MaxTokens | ContextFull if constraint.is_complete()? => Ok(reason),
+            MaxTokens | ContextFull => Ok(Incomplete),
+            _ => Ok(reason),
+        }
+    }
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
@@ -208,15 +390,45 @@ pub fn generate_text<B: AsRef<[u8]>>(
     options: &GenerateOptions,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
+    generate_text_steps(session, table, prompt, options, None, |text, _| match text {
+        "" => ControlFlow::Continue(()),
+        text => on_text(text),
+    })
+}
+
+/// As [`generate_text`], within a constraint if one is given. `on_text` is called for each token, and
+/// once at the end without one if there is text left; the text that became certain may be empty. A stop
+/// string may cut a text before it is what the constraint asks for.
+///
+/// # Errors
+/// Those of [`generate_steps`] and [`TextStream::new`].
+pub fn generate_text_steps<B: AsRef<[u8]>>(
+    session: &mut Session,
+    table: &TokenTable<B>,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    constraint: Option<&mut dyn Constraint>,
+    mut on_text: impl FnMut(&str, Option<Step>) -> ControlFlow<()>,
+) -> Result<Generation> {
     let mut stream = TextStream::new(table, &options.stop)?;
-    let generation =
-        generate_tokens(session, prompt, options, |token| stream.push(token, &mut on_text))?;
-    stream.finish(generation.stop_reason, &mut on_text);
+    let generation = generate_steps(session, prompt, options, constraint, |step| {
+        let mut is_told = false;
+        let flow = stream.push(step.token, &mut |text: &str| {
+            is_told = true;
+            on_text(text, Some(step))
+        });
+        if !is_told && on_text("", Some(step)).is_break() {
+            return ControlFlow::Break(StopReason::Cancelled);
+        }
+        flow
+    })?;
+    stream.finish(generation.stop_reason, &mut |text: &str| on_text(text, None));
     Ok(generation)
 }
 
-/// Text out of tokens, as soon as it is certain.
-pub(crate) struct TextStream<'a, B> {
+/// Text out of tokens, as soon as it is certain: whole characters, and nothing that may be the beginning
+/// of a stop string. Allocates only when it is made.
+pub struct TextStream<'a, B> {
     table: &'a TokenTable<B>,
     characters: Utf8Stream,
     stops: StopMatcher,
@@ -225,10 +437,13 @@ pub(crate) struct TextStream<'a, B> {
 }
 
 impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
-    /// Takes room for any piece, so that no token allocates.
+    /// A stream that ends before any of the stop strings.
+    ///
+    /// # Errors
+    /// [`Error::Text`] if a stop string is empty; [`Error::OutOfMemory`].
     pub fn new(table: &'a TokenTable<B>, stop: &[String]) -> Result<Self> {
         let mut stops = StopMatcher::new(stop)?;
-        // Each byte may become a U+FFFD of three.
+        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
         let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
         stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
         let room = piece + stop.iter().map(String::len).max().unwrap_or(0);

@@ -14,6 +14,8 @@ compile_error!("x87 arithmetic rounds differently: build for a target with SSE2,
 pub mod batch;
 #[cfg(feature = "text")]
 pub mod classify;
+#[cfg(feature = "constraints")]
+pub mod constraint;
 pub mod error;
 pub mod format;
 pub mod fp_env;
@@ -24,6 +26,9 @@ pub mod quant;
 pub mod random;
 pub mod sampler;
 pub mod score;
+#[cfg(feature = "text")]
+pub mod task;
+pub mod template;
 pub mod text;
 pub mod threads;
 

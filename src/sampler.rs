@@ -27,6 +27,9 @@ pub struct SamplerOptions {
     pub repetition_penalty: f32,
     /// How many of the last tokens are penalized.
     pub repetition_window: usize,
+    /// Tokens with what is added to their logits before all else, -1000 to 1000: -100 all but forbids
+    /// one, 100 all but forces it. Tokens that the model does not have are passed over.
+    pub logit_bias: Vec<(u32, f32)>,
     /// The same seed gives the same tokens on every machine.
     pub seed: u64,
 }
@@ -40,10 +43,14 @@ impl Default for SamplerOptions {
             min_p: 0.0,
             repetition_penalty: 1.0,
             repetition_window: 64,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
 }
+
+/// The largest [`SamplerOptions::logit_bias`].
+const MAX_BIAS: f32 = 1000.0;
 
 impl SamplerOptions {
     /// Fails if an option is out of its range.
@@ -62,6 +69,10 @@ impl SamplerOptions {
         }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return bad("repetition_penalty", self.repetition_penalty, "over 0");
+        }
+        let is_out = |(_, bias): &&(u32, f32)| !(-MAX_BIAS..=MAX_BIAS).contains(bias);
+        if let Some(&(_, bias)) = self.logit_bias.iter().find(is_out) {
+            return bad("logit_bias", bias, "in -1000..=1000");
         }
         Ok(())
     }
@@ -110,7 +121,7 @@ impl Sampler {
     /// `history` is the sequence so far, whose end may be penalized. Allocates nothing. Panics if
     /// `logits` is empty or longer than the vocabulary the sampler was made for.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
-        self.choice().make(logits, history, position)
+        self.choice().make(logits, history, position, None)
     }
 
     fn choice(&mut self) -> Choice<'_> {
@@ -154,7 +165,8 @@ impl SamplerRegions {
         })
     }
 
-    /// As [`Sampler::sample`], in these buffers.
+    /// As [`Sampler::sample`], in these buffers; of the tokens that are `allowed`, if that is given, of
+    /// which there is at least one.
     ///
     /// # Safety
     /// Nobody else uses these regions of the arena during the call.
@@ -163,8 +175,8 @@ impl SamplerRegions {
         arena: &Arena,
         options: &SamplerOptions,
         logits: &[f32],
-        history: &[u32],
-        position: usize,
+        (history, position): (&[u32], usize),
+        allowed: Option<&[u32]>,
     ) -> u32 {
         // SAFETY: the caller's promise, and the regions are apart.
         let choice = unsafe {
@@ -175,8 +187,20 @@ impl SamplerRegions {
                 seen: arena.write(self.seen, 0..seen_words(self.vocab_size)),
             }
         };
-        choice.make(logits, history, position)
+        choice.make(logits, history, position, allowed)
     }
+}
+
+/// Whether a set of tokens, a bit for each from the lowest of the first word on, has this one.
+pub fn is_allowed(allowed: &[u32], token: u32) -> bool {
+    allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+}
+
+/// Whether such a set has any token of the vocabulary.
+pub(crate) fn allows_any(allowed: &[u32], vocab_size: usize) -> bool {
+    let (whole, rest) = (vocab_size / 32, vocab_size % 32);
+    let last = allowed.get(whole).map_or(0, |word| word & ((1 << rest) - 1));
+    last != 0 || allowed.iter().take(whole).any(|&word| word != 0)
 }
 
 /// One choice, in buffers for the whole vocabulary.
@@ -191,10 +215,20 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn make(mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
+    fn make(
+        mut self,
+        logits: &[f32],
+        history: &[u32],
+        position: usize,
+        allowed: Option<&[u32]>,
+    ) -> u32 {
         let _env = FpEnv::set_default();
         self.begin(logits);
+        self.add_bias();
         self.penalize(history);
+        if let Some(allowed) = allowed {
+            self.keep_allowed(allowed);
+        }
         if self.options.temperature == 0.0 {
             return most_probable(self.candidates);
         }
@@ -210,6 +244,27 @@ impl Choice<'_> {
             // Adding +0 makes one zero of the two, so that they are equal in every order below.
             *candidate = Candidate { logit: logit + 0.0, token };
         }
+    }
+
+    /// Before any candidate is dropped, so that a token's place is its id.
+    fn add_bias(&mut self) {
+        for &(token, bias) in &self.options.logit_bias {
+            if let Some(candidate) = self.candidates.get_mut(token as usize) {
+                candidate.logit += bias;
+            }
+        }
+    }
+
+    fn keep_allowed(&mut self, allowed: &[u32]) {
+        let mut kept = 0;
+        for i in 0..self.candidates.len() {
+            let candidate = self.candidates[i];
+            if is_allowed(allowed, candidate.token) {
+                self.candidates[kept] = candidate;
+                kept += 1;
+            }
+        }
+        self.keep(kept);
     }
 
     /// Drops the candidates that the options exclude, and weighs the others.
@@ -258,10 +313,7 @@ impl Choice<'_> {
 
     fn weigh(&mut self) {
         let max = self.largest_logit();
-        let temperature = self.options.temperature;
-        for (weight, candidate) in self.weights.iter_mut().zip(&*self.candidates) {
-            *weight = f64::from(math::exp((candidate.logit - max) / temperature));
-        }
+        weigh(self.candidates, max, self.options.temperature, self.weights);
     }
 
     fn largest_logit(&self) -> f32 {
@@ -328,6 +380,39 @@ impl Choice<'_> {
             }
         }
         self.candidates.last().expect("the first candidate always stays").token
+    }
+}
+
+/// Fills in the candidates' weights.
+fn weigh(candidates: &[Candidate], max: f32, temperature: f32, weights: &mut [f64]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the processor supports both.
+        return unsafe { weigh_with_fma(candidates, max, temperature, weights) };
+    }
+    weigh_each(candidates, max, temperature, weights);
+}
+
+/// The same source, where a fused multiply-add is an instruction: else it is a call, and weighing a
+/// large vocabulary takes as long as evaluating a small model.
+///
+/// # Safety
+/// The processor supports AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn weigh_with_fma(
+    candidates: &[Candidate],
+    max: f32,
+    temperature: f32,
+    weights: &mut [f64],
+) {
+    weigh_each(candidates, max, temperature, weights);
+}
+
+#[inline(always)]
+fn weigh_each(candidates: &[Candidate], max: f32, temperature: f32, weights: &mut [f64]) {
+    for (weight, candidate) in weights.iter_mut().zip(candidates) {
+        *weight = f64::from(math::exp((candidate.logit - max) / temperature));
     }
 }
 
@@ -435,6 +520,49 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_counts_before_the_penalty_and_allowed_tokens_before_the_filters() {
+        let z = [1.0, 3.0, 2.0, 0.5];
+        let biased = |logit_bias| {
+            let options = SamplerOptions { logit_bias, ..Default::default() };
+            sampler(options, 4).sample(&z, &[], 0)
+        };
+        assert_eq!(biased(vec![(1, -1.5)]), 2);
+        assert_eq!(biased(vec![(3, 1.0), (3, 2.0), (9, 100.0)]), 3);
+        let options = SamplerOptions {
+            logit_bias: vec![(0, 3.0)],
+            repetition_penalty: 2.0,
+            ..Default::default()
+        };
+        assert_eq!(sampler(options, 4).sample(&z, &[0], 0), 1);
+
+        let make = |options: SamplerOptions, allowed: u32, position| {
+            let mut sampler = sampler(options, 4);
+            sampler.choice().make(&z, &[], position, Some(&[allowed]))
+        };
+        assert_eq!(make(SamplerOptions::default(), 0b1101, 0), 2);
+        let drawn = SamplerOptions { temperature: 1.0, top_k: 2, ..Default::default() };
+        let seen: Vec<_> = (0..200).map(|p| make(drawn.clone(), 0b1101, p)).collect();
+        assert!(seen.contains(&0) && seen.contains(&2));
+        assert!(!seen.contains(&1) && !seen.contains(&3));
+        assert!(!is_allowed(&[u32::MAX], 32));
+        for (word, vocab_size, any) in [(0b100, 3, true), (0b100, 2, false), (1 << 31, 32, true)] {
+            assert_eq!(allows_any(&[word], vocab_size), any);
+        }
+        assert!(allows_any(&[0, 1], 33) && !allows_any(&[0, 1], 32) && !allows_any(&[], 33));
+    }
+
+    #[test]
+    fn weights_have_the_same_bits_with_and_without_fused_instructions() {
+        let logit = |token: u32| ((token * 7919) % 5003) as f32 / 100.0 - 25.0;
+        let candidates: Vec<_> =
+            (0..5003).map(|token| Candidate { logit: logit(token), token }).collect();
+        let (mut a, mut b) = (vec![0.0; 5003], vec![0.0; 5003]);
+        weigh(&candidates, 25.03, 0.7, &mut a);
+        weigh_each(&candidates, 25.03, 0.7, &mut b);
+        assert_eq!(a, b);
+    }
+
+    #[test]
     fn the_same_seed_and_position_give_the_same_token() {
         let z = logits(&[0.2; 5]);
         let options = SamplerOptions { temperature: 0.7, seed: 42, ..Default::default() };
@@ -456,6 +584,8 @@ mod tests {
             SamplerOptions { top_p: 0.0, ..base() },
             SamplerOptions { min_p: 1.5, ..base() },
             SamplerOptions { repetition_penalty: 0.0, ..base() },
+            SamplerOptions { logit_bias: vec![(0, 1.0), (1, f32::NAN)], ..base() },
+            SamplerOptions { logit_bias: vec![(0, f32::NEG_INFINITY)], ..base() },
         ] {
             assert!(Sampler::new(&options, 5).is_err(), "{options:?}");
         }

@@ -10,6 +10,30 @@ use crate::session::Session;
 
 pub use crate::log_softmax::log_sum_exp;
 
+/// Natural logarithms of the probabilities of some tokens, given the logits `[vocab_size]` they were
+/// or might have been chosen from. Panics if a token is not in the vocabulary.
+pub fn log_probabilities_of(logits: &[f32], tokens: &[u32]) -> Vec<f64> {
+    let log_sum = log_sum_exp(logits);
+    tokens.iter().map(|&token| f64::from(logits[token as usize]) - log_sum).collect()
+}
+
+/// The most probable tokens, at most so many, each with the natural logarithm of its probability; the
+/// most probable first, the lower id first among equals.
+pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
+    let order =
+        |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
+    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < tokens.len() {
+        if count > 0 {
+            tokens.select_nth_unstable_by(count - 1, order);
+        }
+        tokens.truncate(count);
+    }
+    tokens.sort_unstable_by(order);
+    let log_probabilities = log_probabilities_of(logits, &tokens);
+    tokens.into_iter().zip(log_probabilities).collect()
+}
+
 /// Continuations to compare, as a prefix tree over their tokens.
 ///
 /// Independent of any model and prompt: make it once, score it behind many prompts.
@@ -256,6 +280,17 @@ mod tests {
             let above = |n: &usize| tree.nodes[*n].depth + 1 == node.depth;
             assert_eq!(node.parent, (0..i).rev().find(above).filter(|_| node.depth > 0));
         }
+    }
+
+    #[test]
+    fn the_most_probable_tokens_come_first() {
+        let logits = [0.0, 2.0, 1.0, 2.0, -5.0];
+        let top = top_log_probabilities(&logits, 3);
+        assert_eq!(top.iter().map(|&(token, _)| token).collect::<Vec<_>>(), [1, 3, 2]);
+        let all = top_log_probabilities(&logits, 9);
+        assert!((all.iter().map(|(_, p)| p.exp()).sum::<f64>() - 1.0).abs() < 1e-6);
+        assert_eq!(log_probabilities_of(&logits, &[2, 1]), [top[2].1, top[0].1]);
+        assert!(top_log_probabilities(&logits, 0).is_empty());
     }
 
     #[test]

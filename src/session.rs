@@ -13,7 +13,7 @@ use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::{KvCache, KvType};
 use crate::memory::{Arena, HostMemory, Planner, Region, try_vec};
 use crate::model::Model;
-use crate::sampler::{SamplerOptions, SamplerRegions};
+use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
 use crate::threads::{Executor, MAX_WORKERS, Team};
 
 /// For which tokens of an evaluation logits are computed.
@@ -430,10 +430,26 @@ impl Session {
     ///
     /// The repetition penalty looks at the session's tokens, and the position seeds the draw.
     pub fn sample(&mut self, options: &SamplerOptions) -> Result<u32> {
+        self.choose(options, None)
+    }
+
+    /// As [`sample`](Self::sample), of the tokens that are `allowed`: a bit for each, from the lowest of
+    /// the first word on; what is past the end is not allowed.
+    ///
+    /// # Errors
+    /// Those of `sample`; [`Error::NothingAllowed`] if no bit of the vocabulary is set.
+    pub fn sample_within(&mut self, options: &SamplerOptions, allowed: &[u32]) -> Result<u32> {
+        if !allows_any(allowed, self.model.config().vocab_size) {
+            return Err(Error::NothingAllowed);
+        }
+        self.choose(options, Some(allowed))
+    }
+
+    fn choose(&mut self, options: &SamplerOptions, allowed: Option<&[u32]>) -> Result<u32> {
         options.check()?;
-        let (logits, history) = (self.last_logits()?, self.tokens());
+        let (logits, before) = (self.last_logits()?, (self.tokens(), self.position));
         // SAFETY: `&mut self`: nobody else uses the sampler's regions.
-        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, history, self.position) })
+        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, allowed) })
     }
 
     /// Appends `tokens`, calling `visit` with each position for which the session computes logits

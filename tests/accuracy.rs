@@ -12,7 +12,7 @@ use cerebellum::quant::Scheme;
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum::{Access, KvType, LogitsFor, Model, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
-use cerebellum_tools::eval::{self, Metrics, TokenScore, Windows};
+use cerebellum_tools::eval::{self, Metrics, Predictor, TokenScore, Windows};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::tokenizer;
@@ -168,8 +168,9 @@ fn against_reference(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<
     let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true }).unwrap();
     let windows = Windows::new(tokens, 256).unwrap();
     let reference = eval::load_reference(checkpoint).unwrap();
-    let sessions = vec![model.session(&options(kv)).unwrap()];
-    let scores = eval::score(sessions, Some(&reference), &windows, &|| ()).unwrap();
+    let workers = vec![vec![Predictor::Session(Box::new(model.session(&options(kv)).unwrap()))]];
+    let mut scores = eval::score(workers, Some(&reference), &windows, &|| ()).unwrap();
+    let scores = scores.remove(0);
     assert!(scores.len() > 700, "the text is too short");
     scores
 }

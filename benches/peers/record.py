@@ -12,7 +12,7 @@ def add(path, figure, result, versions, command):
     record = json.loads(path.read_text()) if path.exists() else {"figures": {}}
     record["machine"] = machine()
     record["figures"][figure.name] = {
-        **result, "versions": versions, "command": " ".join(["run.py", *command[1:]]),
+        **result, "versions": versions, "command": command,
         "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=7, help="turns; the median counts")
     parser.add_argument("--record", type=Path, help="JSON file to add the figures to")
     parser.add_argument("--home", type=Path, default=ROOT / "target/peers",
-                        help="where environments and model files are kept (5 GB)")
+                        help="where environments and model files are kept (9 GB)")
+    parser.add_argument("--target", type=Path, default=ROOT / "target/release",
+                        help="where our library and programs were built")
     args = parser.parse_args()
     args.home = args.home.absolute()
     enter_environment(args.home)
@@ -49,7 +51,7 @@ def main():
     if unknown:
         sys.exit(f"no figure {', '.join(unknown)}; see --list")
     path = args.record or ROOT / "benches/record" / f"{time.strftime('%Y-%m-%d')}.json"
-    bench = Bench(args.home, args.rounds)
+    bench = Bench(args.home, args.target.absolute(), args.rounds)
     for name in [] if args.table else args.figures or known:
         figure = known[name]
         if args.prepare:
@@ -57,7 +59,8 @@ def main():
             continue
         is_start = isinstance(figure, FirstToken)
         result = bench.first_token(figure) if is_start else bench.speed(figure)
-        record.add(path, figure, result, bench.versions(), sys.argv)
+        command = f"python3 benches/peers/run.py {name} --rounds {args.rounds}"
+        record.add(path, figure, result, bench.versions(), command)
         print(record.line(figure, result), flush=True)
     if path.exists():
         record.write_table(path)
@@ -86,9 +89,8 @@ def environment(home, name):
 class Bench:
     """Measures figures."""
 
-    def __init__(self, home, rounds):
-        self.home, self.rounds = home, rounds
-        self.target = ROOT / "target/release"
+    def __init__(self, home, target, rounds):
+        self.home, self.target, self.rounds = home, target, rounds
         self.library = self.target / "libcerebellum.so"
         for path in [self.library, self.target / "cerebellum", self.target / "cerebellum-run"]:
             if not path.exists():
@@ -193,7 +195,7 @@ class Bench:
         from importlib.metadata import version
 
         git = lambda *command: subprocess.run(
-            ["git", *command], cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout.strip()
+            ["git", *command], cwd=self.target, text=True, stdout=subprocess.PIPE).stdout.strip()
         return {
             "cerebellum": git("describe", "--always", "--dirty", "--exclude=*"),
             "llama-cpp-python": version("llama-cpp-python"),

@@ -508,8 +508,9 @@ pub enum cbl_stop_reason {
 impl From<StopReason> for cbl_stop_reason {
     fn from(reason: StopReason) -> Self {
         match reason {
-            StopReason::EndOfText => Self::CBL_STOP_END_OF_TEXT,
-            StopReason::MaxTokens => Self::CBL_STOP_MAX_TOKENS,
+            // The C interface has no constraints, which end with the second ones.
+            StopReason::EndOfText | StopReason::Complete => Self::CBL_STOP_END_OF_TEXT,
+            StopReason::MaxTokens | StopReason::Incomplete => Self::CBL_STOP_MAX_TOKENS,
             StopReason::StopString => Self::CBL_STOP_STRING,
             StopReason::ContextFull => Self::CBL_STOP_CONTEXT_FULL,
             StopReason::Cancelled => Self::CBL_STOP_CANCELLED,

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Config, FileLayout, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, METADATA_KEY, VERSION, checksum,
+    Config, FileLayout, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES,
+    MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
 };
 use crate::quant::Scheme;
 
@@ -118,6 +119,9 @@ pub struct Header {
     /// The quantizer's version and options, for information.
     #[serde(default, deserialize_with = "provenance")]
     pub quantizer: serde_json::Value,
+    /// Templates by name (`docs/templates.md`). Their content is judged when one is asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "templates")]
+    pub templates: BTreeMap<String, String>,
 }
 
 /// Reads and validates the header of a whole file: afterwards every place in the returned layout
@@ -284,4 +288,25 @@ fn provenance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<serde_json::
         return Err(de::Error::custom(detail));
     }
     serde_json::from_str(text.get()).map_err(de::Error::custom)
+}
+
+fn templates<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    if text.get().len() > MAX_TEMPLATES_BYTES {
+        let detail = format!("templates are longer than {MAX_TEMPLATES_BYTES} bytes");
+        return Err(de::Error::custom(detail));
+    }
+    let UniqueMap(templates) = serde_json::from_str(text.get()).map_err(de::Error::custom)?;
+    match templates.keys().find(|name: &&String| !is_template_name(name)) {
+        Some(name) => Err(de::Error::custom(format!("{name:?} is no name of a template"))),
+        None => Ok(templates),
+    }
+}
+
+/// Whether a template may have this name: lower-case letters, digits and hyphens, not too many.
+pub fn is_template_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=MAX_TEMPLATE_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)
 }

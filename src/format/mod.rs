@@ -12,7 +12,7 @@ mod verify;
 
 pub use bytes::{Access, ModelBytes};
 pub use config::{Activation, Architecture, Config};
-pub use header::{FormatError, Header, MatrixInfo, Source, read_header};
+pub use header::{FormatError, Header, MatrixInfo, Source, is_template_name, read_header};
 pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
 pub use verify::{Fault, checksum, verify};
 
@@ -22,6 +22,10 @@ pub const VERSION: u32 = 1;
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// [`Header::quantizer`] may not be longer than this.
 pub const MAX_PROVENANCE_BYTES: usize = 1 << 16;
+/// [`Header::templates`] may not be longer than this, nor the name of one than so many bytes.
+pub const MAX_TEMPLATES_BYTES: usize = 1 << 16;
+/// As above.
+pub const MAX_TEMPLATE_NAME_BYTES: usize = 64;
 /// The metadata key that holds the JSON of [`Header`].
 pub const METADATA_KEY: &str = "cerebellum";
 /// Name of the tokenizer's tensor.

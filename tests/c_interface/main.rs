@@ -194,7 +194,8 @@ fn examples_run() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.matches("Once upon a time, there was").count(), 3, "{text}");
 
-    for example in ["story.py", "batch.py"] {
+    for example in ["story.py", "batch.py", "classify.py", "score.py", "similar.py", "translate.py"]
+    {
         let output = succeed(python().arg(sources.join("python").join(example)).arg(model()));
         assert!(output.stdout.len() > 80, "{output:?}");
     }

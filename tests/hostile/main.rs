@@ -15,6 +15,7 @@ mod class;
 mod corpus;
 mod exercise;
 mod fields;
+mod file_templates;
 mod importers;
 mod mutations;
 mod not_a_file;

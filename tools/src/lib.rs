@@ -7,5 +7,6 @@ pub mod gguf;
 pub mod output;
 pub mod quantize;
 pub mod reference;
+pub mod report;
 pub mod summary;
 pub mod tokenizer;

@@ -22,6 +22,8 @@ pub struct Summary {
     pub quantizer: serde_json::Value,
     /// Bytes of the tokenizer's tables, if the file has them.
     pub tokenizer_bytes: Option<usize>,
+    /// Names of the templates in the file.
+    pub templates: Vec<String>,
     /// Everything that is computed with, in file order.
     pub tensors: Vec<TensorSummary>,
 }
@@ -65,6 +67,7 @@ impl Summary {
             source: header.source.clone(),
             quantizer: header.quantizer.clone(),
             tokenizer_bytes: tokenizer.map(|t| t.range.len()),
+            templates: header.templates.keys().cloned().collect(),
             tensors,
         }
     }

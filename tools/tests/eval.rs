@@ -285,15 +285,21 @@ fn what_cannot_be_evaluated_is_told_at_once() {
     let message = eval(&bare, &place.text, &[]);
     assert!(message.contains("no tokenizer") && message.contains("bare.cbl"), "{message}");
 
-    let usage = [["--window", "1"], ["--kv", "int3"], ["--checkpoint", "x"]];
+    let usage: [&[&str]; 5] = [
+        &["--window", "1"],
+        &["--kv", "int3"],
+        &["--checkpoint", "x"],
+        &["--ablation"],
+        &["--any-weights"],
+    ];
     for more in usage {
-        assert_eq!(code(&cerebellum(&place.eval(&more))), 2, "{more:?}");
+        assert_eq!(code(&cerebellum(&place.eval(more))), 2, "{more:?}");
     }
 }
 
-/// Another training run of the same shape is worth a warning, no more.
+/// Another training run of the same shape: refused, unless one asks for it.
 #[test]
-fn a_reference_with_other_weights_is_warned_of() {
+fn a_reference_with_other_weights_is_refused() {
     let place = Place::new();
     let checkpoint = place.directory.path().join("checkpoint");
     let mut model = Model::random(4096, 64, 12, 20);
@@ -306,7 +312,165 @@ fn a_reference_with_other_weights_is_warned_of() {
     model.values("ln_f.bias")[0] += 0.5;
     model.write(&checkpoint);
     let arguments = ["eval", "-m", text(&file), "--text", text(&place.text), "--reference"];
-    let output = cerebellum(&[&arguments[..], &[text(&checkpoint)]].concat());
+    let arguments = [&arguments[..], &[text(&checkpoint)]].concat();
+    let message = failure(&arguments);
+    assert!(message.contains("was not made from the weights"), "{message}");
+    assert!(message.contains("--any-weights"), "{message}");
+    let output = cerebellum(&[&arguments[..], &["--any-weights"]].concat());
     assert_eq!(code(&output), 0);
     assert!(stderr(&output).contains("was not made from the weights"), "{}", stderr(&output));
+}
+
+/// Several files in one run have the numbers that each has alone, and each step of the ablation those
+/// of its own run.
+#[test]
+fn several_files_and_their_ablation_are_measured_at_once() {
+    let place = Place::new();
+    let demo = demo();
+    let int8 = place.directory.path().join("int8.cbl");
+    let arguments = ["quantize", text(&demo), "-o", text(&int8), "--weights", "int8"];
+    assert_eq!(code(&cerebellum(&arguments)), 0);
+    let common = ["--window", "30", "--reference", text(&demo)];
+    let both = json(&place.eval(&[&common[..], &["-m", text(&int8), "--ablation"]].concat()));
+    let results = both["results"].as_array().unwrap();
+    assert_eq!(results.len(), 2);
+    let alone = json(&place.eval(&common));
+    let int8_cache = json(&place.eval(&[&common[..], &["--kv", "int8"]].concat()));
+    let [low, high] = [0, 1].map(|i| alone["top1_agreement_interval"][i].as_f64().unwrap());
+    let agreement = alone["top1_agreement"].as_f64().unwrap();
+    assert!(0.0 <= low && low < agreement && agreement < high && high <= 1.0);
+
+    let fields = ["perplexity", "kl_mean", "kl_p99", "top1_agreement", "kl_mean_interval"];
+    let steps = results[0]["ablation"].as_array().unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(names, ["weights", "activations", "cache"]);
+    for field in fields {
+        assert_eq!(results[0][field], alone[field], "{field}");
+        assert_eq!(steps[1][field], alone[field], "{field}");
+        assert_eq!(steps[2][field], int8_cache[field], "{field}");
+    }
+    let kl = |step: &Value| step["kl_mean"].as_f64().unwrap();
+    // Rounding the weights is what costs at four bits; activations come on top.
+    assert!(kl(&steps[0]) > 0.5 * kl(&steps[1]) && kl(&steps[0]) != kl(&steps[1]));
+    assert!(kl(&results[1]) < 0.3 * kl(&results[0]), "int8 is closer");
+    assert_eq!(results[0]["tensors"].as_array().unwrap().len(), 25);
+    assert_eq!(results[1]["schemes"], "int8 / 128");
+
+    let output = cerebellum(&place.eval(&[&common[..], &["-m", text(&int8)]].concat()));
+    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(output.contains("int8.cbl") && output.contains("demo.cbl"), "{output}");
+}
+
+/// Two files whose tokenizers differ see different texts.
+#[test]
+fn files_that_do_not_compare_are_told_apart() {
+    let place = Place::new();
+    let (checkpoint, tokenizer) =
+        (place.directory.path().join("other"), place.directory.path().join("tokenizer"));
+    Model::random(4096, 64, 12, 20).write(&checkpoint);
+    fs::create_dir(&tokenizer).unwrap();
+    let json = fs::read_to_string(demo().join("tokenizer.json")).unwrap();
+    let mut json: Value = serde_json::from_str(&json).unwrap();
+    let merges = json["model"]["merges"].as_array_mut().unwrap();
+    merges.reverse();
+    fs::write(tokenizer.join("tokenizer.json"), json.to_string()).unwrap();
+    let file = place.directory.path().join("other.cbl");
+    let arguments = ["quantize", text(&checkpoint), "-o", text(&file), "-q"];
+    assert_eq!(
+        code(&cerebellum(&[&arguments[..], &["--tokenizer", text(&tokenizer)]].concat())),
+        0
+    );
+    let message = failure(&place.eval(&["-m", text(&file), "--window", "30"]));
+    assert!(message.contains("different tokenizers"), "{message}");
+}
+
+/// One page that needs nothing else, the same bytes for the same measurements, whatever names hold.
+#[test]
+fn the_page_is_whole_escaped_and_reproducible() {
+    let place = Place::new();
+    let demo = demo();
+    let odd = place.directory.path().join("<b>&\"x.cbl");
+    fs::copy(&place.file, &odd).unwrap();
+    let page = place.directory.path().join("report.html");
+    let write = |threads: &str, more: &[&str]| {
+        let arguments = ["eval", "-m", text(&odd), "--text", text(&place.text)];
+        let options = ["--window", "30", "--reference", text(&demo), "-t", threads];
+        let output = ["--html", text(&page)];
+        cerebellum(&[&arguments[..], &options, &output, more].concat())
+    };
+    assert_eq!(code(&write("1", &["--ablation"])), 0);
+    let first = fs::read_to_string(&page).unwrap();
+    let message = stderr(&write("2", &["--ablation"]));
+    assert!(message.contains("--force"), "{message}");
+    assert_eq!(code(&write("2", &["--ablation", "--force"])), 0);
+    assert_eq!(fs::read_to_string(&page).unwrap(), first);
+
+    assert!(!first.contains("<b>") && first.contains("&lt;b&gt;&amp;"), "names are escaped");
+    for outside in ["<script", "http:", "https:", "@import", "url(", "src="] {
+        assert!(!first.contains(outside), "{outside}");
+    }
+    assert!(!first.contains(text(place.directory.path())), "no place on this machine");
+    let balanced = |tag: &str| {
+        let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+        let opened = first.matches(&open).count();
+        assert_eq!(opened, first.matches(&close).count(), "{tag}");
+        opened
+    };
+    assert_eq!(balanced("table"), 2, "the ablation and the matrices");
+    assert!(balanced("svg") > 25 && balanced("section") == 5);
+    let report = json(&place.eval(&["--window", "30", "--reference", text(&demo)]));
+    let agreement = format!("{:.2}\u{a0}%", 100.0 * report["top1_agreement"].as_f64().unwrap());
+    for word in ["h.5.mlp.c_proj", "int4 / 64", "weights only", "+ int8 cache", &agreement] {
+        assert!(first.contains(word), "{word}");
+    }
+}
+
+/// A page may not replace what it is made from.
+#[test]
+fn a_page_never_replaces_an_input() {
+    let place = Place::new();
+    for input in [&place.file, &place.text] {
+        let before = fs::read(input).unwrap();
+        let message = failure(&place.eval(&["--window", "30", "--html", text(input), "--force"]));
+        assert!(message.contains(text(input)), "{message}");
+        assert_eq!(fs::read(input).unwrap(), before);
+    }
+}
+
+/// `quantize --report` says what `eval` would say of the same file and text.
+#[test]
+fn quantizing_writes_a_report() {
+    let place = Place::new();
+    let demo = demo();
+    let (file, page) =
+        (place.directory.path().join("again.cbl"), place.directory.path().join("again.html"));
+    let arguments = ["quantize", text(&demo), "-o", text(&file), "--report", text(&page)];
+    let long =
+        place.write("long.txt", &fs::read(repository("tests/data/text/stories.txt")).unwrap());
+    let with_text = [&arguments[..], &["--report-text", text(&long)]].concat();
+    assert_eq!(code(&cerebellum(&with_text)), 0);
+    let found = fs::read_to_string(&page).unwrap();
+    let eval = ["eval", "-m", text(&file), "--text", text(&long), "--reference", text(&demo)];
+    let options = ["--ablation", "--html", text(&page), "--force"];
+    assert_eq!(code(&cerebellum(&[&eval[..], &options].concat())), 0);
+    assert_eq!(fs::read_to_string(&page).unwrap(), found);
+
+    assert_eq!(code(&cerebellum(&[&arguments[..], &["--force"]].concat())), 0);
+    let errors_alone = fs::read_to_string(&page).unwrap();
+    assert!(errors_alone.contains("h.5.mlp.c_proj") && !errors_alone.contains("Ablation"));
+
+    // What is wrong with the report is told before the work, which is not done then.
+    fs::remove_file(&file).unwrap();
+    let short = place.write("short.txt", b"Once upon a time");
+    for (more, expected) in [
+        (&["--report-text", text(&short), "--force"][..], "less than a window of 512"),
+        (&["--report-text", "/no/such/text", "--force"], "/no/such/text"),
+        (&[], "--force"),
+    ] {
+        let message = failure(&[&arguments[..], more].concat());
+        assert!(message.contains(expected), "{message}");
+        assert!(!file.exists());
+    }
+    let same = ["quantize", text(&demo), "-o", text(&file), "--report", text(&file)];
+    assert!(failure(&same).contains("the same name"));
 }

@@ -7,10 +7,12 @@
 //!    dimensions, keeps its sums in at most 24 registers; the order of additions within a sum is the
 //!    definition's.
 //! 2. Few queries take more panels or dimensions at once instead, because the additions of one sum wait
-//!    for each other: 8 sums hide the latency of a fused multiply-add.
+//!    for each other: 4 sums at least hide the latency of a fused multiply-add.
 //! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
 //!    by -infinity, whose weight is +0, and their values are never touched.
-//! 4. `vpdpbusd` takes unsigned by signed bytes: int8 keys get an offset of 128, and a sum starts at
+//! 4. A single query waits for memory, so it fetches keys ahead: the processor does not by itself, for
+//!    panels that are read side by side are short streams.
+//! 5. `vpdpbusd` takes unsigned by signed bytes: int8 keys get an offset of 128, and a sum starts at
 //!    -128 times the sum of the query. Both are exact.
 
 use std::arch::x86_64::*;
@@ -259,7 +261,7 @@ impl<'a> Block<'a> {
         queries: *const f32,
         scores: &mut [[f32; SEGMENT]],
     ) {
-        let most = if Q <= 3 { 8 } else { 4 };
+        let most = if Q == 2 { 8 } else { 4 };
         let panels = keys.len() / (self.size * KEY_PANEL);
         let mut done = 0;
         while done < panels {
@@ -293,6 +295,9 @@ impl<'a> Block<'a> {
         let keys = keys[..P * panel_size].as_ptr();
         let mut sums = [[_mm512_setzero_ps(); P]; Q];
         for d in 0..self.size {
+            if Q == 1 {
+                fetch(keys.wrapping_add((P * self.size + d * P) * KEY_PANEL), P * KEY_PANEL);
+            }
             let mut k = [_mm512_setzero_ps(); P];
             for (p, k) in k.iter_mut().enumerate() {
                 // SAFETY: the keys are `P` panels.
@@ -369,6 +374,10 @@ impl<'a> Block<'a> {
             *sums = [_mm512_set1_epi32(start); P];
         }
         for step in 0..steps {
+            if Q == 1 {
+                let size = KEY_STEP * KEY_PANEL;
+                fetch(keys.wrapping_add(P * panel_size + step * P * size), P * size);
+            }
             let mut k = [_mm512_setzero_si512(); P];
             for (p, k) in k.iter_mut().enumerate() {
                 // SAFETY: the keys are `P` panels of so many steps, 64 bytes each.
@@ -437,7 +446,7 @@ impl<'a> Block<'a> {
         positions: Range<usize>,
         to: *mut f32,
     ) {
-        let most = if Q <= 3 { 8 } else { 4 };
+        let most = if Q <= 2 { 8 } else { 4 };
         let registers = self.size / LANES;
         let mut done = 0;
         while done < registers {
@@ -532,6 +541,16 @@ impl<'a> Block<'a> {
                 _mm512_storeu_ps(to, sum);
             }
         }
+    }
+}
+
+/// Fetches `count` numbers, in whole cache lines, into the second level cache: fetches into the first
+/// hold up the processor's own, which read ahead faster.
+#[inline(always)]
+fn fetch<V>(from: *const V, count: usize) {
+    for line in (0..count * size_of::<V>()).step_by(64) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast::<i8>().wrapping_add(line)) };
     }
 }
 

@@ -9,36 +9,35 @@
 //!
 //! and how this departs from it:
 //!
-//! 1. Tokens and panels run innermost, in tiles of 12 tokens x 2 panels: their 24 registers of sums, 2
-//!    of weights and one of values leave 5 of the 32 free. A step's weights are loaded once for 12
-//!    tokens and a token's values once for 2 panels, so that a product takes 14/24 of a load.
-//! 2. A group is unpacked into a buffer in the first level cache, a step per register, once for the
-//!    [`TOKEN_BLOCK`] tokens that use it. Int8 is only copied, and so shares the tiles.
-//! 3. The weights' offset is where the sums start; a token's [`Start`](crate::kernels::Start) is one
-//!    `vpdpwssd`, which also multiplies it for int8.
+//! 1. Tokens and panels run innermost, in tiles of at most 6 tokens x 2 panels: 12 registers of sums and
+//!    12 of accumulators leave 8 of the 32 free, so that both stay in registers from a row's first group
+//!    to its last. A step's weights are loaded once for 6 tokens, a token's values once for 2 panels.
+//! 2. A line of int4 weights is unpacked once for a tile by a shift and two masks, which run beside the
+//!    products: these fill two of the four vector pipes, and stores of unpacked weights would cost more.
+//! 3. The weights' offset is where the sums start. All starts of a tile are multiplied by it first, as
+//!    vectors of blocks; a [`Start`] is then one broadcast.
 //! 4. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
-//! 5. Few tokens leave the memory waiting if they unpack into a buffer: they unpack on the way, a panel
-//!    at a time, the two steps of a line into sums of their own, so that fewer products wait for each
-//!    other.
+//! 5. The tiles of a pair of panels together fetch the next pair, a few lines a group each, so that
+//!    reading memory hides behind the products.
+//! 6. Few tokens wait for memory: they take one panel after the other, as the memory lies, and the two
+//!    steps of a line go into sums of their own, so that fewer products wait for each other.
 
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::math::activate;
 use super::{first as first_lanes, load_part};
-use crate::kernels::{CellWriter, Epilogue, Matmul};
+use crate::kernels::{CellWriter, Epilogue, Matmul, Start};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
-/// Tokens that share an unpacked group.
-const TOKEN_BLOCK: usize = 96;
-/// Steps in a round of the innermost loop.
-const UNROLL: usize = 4;
-/// How far ahead of the group that is unpacked its successors are fetched.
-const PREFETCH_BYTES: usize = 2048;
-/// Steps of the largest group.
-const MAX_STEPS: usize = 128 / STEP_INPUTS;
+/// The most tokens of a tile.
+const TILE: usize = 6;
+/// Tokens that a panel is multiplied with before the next one: few enough that their values stay in the
+/// second level cache.
+const TOKEN_BLOCK: usize = 16 * TILE;
+/// How many starts of a token are computed together.
+const STARTS: usize = 32;
 
 /// Computes the outputs of `panels` for every token.
 ///
@@ -59,33 +58,41 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
     }
 }
 
-/// Streams the panels once, unpacking on the way.
+/// Streams the panels once.
 ///
 /// # Safety
 /// That of [`matmul`]; there are `T` tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    let tiles = &job.weights.tiles;
+    let row_factor = _mm512_set1_ps(job.weights.scale);
     for panel in panels {
-        let mut acc = [[_mm512_setzero_ps(); 1]; T];
+        let mut acc = [_mm512_setzero_ps(); T];
+        let data = job.weights.panel(panel).as_ptr();
         for g in 0..job.input.groups {
             // SAFETY: as many tokens as there are, and groups as the panel has.
             unsafe {
                 let inputs = Inputs::new(job, g, 0);
-                let data = job.weights.panel(panel).as_ptr();
-                let data = data.add(g * job.weights.tiles.group_bytes());
-                let sums = match job.weights.tiles.scheme() {
-                    Scheme::Int4 => line_sums::<T, 2>(data, &inputs),
-                    Scheme::Int8 => line_sums::<T, 1>(data, &inputs),
+                let group = data.add(g * tiles.group_bytes());
+                let sums = match tiles.scheme() {
+                    Scheme::Int4 => line_sums::<T, 2>(group, &inputs),
+                    Scheme::Int8 => line_sums::<T, 1>(group, &inputs),
                 };
-                inputs.scale_and_add(sums, [row_scales(job, panel, g)], &mut acc);
+                let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
+                let scales = _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor);
+                for (t, (sum, acc)) in sums.into_iter().zip(&mut acc).enumerate() {
+                    let token_scale = _mm512_set1_ps(*inputs.scales.add(t * inputs.groups));
+                    let scale = _mm512_mul_ps(scales, token_scale);
+                    *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *acc);
+                }
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { finish(job, panel, 0, &acc, 0, out) };
+        unsafe { finish(job, panel, 0, &acc, out) };
     }
 }
 
-/// The exact sums of a group that is unpacked on the way, `S` steps a line: int4 if 2.
+/// The exact sums of a group, `S` steps a line: int4 if 2.
 ///
 /// # Safety
 /// `data` is valid for reads of a group, and there are `T` tokens at `inputs`.
@@ -94,51 +101,44 @@ unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &C
 unsafe fn line_sums<const T: usize, const S: usize>(
     data: *const u8,
     inputs: &Inputs,
-) -> [[__m512i; 1]; T] {
-    let nibble = _mm512_set1_epi8(15);
+) -> [__m512i; T] {
     // SAFETY: the caller's promise; every group has an even number of lines.
     unsafe {
         // Of even steps, and of odd ones.
-        let mut sums = [[[_mm512_setzero_si512(); 1]; T]; 2];
-        sums[0] = inputs.starts::<1, T>();
+        let mut sums = [inputs.starts::<T>(), [_mm512_setzero_si512(); T]];
         for pair in 0..inputs.steps / 2 {
-            let weights = if S == 2 {
-                let line = load_line(data, pair);
-                let high = _mm512_srli_epi16::<4>(line);
-                [_mm512_and_si512(line, nibble), _mm512_and_si512(high, nibble)]
-            } else {
-                [load_line(data, 2 * pair), load_line(data, 2 * pair + 1)]
-            };
+            let line = data.add(pair * 2 / S * TILE_ALIGN);
+            let weights = two_steps::<S>(line);
             for (i, (sums, weights)) in sums.iter_mut().zip(weights).enumerate() {
-                for (t, [sum]) in sums.iter_mut().enumerate() {
+                for (t, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, inputs.values(t, 2 * pair + i));
                 }
             }
         }
         let [mut sums, odd] = sums;
-        for ([sum], [odd]) in sums.iter_mut().zip(odd) {
+        for (sum, odd) in sums.iter_mut().zip(odd) {
             *sum = _mm512_add_epi32(*sum, odd);
         }
         sums
     }
 }
 
-/// Unpacks each group once for a block of tokens.
+/// Multiplies pairs of panels with a block of tokens, tile by tile.
 ///
 /// # Safety
 /// That of [`matmul`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn many_tokens(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
-        let tokens = (job.tokens() - first).min(TOKEN_BLOCK);
+        let tokens = first..job.tokens().min(first + TOKEN_BLOCK);
         let odd = panels.len() % 2;
         // SAFETY: the caller's promise.
         unsafe {
             for panel in (panels.start..panels.end - odd).step_by(2) {
-                token_block::<2>(job, panel, first, tokens, out);
+                token_block::<2>(job, panel, tokens.clone(), out);
             }
             if odd == 1 {
-                token_block::<1>(job, panels.end - 1, first, tokens, out);
+                token_block::<1>(job, panels.end - 1, tokens, out);
             }
         }
     }
@@ -147,123 +147,227 @@ unsafe fn many_tokens(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
 /// The outputs of `P` panels from `panel` on for a block of tokens.
 ///
 /// # Safety
-/// That of [`matmul`]; the panels and tokens exist, at most [`TOKEN_BLOCK`] of these.
+/// That of [`matmul`]; the panels and tokens exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn token_block<const P: usize>(
     job: &Matmul,
     panel: usize,
-    first: usize,
-    tokens: usize,
+    tokens: Range<usize>,
     out: &CellWriter,
 ) {
-    let mut steps = [const { MaybeUninit::<[__m512i; P]>::uninit() }; MAX_STEPS];
-    let mut acc = [[_mm512_setzero_ps(); P]; TOKEN_BLOCK];
-    let acc = &mut acc[..tokens];
-    for g in 0..job.input.groups {
-        for p in 0..P {
-            unpack(job, panel + p, g, p, &mut steps);
-        }
-        let mut scales = [_mm512_setzero_ps(); P];
-        for (p, scales) in scales.iter_mut().enumerate() {
-            *scales = row_scales(job, panel + p, g);
-        }
-        // SAFETY: the tokens lie within the input, and `steps` holds what was unpacked.
+    let tiles = tokens.len().div_ceil(TILE);
+    let bytes = P * job.weights.tiles.panel_bytes();
+    // One tile reads as fast as it can anyway.
+    let lines =
+        if tiles == 1 { 0 } else { (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups) };
+    let next = job.weights.panel(panel).as_ptr().wrapping_add(bytes);
+    let mut first = tokens.start;
+    for tile in 0..tiles {
+        // Tiles of about the same size: a small one would leave products waiting for each other.
+        let count = (tokens.end - first).div_ceil(tiles - tile);
+        let mut acc = [[_mm512_setzero_ps(); TILE]; P];
+        let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
+        let fetch = Fetch { from, lines };
+        // SAFETY: the caller's promise; so many tokens are left.
         unsafe {
-            let mut inputs = Inputs::new(job, g, first);
-            let steps = steps.as_ptr().cast();
-            let rest = tiles::<P, 12>(steps, &mut inputs, scales, acc);
-            let rest = tiles::<P, 8>(steps, &mut inputs, scales, rest);
-            let rest = tiles::<P, 6>(steps, &mut inputs, scales, rest);
-            let rest = tiles::<P, 4>(steps, &mut inputs, scales, rest);
-            let rest = tiles::<P, 2>(steps, &mut inputs, scales, rest);
-            tiles::<P, 1>(steps, &mut inputs, scales, rest);
+            multiply(job, panel, first..first + count, fetch, &mut acc);
+            for (p, acc) in acc.iter().enumerate() {
+                finish(job, panel + p, first, &acc[..count], out);
+            }
         }
-    }
-    for p in 0..P {
-        // SAFETY: the caller's promise.
-        unsafe { finish(job, panel + p, first, acc, p, out) };
+        first += count;
     }
 }
 
-/// Adds a group's products with the tokens of `acc` to it, as many whole tiles of `T` as there are;
-/// returns the others. Not inlined, so that the compiler gives the registers to one tile alone.
+/// What a tile fetches of the next panels.
+#[derive(Clone, Copy)]
+struct Fetch {
+    from: *const u8,
+    /// Lines in every group.
+    lines: usize,
+}
+
+/// The products of `P` panels with a tile of tokens, without bias.
 ///
 /// # Safety
-/// There are as many tokens at `inputs`, and `steps` is valid for reads of the group's steps.
+/// That of [`matmul`]; these tokens exist, at least 1 and at most [`TILE`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn multiply<const P: usize>(
+    job: &Matmul,
+    panel: usize,
+    tokens: Range<usize>,
+    fetch: Fetch,
+    acc: &mut [[__m512; TILE]; P],
+) {
+    let tile = tile_of(P, tokens.len(), job.weights.tiles.scheme());
+    let mut starts = [[0; STARTS]; TILE];
+    let blocks_per_group = job.input.blocks / job.input.groups;
+    let at_once = STARTS / blocks_per_group;
+    for group in (0..job.input.groups).step_by(at_once) {
+        let groups = group..job.input.groups.min(group + at_once);
+        for (token, starts) in tokens.clone().zip(&mut starts) {
+            let blocks = groups.start * blocks_per_group..groups.end * blocks_per_group;
+            multiply_starts(job, &job.input.token(token).2[blocks], starts);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { tile(job, panel, groups, tokens.start, &starts, fetch, acc) };
+    }
+}
+
+type TileFn = unsafe fn(
+    &Matmul,
+    usize,
+    Range<usize>,
+    usize,
+    &[[i32; STARTS]; TILE],
+    Fetch,
+    &mut [[__m512; TILE]],
+);
+
+/// [`tile`] for so many panels and tokens.
+fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
+    macro_rules! tiles {
+        ($(($p:literal, $t:literal))+) => {
+            match (panels, tokens, scheme) {
+                $(($p, $t, Scheme::Int4) => tile::<$p, $t, 2>,
+                ($p, $t, Scheme::Int8) => tile::<$p, $t, 1>,)+
+                _ => unreachable!("a tile of {tokens} tokens and {panels} panels"),
+            }
+        };
+    }
+    tiles! {
+        (2, 1) (2, 2) (2, 3) (2, 4) (2, 5) (2, 6)
+        (1, 1) (1, 2) (1, 3) (1, 4) (1, 5) (1, 6)
+    }
+}
+
+/// Adds the products of some groups of `P` panels with `T` tokens from `first` on, `S` steps a line:
+/// int4 if 2. Not inlined, so that the compiler gives the registers to one tile alone.
+///
+/// # Safety
+/// That of [`multiply`]; these groups exist, and `starts` has their blocks.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tiles<'a, const P: usize, const T: usize>(
-    steps: *const [__m512i; P],
-    inputs: &mut Inputs,
-    scales: [__m512; P],
-    acc: &'a mut [[__m512; P]],
-) -> &'a mut [[__m512; P]] {
-    let (tiles, rest) = acc.as_chunks_mut::<T>();
-    for acc in tiles {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = inputs.starts::<P, T>();
-            for round in (0..inputs.steps).step_by(UNROLL) {
-                for step in round..round + UNROLL {
-                    let weights = *steps.add(step);
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        let x = inputs.values(t, step);
-                        for (sum, weights) in sums.iter_mut().zip(weights) {
-                            *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+unsafe fn tile<const P: usize, const T: usize, const S: usize>(
+    job: &Matmul,
+    panel: usize,
+    groups: Range<usize>,
+    first: usize,
+    starts: &[[i32; STARTS]; TILE],
+    fetch: Fetch,
+    out: &mut [[__m512; TILE]],
+) {
+    let tiles = &job.weights.tiles;
+    let (group_bytes, panel_bytes) = (tiles.group_bytes(), tiles.panel_bytes());
+    let row_factor = _mm512_set1_ps(job.weights.scale);
+    let mut acc = [[_mm512_setzero_ps(); T]; P];
+    for (acc, out) in acc.iter_mut().zip(&*out) {
+        acc.copy_from_slice(&out[..T]);
+    }
+    // SAFETY: the groups and the tokens exist; a prefetch never faults.
+    unsafe {
+        let panel = job.weights.panel(panel).as_ptr();
+        let inputs = Inputs::new(job, groups.start, first);
+        let mut starts = starts.as_ptr().cast::<i32>();
+        let mut data = panel.add(groups.start * group_bytes);
+        let mut row_scales = panel.add(tiles.scale_offset(0, groups.start));
+        let mut token_scales = inputs.scales;
+        let mut next = fetch.from.wrapping_add(groups.start * fetch.lines * TILE_ALIGN);
+        let mut step = 0;
+        for _ in groups {
+            let mut sums = [[_mm512_setzero_si512(); T]; P];
+            for t in 0..T {
+                let mut start = _mm512_set1_epi32(*starts.add(t * STARTS));
+                if inputs.two_blocks {
+                    let second = _mm512_set1_epi32(*starts.add(t * STARTS + 1));
+                    start = _mm512_add_epi32(start, second);
+                }
+                sums.iter_mut().for_each(|sums| sums[t] = start);
+            }
+            let end = step + inputs.steps;
+            let mut line = data;
+            loop {
+                let weights: [_; P] =
+                    std::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
+                for i in 0..2 {
+                    for t in 0..T {
+                        let x = inputs.values(t, step + i);
+                        for (sums, weights) in sums.iter_mut().zip(&weights) {
+                            sums[t] = _mm512_dpbusd_epi32(sums[t], weights[i], x);
                         }
                     }
                 }
+                line = line.add(2 / S * TILE_ALIGN);
+                step += 2;
+                if step >= end {
+                    break;
+                }
             }
-            inputs.scale_and_add(sums, scales, acc);
+            let scales: [_; P] = std::array::from_fn(|p| {
+                let scales = _mm256_loadu_si256(row_scales.add(p * panel_bytes).cast());
+                _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor)
+            });
+            for t in 0..T {
+                let token_scale = _mm512_set1_ps(*token_scales.add(t * inputs.groups));
+                for ((acc, sums), &scales) in acc.iter_mut().zip(&sums).zip(&scales) {
+                    let scale = _mm512_mul_ps(scales, token_scale);
+                    acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scale, acc[t]);
+                }
+            }
+            for _ in 0..fetch.lines {
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(TILE_ALIGN);
+            }
+            data = data.add(group_bytes);
+            row_scales = row_scales.add(2 * PANEL_ROWS);
+            token_scales = token_scales.add(1);
+            starts = starts.add(1 + usize::from(inputs.two_blocks));
         }
-        inputs.advance(T);
     }
-    rest
+    for (acc, out) in acc.iter().zip(out) {
+        out[..T].copy_from_slice(acc);
+    }
 }
 
-/// Puts the steps of a group of a panel into the buffer's column `p`.
+/// The weights of a pair of steps, `S` steps a line.
+///
+/// # Safety
+/// `line` is valid for reads of that pair.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn unpack<const P: usize>(
-    job: &Matmul,
-    panel: usize,
-    group: usize,
-    p: usize,
-    steps: &mut [MaybeUninit<[__m512i; P]>; MAX_STEPS],
-) {
-    let tiles = &job.weights.tiles;
-    let data = &job.weights.panel(panel)[group * tiles.group_bytes()..][..tiles.group_bytes()];
-    let nibble = _mm512_set1_epi8(15);
-    let mut put = |step: usize, weights: __m512i| {
-        let to = steps[step].as_mut_ptr().cast::<__m512i>();
-        // SAFETY: a step has `P` columns.
-        unsafe { to.add(p).write(weights) };
-    };
-    for (i, line) in data.chunks_exact(TILE_ALIGN).enumerate() {
-        // SAFETY: a prefetch never faults; a line is 64 bytes.
-        let line = unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(PREFETCH_BYTES).cast());
-            load_line(line.as_ptr(), 0)
-        };
-        match tiles.scheme() {
-            Scheme::Int4 => {
-                put(2 * i, _mm512_and_si512(line, nibble));
-                put(2 * i + 1, _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble));
-            }
-            Scheme::Int8 => put(i, line),
+unsafe fn two_steps<const S: usize>(line: *const u8) -> [__m512i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if S == 2 {
+            let nibble = _mm512_set1_epi8(15);
+            let line = load_line(line, 0);
+            let high = _mm512_srli_epi16::<4>(line);
+            [_mm512_and_si512(line, nibble), _mm512_and_si512(high, nibble)]
+        } else {
+            [load_line(line, 0), load_line(line, 1)]
         }
     }
 }
 
-/// The scales of a group's 16 rows times the matrix's power of two.
+/// Where the sums of some blocks of a token start.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn row_scales(job: &Matmul, panel: usize, group: usize) -> __m512 {
-    let at = job.weights.tiles.scale_offset(0, group);
-    let scales = &job.weights.panel(panel)[at..][..2 * PANEL_ROWS];
-    // SAFETY: a row's scale takes 2 bytes; the load may be unaligned.
-    let scales = unsafe { _mm256_loadu_si256(scales.as_ptr().cast()) };
-    _mm512_mul_ps(_mm512_cvtph_ps(scales), _mm512_set1_ps(job.weights.scale))
+#[target_feature(enable = "avx512f,avx512bw")]
+fn multiply_starts(job: &Matmul, from: &[Start], to: &mut [i32; STARTS]) {
+    let offset = _mm512_set1_epi16(start_factor(job));
+    let (to, _) = to.as_chunks_mut::<16>();
+    for (from, to) in from.chunks(16).zip(to) {
+        // SAFETY: a start is two 16-bit integers; lanes beyond the slice are not read.
+        unsafe {
+            let pairs = _mm512_maskz_loadu_epi32(first_lanes(from.len()), from.as_ptr().cast());
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_madd_epi16(pairs, offset));
+        }
+    }
+}
+
+/// The offset of the weights is so many times that of int4.
+fn start_factor(job: &Matmul) -> i16 {
+    (job.weights.tiles.scheme().offset() / Scheme::Int4.offset()) as i16
 }
 
 /// The 64 bytes of a line.
@@ -283,7 +387,7 @@ struct Inputs {
     values: *const i32,
     /// From one token's values to the next one's.
     stride: usize,
-    /// [`Start`](crate::kernels::Start)s.
+    /// [`Start`]s.
     starts: *const i32,
     blocks: usize,
     scales: *const f32,
@@ -319,15 +423,33 @@ impl Inputs {
                 groups: input.groups,
                 steps: tiles.group_size() / STEP_INPUTS,
                 two_blocks,
-                offset: (tiles.scheme().offset() / Scheme::Int4.offset()) as i16,
+                offset: start_factor(job),
             }
         }
     }
 
-    fn advance(&mut self, tokens: usize) {
-        self.values = self.values.wrapping_add(tokens * self.stride);
-        self.starts = self.starts.wrapping_add(tokens * self.blocks);
-        self.scales = self.scales.wrapping_add(tokens * self.groups);
+    /// Where the sums of `T` tokens start.
+    ///
+    /// # Safety
+    /// There are `T` tokens.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn starts<const T: usize>(&self) -> [__m512i; T] {
+        let offset = _mm512_set1_epi16(self.offset);
+        let mut starts = [_mm512_setzero_si512(); T];
+        for (t, sum) in starts.iter_mut().enumerate() {
+            // SAFETY: the caller's promise; a start is two 16-bit integers.
+            unsafe {
+                let start = self.starts.add(t * self.blocks);
+                let pair = _mm512_set1_epi32(start.read_unaligned());
+                *sum = _mm512_dpwssd_epi32(*sum, pair, offset);
+                if self.two_blocks {
+                    let pair = _mm512_set1_epi32(start.add(1).read_unaligned());
+                    *sum = _mm512_dpwssd_epi32(*sum, pair, offset);
+                }
+            }
+        }
+        starts
     }
 
     /// A step of token `t`'s values in every lane.
@@ -340,82 +462,35 @@ impl Inputs {
         // SAFETY: the caller's promise.
         unsafe { _mm512_set1_epi32(self.values.add(t * self.stride + step).read_unaligned()) }
     }
-
-    /// Where the sums of `T` tokens start, for each of `P` panels.
-    ///
-    /// # Safety
-    /// There are `T` tokens.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn starts<const P: usize, const T: usize>(&self) -> [[__m512i; P]; T] {
-        let offset = _mm512_set1_epi16(self.offset);
-        let mut starts = [[_mm512_setzero_si512(); P]; T];
-        for (t, starts) in starts.iter_mut().enumerate() {
-            // SAFETY: the caller's promise; a start is two 16-bit integers.
-            unsafe {
-                let start = self.starts.add(t * self.blocks);
-                let pair = _mm512_set1_epi32(start.read_unaligned());
-                let mut sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), pair, offset);
-                if self.two_blocks {
-                    let pair = _mm512_set1_epi32(start.add(1).read_unaligned());
-                    sum = _mm512_dpwssd_epi32(sum, pair, offset);
-                }
-                *starts = [sum; P];
-            }
-        }
-        starts
-    }
-
-    /// Adds a group's sums, times the scales of rows and tokens, to the accumulators.
-    ///
-    /// # Safety
-    /// There are `T` tokens.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn scale_and_add<const P: usize, const T: usize>(
-        &self,
-        sums: [[__m512i; P]; T],
-        scales: [__m512; P],
-        acc: &mut [[__m512; P]; T],
-    ) {
-        for (t, (sums, acc)) in sums.into_iter().zip(acc).enumerate() {
-            // SAFETY: the caller's promise.
-            let token_scale = _mm512_set1_ps(unsafe { *self.scales.add(t * self.groups) });
-            for ((sum, scales), acc) in sums.into_iter().zip(scales).zip(acc) {
-                let scale = _mm512_mul_ps(scales, token_scale);
-                *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *acc);
-            }
-        }
-    }
 }
 
-/// Bias, then residual or activation, into the cells of `panel`, whose outputs are column `p` of `acc`,
-/// and the tokens from `first` on.
+/// Bias, then residual or activation, into the cells of `panel` and the tokens from `first` on.
 ///
 /// # Safety
 /// Nobody else uses these cells, which exist.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn finish<const P: usize>(
-    job: &Matmul,
-    panel: usize,
-    first: usize,
-    acc: &[[__m512; P]],
-    p: usize,
-    out: &CellWriter,
-) {
+unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[__m512], out: &CellWriter) {
     let first_row = panel * PANEL_ROWS;
     let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
     let lanes = first_lanes(rows.len());
     // -0 is what changes nothing when it is added.
     let bias = job.bias.map_or(_mm512_set1_ps(-0.0), |bias| load_part(&bias[rows.clone()]));
-    for (t, acc) in acc.iter().enumerate() {
-        let y = _mm512_add_ps(acc[p], bias);
+    for (t, &acc) in acc.iter().enumerate() {
+        let y = _mm512_add_ps(acc, bias);
         // SAFETY: the caller's promise; lanes beyond the cells are neither read nor written.
         unsafe {
             let cells = out.cells(first + t, rows.clone()).as_mut_ptr();
-            let y = apply(job.epilogue, y, _mm512_maskz_loadu_ps(lanes, cells));
-            _mm512_mask_storeu_ps(cells, lanes, y);
+            let before = match job.epilogue {
+                Epilogue::AddTo | Epilogue::MultiplyTo => _mm512_maskz_loadu_ps(lanes, cells),
+                _ => _mm512_setzero_ps(),
+            };
+            let y = apply(job.epilogue, y, before);
+            if lanes == 0xffff {
+                _mm512_storeu_ps(cells, y);
+            } else {
+                _mm512_mask_storeu_ps(cells, lanes, y);
+            }
         }
     }
 }

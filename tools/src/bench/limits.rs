@@ -1,16 +1,22 @@
-//! What the machine can do at most, measured by loops that do nothing else.
+//! What the machine can do at most, measured on as many threads as what is held against it.
 
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use cerebellum::kernels::Isa;
+use cerebellum::quant::Scheme;
 use serde::Serialize;
 
-/// Larger than any cache in its class, per thread.
-const STREAM_BYTES: usize = 256 << 20;
-const ROUNDS: usize = 5;
+use super::median;
+use super::peaks::{Peak, read};
 
-/// Rates of a number of threads together.
+/// What each thread reads: several times the largest cache that threads share in this class of machine.
+const STREAM_BYTES: usize = 256 << 20;
+const ROUNDS: usize = 7;
+
+/// Rates of a number of threads together, medians of some rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
     /// Threads that were measured.
@@ -19,99 +25,101 @@ pub struct Limits {
     pub memory_gb_per_second: f64,
     /// Multiply-accumulates per second of 8-bit integers, where this is known how to measure.
     pub int8_gmac_per_second: Option<f64>,
+    /// Multiply-accumulates per second of floats, likewise.
+    pub float_gmac_per_second: Option<f64>,
+}
+
+/// What some work must do at least.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Amount {
+    /// Bytes to read.
+    pub bytes: f64,
+    /// Multiply-accumulates of 8-bit integers.
+    pub int8_macs: f64,
+    /// Multiply-accumulates of floats.
+    pub float_macs: f64,
 }
 
 impl Limits {
-    /// Measures what `threads` threads can do. Takes about a second.
-    pub fn measure(threads: usize) -> Self {
-        let buffers: Vec<Vec<u64>> =
-            (0..threads).map(|i| vec![i as u64; STREAM_BYTES / 8]).collect();
-        let read = best_of(|| {
-            on_threads(&buffers, |buffer| {
-                black_box(buffer.iter().fold(0, |sum: u64, x| sum | x));
-            })
-        });
-        let macs = integer_loop().map(|(run, macs)| {
-            let seconds = best_of(|| on_threads(&buffers, |_| run()));
-            macs * threads as f64 / seconds / 1e9
-        });
+    /// Measures what `threads` threads can do with `isa` for weights of that scheme. Takes about two
+    /// seconds, and memory of 256 MiB for each thread.
+    pub fn measure(threads: usize, isa: Isa, scheme: Scheme) -> Self {
+        let rate = |peak: Peak| {
+            let seconds = seconds_on(threads, || (), |()| peak.run());
+            peak.macs * threads as f64 / seconds / 1e9
+        };
+        let seconds = seconds_on(threads, stream, |buffer| _ = black_box(read(buffer)));
         Self {
             threads,
-            memory_gb_per_second: (STREAM_BYTES * threads) as f64 / read / 1e9,
-            int8_gmac_per_second: macs,
+            memory_gb_per_second: (STREAM_BYTES * threads) as f64 / seconds / 1e9,
+            int8_gmac_per_second: Peak::integer(isa, scheme).map(rate),
+            float_gmac_per_second: Peak::float(isa).map(rate),
         }
     }
 
-    /// The least time in which so many bytes can be read and weights multiplied.
-    pub fn least_seconds(&self, bytes: f64, macs: f64) -> Option<f64> {
-        let read = bytes / (self.memory_gb_per_second * 1e9);
-        self.int8_gmac_per_second.map(|rate| read.max(macs / (rate * 1e9)))
+    /// The least time that an amount of work can take: that of the bytes or that of the products, which
+    /// run beside each other, but integers and floats on the same units.
+    pub fn least_seconds(&self, amount: Amount) -> Option<f64> {
+        let read = amount.bytes / self.memory_gb_per_second;
+        let int8 = amount.int8_macs / self.int8_gmac_per_second?;
+        let float = amount.float_macs / self.float_gmac_per_second?;
+        Some(read.max(int8 + float) / 1e9)
     }
 }
 
-/// The shortest of some runs, in seconds: a limit is what is possible at all.
-fn best_of(mut run: impl FnMut()) -> f64 {
-    let time = |_| {
-        let start = Instant::now();
-        run();
-        start.elapsed().as_secs_f64()
+/// A buffer whose pages are all there, and different ones: pages never written are all the same one.
+fn stream() -> Vec<u64> {
+    (1..=STREAM_BYTES as u64 / 8).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect()
+}
+
+/// Median seconds that threads take to do the same, each with what it prepared, from the moment when
+/// all may start until the last one has finished.
+fn seconds_on<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&T) + Sync) -> f64 {
+    let meeting = Barrier::new(threads);
+    let one_thread = || {
+        let prepared = prepare();
+        let round = |_| {
+            meeting.wait();
+            let start = Instant::now();
+            work(&prepared);
+            meeting.wait();
+            start.elapsed()
+        };
+        // The first round brings the clock up.
+        let times: Vec<Duration> = (0..=ROUNDS).map(round).collect();
+        median(&mut times[1..].to_vec()).as_secs_f64()
     };
-    (0..ROUNDS).map(time).fold(f64::INFINITY, f64::min)
-}
-
-fn on_threads(buffers: &[Vec<u64>], work: impl Fn(&[u64]) + Sync) {
     thread::scope(|scope| {
-        for buffer in &buffers[1..] {
-            scope.spawn(|| work(buffer));
-        }
-        work(&buffers[0]);
-    });
+        (1..threads).for_each(|_| _ = scope.spawn(one_thread));
+        one_thread()
+    })
 }
 
-/// A loop of the widest integer multiply-accumulate this processor has, and how many it does.
-fn integer_loop() -> Option<(fn(), f64)> {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected.
-        return Some((|| unsafe { avx2::multiply() }, avx2::MACS));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        threads: 1,
+        memory_gb_per_second: 10.0,
+        int8_gmac_per_second: Some(100.0),
+        float_gmac_per_second: Some(50.0),
+    };
+
+    #[test]
+    fn the_slower_of_reading_and_multiplying_binds() {
+        let amount = |bytes| Amount { bytes, int8_macs: 100e9, float_macs: 25e9 };
+        assert_eq!(LIMITS.least_seconds(amount(10e9)), Some(1.5));
+        assert_eq!(LIMITS.least_seconds(amount(20e9)), Some(2.0));
+        let unknown = Limits { int8_gmac_per_second: None, ..LIMITS };
+        assert_eq!(unknown.least_seconds(amount(10e9)), None);
     }
-    None
-}
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::asm;
-
-    const ITERATIONS: usize = 1 << 22;
-    /// Independent accumulators: registers 0 to 11.
-    const CHAINS: usize = 12;
-    /// 32 products of bytes in each instruction.
-    pub const MACS: f64 = (ITERATIONS * CHAINS * 32) as f64;
-
-    /// `vpmaddubsw` and `vpaddw`, which is the least that int4 weights need without VNNI. In
-    /// assembly, because a compiler would compute the same product only once.
-    ///
-    /// # Safety
-    /// The processor supports AVX2.
-    pub unsafe fn multiply() {
-        // SAFETY: AVX2 is there; only the registers named are changed, and no memory.
-        unsafe {
-            asm!(
-                "vpxor ymm13, ymm13, ymm13",
-                "2:",
-                ".irp sum, ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11",
-                "vpmaddubsw ymm12, ymm13, ymm13",
-                "vpaddw \\sum, \\sum, ymm12",
-                ".endr",
-                "dec {n}",
-                "jnz 2b",
-                n = inout(reg) ITERATIONS => _,
-                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
-                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
-                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
-                out("ymm12") _, out("ymm13") _,
-                options(nomem, nostack),
-            );
-        }
+    #[test]
+    fn all_threads_are_waited_for() {
+        let slow = std::sync::atomic::AtomicUsize::new(0);
+        let number = || slow.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u64;
+        let seconds = seconds_on(2, number, |&n| thread::sleep(Duration::from_millis(5 * n)));
+        assert!(seconds >= 0.005, "{seconds}");
     }
 }

@@ -1,15 +1,19 @@
 //! Speed of a model file on this machine, beside what the machine can do at most.
 
 mod limits;
+mod peaks;
 
 use std::time::{Duration, Instant};
 
 use cerebellum::batch::Append;
 use cerebellum::format::{Config, TensorKind};
+use cerebellum::kernels::Isa;
+use cerebellum::quant::Scheme;
 use cerebellum::{KvType, Model, SessionOptions};
 use serde::Serialize;
 
-pub use limits::Limits;
+pub use limits::{Amount, Limits};
+pub use peaks::{Peak, read};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +60,8 @@ pub struct Measurement {
     pub gb_per_second: f64,
     /// Multiply-accumulates of integers per second.
     pub gmac_per_second: f64,
-    /// Time that the binding limit alone would take (reading the bytes, or multiplying), over the
-    /// time taken.
+    /// The least time that reading the bytes, or multiplying integers and floats, would take at the
+    /// limits' rates ([`Limits::least_seconds`]), over the time taken.
     pub fraction_of_limit: Option<f64>,
 }
 
@@ -71,18 +75,26 @@ struct Sizes {
     head_weights: f64,
     /// Bytes of keys and values of one position.
     position_bytes: f64,
+    /// Multiply-accumulates of attention for each position that a token sees.
+    position_int8_macs: f64,
+    position_float_macs: f64,
 }
 
 impl Sizes {
     fn of(model: &Model, kv: KvType) -> Self {
         let config = model.config();
         let head_name = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
+        let width = (config.n_layer * config.n_embd) as f64;
+        // Scores, then weighted values; an int8 cache's scores are integers.
+        let (int8, float) = if kv == KvType::Int8 { (width, width) } else { (0.0, 2.0 * width) };
         let mut sizes = Self {
             layers_bytes: 0.0,
             head_bytes: 0.0,
             layers_weights: 0.0,
             head_weights: 0.0,
             position_bytes: position_bytes(config, kv),
+            position_int8_macs: int8,
+            position_float_macs: float,
         };
         for tensor in model.layout().tensors() {
             let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
@@ -98,33 +110,51 @@ impl Sizes {
         sizes
     }
 
-    /// Bytes read and weights multiplied by all of the work's tokens together.
-    fn totals(&self, work: Work, chunk: usize) -> (f64, f64) {
-        match work {
+    /// What all of the work's tokens together take.
+    fn totals(&self, work: Work, chunk: usize) -> Amount {
+        // Passes through the layers and through the head; tokens through both; positions that the
+        // tokens see, and those that the passes read.
+        let (layers, heads, tokens, head_tokens, seen, read) = match work {
             Work::Prompt { tokens } => {
                 let chunks = tokens.div_ceil(chunk);
                 // A chunk reads the cache up to its end.
-                let positions: usize = (1..=chunks).map(|i| (i * chunk).min(tokens)).sum();
-                let bytes = self.layers_bytes * chunks as f64
-                    + self.head_bytes
-                    + self.position_bytes * positions as f64;
-                (bytes, self.layers_weights * tokens as f64 + self.head_weights)
+                let read: usize = (1..=chunks).map(|i| (i * chunk).min(tokens)).sum();
+                (chunks, 1, tokens, 1, tokens * (tokens + 1) / 2, read)
             }
             Work::Batch { sequences, tokens } => {
-                let (n, steps) = ((sequences * tokens) as f64, tokens as f64);
-                let bytes = steps * (self.layers_bytes + self.head_bytes)
-                    + n * self.position_bytes * (steps + 1.0) / 2.0;
-                (bytes, n * (self.layers_weights + self.head_weights))
+                let seen = sequences * tokens * (tokens + 1) / 2;
+                (tokens, tokens, sequences * tokens, sequences * tokens, seen, seen)
             }
             Work::Decode { tokens, depth } => {
-                let n = tokens as f64;
-                let mean_depth = depth as f64 + (n + 1.0) / 2.0;
-                let weights = self.layers_bytes + self.head_bytes;
-                let bytes = n * (weights + self.position_bytes * mean_depth);
-                (bytes, n * (self.layers_weights + self.head_weights))
+                let seen = tokens * depth + tokens * (tokens + 1) / 2;
+                (tokens, tokens, tokens, tokens, seen, seen)
             }
+        };
+        let weights = self.layers_weights * tokens as f64 + self.head_weights * head_tokens as f64;
+        Amount {
+            bytes: self.layers_bytes * layers as f64
+                + self.head_bytes * heads as f64
+                + self.position_bytes * read as f64,
+            int8_macs: weights + self.position_int8_macs * seen as f64,
+            float_macs: self.position_float_macs * seen as f64,
         }
     }
+
+    /// How most of the weights are stored.
+    fn scheme(model: &Model) -> Scheme {
+        let mut bytes = [(Scheme::Int4, 0), (Scheme::Int8, 0)];
+        for tensor in model.layout().tensors() {
+            let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
+            let of = bytes.iter_mut().find(|(scheme, _)| *scheme == matrix.tiles.scheme());
+            of.expect("one of two").1 += matrix.tiles.rows() * matrix.tiles.cols();
+        }
+        if bytes[0].1 >= bytes[1].1 { Scheme::Int4 } else { Scheme::Int8 }
+    }
+}
+
+/// Measures the limits for a model's weights, on that many threads.
+pub fn measure_limits(model: &Model, threads: usize, isa: Isa) -> Limits {
+    Limits::measure(threads, isa, Sizes::scheme(model))
 }
 
 fn position_bytes(config: &Config, kv: KvType) -> f64 {
@@ -156,7 +186,7 @@ pub fn measure(
         _ => time_session(model, options, work, repetitions)?,
     };
     let seconds = median(&mut times).as_secs_f64();
-    let (bytes, weights) = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
+    let amount = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
     Ok(Measurement {
         kind,
         tokens,
@@ -164,10 +194,10 @@ pub fn measure(
         depth,
         threads: options.threads,
         tokens_per_second: tokens as f64 / seconds,
-        bytes_per_token: bytes / tokens as f64,
-        gb_per_second: bytes / seconds / 1e9,
-        gmac_per_second: weights / seconds / 1e9,
-        fraction_of_limit: limits.least_seconds(bytes, weights).map(|least| least / seconds),
+        bytes_per_token: amount.bytes / tokens as f64,
+        gb_per_second: amount.bytes / seconds / 1e9,
+        gmac_per_second: amount.int8_macs / seconds / 1e9,
+        fraction_of_limit: limits.least_seconds(amount).map(|least| least / seconds),
     })
 }
 

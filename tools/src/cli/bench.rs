@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cerebellum_tools::bench::{Limits, Measurement, Work, measure};
+use cerebellum_tools::bench::{Limits, Measurement, Work, measure, measure_limits};
 use serde::Serialize;
 
 use super::session::ModelArgs;
@@ -11,7 +11,7 @@ use super::{Context, Failure, Outcome};
 
 /// Measure how fast a model file runs on this machine, and how near that is to what the machine can do.
 ///
-/// The limits (reading memory, multiplying 8-bit integers) are measured in the same run on the same
+/// The limits (reading memory, multiplying 8-bit integers and floats) are measured in the same run on the same
 /// number of threads. Close other programs first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -56,18 +56,18 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     // A token decoded is a pass measured.
     let base = cerebellum::SessionOptions { draft: 0, ..args.model.options(context)? };
     let works = works(args, base.context.unwrap_or(model.config().n_positions))?;
-    let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best).name();
-    let (mut limits, mut results) = (Vec::new(), Vec::new());
+    let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best);
+    let (mut all_limits, mut results) = (Vec::new(), Vec::new());
     for threads in context.thread_counts() {
-        let limit = Limits::measure(threads);
+        let limit = measure_limits(&model, threads, isa);
         for &work in &works {
             let options = cerebellum::SessionOptions { threads, ..base.clone() };
             let repetitions = usize::from(args.repetitions);
             results.push(measure(&model, &options, work, repetitions, &limit)?);
         }
-        limits.push(limit);
+        all_limits.push(limit);
     }
-    let report = Report { ok: true, isa, limits, results };
+    let report = Report { ok: true, isa: isa.name(), limits: all_limits, results };
     context.print(describe(&report), &report)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -121,11 +121,15 @@ fn describe(report: &Report) -> String {
     }
     let mut text = table.to_string();
     for limit in &report.limits {
-        let macs = limit.int8_gmac_per_second;
-        let macs = macs.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.0} GMAC/s"));
+        let rate = |macs: Option<f64>| {
+            macs.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.0} GMAC/s"))
+        };
         text += &format!(
-            "\nlimits of {} threads: {:.1} GB/s read, {macs} of 8-bit integers",
-            limit.threads, limit.memory_gb_per_second
+            "\nlimits of {} threads: {:.1} GB/s read, {} of 8-bit integers, {} of floats",
+            limit.threads,
+            limit.memory_gb_per_second,
+            rate(limit.int8_gmac_per_second),
+            rate(limit.float_gmac_per_second)
         );
     }
     text + &format!("\ninstruction set: {}", report.isa)

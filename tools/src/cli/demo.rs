@@ -21,6 +21,7 @@ use super::progress::Progress;
 use super::quantize::read_calibration;
 use super::session::open;
 use super::table::bytes;
+use super::template;
 use super::{Context, Failure, Outcome};
 
 /// Windows of the text to calibrate on: some seconds of work.
@@ -81,7 +82,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let output = args.output.display();
     context.note(format_args!(
-        "\nNow yours: cerebellum generate -m {output} -p $'Utterance: wake me at seven\\nIntent:'"
+        "\nNow yours: cerebellum translate -m {output} 'Where is your brother?'"
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +97,9 @@ fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failur
     }
     let output = Output::create(&args.output, true, &checkpoint.files())?;
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
-    let options = Options { calibration, ..Options::uniform(MatrixFormat::new(Scheme::Int4)) };
+    let templates = template::for_file(&args.checkpoint, &[])?;
+    let format = MatrixFormat::new(Scheme::Int4);
+    let options = Options { calibration, templates, ..Options::uniform(format) };
     let progress = Progress::new(context);
     Ok(context.on_threads(|| quantize(&checkpoint, tables, &options, output, &progress))??)
 }

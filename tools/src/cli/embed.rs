@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use cerebellum::Pooling;
-use cerebellum::text::EncodeOptions;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum::{Pooling, Session, SessionOptions, TokenizerBytes};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::{Context, Failure, Outcome};
 
-/// Turn a text into a vector of length 1: texts that mean the like point the like way.
+/// Turn a text, or each line, into a vector of length 1: texts that mean the like point the like way.
 ///
 /// The vector is the model's hidden state behind the last layer norm, of all tokens or of the last one.
 /// A model that was not trained for it compares topics more than meanings.
@@ -22,14 +23,17 @@ pub struct Args {
     /// How the tokens' vectors become one
     #[arg(long, value_enum, default_value_t)]
     pooling: PoolingArg,
-    /// The text
-    text: String,
+    #[command(flatten)]
+    lines: LinesArgs,
+    /// The text; without it, a text on each line of standard input
+    text: Option<String>,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum embed -m demo.cbl 'set an alarm for six' --json | jq -c '.embedding[:4]'
-  cerebellum embed -m demo.cbl --pooling last 'set an alarm for six'";
+  cerebellum embed -m demo.cbl --pooling last 'set an alarm for six'
+  cerebellum embed -m demo.cbl --file texts.txt --json > embeddings.jsonl";
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum PoolingArg {
@@ -51,19 +55,42 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
-    let tokens = model.tokenizer()?.encode(&args.text, EncodeOptions::default())?;
-    if tokens.is_empty() {
-        return Err(Failure::from("an empty text has no embedding; give a text"));
-    }
-    let mut session = model.session(&args.model.options(context)?)?;
-    let mut embedding = vec![0.0; model.config().n_embd];
+    let tokenizer = model.tokenizer()?;
+    let options = args.model.options(context)?;
     let pooling = match args.pooling {
         PoolingArg::Mean => Pooling::Mean,
         PoolingArg::Last => Pooling::Last,
     };
+    if let Some(text) = &args.text {
+        let report = embed(&mut model.session(&options)?, &tokenizer, pooling, text)?;
+        context.print(describe(&report), &report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Texts are independent: a thread for each session is faster than all threads for one text.
+    let one = SessionOptions { threads: 1, ..options.clone() };
+    let sessions = (0..options.threads).map(|_| model.session(&one)).collect::<Result<_, _>>()?;
+    args.lines.answer(context, sessions, |session, text| {
+        let report = embed(session, &tokenizer, pooling, text)?;
+        Ok((describe(&report), report))
+    })
+}
+
+fn embed(
+    session: &mut Session,
+    tokenizer: &Tokenizer<TokenizerBytes>,
+    pooling: Pooling,
+    text: &str,
+) -> Result<Report, Failure> {
+    let tokens = tokenizer.encode(text, EncodeOptions::default())?;
+    if tokens.is_empty() {
+        return Err(Failure::from("an empty text has no embedding; give a text"));
+    }
+    session.reset();
+    let mut embedding = vec![0.0; session.model().config().n_embd];
     session.embed(&tokens, pooling, &mut embedding)?;
-    let report = Report { ok: true, tokens: tokens.len(), embedding };
-    let text: Vec<_> = report.embedding.iter().map(f32::to_string).collect();
-    context.print(text.join(" "), &report)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Report { ok: true, tokens: tokens.len(), embedding })
+}
+
+fn describe(report: &Report) -> String {
+    report.embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -2,14 +2,21 @@
 
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use cerebellum::generate::{GenerateOptions, Generation, generate_text};
+use cerebellum::constraint::{Form, Vocabulary};
+use cerebellum::generate::{
+    Constraint, GenerateOptions, Generation, Step, generate_text, generate_text_steps,
+};
 use cerebellum::sampler::SamplerOptions;
+use cerebellum::score::{log_probabilities_of, top_log_probabilities};
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
 use serde::Serialize;
 
+use super::lines::read_list;
 use super::session::ModelArgs;
 use super::table::bytes;
 use super::{Context, Failure, Outcome};
@@ -30,9 +37,19 @@ pub struct Args {
     prompt: String,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
+    /// to its logit, -1000 to 1000; may be given several times
+    #[arg(long, value_name = "TOKEN:BIAS", allow_hyphen_values = true)]
+    logit_bias: Vec<String>,
     /// End the text before this string; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    #[command(flatten)]
+    form: FormArgs,
+    /// With --json, add for each token the N most probable ones in its place, with their logarithms of
+    /// probability before temperature, bias and penalty
+    #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    top_logprobs: Option<u16>,
     /// Do not repeat the prompt
     #[arg(long)]
     no_echo: bool,
@@ -48,7 +65,9 @@ const AFTER_HELP: &str = "\
 Examples:
   cerebellum generate -m demo.cbl -p 'Once upon a time'
   cerebellum generate -m demo.cbl -p 'The king' -n 200 --temperature 0.8 --top-p 0.9 --seed 7
-  echo 'English: I am here.' | cerebellum generate -m demo.cbl -p - --stop English: --json";
+  echo 'English: I am here.' | cerebellum generate -m demo.cbl -p - --stop English: --json
+  cerebellum generate -m demo.cbl -p 'Is the sky blue? Answer:' --choices yes,no
+  cerebellum generate -m 1.3b.cbl -p 'A person as JSON:' --json-schema person.json -n 200";
 
 /// How tokens are chosen, and how many.
 #[derive(Debug, clap::Args)]
@@ -76,6 +95,41 @@ pub struct SamplingArgs {
     seed: u64,
 }
 
+/// What the text must be like.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false, conflicts_with = "stop")]
+struct FormArgs {
+    /// The text must be one of these, separated by commas or on the lines of a file; a space may come
+    /// before it
+    #[arg(long, value_name = "LIST|FILE")]
+    choices: Option<String>,
+    /// The text must match this regular expression from its beginning to its end
+    #[arg(long, value_name = "REGEX")]
+    regex: Option<String>,
+    /// The text must be JSON by this JSON schema; a space may come before it
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
+}
+
+impl FormArgs {
+    fn form(&self) -> Result<Option<Form>, Failure> {
+        let after_space = |form| Form::AfterSpace(Box::new(form));
+        if let Some(choices) = &self.choices {
+            return Ok(Some(after_space(Form::Choices(read_list(choices, "choices")?))));
+        }
+        if let Some(regex) = &self.regex {
+            return Ok(Some(Form::Regex(regex.clone())));
+        }
+        let Some(path) = &self.json_schema else { return Ok(None) };
+        let name = path.display();
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| format!("cannot read the JSON schema {name}: {e}"))?;
+        let schema = serde_json::from_str(&text);
+        let schema = schema.map_err(|e| format!("the JSON schema {name} is not JSON: {e}"))?;
+        Ok(Some(after_space(Form::JsonSchema(schema))))
+    }
+}
+
 impl SamplingArgs {
     /// The sampler's options; those that it does not have are the defaults.
     pub fn sampler(&self) -> SamplerOptions {
@@ -92,13 +146,17 @@ impl SamplingArgs {
 }
 
 impl Args {
-    fn options(&self) -> GenerateOptions {
-        GenerateOptions {
+    fn options(&self, tokenizer: &Tokenizer) -> Result<GenerateOptions, Failure> {
+        let mut sampler = self.sampling.sampler();
+        for bias in &self.logit_bias {
+            sampler.logit_bias.push(read_bias(bias, tokenizer)?);
+        }
+        Ok(GenerateOptions {
             max_tokens: self.sampling.max_tokens,
-            sampler: self.sampling.sampler(),
+            sampler,
             stop: self.stop.clone(),
             ignore_end_of_text: self.ignore_end_of_text,
-        }
+        })
     }
 }
 
@@ -114,24 +172,80 @@ struct Report<'a> {
     decode_tokens_per_second: f64,
     isa: &'static str,
     threads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_log_probabilities: Option<&'a [TokenReport]>,
+}
+
+/// A token of the text, and what else might have stood in its place.
+#[derive(Serialize)]
+struct TokenReport {
+    #[serde(flatten)]
+    token: Probable,
+    top: Vec<Probable>,
+}
+
+/// A token and the natural logarithm of its probability.
+#[derive(Serialize)]
+struct Probable {
+    id: u32,
+    /// As the token's bytes may be no whole characters, the replacement character may be in it.
+    text: String,
+    /// None where the form left no choice.
+    log_probability: Option<f64>,
+}
+
+impl Probable {
+    fn new(id: u32, log_probability: Option<f64>, tokenizer: &Tokenizer) -> Self {
+        let bytes = tokenizer.table().token_bytes(id).unwrap_or_default();
+        Self { id, text: String::from_utf8_lossy(bytes).into_owned(), log_probability }
+    }
+}
+
+/// The report of a step, with the so many most probable tokens.
+fn report_token(step: &Step, count: usize, tokenizer: &Tokenizer) -> TokenReport {
+    let of = |logits| log_probabilities_of(logits, &[step.token])[0];
+    let top = step.logits.map_or(Vec::new(), |logits| top_log_probabilities(logits, count));
+    TokenReport {
+        token: Probable::new(step.token, step.logits.map(of), tokenizer),
+        top: top.into_iter().map(|(id, p)| Probable::new(id, Some(p), tokenizer)).collect(),
+    }
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let options = args.model.options(context)?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = Arc::new(model.tokenizer()?);
+    let mut constraint = match args.form.form()? {
+        None => None,
+        Some(form) => Some(Vocabulary::new(&model, Arc::clone(&tokenizer))?.constrain(&form)?),
+    };
+    for warning in constraint.iter_mut().flat_map(|constraint| constraint.warnings()) {
+        context.warn(warning);
+    }
+    let generate = args.options(&tokenizer)?;
     let prompt = read_prompt(&args.prompt)?;
     let encode = EncodeOptions { parse_special: args.parse_special };
     let tokens = tokenizer.encode(&prompt, encode)?;
     let mut session = model.session(&options)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
+    let mut steps = Vec::new();
     if !args.no_echo {
         stream.echo(&prompt)?;
     }
-    let generation = stream.run(&mut session, &tokenizer, &tokens, &args.options())?;
+    let constraint = constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint);
+    let table = tokenizer.table();
+    let generation =
+        generate_text_steps(&mut session, table, &tokens, &generate, constraint, |text, step| {
+            if let (Some(count), Some(step)) = (args.top_logprobs, step) {
+                steps.push(report_token(&step, count.into(), &tokenizer));
+            }
+            stream.push(text)
+        })?;
+    stream.end()?;
     if context.json {
-        let report = report(&stream.text, &generation, &session, options.threads);
+        let mut report = report(&stream.text, &generation, &session, options.threads);
+        report.token_log_probabilities = args.top_logprobs.map(|_| &steps[..]);
         context.print("", &report)?;
     }
     let plan = model.plan(&options)?;
@@ -161,6 +275,7 @@ fn report<'a>(
         decode_tokens_per_second: generation.decode_tokens_per_second(),
         isa: session.isa().name(),
         threads,
+        token_log_probabilities: None,
     }
 }
 
@@ -175,6 +290,21 @@ pub fn speeds(generation: &Generation, session: &Session, threads: usize) -> Str
         generation.stop_reason.name(),
         session.isa(),
     )
+}
+
+/// What is added to the logit of which token.
+fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failure> {
+    let fail = |detail: &str| format!("--logit-bias {argument:?}: {detail}");
+    let parts =
+        argument.rsplit_once(':').ok_or_else(|| fail("write a token, a colon and a number"))?;
+    let bias = parts.1.parse().map_err(|_| fail("there is no number behind the colon"))?;
+    if let Ok(id) = parts.0.parse() {
+        return Ok((id, bias));
+    }
+    match tokenizer.encode(parts.0, EncodeOptions { parse_special: true })?[..] {
+        [id] => Ok((id, bias)),
+        ref ids => Err(fail(&format!("the text is not one token but {ids:?}; give an id")).into()),
+    }
 }
 
 fn read_prompt(prompt: &str) -> Result<String, Failure> {
@@ -213,6 +343,9 @@ impl Stream {
     }
 
     fn push(&mut self, text: &str) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
         self.text.push_str(text);
         match self.echo(text) {
             Ok(()) => ControlFlow::Continue(()),
@@ -233,10 +366,15 @@ impl Stream {
     ) -> Result<Generation, Failure> {
         let table = tokenizer.table();
         let generation = generate_text(session, table, prompt, options, |text| self.push(text))?;
+        self.end()?;
+        Ok(generation)
+    }
+
+    /// Ends the line.
+    fn end(&mut self) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure.into());
         }
-        self.echo("\n")?;
-        Ok(generation)
+        Ok(self.echo("\n")?)
     }
 }

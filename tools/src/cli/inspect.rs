@@ -61,6 +61,9 @@ fn describe(summary: &Summary) -> String {
     line("parameters", &summary.parameters);
     line("bits per weight", &format_args!("{:.3}", summary.bits_per_weight));
     line("file", &bytes(summary.file_bytes));
+    if !summary.templates.is_empty() {
+        line("templates", &summary.templates.join(", "));
+    }
     line("tokenizer", &summary.tokenizer_bytes.map_or("none".into(), |n| bytes(n as u64)));
     if let Some(source) = &summary.source {
         line("source", &source.digest);

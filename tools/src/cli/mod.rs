@@ -10,19 +10,25 @@ mod demo;
 mod doctor;
 mod embed;
 mod eval;
+mod eval_task;
 mod export_gguf;
 mod generate;
 mod inspect;
 mod interrupt;
 mod kv;
+mod lines;
 mod logits;
 mod man;
+mod measure;
 mod plan;
 mod progress;
 mod quantize;
+mod report;
 mod score;
 mod session;
 mod table;
+mod template;
+mod translate;
 mod verify;
 mod version;
 
@@ -53,6 +59,8 @@ Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum classify -m demo.cbl -l alarm,timer,weather 'wake me up at six'
+  cerebellum translate -m demo.cbl 'I am hungry.'
   cerebellum chat -m 111m.cbl
   cerebellum inspect 111m.cbl --json
   cerebellum eval -m 111m.cbl --text book.txt --reference Cerebras-GPT-111M
@@ -81,10 +89,13 @@ enum Command {
     Chat(chat::Args),
     Classify(classify::Args),
     Score(score::Args),
+    Translate(translate::TranslateArgs),
+    Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
+    EvalTask(eval_task::Args),
     Bench(bench::Args),
     ExportGguf(export_gguf::Args),
     Completions(completions::Args),
@@ -128,10 +139,13 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
+        Command::Translate(args) => translate::translate(&args, &context),
+        Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),
+        Command::EvalTask(args) => eval_task::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
         Command::ExportGguf(args) => export_gguf::run(&args, &context),
         Command::Completions(args) => completions::run(&args, &context),

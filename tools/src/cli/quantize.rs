@@ -16,12 +16,14 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
-use super::eval::read_text;
 use super::inspect::tensor_table;
 use super::kv::Kv;
+use super::measure::read_text;
 use super::plan::MemoryReport;
 use super::progress::Progress;
+use super::report::ReportArgs;
 use super::table::bytes;
+use super::template;
 use super::{Context, Failure, Outcome};
 
 /// Turn a checkpoint into a model file.
@@ -57,6 +59,10 @@ pub struct Args {
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
+    /// Put a template into FILE as its own (docs/templates.md), beside those in CHECKPOINT_DIR/templates;
+    /// `NAME=` leaves one of these out
+    #[arg(long, value_name = "NAME=FILE")]
+    template: Vec<String>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
@@ -69,6 +75,8 @@ pub struct Args {
     /// Type of the cached keys and values to plan for with --dry-run
     #[arg(long, value_enum, default_value_t, requires = "dry_run")]
     kv: Kv,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -76,6 +84,7 @@ Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum quantize Cerebras-GPT-111M -o 111m-int8.cbl --weights int8
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --report 111m.html --report-text book.txt
   cerebellum quantize Cerebras-GPT-13B --dry-run --context 1024 --kv int8";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -90,13 +99,14 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self, calibration: Option<Calibration>) -> Options {
+    fn options(&self, calibration: Option<Calibration>) -> Result<Options, Failure> {
         let mut format = MatrixFormat::new(match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         });
         format.group_size = self.group_size.unwrap_or(format.group_size);
-        Options { calibration, bits: self.bits, ..Options::uniform(format) }
+        let templates = template::for_file(&self.checkpoint, &self.template)?;
+        Ok(Options { calibration, bits: self.bits, templates, ..Options::uniform(format) })
     }
 }
 
@@ -129,15 +139,21 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         Some(path) if !args.dry_run => Output::create(path, args.force, &inputs)?,
         _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
     };
+    let target = output.target().to_owned();
+    let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
+    let report = args.report.prepare(&target, args.force, &inputs, &checkpoint, tables)?;
     warn(&checkpoint, tokenizer.as_ref(), context);
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
 
-    let name = output.target().display().to_string();
-    let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let (options, progress) = (args.options(calibration), Progress::new(context));
+    let name = target.display().to_string();
+    let (options, progress) = (args.options(calibration)?, Progress::new(context));
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
+    if let Some(report) = report {
+        let written = report.write(&target, &checkpoint, context);
+        written.map_err(|e| format!("{name} is complete, but not the report: {e}"))?;
+    }
     let text = format!("{}\n{name}: {}", tensor_table(&summary), sizes(&summary));
     context.print(text, &Report { ok: true, output: name, summary: &summary })?;
     Ok(ExitCode::SUCCESS)
@@ -152,7 +168,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options(None))?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(None)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),

@@ -41,6 +41,31 @@ pub enum Error {
         /// Position in the window.
         position: usize,
     },
+    /// A line of a task's table lacks its input or its answer.
+    #[error("line {line} of the examples: write an input, a tab and a right answer")]
+    Example {
+        /// Its number, from 1.
+        line: usize,
+    },
+    /// A task's table is empty.
+    #[error("there are no examples: write on each line an input, a tab and a right answer")]
+    NoExamples,
+    /// A template has not one place for the input.
+    #[error("the template has {places} places for the input: write {{text}} in it once")]
+    Template {
+        /// The places found.
+        places: usize,
+    },
+    /// A prompt cannot be continued.
+    #[error("example {example}, whose prompt has {tokens} tokens: {source}")]
+    Prompt {
+        /// Its number, from 1.
+        example: usize,
+        /// Tokens of its prompt.
+        tokens: usize,
+        /// Why.
+        source: cerebellum::Error,
+    },
     /// The reference failed.
     #[error(transparent)]
     Reference(#[from] reference::Error),

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{Against, TokenScore};
 
-/// Windows from which on the mean over windows is taken to be normally distributed.
-const WINDOWS_FOR_INTERVAL: usize = 10;
+/// Values from which on their mean is taken to be normally distributed.
+const VALUES_FOR_INTERVAL: usize = 10;
 
 /// The normal distribution's two-sided 95 % quantile.
 const QUANTILE: f64 = 1.959964;
@@ -53,6 +53,8 @@ pub struct Comparison {
     pub kl_max: f64,
     /// Share of the tokens where both models hold the same token most likely.
     pub top1_agreement: f64,
+    /// Its interval.
+    pub top1_agreement_interval: Option<[f64; 2]>,
 }
 
 impl Metrics {
@@ -84,7 +86,7 @@ impl Comparison {
         let kl = Mean::new(&against, window, |against| against.kl);
         let mut sorted: Vec<f64> = against.iter().map(|against| against.kl).collect();
         sorted.sort_by(f64::total_cmp);
-        let same = against.iter().filter(|against| against.same_top).count();
+        let same = Mean::new(&against, window, |against| f64::from(u8::from(against.same_top)));
         Some(Self {
             reference_perplexity: reference.value.exp(),
             perplexity_ratio: excess.value.exp(),
@@ -94,7 +96,10 @@ impl Comparison {
             kl_p95: quantile(&sorted, 0.95),
             kl_p99: quantile(&sorted, 0.99),
             kl_max: quantile(&sorted, 1.0),
-            top1_agreement: same as f64 / against.len() as f64,
+            top1_agreement: same.value,
+            top1_agreement_interval: same
+                .interval()
+                .map(|ends| ends.map(|end| end.clamp(0.0, 1.0))),
         })
     }
 }
@@ -124,14 +129,21 @@ impl Mean {
 
     /// 95 % confidence interval.
     fn interval(&self) -> Option<[f64; 2]> {
-        let n = self.of_windows.len();
-        if n < WINDOWS_FOR_INTERVAL {
-            return None;
-        }
-        let squares: f64 = self.of_windows.iter().map(|mean| (mean - self.value).powi(2)).sum();
-        let error = (squares / (n - 1) as f64 / n as f64).sqrt();
-        Some([self.value - QUANTILE * error, self.value + QUANTILE * error])
+        mean_interval(&self.of_windows)
     }
+}
+
+/// 95 % confidence interval of the mean of independent `values`, by normal approximation; `None` below
+/// 10 values.
+pub fn mean_interval(values: &[f64]) -> Option<[f64; 2]> {
+    let n = values.len() as f64;
+    if values.len() < VALUES_FOR_INTERVAL {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let error = (squares / (n - 1.0) / n).sqrt();
+    Some([mean - QUANTILE * error, mean + QUANTILE * error])
 }
 
 #[cfg(test)]

@@ -5,27 +5,32 @@
 //! ([`TokenScore`]) with its negative log-likelihood and, if there is a float reference, with the
 //! divergence between the two models' predictions. [`Metrics`] sums the scores up.
 //!
-//! Windows are independent, so each thread works on windows of its own, reference and quantized model
-//! in turn. Scores are put together in the order of the text: no result depends on the threads.
+//! Windows are independent, so each thread works on windows of its own, the reference and then every
+//! model that is compared with it. Scores are put together in the order of the text: no result depends on
+//! the threads.
 
 mod distribution;
 mod error;
+mod histogram;
 mod metrics;
+mod stored_weights;
+pub mod tasks;
 mod windows;
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod workers;
 
 use cerebellum::{Model, Session};
 
 pub use distribution::{LogSoftmax, kl_divergence, top_1};
 pub use error::{Error, Result};
-pub use metrics::{Comparison, Metrics};
+pub use histogram::Histogram;
+pub use metrics::{Comparison, Metrics, mean_interval};
+pub use stored_weights::StoredWeights;
 pub use windows::Windows;
 
 use crate::checkpoint::Checkpoint;
 use crate::quantize::model_config;
-use crate::reference::{Parallelism, Reference};
+use crate::reference::{Parallelism, Reference, Weights};
+use workers::share_out;
 
 /// What is measured at one token: how well the logits before it predict it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,66 +75,78 @@ impl TokenScore {
     }
 }
 
-/// Scores every window with one session a thread: `sessions` are of one model, with
-/// [`LogitsFor::All`](cerebellum::LogitsFor::All) and a context of at least a window. `advance` is
-/// told of each window that is done.
+/// A model that predicts the tokens of a window.
+pub enum Predictor<'a> {
+    /// A model file in the runtime: with [`LogitsFor::All`](cerebellum::LogitsFor::All) and a context
+    /// of at least a window.
+    Session(Box<Session>),
+    /// Float32: the reference itself, or a file's weights without quantized activations
+    /// ([`StoredWeights`]). Holds the logits of one window, `[window, vocab_size]`.
+    Float(&'a Reference),
+}
+
+/// Scores every window by each predictor, and returns each one's scores in the order of the text.
 ///
-/// Each thread holds the reference's logits of one window, `[window, vocab_size]` in float32.
+/// `workers` has the predictors of one thread after another: the same models in the same order. The
+/// reference's logits of a window are computed once for all of them; each thread holds those of one
+/// window, `[window, vocab_size]` in float32. `advance` is told of each window that is done.
 ///
 /// # Errors
 /// Those of [`Session::evaluate_each`] and [`Reference::logits`], and [`Error::NonFinite`].
+///
+/// # Panics
+/// If there is no worker.
 pub fn score(
-    sessions: Vec<Session>,
+    workers: Vec<Vec<Predictor>>,
     reference: Option<&Reference>,
     windows: &Windows,
     advance: &(dyn Fn() + Sync),
-) -> Result<Vec<TokenScore>> {
-    on_each_window(sessions, windows, advance, |session, window| match reference {
-        None => score_session(session, window),
-        Some(reference) => score_pair(session, reference, window),
-    })
-}
-
-/// Scores every window with the float reference alone, on so many `threads`.
-///
-/// # Errors
-/// Those of [`Reference::logits`], and [`Error::NonFinite`].
-pub fn score_reference(
-    reference: &Reference,
-    windows: &Windows,
-    threads: usize,
-    advance: &(dyn Fn() + Sync),
-) -> Result<Vec<TokenScore>> {
-    let workers = vec![(); threads.min(windows.count())];
-    on_each_window(workers, windows, advance, |(), window| {
-        let logits = reference_logits(reference, window)?;
-        let rows = logits.chunks_exact(reference.config().vocab_size);
-        Ok(rows.zip(&window[1..]).map(|(row, &target)| TokenScore::new(row, target)).collect())
-    })
-}
-
-fn score_session(session: &mut Session, window: &[u32]) -> Result<Vec<TokenScore>> {
-    let mut scores = Vec::with_capacity(window.len() - 1);
-    session.reset();
-    session.evaluate_each(&window[..window.len() - 1], |position, logits| {
-        scores.push(TokenScore::new(logits, window[position + 1]));
+) -> Result<Vec<Vec<TokenScore>>> {
+    let predictors = workers.first().expect("at least one worker").len();
+    let by_window = share_out(workers, windows.count(), advance, |predictors, index| {
+        let window = windows.get(index);
+        let expected =
+            reference.map(|reference| reference_logits(reference, window)).transpose()?;
+        let of_one = |one: &mut Predictor| one.score(expected.as_deref(), window);
+        predictors.iter_mut().map(of_one).collect::<Result<Vec<_>>>()
     })?;
+    let mut scores = vec![Vec::new(); predictors];
+    for window in by_window {
+        for (all, of_window) in scores.iter_mut().zip(window) {
+            all.extend(of_window);
+        }
+    }
     Ok(scores)
 }
 
-fn score_pair(
-    session: &mut Session,
-    reference: &Reference,
-    window: &[u32],
-) -> Result<Vec<TokenScore>> {
-    let expected = reference_logits(reference, window)?; // (window - 1, vocab_size)
-    let mut scores = Vec::with_capacity(window.len() - 1);
-    session.reset();
-    session.evaluate_each(&window[..window.len() - 1], |position, logits| {
-        let reference = &expected[position * logits.len()..][..logits.len()];
-        scores.push(TokenScore::compared(reference, logits, window[position + 1]));
-    })?;
-    Ok(scores)
+impl Predictor<'_> {
+    /// The scores of a window, compared with the logits `expected`, `[window - 1, vocab_size]`.
+    fn score(&mut self, expected: Option<&[f32]>, window: &[u32]) -> Result<Vec<TokenScore>> {
+        let inputs = &window[..window.len() - 1];
+        let score = |position: usize, logits: &[f32]| {
+            let target = window[position + 1];
+            let row = position * logits.len()..(position + 1) * logits.len();
+            match expected {
+                None => TokenScore::new(logits, target),
+                Some(expected) => TokenScore::compared(&expected[row], logits, target),
+            }
+        };
+        match self {
+            Self::Session(session) => {
+                let mut scores = Vec::with_capacity(inputs.len());
+                session.reset();
+                session.evaluate_each(inputs, |position, logits| {
+                    scores.push(score(position, logits));
+                })?;
+                Ok(scores)
+            }
+            Self::Float(model) => {
+                let logits = reference_logits(model, window)?;
+                let rows = logits.chunks_exact(model.config().vocab_size).enumerate();
+                Ok(rows.map(|(position, row)| score(position, row)).collect())
+            }
+        }
+    }
 }
 
 /// The reference's logits after every token but the last, which nothing follows.
@@ -141,44 +158,13 @@ fn reference_logits(reference: &Reference, window: &[u32]) -> Result<Vec<f32>> {
     }
 }
 
-/// Calls `score` for every window, each worker on a thread of its own taking the next window, and
-/// joins the scores in the order of the text.
-fn on_each_window<W: Send>(
-    workers: Vec<W>,
-    windows: &Windows,
-    advance: &(dyn Fn() + Sync),
-    score: impl Fn(&mut W, &[u32]) -> Result<Vec<TokenScore>> + Sync,
-) -> Result<Vec<TokenScore>> {
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(vec![Vec::new(); windows.count()]);
-    let work = |mut worker: W| -> Result<()> {
-        while let Some((index, window)) = windows.take(next.fetch_add(1, Ordering::Relaxed)) {
-            let scores = score(&mut worker, window).inspect_err(|_| {
-                next.store(windows.count(), Ordering::Relaxed); // the others need not go on
-            })?;
-            done.lock().expect("no thread panics with the lock")[index] = scores;
-            advance();
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let threads = workers.into_iter().map(|worker| scope.spawn(|| work(worker)));
-        let threads: Vec<_> = threads.collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(outcome) => outcome,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    })?;
-    Ok(done.into_inner().expect("no thread panics with the lock").concat())
-}
-
-/// Loads a checkpoint to be compared with, or evaluated alone, by [`score`] and [`score_reference`]:
-/// each thread computes windows of its own, so that one window is not shared between threads.
+/// Loads a model to be compared with, or scored as a [`Predictor::Float`]: each thread computes
+/// windows of its own, so that one window is not shared between threads.
 ///
 /// # Errors
 /// Those of [`Reference::load`].
-pub fn load_reference(checkpoint: &Checkpoint) -> Result<Reference> {
-    Ok(Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial))
+pub fn load_reference(weights: &impl Weights) -> Result<Reference> {
+    Ok(Reference::load(weights)?.with_parallelism(Parallelism::Serial))
 }
 
 /// Whether a model file was made from `checkpoint`'s very weights, as far as the file tells.

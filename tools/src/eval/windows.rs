@@ -40,10 +40,12 @@ impl Windows {
         self.tokens.len() / self.length
     }
 
-    /// Window `index` with its index; `None` past the last.
-    pub(super) fn take(&self, index: usize) -> Option<(usize, &[u32])> {
-        let whole = index < self.count();
-        whole.then(|| (index, &self.tokens[index * self.length..][..self.length]))
+    /// Window `index`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(super) fn get(&self, index: usize) -> &[u32] {
+        &self.tokens[index * self.length..][..self.length]
     }
 }
 
@@ -55,8 +57,7 @@ mod tests {
     fn a_partial_window_is_dropped() {
         let windows = Windows::new((0..11).collect(), 4).unwrap();
         assert_eq!((windows.count(), windows.length()), (2, 4));
-        assert_eq!(windows.take(1), Some((1, &[4, 5, 6, 7][..])));
-        assert_eq!(windows.take(2), None);
+        assert_eq!(windows.get(1), [4, 5, 6, 7]);
         assert_eq!(Windows::new(vec![0; 8], 4).unwrap().count(), 2);
     }
 

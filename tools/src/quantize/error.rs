@@ -66,6 +66,9 @@ pub enum Error {
     /// An option names a matrix that the model does not have.
     #[error("the model has no matrix {0}; `cerebellum inspect` lists the names")]
     UnknownMatrix(String),
+    /// The templates are more than a reader accepts, or one's name is.
+    #[error("the templates cannot be part of a model file: {0}")]
+    Templates(String),
     /// The header would be longer than a reader accepts.
     #[error("the model has too many layers: its header needs {bytes} bytes, {limit} are allowed")]
     HeaderTooLarge {

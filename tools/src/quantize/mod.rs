@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use cerebellum::Model;
 use cerebellum::format::{
-    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MatrixInfo, Source, Tensor,
-    TensorKind, VERSION, matrix_names,
+    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MAX_TEMPLATES_BYTES,
+    MatrixInfo, Source, Tensor, TensorKind, VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -75,12 +75,15 @@ pub struct Options {
     /// Bits per weight that the file may have on average, tokenizer aside. Formats are chosen for each
     /// matrix then, by what they cost on the calibration text; `format` and `exceptions` do not matter.
     pub bits: Option<f64>,
+    /// Templates by name that the file is to hold.
+    pub templates: BTreeMap<String, String>,
 }
 
 impl Options {
     /// One format for all matrices.
     pub fn uniform(format: MatrixFormat) -> Self {
-        Self { format, exceptions: BTreeMap::new(), calibration: None, bits: None }
+        let (exceptions, templates) = (BTreeMap::new(), BTreeMap::new());
+        Self { format, exceptions, calibration: None, bits: None, templates }
     }
 
     fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
@@ -89,11 +92,26 @@ impl Options {
                 return Err(Error::GroupSize(format.group_size));
             }
         }
+        self.check_templates()?;
         let known = |name: &String| matrices.iter().any(|(matrix, _)| matrix == name);
         match self.exceptions.keys().find(|name| !known(name)) {
             Some(name) => Err(Error::UnknownMatrix(name.clone())),
             None => Ok(()),
         }
+    }
+}
+
+impl Options {
+    fn check_templates(&self) -> Result<()> {
+        if let Some(name) = self.templates.keys().find(|name| !is_template_name(name)) {
+            return Err(Error::Templates(format!("{name:?} is no name of a template")));
+        }
+        let bytes = serde_json::to_string(&self.templates).map_or(usize::MAX, |json| json.len());
+        if bytes > MAX_TEMPLATES_BYTES {
+            let detail = format!("they take {bytes} bytes, {MAX_TEMPLATES_BYTES} are allowed");
+            return Err(Error::Templates(detail));
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +224,7 @@ fn describe(
         tensors: matrices.into_iter().map(|m| widest_info(m, options, choices)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
         quantizer: provenance(options, choices),
+        templates: options.templates.clone(),
         config,
     };
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
@@ -365,5 +384,9 @@ fn provenance(options: &Options, choices: &[Choice]) -> serde_json::Value {
             "window": calibration.window(),
         });
     }
-    serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "options": record })
+    let mut provenance =
+        serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "options": record });
+    // Whether JSON objects keep the order of insertion is up to other crates' features.
+    provenance.sort_all_objects();
+    provenance
 }

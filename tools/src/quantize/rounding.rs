@@ -209,13 +209,13 @@ impl<'a> Rows<'a> {
         }
         for p in (0..*n).rev() {
             let sum = dot(&v[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
-            for lane in 0..ROWS {
-                v[p][lane] = v[p][lane] / pivots[p] - sum[lane];
+            for (v, sum) in v[p].iter_mut().zip(sum) {
+                *v = *v / pivots[p] - sum;
             }
         }
         for (&column, v) in order.iter().zip(&v) {
-            for lane in 0..ROWS {
-                self.weights[column][lane] += v[lane];
+            for (weight, v) in self.weights[column].iter_mut().zip(v) {
+                *weight += v;
             }
         }
     }

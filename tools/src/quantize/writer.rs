@@ -217,7 +217,9 @@ mod tests {
         };
         let tensors = matrix_names(&config).into_iter().map(info).collect();
         let quantizer = serde_json::Value::Null;
-        let header = Header { version: VERSION, config, tensors, source: None, quantizer };
+        let templates = Default::default();
+        let header =
+            Header { version: VERSION, config, tensors, source: None, quantizer, templates };
         let layout = FileLayout::new(&header.config, &header.tensors, None).unwrap();
         (header, layout)
     }

@@ -5,7 +5,8 @@ use super::attention::Heads;
 use super::error::Result;
 use super::layers::{LayerNorm, Linear, activate, add, multiply};
 use super::parallel::Parallelism;
-use crate::checkpoint::{Checkpoint, Config};
+use super::weights::Weights;
+use crate::checkpoint::Config;
 
 /// One layer: attention and MLP, each behind a layer norm and around a residual connection.
 #[derive(Clone)]
@@ -21,10 +22,10 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub fn load(checkpoint: &Checkpoint, layer: usize) -> Result<Self> {
-        let config = checkpoint.config();
-        let norm = |part: &str| LayerNorm::load(checkpoint, &format!("h.{layer}.{part}"));
-        let linear = |part: &str| Linear::load(checkpoint, &format!("h.{layer}.{part}"));
+    pub fn load(weights: &impl Weights, layer: usize) -> Result<Self> {
+        let config = weights.config();
+        let norm = |part: &str| LayerNorm::load(weights, &format!("h.{layer}.{part}"));
+        let linear = |part: &str| Linear::load(weights, &format!("h.{layer}.{part}"));
         Ok(Self {
             ln_1: norm("ln_1")?,
             heads: Heads {

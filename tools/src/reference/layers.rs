@@ -2,7 +2,8 @@
 
 use super::matmul::{View, ViewMut, matmul_transposed};
 use super::parallel::Parallelism;
-use crate::checkpoint::{Activation, Checkpoint, Result};
+use super::weights::Weights;
+use crate::checkpoint::{Activation, Result};
 
 /// Layer normalization. Ba, Kiros and Hinton, arXiv 1607.06450.
 #[derive(Clone)]
@@ -13,11 +14,11 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<Self> {
+    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
         Ok(Self {
-            weight: checkpoint.read_f32(&format!("{name}.weight"))?,
-            bias: checkpoint.read_f32(&format!("{name}.bias"))?,
-            epsilon: f64::from(checkpoint.config().layer_norm_epsilon),
+            weight: weights.read_f32(&format!("{name}.weight"))?,
+            bias: weights.read_f32(&format!("{name}.bias"))?,
+            epsilon: f64::from(weights.config().layer_norm_epsilon),
         })
     }
 
@@ -50,11 +51,11 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<Self> {
+    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         Ok(Self {
-            weight: checkpoint.read_matrix(&weight)?,
-            bias: checkpoint.read_f32(&bias)?,
+            weight: weights.read_matrix(&weight)?,
+            bias: weights.read_f32(&bias)?,
             name: weight,
         })
     }

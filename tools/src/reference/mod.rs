@@ -9,11 +9,13 @@ mod error;
 pub(crate) mod layers;
 pub(crate) mod matmul;
 mod parallel;
+mod weights;
 
 pub use error::{Error, Result};
 pub use parallel::Parallelism;
+pub use weights::Weights;
 
-use crate::checkpoint::{Checkpoint, Config, names};
+use crate::checkpoint::{Config, names};
 pub(crate) use block::Block;
 use layers::{LayerNorm, add, project, scale};
 
@@ -36,21 +38,21 @@ impl Reference {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if a tensor cannot be read.
-    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = checkpoint.config().clone();
-        let blocks = (0..config.n_layer).map(|layer| Block::load(checkpoint, layer));
+    pub fn load(weights: &impl Weights) -> Result<Self> {
+        let config = weights.config().clone();
+        let blocks = (0..config.n_layer).map(|layer| Block::load(weights, layer));
         Ok(Self {
             parallelism: Parallelism::default(),
-            wte: checkpoint.read_f32(names::EMBEDDING)?,
+            wte: weights.read_f32(names::EMBEDDING)?,
             wpe: match config.alibi {
-                None => Some(checkpoint.read_f32(names::POSITIONS)?),
+                None => Some(weights.read_f32(names::POSITIONS)?),
                 Some(_) => None,
             },
             blocks: blocks.collect::<Result<_>>()?,
-            ln_f: LayerNorm::load(checkpoint, "ln_f")?,
-            head: match checkpoint.is_tied() {
+            ln_f: LayerNorm::load(weights, "ln_f")?,
+            head: match weights.is_tied() {
                 true => None,
-                false => Some(checkpoint.read_f32(names::HEAD)?),
+                false => Some(weights.read_f32(names::HEAD)?),
             },
             config,
         })

@@ -1,0 +1,374 @@
+#!/usr/bin/env python3
+"""What quantization costs here and in llama.cpp: the same checkpoint, tokens and windows.
+
+    python3 -m venv venv
+    venv/bin/pip install numpy scipy safetensors tokenizers gguf llama-cpp-python
+    venv/bin/python benches/peers/quality.py CHECKPOINT_DIR --text TEXT --calibration TEXT \\
+        [--cerebellum BINARY] [--record FILE.md] [--peers FILE.json]
+
+llama.cpp quantizes the F32 file of `cerebellum export-gguf` to each of its types, without and with an
+importance matrix of the calibration text. Every prediction is compared with a float32 GPT-2 in numpy,
+written here from the definition (with the checkpoint's GELU; llama.cpp computes the tanh form, which the
+row F32 shows). The protocol and the figures are those of docs/quality.md; `cerebellum eval` measures the
+files of this project, and must find the same perplexity of the reference.
+
+Bits per weight are all bits of the tensors over their elements, tied ones counted once, the tokenizer
+left out, for both.
+
+`--peers` keeps what was measured of llama.cpp, so that another run measures this project's files only.
+"""
+
+import argparse
+import ctypes
+import json
+import multiprocessing
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Each process works on windows of its own, so that one thread is enough for each.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+import gguf
+import llama_cpp
+import numpy as np
+from safetensors.numpy import load_file
+from scipy.special import erf
+from tokenizers import Tokenizer
+
+# Names and numbers of enum llama_ftype, and whether an importance matrix changes anything.
+TYPES = [("Q8_0", 7, False), ("Q6_K", 18, True), ("Q5_K_M", 17, True), ("Q4_K_M", 15, True),
+         ("Q4_0", 2, True)]
+BUDGETS = ["4.1", "4.25", "4.5", "4.75", "5", "5.5", "6"]
+WINDOW = 512
+CALIBRATION_WINDOWS = 64
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--text", type=Path, required=True, help="what is predicted")
+    parser.add_argument("--calibration", type=Path, required=True, help="what may be learned from")
+    parser.add_argument("--cerebellum", default="target/release/cerebellum")
+    parser.add_argument("--windows", type=int, help="only the first windows of the text")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for llama.cpp")
+    parser.add_argument("--record", type=Path, help="where to write the table")
+    parser.add_argument("--peers", type=Path, help="llama.cpp's rows: read if it exists, else written")
+    args = parser.parse_args()
+    silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(silence, ctypes.c_void_p())
+    llama_cpp.llama_backend_init()
+    tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
+    reference = Reference(args.checkpoint)
+    tokens = windows_of(tokenizer, args.text.read_text(), reference.positions)[:args.windows]
+    with tempfile.TemporaryDirectory() as directory:
+        directory = Path(directory)
+        if args.peers and args.peers.exists():
+            rows = json.loads(args.peers.read_text())
+        else:
+            calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
+            peers = llama_files(args, directory, reference, calibration[:CALIBRATION_WINDOWS])
+            rows = compare(reference, peers, tokens, args.jobs)
+        if args.peers:
+            args.peers.write_text(json.dumps(rows))
+        rows += our_rows(args, directory, tokenizer, tokens, rows[0])
+    table = render(args, rows, tokens)
+    print(table)
+    if args.record:
+        args.record.write_text(table)
+
+
+def windows_of(tokenizer, text, positions):
+    """[windows, length]: the whole text's tokens, without overlap or rest."""
+    ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
+    length = min(WINDOW, positions)
+    return ids[: len(ids) // length * length].reshape(-1, length)
+
+
+# --- The float model ---
+
+
+def gelu(x):
+    return x * 0.5 * (1 + erf(x * np.float32(0.5 ** 0.5)))
+
+
+def gelu_tanh(x):
+    inner = np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x ** 3)
+    return x * 0.5 * (1 + np.tanh(inner))
+
+
+GELU = {"gelu": gelu, "gelu_new": gelu_tanh}
+
+
+class Reference:
+    """GPT-2 by its definition, in float32."""
+
+    def __init__(self, directory):
+        config = json.loads((directory / "config.json").read_text())
+        tensors = load_file(directory / "model.safetensors")
+        self.w = {name.removeprefix("transformer."): tensor.astype(np.float32)
+                  for name, tensor in tensors.items()}
+        self.layers, self.heads = config["n_layer"], config["n_head"]
+        self.positions, self.eps = config["n_positions"], config["layer_norm_epsilon"]
+        self.gelu = GELU[config["activation_function"]]
+
+    def norm(self, x, name):
+        x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.eps))
+        return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+    def logits(self, ids, observe=lambda name, x: None):
+        """[tokens, vocabulary]; `observe` sees the input [tokens, in] of each matrix, by its GGUF name."""
+        w, n = self.w, len(ids)
+
+        def linear(x, name, exported):
+            observe(exported, x)
+            return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
+
+        x = w["wte.weight"][ids] + w["wpe.weight"][:n]
+        mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
+        for layer in range(self.layers):
+            name = lambda part: f"h.{layer}.{part}"
+            gguf_name = lambda part: f"blk.{layer}.{part}.weight"
+            qkv = linear(self.norm(x, name("ln_1")), name("attn.c_attn"), gguf_name("attn_qkv"))
+            q, k, v = (part.reshape(n, self.heads, -1).transpose(1, 0, 2)
+                       for part in np.split(qkv, 3, axis=-1))
+            scores = q @ k.transpose(0, 2, 1) / np.float32(q.shape[-1] ** 0.5) + mask
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            scores /= scores.sum(-1, keepdims=True)
+            heads = (scores @ v).transpose(1, 0, 2).reshape(x.shape)
+            x = x + linear(heads, name("attn.c_proj"), gguf_name("attn_output"))
+            up = linear(self.norm(x, name("ln_2")), name("mlp.c_fc"), gguf_name("ffn_up"))
+            x = x + linear(self.gelu(up), name("mlp.c_proj"), gguf_name("ffn_down"))
+        x = self.norm(x, "ln_f")
+        head = w.get("lm_head.weight", w["wte.weight"])
+        observe("output.weight" if "lm_head.weight" in w else "token_embd.weight", x)
+        return x @ head.T
+
+
+# --- llama.cpp ---
+
+
+def llama_files(args, directory, reference, calibration):
+    """Name and path of each file, quantized by llama.cpp."""
+    exported = directory / "F32.gguf"
+    command = [args.cerebellum, "export-gguf", args.checkpoint, "-o", exported, "--type", "f32", "-q"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    matrix = importance(reference, calibration)
+    files = [("F32", exported)]
+    for name, ftype, learns in TYPES:
+        files.append((name, llama_quantize(exported, directory / f"{name}.gguf", ftype)))
+        if learns:
+            path = directory / f"{name}-imatrix.gguf"
+            files.append((f"{name}, imatrix", llama_quantize(exported, path, ftype, matrix)))
+    return files
+
+
+def importance(reference, windows):
+    """Mean square of each input of each matrix, as llama-imatrix collects it (and of the head, too)."""
+    sums = {}
+
+    def observe(name, x):
+        sums[name] = sums.get(name, 0) + np.square(x, dtype=np.float64).sum(0)
+
+    for ids in windows:
+        reference.logits(ids, observe)
+    return {name: (total / windows.size).astype(np.float32) for name, total in sums.items()}
+
+
+def llama_quantize(source, target, ftype, matrix=None):
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = ftype, os.cpu_count()
+    if matrix:
+        entries = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()
+        for entry, (name, values) in zip(entries, matrix.items()):
+            entry.name, entry.size = name.encode(), len(values)
+            entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        params.imatrix = entries
+    result = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(params))
+    assert result == 0, f"llama.cpp does not quantize to {target.name}"
+    return target
+
+
+class Llama:
+    """A GGUF file in llama.cpp, with its own choice of cache and attention."""
+
+    def __init__(self, path, window):
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        assert self.model, f"llama.cpp does not load {path}"
+        context = llama_cpp.llama_context_default_params()
+        context.n_ctx = context.n_batch = context.n_ubatch = window
+        context.n_threads = context.n_threads_batch = 1
+        self.context = llama_cpp.llama_init_from_model(self.model, context)
+        self.batch = llama_cpp.llama_batch_init(window, 0, 1)
+        vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(vocabulary)
+
+    def logits(self, ids):
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+        self.batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            self.batch.token[i], self.batch.pos[i], self.batch.logits[i] = int(token), i, 1
+            self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, 0
+        assert llama_cpp.llama_decode(self.context, self.batch) == 0
+        logits = llama_cpp.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(logits, (len(ids), self.vocabulary))
+
+
+def bits_per_weight(path):
+    tensors = gguf.GGUFReader(path).tensors
+    return 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+
+
+# --- Measuring ---
+
+
+def compare(reference, files, windows, jobs):
+    """A row for each file of llama.cpp."""
+    paths = [path for _, path in files]
+    parts = [(reference, paths, windows[job::jobs]) for job in range(jobs)]
+    scores = np.empty((4, len(files), len(windows), windows.shape[1] - 1))
+    with multiprocessing.Pool(jobs) as pool:
+        for job, part in enumerate(pool.starmap(score, parts)):
+            scores[:, :, job::jobs] = part
+    rows = [{"name": "float32", "engine": "reference", "perplexity": float(np.exp(scores[1, 0].mean()))}]
+    for (name, path), nll, float_nll, kl, top in zip(files, *scores):
+        low, high = interval(nll - float_nll)
+        rows.append({
+            "name": name, "engine": "llama.cpp", "bits": bits_per_weight(path),
+            "bytes": path.stat().st_size, "perplexity": float(np.exp(nll.mean())),
+            "ratio": float(np.exp((nll - float_nll).mean())),
+            "ratio_interval": [float(np.exp(low)), float(np.exp(high))],
+            "kl": float(kl.mean()), "kl_interval": interval(kl), "kl_p99": quantile(kl, 0.99),
+            "top": float(top.mean()),
+        })
+    return rows
+
+
+def score(reference, paths, windows):
+    """[4, files, windows, tokens]: negative log-likelihoods of file and reference, divergence, agreement."""
+    models = [Llama(path, windows.shape[1]) for path in paths]
+    scores = np.empty((4, len(paths), len(windows), windows.shape[1] - 1))
+    for done, window in enumerate(windows):
+        inputs, at = window[:-1], (np.arange(windows.shape[1] - 1), window[1:])
+        logits = reference.logits(inputs)
+        p, tops = log_softmax(logits), logits.argmax(-1)
+        weights = np.exp(p)
+        for index, model in enumerate(models):
+            logits = model.logits(inputs)
+            q = log_softmax(logits)
+            divergence = (weights * (p - q)).sum(-1)
+            scores[:, index, done] = -q[at], -p[at], divergence, logits.argmax(-1) == tops
+        print(f"{done + 1} of {len(windows)} windows", file=sys.stderr)
+    return scores
+
+
+def log_softmax(logits):
+    logits = logits.astype(np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def interval(values):
+    """95 % confidence interval over the windows' means."""
+    means = values.mean(-1)
+    half = 1.959964 * means.std(ddof=1) / len(means) ** 0.5
+    return [float(means.mean() - half), float(means.mean() + half)]
+
+
+def quantile(values, share):
+    ordered = np.sort(values, axis=None)
+    return float(ordered[int(np.ceil(share * len(ordered))) - 1])
+
+
+def our_rows(args, directory, tokenizer, windows, reference):
+    """A row for each file of this project, measured by `cerebellum eval` on the same windows."""
+    calibration = ["--calibration", args.calibration]
+    variants = [("int8 / 128", ["--weights", "int8"])]
+    for group in ["32", "64", "128"]:
+        int4 = ["--weights", "int4", "--group-size", group]
+        variants += [(f"int4 / {group}", int4), (f"int4 / {group}, calibrated", int4 + calibration)]
+    variants += [(f"budget {bits}, calibrated", ["--bits", bits] + calibration) for bits in BUDGETS]
+    names, files = [], []
+    for name, options in variants:
+        path = directory / f"{len(files)}.cbl"
+        command = [args.cerebellum, "quantize", args.checkpoint, "-o", path, "-q", *options]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0:
+            names.append(name)
+            files.append(path)
+        else:
+            print(f"left out, since it cannot be made: {name}", file=sys.stderr)
+    text = args.text
+    if args.windows:
+        text = directory / "text.txt"
+        text.write_text(prefix(tokenizer, args.text.read_text(), windows))
+    command = [args.cerebellum, "eval", "--text", text, "--reference", args.checkpoint, "--json"]
+    command += [part for path in files for part in ["-m", path]]
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    rows = []
+    for name, path, result in zip(names, files, report["results"]):
+        assert result["windows"] == len(windows), "the two see different windows"
+        difference = result["reference_perplexity"] / reference["perplexity"] - 1
+        assert abs(difference) < 1e-4, f"the two float models differ by {difference:.1e}"
+        rows.append({
+            "name": name, "engine": "cerebellum", "bits": result["bits_per_weight"],
+            "bytes": path.stat().st_size, "perplexity": result["perplexity"],
+            "ratio": result["perplexity_ratio"], "ratio_interval": result["perplexity_ratio_interval"],
+            "kl": result["kl_mean"], "kl_interval": result["kl_mean_interval"],
+            "kl_p99": result["kl_p99"], "top": result["top1_agreement"],
+        })
+    return rows
+
+
+def prefix(tokenizer, text, windows):
+    """The beginning of `text` that has so many windows."""
+    ends = tokenizer.encode(text, add_special_tokens=False).offsets
+    return text[: ends[windows.size + 1][1]]
+
+
+# --- The table ---
+
+
+def render(args, rows, windows):
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    lines = [
+        "# Quality beside llama.cpp", "",
+        f"Machine: {processor()}, {os.cpu_count()} processors. llama-cpp-python {llama_cpp.__version__}, "
+        f"numpy {np.__version__}, {version(args.cerebellum)}.",
+        f"Command: `{shlex.join(Path(part).name if '/' in part else part for part in command)}`", "",
+        f"{len(windows)} windows of {windows.shape[1]} tokens; the float model's perplexity is "
+        f"{rows[0]['perplexity']:.3f}. In brackets: 95 % confidence intervals.", "",
+        "| engine | weights | bits per weight | file, bytes | perplexity | mean KL | 99 % KL | top-1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows[1:], key=lambda row: -row["bits"]):
+        low, high = (100 * (end - 1) for end in row["ratio_interval"])
+        kl_low, kl_high = row["kl_interval"]
+        lines.append(
+            f"| {row['engine']} | {row['name']} | {row['bits']:.3f} | {row['bytes']} "
+            f"| {100 * (row['ratio'] - 1):+.2f} % ({low:+.2f} to {high:+.2f}) "
+            f"| {row['kl']:.5f} ({kl_low:.5f} to {kl_high:.5f}) | {row['kl_p99']:.4f} "
+            f"| {100 * row['top']:.2f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def version(binary):
+    return subprocess.run([binary, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

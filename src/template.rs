@@ -1,0 +1,284 @@
+//! Templates: how a task is put to a model that does nothing but continue text
+//! (`docs/templates.md` specifies the format).
+//!
+//! A template is a prompt with a place for the text, and says where the result ends. Some are built in
+//! ([`BUILT_IN`]), a model file may hold its own ([`Model::template`]).
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::sampler::SamplerOptions;
+
+/// A template may not be longer than this.
+pub const MAX_TEMPLATE_BYTES: usize = 1 << 14;
+
+/// Names and texts of the templates for models that were trained on text from the web: summaries by
+/// `TL;DR:` (Radford et al., Language Models are Unsupervised Multitask Learners, 2019), translation
+/// by examples.
+pub const BUILT_IN: [(&str, &str); 7] = [
+    ("summarize", include_str!("templates/summarize.txt")),
+    ("translate", include_str!("templates/translate.txt")),
+    ("translate-fr-en", include_str!("templates/translate-fr-en.txt")),
+    ("translate-en-de", include_str!("templates/translate-en-de.txt")),
+    ("translate-de-en", include_str!("templates/translate-de-en.txt")),
+    ("translate-en-es", include_str!("templates/translate-en-es.txt")),
+    ("translate-es-en", include_str!("templates/translate-es-en.txt")),
+];
+
+/// The place of the text in a prompt.
+pub(crate) const TEXT: &str = "{text}";
+/// The line between options and prompt.
+const RULE: &str = "---";
+
+/// A prompt with a place for the text, and where what the model makes of it ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// Before the text.
+    pub(crate) before: String,
+    /// Behind it, without white space at the end.
+    pub(crate) after: String,
+    /// Strings that end the result.
+    pub stop: Vec<String>,
+    /// The most tokens of a result.
+    pub budget: Budget,
+    /// After so many sentences a result ends.
+    pub sentences: Option<usize>,
+    /// How a text is cut.
+    pub split: Split,
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+}
+
+/// The most tokens of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// So many.
+    Tokens(usize),
+    /// So many times the text's own, but no less than [`Budget::LEAST`].
+    Times(usize),
+}
+
+impl Budget {
+    /// A result that grows with the text may have so many tokens in any case.
+    pub const LEAST: usize = 16;
+
+    /// Of a text of so many tokens.
+    pub fn tokens(self, text: usize) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens,
+            Self::Times(factor) => text.saturating_mul(factor).max(Self::LEAST),
+        }
+    }
+}
+
+/// How a text is cut into parts, each of which gets a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Split {
+    /// Into as few parts as fit into the context, between sentences where possible.
+    #[default]
+    Fit,
+    /// At every sentence and line.
+    Sentences,
+    /// Never: a text that is too long is an error.
+    Never,
+}
+
+fn bad(detail: String) -> Error {
+    Error::Option { name: "template", detail }
+}
+
+impl Template {
+    /// A built-in template.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+        Some(text.parse().expect("built-in templates are sound"))
+    }
+
+    /// The text of a template's prompt, and its options, each with its line number.
+    fn parts(template: &str) -> (Vec<(usize, &str)>, &str) {
+        let mut end = 0;
+        for line in template.split_inclusive('\n') {
+            if line.trim_end() == RULE {
+                let options = template[..end].lines().zip(1..).map(|(line, n)| (n, line.trim()));
+                let options = options.filter(|(_, line)| !line.is_empty()).collect();
+                return (options, &template[end + line.len()..]);
+            }
+            end += line.len();
+        }
+        (Vec::new(), template)
+    }
+
+    /// The prompt of a template, without its options and without white space at its end.
+    pub(crate) fn prompt_of(template: &str) -> &str {
+        Self::parts(template).1.trim_end()
+    }
+
+    fn set(&mut self, line: &str) -> Result<(), String> {
+        let (name, value) =
+            line.split_once(':').ok_or("is not an option, which has the form \"name: value\"")?;
+        let value = value.trim();
+        let sampler = &mut self.sampler;
+        match name.trim() {
+            "stop" => match serde_json::from_str::<String>(value) {
+                Ok(stop) if !stop.is_empty() => self.stop.push(stop),
+                _ => return Err("needs a JSON string that is not empty, such as \"\\n\"".into()),
+            },
+            "max-tokens" => {
+                self.budget = match value.strip_suffix('x') {
+                    Some(factor) => Budget::Times(positive(factor)?),
+                    None => Budget::Tokens(positive(value)?),
+                }
+            }
+            "sentences" => self.sentences = Some(positive(value)?),
+            "split" => {
+                self.split = match value {
+                    "fit" => Split::Fit,
+                    "sentences" => Split::Sentences,
+                    "never" => Split::Never,
+                    _ => return Err("needs fit, sentences or never".into()),
+                }
+            }
+            "temperature" => sampler.temperature = number(value)?,
+            "top-k" => sampler.top_k = number(value)?,
+            "top-p" => sampler.top_p = number(value)?,
+            "repetition-penalty" => sampler.repetition_penalty = number(value)?,
+            _ => {
+                let known = "stop, max-tokens, sentences, split, temperature, top-k, top-p, \
+                             repetition-penalty";
+                return Err(format!("is unknown; options are {known}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number<T: FromStr>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| "needs a number".to_owned())
+}
+
+fn positive(value: &str) -> Result<usize, String> {
+    let number = number(value)?;
+    if (1..=1 << 20).contains(&number) { Ok(number) } else { Err("needs 1 to 1048576".into()) }
+}
+
+impl FromStr for Template {
+    type Err = Error;
+
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is unknown or has no sound value, or the prompt has not exactly
+    /// one `{text}`.
+    fn from_str(template: &str) -> Result<Self> {
+        if template.len() > MAX_TEMPLATE_BYTES {
+            let bytes = template.len();
+            return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));
+        }
+        let (options, _) = Self::parts(template);
+        let prompt = Self::prompt_of(template);
+        let (before, after) = prompt.split_once(TEXT).ok_or_else(|| {
+            bad(format!("there is no {TEXT}; put it into the prompt where the text belongs"))
+        })?;
+        if after.contains(TEXT) {
+            return Err(bad(format!("{TEXT} is there twice; write it once")));
+        }
+        let mut template = Self {
+            before: before.to_owned(),
+            after: after.to_owned(),
+            stop: Vec::new(),
+            budget: Budget::Tokens(128),
+            sentences: None,
+            split: Split::default(),
+            sampler: SamplerOptions::default(),
+        };
+        for (number, line) in options {
+            let told = |detail| bad(format!("line {number}: {line:?} {detail}"));
+            template.set(line).map_err(told)?;
+        }
+        template.sampler.check()?;
+        Ok(template)
+    }
+}
+
+impl Model {
+    /// The text of a template by name: the model file's own, or a built-in one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is none of that name.
+    pub fn template_text(&self, name: &str) -> Result<&str> {
+        let own = &self.header().templates;
+        if let Some(text) = own.get(name) {
+            return Ok(text);
+        }
+        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
+        built_in.map(|(_, text)| *text).ok_or_else(|| {
+            let names = own.keys().map(String::as_str).chain(BUILT_IN.map(|(name, _)| name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            bad(format!("there is no {name:?}; there are {names}"))
+        })
+    }
+
+    /// A template by name: the model file's own, or a built-in one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is none of that name, or it is not sound.
+    pub fn template(&self, name: &str) -> Result<Template> {
+        self.template_text(name)?.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_and_prompt_are_read() {
+        let text = "stop: \"\\n\"\nstop: \"A:\"\n\nmax-tokens: 3x\nsplit: sentences\n\
+                    sentences: 2\ntemperature: 0.5\ntop-k: 2\ntop-p: 0.9\n\
+                    repetition-penalty: 1.1\n---\r\nQ: {text}\n---\nA: \n\n";
+        let template: Template = text.parse().unwrap();
+        assert_eq!((template.before.as_str(), template.after.as_str()), ("Q: ", "\n---\nA:"));
+        assert_eq!(template.stop, ["\n", "A:"]);
+        assert_eq!((template.budget, template.split), (Budget::Times(3), Split::Sentences));
+        assert_eq!((template.sentences, template.sampler.top_k), (Some(2), 2));
+        let plain: Template = "{text}".parse().unwrap();
+        assert_eq!(
+            (plain.budget, plain.split, plain.stop.len()),
+            (Budget::Tokens(128), Split::Fit, 0)
+        );
+        assert_eq!((Budget::Times(3).tokens(2), Budget::Times(3).tokens(20)), (16, 60));
+    }
+
+    #[test]
+    fn what_is_not_a_template_is_told_where() {
+        let long = format!("{}{{text}}", "a".repeat(MAX_TEMPLATE_BYTES));
+        for (text, part) in [
+            ("", "there is no {text}"),
+            ("stop: \"a\"\n---\n{label}", "there is no {text}"),
+            ("{text} {text}", "is there twice"),
+            ("\nsotp: \"a\"\n---\n{text}", "line 2: \"sotp: \\\"a\\\"\" is unknown"),
+            ("stop\n---\n{text}", "line 1: \"stop\" is not an option"),
+            ("stop: a\n---\n{text}", "needs a JSON string"),
+            ("stop: \"\"\n---\n{text}", "needs a JSON string"),
+            ("max-tokens: 0\n---\n{text}", "needs 1 to"),
+            ("max-tokens: manyx\n---\n{text}", "needs a number"),
+            ("split: words\n---\n{text}", "needs fit, sentences or never"),
+            ("top-p: 3\n---\n{text}", "option top_p: 3 is not"),
+            (&long, "are too many"),
+        ] {
+            let error = text.parse::<Template>().unwrap_err().to_string();
+            assert!(error.contains(part), "{error} has no {part:?}");
+        }
+    }
+
+    #[test]
+    fn every_built_in_template_is_sound() {
+        for (name, _) in BUILT_IN {
+            let template = Template::built_in(name).unwrap();
+            assert!(!template.after.ends_with(char::is_whitespace), "{name}");
+            assert!(!template.stop.is_empty(), "{name}");
+        }
+        assert!(Template::built_in("no such").is_none());
+    }
+}

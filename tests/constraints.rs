@@ -1,0 +1,261 @@
+//! Constrained text: whatever the seed, it has the form that was asked for, or the stop reason says
+//! that it is incomplete.
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use cerebellum::constraint::{Form, Vocabulary};
+use cerebellum::generate::{
+    Constraint, GenerateOptions, Generation, StopReason, generate_steps, generate_text_steps,
+};
+use cerebellum::quant::Scheme;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum::text::Tokenizer;
+use cerebellum::{Error, Model, SessionOptions, TokenizerBytes};
+use common::{demo, quantized};
+use serde_json::{Value, json};
+
+struct Setup {
+    model: Model,
+    tokenizer: Arc<Tokenizer<TokenizerBytes>>,
+    vocabulary: Vocabulary,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let model = quantized(&demo(), Scheme::Int4, 64);
+        let tokenizer = Arc::new(model.tokenizer().unwrap());
+        let vocabulary = Vocabulary::new(&model, Arc::clone(&tokenizer)).unwrap();
+        Self { model, tokenizer, vocabulary }
+    }
+
+    fn generate(
+        &self,
+        form: &Form,
+        prompt: &str,
+        session: &SessionOptions,
+        options: &GenerateOptions,
+    ) -> (String, Generation) {
+        let mut constraint = self.vocabulary.constrain(form).unwrap();
+        let mut session = self.model.session(session).unwrap();
+        let prompt = self.tokenizer.encode(prompt, Default::default()).unwrap();
+        let mut text = String::new();
+        let generation = generate_text_steps(
+            &mut session,
+            self.tokenizer.table(),
+            &prompt,
+            options,
+            Some(&mut constraint),
+            |piece, _| {
+                text.push_str(piece);
+                ControlFlow::Continue(())
+            },
+        );
+        (text, generation.unwrap())
+    }
+}
+
+fn options(seed: u64, max_tokens: usize) -> GenerateOptions {
+    let temperature = if seed == 0 { 0.0 } else { 0.5 + 0.1 * seed as f32 };
+    let sampler = SamplerOptions {
+        temperature,
+        repetition_penalty: if seed % 3 == 2 { 1.2 } else { 1.0 },
+        seed,
+        ..Default::default()
+    };
+    GenerateOptions { max_tokens, sampler, ..Default::default() }
+}
+
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "intent": {"enum": ["alarm", "timer", "weather report"]},
+            "text": {"type": "string", "maxLength": 20},
+            "hour": {"type": "integer", "minimum": 0, "maximum": 23},
+            "days": {"type": "array", "items": {"enum": ["mon", "tue"]}, "minItems": 1, "maxItems": 3},
+            "sure": {"type": "boolean"},
+        },
+        "required": ["intent", "text", "hour", "days", "sure"],
+        "additionalProperties": false,
+    })
+}
+
+/// Whether a value is what [`schema`] asks for; by hand, as an oracle.
+fn follows_schema(value: &Value) -> bool {
+    let one_of = |value: &Value, all: &[&str]| value.as_str().is_some_and(|s| all.contains(&s));
+    let days = value["days"].as_array().is_some_and(|days| {
+        (1..=3).contains(&days.len()) && days.iter().all(|day| one_of(day, &["mon", "tue"]))
+    });
+    value.as_object().is_some_and(|object| object.len() == 5)
+        && one_of(&value["intent"], &["alarm", "timer", "weather report"])
+        && value["text"].as_str().is_some_and(|text| text.chars().count() <= 20)
+        && value["hour"].as_i64().is_some_and(|hour| (0..24).contains(&hour))
+        && days
+        && value["sure"].is_boolean()
+}
+
+#[test]
+fn every_text_has_its_form_whatever_the_seed() {
+    let setup = Setup::new();
+    let session = SessionOptions::default();
+    let choices = ["alarm", "alarm clock", "weather", "été (ou hiver)"].map(str::to_owned);
+    let choice = Form::AfterSpace(Box::new(Form::Choices(choices.to_vec())));
+    let time = Form::Regex("([01][0-9]|2[0-3]):[0-5][0-9]( [ap]m)?".to_owned());
+    let object = Form::JsonSchema(schema());
+    for seed in 0..40 {
+        let prompt = ["Once upon a time", "Utterance: wake me at six\nIntent:", "é", ""][seed % 4];
+        let generate =
+            |form: &Form| setup.generate(form, prompt, &session, &options(seed as u64, 120));
+        let (text, generation) = generate(&choice);
+        assert_eq!(generation.stop_reason, StopReason::Complete);
+        assert!(choices.iter().any(|c| c == text.strip_prefix(' ').unwrap_or(&text)), "{text:?}");
+
+        let (text, generation) = generate(&time);
+        assert_eq!(generation.stop_reason, StopReason::Complete);
+        let (hour, rest) = text.split_once(':').expect(&text);
+        assert!(hour.len() == 2 && hour.parse::<u8>().unwrap() < 24, "{text}");
+        assert!(rest[..2].parse::<u8>().unwrap() < 60, "{text}");
+        assert!(["", " am", " pm"].contains(&&rest[2..]), "{text}");
+
+        let (text, generation) = generate(&object);
+        assert_eq!(generation.stop_reason, StopReason::Complete, "{text}");
+        let value: Value = serde_json::from_str(&text).expect(&text);
+        assert!(follows_schema(&value), "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_is_cut_short_says_so() {
+    let setup = Setup::new();
+    let session = SessionOptions::default();
+    let form = Form::JsonSchema(schema());
+    let (whole, all) = setup.generate(&form, "A", &session, &options(1, 200));
+    assert_eq!(all.stop_reason, StopReason::Complete);
+    for max_tokens in 0..all.tokens {
+        let (text, generation) = setup.generate(&form, "A", &session, &options(1, max_tokens));
+        assert_eq!(generation.stop_reason, StopReason::Incomplete, "{text}");
+        assert_eq!(generation.tokens, max_tokens);
+        assert!(whole.starts_with(text.trim_end_matches('\u{fffd}')), "{text}");
+    }
+    let (text, generation) = setup.generate(&form, "A", &session, &options(1, all.tokens));
+    assert_eq!((text, generation.stop_reason), (whole, StopReason::Complete));
+    // A text that may end anywhere is no less for being cut, and one that is over takes no more.
+    let (text, generation) =
+        setup.generate(&Form::Regex("[a-z ]*".into()), "A", &session, &options(0, 5));
+    assert_eq!((generation.stop_reason, generation.tokens), (StopReason::MaxTokens, 5), "{text}");
+    let narrow = SessionOptions { context: Some(12), ..Default::default() };
+    let (text, generation) = setup.generate(&form, "A", &narrow, &options(1, 200));
+    assert_eq!(generation.stop_reason, StopReason::Incomplete, "{text}");
+}
+
+#[test]
+fn guesses_and_threads_change_nothing() {
+    let setup = Setup::new();
+    let form = Form::JsonSchema(json!({
+        "type": "array", "items": {"type": "string", "maxLength": 30}, "minItems": 4, "maxItems": 6
+    }));
+    let prompt = "the king and the queen, the king and the queen";
+    for seed in 0..12 {
+        let run = |draft, threads, chunk| {
+            let session = SessionOptions { draft, threads, chunk, ..Default::default() };
+            let (text, generation) = setup.generate(&form, prompt, &session, &options(seed, 120));
+            (text, generation.tokens, generation.stop_reason)
+        };
+        let want = run(0, 1, 64);
+        for (draft, threads, chunk) in [(4, 1, 64), (15, 2, 64), (4, 1, 1)] {
+            assert_eq!(run(draft, threads, chunk), want);
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error_that_names_it() {
+    let setup = Setup::new();
+    let fails = |form: Form| match setup.vocabulary.constrain(&form) {
+        Ok(_) => panic!("{form:?} is accepted"),
+        Err(Error::Constraint(message)) => message,
+        Err(other) => panic!("{other}"),
+    };
+    for regex in ["(", "[a", "a{2,1}", "*", r"(a)\1", "a(?=b)"] {
+        let message = fails(Form::Regex(regex.to_owned()));
+        assert!(message.starts_with("the regular expression cannot be used: "), "{message}");
+    }
+    for schema in [
+        json!({"type": "strin"}),
+        json!({"type": 7}),
+        json!({"$ref": "#/nowhere"}),
+        json!({"$ref": "https://example.com/schema"}),
+        json!({"type": "string", "pattern": "("}),
+        json!({"type": "integer", "minimum": 5, "maximum": 1}),
+        json!({"not": {"type": "string"}}),
+    ] {
+        let message = fails(Form::JsonSchema(schema));
+        assert!(message.starts_with("the JSON schema cannot be used: "), "{message}");
+    }
+}
+
+/// The tokens 5 and 6 by turns, forced by pairs: what any program may write.
+struct Turns {
+    left: usize,
+    allowed: Vec<u32>,
+    over: bool,
+}
+
+impl Constraint for Turns {
+    fn force(&mut self, tokens: &mut Vec<u32>) -> cerebellum::Result<()> {
+        if self.left > 0 {
+            tokens.extend([5, 6]);
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    fn allowed(&mut self) -> cerebellum::Result<&[u32]> {
+        self.allowed = vec![if self.left > 0 { 1 << 7 } else { 1 << 8 }];
+        Ok(&self.allowed)
+    }
+
+    fn accept(&mut self, token: u32) -> cerebellum::Result<()> {
+        self.over = token == 8;
+        Ok(())
+    }
+
+    fn is_complete(&mut self) -> cerebellum::Result<bool> {
+        Ok(self.over)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+#[test]
+fn a_constraint_may_be_one_s_own() {
+    let setup = Setup::new();
+    let mut session = setup.model.session(&SessionOptions::default()).unwrap();
+    let mut constraint = Turns { left: 2, allowed: Vec::new(), over: false };
+    let (mut tokens, mut chosen) = (Vec::new(), Vec::new());
+    let options = GenerateOptions::default();
+    let generation =
+        generate_steps(&mut session, &[1, 2], &options, Some(&mut constraint), |step| {
+            tokens.push(step.token);
+            chosen.extend(step.logits.map(|logits| (step.token, logits.to_vec())));
+            ControlFlow::Continue(())
+        });
+    assert_eq!(generation.unwrap().stop_reason, StopReason::Complete);
+    assert_eq!(tokens, [5, 6, 7, 5, 6, 8]);
+    // Each was chosen from the logits behind all before it.
+    for (token, logits) in chosen {
+        let end = tokens.iter().position(|&t| t == token).unwrap();
+        let mut alone = setup.model.session(&SessionOptions::default()).unwrap();
+        assert_eq!(alone.evaluate(&[&[1, 2], &tokens[..end]].concat()).unwrap(), logits);
+    }
+    // No token at all may be chosen.
+    session.reset();
+    session.evaluate(&[1]).unwrap();
+    let none = session.sample_within(&SamplerOptions::default(), &[0; 128]);
+    assert!(matches!(none, Err(Error::NothingAllowed)));
+}

@@ -1,0 +1,148 @@
+//! Tasks by templates: what the prompts of the parts give, and where long texts are cut.
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use cerebellum::generate::{GenerateOptions, StopReason, generate_text};
+use cerebellum::quant::Scheme;
+use cerebellum::task::{Task, TaskResult};
+use cerebellum::template::Template;
+use cerebellum::text::Tokenizer;
+use cerebellum::{Error, Model, SessionOptions, TokenizerBytes};
+use common::{demo, quantized};
+
+const TRANSLATE: &str =
+    "stop: \"\\n\"\nmax-tokens: 3x\nsplit: sentences\n---\nEnglish: {text}\nFrench:\n";
+
+fn setup() -> (Model, Tokenizer<TokenizerBytes>) {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let tokenizer = model.tokenizer().unwrap();
+    (model, tokenizer)
+}
+
+fn parse(template: &str) -> Template {
+    template.parse().unwrap()
+}
+
+/// The result, whose stream must be the same text.
+fn run(
+    model: &Model,
+    tokenizer: &Tokenizer<TokenizerBytes>,
+    template: &str,
+    text: &str,
+    options: &SessionOptions,
+) -> Result<TaskResult, Error> {
+    let task = Task::new(tokenizer, parse(template));
+    let mut session = model.session(options).unwrap();
+    let mut streamed = String::new();
+    let result = task.run(&mut session, text, |piece| {
+        streamed += piece;
+        ControlFlow::Continue(())
+    })?;
+    assert_eq!(streamed, result.text);
+    // What the session held before changes nothing, nor does the number of threads.
+    let again = task.run(&mut session, text, |_| ControlFlow::Continue(()))?;
+    let mut other = model.session(&SessionOptions { threads: 2, ..options.clone() }).unwrap();
+    let other = task.run(&mut other, text, |_| ControlFlow::Continue(()))?;
+    for result in [again, other] {
+        assert_eq!(result.text, streamed);
+    }
+    Ok(result)
+}
+
+/// What a prompt gives up to the end of the line.
+fn line_after(model: &Model, tokenizer: &Tokenizer<TokenizerBytes>, prompt: &str) -> String {
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let options = GenerateOptions { stop: vec!["\n".to_owned()], ..Default::default() };
+    let prompt = tokenizer.encode(prompt, Default::default()).unwrap();
+    let mut text = String::new();
+    generate_text(&mut session, tokenizer.table(), &prompt, &options, |piece| {
+        text += piece;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    text.trim().to_owned()
+}
+
+#[test]
+fn each_sentence_is_put_to_the_model_by_the_template() {
+    let (model, tokenizer) = setup();
+    let sentences = ["I am here.", "Where is Tom?", "He is my brother!"];
+    let text = format!(" {}  {}\n\n{}\n", sentences[0], sentences[1], sentences[2]);
+    let result = run(&model, &tokenizer, TRANSLATE, &text, &SessionOptions::default()).unwrap();
+    let alone = sentences
+        .map(|sentence| line_after(&model, &tokenizer, &format!("English: {sentence}\nFrench:")));
+    assert_eq!(result.text, format!("{} {}\n\n{}", alone[0], alone[1], alone[2]));
+    assert_eq!((result.parts, result.split, result.cut), (3, false, 0));
+    assert!(alone[0].contains("suis"), "{alone:?}");
+    let blank = run(&model, &tokenizer, TRANSLATE, " \n ", &SessionOptions::default()).unwrap();
+    assert_eq!((blank.text.as_str(), blank.parts), ("", 0));
+}
+
+#[test]
+fn a_long_text_is_cut_to_fit_between_sentences_then_words_then_characters() {
+    let (model, tokenizer) = setup();
+    let template = "max-tokens: 8\n---\nText: {text}\nSo:";
+    let options = SessionOptions { context: Some(40), ..Default::default() };
+    let text = "The king went to the wood. ".repeat(12);
+    let result = run(&model, &tokenizer, template, &text, &options).unwrap();
+    // Each part has its template and leaves room for its result.
+    let of_template = tokenizer.encode("Text: \nSo:", Default::default()).unwrap().len();
+    let most = 40 - 8 - of_template;
+    assert!(result.parts >= result.text_tokens.div_ceil(most), "{result:?}");
+    assert!(result.parts <= 2 * result.text_tokens.div_ceil(most) + 1, "{result:?}");
+    assert_eq!((result.cut, result.split), (result.parts, true));
+    let words = "king ".repeat(100);
+    assert!(run(&model, &tokenizer, template, &words, &options).unwrap().parts > 2);
+    let word = "kéx".repeat(100);
+    assert!(run(&model, &tokenizer, template, &word, &options).unwrap().parts > 2);
+    let whole = SessionOptions::default();
+    assert_eq!(run(&model, &tokenizer, template, &words, &whole).unwrap().parts, 1);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_says_what_to_do() {
+    let (model, tokenizer) = setup();
+    let small = SessionOptions { context: Some(20), ..Default::default() };
+    let error = run(&model, &tokenizer, "{text}\n\nTL;DR:", "A king.", &small).unwrap_err();
+    assert!(
+        matches!(&error, Error::Task(message) if message.contains("larger context")),
+        "{error}"
+    );
+    let never = "split: never\n---\n{text}\n\nTL;DR:";
+    let text = "A king. ".repeat(300);
+    let error = run(&model, &tokenizer, never, &text, &SessionOptions::default()).unwrap_err();
+    assert!(matches!(&error, Error::Task(message) if message.contains("shorten")), "{error}");
+}
+
+#[test]
+fn a_result_ends_after_its_sentences_and_when_the_receiver_has_enough() {
+    let (model, tokenizer) = setup();
+    let template = "sentences: 2\nmax-tokens: 200\n---\n{text}";
+    let text = "Once upon a time there was a king";
+    let result = run(&model, &tokenizer, template, text, &SessionOptions::default()).unwrap();
+    let ends = result.text.matches(['.', '!', '?']).count();
+    assert!(ends >= 2 && result.tokens < 200, "{result:?}");
+    assert_eq!(result.stop_reason, StopReason::StopString);
+    let task = Task::new(&tokenizer, parse(TRANSLATE));
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let result = task.run(&mut session, "I am here. He is here.", |_| ControlFlow::Break(()));
+    let result = result.unwrap();
+    assert_eq!((result.stop_reason, result.parts), (StopReason::Cancelled, 1));
+}
+
+#[test]
+fn a_template_that_draws_takes_a_seed() {
+    let (model, tokenizer) = setup();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let mut texts = Vec::new();
+    for seed in [1, 2, 1] {
+        let mut task =
+            Task::new(&tokenizer, parse("temperature: 1\nmax-tokens: 20\n---\nOnce {text}"));
+        task.set_seed(seed);
+        let result = task.run(&mut session, "upon a time", |_| ControlFlow::Continue(()));
+        texts.push(result.unwrap().text);
+    }
+    assert!(texts[0] == texts[2] && texts[0] != texts[1], "{texts:?}");
+}

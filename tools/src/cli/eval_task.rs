@@ -1,0 +1,343 @@
+//! `cerebellum eval-task`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cerebellum::kernels::Isa;
+use cerebellum::text::EncodeOptions;
+use cerebellum::{Model, SessionOptions};
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::eval;
+use cerebellum_tools::eval::tasks::{
+    Chrf, Example, Percent, Template, accuracy, accuracy_difference, answer_by_model,
+    answer_by_reference, exact,
+};
+use cerebellum_tools::quantize::Observer;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::kv::Kv;
+use super::measure::{Subject, check_reference, read_text};
+use super::progress::Progress;
+use super::table::Table;
+use super::{Context, Failure, Outcome};
+
+/// Measure how often a model's answers are right.
+///
+/// The examples are lines with tabs: an input, then the right answer; `translate` takes several right
+/// answers, `intents` the first alone. Models answer greedily, to the end of the line. Differences are to the
+/// float reference, or without one to the first file; their 95 % confidence intervals are paired.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// What is asked
+    #[arg(value_enum)]
+    task: Task,
+    /// The examples, a UTF-8 file
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The model file to measure; several are compared
+    #[arg(short, long = "model", value_name = "FILE", required = true)]
+    models: Vec<PathBuf>,
+    /// The checkpoint that the files were made from: answers in float32, too
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
+    /// Compare with the reference even if a file was made from other weights
+    #[arg(long, requires = "reference")]
+    any_weights: bool,
+    /// What the model continues, with {text} for the input; \n stands for a line break
+    #[arg(long, value_name = "TEXT", long_help = LONG_TEMPLATE)]
+    template: Option<String>,
+    /// The most tokens of an answer
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_tokens: u16,
+    /// Take only the first examples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Type of the cached keys and values
+    #[arg(long, value_enum, default_value_t)]
+    kv: Kv,
+}
+
+const LONG_TEMPLATE: &str = "\
+What the model continues, with {text} for the input; \\n stands for a line break
+[default: `Utterance: {text}\\nIntent:` for intents, `English: {text}\\nFrench:` for translate]";
+
+const AFTER_HELP: &str = "\
+Examples:
+  cerebellum eval-task intents --data intents.tsv -m int4.cbl -m int8.cbl --reference demo
+  cerebellum eval-task translate --data en_fr.tsv -m int4.cbl --reference demo --json";
+
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+enum Task {
+    /// Name what a command wants; right if the answer is exactly the expected one
+    Intents,
+    /// Translate a sentence; right if the answer is exactly one of the expected ones, and close by chrF
+    Translate,
+}
+
+impl Task {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Intents => "Utterance: {text}\\nIntent:",
+            Self::Translate => "English: {text}\\nFrench:",
+        }
+    }
+
+    /// Columns with right answers.
+    fn columns(self) -> usize {
+        match self {
+            Self::Intents => 1,
+            Self::Translate => usize::MAX,
+        }
+    }
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    task: Task,
+    examples: usize,
+    seconds: f64,
+    /// The float reference first, if there is one.
+    results: Vec<Score>,
+}
+
+/// A model's answers; all but `model` in percent.
+#[derive(Serialize)]
+struct Score {
+    /// The file, or the reference's directory.
+    model: String,
+    bits_per_weight: Option<f64>,
+    accuracy: f64,
+    accuracy_interval: Option<[f64; 2]>,
+    #[serde(flatten)]
+    against: Option<Difference>,
+    #[serde(flatten)]
+    chrf: Option<ChrfScore>,
+}
+
+/// Against the reference, or the first file.
+#[derive(Serialize)]
+struct Difference {
+    accuracy_difference: f64,
+    accuracy_difference_interval: Option<[f64; 2]>,
+    /// Answers that are the same, right or wrong.
+    same_answers: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chrf_difference: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chrf_difference_interval: Option<[f64; 2]>,
+}
+
+#[derive(Serialize)]
+struct ChrfScore {
+    chrf: f64,
+    chrf_interval: Option<[f64; 2]>,
+}
+
+/// One model's answers to all examples.
+struct Answers {
+    model: String,
+    bits_per_weight: Option<f64>,
+    texts: Vec<String>,
+}
+
+/// Runs the command. Everything that can be wrong is found before the long work.
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let mut examples = Example::parse(&read_text(&args.data)?, args.task.columns())?;
+    examples.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
+    let template = args.template.as_deref().unwrap_or(args.task.template());
+    let template = Template::new(&template.replace("\\n", "\n"))?;
+    let subjects = args.models.iter().map(|path| Subject::open(path));
+    let subjects: Vec<Subject> = subjects.collect::<Result<_, _>>()?;
+    let checkpoint = args.reference.as_deref().map(Checkpoint::open).transpose()?;
+    for subject in &subjects {
+        if let Some(checkpoint) = &checkpoint {
+            check_reference(checkpoint, subject, args.any_weights, context)?;
+        }
+        prompts(subject, &examples, &template)?;
+    }
+
+    let (progress, started) = (Progress::new(context), Instant::now());
+    let rounds = subjects.len() + usize::from(checkpoint.is_some());
+    progress.begin((rounds * examples.len()) as u64);
+    let work = Work { args, context, examples: &examples, template: &template, progress };
+    let mut answers = Vec::new();
+    if let Some(checkpoint) = &checkpoint {
+        answers.push(work.of_reference(checkpoint, &subjects[0])?);
+    }
+    for subject in &subjects {
+        answers.push(work.of_model(subject)?);
+    }
+    drop(work);
+    let report = Report {
+        ok: true,
+        task: args.task,
+        examples: examples.len(),
+        seconds: started.elapsed().as_secs_f64(),
+        results: scores(args.task, &examples, &answers),
+    };
+    context.print(describe(&report), &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tokens of each example's prompt, with room for an answer.
+fn prompts(
+    subject: &Subject,
+    examples: &[Example],
+    template: &Template,
+) -> Result<Vec<Vec<u32>>, Failure> {
+    let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
+    let prompt = |(index, example): (usize, &Example)| {
+        let prompt = template.prompt(&example.input);
+        let tokens = tokenizer.encode(&prompt, EncodeOptions::default())?;
+        if tokens.len() >= context {
+            let (example, tokens) = (index + 1, tokens.len());
+            return Err(format!(
+                "the prompt of example {example} has {tokens} tokens, and the model only {context} \
+                 positions: shorten it, or take it out"
+            )
+            .into());
+        }
+        Ok(tokens)
+    };
+    examples.iter().enumerate().map(prompt).collect()
+}
+
+/// What answering takes.
+struct Work<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    examples: &'a [Example],
+    template: &'a Template,
+    progress: Progress,
+}
+
+impl Work<'_> {
+    fn of_model(&self, subject: &Subject) -> Result<Answers, Failure> {
+        let tokenizer = subject.tokenizer()?;
+        let prompts = prompts(subject, self.examples, self.template)?;
+        let mut batch = self.batch(&subject.model, &prompts)?;
+        let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
+        let name = subject.path.display().to_string();
+        self.progress.turn_to(&name);
+        let advance = |done| self.progress.advance(done);
+        let texts = answer_by_model(&mut batch, table, &prompts, most, &advance)?;
+        let bits_per_weight = Some(subject.summary().bits_per_weight);
+        Ok(Answers { model: name, bits_per_weight, texts })
+    }
+
+    /// The reference has the tokenizer of the file that was made from it.
+    fn of_reference(&self, checkpoint: &Checkpoint, file: &Subject) -> Result<Answers, Failure> {
+        let tokenizer = file.tokenizer()?;
+        let prompts = prompts(file, self.examples, self.template)?;
+        let reference = eval::load_reference(checkpoint)?;
+        self.progress.turn_to("float32");
+        let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
+        let (threads, advance) = (self.context.thread_count(), |done| self.progress.advance(done));
+        let texts = answer_by_reference(&reference, table, &prompts, most, threads, &advance)?;
+        let model = checkpoint.path().display().to_string();
+        Ok(Answers { model, bits_per_weight: None, texts })
+    }
+
+    /// As many sequences as share a pass well, with room for the longest prompt and its answer.
+    fn batch(
+        &self,
+        model: &Model,
+        prompts: &[Vec<u32>],
+    ) -> Result<cerebellum::batch::Batch, Failure> {
+        const SEQUENCES: usize = 32;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let context =
+            (longest + usize::from(self.args.max_tokens)).min(model.config().max_context());
+        let options = SessionOptions {
+            context: Some(context),
+            kv: self.args.kv.into(),
+            threads: self.context.session_threads(),
+            isa: Isa::from_environment()?,
+            ..SessionOptions::default()
+        };
+        Ok(model.batch(&options, SEQUENCES.min(prompts.len()))?)
+    }
+}
+
+/// Each model's score, and its difference from the first one's.
+fn scores(task: Task, examples: &[Example], answers: &[Answers]) -> Vec<Score> {
+    let right: Vec<_> = answers.iter().map(|one| exact(examples, &one.texts)).collect();
+    let chrf: Vec<_> = match task {
+        Task::Intents => Vec::new(),
+        Task::Translate => answers.iter().map(|one| Chrf::new(examples, &one.texts)).collect(),
+    };
+    let score = |(index, one): (usize, &Answers)| {
+        let Percent { value, interval } = accuracy(&right[index]);
+        let against = (index > 0).then(|| {
+            let difference = accuracy_difference(&right[index], &right[0]);
+            let chrf = chrf.get(index).map(|chrf_of| chrf_of.difference(&chrf[0]));
+            let same = one.texts.iter().zip(&answers[0].texts).filter(|(a, b)| a == b).count();
+            Difference {
+                accuracy_difference: difference.value,
+                accuracy_difference_interval: difference.interval,
+                same_answers: 100.0 * same as f64 / examples.len() as f64,
+                chrf_difference: chrf.map(|chrf| chrf.value),
+                chrf_difference_interval: chrf.and_then(|chrf| chrf.interval),
+            }
+        });
+        let chrf = chrf.get(index).map(Chrf::score);
+        Score {
+            model: one.model.clone(),
+            bits_per_weight: one.bits_per_weight,
+            accuracy: value,
+            accuracy_interval: interval,
+            against,
+            chrf: chrf.map(|chrf| ChrfScore { chrf: chrf.value, chrf_interval: chrf.interval }),
+        }
+    };
+    answers.iter().enumerate().map(score).collect()
+}
+
+fn describe(report: &Report) -> String {
+    let with_chrf = report.results.iter().any(|score| score.chrf.is_some());
+    let mut head = vec!["model", "exactly right", "difference", "same answers"];
+    if with_chrf {
+        head.extend(["chrF", "difference"]);
+    }
+    let mut table = Table::new(&head);
+    let percent = |value: f64| format!("{value:.2} %");
+    let points = |value: f64| format!("{value:+.2}");
+    for score in &report.results {
+        let against = score.against.as_ref();
+        let mut row = vec![
+            score.model.clone(),
+            with_interval(score.accuracy, score.accuracy_interval, percent),
+            against.map_or(String::new(), |d| {
+                with_interval(d.accuracy_difference, d.accuracy_difference_interval, points)
+            }),
+            against.map_or(String::new(), |d| percent(d.same_answers)),
+        ];
+        if let Some(chrf) = &score.chrf {
+            row.push(with_interval(chrf.chrf, chrf.chrf_interval, |value| format!("{value:.2}")));
+            row.push(
+                against
+                    .and_then(|d| Some((d.chrf_difference?, d.chrf_difference_interval)))
+                    .map_or(String::new(), |(value, interval)| {
+                        with_interval(value, interval, points)
+                    }),
+            );
+        }
+        table.push(row);
+    }
+    format!(
+        "{table}{} examples, {:.1} seconds. In brackets: 95 % confidence intervals.",
+        report.examples, report.seconds
+    )
+}
+
+fn with_interval(value: f64, ends: Option<[f64; 2]>, show: impl Fn(f64) -> String) -> String {
+    let interval =
+        ends.map_or(String::new(), |[low, high]| format!(" ({} to {})", show(low), show(high)));
+    format!("{}{interval}", show(value))
+}

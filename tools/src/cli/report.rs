@@ -1,0 +1,111 @@
+//! The report that `quantize` writes beside the file it makes.
+
+use std::path::{Path, PathBuf};
+
+use cerebellum::KvType;
+use cerebellum::text::Tokenizer;
+use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::eval::Windows;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::report::Report;
+
+use super::measure::{Plan, Subject, describe_text, encode, read_text, write_page};
+use super::{Context, Failure};
+
+/// Tokens in a window: the protocol of `docs/quality.md`.
+const WINDOW: usize = 512;
+
+/// Whether and how a report is written.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Write a report on what was lost: one HTML file that needs nothing else
+    #[arg(long, value_name = "HTML", conflicts_with = "dry_run")]
+    report: Option<PathBuf>,
+    /// A text to measure FILE on for the report, beside the checkpoint in float32; without it, the report
+    /// has the errors of the weights alone
+    #[arg(long, value_name = "TEXT", requires = "report")]
+    report_text: Option<PathBuf>,
+}
+
+/// A report to be written once the file is there: all that can be wrong with it is known.
+pub struct Pending {
+    output: Output,
+    text: Option<Measurable>,
+}
+
+/// A text, cut into windows.
+struct Measurable {
+    path: PathBuf,
+    text: String,
+    windows: Windows,
+}
+
+impl ReportArgs {
+    /// Checks everything before the long work. The report may replace an older one if `overwrite` is
+    /// set, and none of `inputs`, nor `file`.
+    pub fn prepare(
+        &self,
+        file: &Path,
+        overwrite: bool,
+        inputs: &[PathBuf],
+        checkpoint: &Checkpoint,
+        tokenizer: Option<&[u8]>,
+    ) -> Result<Option<Pending>, Failure> {
+        let Some(path) = &self.report else { return Ok(None) };
+        if path == file {
+            return Err("the report and the model file cannot have the same name".into());
+        }
+        let mut inputs = inputs.to_vec();
+        inputs.extend(self.report_text.clone());
+        let text = self.report_text.as_deref();
+        let text = text.map(|path| Measurable::read(path, checkpoint, tokenizer)).transpose()?;
+        Ok(Some(Pending { output: Output::create(path, overwrite, &inputs)?, text }))
+    }
+}
+
+impl Measurable {
+    fn read(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        tokenizer: Option<&[u8]>,
+    ) -> Result<Self, Failure> {
+        let text = read_text(path)?;
+        let tokenizer = tokenizer.ok_or(
+            "a report on a text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
+             its directory with --tokenizer",
+        )?;
+        let tokens = encode(&Tokenizer::parse(tokenizer)?, &text)?;
+        let windows = Windows::new(tokens, checkpoint.config().n_positions.min(WINDOW));
+        let windows = windows.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self { path: path.to_owned(), text, windows })
+    }
+}
+
+impl Pending {
+    /// Measures the file made from `checkpoint`, and writes the report.
+    pub fn write(
+        self,
+        file: &Path,
+        checkpoint: &Checkpoint,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let subjects = [Subject::open(file)?];
+        let kv = KvType::F16;
+        let measurement = match &self.text {
+            None => None,
+            Some(Measurable { windows, .. }) => {
+                let plan = Plan {
+                    subjects: &subjects,
+                    kv,
+                    reference: Some(checkpoint),
+                    ablation: true,
+                    windows,
+                };
+                plan.run(context)?.of_subjects.pop()
+            }
+        };
+        let models = vec![subjects[0].measured(kv, measurement)?];
+        let text = self.text.map(|t| describe_text(&t.path, &t.text, &t.windows));
+        write_page(self.output, &Report { text, models }.html())
+    }
+}

@@ -1,0 +1,78 @@
+//! Templates from the command line, from files and from beside a checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cerebellum::Model;
+use cerebellum::format::is_template_name;
+use cerebellum::template::Template;
+
+use super::Failure;
+
+/// A template's text: the argument itself if it has a place for the text, with `\n` for a line break;
+/// the content of a file of that name; or what the model file or the library has under that name.
+pub fn template_text(model: &Model, argument: &str) -> Result<String, Failure> {
+    if argument.contains("{text}") {
+        return Ok(argument.replace("\\n", "\n").replace("\\t", "\t"));
+    }
+    let path = Path::new(argument);
+    if path.is_file() {
+        return read(path);
+    }
+    if !is_template_name(argument) {
+        return Err(format!(
+            "template {argument:?} has no {{text}}, and there is no file of that name"
+        )
+        .into());
+    }
+    Ok(model.template_text(argument)?.to_owned())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path);
+    Ok(text.map_err(|e| format!("cannot read the template {}: {e}", path.display()))?)
+}
+
+/// The templates that a model file is to hold: those in the folder `templates` beside the checkpoint,
+/// `NAME.txt` each, and those named on the command line as `NAME=FILE`. `NAME=` leaves one out.
+pub fn for_file(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut templates = BTreeMap::new();
+    let folder = checkpoint.join("templates");
+    if folder.is_dir() {
+        let cannot = |e| format!("cannot read {}: {e}", folder.display());
+        for entry in std::fs::read_dir(&folder).map_err(cannot)? {
+            let path = entry.map_err(cannot)?.path();
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.extension().is_some_and(|extension| extension == "txt") {
+                insert(&mut templates, name, &path)?;
+            }
+        }
+    }
+    for argument in named {
+        let parts = argument.split_once('=');
+        let (name, path) = parts.ok_or_else(|| {
+            format!("--template {argument} has no \"=\"; write a name, \"=\" and a file")
+        })?;
+        match path {
+            "" => drop(templates.remove(name)),
+            path => insert(&mut templates, name, Path::new(path))?,
+        }
+    }
+    Ok(templates)
+}
+
+/// A template that cannot be used is found before the model is quantized.
+fn insert(
+    templates: &mut BTreeMap<String, String>,
+    name: &str,
+    path: &Path,
+) -> Result<(), Failure> {
+    if !is_template_name(name) {
+        let detail = "a name has lower-case letters, digits and hyphens only";
+        return Err(format!("{name:?} cannot be the name of a template: {detail}").into());
+    }
+    let text = read(path)?;
+    text.parse::<Template>().map_err(|e| format!("{}: {e}", path.display()))?;
+    templates.insert(name.to_owned(), text);
+    Ok(())
+}

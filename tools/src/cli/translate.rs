@@ -1,0 +1,223 @@
+//! `cerebellum translate` and `cerebellum summarize`.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use cerebellum::task::{Task, TaskResult};
+use cerebellum::template::Template;
+use cerebellum::{Model, SessionOptions, TokenizerBytes};
+use serde::Serialize;
+
+use super::lines::LinesArgs;
+use super::session::ModelArgs;
+use super::template::template_text;
+use super::{Context, Outcome};
+
+/// Translate a text, or one on each line.
+///
+/// A template puts the task to the model: the model file's own `translate`, or a built-in one that shows
+/// examples from English to French; --from and --to choose another. A text that does not fit into the
+/// context is cut at sentences. Lines are divided among the threads and come out in order; a line that
+/// fails gives an error in its place, the others go on, and the exit code is 1.
+#[derive(Debug, clap::Args)]
+#[command(after_help = TRANSLATE_HELP)]
+pub struct TranslateArgs {
+    #[command(flatten)]
+    task: TaskArgs,
+    /// A template: its text with {text} in it, a file, or a name (docs/templates.md)
+    #[arg(long, value_name = "TEXT|FILE|NAME", conflicts_with_all = ["from", "to"])]
+    template: Option<String>,
+    /// The language of the text: en, fr, de or es [default: en]
+    #[arg(long, value_name = "LANGUAGE")]
+    from: Option<String>,
+    /// The language to translate to [default: fr]
+    #[arg(long, value_name = "LANGUAGE")]
+    to: Option<String>,
+    /// All of the file or of standard input is one text
+    #[arg(long, conflicts_with_all = ["text", "jsonl"])]
+    whole: bool,
+}
+
+const TRANSLATE_HELP: &str = "\
+Examples:
+  cerebellum translate -m demo.cbl 'I am hungry.'
+  cerebellum translate -m demo.cbl --file sentences.txt --json
+  cerebellum translate -m 1.3b.cbl --from en --to de 'Where is the station?'
+  cerebellum translate -m 1.3b.cbl --whole --template mine.txt < letter.txt";
+
+/// Summarize a text.
+///
+/// A template puts the task to the model: the model file's own `summarize`, or a built-in one that ends
+/// the text with \"TL;DR:\". A text that does not fit into the context is cut at sentences, and each part
+/// is summarized.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SUMMARIZE_HELP)]
+pub struct SummarizeArgs {
+    #[command(flatten)]
+    task: TaskArgs,
+    /// A template: its text with {text} in it, a file, or a name (docs/templates.md)
+    #[arg(long, value_name = "TEXT|FILE|NAME", default_value = "summarize")]
+    template: String,
+    /// Each line of the file or of standard input is a text of its own
+    #[arg(long, conflicts_with = "text")]
+    by_line: bool,
+}
+
+const SUMMARIZE_HELP: &str = "\
+Examples:
+  cerebellum summarize -m 1.3b.cbl < article.txt
+  cerebellum summarize -m 1.3b.cbl --file article.txt --json
+  cerebellum summarize -m 1.3b.cbl --jsonl --json < articles.jsonl";
+
+/// What both take.
+#[derive(Debug, clap::Args)]
+struct TaskArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    lines: LinesArgs,
+    /// Seed of the random choices, if the template asks for such
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// The text; without it, standard input
+    text: Option<String>,
+}
+
+/// The JSON object of a text.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    text: String,
+    parts: usize,
+    split: bool,
+    cut: usize,
+    text_tokens: usize,
+    prompt_tokens: usize,
+    tokens: usize,
+    stop_reason: &'static str,
+    milliseconds: f64,
+}
+
+/// Runs `translate`.
+pub fn translate(args: &TranslateArgs, context: &Context) -> Outcome {
+    let name = match (&args.template, &args.from, &args.to) {
+        (Some(template), ..) => template.clone(),
+        (None, None, None) => "translate".to_owned(),
+        (None, from, to) => {
+            let from = from.as_deref().unwrap_or("en");
+            match (from, to.as_deref().unwrap_or("fr")) {
+                // The one that needs no name of its own.
+                ("en", "fr") => "translate".to_owned(),
+                (from, to) => format!("translate-{from}-{to}"),
+            }
+        }
+    };
+    args.task.run(&name, !args.whole, context)
+}
+
+/// Runs `summarize`.
+pub fn summarize(args: &SummarizeArgs, context: &Context) -> Outcome {
+    args.task.run(&args.template, args.by_line || args.task.lines.jsonl, context)
+}
+
+impl TaskArgs {
+    fn run(&self, template: &str, by_line: bool, context: &Context) -> Outcome {
+        let model = self.model.open()?;
+        let tokenizer = model.tokenizer()?;
+        let template: Template = template_text(&model, template)?.parse()?;
+        let mut task = Task::new(&tokenizer, template);
+        task.set_seed(self.seed);
+        let options = self.model.options(context)?;
+        match &self.text {
+            Some(text) => one_text(&task, &model, &options, text, context),
+            None if by_line => self.by_line(&task, &model, &options, context),
+            None => one_text(&task, &model, &options, &self.lines.read_whole()?, context),
+        }
+    }
+
+    fn by_line(
+        &self,
+        task: &Task<TokenizerBytes>,
+        model: &Model,
+        options: &SessionOptions,
+        context: &Context,
+    ) -> Outcome {
+        // Texts are independent: a thread for each session is faster than all threads for one text.
+        let one = SessionOptions { threads: 1, ..options.clone() };
+        let sessions = (0..options.threads).map(|_| model.session(&one));
+        let sessions = sessions.collect::<Result<_, _>>()?;
+        self.lines.answer(context, sessions, |session, text| {
+            let result = task.run(session, text, |_| ControlFlow::Continue(()))?;
+            // A result of one line for each line.
+            let text = result.text.replace('\n', " ");
+            Ok((text, report(&result)))
+        })
+    }
+}
+
+fn one_text(
+    task: &Task<TokenizerBytes>,
+    model: &Model,
+    options: &SessionOptions,
+    text: &str,
+    context: &Context,
+) -> Outcome {
+    let mut session = model.session(options)?;
+    let mut failure = None;
+    let result = task.run(&mut session, text, |piece| {
+        let written = match context.json {
+            true => Ok(()),
+            false => write_piece(piece),
+        };
+        failure = written.err();
+        if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if let Some(failure) = failure {
+        return Err(failure.into());
+    }
+    if context.json {
+        context.print("", &report(&result))?;
+    } else {
+        write_piece("\n")?;
+    }
+    remark(&result, session.context(), context);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_piece(piece: &str) -> Result<(), io::Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece.as_bytes())?;
+    out.flush()
+}
+
+/// Says what the reader of the result ought to know.
+fn remark(result: &TaskResult, context_size: usize, context: &Context) {
+    if result.split {
+        context.note(format_args!(
+            "the text of {} tokens was cut into {} parts to fit into the context of {context_size}",
+            result.text_tokens, result.parts
+        ));
+    }
+    if result.cut > 0 {
+        context.warn(format_args!(
+            "{} of {} results became too long and were cut",
+            result.cut, result.parts
+        ));
+    }
+}
+
+fn report(result: &TaskResult) -> Report {
+    Report {
+        ok: true,
+        text: result.text.clone(),
+        parts: result.parts,
+        split: result.split,
+        cut: result.cut,
+        text_tokens: result.text_tokens,
+        prompt_tokens: result.prompt_tokens,
+        tokens: result.tokens,
+        stop_reason: result.stop_reason.name(),
+        milliseconds: result.seconds * 1e3,
+    }
+}

@@ -1,0 +1,80 @@
+//! A model file's weights in float32.
+
+use std::path::{Path, PathBuf};
+
+use cerebellum::format::{Access, FileLayout, Matrix, ModelBytes, TensorKind, read_header};
+use cerebellum::quant::{PANEL_ROWS, power_of_two};
+use half::f16;
+
+use crate::checkpoint::{self, Checkpoint, Config, Error};
+use crate::reference::Weights;
+
+/// What a model file's weights stand for, as float32, so that the reference can run them: what rounding
+/// the weights costs, without that of the activations and of the cache.
+pub struct StoredWeights {
+    path: PathBuf,
+    file: ModelBytes,
+    layout: FileLayout,
+    config: Config,
+    tied: bool,
+}
+
+impl StoredWeights {
+    /// Opens a model file that was made from `checkpoint`.
+    ///
+    /// # Errors
+    /// Those of opening a model.
+    pub fn open(path: &Path, checkpoint: &Checkpoint) -> cerebellum::Result<Self> {
+        let file = ModelBytes::open(path, Access::Map)?;
+        let (_, layout) = read_header(&file)?;
+        let (config, tied) = (checkpoint.config().clone(), checkpoint.is_tied());
+        Ok(Self { path: path.to_owned(), file, layout, config, tied })
+    }
+}
+
+impl Weights for StoredWeights {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn is_tied(&self) -> bool {
+        self.tied
+    }
+
+    fn read_f32(&self, name: &str) -> checkpoint::Result<Vec<f32>> {
+        let tensor = self.layout.get(name).ok_or_else(|| Error::UnknownTensor {
+            tensor: name.to_owned(),
+            location: self.path.clone(),
+        })?;
+        let bytes = &self.file[tensor.range.clone()];
+        Ok(match &tensor.kind {
+            TensorKind::Matrix(matrix) => dequantize(matrix, bytes),
+            TensorKind::Positions => {
+                let halves = bytes.as_chunks().0.iter();
+                halves.map(|&half| f16::from_le_bytes(half).to_f32()).collect()
+            }
+            _ => bytes.as_chunks().0.iter().map(|&float| f32::from_le_bytes(float)).collect(),
+        })
+    }
+
+    fn read_matrix(&self, name: &str) -> checkpoint::Result<Vec<f32>> {
+        self.read_f32(name)
+    }
+}
+
+/// `[rows, cols]` of a matrix: its integers times their scales (`docs/numbers.md`).
+fn dequantize(matrix: &Matrix, bytes: &[u8]) -> Vec<f32> {
+    let (tiles, factor) = (&matrix.tiles, power_of_two(matrix.exponent));
+    let mut values = Vec::with_capacity(tiles.rows() * tiles.cols());
+    for row in 0..tiles.rows() {
+        let panel = &bytes[row / PANEL_ROWS * tiles.panel_bytes()..][..tiles.panel_bytes()];
+        let row = row % PANEL_ROWS;
+        for group in 0..tiles.groups() {
+            let scale = tiles.scale(panel, row, group).to_f32() * factor;
+            let first = group * tiles.group_size();
+            let last = tiles.cols().min(first + tiles.group_size());
+            values.extend((first..last).map(|col| tiles.weight(panel, row, col) as f32 * scale));
+        }
+    }
+    values
+}
