@@ -444,6 +444,47 @@ fn embed_equals_the_definition() {
     });
 }
 
+/// A million random rows for each kernel that works on one token's row.
+#[test]
+#[ignore = "takes minutes"]
+fn rows_sweep() {
+    each_table("rows sweep", |kernels, report| {
+        let random = &mut Random(10);
+        for _ in 0..1_000_000 {
+            let kind = random.pick(&FLOATS);
+            let (n, scheme) = (1 + random.below(80), random.pick(&SCHEMES));
+            let tiles = TileLayout::new(1, n, scheme, random.pick(&GROUP_SIZES)).expect("sound");
+            let [x, weight, bias] =
+                [kind, Floats::Ordinary, Floats::Ordinary].map(|kind| kind.row(n, random));
+            let bytes = random.pick(&BYTES).matrix(tiles, random);
+            if !report.wants_next() {
+                continue;
+            }
+            let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+            let row = EmbeddingRow::new(Weights::new(tiles, 0.5, &bytes), 0, None, 1.0);
+            let run = |kernels: &Kernels| {
+                let [mut normed, mut embedded] = [0; 2].map(|_| vec![99.0; n]);
+                kernels.layer_norm(&x, &norm, &mut normed);
+                kernels.embed(&row, &mut embedded);
+                (Rows::quantize(kernels, &x, tiles), normed, embedded)
+            };
+            let (got, want) = (run(kernels), run(scalar()));
+            let case = format_args!("{tiles:?} {kind:?}");
+            report.case(format_args!("values {case}"), &got.0.values, &want.0.values);
+            report.case(format_args!("scales {case}"), &got.0.scales, &want.0.scales);
+            report.case(format_args!("starts {case}"), &got.0.starts, &want.0.starts);
+            report.case(format_args!("normed {case}"), &got.1, &want.1);
+            report.case(format_args!("embedded {case}"), &got.2, &want.2);
+            for kv in KINDS {
+                let [mut got, mut want] = [0; 2].map(|_| Cache::new(kv, KEY_PANEL, n));
+                kernels.store(&mut got.get_mut(), n % KEY_PANEL, &x, &weight);
+                scalar().store(&mut want.get_mut(), n % KEY_PANEL, &x, &weight);
+                compare_caches(&format!("{kv:?} {case}"), &got, &want, report);
+            }
+        }
+    });
+}
+
 /// Owned [`HeadCache`], full of NaN and junk where nothing was stored.
 #[derive(Clone)]
 enum Cache {
