@@ -42,7 +42,7 @@ from tokenizers import Tokenizer
 # Names and numbers of enum llama_ftype, and whether an importance matrix changes anything.
 TYPES = [("Q8_0", 7, False), ("Q6_K", 18, True), ("Q5_K_M", 17, True), ("Q4_K_M", 15, True),
          ("Q4_0", 2, True)]
-BUDGETS = ["4.1", "4.25", "4.5", "4.75", "5", "5.5", "6"]
+BUDGETS = ["4.1", "4.5", "4.6", "5", "5.5", "5.89", "6"]
 WINDOW = 512
 CALIBRATION_WINDOWS = 64
 
@@ -290,7 +290,8 @@ def quantile(values, share):
 def our_rows(args, directory, tokenizer, windows, reference):
     """A row for each file of this project, measured by `cerebellum eval` on the same windows."""
     calibration = ["--calibration", args.calibration]
-    variants = [("int8 / 128", ["--weights", "int8"])]
+    int8 = ["--weights", "int8", "--group-size"]
+    variants = [(f"int8 / {group}", [*int8, group]) for group in ["32", "128"]]
     for group in ["32", "64", "128"]:
         int4 = ["--weights", "int4", "--group-size", group]
         variants += [(f"int4 / {group}", int4), (f"int4 / {group}, calibrated", int4 + calibration)]

@@ -474,3 +474,22 @@ fn quantizing_writes_a_report() {
     let same = ["quantize", text(&demo), "-o", text(&file), "--report", text(&file)];
     assert!(failure(&same).contains("the same name"));
 }
+
+/// A file that was made under a budget says by what its formats were chosen.
+#[test]
+fn the_page_shows_what_formats_were_chosen_by() {
+    let place = Place::new();
+    let demo = demo();
+    let (file, page) =
+        (place.directory.path().join("mixed.cbl"), place.directory.path().join("mixed.html"));
+    let calibration = place.write("calibration.txt", &fs::read(&place.text).unwrap().repeat(2));
+    let arguments =
+        ["quantize", text(&demo), "-o", text(&file), "--report", text(&page), "--bits", "5"];
+    let report = json(&[&arguments[..], &["--calibration", text(&calibration)]].concat());
+    let page = fs::read_to_string(&page).unwrap();
+    for expected in ["KL as int4, alone", "KL as int8, alone", "int4 / ", "int8 / "] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(!page.contains("kl_int4"), "the record's choices are shown once");
+    assert!(report["bits_per_weight"].as_f64().unwrap() <= 5.0);
+}

@@ -1,6 +1,7 @@
 //! Whether to use colours, and where.
 
 use std::fmt::{self, Display};
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -41,7 +42,18 @@ pub fn choose() {
     }
 }
 
-/// A word in a style, which `anstream` leaves out where there are no colours.
+/// Prints a line on standard error, in one write so that lines do not mix; without its styles if there
+/// are to be no colours.
+pub fn print_to_stderr(line: impl Display) {
+    let mut line = format!("{line}\n");
+    if anstream::AutoStream::choice(&io::stderr()) == anstream::ColorChoice::Never {
+        line = anstream::adapter::strip_str(&line).to_string();
+    }
+    // Nobody may be there to read it, which is no failure.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// A word in a style, for [`print_to_stderr`].
 pub struct Styled(Style, &'static str);
 
 pub const ERROR: Styled = Styled(AnsiColor::Red.on_default().bold(), "error:");

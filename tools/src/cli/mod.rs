@@ -244,8 +244,7 @@ impl Context {
     /// Prints a remark on standard error.
     fn note(&self, remark: impl Display) {
         if !self.quiet {
-            // Nobody may be there to read it, which is no failure.
-            let _ = writeln!(anstream::stderr(), "{remark}");
+            color::print_to_stderr(remark);
         }
     }
 
@@ -258,7 +257,7 @@ impl Context {
         if is_broken_pipe(failure) {
             return ExitCode::from(BROKEN_PIPE);
         }
-        let _ = writeln!(anstream::stderr(), "{} {failure}", color::ERROR);
+        color::print_to_stderr(format_args!("{} {failure}", color::ERROR));
         if self.json {
             let _ = try_print_json(&failed(&failure.to_string()));
         }

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Measured, Report, plots, schemes};
 use crate::eval::{Comparison, Metrics};
-use crate::summary::TensorSummary;
+use crate::summary::{Summary, TensorSummary};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -304,6 +304,10 @@ fn tensors(report: &Report) -> Markup {
             p.soft {
                 "Norm of the rounding error over the norm of the weights. It says how coarsely a matrix is \
                  stored, not how much that matters: the figures above do."
+                @if report.models.iter().any(|model| recorded_choices(&model.summary).is_some()) {
+                    " Where formats were chosen under a budget of bits, the last columns have what each \
+                     matrix costs when it alone is rounded, by which they were chosen."
+                }
             }
             @for (index, model) in report.models.iter().enumerate() {
                 @if report.models.len() == 1 {
@@ -321,6 +325,7 @@ fn tensors(report: &Report) -> Markup {
 
 fn tensor_table(model: &Measured) -> Markup {
     let tensors = &model.summary.tensors;
+    let choices = recorded_choices(&model.summary);
     let matrices: Vec<&TensorSummary> = tensors.iter().filter(|t| t.group_size.is_some()).collect();
     let errors = matrices.iter().filter_map(|tensor| tensor.relative_error);
     let largest = f64::from(errors.fold(0.0, f32::max));
@@ -342,6 +347,10 @@ fn tensor_table(model: &Measured) -> Markup {
                         th scope="col" { span.visually-hidden { "Error as a bar" } }
                         th scope="col" { "Scheme" }
                         th scope="col" { "Bits per weight" }
+                        @if choices.is_some() {
+                            th scope="col" { "KL as int4, alone" }
+                            th scope="col" { "KL as int8, alone" }
+                        }
                     }
                 }
                 tbody {
@@ -357,12 +366,38 @@ fn tensor_table(model: &Measured) -> Markup {
                             }
                             td { (tensor.scheme) " / " (tensor.group_size.unwrap_or(0)) }
                             td { (format!("{:.2}", tensor.bits_per_weight)) }
+                            @if let Some(choices) = choices {
+                                @for cost in costs(choices, &tensor.name) { td { (cost) } }
+                            }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// What a file that was made under a budget of bits records of its choices.
+fn recorded_choices(summary: &Summary) -> Option<&Vec<serde_json::Value>> {
+    summary.quantizer["options"]["choices"].as_array()
+}
+
+/// What a matrix costs alone, in int4 and in int8, by which its format was chosen.
+fn costs(choices: &[serde_json::Value], tensor: &str) -> [String; 2] {
+    let choice = choices.iter().find(|choice| choice["tensor"] == tensor);
+    ["kl_int4", "kl_int8"].map(|field| {
+        let cost = choice.and_then(|choice| choice[field].as_f64());
+        cost.map_or(String::new(), nats)
+    })
+}
+
+/// The quantizer's record of itself, without the choices, which the table has.
+fn quantizer(summary: &Summary) -> String {
+    let mut record = summary.quantizer.clone();
+    if let Some(options) = record["options"].as_object_mut() {
+        options.remove("choices");
+    }
+    record.to_string()
 }
 
 fn method(report: &Report) -> Markup {
@@ -400,7 +435,7 @@ fn method(report: &Report) -> Markup {
                     (fact(&model.name, html! {
                         (grouped(model.summary.file_bytes)) " bytes, BLAKE3 " code { (model.digest) }
                         @if model.metrics.is_some() { ", cache in " (model.kv) }
-                        ". Quantizer: " code { (model.summary.quantizer.to_string()) }
+                        ". Quantizer: " code { (quantizer(&model.summary)) }
                     }))
                 }
                 (fact("Measured by", html! { "cerebellum " (env!("CARGO_PKG_VERSION")) }))
@@ -436,7 +471,7 @@ fn nats(value: f64) -> String {
 }
 
 fn interval(ends: Option<[f64; 2]>, show: fn(f64) -> String) -> Option<String> {
-    ends.map(|[low, high]| format!("{} to {}", show(low), show(high)))
+    ends.map(|[low, high]| format!("{} to\u{a0}{}", show(low), show(high)))
 }
 
 fn megabytes(bytes: u64) -> String {
