@@ -350,10 +350,25 @@ mod unix {
 
     #[test]
     fn interruption_leaves_nothing() {
-        let place = Place::with(&Model::random(40_000, 5, 768, 12));
+        interrupt_while_writing(Model::random(40_000, 5, 768, 12), &[]);
+    }
+
+    /// The embedding is written first, with long work to come: nothing of it can be gone on with, and nothing
+    /// stays.
+    #[test]
+    fn interrupted_calibration_leaves_nothing() {
+        let demo = demo();
+        let calibration = demo.join("calibration.txt");
+        let more = ["--calibration", text(&calibration), "--tokenizer", text(&demo)];
+        interrupt_while_writing(Model::random(40_000, 5, 768, 12), &more);
+    }
+
+    fn interrupt_while_writing(model: Model, more: &[&str]) {
+        let place = Place::with(&model);
         for signal in ["-INT", "-TERM"] {
             let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
                 .args(["quantize", text(&place.checkpoint), "-o", text(&place.file), "-t", "1"])
+                .args(more)
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();

@@ -339,6 +339,11 @@ fn several_files_and_their_ablation_are_measured_at_once() {
     let [low, high] = [0, 1].map(|i| alone["top1_agreement_interval"][i].as_f64().unwrap());
     let agreement = alone["top1_agreement"].as_f64().unwrap();
     assert!(0.0 <= low && low < agreement && agreement < high && high <= 1.0);
+    for field in ["kl_mean", "kl_p95", "kl_p99"] {
+        let [low, high] = [0, 1].map(|i| alone[format!("{field}_interval")][i].as_f64().unwrap());
+        let value = alone[field].as_f64().unwrap();
+        assert!(0.0 < low && low <= value && value <= high && low < high, "{field}");
+    }
 
     let fields = ["perplexity", "kl_mean", "kl_p99", "top1_agreement", "kl_mean_interval"];
     let steps = results[0]["ablation"].as_array().unwrap();

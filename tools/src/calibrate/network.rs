@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::{Calibration, Moments};
 use crate::checkpoint::{Checkpoint, names};
+use crate::quantize::scale::round;
 use crate::reference::layers::{LayerNorm, Linear, add};
 use crate::reference::{Block, Parallelism, Result};
 
@@ -31,6 +32,17 @@ pub enum Stage {
 impl Stage {
     /// All stages, as a token passes them.
     pub const ALL: [Self; 4] = [Self::AttentionIn, Self::AttentionOut, Self::MlpIn, Self::MlpOut];
+
+    /// Where a layer's matrix of this canonical name reads.
+    pub fn of_matrix(name: &str) -> Option<Self> {
+        match name.strip_prefix("h.")?.split_once('.')?.1 {
+            "attn.c_attn.weight" => Some(Self::AttentionIn),
+            "attn.c_proj.weight" => Some(Self::AttentionOut),
+            "mlp.c_fc.weight" | "mlp.c_fc2.weight" => Some(Self::MlpIn),
+            "mlp.c_proj.weight" => Some(Self::MlpOut),
+            _ => None,
+        }
+    }
 }
 
 /// The activations at a layer's beginning of the float model and of the quantized one, and the two
@@ -101,12 +113,13 @@ impl<'a> Network<'a> {
         Ok(x)
     }
 
-    /// Loads a layer. The quantized model begins with the float weights.
+    /// Loads a layer, as `prepare` changes it. The quantized model begins with the float weights.
     ///
     /// # Errors
     /// If the checkpoint cannot be read.
-    pub fn enter(&mut self, layer: usize) -> Result<()> {
-        let block = Block::load(self.checkpoint, layer)?;
+    pub(crate) fn enter(&mut self, layer: usize, prepare: impl FnOnce(&mut Block)) -> Result<()> {
+        let mut block = Block::load(self.checkpoint, layer)?;
+        prepare(&mut block);
         self.quantized.block = Some(block.clone());
         self.float.block = Some(block);
         self.quantized.rounding = [None; 4];
@@ -130,6 +143,29 @@ impl<'a> Network<'a> {
             progress();
         }
         self.head_moments_of(&stream, &stream, group_size)
+    }
+
+    /// Takes only the float model through all layers: `visit` sees each layer's number, one of its two
+    /// norms by who reads it, the norm's output (tokens, n_embd), and the layer.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read.
+    pub(crate) fn visit_norms(
+        &self,
+        mut visit: impl FnMut(usize, Stage, &[f32], &Block),
+    ) -> Result<()> {
+        let mut stream = Stream::new(self.float.x.clone());
+        for layer in 0..self.checkpoint.config().n_layer {
+            stream.block = Some(Block::load(self.checkpoint, layer)?);
+            for stage in Stage::ALL {
+                if matches!(stage, Stage::AttentionIn | Stage::MlpIn) {
+                    let tokens = 0..self.calibration.tokens().len();
+                    visit(layer, stage, &self.inputs(&stream, stage, tokens), stream.block());
+                }
+                self.advance_stream(&mut stream, stage);
+            }
+        }
+        Ok(())
     }
 
     /// The moments of what the head reads after the last layer.
@@ -301,6 +337,6 @@ pub(crate) fn round_activations(h: &mut [f32], width: usize, group_size: usize) 
             continue;
         }
         let (scale, inverse) = (max / 127.0, 127.0 / max);
-        group.iter_mut().for_each(|x| *x = (*x * inverse).round_ties_even() * scale);
+        group.iter_mut().for_each(|x| *x = round(*x * inverse) * scale);
     }
 }

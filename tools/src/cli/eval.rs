@@ -301,8 +301,12 @@ fn describe(report: &ModelReport, run: &Run) -> String {
         line("of the reference", fixed(comparison.reference_perplexity));
         line("difference", format!("{}{ratio}", change(comparison.perplexity_ratio)));
         line("KL divergence, mean", format!("{}{kl}", small(comparison.kl_mean)));
-        line("KL divergence, 95 %", small(comparison.kl_p95));
-        line("KL divergence, 99 %", small(comparison.kl_p99));
+        for (name, value, ends) in [
+            ("KL divergence, 95 %", comparison.kl_p95, comparison.kl_p95_interval),
+            ("KL divergence, 99 %", comparison.kl_p99, comparison.kl_p99_interval),
+        ] {
+            line(name, format!("{}{}", small(value), interval(ends, small)));
+        }
         line("top-1 agreement", format!("{}{top}", percent(comparison.top1_agreement)));
     }
     line("tokens", format!("{} in {} windows", metrics.tokens, metrics.windows));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use cerebellum::SessionOptions;
 use cerebellum::quant::Scheme;
@@ -117,6 +118,11 @@ struct Report<'a> {
     output: String,
     #[serde(flatten)]
     summary: &'a Summary,
+    seconds: f64,
+    /// The most memory that this process has had at once, mapped pages of the checkpoint included; on
+    /// Linux.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
 }
 
 /// The JSON object of a dry run.
@@ -147,16 +153,32 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 
     let name = target.display().to_string();
     let (options, progress) = (args.options(calibration)?, Progress::new(context));
+    let started = Instant::now();
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
     drop(progress);
+    let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_memory());
     if let Some(report) = report {
         let written = report.write(&target, &checkpoint, context);
         written.map_err(|e| format!("{name} is complete, but not the report: {e}"))?;
     }
-    let text = format!("{}\n{name}: {}", tensor_table(&summary), sizes(&summary));
-    context.print(text, &Report { ok: true, output: name, summary: &summary })?;
+    let memory =
+        peak_memory_bytes.map_or(String::new(), |peak| format!(", {} at most", bytes(peak)));
+    let text = format!(
+        "{}\n{name}: {}\n{seconds:.1} seconds{memory}",
+        tensor_table(&summary),
+        sizes(&summary)
+    );
+    let report = Report { ok: true, output: name, summary: &summary, seconds, peak_memory_bytes };
+    context.print(text, &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The most memory that this process has had at once, where Linux tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 /// Says what would be written, and what running that would take.

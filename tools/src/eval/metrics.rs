@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::bootstrap::quantile_intervals;
 use super::{Against, TokenScore};
 
 /// Values from which on their mean is taken to be normally distributed.
@@ -14,7 +15,7 @@ const QUANTILE: f64 = 1.959964;
 ///
 /// Intervals hold the true value with 95 % probability when another text of the same kind is drawn:
 /// tokens near each other are not independent, so they come from the spread of the windows' means, by
-/// normal approximation. They are `None` below 10 windows.
+/// normal approximation, or from windows drawn again. They are `None` below 10 windows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Metrics {
     /// Scored tokens.
@@ -47,8 +48,12 @@ pub struct Comparison {
     pub kl_mean_interval: Option<[f64; 2]>,
     /// 95 % of all tokens have at most this divergence.
     pub kl_p95: f64,
-    /// 99 %.
+    /// Its interval, by the bootstrap over windows.
+    pub kl_p95_interval: Option<[f64; 2]>,
+    /// 99 % of all tokens.
     pub kl_p99: f64,
+    /// Its interval.
+    pub kl_p99_interval: Option<[f64; 2]>,
     /// The largest divergence.
     pub kl_max: f64,
     /// Share of the tokens where both models hold the same token most likely.
@@ -85,6 +90,8 @@ impl Comparison {
             Mean::new(&pairs, window, |(score, against)| score.nll - against.reference_nll);
         let kl = Mean::new(&against, window, |against| against.kl);
         let mut sorted: Vec<f64> = against.iter().map(|against| against.kl).collect();
+        let tails = (kl.of_windows.len() >= VALUES_FOR_INTERVAL)
+            .then(|| quantile_intervals(&sorted, window - 1, [0.95, 0.99]));
         sorted.sort_by(f64::total_cmp);
         let same = Mean::new(&against, window, |against| f64::from(u8::from(against.same_top)));
         Some(Self {
@@ -94,7 +101,9 @@ impl Comparison {
             kl_mean: kl.value,
             kl_mean_interval: kl.interval(),
             kl_p95: quantile(&sorted, 0.95),
+            kl_p95_interval: tails.map(|[p95, _]| p95),
             kl_p99: quantile(&sorted, 0.99),
+            kl_p99_interval: tails.map(|[_, p99]| p99),
             kl_max: quantile(&sorted, 1.0),
             top1_agreement: same.value,
             top1_agreement_interval: same
@@ -179,7 +188,11 @@ mod tests {
         let [low, high] = Metrics::new(&scores, 2).perplexity_interval.unwrap();
         let half = 1.96 * (100f64 / 99.0).sqrt() / 10.0;
         assert!((low.ln() - (2.0 - half)).abs() < 1e-4 && (high.ln() - (2.0 + half)).abs() < 1e-4);
-        assert_eq!(Metrics::new(&scores[..9], 2).perplexity_interval, None);
+        let few = Metrics::new(&scores[..9], 2);
+        assert_eq!(
+            (few.perplexity_interval, few.comparison.unwrap().kl_p99_interval),
+            (None, None)
+        );
     }
 
     #[test]

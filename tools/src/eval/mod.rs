@@ -9,6 +9,7 @@
 //! model that is compared with it. Scores are put together in the order of the text: no result depends on
 //! the threads.
 
+mod bootstrap;
 mod distribution;
 mod error;
 mod histogram;

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::error::{Error, Result};
+use super::folding::{Folding, divide_columns, multiply_columns};
 use super::matrix::{Method, quantize_matrix};
 use super::{MatrixFormat, Observer};
 use crate::calibrate::{Calibration, round_activations};
@@ -82,7 +83,7 @@ pub fn choose(
 ) -> Result<Vec<Choice>> {
     let budget = Budget::new(header, bits)?;
     observer.turn_to("cost of each tensor");
-    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS))?;
+    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS), header)?;
     let matrices = header.tensors.iter().map(|(name, info)| (name, info.shape));
     let candidates = matrices.map(|(name, shape)| {
         let candidate = probe.measure(checkpoint, name, shape)?;
@@ -195,6 +196,10 @@ fn bytes_of([rows, cols]: [usize; 2], format: MatrixFormat) -> usize {
 struct Probe {
     reference: Reference,
     windows: Vec<Window>,
+    /// What norms are folded by where int8 matrices read them, in groups of the measured format.
+    folding: Folding,
+    /// What they are folded by otherwise.
+    unfolded: Folding,
 }
 
 struct Window {
@@ -208,7 +213,7 @@ struct Window {
 }
 
 impl Probe {
-    fn new(checkpoint: &Checkpoint, calibration: &Calibration) -> Result<Self> {
+    fn new(checkpoint: &Checkpoint, calibration: &Calibration, header: &Header) -> Result<Self> {
         let reference = Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial);
         let windows = calibration.tokens().par_chunks(calibration.window()).map(|tokens| {
             let mut last = reference.embed(reference.embedding(), tokens);
@@ -222,18 +227,25 @@ impl Probe {
             Window { tokens: tokens.to_vec(), boundaries, last, logits }
         });
         let windows = windows.collect();
-        Ok(Self { reference, windows })
+        let mut matrices = header.tensors.clone();
+        matrices.values_mut().for_each(|info| {
+            (info.scheme, info.group_size) = (MEASURED[1].scheme, MEASURED[1].group_size);
+        });
+        let folding = Folding::choose(checkpoint, Some(calibration), &matrices)?;
+        Ok(Self { reference, windows, folding, unfolded: Folding::default() })
     }
 
     fn measure(&self, checkpoint: &Checkpoint, name: &str, shape: [usize; 2]) -> Result<Candidate> {
         let mut errors = [0.0; FORMATS.len()];
         let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
         for (error, format) in errors.iter_mut().zip(FORMATS) {
-            let (restored, relative_error) = nearest(checkpoint, name, format)?;
+            let folding =
+                if format.scheme == Scheme::Int8 { &self.folding } else { &self.unfolded };
+            let (restored, relative_error) = nearest(checkpoint, name, format, folding)?;
             *error = f64::from(relative_error).powi(2);
             if let Some(which) = MEASURED.iter().position(|&m| m == format) {
                 of_measured[which] = *error;
-                measured[which] = self.divergence(name, restored, format.group_size);
+                measured[which] = self.divergence(name, restored, format.group_size, folding);
             }
         }
         let cost = |format: usize| {
@@ -250,8 +262,18 @@ impl Probe {
     }
 
     /// Mean divergence with these weights in place of the trained ones and the activations that they
-    /// meet rounded.
-    fn divergence(&self, name: &str, weights: Vec<f32>, group_size: usize) -> f64 {
+    /// meet rounded; `weights` are as the file would have them behind norms folded by `folding`.
+    fn divergence(
+        &self,
+        name: &str,
+        mut weights: Vec<f32>,
+        group_size: usize,
+        folding: &Folding,
+    ) -> f64 {
+        let scales = folding.of_matrix(name);
+        if let Some(scales) = scales {
+            divide_columns(&mut weights, scales);
+        }
         let reference = &self.reference;
         let layer = names::layer(name);
         let block = layer.map(|layer| {
@@ -265,7 +287,14 @@ impl Probe {
         let sums = self.windows.par_iter().map(|window| {
             let mut round = |matrix: &str, h: &mut [f32]| {
                 if matrix == name {
-                    round_activations(h, h.len() / window.tokens.len(), group_size);
+                    let width = h.len() / window.tokens.len();
+                    if let Some(scales) = scales {
+                        divide_columns(h, scales);
+                    }
+                    round_activations(h, width, group_size);
+                    if let Some(scales) = scales {
+                        multiply_columns(h, scales);
+                    }
                 }
             };
             let mut x = match (layer, embedding) {
@@ -292,8 +321,13 @@ impl Probe {
 }
 
 /// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
-fn nearest(checkpoint: &Checkpoint, name: &str, format: MatrixFormat) -> Result<(Vec<f32>, f32)> {
-    let source = checkpoint.tensor(name)?;
+fn nearest(
+    checkpoint: &Checkpoint,
+    name: &str,
+    format: MatrixFormat,
+    folding: &Folding,
+) -> Result<(Vec<f32>, f32)> {
+    let source = folding.source(checkpoint.tensor(name)?);
     let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
     let tiles = tiles.expect("a shape and a format that exist");
     let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());

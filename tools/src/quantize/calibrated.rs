@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::error::Result;
+use super::folding::Folding;
 use super::matrix::Part;
 use super::rounding::Metric;
 use crate::calibrate::{Calibration, Moments, Network, Stage};
@@ -13,6 +14,10 @@ use crate::checkpoint::{Checkpoint, names};
 /// A model that is being quantized, matrix by matrix.
 pub struct Calibrated<'a> {
     checkpoint: &'a Checkpoint,
+    folding: &'a Folding,
+    /// Whether targets make up for what the matrices before did: where all are int8 there is next to nothing
+    /// to make up for, and what the text happens to hold weighs more.
+    corrects: bool,
     network: Network<'a>,
     /// The tokens of the text.
     tokens: Vec<u32>,
@@ -31,12 +36,19 @@ struct Current {
 }
 
 impl<'a> Calibrated<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, calibration: &'a Calibration) -> Result<Self> {
+    pub fn new(
+        checkpoint: &'a Checkpoint,
+        calibration: &'a Calibration,
+        folding: &'a Folding,
+        corrects: bool,
+    ) -> Result<Self> {
         let mut tokens = calibration.tokens().to_vec();
         tokens.sort_unstable();
         tokens.dedup();
         Ok(Self {
             checkpoint,
+            folding,
+            corrects,
             network: Network::new(checkpoint, calibration)?,
             tokens,
             current: None,
@@ -47,24 +59,25 @@ impl<'a> Calibrated<'a> {
 
     /// Turns to the matrix `name`; what to round it by.
     pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Option<Rc<Metric>>> {
+        let corrects = self.corrects;
         self.restored.clear();
         if name == names::EMBEDDING && !self.checkpoint.is_tied() {
             self.current = None;
         } else if name == names::EMBEDDING {
             let moments = self.network.float_head_moments(group_size, &mut || ())?;
-            self.current = Some(Current::new(None, &moments));
+            self.current = Some(Current::new(None, &moments, corrects));
         } else if name == names::HEAD {
             let moments = self.network.head_moments(group_size)?;
-            self.current = Some(Current::new(None, &moments));
+            self.current = Some(Current::new(None, &moments, corrects));
         } else {
             let (layer, stage) = place(name);
             if stage == Stage::AttentionIn {
-                self.network.enter(layer)?;
+                self.network.enter(layer, |block| self.folding.fold_block(layer, block))?;
             }
             // A gate reads what its companion read.
             if self.current.as_ref().is_none_or(|current| current.stage != Some(stage)) {
                 let moments = self.network.moments(stage, group_size);
-                self.current = Some(Current::new(Some(stage), &moments));
+                self.current = Some(Current::new(Some(stage), &moments, corrects));
             }
         }
         Ok(self.current.as_ref().map(|current| current.metric.clone()))
@@ -116,8 +129,9 @@ impl<'a> Calibrated<'a> {
 }
 
 impl Current {
-    fn new(stage: Option<Stage>, moments: &Moments) -> Self {
-        let metric = Rc::new(Metric::new(moments.second(), Some(moments.shift())));
+    fn new(stage: Option<Stage>, moments: &Moments, corrects: bool) -> Self {
+        let shift = corrects.then(|| moments.shift());
+        let metric = Rc::new(Metric::new(moments.second(), shift));
         Self { stage, metric, means: moments.means() }
     }
 }
@@ -137,12 +151,5 @@ fn correct_bias(bias: &mut [f32], weights: [&[f32]; 2], means: &[Vec<f64>; 2]) {
 
 /// The layer of a matrix in a layer, and where it reads.
 fn place(name: &str) -> (usize, Stage) {
-    let layer = names::layer(name).expect("a matrix in a layer");
-    let stage = match name.split_once('.').and_then(|(_, rest)| rest.split_once('.')) {
-        Some((_, "attn.c_attn.weight")) => Stage::AttentionIn,
-        Some((_, "attn.c_proj.weight")) => Stage::AttentionOut,
-        Some((_, "mlp.c_proj.weight")) => Stage::MlpOut,
-        _ => Stage::MlpIn,
-    };
-    (layer, stage)
+    names::layer(name).zip(Stage::of_matrix(name)).expect("a matrix in a layer")
 }

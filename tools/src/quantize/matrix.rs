@@ -11,9 +11,9 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
+use super::folding::Source;
 use super::rounding::{Metric, ROWS};
 use super::scale::{MAX_WEIGHT, choose_exponent, quantize_group};
-use crate::checkpoint::Tensor;
 
 /// Elements in a chunk of rows, about: small enough that small matrices occupy all threads.
 const CHUNK_ELEMENTS: usize = 1 << 18;
@@ -56,7 +56,7 @@ pub struct Method<'a> {
 
 /// Reads and quantizes the matrix `source`. `emit` gets the parts in the order of the rows.
 pub fn quantize_matrix(
-    source: &Tensor,
+    source: &Source,
     tiles: TileLayout,
     method: Method,
     mut emit: impl FnMut(Part) -> Result<()>,
@@ -82,7 +82,7 @@ pub fn quantize_matrix(
 }
 
 /// The exponent that suits the largest weight.
-fn matrix_exponent(source: &Tensor) -> Result<i32> {
+fn matrix_exponent(source: &Source) -> Result<i32> {
     let chunks = chunks(source.rows(), source.columns(), CHUNK_ELEMENTS);
     let maxima = chunks.par_iter().map_init(Vec::new, |buffer, rows| -> Result<f32> {
         Ok(read(source, rows, buffer)?.iter().fold(0.0, |max, w| w.abs().max(max)))
@@ -101,7 +101,7 @@ fn chunks(rows: usize, cols: usize, elements: usize) -> Vec<Range<usize>> {
 }
 
 /// Reads rows into a buffer that its thread keeps.
-fn read<'a>(source: &Tensor, rows: &Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+fn read<'a>(source: &Source, rows: &Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
     buffer.resize(rows.len() * source.columns(), 0.0);
     source.read_rows_into(rows.clone(), buffer)?;
     Ok(buffer)

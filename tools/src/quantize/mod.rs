@@ -8,6 +8,7 @@ mod budget;
 mod calibrated;
 mod cholesky;
 mod error;
+mod folding;
 mod matrix;
 mod rounding;
 pub mod scale;
@@ -32,6 +33,7 @@ use crate::checkpoint::{self, Alibi, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
 use calibrated::Calibrated;
+use folding::Folding;
 use matrix::{Method, Quantized, quantize_matrix};
 use writer::ModelWriter;
 
@@ -164,13 +166,17 @@ pub fn quantize(
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
     let calibration = options.calibration.as_ref();
-    let mut calibrated = calibration.map(|c| Calibrated::new(checkpoint, c)).transpose()?;
+    let folding = Folding::choose(checkpoint, calibration, &header.tensors)?;
+    let has_int4 = header.tensors.values().any(|info| info.scheme == Scheme::Int4);
+    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, &folding, has_int4));
+    let mut calibrated = calibrated.transpose()?;
     for tensor in layout.tensors() {
         observer.turn_to(&tensor.name);
         let quantized = write_tensor(
             checkpoint,
             tensor,
             tokenizer,
+            &folding,
             &mut writer,
             calibrated.as_mut(),
             observer,
@@ -219,14 +225,15 @@ fn describe(
     config.validate()?;
     let matrices = matrix_names(&config);
     options.check(&matrices)?;
-    let header = Header {
+    let mut header = Header {
         version: VERSION,
         tensors: matrices.into_iter().map(|m| widest_info(m, options, choices)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
-        quantizer: provenance(options, choices),
+        quantizer: serde_json::Value::Null,
         templates: options.templates.clone(),
         config,
     };
+    header.quantizer = provenance(options, choices, folding::applies(&header));
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     Ok((header, layout))
 }
@@ -236,6 +243,7 @@ fn write_tensor(
     checkpoint: &Checkpoint,
     tensor: &Tensor,
     tokenizer: Option<&[u8]>,
+    folding: &Folding,
     writer: &mut ModelWriter,
     calibrated: Option<&mut Calibrated>,
     observer: &dyn Observer,
@@ -243,7 +251,7 @@ fn write_tensor(
     let mut quantized = None;
     match &tensor.kind {
         TensorKind::Matrix(matrix) => {
-            let source = checkpoint.tensor(&tensor.name)?;
+            let source = folding.source(checkpoint.tensor(&tensor.name)?);
             quantized = Some(match calibrated {
                 None => {
                     let method = Method { metric: None, restore: false };
@@ -253,8 +261,7 @@ fn write_tensor(
                     })?
                 }
                 Some(calibrated) => {
-                    let group_size = matrix.tiles.group_size();
-                    let metric = calibrated.begin(&tensor.name, group_size)?;
+                    let metric = calibrated.begin(&tensor.name, matrix.tiles.group_size())?;
                     observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
                     let method = Method { metric: metric.as_deref(), restore: true };
                     let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
@@ -269,11 +276,12 @@ fn write_tensor(
         }
         TensorKind::Vector => {
             let corrected = calibrated.and_then(|calibrated| calibrated.bias(&tensor.name));
-            let values = match (corrected, tensor.name.as_str()) {
+            let mut values = match (corrected, tensor.name.as_str()) {
                 (Some(bias), _) => bias,
                 (None, ALIBI_SLOPES) => alibi_slopes(checkpoint),
                 (None, name) => checkpoint.read_f32(name)?,
             };
+            folding.fold_vector(&tensor.name, &mut values);
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         TensorKind::Positions => write_positions(&checkpoint.tensor(&tensor.name)?, writer)?,
@@ -369,7 +377,7 @@ fn source(checkpoint: &Checkpoint, digest: &str) -> Result<Source> {
 }
 
 /// What made the file: what decides its bytes beside the checkpoint.
-fn provenance(options: &Options, choices: &[Choice]) -> serde_json::Value {
+fn provenance(options: &Options, choices: &[Choice], folds: bool) -> serde_json::Value {
     let mut record = match options.bits {
         None => serde_json::json!({
             "weights": options.format.scheme.name(),
@@ -377,6 +385,9 @@ fn provenance(options: &Options, choices: &[Choice]) -> serde_json::Value {
         }),
         Some(bits) => serde_json::json!({ "bits": bits, "choices": choices }),
     };
+    if folds {
+        record["folding"] = if options.calibration.is_some() { "text" } else { "weights" }.into();
+    }
     if let Some(calibration) = &options.calibration {
         record["calibration"] = serde_json::json!({
             "tokens": calibration.digest(),

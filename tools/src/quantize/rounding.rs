@@ -25,7 +25,7 @@ use cerebellum::quant::{Scheme, TileLayout, power_of_two};
 use half::f16;
 
 use super::cholesky::cholesky;
-use super::scale::quantize_group;
+use super::scale::{quantize_group, round};
 
 /// Rows that are worked on together: two panels.
 pub const ROWS: usize = 32;
@@ -325,8 +325,7 @@ impl<'a> Rows<'a> {
 /// The integer in range that is nearest to `x`, ties to even.
 #[inline(always)]
 fn nearest(x: f32, (min, max): (f32, f32)) -> f32 {
-    const SPACED_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
-    (x.clamp(min, max) + SPACED_BY_ONE) - SPACED_BY_ONE
+    round(x.clamp(min, max))
 }
 
 /// `Σ values[i] · factors[i]` in each lane: even and odd terms apart, so that additions overlap.

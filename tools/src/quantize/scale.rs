@@ -279,7 +279,7 @@ fn nearest(x: f32, scale: f32, range: Range) -> f32 {
 /// Rounds to the nearest integer, ties to even, for magnitudes below 2^22: where floats are spaced by
 /// 1, the addition itself rounds. (`round_ties_even` is a library call on older processors.)
 #[inline(always)]
-fn round(x: f32) -> f32 {
+pub(crate) fn round(x: f32) -> f32 {
     const SPACED_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
     (x + SPACED_BY_ONE) - SPACED_BY_ONE
 }

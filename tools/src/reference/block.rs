@@ -73,6 +73,23 @@ impl Block {
             .expect("one of this layer's matrices")
     }
 
+    /// The linear layers that read the first layer norm's output, or those that read the second's.
+    pub fn readers(&self, first: bool) -> Vec<&Linear> {
+        if first {
+            vec![&self.c_attn]
+        } else {
+            [&self.c_fc].into_iter().chain(&self.gate).collect()
+        }
+    }
+
+    /// As [`readers`](Self::readers), to be changed.
+    pub fn readers_mut(&mut self, first: bool) -> Vec<&mut Linear> {
+        match first {
+            true => vec![&mut self.c_attn],
+            false => [&mut self.c_fc].into_iter().chain(&mut self.gate).collect(),
+        }
+    }
+
     /// `h`: (tokens, n_embd), normalized → (tokens, n_embd), what enters `attn_proj`.
     pub fn attend(&self, h: &[f32], config: &Config, parallelism: Parallelism) -> Vec<f32> {
         let qkv = self.c_attn.forward(h, parallelism); // (tokens, 3 · n_embd)

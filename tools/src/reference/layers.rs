@@ -30,6 +30,14 @@ impl LayerNorm {
         out
     }
 
+    /// Divides the outputs, channel by channel.
+    pub fn divide(&mut self, by: &[f32]) {
+        for ((weight, bias), by) in self.weight.iter_mut().zip(&mut self.bias).zip(by) {
+            *weight /= by;
+            *bias /= by;
+        }
+    }
+
     fn normalize(&self, row: &mut [f32]) {
         let n = row.len() as f64;
         let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / n;

@@ -89,6 +89,8 @@ fn tiles(model: &Measured) -> Markup {
                     interval(c.perplexity_ratio_interval, change).as_deref()))
                 (tile("Mean KL, nats", &nats(c.kl_mean),
                     interval(c.kl_mean_interval, nats).as_deref()))
+                (tile("99 % KL, nats", &nats(c.kl_p99),
+                    interval(c.kl_p99_interval, nats).as_deref()))
                 (tile("Same most likely token", &percent(c.top1_agreement),
                     interval(c.top1_agreement_interval, percent).as_deref()))
             } @else if let Some(metrics) = &model.metrics {
@@ -178,8 +180,9 @@ fn measured_heads(compared: bool) -> Markup {
         @if compared {
             th scope="col" { "Perplexity change" }
             th scope="col" { "Mean KL" }
-            th scope="col" { "Same top token" }
+            th scope="col" { "95 % KL" }
             th scope="col" { "99 % KL" }
+            th scope="col" { "Same top token" }
         }
         th scope="col" { "Perplexity" }
     }
@@ -191,8 +194,9 @@ fn measured_cells(metrics: &Metrics) -> Markup {
         @if let Some(c) = &metrics.comparison {
             (cell(&change(c.perplexity_ratio), interval(c.perplexity_ratio_interval, change)))
             (cell(&nats(c.kl_mean), interval(c.kl_mean_interval, nats)))
+            (cell(&nats(c.kl_p95), interval(c.kl_p95_interval, nats)))
+            (cell(&nats(c.kl_p99), interval(c.kl_p99_interval, nats)))
             (cell(&percent(c.top1_agreement), interval(c.top1_agreement_interval, percent)))
-            td { (nats(c.kl_p99)) }
         }
         td { (fixed(metrics.perplexity)) }
     }
@@ -421,7 +425,8 @@ fn method(report: &Report) -> Markup {
                         }))
                     }
                     (fact("Intervals", html! {
-                        "95 %, by normal approximation over the windows' means; none below 10 windows"
+                        "95 %, by normal approximation over the windows' means, for quantiles by the bootstrap over \
+                         windows; none below 10 windows"
                     }))
                 } @else {
                     (fact("Text", html! { "none: only what the file itself records is shown" }))
