@@ -290,11 +290,11 @@ def quantile(values, share):
 def our_rows(args, directory, tokenizer, windows, reference):
     """A row for each file of this project, measured by `cerebellum eval` on the same windows."""
     calibration = ["--calibration", args.calibration]
-    int8 = ["--weights", "int8", "--group-size"]
-    variants = [(f"int8 / {group}", [*int8, group]) for group in ["32", "128"]]
-    for group in ["32", "64", "128"]:
-        int4 = ["--weights", "int4", "--group-size", group]
-        variants += [(f"int4 / {group}", int4), (f"int4 / {group}, calibrated", int4 + calibration)]
+    variants = []
+    for scheme, group in [(scheme, group) for scheme in ["int8", "int4"] for group in ["32", "64", "128"]]:
+        uniform = ["--weights", scheme, "--group-size", group]
+        name = f"{scheme} / {group}"
+        variants += [(name, uniform), (f"{name}, calibrated", uniform + calibration)]
     variants += [(f"budget {bits}, calibrated", ["--bits", bits] + calibration) for bits in BUDGETS]
     names, files = [], []
     for name, options in variants:
