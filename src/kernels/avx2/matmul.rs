@@ -16,6 +16,9 @@
 //!    that use it. Fewer than [`UNPACK_FROM`] tokens unpack it on the way.
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
+//! 4. Few tokens wait for memory: they read every line once, in the order in which it lies, because the
+//!    processor fetches ahead of such a stream by itself and starts anew after every jump. The scales of
+//!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -32,6 +35,9 @@ use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, bl
 const TOKEN_BLOCK: usize = 64;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
+/// How many groups' sums are kept until their scales are read: those of a row of 8192 inputs in groups
+/// of 64. Longer rows jump between weights and scales once in so many groups.
+const KEPT: usize = 128;
 /// Steps in a round of the innermost loop.
 const UNROLL: usize = 4;
 /// How far ahead of the group that is unpacked its successors are fetched.
@@ -80,16 +86,27 @@ pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
 }
 
 /// Streams the panels once, unpacking on the way.
+///
+/// # Safety
+/// That of [`by_tokens`]; there are `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    let mut kept = [const { MaybeUninit::<[F32x16; T]>::uninit() }; KEPT];
     for panel in panels {
         let mut acc = [splat16(0.0); T];
-        for g in 0..job.input.groups {
-            let group = Group::new(job, panel, g);
-            // SAFETY: as many tokens as there are.
+        for first in (0..job.input.groups).step_by(KEPT) {
+            let groups = first..job.input.groups.min(first + KEPT);
+            // SAFETY: as many tokens as there are; sums are written before they are read.
             unsafe {
-                let steps = Packed(group.data.as_ptr());
-                group.tile::<D, _, T>(steps, &group.inputs(0), &mut acc);
+                for (g, kept) in groups.clone().zip(&mut kept) {
+                    let group = Group::new(job, panel, g);
+                    let steps = Packed(group.data.as_ptr());
+                    kept.write(group.sums::<D, _, T>(steps, &group.inputs(0)));
+                }
+                for (g, kept) in groups.zip(&kept) {
+                    let group = Group::new(job, panel, g);
+                    group.add_scaled(kept.assume_init_ref(), &group.inputs(0), &mut acc);
+                }
             }
         }
         // SAFETY: the caller's promise.
@@ -284,6 +301,20 @@ impl<'a> Group<'a> {
         acc: &mut [F32x16; T],
     ) {
         // SAFETY: the caller's promise.
+        unsafe { self.add_scaled(&self.sums::<D, S, T>(steps, inputs), inputs, acc) };
+    }
+
+    /// The exact sums of the group, as floats.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(always)]
+    unsafe fn sums<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        inputs: &Inputs,
+    ) -> [F32x16; T] {
+        // SAFETY: the caller's promise.
         unsafe {
             let mut sums = self.block_sums::<D, S, T>(steps, inputs, 0);
             if self.blocks == 2 {
@@ -292,10 +323,26 @@ impl<'a> Group<'a> {
                     *a = _mm256_add_epi32(*a, *b);
                 }
             }
-            for t in 0..T {
-                let sums = [_mm256_cvtepi32_ps(sums[t][0]), _mm256_cvtepi32_ps(sums[t][1])];
+            sums.map(|sums| sums.map(|sum| _mm256_cvtepi32_ps(sum)))
+        }
+    }
+
+    /// Adds sums times the rows' and the tokens' scales to accumulators.
+    ///
+    /// # Safety
+    /// The processor supports AVX2 and FMA, and there are `T` tokens at `inputs`.
+    #[inline(always)]
+    unsafe fn add_scaled<const T: usize>(
+        &self,
+        sums: &[F32x16; T],
+        inputs: &Inputs,
+        acc: &mut [F32x16; T],
+    ) {
+        for (t, (&sums, acc)) in sums.iter().zip(acc).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
                 let scale = splat16(*inputs.scales.add(t * inputs.groups));
-                acc[t] = fma16(sums, mul16(self.scales, scale), acc[t]);
+                *acc = fma16(sums, mul16(self.scales, scale), *acc);
             }
         }
     }
