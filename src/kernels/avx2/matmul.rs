@@ -91,26 +91,46 @@ pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
 /// That of [`by_tokens`]; there are `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    let tiles = &job.weights.tiles;
     let mut kept = [const { MaybeUninit::<[F32x16; T]>::uninit() }; KEPT];
     for panel in panels {
         let mut acc = [splat16(0.0); T];
+        let mut group = Group::new(job, panel, 0);
+        let data = job.weights.panel(panel).as_ptr();
         for first in (0..job.input.groups).step_by(KEPT) {
             let groups = first..job.input.groups.min(first + KEPT);
-            // SAFETY: as many tokens as there are; sums are written before they are read.
+            // SAFETY: as many tokens as there are, and groups as the panel has; sums are written before
+            // they are read.
             unsafe {
                 for (g, kept) in groups.clone().zip(&mut kept) {
-                    let group = Group::new(job, panel, g);
-                    let steps = Packed(group.data.as_ptr());
+                    group.index = g;
+                    let steps = Packed(data.add(g * tiles.group_bytes()));
                     kept.write(group.sums::<D, _, T>(steps, &group.inputs(0)));
                 }
                 for (g, kept) in groups.zip(&kept) {
-                    let group = Group::new(job, panel, g);
+                    group.index = g;
+                    let scales = data.add(tiles.scale_offset(0, g));
+                    group.scales = row_scales(scales, job.weights.scale);
                     group.add_scaled(kept.assume_init_ref(), &group.inputs(0), &mut acc);
                 }
             }
         }
         // SAFETY: the caller's promise.
         unsafe { finish(job, panel, 0, &acc, out) };
+    }
+}
+
+/// 16 rows' scales of a group, times a factor.
+///
+/// # Safety
+/// The processor supports AVX2 and F16C, and `scales` is valid for reads of 32 bytes.
+#[inline(always)]
+unsafe fn row_scales(scales: *const u8, factor: f32) -> F32x16 {
+    // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
+    unsafe {
+        let scales = scales.cast::<__m128i>();
+        let scales = [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))];
+        mul16([_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])], splat16(factor))
     }
 }
 
@@ -207,13 +227,8 @@ impl<'a> Group<'a> {
         let panel = job.weights.panel(panel);
         let data = &panel[index * tiles.group_bytes()..][..tiles.group_bytes()];
         let scales = &panel[tiles.scale_offset(0, index)..][..2 * PANEL_ROWS];
-        // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
-        let scales = unsafe {
-            let scales = scales.as_ptr().cast::<__m128i>();
-            [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))]
-        };
-        let scales = [_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])];
-        let scales = mul16(scales, splat16(job.weights.scale));
+        // SAFETY: AVX2 and F16C are enabled; the slice has 32 bytes.
+        let scales = unsafe { row_scales(scales.as_ptr(), job.weights.scale) };
         let block_steps = block_size(tiles.group_size()) / STEP_INPUTS;
         let blocks = if tiles.group_size() > BLOCK_INPUTS { 2 } else { 1 };
         let rounds = block_steps / UNROLL;
@@ -323,7 +338,11 @@ impl<'a> Group<'a> {
                     *a = _mm256_add_epi32(*a, *b);
                 }
             }
-            sums.map(|sums| sums.map(|sum| _mm256_cvtepi32_ps(sum)))
+            let mut floats = [[_mm256_setzero_ps(); 2]; T];
+            for (float, sum) in floats.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *float = _mm256_cvtepi32_ps(*sum);
+            }
+            floats
         }
     }
 

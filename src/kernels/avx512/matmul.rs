@@ -112,7 +112,10 @@ unsafe fn stream<const T: usize, const S: usize>(
                 for (g, kept) in groups.clone().zip(&mut kept) {
                     let group = data.add(g * tiles.group_bytes());
                     let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0), fetch);
-                    kept.write(sums.map(|sum| _mm512_cvtepi32_ps(sum)));
+                    let kept = kept.write([_mm512_setzero_ps(); T]);
+                    for (kept, sum) in kept.iter_mut().zip(sums) {
+                        *kept = _mm512_cvtepi32_ps(sum);
+                    }
                 }
                 for (g, kept) in groups.zip(&kept) {
                     let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
