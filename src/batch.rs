@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass, Run, Scratch};
 use crate::fp_env::FpEnv;
@@ -37,9 +38,10 @@ use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region, try_filled, try_vec};
 use crate::model::Model;
 use crate::sampler::{SamplerOptions, SamplerRegions};
-use crate::session::{
-    Cancel, MemoryPlan, SessionOptions, Threads, all_finite, check_range, check_tokens,
-    context_and_chunk, executor_of, kernels_of,
+use crate::session::all_finite;
+use crate::session_options::{
+    MemoryPlan, SessionOptions, Threads, check_range, check_tokens, context_and_chunk, executor_of,
+    kernels_of,
 };
 use crate::text::TokenTable;
 use crate::threads::Executor;

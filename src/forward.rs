@@ -33,6 +33,7 @@
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::kernels::{
     Alibi, Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm,
@@ -43,7 +44,6 @@ use crate::log_softmax::log_sum_exp;
 use crate::memory::{Arena, Planner, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::TileLayout;
-use crate::session::Cancel;
 use crate::threads::{Executor, Worker};
 
 /// Buffers of a pass over at most `rows` tokens.
