@@ -82,12 +82,12 @@ pub unsafe extern "C" fn cbl_model_plan_batch(
     // SAFETY: the caller's contract.
     unsafe {
         model::with(model, Report::Buffer(message, message_size), |shared| {
-            let empty = cbl_memory_plan::from(crate::session::MemoryPlan::default());
+            let empty = cbl_memory_plan::from(crate::session_options::MemoryPlan::default());
             put_growing(plan, size, || empty)?;
             let needed = options::with(options, |options| {
                 let (session, workers) = (&options.session, Made::with(options).workers());
                 let session =
-                    crate::session::SessionOptions { threads: workers, ..session.clone() };
+                    crate::session_options::SessionOptions { threads: workers, ..session.clone() };
                 Ok(shared.model.plan_batch(&session, sequences)?)
             })?;
             put_growing(plan, size, || needed.into())

@@ -21,7 +21,7 @@ use super::status::cbl_status;
 use crate::error::{Error, Result};
 use crate::format::{Architecture, TensorKind};
 use crate::model::{Model, TokenizerBytes};
-use crate::session::MemoryPlan;
+use crate::session_options::MemoryPlan;
 use crate::text::Tokenizer;
 
 /// A model that is open.

@@ -30,7 +30,8 @@ use crate::fp_env::FpEnv;
 use crate::generate::GenerateOptions;
 use crate::kernels::Isa;
 use crate::sampler::{SamplerOptions, check_bias};
-use crate::session::{LogitsFor, Pooling, SessionOptions};
+use crate::session::Pooling;
+use crate::session_options::{LogitsFor, SessionOptions};
 use crate::threads::MAX_WORKERS;
 use crate::{Access, KvType};
 

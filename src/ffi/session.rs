@@ -26,7 +26,8 @@ use crate::error::{Error, Result};
 use crate::generate::{Generation, StopReason};
 use crate::kernels::Isa;
 use crate::memory::try_box;
-use crate::session::{LogitsFor, Session, SessionOptions};
+use crate::session::Session;
+use crate::session_options::{LogitsFor, SessionOptions};
 use crate::threads::{Executor, HostTeam, Team};
 
 /// A sequence of tokens and what it takes to continue it.
