@@ -34,8 +34,8 @@ linked() {
 step "libraries without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
 packaging/install.sh --prefix "$work/ids" --without-text
-budget "$work/small/lib/libcerebellum.so" 1050000
-budget "$work/ids/lib/libcerebellum.so" 1270000
+budget "$work/small/lib/libcerebellum.so" 1100000
+budget "$work/ids/lib/libcerebellum.so" 1350000
 linked "$work/ids/lib/libcerebellum.so"
 [ "${1:-}" != sizes ] || exit 0
 
