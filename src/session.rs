@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::cancel::Cancel;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Run, Scratch};
+use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
@@ -276,7 +276,11 @@ impl Session {
         logits_rows: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.pass(tokens, &[Run::first(0, self.position, tokens.len(), logits_rows)], false)?;
+        self.pass(
+            tokens,
+            &[Run::first(0, self.position, tokens.len(), logits_rows)],
+            PassKind::Sequences,
+        )?;
         self.record(tokens);
         let first = self.position - logits_rows;
         for (row, position) in (first..self.position).enumerate() {
@@ -337,14 +341,14 @@ impl Session {
         let mut together = [token; 1 + MAX_DRAFT];
         together[1..rows].copy_from_slice(&draft[..drafted]);
         let start = Instant::now();
-        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], false)?;
+        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], PassKind::Sequences)?;
         self.drafter.took(rows, start.elapsed());
         (self.ahead, self.next_row) = (rows, 0);
         Ok(())
     }
 
     /// Runs a pass; nothing is recorded.
-    fn pass(&mut self, tokens: &[u32], runs: &[Run], tree: bool) -> Result<()> {
+    fn pass(&mut self, tokens: &[u32], runs: &[Run], kind: PassKind) -> Result<()> {
         let pass = Pass {
             model: &self.model,
             kernels: self.kernels,
@@ -353,9 +357,9 @@ impl Session {
             scratch: &self.scratch,
             tokens,
             runs,
-            tree,
+            kind,
             logits_row: 0,
-            log_sums: tree,
+            log_sums: kind == PassKind::Tree,
             cancel: &self.cancel,
         };
         forward::run(&pass, self.threads.executor());
@@ -393,7 +397,7 @@ impl Session {
             let end = tokens.len().min(start + self.scratch.rows());
             let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
             runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
-            self.pass(&tokens[start..end], &runs, true)?;
+            self.pass(&tokens[start..end], &runs, PassKind::Tree)?;
             let rows = start.max(first_wanted)..end;
             for (row, index) in rows.enumerate() {
                 let logits = self.finite_logits(row, positions[index])?;
@@ -424,7 +428,7 @@ impl Session {
         embedding.fill(0.0);
         for chunk in tokens.chunks(self.chunk) {
             let run = Run::first(0, self.position, chunk.len(), 0);
-            if let Err(error) = self.pass(chunk, &[run], false) {
+            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates) {
                 self.position = before;
                 return Err(error);
             }
