@@ -155,13 +155,12 @@ impl AlignedBytes {
         lines.try_reserve_exact(length.div_ceil(TILE_ALIGN)).map_err(|_| memory())?;
         lines.resize(length.div_ceil(TILE_ALIGN), Line([0; TILE_ALIGN]));
         let mut bytes = Self { lines, length };
-        match file.read_exact(bytes.as_mut_slice()) {
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                return Err(Error::FileChanged { path: path.to_owned() });
-            }
-            other => other.map_err(fail)?,
-        }
-        if file.read(&mut [0]).map_err(fail)? != 0 {
+        // Whether so many bytes are there; goes on where a signal interrupted it, as `read` would not.
+        let mut has = |bytes: &mut [u8]| match file.read_exact(bytes) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            other => other.map(|()| true).map_err(fail),
+        };
+        if !has(bytes.as_mut_slice())? || has(&mut [0])? {
             return Err(Error::FileChanged { path: path.to_owned() });
         }
         Ok(bytes)
