@@ -28,8 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Run, Scratch};
+use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::generate::{GenerateOptions, Generation, StopReason, TextStream};
 use crate::kernels::{Isa, Kernels};
@@ -37,9 +38,10 @@ use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region, try_filled, try_vec};
 use crate::model::Model;
 use crate::sampler::{SamplerOptions, SamplerRegions};
-use crate::session::{
-    Cancel, MemoryPlan, SessionOptions, Threads, all_finite, check_range, check_tokens,
-    context_and_chunk, executor_of, kernels_of,
+use crate::session::all_finite;
+use crate::session_options::{
+    MemoryPlan, SessionOptions, Threads, check_range, check_tokens, context_and_chunk, executor_of,
+    kernels_of,
 };
 use crate::text::TokenTable;
 use crate::threads::Executor;
@@ -367,7 +369,7 @@ impl Batch {
             scratch: &self.scratch,
             tokens: &self.pass_tokens,
             runs: &self.runs,
-            tree: false,
+            kind: PassKind::Sequences,
             logits_row: first_logits,
             log_sums: false,
             cancel: &self.cancel,

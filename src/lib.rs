@@ -32,6 +32,7 @@ pub mod template;
 pub mod text;
 pub mod threads;
 
+mod cancel;
 mod draft;
 #[cfg(feature = "capi")]
 // Its documentation is C, for the header, which a doctest would take for Rust.
@@ -44,6 +45,7 @@ mod memory;
 mod model;
 mod saved_session;
 mod session;
+mod session_options;
 
 pub use draft::DraftCounts;
 pub use error::{Error, Result};
@@ -52,7 +54,8 @@ pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use saved_session::Source as SavedSessionSource;
-pub use session::{LogitsFor, MemoryPlan, Pooling, Session, SessionOptions};
+pub use session::{Pooling, Session};
+pub use session_options::{LogitsFor, MemoryPlan, SessionOptions};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]

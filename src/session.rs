@@ -1,68 +1,25 @@
 //! A session: one sequence of tokens, its cache, and every buffer its evaluation needs.
 
+#[cfg(feature = "capi")]
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Run, Scratch};
+use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
-use crate::kv_cache::{KvCache, KvType};
-use crate::memory::{Arena, HostMemory, Planner, Region, try_vec};
+use crate::kv_cache::KvCache;
+use crate::memory::{Arena, HostMemory, Region, try_vec};
 use crate::model::Model;
 use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
-use crate::threads::{Executor, MAX_WORKERS, Team};
-
-/// For which tokens of an evaluation logits are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogitsFor {
-    /// The last one only: what generation needs.
-    #[default]
-    Last,
-    /// Every one: what scoring needs. The logits buffer is `chunk` times larger.
-    All,
-}
-
-/// What a session is made with.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// Positions of the cache; the model's number of positions by default, which is also the most
-    /// unless the model has ALiBi.
-    pub context: Option<usize>,
-    /// Type of the cached keys and values.
-    pub kv: KvType,
-    /// Workers that share an evaluation, the caller's thread among them; 1 starts no thread.
-    pub threads: usize,
-    /// The most tokens that are evaluated at once; longer prompts are cut into such chunks. Affects
-    /// speed and memory, never the results.
-    pub chunk: usize,
-    /// For which tokens logits are computed.
-    pub logits: LogitsFor,
-    /// The most tokens, up to 15, that are guessed and evaluated along with a single token, from what
-    /// followed when the session's last tokens occurred before; 0 guesses none. A right guess saves a
-    /// pass. Guesses are made where they have proved to save time; they never affect results. Takes
-    /// memory for so many more rows of logits.
-    pub draft: usize,
-    /// Instruction set to use; the best that the processor supports by default.
-    pub isa: Option<Isa>,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        Self {
-            context: None,
-            kv: KvType::F16,
-            threads: 1,
-            chunk: 64,
-            logits: LogitsFor::Last,
-            draft: 4,
-            isa: None,
-        }
-    }
-}
+use crate::session_options::{
+    LogitsFor, MemoryPlan, Plan, SessionOptions, Threads, check_tokens, executor_of, kernels_of,
+};
+use crate::threads::Executor;
 
 /// How the hidden states of several tokens become one embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,31 +29,6 @@ pub enum Pooling {
     Mean,
     /// The last token's, which has seen all the others.
     Last,
-}
-
-/// What a session will need, to the byte, before anything is allocated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryPlan {
-    /// Length of the model file: mapped, shared and evictable unless it is read.
-    pub weights_bytes: usize,
-    /// The cache.
-    pub kv_bytes: usize,
-    /// Everything else: activations, logits, each worker's and the sampler's buffers.
-    pub scratch_bytes: usize,
-    /// What the session allocates: the sum of the two above.
-    pub total_private_bytes: usize,
-}
-
-impl MemoryPlan {
-    /// Given the bytes of the cache, and of all together.
-    pub(crate) fn of(model: &Model, kv_bytes: usize, total_private_bytes: usize) -> Self {
-        Self {
-            weights_bytes: model.file_bytes(),
-            kv_bytes,
-            scratch_bytes: total_private_bytes - kv_bytes,
-            total_private_bytes,
-        }
-    }
 }
 
 impl Model {
@@ -162,160 +94,6 @@ impl Model {
             cancel: Cancel::default(),
         })
     }
-}
-
-/// Threads of its own for what is made with these options.
-pub(crate) fn executor_of(options: &SessionOptions) -> Result<Executor> {
-    check_range("threads", options.threads, MAX_WORKERS)?;
-    Ok(match options.threads {
-        1 => Executor::Caller,
-        threads => Executor::Team(Team::new(threads)?),
-    })
-}
-
-/// The kernels that the options ask for.
-pub(crate) fn kernels_of(options: &SessionOptions) -> Result<&'static Kernels> {
-    let isa = options.isa.unwrap_or_else(Isa::best);
-    Kernels::new(isa).ok_or_else(|| {
-        let names: Vec<_> = Isa::available().map(Isa::name).collect();
-        let detail = format!("this processor does not support {isa}; it supports {names:?}");
-        Error::Option { name: "isa", detail }
-    })
-}
-
-/// Where a session's passes run.
-pub(crate) enum Threads {
-    Own(Executor),
-    Shared(Arc<Executor>),
-}
-
-impl Threads {
-    pub fn executor(&self) -> &Executor {
-        match self {
-            Self::Own(executor) => executor,
-            Self::Shared(executor) => executor,
-        }
-    }
-}
-
-/// Where a session looks whether it should stop, phase by phase.
-pub(crate) struct Cancel {
-    flag: NonNull<AtomicBool>,
-    /// Keeps the flag alive unless somebody else does.
-    _owner: Option<Arc<AtomicBool>>,
-}
-
-// SAFETY: the flag is shared and atomic, and it outlives this (`Session::cancel_by_raw`).
-unsafe impl Send for Cancel {}
-// SAFETY: as above.
-unsafe impl Sync for Cancel {}
-
-impl Default for Cancel {
-    fn default() -> Self {
-        static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { flag: NonNull::from(&NEVER), _owner: None }
-    }
-}
-
-impl Cancel {
-    /// By a flag that is shared.
-    pub fn by(flag: Arc<AtomicBool>) -> Self {
-        Self { flag: NonNull::from(&*flag), _owner: Some(flag) }
-    }
-
-    /// By a flag that somebody else keeps.
-    ///
-    /// # Safety
-    /// The flag stays valid as long as this.
-    #[cfg(feature = "capi")]
-    pub unsafe fn by_raw(flag: NonNull<AtomicBool>) -> Self {
-        Self { flag, _owner: None }
-    }
-
-    /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
-    pub fn is_set(&self) -> bool {
-        // SAFETY: the flag outlives `self`: see `Session::cancel_by` and `cancel_by_raw`.
-        unsafe { self.flag.as_ref() }.load(Relaxed)
-    }
-
-    /// Follows a request, if there is one: the next call starts without it.
-    pub fn follow(&self) -> Result<()> {
-        if !self.is_set() {
-            return Ok(());
-        }
-        self.clear();
-        Err(Error::Cancelled)
-    }
-
-    fn clear(&self) {
-        // SAFETY: as in `is_set`.
-        unsafe { self.flag.as_ref() }.store(false, Relaxed);
-    }
-}
-
-/// The places of a session's memory.
-struct Plan {
-    planner: Planner,
-    kv_bytes: usize,
-    cache: KvCache,
-    scratch: Scratch,
-    tokens: Region<u32>,
-    sampler: SamplerRegions,
-    context: usize,
-    chunk: usize,
-}
-
-impl Plan {
-    fn new(model: &Model, options: &SessionOptions, workers: usize) -> Result<Self> {
-        let config = model.config();
-        let (context, chunk) = context_and_chunk(model, options, workers)?;
-        if options.draft > MAX_DRAFT {
-            let detail = format!("{} is not in 0..={MAX_DRAFT}", options.draft);
-            return Err(Error::Option { name: "draft", detail });
-        }
-        let mut planner = Planner::default();
-        let cache = KvCache::plan(&mut planner, config, options.kv, context)?;
-        let kv_bytes = planner.bytes();
-        let drafted = (1 + options.draft).min(context);
-        let logits_rows = match options.logits {
-            LogitsFor::Last => drafted,
-            LogitsFor::All => chunk.max(drafted),
-        };
-        let rows = chunk.max(drafted);
-        let scratch = Scratch::plan(&mut planner, model, rows, logits_rows, workers)?;
-        let tokens = planner.reserve(&[context])?;
-        let sampler = SamplerRegions::plan(&mut planner, config.vocab_size)?;
-        Ok(Self { planner, kv_bytes, cache, scratch, tokens, sampler, context, chunk })
-    }
-
-    fn summary(&self, model: &Model) -> MemoryPlan {
-        MemoryPlan::of(model, self.kv_bytes, self.planner.bytes())
-    }
-}
-
-/// Positions and the most tokens of a pass, checked.
-pub(crate) fn context_and_chunk(
-    model: &Model,
-    options: &SessionOptions,
-    workers: usize,
-) -> Result<(usize, usize)> {
-    let config = model.config();
-    let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
-    check_range("context", context, config.max_context())?;
-    check_range("threads", workers, MAX_WORKERS)?;
-    check_range("chunk", options.chunk, usize::MAX)?;
-    Ok((context, options.chunk.min(context)))
-}
-
-pub(crate) fn check_range(name: &'static str, value: usize, most: usize) -> Result<()> {
-    if (1..=most).contains(&value) {
-        return Ok(());
-    }
-    let detail = match most {
-        usize::MAX => format!("{value} is not at least 1"),
-        _ => format!("{value} is not in 1..={most}"),
-    };
-    Err(Error::Option { name, detail })
 }
 
 /// One sequence of tokens.
@@ -498,7 +276,11 @@ impl Session {
         logits_rows: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.pass(tokens, &[Run::first(0, self.position, tokens.len(), logits_rows)], false)?;
+        self.pass(
+            tokens,
+            &[Run::first(0, self.position, tokens.len(), logits_rows)],
+            PassKind::Sequences,
+        )?;
         self.record(tokens);
         let first = self.position - logits_rows;
         for (row, position) in (first..self.position).enumerate() {
@@ -559,14 +341,14 @@ impl Session {
         let mut together = [token; 1 + MAX_DRAFT];
         together[1..rows].copy_from_slice(&draft[..drafted]);
         let start = Instant::now();
-        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], false)?;
+        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], PassKind::Sequences)?;
         self.drafter.took(rows, start.elapsed());
         (self.ahead, self.next_row) = (rows, 0);
         Ok(())
     }
 
     /// Runs a pass; nothing is recorded.
-    fn pass(&mut self, tokens: &[u32], runs: &[Run], tree: bool) -> Result<()> {
+    fn pass(&mut self, tokens: &[u32], runs: &[Run], kind: PassKind) -> Result<()> {
         let pass = Pass {
             model: &self.model,
             kernels: self.kernels,
@@ -575,9 +357,9 @@ impl Session {
             scratch: &self.scratch,
             tokens,
             runs,
-            tree,
+            kind,
             logits_row: 0,
-            log_sums: tree,
+            log_sums: kind == PassKind::Tree,
             cancel: &self.cancel,
         };
         forward::run(&pass, self.threads.executor());
@@ -615,7 +397,7 @@ impl Session {
             let end = tokens.len().min(start + self.scratch.rows());
             let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
             runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
-            self.pass(&tokens[start..end], &runs, true)?;
+            self.pass(&tokens[start..end], &runs, PassKind::Tree)?;
             let rows = start.max(first_wanted)..end;
             for (row, index) in rows.enumerate() {
                 let logits = self.finite_logits(row, positions[index])?;
@@ -646,7 +428,7 @@ impl Session {
         embedding.fill(0.0);
         for chunk in tokens.chunks(self.chunk) {
             let run = Run::first(0, self.position, chunk.len(), 0);
-            if let Err(error) = self.pass(chunk, &[run], false) {
+            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates) {
                 self.position = before;
                 return Err(error);
             }
@@ -741,26 +523,6 @@ fn normalize(x: &mut [f32]) {
         let length = square.sqrt();
         x.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
     }
-}
-
-/// Whether there are tokens, all of them in the vocabulary, and `positions` more positions in the
-/// context.
-pub(crate) fn check_tokens(
-    model: &Model,
-    tokens: &[u32],
-    (position, positions, context): (usize, usize, usize),
-) -> Result<()> {
-    let vocab_size = model.config().vocab_size;
-    if tokens.is_empty() {
-        return Err(Error::NoTokens);
-    }
-    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-        return Err(Error::TokenOutOfRange { token, vocab_size });
-    }
-    if positions > context - position {
-        return Err(Error::ContextFull { position, tokens: positions, context });
-    }
-    Ok(())
 }
 
 /// Whether no value is infinite or NaN, without a branch per value.

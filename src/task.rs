@@ -113,15 +113,16 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             _ => parts.len() > 1,
         };
         for (i, part) in parts.iter().enumerate() {
+            if result.stop_reason == StopReason::Cancelled {
+                break;
+            }
             if i > 0 {
                 let gap = gap_before(text, part.start);
                 result.text.push_str(gap);
                 if on_text(gap).is_break() {
                     result.stop_reason = StopReason::Cancelled;
+                    break;
                 }
-            }
-            if result.stop_reason == StopReason::Cancelled {
-                break;
             }
             self.part(session, text[part.clone()].trim(), &mut result, &mut on_text)?;
             result.parts += 1;

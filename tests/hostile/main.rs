@@ -11,6 +11,8 @@ mod allocations;
 mod base;
 mod bits;
 mod bombs;
+mod calls;
+mod changes;
 mod class;
 mod corpus;
 mod exercise;
