@@ -13,6 +13,7 @@ mod eval;
 mod eval_task;
 mod export_gguf;
 mod generate;
+mod generate_lines;
 mod inspect;
 mod interrupt;
 mod kv;
