@@ -323,7 +323,7 @@ fn prompts_on_lines_are_continued_together_each_in_its_form() {
         (5, "only one of"),
         (6, "not a list of strings"),
         (7, "object with the text in `text`"),
-        (8, "exceed"),
+        (8, "--context"),
         (9, "not JSON"),
         (10, "not UTF-8"),
     ] {
@@ -357,4 +357,17 @@ fn an_answer_does_not_wait_for_the_next_line() {
     }
     drop(input);
     assert!(answers.next().is_none() && child.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_continued_is_not_repeated() {
+    for (arguments, part) in [
+        (["--top-p", "7"], "top_p"),
+        (["--context", "2"], "3 tokens do not fit into a context with room for 2"),
+    ] {
+        let arguments = [&["generate", "-m", model(), "-p", "a b c"], &arguments[..]].concat();
+        let output = cerebellum(&arguments);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
 }

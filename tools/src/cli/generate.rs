@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
-    Constraint, GenerateOptions, Generation, Step, generate_text, generate_text_steps,
+    Constraint, GenerateOptions, Generation, Generator, Step, generate_text, generate_text_steps,
 };
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::{log_probabilities_of, top_log_probabilities};
@@ -254,6 +254,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let prompt = read_prompt(&args.prompt)?;
     let tokens = tokenizer.encode(&prompt, encode)?;
     let mut session = model.session(&options)?;
+    // What cannot be continued is not repeated either.
+    Generator::new(&mut session, &tokens, &generate.sampler)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     let mut steps = Vec::new();
     if !args.no_echo {

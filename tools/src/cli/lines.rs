@@ -20,7 +20,7 @@ use cerebellum_tools::quantize::Observer;
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, explain};
 
 /// Where texts come from, if not from the command line.
 #[derive(Debug, clap::Args)]
@@ -159,7 +159,8 @@ impl LinesArgs {
         drop(progress);
         source.check()?;
         if failed > 0 {
-            context.note(format_args!("error: {failed} lines failed"));
+            let lines = if failed == 1 { "line" } else { "lines" };
+            context.note(format_args!("error: {failed} {lines} failed"));
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)
@@ -270,9 +271,11 @@ impl<R: Serialize> Lines<'_, R> {
                 let report = serde_json::to_string(&LineReport { report, line: number });
                 (report.expect("a report is JSON"), false)
             }
-            Err(failure) if !self.json => (format!("error: line {number}: {failure}"), true),
+            Err(failure) if !self.json => {
+                (format!("error: line {number}: {}", explain(&failure)), true)
+            }
             Err(failure) => {
-                let error = serde_json::json!({ "message": failure.to_string() });
+                let error = serde_json::json!({ "message": explain(&failure) });
                 let report = serde_json::json!({ "ok": false, "line": number, "error": error });
                 (report.to_string(), true)
             }
