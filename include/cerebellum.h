@@ -18,10 +18,12 @@
  *     }
  *
  * For most programs that is all: cbl_model_open(), cbl_session_new(), cbl_generate(),
- * cbl_session_reset(), the two ..._free(), cbl_session_error(), and options for length, temperature and stop strings. Then, as
- * needed: "Scores and embeddings", "Classification", "Batches" for other tasks; cbl_session_evaluate(),
- * cbl_session_logits() and cbl_session_sample() for a loop of your own; "Saving" for prompts that come
- * again; "What a host may bring along" for a log, memory and threads of your own.
+ * cbl_session_reset(), the two ..._free(), cbl_session_error(), and options for length, temperature and
+ * stop strings. Then, as needed: "Scores and embeddings", "Classification", "Templates" (translating,
+ * summarizing), "Batches" for other tasks; CBL_OPTION_JSON_SCHEMA and its like for texts of a given form;
+ * cbl_generate_steps() for the probabilities of tokens; cbl_session_evaluate(), cbl_session_logits() and
+ * cbl_session_sample() for a loop of your own; "Saving" for prompts that come again; "What a host may
+ * bring along" for a log, memory and threads of your own.
  *
  * What holds everywhere, unless a comment says otherwise:
  *
@@ -84,6 +86,14 @@ const char *cbl_version_string(void);
  * Thread-safe.
  */
 bool cbl_has_text(void);
+
+/**
+ * Whether this build can constrain texts: CBL_OPTION_CHOICES, CBL_OPTION_REGEX and
+ * CBL_OPTION_JSON_SCHEMA. If not, setting them gives CBL_UNSUPPORTED.
+ *
+ * Thread-safe.
+ */
+bool cbl_has_constraints(void);
 
 /**
  * The name of the instruction set number `index` that this processor supports, the best one last, or
@@ -272,6 +282,25 @@ enum {
    * default.
    */
   CBL_OPTION_CALIBRATION = 23,
+  /**
+   * string. Generation: the text is one of these choices, each on a line of its own, and may begin with
+   * a space. Empty, the default: any text.
+   *
+   * This option and the two that follow need a build with cbl_has_constraints(), and each takes the
+   * place of the others. Stop strings, the most tokens or a full context may still cut the text. The
+   * first such generation takes some tens of milliseconds to prepare the vocabulary. Not for batches.
+   */
+  CBL_OPTION_CHOICES = 24,
+  /**
+   * string. Generation: the text matches this regular expression from beginning to end; without
+   * anchors, look-around and lazy repetition. Empty, the default: any text.
+   */
+  CBL_OPTION_REGEX = 25,
+  /**
+   * string. Generation: the text is JSON that follows this JSON schema (draft 2020-12; what is not
+   * supported is an error), in one line, and may begin with a space. Empty, the default: any text.
+   */
+  CBL_OPTION_JSON_SCHEMA = 26,
 };
 
 /** Values of CBL_OPTION_ACCESS. */
@@ -363,6 +392,23 @@ cbl_status cbl_options_add_stop(cbl_options *options,
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
  */
 cbl_status cbl_options_clear_stops(cbl_options *options);
+
+/**
+ * Adds `bias` to the logit of a token before all else, -1000 to 1000: -100 all but forbids it, 100 all but
+ * forces it, 0 undoes what was set. A token that the model does not have is passed over.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_BUSY.
+ */
+cbl_status cbl_options_set_logit_bias(cbl_options *options,
+                                      uint32_t token,
+                                      double bias);
+
+/**
+ * Removes all that cbl_options_set_logit_bias() has set.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_options_clear_logit_biases(cbl_options *options);
 
 /* ---- Models -------------------------------------------------------------------------------
  *
@@ -527,6 +573,10 @@ enum {
   CBL_STOP_CONTEXT_FULL = 4,
   /** The callback returned false, or cbl_session_cancel() was called. */
   CBL_STOP_CANCELLED = 5,
+  /** The text is all that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA asks for. */
+  CBL_STOP_COMPLETE = 6,
+  /** The tokens that were asked for, or the session's positions, ran out before it was. */
+  CBL_STOP_INCOMPLETE = 7,
 };
 
 /** A sequence of tokens and what it takes to continue it. */
@@ -721,6 +771,13 @@ cbl_status cbl_session_cancel(const cbl_session *session);
 cbl_status cbl_session_clear_cancel(const cbl_session *session);
 
 /**
+ * A word for a cbl_stop_reason, such as "max_tokens", for logs. For any number; static.
+ *
+ * Thread-safe.
+ */
+const char *cbl_stop_reason_name(int32_t reason);
+
+/**
  * Tells what a session has done. `size` is `sizeof *stats`.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
@@ -757,17 +814,45 @@ typedef bool (*cbl_text_callback)(void *user, const char *text, size_t length);
 typedef bool (*cbl_token_callback)(void *user, uint32_t token);
 
 /**
+ * A token of a generation, and the text that has become certain with it. Later versions may add fields at
+ * the end.
+ */
+typedef struct {
+  /** The token, or -1 if text that was held back follows the last one. */
+  int64_t token;
+  /** Whole characters, not ended by a zero byte; often none. */
+  const char *text;
+  /** Bytes of the text. */
+  size_t length;
+  /**
+   * The logits that the token was chosen from, one for each token of the vocabulary, before bias and
+   * penalty: cbl_top_tokens() and cbl_log_probabilities() make probabilities of them. NULL if there is
+   * no token, or a constraint left no choice.
+   */
+  const float *logits;
+  /** How many logits. */
+  size_t logits_count;
+} cbl_step;
+
+/**
+ * Receives a step of a generation; all that it points to is gone when the callback returns. Return false
+ * to stop. Otherwise as cbl_text_callback.
+ */
+typedef bool (*cbl_step_callback)(void *user, const cbl_step *step);
+
+/**
  * Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
- * one starts a new text: it stands for the end-of-text token. The callback receives the text that follows as soon as it is certain: whole
- * characters, and nothing that may be the beginning of a stop string.
+ * one starts a new text: it stands for the end-of-text token. The callback receives the text that follows
+ * as soon as it is certain: whole characters, and nothing that may be the beginning of a stop string.
  *
  * `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
  * receives why the generation ended.
  *
  * One thread at a time. On failure the session may hold the prompt and what was passed on; see
  * cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
- * CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_MODEL_CHANGED,
- * CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ * CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if a regular
+ * expression or a JSON schema makes no sense, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY,
+ * CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_generate(cbl_session *session,
                         const cbl_options *options,
@@ -804,6 +889,20 @@ cbl_status cbl_generate_tokens(cbl_session *session,
                                cbl_token_callback callback,
                                void *user,
                                cbl_stop_reason *reason);
+
+/**
+ * As cbl_generate_from_tokens(), telling of every token, the text that is certain with it, and what it
+ * was chosen from.
+ *
+ * One thread at a time. Errors: those of cbl_generate_from_tokens().
+ */
+cbl_status cbl_generate_steps(cbl_session *session,
+                              const cbl_options *options,
+                              const uint32_t *prompt,
+                              size_t count,
+                              cbl_step_callback callback,
+                              void *user,
+                              cbl_stop_reason *reason);
 
 /* ---- Text ---------------------------------------------------------------------------------
  *
@@ -861,8 +960,8 @@ cbl_status cbl_model_token_bytes(const cbl_model *model,
 
 /* ---- Scores and embeddings ----------------------------------------------------------------
  *
- * How probable given continuations are, and what a text is like, as a vector: both without generating
- * anything.
+ * How probable tokens and given continuations are, and what a text is like, as a vector: all without
+ * generating anything.
  */
 
 /** Values of CBL_OPTION_POOLING: how the hidden states of a text's tokens become one embedding. */
@@ -873,6 +972,37 @@ enum {
   /** The last token's, which has seen all the others. */
   CBL_POOLING_LAST = 1,
 };
+
+/**
+ * Tells how probable tokens are by the `count` logits at `logits`, from wherever: a session, a batch, a
+ * callback. `log_probabilities` has room for as many results as there are tokens, `token_count`; each is
+ * the natural logarithm of the probability of the token at its place in `tokens`, before temperature,
+ * bias and penalty.
+ *
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, also if there are no logits; CBL_BAD_TOKEN if a token is not below
+ * `count`.
+ */
+cbl_status cbl_log_probabilities(const float *logits,
+                                 size_t count,
+                                 const uint32_t *tokens,
+                                 size_t token_count,
+                                 double *log_probabilities);
+
+/**
+ * Finds the `capacity` most probable tokens by the `count` logits at `logits`, from wherever. `tokens` and
+ * `log_probabilities`, which may be NULL, have room for so many results, the most probable first, the
+ * lower id first among equals; `*found` receives how many there are, which is less than `capacity` only if
+ * there are not more tokens.
+ *
+ * Thread-safe. Takes 4 bytes per logit from the heap meanwhile. Errors: CBL_BAD_ARGUMENT, also if there are
+ * no logits; CBL_NO_MEMORY.
+ */
+cbl_status cbl_top_tokens(const float *logits,
+                          size_t count,
+                          uint32_t *tokens,
+                          double *log_probabilities,
+                          size_t capacity,
+                          size_t *found);
 
 /**
  * Computes how probable `count` continuations of a prompt are: `continuations` points to so many texts
@@ -1067,6 +1197,106 @@ cbl_status cbl_options_add_example(cbl_options *options,
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
  */
 cbl_status cbl_options_clear_examples(cbl_options *options);
+
+/* ---- Templates ----------------------------------------------------------------------------
+ *
+ * Translating, summarizing, or whatever else a template asks for: how the task is put to the model, with
+ * a place for the text, and where the result ends. Needs a build that can tokenize.
+ *
+ *     cbl_template *translate;
+ *     cbl_template_named(model, "translate", 9, &translate, NULL, 0);
+ *     cbl_apply_template(session, translate, NULL, "I am hungry.", 12, on_text, NULL, NULL, 0);
+ *
+ * A model file may hold templates of its own; "summarize", "translate" (English to French) and some more
+ * are built in, for models that were trained on text from the web.
+ */
+
+/** How a task is put to a model. */
+typedef struct cbl_template cbl_template;
+
+/** What came of a text. Later versions may add fields at the end. */
+typedef struct {
+  /** Parts that the text was cut into; 0 if it was blank. */
+  uint64_t parts;
+  /** Parts whose results were cut because they would have become too long. */
+  uint64_t cut_parts;
+  /** Tokens of the text, without the template. */
+  uint64_t text_tokens;
+  /** Tokens of the prompts. */
+  uint64_t prompt_tokens;
+  /** Tokens generated. */
+  uint64_t generated_tokens;
+  /** Time it took. */
+  double seconds;
+  /**
+   * Why the last part's result ended: a cbl_stop_reason. CBL_STOP_STRING also if it has all the
+   * sentences that the template wants.
+   */
+  int32_t stop_reason;
+  /** 1 if the text was cut where its template alone would not have, to fit into the context; else 0. */
+  int32_t split;
+} cbl_template_result;
+
+/**
+ * Prepares a template by its name, `length` bytes: the model file's own, or a built-in one. An unknown
+ * name gives a message that lists those that there are. `*prepared` is NULL if that fails.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
+ * CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
+ */
+cbl_status cbl_template_named(const cbl_model *model,
+                              const char *name,
+                              size_t length,
+                              cbl_template **prepared,
+                              char *message,
+                              size_t message_size);
+
+/**
+ * Prepares a template from its text, `length` bytes of UTF-8: the prompt with `{text}` where the text
+ * belongs; before it, if a line `---` ends them, lines of options, such as `stop: "\n"`, `max-tokens: 3x`
+ * or `split: sentences` (docs/templates.md has them all). `*prepared` is NULL if that fails.
+ *
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION with a message that names
+ * the line, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
+ */
+cbl_status cbl_template_new(const char *text,
+                            size_t length,
+                            cbl_template **prepared,
+                            char *message,
+                            size_t message_size);
+
+/**
+ * Frees a template. NULL is fine.
+ *
+ * No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_template_free(cbl_template *prepared);
+
+/**
+ * Does what a template asks for with a text, `length` bytes of UTF-8. The callback receives the result as
+ * it comes, without white space around it. A text that does not fit into the session's context is cut
+ * between sentences, unless the template forbids it, and the result is that of its parts, one after the
+ * other.
+ *
+ * What the session holds is replaced, except for a beginning that is the same as last time, which is not
+ * evaluated again. Options for generation are the template's; of `options`, which may be NULL, only
+ * CBL_OPTION_SEED counts. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
+ * it receives what came of the text. Cancelling gives CBL_OK and CBL_STOP_CANCELLED.
+ *
+ * One thread at a time for the session; thread-safe for the template, which serves any model. Errors:
+ * CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL
+ * if the context is too small for the template, or for a text that must not be cut; CBL_MODEL_CHANGED;
+ * CBL_NON_FINITE; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_apply_template(cbl_session *session,
+                              const cbl_template *prepared,
+                              const cbl_options *options,
+                              const char *text,
+                              size_t length,
+                              cbl_text_callback callback,
+                              void *user,
+                              cbl_template_result *result,
+                              size_t size);
 
 /* ---- Batches ------------------------------------------------------------------------------
  *

@@ -40,6 +40,9 @@ struct Free {
   void operator()(cbl_options *it) const noexcept { cbl_options_free(it); }
   void operator()(cbl_model *it) const noexcept { cbl_model_free(it); }
   void operator()(cbl_session *it) const noexcept { cbl_session_free(it); }
+  void operator()(cbl_classifier *it) const noexcept { cbl_classifier_free(it); }
+  void operator()(cbl_template *it) const noexcept { cbl_template_free(it); }
+  void operator()(cbl_batch *it) const noexcept { cbl_batch_free(it); }
 };
 
 // Carries an exception of the callback's around the C frames.
@@ -61,9 +64,14 @@ struct Callback {
   static bool on_text(void *self, const char *text, std::size_t length) {
     return static_cast<Callback *>(self)->with_text(text, length);
   }
-  bool with_text(const char *text, std::size_t length) noexcept {
+  static bool on_batch_text(void *self, std::size_t index, const char *text, std::size_t length) {
+    return static_cast<Callback *>(self)->with_text(text, length, index);
+  }
+  // `before`: an index or nothing.
+  template <typename... Before>
+  bool with_text(const char *text, std::size_t length, Before... before) noexcept {
     try {
-      return function(std::string(text, length));
+      return function(before..., std::string(text, length));
     } catch (...) {
       thrown = std::current_exception();
       return false;
@@ -72,12 +80,73 @@ struct Callback {
   static bool on_token(void *self, std::uint32_t token) {
     return static_cast<Callback *>(self)->call(token);
   }
+  static bool on_step(void *self, const cbl_step *step) {
+    return static_cast<Callback *>(self)->call(*step);
+  }
+  static bool on_logits(void *self, std::size_t position, const float *logits, std::size_t count) {
+    return static_cast<Callback *>(self)->call(position, logits, count);
+  }
+  static bool on_batch_token(void *self, std::size_t index, std::uint32_t token) {
+    return static_cast<Callback *>(self)->call(index, token);
+  }
   void rethrow() {
     if (thrown) std::rethrow_exception(thrown);
   }
 };
 
+// Texts as the C interface takes lists of them. A zero byte inside would end one early.
+inline std::vector<const char *> list(const std::vector<std::string> &texts) {
+  std::vector<const char *> list;
+  for (const std::string &text : texts) {
+    if (text.find('\0') != std::string::npos) {
+      throw Error(CBL_BAD_ARGUMENT, "a text in a list has a zero byte");
+    }
+    list.push_back(text.c_str());
+  }
+  return list;
+}
+
+// Lists of tokens, one after another, and their lengths.
+struct Lists {
+  explicit Lists(const std::vector<std::vector<std::uint32_t>> &lists) {
+    for (const std::vector<std::uint32_t> &list : lists) {
+      tokens.insert(tokens.end(), list.begin(), list.end());
+      lengths.push_back(list.size());
+    }
+  }
+  std::vector<std::uint32_t> tokens;
+  std::vector<std::size_t> lengths;
+};
+
 }  // namespace detail
+
+/// A token and the natural logarithm of its probability.
+struct TokenProbability {
+  std::uint32_t token;
+  double log_probability;
+};
+
+/// The most probable tokens by some logits, at most so many, the most probable first.
+inline std::vector<TokenProbability> top_tokens(const float *logits, std::size_t count,
+                                                std::size_t most) {
+  const std::size_t room = most < count ? most : count;
+  std::vector<std::uint32_t> tokens(room ? room : 1);
+  std::vector<double> logs(room ? room : 1);
+  std::size_t found = 0;
+  detail::check(cbl_top_tokens(logits, count, tokens.data(), logs.data(), room, &found));
+  std::vector<TokenProbability> top;
+  for (std::size_t i = 0; i < found; i++) top.push_back({tokens[i], logs[i]});
+  return top;
+}
+inline std::vector<TokenProbability> top_tokens(const std::vector<float> &logits, std::size_t most) {
+  return top_tokens(logits.data(), logits.size(), most);
+}
+/// The natural logarithm of a token's probability by some logits.
+inline double log_probability(const float *logits, std::size_t count, std::uint32_t token) {
+  double result = 0;
+  detail::check(cbl_log_probabilities(logits, count, &token, 1, &result));
+  return result;
+}
 
 /// Options for models, sessions and generations.
 class Options {
@@ -88,8 +157,9 @@ class Options {
     options_.reset(made);
   }
 
-  /// Sets an option of kind int,
-  template <typename Int, typename std::enable_if<std::is_integral<Int>::value, int>::type = 0>
+  /// Sets an option of kind int, also to one of the header's constants,
+  template <typename Int, typename std::enable_if<
+                              std::is_integral<Int>::value || std::is_enum<Int>::value, int>::type = 0>
   Options &set(std::int32_t key, Int value) {
     return check(cbl_options_set_int(get(), key, static_cast<std::int64_t>(value)));
   }
@@ -105,6 +175,15 @@ class Options {
     return check(cbl_options_add_stop(get(), stop.data(), stop.size()));
   }
   Options &clear_stops() { return check(cbl_options_clear_stops(get())); }
+  Options &set_logit_bias(std::uint32_t token, double bias) {
+    return check(cbl_options_set_logit_bias(get(), token, bias));
+  }
+  Options &clear_logit_biases() { return check(cbl_options_clear_logit_biases(get())); }
+  Options &add_example(const std::string &text, const std::string &label) {
+    return check(
+        cbl_options_add_example(get(), text.data(), text.size(), label.data(), label.size()));
+  }
+  Options &clear_examples() { return check(cbl_options_clear_examples(get())); }
 
   /// The C handle, for everything else: log, arena, pool.
   cbl_options *get() const noexcept { return options_.get(); }
@@ -141,6 +220,15 @@ class Model {
     char message[256];
     cbl_memory_plan plan;
     detail::check(cbl_model_plan(get(), options.get(), &plan, sizeof plan, message, sizeof message),
+                  message);
+    return plan;
+  }
+  /// The memory of a batch of so many sequences.
+  cbl_memory_plan plan(const Options &options, std::size_t sequences) const {
+    char message[256];
+    cbl_memory_plan plan;
+    detail::check(cbl_model_plan_batch(get(), options.get(), sequences, &plan, sizeof plan, message,
+                                       sizeof message),
                   message);
     return plan;
   }
@@ -189,6 +277,72 @@ class Model {
     return tokens;
   }
   std::unique_ptr<cbl_model, detail::Free> model_;
+};
+
+/// Labels, and how to tell which of them fits a text. May be shared by threads.
+class Classifier {
+ public:
+  Classifier(const Model &model, std::vector<std::string> labels)
+      : Classifier(model, std::move(labels), nullptr) {}
+  Classifier(const Model &model, std::vector<std::string> labels, const Options &options)
+      : Classifier(model, std::move(labels), options.get()) {}
+
+  const std::vector<std::string> &labels() const noexcept { return labels_; }
+  cbl_classifier *get() const noexcept { return classifier_.get(); }
+
+ private:
+  Classifier(const Model &model, std::vector<std::string> labels, cbl_options *options)
+      : labels_(std::move(labels)) {
+    char message[256];
+    cbl_classifier *made = nullptr;
+    const std::vector<const char *> list = detail::list(labels_);
+    detail::check(cbl_classifier_new(model.get(), options, list.data(), list.size(), &made, message,
+                                     sizeof message),
+                  message);
+    classifier_.reset(made);
+  }
+  std::vector<std::string> labels_;
+  std::unique_ptr<cbl_classifier, detail::Free> classifier_;
+};
+
+/// How a task is put to a model: the model's own or a built-in one by its name, or made from its text.
+class Template {
+ public:
+  Template(const Model &model, const std::string &name) {
+    char message[256];
+    cbl_template *made = nullptr;
+    detail::check(cbl_template_named(model.get(), name.data(), name.size(), &made, message,
+                                     sizeof message),
+                  message);
+    template_.reset(made);
+  }
+  static Template from_text(const std::string &text) {
+    char message[256];
+    cbl_template *made = nullptr;
+    detail::check(cbl_template_new(text.data(), text.size(), &made, message, sizeof message), message);
+    return Template(made);
+  }
+  cbl_template *get() const noexcept { return template_.get(); }
+
+ private:
+  explicit Template(cbl_template *made) : template_(made) {}
+  std::unique_ptr<cbl_template, detail::Free> template_;
+};
+
+/// How probable a continuation is.
+struct Score {
+  /// Natural logarithm of the probability of all its tokens.
+  double log_probability;
+  /// How many tokens it has.
+  std::size_t tokens;
+};
+
+/// What a classifier found.
+struct Classification {
+  /// Index of the best label.
+  std::size_t label;
+  /// Of each label; together they are 1.
+  std::vector<double> probabilities;
 };
 
 /// A sequence of tokens and what it takes to continue it.
@@ -266,6 +420,80 @@ class Session {
     return reason;
   }
 
+  /// Tokens with their text and logits; `on_step` takes a `const cbl_step &` and returns whether to go
+  /// on.
+  template <typename OnStep>
+  cbl_stop_reason generate_steps(const Tokens &prompt, const Options &options, OnStep &&on_step) {
+    detail::Callback<OnStep> callback = {on_step, nullptr};
+    cbl_stop_reason reason = CBL_STOP_NONE;
+    const cbl_status status = cbl_generate_steps(get(), options.get(), prompt.data(), prompt.size(),
+                                                 callback.on_step, &callback, &reason);
+    callback.rethrow();
+    check(status);
+    return reason;
+  }
+  /// Does with a text what a template asks for; `on_text` as for generate().
+  template <typename OnText>
+  cbl_template_result apply(const Template &how, const std::string &text, OnText &&on_text) {
+    detail::Callback<OnText> callback = {on_text, nullptr};
+    cbl_template_result result;
+    const cbl_status status =
+        cbl_apply_template(get(), how.get(), nullptr, text.data(), text.size(), callback.on_text,
+                           &callback, &result, sizeof result);
+    callback.rethrow();
+    check(status);
+    return result;
+  }
+
+  /// Appends tokens; `on_logits` takes the position and the logits of each, a `const float *` and their
+  /// number, and returns whether to be told of more. The session is made with CBL_OPTION_ALL_LOGITS.
+  template <typename OnLogits>
+  void evaluate_each(const Tokens &tokens, OnLogits &&on_logits) {
+    detail::Callback<OnLogits> callback = {on_logits, nullptr};
+    const cbl_status status = cbl_session_evaluate_each(get(), tokens.data(), tokens.size(),
+                                                        callback.on_logits, &callback);
+    callback.rethrow();
+    check(status);
+  }
+
+  /// How probable continuations of a prompt are, which comes behind what the session holds and stays.
+  std::vector<Score> score(const std::string &prompt, const std::vector<std::string> &continuations) {
+    const std::vector<const char *> list = detail::list(continuations);
+    std::vector<double> sums(list.size() + 1);
+    std::vector<std::size_t> lengths(list.size() + 1);
+    check(cbl_score(get(), nullptr, prompt.data(), prompt.size(), list.data(), list.size(),
+                    sums.data(), lengths.data()));
+    return scores(sums, lengths, list.size());
+  }
+  std::vector<Score> score(const Tokens &prompt, const std::vector<Tokens> &continuations) {
+    const detail::Lists lists(continuations);
+    const std::size_t count = continuations.size();
+    std::vector<double> sums(count + 1);
+    check(cbl_score_tokens(get(), prompt.data(), prompt.size(), lists.tokens.data(),
+                           lists.lengths.data(), count, sums.data(), nullptr));
+    return scores(sums, lists.lengths, count);
+  }
+
+  /// A text as a vector of length 1. Takes the place of what the session holds.
+  std::vector<float> embed(const std::string &text, const Options &options) {
+    return embedding([&](float *place, std::size_t room, std::size_t *count) {
+      return cbl_embed(get(), options.get(), text.data(), text.size(), place, room, count);
+    });
+  }
+  std::vector<float> embed(const Tokens &tokens, const Options &options) {
+    return embedding([&](float *place, std::size_t room, std::size_t *count) {
+      return cbl_embed_tokens(get(), options.get(), tokens.data(), tokens.size(), place, room, count);
+    });
+  }
+
+  /// The label that fits a text best. Replaces what the session holds.
+  Classification classify(const Classifier &classifier, const std::string &text) {
+    Classification found = {0, std::vector<double>(classifier.labels().size())};
+    check(cbl_classify(get(), classifier.get(), text.data(), text.size(), &found.label,
+                       found.probabilities.data(), found.probabilities.size()));
+    return found;
+  }
+
   /// From any thread, or a signal handler.
   void cancel() const noexcept { cbl_session_cancel(get()); }
   void clear_cancel() const noexcept { cbl_session_clear_cancel(get()); }
@@ -305,7 +533,126 @@ class Session {
   void check(cbl_status status) {
     if (status != CBL_OK) throw Error(status, cbl_session_error(get()));
   }
+  static std::vector<Score> scores(const std::vector<double> &sums,
+                                   const std::vector<std::size_t> &lengths, std::size_t count) {
+    std::vector<Score> scores;
+    for (std::size_t i = 0; i < count; i++) scores.push_back({sums[i], lengths[i]});
+    return scores;
+  }
+  template <typename Embed>
+  std::vector<float> embedding(Embed embed) {
+    std::size_t width = 0;
+    cbl_status status = embed(nullptr, 0, &width);
+    std::vector<float> embedding(width);
+    if (status == CBL_BUFFER_TOO_SMALL) status = embed(embedding.data(), width, &width);
+    check(status);
+    return embedding;
+  }
   std::unique_ptr<cbl_session, detail::Free> session_;
+};
+
+/// What came of a prompt of a batch.
+struct Outcome {
+  cbl_status status;
+  cbl_stop_reason reason;
+};
+
+/// Several sequences of tokens that are evaluated together, numbered from 0.
+class Batch {
+ public:
+  using Tokens = std::vector<std::uint32_t>;
+
+  Batch(const Model &model, std::size_t sequences) : Batch(model, sequences, nullptr) {}
+  Batch(const Model &model, std::size_t sequences, const Options &options)
+      : Batch(model, sequences, options.get()) {}
+
+  void rewind(std::size_t sequence, std::size_t position) {
+    check(cbl_batch_rewind(get(), sequence, position));
+  }
+  Tokens tokens(std::size_t sequence) {
+    const std::uint32_t *tokens = nullptr;
+    std::size_t count = 0;
+    check(cbl_batch_tokens(get(), sequence, &tokens, &count));
+    return Tokens(tokens, tokens + count);
+  }
+  /// Appends `tokens[i]` to sequence `sequences[i]`.
+  void evaluate(const std::vector<std::size_t> &sequences, const std::vector<Tokens> &tokens) {
+    const detail::Lists lists(tokens);
+    if (sequences.size() != tokens.size()) {
+      throw Error(CBL_BAD_ARGUMENT, "there is not a list of tokens for each sequence");
+    }
+    check(cbl_batch_evaluate(get(), sequences.data(), lists.lengths.data(), sequences.size(),
+                             lists.tokens.data()));
+  }
+  /// A copy of the logits of a sequence's last token.
+  std::vector<float> logits(std::size_t sequence) {
+    const float *logits = nullptr;
+    std::size_t count = 0;
+    check(cbl_batch_logits(get(), sequence, &logits, &count));
+    return std::vector<float>(logits, logits + count);
+  }
+  std::uint32_t sample(std::size_t sequence, const Options &options) {
+    std::uint32_t token = 0;
+    check(cbl_batch_sample(get(), sequence, options.get(), &token));
+    return token;
+  }
+
+  /// Continues prompts, any number; `on_text` takes a prompt's index and a `const std::string &` and
+  /// returns whether that text is to go on. One that cannot be continued does not disturb the others:
+  /// see its outcome.
+  template <typename OnText>
+  std::vector<Outcome> generate(const std::vector<std::string> &prompts, const Options &options,
+                                OnText &&on_text) {
+    detail::Callback<OnText> callback = {on_text, nullptr};
+    const std::vector<const char *> list = detail::list(prompts);
+    return run(list.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
+      return cbl_batch_generate(get(), options.get(), list.data(), list.size(),
+                                callback.on_batch_text, &callback, statuses, reasons);
+    });
+  }
+  /// The same in tokens; `on_token` takes a prompt's index and a `std::uint32_t`.
+  template <typename OnToken>
+  std::vector<Outcome> generate_tokens(const std::vector<Tokens> &prompts, const Options &options,
+                                       OnToken &&on_token) {
+    detail::Callback<OnToken> callback = {on_token, nullptr};
+    const detail::Lists lists(prompts);
+    return run(prompts.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
+      return cbl_batch_generate_tokens(get(), options.get(), lists.tokens.data(),
+                                       lists.lengths.data(), prompts.size(), callback.on_batch_token,
+                                       &callback, statuses, reasons);
+    });
+  }
+
+  /// From any thread, or a signal handler.
+  void cancel() const noexcept { cbl_batch_cancel(get()); }
+
+  cbl_batch *get() const noexcept { return batch_.get(); }
+
+ private:
+  Batch(const Model &model, std::size_t sequences, cbl_options *options) {
+    char message[256];
+    cbl_batch *made = nullptr;
+    detail::check(cbl_batch_new(model.get(), options, sequences, &made, message, sizeof message),
+                  message);
+    batch_.reset(made);
+  }
+  void check(cbl_status status) {
+    if (status != CBL_OK) throw Error(status, cbl_batch_error(get()));
+  }
+  // Results are not written if the call as a whole fails.
+  template <typename Called, typename Call>
+  std::vector<Outcome> run(std::size_t count, Called &callback, Call call) {
+    const cbl_status unwritten = -1;
+    std::vector<cbl_status> statuses(count + 1, unwritten);
+    std::vector<cbl_stop_reason> reasons(count + 1, CBL_STOP_NONE);
+    const cbl_status status = call(statuses.data(), reasons.data());
+    callback.rethrow();
+    if (count == 0 || statuses[0] == unwritten) check(status);
+    std::vector<Outcome> outcomes;
+    for (std::size_t i = 0; i < count; i++) outcomes.push_back({statuses[i], reasons[i]});
+    return outcomes;
+  }
+  std::unique_ptr<cbl_batch, detail::Free> batch_;
 };
 
 }  // namespace cerebellum

@@ -34,21 +34,38 @@ linked() {
 step "libraries without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
 packaging/install.sh --prefix "$work/ids" --without-text
-budget "$work/small/lib/libcerebellum.so" 1050000
-budget "$work/ids/lib/libcerebellum.so" 1270000
+budget "$work/small/lib/libcerebellum.so" 1100000
+budget "$work/ids/lib/libcerebellum.so" 1350000
 linked "$work/ids/lib/libcerebellum.so"
 [ "${1:-}" != sizes ] || exit 0
 
-step "library with text"
+step "library with text, and with constraints"
 packaging/install.sh --prefix "$work/text"
+packaging/install.sh --prefix "$work/constraints" --with-constraints
 cargo build --quiet --locked --profile device --bin cerebellum-run
 budget "$work/text/lib/libcerebellum.so" 3500000
 budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 3500000
-linked "$work/text/lib/libcerebellum.so"
+budget "$work/constraints/lib/libcerebellum.so" 4500000
+linked "$work/constraints/lib/libcerebellum.so"
 objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.so\.0' || { echo "no SONAME" >&2; exit 1; }
+
+step "smallest library"
+if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
+    packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std --slow
+    budget "$work/smallest/lib/libcerebellum.so" 670000
+else
+    skip "rustup has no rust-src, which the smallest library is built from"
+fi
 
 step "model"
 cargo run --quiet --locked -p cerebellum-tools --bin cerebellum -- quantize tools/demo -o "$work/demo.cbl" --quiet
+
+step "a program of the first header, with every library"
+for library in small ids text constraints smallest; do
+    [ -d "$work/$library" ] || continue
+    gcc -std=c99 -I tests/c/abi-0 tests/c/abi-0/program.c -L "$work/$library/lib" -lcerebellum -o "$work/program"
+    LD_LIBRARY_PATH="$work/$library/lib" "$work/program" "$work/demo.cbl"
+done
 
 export PKG_CONFIG_PATH="$work/text/lib/pkgconfig" LD_LIBRARY_PATH="$work/text/lib"
 speaks() { [ "$("$@" < "$work/input" 2> /dev/null | wc -c)" -gt 20 ] || { echo "silent: $*" >&2; exit 1; }; }
@@ -90,10 +107,14 @@ fi
 
 step "Python"
 if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --quiet --no-deps --dest "$work" 'setuptools>=64' 2> /dev/null; then
-    cp -r bindings/python "$work/python" # pip leaves its own files beside what it builds
-    CEREBELLUM_LIBRARY="$work/text/lib/libcerebellum.so" "$work/venv/bin/pip" install --quiet \
-        --disable-pip-version-check "$work/python"
-    (cd "$work" && speaks venv/bin/python "$OLDPWD/examples/python/story.py" demo.cbl)
+    # pip leaves its own files beside what it builds: from a copy, as deep in the repository.
+    rm -rf target/python && cp -r bindings/python target/python
+    "$work/venv/bin/pip" install --quiet --disable-pip-version-check target/python
+    rm -rf target/python
+    cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/constraints/lib/libcerebellum.so"
+    for example in story batch classify score similar translate; do
+        (cd "$work" && speaks venv/bin/python "$OLDPWD/examples/python/$example.py" demo.cbl)
+    done
 else
     skip "Python has no venv, or pip no network"
 fi

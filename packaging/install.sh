@@ -1,27 +1,46 @@
 #!/usr/bin/env bash
 # Builds the C library and installs it with its header, C++ header, pkg-config and CMake files.
 #
-#     packaging/install.sh [--prefix DIR] [--destdir DIR] [--without-text] [--small] [--target TRIPLE]
+#     packaging/install.sh [--prefix DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
+#                          [--with-constraints] [--small] [--rebuild-std] [--slow]
 #
-# --prefix        where it will live (/usr/local)
-# --destdir       put in front of every path, for packagers
-# --without-text  token ids only: a quarter of the size
-# --small         without the kernels for processors with VNNI (AVX-512, AVX-VNNI), for x86-64 without them
-# --target        for another system, by the name rustc has for it
+# --prefix            where it will live (/usr/local)
+# --destdir           put in front of every path, for packagers
+# --target            for another system, by the name rustc has for it
+# --without-text      token ids only: a third of the size
+# --with-constraints  with choices, regular expressions and JSON schemas for generated texts
+#
+# For small devices, one by one or together (docs/embedding.md, "Size"):
+# --small             without the kernels for processors with VNNI (AVX-512, AVX-VNNI), for x86-64 without them
+# --rebuild-std       with a standard library that cannot print backtraces, which nothing asks of it. Needs
+#                     `rustup component add rust-src`, and options of cargo that may change
+# --slow              optimized for size throughout: about half as fast
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-prefix=/usr/local destdir='' features=capi,text,vnni target=()
+prefix=/usr/local destdir='' features=capi,text,vnni target=() cargo=() optimize=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --prefix) prefix="$2"; shift 2 ;;
         --destdir) destdir="$2"; shift 2 ;;
         --without-text) features="${features/,text/}"; shift ;;
+        --with-constraints) features="$features,constraints"; shift ;;
         --small) features="${features/,vnni/}"; shift ;;
+        --rebuild-std) cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features="); shift ;;
+        --slow)
+            cargo+=(--config 'profile.device.opt-level="s"')
+            optimize=(-C llvm-args=-unroll-optsize-threshold=300)
+            shift ;;
         --target) target=(--target "$2"); shift 2 ;;
         *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
+
+# The standard library is only rebuilt for a system that is named, by a cargo that is told to allow it.
+if [[ "${cargo[*]}" = *build-std* ]]; then
+    export RUSTC_BOOTSTRAP=1
+    [ ${#target[@]} -gt 0 ] || target=(--target "$(rustc -vV | sed -n 's/^host: //p')")
+fi
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 abi=$(sed -n 's/^#define CBL_ABI_VERSION //p' include/cerebellum.h)
@@ -44,8 +63,8 @@ esac
 # Less inlining and unrolling where the source does not ask for it: a tenth smaller, and as fast, because
 # kernels ask (docs/embedding.md, "Size"). rustc says in a note what static programs have to link.
 output=$(cargo rustc --quiet --lib --profile device --locked --no-default-features --features "$features" \
-    "${target[@]}" --crate-type staticlib,cdylib -- "${link[@]}" --print native-static-libs \
-    -C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0 2>&1) || { echo "$output" >&2; exit 1; }
+    "${target[@]}" "${cargo[@]}" --crate-type staticlib,cdylib -- "${link[@]}" --print native-static-libs \
+    -C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0 "${optimize[@]}" 2>&1) || { echo "$output" >&2; exit 1; }
 private=$(sed -n 's/^note: native-static-libs: //p' <<< "$output" | tail -n 1)
 [ -n "$private" ] || { printf 'rustc did not say what to link:\n%s\n' "$output" >&2; exit 1; }
 built="${CARGO_TARGET_DIR:-target}/${target[1]:-}/device"

@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Run, Scratch};
+use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
@@ -377,7 +377,7 @@ impl Batch {
             scratch: &self.scratch,
             tokens: &self.pass_tokens,
             runs: &self.runs,
-            tree: false,
+            kind: PassKind::Sequences,
             logits_row: first_logits,
             log_sums: false,
             cancel: &self.cancel,

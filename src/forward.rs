@@ -16,8 +16,11 @@
 //! mlp_proj   quantized -> added to x                      by panels
 //! ```
 //!
-//! and at last `ln_f` and the head for the tokens whose logits are wanted. The workers meet after
-//! every phase. A pass over **one row** has fewer phases, since to meet takes about as long as to
+//! and at last `ln_f` and the head for the tokens whose logits are wanted. The **last layer** stores the
+//! keys and values of all tokens, but goes on with the wanted ones alone: their queries, attention and
+//! MLP, as the first rows of x, since nobody reads the others any more.
+//!
+//! The workers meet after every phase. A pass over **one row** has fewer phases, since to meet takes about as long as to
 //! quantize a row: every worker norms and quantizes it for itself, into the quantized row with its own
 //! index, and stores its heads' keys and values before it attends to them. **The contract of a phase**, on which every access to the arena here rests: a worker
 //! writes only its own share of what the phase writes, or what it claimed (both are disjoint), and no
@@ -30,178 +33,36 @@
 //! one phase, in which a worker takes its heads through the runs in order: what a run's queries see is
 //! then exactly the branch that leads to them, since pre-order visits no other before.
 
+mod run;
+mod scratch;
+
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
+pub(crate) use self::run::Run;
+pub(crate) use self::scratch::Scratch;
+
 use crate::cancel::Cancel;
-use crate::error::Result;
 use crate::kernels::{
     Alibi, Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm,
     Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
 use crate::log_softmax::log_sum_exp;
-use crate::memory::{Arena, Planner, Region};
+use crate::memory::{Arena, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
-use crate::quant::TileLayout;
+use crate::quant::{PANEL_ROWS, TileLayout};
 use crate::threads::{Executor, Worker};
 
-/// Buffers of a pass over at most `rows` tokens.
-pub(crate) struct Scratch {
-    rows: usize,
-    logits_rows: usize,
-    head_size: usize,
-    /// Residual stream `[rows, n_embd]`.
-    x: Region<f32>,
-    /// A layer norm's output, a row per worker `[workers, n_embd]`.
-    normed: Region<f32>,
-    /// Query, key, value `[rows, 3 n_embd]`.
-    qkv: Region<f32>,
-    /// Heads side by side `[rows, n_embd]`.
-    attended: Region<f32>,
-    /// Inside the MLP `[rows, n_inner]`.
-    inner: Region<f32>,
-    /// What enters the next matrix `[rows or workers, padded inputs]`, whichever are more.
-    values: Region<i8>,
-    /// Its scales `[rows or workers, groups]`.
-    scales: Region<f32>,
-    /// Where its int4 products start `[rows or workers, blocks]`.
-    starts: Region<[i16; 2]>,
-    /// `[logits rows, vocab_size]`.
-    logits: Region<f32>,
-    /// The logarithm of each row's softmax denominator `[logits rows]`.
-    log_sums: Region<f64>,
-    /// Per worker `[workers, QUERY_BLOCK, padded head size]`, as the three others of this shape.
-    queries: Region<f32>,
-    queries_i8: Region<i8>,
-    /// Per worker `[workers, QUERY_BLOCK, SEGMENT]`.
-    scores: Region<f32>,
-    sums: Region<f32>,
-    part: Region<f32>,
-}
-
-impl Scratch {
-    /// Plans the buffers for passes of at most `rows` tokens, `logits_rows` of them with logits.
-    pub fn plan(
-        planner: &mut Planner,
-        model: &Model,
-        rows: usize,
-        logits_rows: usize,
-        workers: usize,
-    ) -> Result<Self> {
-        let config = model.config();
-        let (e, head_size) = (config.n_embd, config.head_size());
-        let most = |f: fn(&TileLayout) -> usize| matrices(model).map(|m| f(&m.tiles)).max();
-        let groups = most(TileLayout::groups).unwrap_or(0);
-        let blocks = most(TileLayout::blocks).unwrap_or(0);
-        let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
-        let block = [workers, QUERY_BLOCK, padded_head_size(head_size)];
-        let quantized = rows.max(workers);
-        Ok(Self {
-            rows,
-            logits_rows,
-            head_size,
-            x: planner.reserve(&[rows, e])?,
-            normed: planner.reserve(&[workers, e])?,
-            qkv: planner.reserve(&[rows, 3 * e])?,
-            attended: planner.reserve(&[rows, e])?,
-            inner: planner.reserve(&[rows, config.n_inner])?,
-            values: planner.reserve(&[quantized, padded_cols])?,
-            scales: planner.reserve(&[quantized, groups])?,
-            starts: planner.reserve(&[quantized, blocks])?,
-            logits: planner.reserve(&[logits_rows, config.vocab_size])?,
-            log_sums: planner.reserve(&[logits_rows])?,
-            queries: planner.reserve(&block)?,
-            queries_i8: planner.reserve(&block)?,
-            scores: planner.reserve(&[workers, QUERY_BLOCK, SEGMENT])?,
-            sums: planner.reserve(&block)?,
-            part: planner.reserve(&block)?,
-        })
-    }
-
-    /// The most tokens of a pass.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The most tokens of a pass whose logits are kept.
-    pub fn logits_rows(&self) -> usize {
-        self.logits_rows
-    }
-
-    /// Where the logits lie.
-    pub fn logits(&self) -> Region<f32> {
-        self.logits
-    }
-
-    /// Where the logarithms of the softmax denominators lie.
-    pub fn log_sums(&self) -> Region<f64> {
-        self.log_sums
-    }
-}
-
-/// Every matrix that a quantized row enters.
-fn matrices(model: &Model) -> impl Iterator<Item = &MatrixAt> {
-    let network = model.network();
-    let of_layers = network.layers.iter().flat_map(|layer| {
-        [&layer.c_attn, &layer.attn_proj, &layer.c_fc, &layer.mlp_proj].map(|linear| &linear.matrix)
-    });
-    of_layers.chain([&network.head])
-}
-
-/// Consecutive tokens of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    /// Which of the pass's caches is the sequence's.
-    cache: usize,
-    /// Position of the first token.
-    position: usize,
-    /// Row of the first token.
-    row: usize,
-    /// How many tokens.
-    len: usize,
-    /// For how many of the last tokens logits are computed.
-    logits: usize,
-    /// Rows with logits before.
-    logits_row: usize,
-    /// Blocks of queries before.
-    block: usize,
-}
-
-impl Run {
-    /// The first run of a pass: `len` tokens from `position` on, logits for the last `logits` ones.
-    pub fn first(cache: usize, position: usize, len: usize, logits: usize) -> Self {
-        debug_assert!(len > 0 && logits <= len);
-        Self { cache, position, row: 0, len, logits, logits_row: 0, block: 0 }
-    }
-
-    /// The run after this one.
-    pub fn next(&self, cache: usize, position: usize, len: usize, logits: usize) -> Self {
-        Self {
-            row: self.end(),
-            logits_row: self.logits_end(),
-            block: self.block + self.blocks(),
-            ..Self::first(cache, position, len, logits)
-        }
-    }
-
-    /// The row after its last one.
-    pub fn end(&self) -> usize {
-        self.row + self.len
-    }
-
-    /// Rows with logits up to its end.
-    pub fn logits_end(&self) -> usize {
-        self.logits_row + self.logits
-    }
-
-    fn blocks(&self) -> usize {
-        self.len.div_ceil(QUERY_BLOCK)
-    }
-
-    fn rows(&self) -> Range<usize> {
-        self.row..self.end()
-    }
+/// A matrix product of a phase: what is multiplied with the quantized rows, and where it goes.
+struct Product<'a> {
+    matrix: &'a MatrixAt,
+    bias: Option<&'a [f32]>,
+    epilogue: Epilogue,
+    /// Rows as wide as the matrix has rows.
+    to: Region<f32>,
+    /// The row that takes the first quantized row's.
+    to_row: usize,
 }
 
 /// One chunk of tokens to evaluate.
@@ -216,14 +77,24 @@ pub(crate) struct Pass<'a> {
     pub tokens: &'a [u32],
     /// What they are; their rows follow one another, their positions lie within their caches.
     pub runs: &'a [Run],
-    /// Whether the runs are a tree in pre-order on one cache; otherwise each has a cache of its own.
-    pub tree: bool,
+    pub kind: PassKind,
     /// Row of the logits buffer that takes the first logits.
     pub logits_row: usize,
     /// Whether the logits' softmax denominators are computed, too.
     pub log_sums: bool,
     /// Once set, the rest is left out and what was computed is worth nothing.
     pub cancel: &'a Cancel,
+}
+
+/// What the runs of a pass are, and what is kept of it besides logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PassKind {
+    /// Each run has a cache of its own.
+    Sequences,
+    /// The same, and [`hidden_state`] has every row afterwards.
+    HiddenStates,
+    /// The runs are a tree in pre-order on one cache.
+    Tree,
 }
 
 /// A step of a layer, as listed at the top.
@@ -277,7 +148,12 @@ pub(crate) fn run(pass: &Pass, executor: &Executor, beside: &mut dyn FnMut()) {
     debug_assert!(pass.tokens.len() <= pass.scratch.rows);
     let gated = pass.model.config().gated_mlp;
     let (per_layer, phase_of_layer) = phases(pass.is_one_row(), gated);
-    let of_layers = 1 + per_layer * pass.model.network().layers.len();
+    let mut of_layers = 1 + per_layer * pass.model.network().layers.len();
+    if pass.narrows() && pass.logits_rows() == 0 {
+        // Of the last layer only the keys and values are wanted.
+        let is_store = |&number: &usize| matches!(phase_of_layer(number), Phase::Store);
+        of_layers -= per_layer - 1 - (0..per_layer).find(is_store).unwrap_or(per_layer - 1);
+    }
     let of_logits = match pass.logits_rows() {
         0 => 0,
         _ => 2 - usize::from(pass.is_one_row()) + usize::from(pass.log_sums),
@@ -302,41 +178,46 @@ impl Pass<'_> {
         let layer = &self.model.network().layers[index];
         let s = self.scratch;
         let one_row = self.is_one_row();
+        let narrow = self.is_narrow(index);
+        let rows = if narrow { self.logits_rows() } else { self.tokens.len() };
         match phase {
-            Phase::Norm1 => self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, worker),
+            Phase::Norm1 => {
+                self.norm(&self.model.norm(&layer.ln_1), &layer.c_attn, self.tokens.len(), worker);
+            }
             Phase::Attn => {
                 if one_row {
                     self.layer(index, Phase::Norm1, worker);
                 }
-                self.matmul(&layer.c_attn, Epilogue::Store, s.qkv, worker);
+                self.attn(&layer.c_attn, narrow, worker);
             }
-            Phase::Store if self.tree => {}
+            Phase::Store if self.is_tree() => {}
             Phase::Store => self.store(index, worker),
-            Phase::Attend if self.tree || one_row => self.store_and_attend(index, worker),
-            Phase::Attend => self.attend(index, worker),
-            Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, worker),
+            Phase::Attend if self.is_tree() || one_row => self.store_and_attend(index, worker),
+            Phase::Attend => self.attend(index, narrow, worker),
+            Phase::QuantizeAttended if narrow => self.narrow(&layer.attn_proj, worker),
+            Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, rows, worker),
             Phase::AttnProj => {
                 if one_row {
                     self.layer(index, Phase::QuantizeAttended, worker);
                 }
-                self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, worker);
+                self.matmul(&layer.attn_proj, Epilogue::AddTo, s.x, rows, worker);
             }
-            Phase::Norm2 => self.norm(&self.model.norm(&layer.ln_2), &layer.c_fc, worker),
+            Phase::Norm2 => self.norm(&self.model.norm(&layer.ln_2), &layer.c_fc, rows, worker),
             Phase::Activate => {
                 if one_row {
                     self.layer(index, Phase::Norm2, worker);
                 }
                 let activation = Epilogue::Activate(self.model.config().activation);
                 let activated = layer.gate.as_ref().unwrap_or(&layer.c_fc);
-                self.matmul(activated, activation, s.inner, worker);
+                self.matmul(activated, activation, s.inner, rows, worker);
             }
-            Phase::Gate => self.matmul(&layer.c_fc, Epilogue::MultiplyTo, s.inner, worker),
-            Phase::QuantizeInner => self.quantize(s.inner, &layer.mlp_proj, worker),
+            Phase::Gate => self.matmul(&layer.c_fc, Epilogue::MultiplyTo, s.inner, rows, worker),
+            Phase::QuantizeInner => self.quantize(s.inner, &layer.mlp_proj, rows, worker),
             Phase::MlpProj => {
                 if one_row {
                     self.layer(index, Phase::QuantizeInner, worker);
                 }
-                self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, worker);
+                self.matmul(&layer.mlp_proj, Epilogue::AddTo, s.x, rows, worker);
             }
         }
     }
@@ -344,6 +225,29 @@ impl Pass<'_> {
     /// Whether every worker quantizes the row for itself.
     fn is_one_row(&self) -> bool {
         self.tokens.len() == 1
+    }
+
+    fn is_tree(&self) -> bool {
+        self.kind == PassKind::Tree
+    }
+
+    /// Whether the last layer goes on with fewer rows.
+    fn narrows(&self) -> bool {
+        let sequences = self.kind == PassKind::Sequences;
+        sequences && !self.is_one_row() && self.logits_rows() < self.tokens.len()
+    }
+
+    /// Whether this layer does.
+    fn is_narrow(&self, layer: usize) -> bool {
+        layer + 1 == self.model.network().layers.len() && self.narrows()
+    }
+
+    /// The rows whose logits are wanted, those with logits rows in `to`: each with its logits row.
+    fn wanted_rows(&self, to: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        self.runs.iter().flat_map(move |run| {
+            let to = overlap(&to, &(run.logits_row..run.logits_end()));
+            to.map(|to| (run.end() - (run.logits_end() - to), to))
+        })
     }
 
     /// Rows that the worker quantizes, and how far behind them their quantized rows lie.
@@ -373,9 +277,9 @@ impl Pass<'_> {
         self.runs.last().map_or(0, Run::logits_end)
     }
 
-    /// x -> layer norm -> quantized for `next`.
-    fn norm(&self, norm: &LayerNorm, next: &LinearAt, worker: &Worker) {
-        let (rows, offset) = self.rows_to_quantize(self.tokens.len(), worker);
+    /// The first `rows` rows of x -> layer norm -> quantized for `next`.
+    fn norm(&self, norm: &LayerNorm, next: &LinearAt, rows: usize, worker: &Worker) {
+        let (rows, offset) = self.rows_to_quantize(rows, worker);
         for t in rows {
             self.norm_row(norm, t, &next.matrix.tiles, t + offset, worker);
         }
@@ -386,11 +290,9 @@ impl Pass<'_> {
         let network = self.model.network();
         let norm = self.model.norm(&network.ln_f);
         let (rows, offset) = self.rows_to_quantize(self.logits_rows(), worker);
-        for run in self.runs {
-            for to in overlap(&rows, &(run.logits_row..run.logits_end())) {
-                let from = run.end() - (run.logits_end() - to);
-                self.norm_row(&norm, from, &network.head.tiles, to + offset, worker);
-            }
+        for (from, to) in self.wanted_rows(rows) {
+            let from = if self.narrows() { to } else { from };
+            self.norm_row(&norm, from, &network.head.tiles, to + offset, worker);
         }
     }
 
@@ -414,10 +316,33 @@ impl Pass<'_> {
         self.quantize_row(normed, next, to);
     }
 
-    /// A buffer's rows -> quantized for `next`.
-    fn quantize(&self, from: Region<f32>, next: &LinearAt, worker: &Worker) {
+    /// The wanted rows of x -> its first rows; those of the heads -> quantized for `next`, as the first
+    /// rows.
+    fn narrow(&self, next: &LinearAt, worker: &Worker) {
+        let (e, s) = (self.model.config().n_embd, self.scratch);
         let tiles = &next.matrix.tiles;
-        let (rows, offset) = self.rows_to_quantize(self.tokens.len(), worker);
+        for (from, to) in self.wanted_rows(worker.share(self.logits_rows())) {
+            // SAFETY: the contract of a phase: nobody writes this buffer in it.
+            self.quantize_row(
+                unsafe { self.arena.read(s.attended, row_range(from, e)) },
+                tiles,
+                to,
+            );
+        }
+        if worker.index() == 0 {
+            // SAFETY: the contract of a phase: x is used by this worker only.
+            let x = unsafe { self.arena.write(s.x, 0..self.tokens.len() * e) };
+            // No row goes to where a later one still is.
+            for (from, to) in self.wanted_rows(0..self.logits_rows()) {
+                x.copy_within(row_range(from, e), to * e);
+            }
+        }
+    }
+
+    /// A buffer's first `rows` rows -> quantized for `next`.
+    fn quantize(&self, from: Region<f32>, next: &LinearAt, rows: usize, worker: &Worker) {
+        let tiles = &next.matrix.tiles;
+        let (rows, offset) = self.rows_to_quantize(rows, worker);
         for t in rows {
             // SAFETY: the contract of a phase: nobody writes this buffer in it.
             let row = unsafe { self.arena.read(from, row_range(t, tiles.cols())) };
@@ -439,10 +364,46 @@ impl Pass<'_> {
         self.kernels.quantize(row, tiles.group_size(), out);
     }
 
-    /// Quantized rows times a matrix, into a buffer as wide as the matrix has rows.
-    fn matmul(&self, linear: &LinearAt, epilogue: Epilogue, to: Region<f32>, worker: &Worker) {
-        let bias = Some(self.model.vector(&linear.bias));
-        self.product(&linear.matrix, bias, epilogue, self.tokens.len(), (to, 0), worker);
+    /// The first `rows` quantized rows times a matrix, into a buffer as wide as the matrix has rows.
+    fn matmul(
+        &self,
+        linear: &LinearAt,
+        epilogue: Epilogue,
+        to: Region<f32>,
+        rows: usize,
+        worker: &Worker,
+    ) {
+        let product = Product { to, to_row: 0, epilogue, ..self.of_linear(linear) };
+        self.product(&product, rows, worker);
+    }
+
+    /// Quantized rows -> query | key | value; if `narrow`, without queries that nobody wants.
+    fn attn(&self, c_attn: &LinearAt, narrow: bool, worker: &Worker) {
+        let product = self.of_linear(c_attn);
+        let rows = self.tokens.len();
+        if !narrow {
+            return self.product(&product, rows, worker);
+        }
+        // Panels of queries only, and the first row whose query is wanted. Those of other runs after
+        // it are computed, too, but a prompt is one run.
+        let queries = self.model.config().n_embd / PANEL_ROWS;
+        let first = self.wanted_rows(0..self.logits_rows()).next().map_or(rows, |(from, _)| from);
+        for panels in claim_panels(c_attn.matrix.tiles.panels(), worker) {
+            let middle = queries.clamp(panels.start, panels.end);
+            self.multiply(&product, first..rows, panels.start..middle, worker);
+            self.multiply(&product, 0..rows, middle..panels.end, worker);
+        }
+    }
+
+    /// A product with a matrix and its bias, into qkv.
+    fn of_linear<'m>(&'m self, linear: &'m LinearAt) -> Product<'m> {
+        Product {
+            matrix: &linear.matrix,
+            bias: Some(self.model.vector(&linear.bias)),
+            epilogue: Epilogue::Store,
+            to: self.scratch.qkv,
+            to_row: 0,
+        }
     }
 
     /// Quantized rows times the head -> logits.
@@ -451,13 +412,13 @@ impl Pass<'_> {
             self.norm_f(worker);
         }
         let head = &self.model.network().head;
-        let logits = self.scratch.logits;
         let epilogue = match self.model.config().logits_scale {
             1.0 => Epilogue::Store,
             scale => Epilogue::Scale(scale),
         };
-        let to = (logits, self.logits_row);
-        self.product(head, None, epilogue, self.logits_rows(), to, worker);
+        let (to, to_row) = (self.scratch.logits, self.logits_row);
+        let product = Product { matrix: head, bias: None, epilogue, to, to_row };
+        self.product(&product, self.logits_rows(), worker);
     }
 
     /// Logits -> logarithms of their softmax denominators.
@@ -475,21 +436,28 @@ impl Pass<'_> {
         }
     }
 
-    /// Quantized rows times a matrix, into a buffer as wide as the matrix has rows, from its row
-    /// `to.1` on.
-    fn product(
+    /// The first `rows` quantized rows times a matrix.
+    fn product(&self, product: &Product, rows: usize, worker: &Worker) {
+        for panels in claim_panels(product.matrix.tiles.panels(), worker) {
+            self.multiply(product, 0..rows, panels, worker);
+        }
+    }
+
+    /// Some quantized rows times panels that this worker claimed.
+    fn multiply(
         &self,
-        matrix: &MatrixAt,
-        bias: Option<&[f32]>,
-        epilogue: Epilogue,
-        rows: usize,
-        to: (Region<f32>, usize),
+        product: &Product,
+        rows: Range<usize>,
+        panels: Range<usize>,
         worker: &Worker,
     ) {
-        let tiles = &matrix.tiles;
+        if rows.is_empty() || panels.is_empty() {
+            return;
+        }
+        let tiles = &product.matrix.tiles;
         let s = self.scratch;
-        let first = if self.is_one_row() { worker.index() } else { 0 };
-        let of_rows = |width: usize| first * width..(first + rows) * width;
+        let first = rows.start + if self.is_one_row() { worker.index() } else { 0 };
+        let of_rows = |width: usize| first * width..(first + rows.len()) * width;
         // SAFETY: the contract of a phase: nobody writes these quantized rows in it, or this worker
         // alone, which has done so.
         let input = unsafe {
@@ -502,16 +470,13 @@ impl Pass<'_> {
                 blocks: tiles.blocks(),
             }
         };
-        let job = Matmul { weights: self.model.weights(matrix), input, bias, epilogue };
+        let (bias, epilogue) = (product.bias, product.epilogue);
+        let job = Matmul { weights: self.model.weights(product.matrix), input, bias, epilogue };
         // SAFETY: in this phase the buffer is used through such writers only, each worker naming the
         // rows of the panels that it claimed.
         unsafe {
-            let out = self.cells_from(to.0, to.1, tiles.rows());
-            // Kernels take panels two by two, or more at once.
-            for pairs in worker.claims(tiles.panels().div_ceil(2)) {
-                let panels = 2 * pairs.start..tiles.panels().min(2 * pairs.end);
-                self.kernels.matmul(&job, panels, &out);
-            }
+            let out = self.cells_from(product.to, product.to_row + rows.start, tiles.rows());
+            self.kernels.matmul(&job, panels, &out);
         }
     }
 
@@ -538,15 +503,23 @@ impl Pass<'_> {
     }
 
     /// Queries and caches -> heads side by side.
-    fn attend(&self, layer: usize, worker: &Worker) {
+    ///
+    /// If `narrow`, those of the wanted rows.
+    fn attend(&self, layer: usize, narrow: bool, worker: &Worker) {
         let mut buffers = self.attention_buffers(worker);
         let blocks = self.runs.last().map_or(0, |run| run.block + run.blocks());
         // Head by head, so that most of a worker's queries share one head's cache.
         for item in worker.claims(self.model.config().n_head * blocks).flatten() {
             let (head, block) = (item / blocks, item % blocks);
             let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
-            // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one worker's.
-            unsafe { self.attend_block(run, block - run.block, layer, head, &mut buffers) };
+            let unwanted = if narrow { run.len - run.logits } else { 0 };
+            let tokens = run.block_rows(block - run.block);
+            let tokens = tokens.start.max(unwanted)..tokens.end;
+            if !tokens.is_empty() {
+                // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one
+                // worker's.
+                unsafe { self.attend_block(run, tokens, layer, head, &mut buffers) };
+            }
         }
     }
 
@@ -559,7 +532,7 @@ impl Pass<'_> {
                 unsafe {
                     self.store_run(run, layer, head);
                     for block in 0..run.blocks() {
-                        self.attend_block(run, block, layer, head, &mut buffers);
+                        self.attend_block(run, run.block_rows(block), layer, head, &mut buffers);
                     }
                 }
             }
@@ -585,7 +558,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Attention of one head over a block of a run's queries.
+    /// Attention of one head over a block of a run's queries, those of its rows `tokens`.
     ///
     /// # Safety
     /// During the call nobody writes qkv or that head's cache, and nobody else uses the head's cells
@@ -593,13 +566,12 @@ impl Pass<'_> {
     unsafe fn attend_block(
         &self,
         run: &Run,
-        block: usize,
+        tokens: Range<usize>,
         layer: usize,
         head: usize,
         buffers: &mut AttentionScratch,
     ) {
         let (e, d) = (self.model.config().n_embd, self.scratch.head_size);
-        let first = block * QUERY_BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let job = Attention {
@@ -607,7 +579,7 @@ impl Pass<'_> {
                 queries: self.arena.read(self.scratch.qkv, run.row * 3 * e..run.end() * 3 * e),
                 stride: 3 * e,
                 columns: row_range(head, d),
-                tokens: first..run.len.min(first + QUERY_BLOCK),
+                tokens,
                 position: run.position,
                 scale: attention_scale(self.model, layer),
                 bias: self.model.slope(head).map(|slope| Alibi {
@@ -665,6 +637,12 @@ fn attention_scale(model: &Model, layer: usize) -> f32 {
         scale /= (layer + 1) as f32;
     }
     scale * LOG2_E
+}
+
+/// Panels of a matrix, as the worker claims them: kernels take them two by two, or more at once.
+fn claim_panels(panels: usize, worker: &Worker) -> impl Iterator<Item = Range<usize>> {
+    let pairs = worker.claims(panels.div_ceil(2));
+    pairs.map(move |pairs| 2 * pairs.start..panels.min(2 * pairs.end))
 }
 
 /// What two ranges have in common.

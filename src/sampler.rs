@@ -70,12 +70,16 @@ impl SamplerOptions {
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return bad("repetition_penalty", self.repetition_penalty, "over 0");
         }
-        let is_out = |(_, bias): &&(u32, f32)| !(-MAX_BIAS..=MAX_BIAS).contains(bias);
-        if let Some(&(_, bias)) = self.logit_bias.iter().find(is_out) {
-            return bad("logit_bias", bias, "in -1000..=1000");
-        }
-        Ok(())
+        self.logit_bias.iter().try_for_each(|&(_, bias)| check_bias(bias))
     }
+}
+
+/// Fails if it is no [`SamplerOptions::logit_bias`].
+pub(crate) fn check_bias(bias: f32) -> Result<()> {
+    if (-MAX_BIAS..=MAX_BIAS).contains(&bias) {
+        return Ok(());
+    }
+    Err(Error::Option { name: "logit_bias", detail: format!("{bias} is not in -1000..=1000") })
 }
 
 /// A token that may be chosen.

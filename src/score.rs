@@ -20,9 +20,16 @@ pub fn log_probabilities_of(logits: &[f32], tokens: &[u32]) -> Vec<f64> {
 /// The most probable tokens, at most so many, each with the natural logarithm of its probability; the
 /// most probable first, the lower id first among equals.
 pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
+    let tokens = most_probable(logits, count, Vec::new());
+    let log_probabilities = log_probabilities_of(logits, &tokens);
+    tokens.into_iter().zip(log_probabilities).collect()
+}
+
+/// The most probable tokens, in that order, in a vector that is empty and best has room for all tokens.
+pub(crate) fn most_probable(logits: &[f32], count: usize, mut tokens: Vec<u32>) -> Vec<u32> {
     let order =
         |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
-    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    tokens.extend(0..logits.len() as u32);
     if count < tokens.len() {
         if count > 0 {
             tokens.select_nth_unstable_by(count - 1, order);
@@ -30,8 +37,7 @@ pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
         tokens.truncate(count);
     }
     tokens.sort_unstable_by(order);
-    let log_probabilities = log_probabilities_of(logits, &tokens);
-    tokens.into_iter().zip(log_probabilities).collect()
+    tokens
 }
 
 /// Continuations to compare, as a prefix tree over their tokens.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::cancel::Cancel;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, Run, Scratch};
+use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
@@ -289,7 +289,7 @@ impl Session {
         beside: &mut dyn FnMut(),
     ) -> Result<()> {
         let run = Run::first(0, self.position, tokens.len(), logits_rows);
-        self.pass(tokens, &[run], false, beside)?;
+        self.pass(tokens, &[run], PassKind::Sequences, beside)?;
         self.record(tokens);
         let first = self.position - logits_rows;
         for (row, position) in (first..self.position).enumerate() {
@@ -355,7 +355,8 @@ impl Session {
         let mut together = [token; 1 + MAX_DRAFT];
         together[1..rows].copy_from_slice(&draft[..drafted]);
         let start = Instant::now();
-        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], false, beside)?;
+        let run = Run::first(0, position, rows, rows);
+        self.pass(&together[..rows], &[run], PassKind::Sequences, beside)?;
         self.drafter.took(rows, start.elapsed());
         (self.ahead, self.next_row) = (rows, 0);
         Ok(())
@@ -366,7 +367,7 @@ impl Session {
         &mut self,
         tokens: &[u32],
         runs: &[Run],
-        tree: bool,
+        kind: PassKind,
         beside: &mut dyn FnMut(),
     ) -> Result<()> {
         let pass = Pass {
@@ -377,9 +378,9 @@ impl Session {
             scratch: &self.scratch,
             tokens,
             runs,
-            tree,
+            kind,
             logits_row: 0,
-            log_sums: tree,
+            log_sums: kind == PassKind::Tree,
             cancel: &self.cancel,
         };
         forward::run(&pass, self.threads.executor(), beside);
@@ -417,7 +418,7 @@ impl Session {
             let end = tokens.len().min(start + self.scratch.rows());
             let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
             runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
-            self.pass(&tokens[start..end], &runs, true, &mut || ())?;
+            self.pass(&tokens[start..end], &runs, PassKind::Tree, &mut || ())?;
             let rows = start.max(first_wanted)..end;
             for (row, index) in rows.enumerate() {
                 let logits = self.finite_logits(row, positions[index])?;
@@ -448,7 +449,7 @@ impl Session {
         embedding.fill(0.0);
         for chunk in tokens.chunks(self.chunk) {
             let run = Run::first(0, self.position, chunk.len(), 0);
-            if let Err(error) = self.pass(chunk, &[run], false, &mut || ()) {
+            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates, &mut || ()) {
                 self.position = before;
                 return Err(error);
             }

@@ -103,15 +103,16 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         let text = text.trim();
         let (parts, mut result) = self.begin(text, session.context())?;
         for (i, part) in parts.iter().enumerate() {
+            if result.stop_reason == StopReason::Cancelled {
+                break;
+            }
             if i > 0 {
                 let gap = gap_before(text, part.start);
                 result.text.push_str(gap);
                 if on_text(gap).is_break() {
                     result.stop_reason = StopReason::Cancelled;
+                    break;
                 }
-            }
-            if result.stop_reason == StopReason::Cancelled {
-                break;
             }
             self.part(session, text[part.clone()].trim(), &mut result, &mut on_text)?;
         }

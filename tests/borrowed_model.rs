@@ -41,16 +41,21 @@ fn threads_share_the_work() {
 
 #[test]
 fn damage_is_an_error() {
+    let open = |bytes: &[u8]| Model::borrow(AlignedBytes::copy(bytes));
     for length in [0, 7, 8, 63, 64, FILE.len() / 2, FILE.len() - 1] {
-        assert!(exercise(&FILE[..length]).is_err());
+        assert!(open(&FILE[..length]).is_err());
     }
     let mut damaged = FILE.to_vec();
     damaged[100] ^= 1;
-    assert!(exercise(&damaged).is_err());
+    assert!(open(&damaged).is_err());
     damaged[100] ^= 1;
     let weights = 8 + u64::from_le_bytes(FILE[..8].try_into().unwrap()) as usize;
     damaged[weights] ^= 1;
-    assert_eq!(exercise(&damaged).unwrap().damaged, ["wte.weight"]);
+    let faults = open(&damaged).unwrap().verify().unwrap();
+    assert_eq!(
+        faults.iter().map(|fault| fault.tensor.as_str()).collect::<Vec<_>>(),
+        ["wte.weight"]
+    );
 }
 
 #[test]

@@ -112,18 +112,23 @@ fn logits_of_the_demo_model_are_recorded() {
     }
 }
 
+/// When the last token's logits alone are wanted, the last layer leaves the other tokens out.
 #[test]
 fn evaluate_returns_the_last_token_s_logits() {
-    let model = quantized(&golden("cerebras-odd-inner"), Scheme::Int8, 128);
-    let tokens = tokens(&model, 20);
-    let want = all_logits(&model, &SessionOptions::default(), &tokens);
-    let vocab_size = model.config().vocab_size;
-    for logits in [LogitsFor::Last, LogitsFor::All] {
-        for chunk in [1, 6, 20, 64] {
-            let options = SessionOptions { logits, chunk, ..Default::default() };
-            let mut session = model.session(&options).unwrap();
-            let got = bits(session.evaluate(&tokens).unwrap());
-            assert!(got == want[want.len() - vocab_size..], "{logits:?}, chunks of {chunk}");
+    for case in ["cerebras-odd-inner", "cerebras-17-heads", "head80-bf16-sharded", "unscaled-relu"]
+    {
+        let model = quantized(&golden(case), Scheme::Int8, 128);
+        let tokens = tokens(&model, 20);
+        let want = all_logits(&model, &SessionOptions::default(), &tokens);
+        let vocab_size = model.config().vocab_size;
+        for logits in [LogitsFor::Last, LogitsFor::All] {
+            for (chunk, threads) in [(1, 1), (6, 2), (20, 3), (64, 1)] {
+                let options = SessionOptions { logits, chunk, threads, ..Default::default() };
+                let mut session = model.session(&options).unwrap();
+                let got = bits(session.evaluate(&tokens).unwrap());
+                let want = &want[want.len() - vocab_size..];
+                assert!(got == want, "{case}, {logits:?}, chunks of {chunk}");
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-"""Puts the shared library into the package: the one that CEREBELLUM_LIBRARY names, or else one that
-cargo builds from the repository around this directory."""
+"""Puts the shared library into the package: the one that CEREBELLUM_LIBRARY names, or else one that is
+built as packages are, by packaging/install.sh of the repository around this directory."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import setup
@@ -20,22 +21,25 @@ NAMES = {"darwin": "libcerebellum.dylib", "win32": "cerebellum.dll"}
 NAME = NAMES.get(sys.platform, "libcerebellum.so")
 
 
-def library():
+def library(prefix):
+    """The library, built in a directory `prefix` if it must be."""
     given = os.environ.get("CEREBELLUM_LIBRARY")
     if given:
         return Path(given)
     if not (REPOSITORY / "Cargo.toml").exists():
         raise SystemExit("not inside the cerebellum repository: set CEREBELLUM_LIBRARY to the library")
-    command = ["cargo", "rustc", "--lib", "--crate-type", "cdylib", "--profile", "device", "--locked"]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-    return target / "device" / NAME
+    if sys.platform == "win32":
+        raise SystemExit("build the library with cargo, and set CEREBELLUM_LIBRARY to it")
+    install = ["packaging/install.sh", "--with-constraints", "--prefix", str(prefix)]
+    subprocess.run(install, cwd=REPOSITORY, check=True)
+    return prefix / "lib" / NAME
 
 
 class Build(build_py):
     def run(self):
         super().run()
-        shutil.copy(library(), Path(self.build_lib) / "cerebellum" / NAME)
+        with tempfile.TemporaryDirectory() as prefix:
+            shutil.copy(library(Path(prefix)), Path(self.build_lib) / "cerebellum" / NAME)
 
 
 class Wheel(bdist_wheel):

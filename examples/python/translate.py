@@ -1,31 +1,21 @@
-"""Translates sentences, all at a time, with a prompt of examples: translate.py MODEL.cbl [SENTENCE...]
-
-The prompt is that of the template "translate" (docs/templates.md)."""
+"""Translates sentences with a template of the model's (docs/templates.md): translate.py MODEL.cbl [SENTENCE...]"""
 
 import sys
 
 import cerebellum
-
-EXAMPLES = [
-    ("Good morning, how are you?", "Bonjour, comment allez-vous ?"),
-    ("The house is very old.", "La maison est très vieille."),
-]
-
-
-def prompt(sentence):
-    shown = "".join(f"English: {english}\nFrench: {french}\n\n" for english, french in EXAMPLES)
-    return f"{shown}English: {sentence}\nFrench:"
 
 
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     sentences = sys.argv[2:] or ["I am here.", "Where is your brother?", "He is very old."]
-    with cerebellum.Model(sys.argv[1]) as model:
-        with model.batch(len(sentences), threads=2, context=256) as batch:
-            texts = batch.generate(map(prompt, sentences), max_tokens=60, stop="\n")
-    for sentence, text in zip(sentences, texts):
-        print(f"{sentence}\n  {text.strip()}")
+    with cerebellum.Model(sys.argv[1]) as model, model.session(threads=2, context=256) as session:
+        translate = model.template("translate")
+        for sentence in sentences:
+            print(sentence, end="\n  ")
+            for piece in session.stream_apply(translate, sentence):
+                print(piece, end="", flush=True)
+            print()
 
 
 main()

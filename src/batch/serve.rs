@@ -10,7 +10,6 @@ use crate::generate::{
     Constraint, Course, Flow, GenerateOptions, Generation, Step, StopReason, TextStream,
 };
 use crate::memory::try_vec;
-use crate::sampler::SamplerOptions;
 use crate::session_options::check_tokens;
 use crate::text::TokenTable;
 
@@ -154,7 +153,7 @@ impl Taken {
 /// A job on its way.
 struct Active<'a> {
     job: usize,
-    sampler: SamplerOptions,
+    request: Cow<'a, Request>,
     course: Course<Box<dyn Constraint + 'a>>,
     /// What is to be evaluated before the next choice, and how much of it was.
     tokens: Vec<u32>,
@@ -190,13 +189,13 @@ impl<'a> Active<'a> {
         tokens.extend_from_slice(prompt);
         Ok(Self {
             job: number,
-            sampler: options.sampler.clone(),
             course: Course::new(options, end_of_text, job.constraint),
             prompt_tokens: prompt.len(),
             tokens,
             evaluated: kept,
             start: Instant::now(),
             prompt_time: Duration::ZERO,
+            request: job.request,
         })
     }
 
@@ -220,7 +219,7 @@ impl<'a> Active<'a> {
             self.prompt_time = self.start.elapsed();
         }
         let token = match self.course.allowed()? {
-            None => batch.sample(sequence, &self.sampler)?,
+            None => batch.sample(sequence, &self.request.options.sampler)?,
             Some(allowed) => batch.sample_within(sequence, &self.sampler, allowed)?,
         };
         if let ControlFlow::Break(reason) = self.course.accept(token)? {
@@ -230,7 +229,9 @@ impl<'a> Active<'a> {
         if let ControlFlow::Break(reason) = client.step(self.job, Step { token, logits }) {
             return Ok(ControlFlow::Break(reason));
         }
-        (self.evaluated, self.tokens) = (0, vec![token]);
+        self.evaluated = 0;
+        self.tokens.clear();
+        self.tokens.push(token);
         self.advance(batch.position(sequence), batch.context(), client)
     }
 

@@ -17,13 +17,13 @@ use super::boundary::{self, Failure, Report};
 use super::handle::{self, Handle, Place};
 use super::locked::Locked;
 use super::model::{self, Shared, cbl_memory_plan, cbl_model};
-use super::options::{self, cbl_options};
+use super::options::{self, Options, cbl_options};
 use super::session::{Made, cbl_stop_reason, required};
-use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
+use super::status::cbl_status::{self, CBL_BAD_ARGUMENT, CBL_UNSUPPORTED};
 use super::text::encode;
 use crate::batch::{self, Append, Batch, Request};
 use crate::error::Result;
-use crate::generate::{GenerateOptions, Generation, StopReason};
+use crate::generate::{Generation, StopReason};
 use crate::memory::try_vec;
 
 /// Several sequences of tokens that are evaluated together, numbered from 0.
@@ -317,6 +317,47 @@ pub type cbl_batch_text_callback = Option<
 pub type cbl_batch_token_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, index: usize, token: u32) -> bool>;
 
+/// What came of each prompt.
+type Outcomes = Vec<Result<Generation>>;
+
+/// Runs a generation by the caller's options and writes what came of each prompt to the caller's places:
+/// statuses, reasons, and how many there is room for.
+///
+/// # Safety
+/// As [`with`], [`options::with`] and [`Results::new`].
+unsafe fn generate(
+    batch: *mut cbl_batch,
+    options: *const cbl_options,
+    (statuses, reasons, count): (*mut cbl_status, *mut cbl_stop_reason, usize),
+    body: &mut dyn FnMut(&mut Inner, &Options) -> Result<Outcomes, Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(batch, &mut |inner| {
+            let results = Results::new(statuses, reasons, count)?;
+            results.set(options::with(options, |options| body(inner, options))?)
+        })
+    }
+}
+
+/// A request for each prompt of a list, all with the same options.
+fn requests<T>(
+    prompts: &[T],
+    options: &Options,
+    tokens_of: &mut dyn FnMut(&T) -> Result<Vec<u32>, Failure>,
+) -> Result<Vec<Request>, Failure> {
+    if options.constraint.is_set() {
+        let detail = "a batch cannot be constrained: generate in a session";
+        return Err(Failure::Misuse(CBL_UNSUPPORTED, detail));
+    }
+    let mut requests = try_vec(prompts.len())?;
+    for prompt in prompts {
+        let prompt = tokens_of(prompt)?;
+        requests.push(Request { prompt, options: options.generate.try_clone()? });
+    }
+    Ok(requests)
+}
+
 /// Continues `count` prompts, any number: `prompts` points to so many texts of UTF-8, each ended by a
 /// zero byte. Each is continued as cbl_generate() does in a session that is reset, as many at a time as
 /// the batch has sequences; what they held is forgotten. The callback receives pieces of all of them as
@@ -343,29 +384,18 @@ pub unsafe extern "C" fn cbl_batch_generate(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        with(batch, &mut |inner| {
+        generate(batch, options, (statuses, reasons, count), &mut |inner, options| {
             let callback = required(callback)?;
-            let prompts = texts(prompts, count)?;
-            let results = Results::new(statuses, reasons, count)?;
-            let outcomes = options::with(options, |options| {
-                let mut requests = try_vec(count)?;
-                for prompt in prompts {
-                    let prompt = encode(&inner.shared, prompt, options.parse_special)?;
-                    requests.push(Request { prompt, options: options.generate.clone() });
-                }
-                let table = inner.shared.tokenizer()?.table();
-                let on_text = |index, text: &str| match callback(
-                    user,
-                    index,
-                    text.as_ptr().cast(),
-                    text.len(),
-                ) {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                };
-                Ok(batch::generate_text(&mut inner.batch, table, &requests, on_text)?)
+            let texts = texts(prompts, count)?;
+            let requests = requests(&texts, options, &mut |text| {
+                encode(&inner.shared, text, options.parse_special)
             })?;
-            results.set(outcomes)
+            let table = inner.shared.tokenizer()?.table();
+            let on_text = |index, text: &str| {
+                let wants_more = callback(user, index, text.as_ptr().cast(), text.len());
+                if wants_more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            Ok(batch::generate_text(&mut inner.batch, table, &requests, on_text)?)
         })
     }
 }
@@ -390,28 +420,22 @@ pub unsafe extern "C" fn cbl_batch_generate_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        with(batch, &mut |inner| {
+        generate(batch, options, (statuses, reasons, count), &mut |inner, options| {
             let callback = required(callback)?;
             let (lengths, total) = list_lengths(lengths, count)?;
             let mut rest = slice(tokens, total)?;
-            let results = Results::new(statuses, reasons, count)?;
-            let outcomes = options::with(options, |options| {
-                let how = GenerateOptions { stop: Vec::new(), ..options.generate.clone() };
-                let mut requests = try_vec(count)?;
-                for &length in lengths {
-                    let (tokens, others) = rest.split_at(length);
-                    rest = others;
-                    let mut prompt = try_vec(length)?;
-                    prompt.extend_from_slice(tokens);
-                    requests.push(Request { prompt, options: how.clone() });
-                }
-                let on_token = |index, token| match callback(user, index, token) {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(StopReason::Cancelled),
-                };
-                Ok(batch::generate(&mut inner.batch, &requests, on_token)?)
+            let requests = requests(lengths, options, &mut |&length| {
+                let (tokens, others) = rest.split_at(length);
+                rest = others;
+                let mut prompt = try_vec(length)?;
+                prompt.extend_from_slice(tokens);
+                Ok(prompt)
             })?;
-            results.set(outcomes)
+            let on_token = |index, token| match callback(user, index, token) {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(StopReason::Cancelled),
+            };
+            Ok(batch::generate(&mut inner.batch, &requests, on_token)?)
         })
     }
 }
@@ -439,7 +463,7 @@ impl Results<'_> {
     }
 
     /// Writes them; the first failure is the call's.
-    fn set(self, outcomes: Vec<Result<Generation>>) -> Result<(), Failure> {
+    fn set(self, outcomes: Outcomes) -> Result<(), Failure> {
         let of = |outcome: &Result<Generation>| match outcome {
             Ok(generation) => (cbl_status::CBL_OK, generation.stop_reason.into()),
             Err(error) => (cbl_status::of(error), cbl_stop_reason::CBL_STOP_NONE),

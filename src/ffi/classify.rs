@@ -271,7 +271,7 @@ mod with_text {
             labels: &[&str],
             settings: &Settings,
         ) -> Result<Self, Failure> {
-            let tokenizer: *const Tokenizer<_> = shared.tokenizer()?;
+            let tokenizer: *const Tokenizer<_> = &**shared.tokenizer()?;
             // SAFETY: it lies in `shared`, where it stays as long as that, which the result keeps.
             let tokenizer = unsafe { &*tokenizer };
             Ok(Self {

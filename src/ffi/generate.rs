@@ -15,6 +15,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
+use std::ptr;
 
 use super::arguments::{Out, text};
 use super::boundary::Failure;
@@ -24,7 +25,9 @@ use super::session::{self, Inner, cbl_session, cbl_stop_reason, required, tokens
 use super::status::cbl_status;
 use super::text::encode;
 use crate::error::Result;
-use crate::generate::{Generation, StopReason, generate_text, generate_tokens};
+use crate::generate::{
+    Constraint, Generation, Step, StopReason, generate_steps, generate_text_steps,
+};
 
 /// Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
 /// when the callback returns. Return false to stop. Called on the thread that called the library, in its
@@ -74,16 +77,17 @@ unsafe fn generate(
 }
 
 /// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
-/// one starts a new text: it stands for the end-of-text token. The callback receives the text that follows as soon as it is certain: whole
-/// characters, and nothing that may be the beginning of a stop string.
+/// one starts a new text: it stands for the end-of-text token. The callback receives the text that follows
+/// as soon as it is certain: whole characters, and nothing that may be the beginning of a stop string.
 ///
 /// `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
 /// receives why the generation ended.
 ///
 /// One thread at a time. On failure the session may hold the prompt and what was passed on; see
 /// cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
-/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_MODEL_CHANGED,
-/// CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if a regular
+/// expression or a JSON schema makes no sense, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY,
+/// CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate(
     session: *mut cbl_session,
@@ -100,8 +104,8 @@ pub unsafe extern "C" fn cbl_generate(
             let callback = required(callback)?;
             let prompt = text(prompt, length)?;
             let prompt = encode(&inner.shared, prompt, options.parse_special)?;
-            stream_text(inner, options, &prompt, &mut |text| {
-                callback(user, text.as_ptr().cast(), text.len())
+            stream_text(inner, options, &prompt, &mut |text, _| {
+                text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
             })
         })
     }
@@ -126,8 +130,8 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
         generate(session, options, reason, &mut |inner, options| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            stream_text(inner, options, prompt, &mut |text| {
-                callback(user, text.as_ptr().cast(), text.len())
+            stream_text(inner, options, prompt, &mut |text, _| {
+                text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
             })
         })
     }
@@ -152,11 +156,71 @@ pub unsafe extern "C" fn cbl_generate_tokens(
         generate(session, options, reason, &mut |inner, options| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            let on_token = |token| match callback(user, token) {
+            let mut constraint = options.constraint.constraint(&inner.shared)?;
+            let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
+            let on_step = |step: Step| match callback(user, step.token) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(StopReason::Cancelled),
             };
-            Ok(generate_tokens(&mut inner.session, prompt, &options.generate, on_token)?)
+            let how = &options.generate;
+            Ok(generate_steps(&mut inner.session, prompt, how, constraint, on_step)?)
+        })
+    }
+}
+
+/// A token of a generation, and the text that has become certain with it. Later versions may add fields at
+/// the end.
+#[repr(C)]
+pub struct cbl_step {
+    /// The token, or -1 if text that was held back follows the last one.
+    pub token: i64,
+    /// Whole characters, not ended by a zero byte; often none.
+    pub text: *const c_char,
+    /// Bytes of the text.
+    pub length: usize,
+    /// The logits that the token was chosen from, one for each token of the vocabulary, before bias and
+    /// penalty: cbl_top_tokens() and cbl_log_probabilities() make probabilities of them. NULL if there is
+    /// no token, or a constraint left no choice.
+    pub logits: *const f32,
+    /// How many logits.
+    pub logits_count: usize,
+}
+
+/// Receives a step of a generation; all that it points to is gone when the callback returns. Return false
+/// to stop. Otherwise as cbl_text_callback.
+pub type cbl_step_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, step: *const cbl_step) -> bool>;
+
+/// As cbl_generate_from_tokens(), telling of every token, the text that is certain with it, and what it
+/// was chosen from.
+///
+/// One thread at a time. Errors: those of cbl_generate_from_tokens().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_generate_steps(
+    session: *mut cbl_session,
+    options: *const cbl_options,
+    prompt: *const u32,
+    count: usize,
+    callback: cbl_step_callback,
+    user: *mut c_void,
+    reason: *mut cbl_stop_reason,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        generate(session, options, reason, &mut |inner, options| {
+            let callback = required(callback)?;
+            let prompt = tokens_that_fit(&inner.session, prompt, count)?;
+            stream_text(inner, options, prompt, &mut |text, step| {
+                let logits = step.and_then(|step| step.logits);
+                let step = cbl_step {
+                    token: step.map_or(-1, |step| i64::from(step.token)),
+                    text: text.as_ptr().cast(),
+                    length: text.len(),
+                    logits: logits.map_or(ptr::null(), <[f32]>::as_ptr),
+                    logits_count: logits.map_or(0, <[f32]>::len),
+                };
+                callback(user, &raw const step)
+            })
         })
     }
 }
@@ -165,12 +229,15 @@ fn stream_text(
     inner: &mut Inner,
     options: &Options,
     prompt: &[u32],
-    wants_more: &mut dyn FnMut(&str) -> bool,
+    wants_more: &mut dyn FnMut(&str, Option<Step>) -> bool,
 ) -> Result<Generation, Failure> {
+    let mut constraint = options.constraint.constraint(&inner.shared)?;
+    let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
     let table = inner.shared.tokenizer()?.table();
-    let on_text = |text: &str| match wants_more(text) {
+    let on_text = |text: &str, step: Option<Step>| match wants_more(text, step) {
         true => ControlFlow::Continue(()),
         false => ControlFlow::Break(()),
     };
-    Ok(generate_text(&mut inner.session, table, prompt, &options.generate, on_text)?)
+    let how = &options.generate;
+    Ok(generate_text_steps(&mut inner.session, table, prompt, how, constraint, on_text)?)
 }

@@ -10,11 +10,12 @@
 //! - **Nothing unwinds** into C ([`boundary`]), and a panic poisons the handle it happened in.
 //! - **Shared state is locked without waiting**: a session or a set of options that is in use, by
 //!   another thread or further up the stack, gives `CBL_BUSY`.
-//! - **No infallible allocation** once a model is open, text apart.
+//! - **No infallible allocation** once a model is open, text and constraints apart.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
 
 mod arguments;
 mod boundary;
+mod constraint;
 mod handle;
 mod locked;
 mod message;
@@ -32,5 +33,6 @@ mod saved;
 mod score;
 mod session;
 mod status;
+mod template;
 mod text;
 mod version;

@@ -38,17 +38,19 @@ impl Handle for cbl_model {
 pub(super) struct Shared {
     pub model: Model,
     /// Opened when text is first asked for.
-    tokenizer: OnceLock<Tokenizer<TokenizerBytes>>,
+    tokenizer: OnceLock<Arc<Tokenizer<TokenizerBytes>>>,
+    #[cfg(feature = "constraints")]
+    pub vocabulary: super::constraint::Vocabulary,
     /// For C, which wants a zero at the end.
     digest: CString,
     pub log: Option<Log>,
 }
 
 impl Shared {
-    pub fn tokenizer(&self) -> Result<&Tokenizer<TokenizerBytes>> {
+    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer<TokenizerBytes>>> {
         if self.tokenizer.get().is_none() {
             // If two threads come here at once, one result is dropped.
-            let _ = self.tokenizer.set(self.model.tokenizer()?);
+            let _ = self.tokenizer.set(Arc::new(self.model.tokenizer()?));
         }
         self.tokenizer.get().ok_or(Error::NoTokenizer)
     }
@@ -221,7 +223,14 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
     let digest = model.header().source.as_ref().map_or("", |source| source.digest.as_str());
     // A zero byte inside would cut it for C; no writer makes one.
     let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
-    let shared = Shared { model, tokenizer: OnceLock::new(), digest, log: to };
+    let shared = Shared {
+        model,
+        tokenizer: OnceLock::new(),
+        #[cfg(feature = "constraints")]
+        vocabulary: Default::default(),
+        digest,
+        log: to,
+    };
     Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })
 }
 

@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use super::arguments::{Out, text};
 use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::classify::{Settings, cbl_calibration, cbl_normalization};
+use super::constraint;
 use super::handle::{self, Handle, Place};
 use super::host::{Arena, Log, Pool};
 use super::message::Message;
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::GenerateOptions;
 use crate::kernels::Isa;
-use crate::sampler::SamplerOptions;
+use crate::sampler::{SamplerOptions, check_bias};
 use crate::session::Pooling;
 use crate::session_options::{LogitsFor, SessionOptions};
 use crate::threads::MAX_WORKERS;
@@ -98,6 +99,19 @@ pub enum cbl_option {
     /// int. Classification: what is taken off a label's score, a cbl_calibration. CBL_CALIBRATION_NONE by
     /// default.
     CBL_OPTION_CALIBRATION = 23,
+    /// string. Generation: the text is one of these choices, each on a line of its own, and may begin with
+    /// a space. Empty, the default: any text.
+    ///
+    /// This option and the two that follow need a build with cbl_has_constraints(), and each takes the
+    /// place of the others. Stop strings, the most tokens or a full context may still cut the text. The
+    /// first such generation takes some tens of milliseconds to prepare the vocabulary. Not for batches.
+    CBL_OPTION_CHOICES = 24,
+    /// string. Generation: the text matches this regular expression from beginning to end; without
+    /// anchors, look-around and lazy repetition. Empty, the default: any text.
+    CBL_OPTION_REGEX = 25,
+    /// string. Generation: the text is JSON that follows this JSON schema (draft 2020-12; what is not
+    /// supported is an error), in one line, and may begin with a space. Empty, the default: any text.
+    CBL_OPTION_JSON_SCHEMA = 26,
 }
 
 /// Values of CBL_OPTION_ACCESS.
@@ -142,6 +156,7 @@ pub(super) struct Options {
     pub parse_special: bool,
     pub pooling: Pooling,
     pub classification: Settings,
+    pub constraint: constraint::Setting,
     pub log: Option<Log>,
     pub pool: Option<Pool>,
     pub arena: Option<Arena>,
@@ -237,19 +252,32 @@ impl Options {
         let _env = FpEnv::set_default();
         // Not narrowed before the environment is set.
         let value = black_box(value) as f32;
-        let mut changed: SamplerOptions = self.generate.sampler.clone();
-        let field = match key {
-            k if k == cbl_option::CBL_OPTION_TEMPERATURE as i32 => &mut changed.temperature,
-            k if k == cbl_option::CBL_OPTION_TOP_P as i32 => &mut changed.top_p,
-            k if k == cbl_option::CBL_OPTION_MIN_P as i32 => &mut changed.min_p,
+        let field: fn(&mut SamplerOptions) -> &mut f32 = match key {
+            k if k == cbl_option::CBL_OPTION_TEMPERATURE as i32 => |it| &mut it.temperature,
+            k if k == cbl_option::CBL_OPTION_TOP_P as i32 => |it| &mut it.top_p,
+            k if k == cbl_option::CBL_OPTION_MIN_P as i32 => |it| &mut it.min_p,
             k if k == cbl_option::CBL_OPTION_REPETITION_PENALTY as i32 => {
-                &mut changed.repetition_penalty
+                |it| &mut it.repetition_penalty
             }
             _ => return Err(unknown(key, "a float")),
         };
-        *field = value;
-        changed.check()?;
-        self.generate.sampler = changed;
+        // Not cloned, which may need memory.
+        let sampler = &mut self.generate.sampler;
+        let before = std::mem::replace(field(sampler), value);
+        sampler.check().inspect_err(|_| *field(sampler) = before)
+    }
+
+    fn set_logit_bias(&mut self, token: u32, bias: f64) -> Result<()> {
+        let _env = FpEnv::set_default();
+        let bias = black_box(bias) as f32;
+        check_bias(bias)?;
+        let biases = &mut self.generate.sampler.logit_bias;
+        let memory = |_| Error::OutOfMemory { bytes: size_of::<(u32, f32)>() };
+        biases.try_reserve(1).map_err(memory)?;
+        match biases.iter_mut().find(|(known, _)| *known == token) {
+            Some((_, known)) => *known = bias,
+            None => biases.push((token, bias)),
+        }
         Ok(())
     }
 
@@ -264,6 +292,13 @@ impl Options {
             }
             k if k == cbl_option::CBL_OPTION_TEMPLATE as i32 => {
                 self.classification.set_template(value)?;
+            }
+            k if k == cbl_option::CBL_OPTION_CHOICES as i32 => {
+                self.constraint.set_choices(value)?;
+            }
+            k if k == cbl_option::CBL_OPTION_REGEX as i32 => self.constraint.set_regex(value)?,
+            k if k == cbl_option::CBL_OPTION_JSON_SCHEMA as i32 => {
+                self.constraint.set_json_schema(value)?;
             }
             _ => return Err(unknown(key, "a string").into()),
         }
@@ -494,6 +529,34 @@ pub unsafe extern "C" fn cbl_options_clear_stops(options: *mut cbl_options) -> c
     unsafe {
         change(options, |options| {
             options.generate.stop.clear();
+            Ok(())
+        })
+    }
+}
+
+/// Adds `bias` to the logit of a token before all else, -1000 to 1000: -100 all but forbids it, 100 all but
+/// forces it, 0 undoes what was set. A token that the model does not have is passed over.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_set_logit_bias(
+    options: *mut cbl_options,
+    token: u32,
+    bias: f64,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { change(options, |options| Ok(options.set_logit_bias(token, bias)?)) }
+}
+
+/// Removes all that cbl_options_set_logit_bias() has set.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_clear_logit_biases(options: *mut cbl_options) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        change(options, |options| {
+            options.generate.sampler.logit_bias.clear();
             Ok(())
         })
     }

@@ -1,19 +1,21 @@
 //! Scores and embeddings
 //!
-//! How probable given continuations are, and what a text is like, as a vector: both without generating
-//! anything.
+//! How probable tokens and given continuations are, and what a text is like, as a vector: all without
+//! generating anything.
 
 use std::ffi::c_char;
+use std::hint::black_box;
 
 use super::arguments::{Out, buffer_for, copy_out, list_lengths, slice, slice_mut, text, texts};
-use super::boundary::Failure;
+use super::boundary::{self, Failure, Report};
 use super::options::{self, cbl_options};
 use super::session::{self, Inner, cbl_session, tokens_that_fit};
-use super::status::cbl_status;
+use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::text::encode;
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::memory::{try_filled, try_vec};
-use crate::score::Continuations;
+use crate::score::{Continuations, log_sum_exp, most_probable};
 use crate::session::Pooling;
 
 /// Values of CBL_OPTION_POOLING: how the hidden states of a text's tokens become one embedding.
@@ -24,6 +26,99 @@ pub enum cbl_pooling {
     CBL_POOLING_MEAN = 0,
     /// The last token's, which has seen all the others.
     CBL_POOLING_LAST = 1,
+}
+
+/// Tells how probable tokens are by the `count` logits at `logits`, from wherever: a session, a batch, a
+/// callback. `log_probabilities` has room for as many results as there are tokens, `token_count`; each is
+/// the natural logarithm of the probability of the token at its place in `tokens`, before temperature,
+/// bias and penalty.
+///
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, also if there are no logits; CBL_BAD_TOKEN if a token is not below
+/// `count`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_log_probabilities(
+    logits: *const f32,
+    count: usize,
+    tokens: *const u32,
+    token_count: usize,
+    log_probabilities: *mut f64,
+) -> cbl_status {
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        let (logits, tokens, places) = unsafe {
+            (
+                some_logits(logits, count)?,
+                slice(tokens, token_count)?,
+                slice_mut(log_probabilities, token_count)?,
+            )
+        };
+        write_log_probabilities(logits, tokens, places)
+    })
+}
+
+/// Finds the `capacity` most probable tokens by the `count` logits at `logits`, from wherever. `tokens` and
+/// `log_probabilities`, which may be NULL, have room for so many results, the most probable first, the
+/// lower id first among equals; `*found` receives how many there are, which is less than `capacity` only if
+/// there are not more tokens.
+///
+/// Thread-safe. Takes 4 bytes per logit from the heap meanwhile. Errors: CBL_BAD_ARGUMENT, also if there are
+/// no logits; CBL_NO_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_top_tokens(
+    logits: *const f32,
+    count: usize,
+    tokens: *mut u32,
+    log_probabilities: *mut f64,
+    capacity: usize,
+    found: *mut usize,
+) -> cbl_status {
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        let (out, logits) = unsafe { (Out::new(found, 0)?, some_logits(logits, count)?) };
+        let wanted = capacity.min(count);
+        // SAFETY: the caller's contract.
+        let places = unsafe { slice_mut(tokens, wanted) }?;
+        let log_places = match log_probabilities.is_null() {
+            true => &mut [],
+            // SAFETY: the caller's contract.
+            false => unsafe { slice_mut(log_probabilities, wanted) }?,
+        };
+        let top = most_probable(logits, wanted, try_vec(count)?);
+        places.copy_from_slice(&top);
+        if !log_places.is_empty() {
+            write_log_probabilities(logits, &top, log_places)?;
+        }
+        out.set(wanted);
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As [`slice`].
+unsafe fn some_logits<'a>(logits: *const f32, count: usize) -> Result<&'a [f32], Failure> {
+    // SAFETY: the caller's contract.
+    match unsafe { slice(logits, count) }? {
+        [] => Err(Failure::Misuse(CBL_BAD_ARGUMENT, "there are no logits")),
+        logits => Ok(logits),
+    }
+}
+
+fn write_log_probabilities(
+    logits: &[f32],
+    tokens: &[u32],
+    places: &mut [f64],
+) -> Result<(), Failure> {
+    let vocab_size = logits.len();
+    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        return Err(Error::TokenOutOfRange { token, vocab_size }.into());
+    }
+    let _env = FpEnv::set_default();
+    let log_sum = log_sum_exp(black_box(logits));
+    for (place, &token) in places.iter_mut().zip(tokens) {
+        *place = f64::from(logits[token as usize]) - log_sum;
+    }
+    black_box(places);
+    Ok(())
 }
 
 /// Computes how probable `count` continuations of a prompt are: `continuations` points to so many texts

@@ -7,7 +7,7 @@
 //! the call whose callback this is, returns CBL_BUSY and does nothing. Functions that take a
 //! `const cbl_session *` may be called at any time from any thread.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -68,6 +68,12 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Counts tokens whose time was counted already.
+    #[cfg(feature = "text")]
+    pub fn evaluated(&mut self, tokens: usize) {
+        self.evaluated_tokens += tokens as u64;
+    }
+
     pub fn generated(&mut self, generation: &Generation) {
         // The last token is chosen but not evaluated.
         let tokens = generation.prompt_tokens + generation.tokens.saturating_sub(1);
@@ -504,19 +510,43 @@ pub enum cbl_stop_reason {
     CBL_STOP_CONTEXT_FULL = 4,
     /// The callback returned false, or cbl_session_cancel() was called.
     CBL_STOP_CANCELLED = 5,
+    /// The text is all that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA asks for.
+    CBL_STOP_COMPLETE = 6,
+    /// The tokens that were asked for, or the session's positions, ran out before it was.
+    CBL_STOP_INCOMPLETE = 7,
 }
 
 impl From<StopReason> for cbl_stop_reason {
     fn from(reason: StopReason) -> Self {
         match reason {
-            // The C interface has no constraints, which end with the second ones.
-            StopReason::EndOfText | StopReason::Complete => Self::CBL_STOP_END_OF_TEXT,
-            StopReason::MaxTokens | StopReason::Incomplete => Self::CBL_STOP_MAX_TOKENS,
+            StopReason::EndOfText => Self::CBL_STOP_END_OF_TEXT,
+            StopReason::MaxTokens => Self::CBL_STOP_MAX_TOKENS,
             StopReason::StopString => Self::CBL_STOP_STRING,
             StopReason::ContextFull => Self::CBL_STOP_CONTEXT_FULL,
             StopReason::Cancelled => Self::CBL_STOP_CANCELLED,
+            StopReason::Complete => Self::CBL_STOP_COMPLETE,
+            StopReason::Incomplete => Self::CBL_STOP_INCOMPLETE,
         }
     }
+}
+
+/// A word for a cbl_stop_reason, such as "max_tokens", for logs. For any number; static.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_stop_reason_name(reason: i32) -> *const c_char {
+    const NAMES: [&CStr; 8] = [
+        c"none",
+        c"end_of_text",
+        c"max_tokens",
+        c"stop_string",
+        c"context_full",
+        c"cancelled",
+        c"complete",
+        c"incomplete",
+    ];
+    let name = || usize::try_from(reason).ok().and_then(|at| NAMES.get(at).copied());
+    boundary::value(c"unknown".as_ptr(), || Ok(name().unwrap_or(c"unknown").as_ptr()))
 }
 
 /// What a session has done. Later versions may add fields at the end.
@@ -599,7 +629,7 @@ impl Inner {
         evaluate: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T, Failure> {
         let result = self.counted(0, evaluate)?;
-        self.counters.evaluated_tokens += self.session.position() as u64;
+        self.counters.evaluated(self.session.position());
         Ok(result)
     }
 

@@ -43,6 +43,15 @@ pub extern "C" fn cbl_has_text() -> bool {
     boundary::value(false, || Ok(cfg!(feature = "text")))
 }
 
+/// Whether this build can constrain texts: CBL_OPTION_CHOICES, CBL_OPTION_REGEX and
+/// CBL_OPTION_JSON_SCHEMA. If not, setting them gives CBL_UNSUPPORTED.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_has_constraints() -> bool {
+    boundary::value(false, || Ok(cfg!(feature = "constraints")))
+}
+
 /// The name of the instruction set number `index` that this processor supports, the best one last, or
 /// NULL if there are no more. The names are values of CBL_OPTION_ISA. Static.
 ///

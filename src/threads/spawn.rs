@@ -1,4 +1,5 @@
-//! Starts threads without the standard library's, where there are POSIX threads.
+//! Starts threads without the standard library's, where there are POSIX threads. Miri has too few of
+//! their functions, and loom replaces threads.
 //!
 //! Three things that a host may count on come with it:
 //! - a lack of memory is an error (`std::thread` aborts the process);
@@ -15,16 +16,16 @@ pub(super) trait Life: Sync {
     fn live(&self);
 }
 
-#[cfg(all(unix, not(all(loom, test))))]
+#[cfg(all(unix, not(any(miri, all(loom, test)))))]
 pub(super) use posix::{Thread, spawn};
-#[cfg(not(all(unix, not(all(loom, test)))))]
+#[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
 pub(super) use standard::{Thread, spawn};
 
 /// Stack of a thread, in bytes. Kernels keep their tiles in registers and their buffers in the session,
 /// so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
 const STACK_SIZE: usize = 512 << 10;
 
-#[cfg(all(unix, not(all(loom, test))))]
+#[cfg(all(unix, not(any(miri, all(loom, test)))))]
 mod posix {
     use super::{Life, STACK_SIZE, io};
     use std::ffi::c_void;
@@ -150,7 +151,7 @@ mod posix {
 }
 
 /// Everywhere else, and under the model checker.
-#[cfg(not(all(unix, not(all(loom, test)))))]
+#[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
 mod standard {
     use super::super::sync::{Builder, JoinHandle};
     use super::{Life, STACK_SIZE, io};

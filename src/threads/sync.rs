@@ -5,7 +5,7 @@ pub(super) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
 };
-#[cfg(not(any(unix, all(loom, test))))]
+#[cfg(not(any(all(unix, not(miri)), all(loom, test))))]
 pub(super) use std::thread::{Builder, JoinHandle};
 
 #[cfg(all(loom, test))]

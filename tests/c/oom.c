@@ -158,6 +158,23 @@ static cbl_status generate_batch(void) {
                                    NULL);
 }
 
+static cbl_status bias(void) {
+  CHECK_OK(cbl_options_clear_logit_biases(options));
+  cbl_status status = cbl_options_set_logit_bias(options, 5, 1);
+  return status ? status : cbl_options_set_logit_bias(options, 6, -1);
+}
+
+static cbl_status find_top(void) {
+  const float *logits;
+  size_t count, found;
+  uint32_t tokens[5];
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 1));
+  CHECK_OK(cbl_session_logits(session, &logits, &count));
+  cbl_status status = cbl_top_tokens(logits, count, tokens, NULL, 5, &found);
+  CHECK_OK(cbl_session_rewind(session, 3));
+  return status;
+}
+
 static cbl_status save(void) {
   CHECK_OK(cbl_session_restore(session, saved, saved_size));
   size_t size;
@@ -256,6 +273,13 @@ int main(int count, char **arguments) {
   CHECK(check_every_failure(plan_batch, false) >= 1);
   CHECK(check_every_failure(evaluate_batch, false) == 1);
   CHECK(check_every_failure(generate_batch, false) >= 5);
+  /* Each request has its own stop strings and biases. */
+  CHECK_OK(cbl_options_add_stop(options, "stop", 4));
+  CHECK_OK(bias());
+  CHECK(check_every_failure(bias, false) == 0);
+  CHECK(check_every_failure(generate_batch, false) >= 8);
+  CHECK_OK(cbl_options_clear_stops(options));
+  CHECK(check_every_failure(find_top, false) == 1);
   CHECK(check_every_failure(score, false) >= 8);
   CHECK(check_every_failure(embed, false) == 1);
   /* These allocate nothing at all. */

@@ -54,6 +54,97 @@ int main(int, char **arguments) {
   moved.reset();
   moved.evaluate(prompt);
 
+  // Steps, biases, probabilities.
+  session = Session(model, options);
+  std::string told;
+  double log_probabilities = 0;
+  session.generate_steps(prompt, options, [&](const cbl_step &step) {
+    told.append(step.text, step.length);
+    if (step.token < 0) return true;
+    const auto token = static_cast<std::uint32_t>(step.token);
+    CHECK(top_tokens(step.logits, step.logits_count, 3)[0].token == token);
+    log_probabilities += log_probability(step.logits, step.logits_count, token);
+    return true;
+  });
+  CHECK(told == text && log_probabilities < 0);
+  session.reset();
+  session.evaluate(prompt);
+  CHECK(top_tokens(session.logits(), 2).size() == 2);
+  Options biased;
+  CHECK(session.sample(biased.set_logit_bias(7, 100)) == 7);
+  CHECK(session.sample(biased.clear_logit_biases()) == fork.sample(options));
+
+  // Scores, embeddings, classes, templates.
+  Options all;
+  all.set(CBL_OPTION_CONTEXT, 64).set(CBL_OPTION_ALL_LOGITS, true);
+  Session tasks(model, all);
+  const auto scores = tasks.score("Once upon a time", {" there was", " bicycle"});
+  CHECK(scores.size() == 2 && scores[0].tokens == 2);
+  CHECK(scores[0].log_probability > scores[1].log_probability);
+  tasks.reset();
+  const auto by_tokens = tasks.score(prompt, {model.tokenize(" there was"), model.tokenize(" bicycle")});
+  CHECK(by_tokens[0].log_probability == scores[0].log_probability && by_tokens[0].tokens == 2);
+  CHECK(tasks.embed("set an alarm", all).size() == model.info().embedding);
+  CHECK(tasks.embed("set an alarm", all) == tasks.embed(model.tokenize("set an alarm"), all));
+  std::size_t rows = 0;
+  tasks.reset();
+  tasks.evaluate_each(prompt, [&](std::size_t position, const float *, std::size_t count) {
+    CHECK(position == rows && count == model.info().vocabulary);
+    return ++rows, true;
+  });
+  CHECK(rows == prompt.size());
+  Options shown;
+  shown.add_example("it rains", "weather").set(CBL_OPTION_CALIBRATION, CBL_CALIBRATION_CONTENT_FREE);
+  const Classifier classifier(model, {"weather", "alarm"}, shown);
+  const Classification found = tasks.classify(classifier, "wake me at six");
+  CHECK(classifier.labels()[found.label] == "alarm" && found.probabilities[1] > 0.5);
+  const Template own = Template::from_text("max-tokens: 4\n---\n{text} And then");
+  std::string applied;
+  const auto applied_result = tasks.apply(own, "He is old.", [&](const std::string &piece) {
+    return applied += piece, true;
+  });
+  CHECK(applied_result.parts == 1 && applied_result.generated_tokens == 4 && !applied.empty());
+  try {
+    Template unknown(model, "sing");
+    CHECK(false);
+  } catch (const Error &error) {
+    CHECK(std::string(error.what()).find("translate") != std::string::npos);
+  }
+  try {
+    Classifier damaged(model, {std::string("a\0b", 3)});
+    CHECK(false);
+  } catch (const Error &error) {
+    CHECK(error.status() == CBL_BAD_ARGUMENT);
+  }
+
+  // Batches go on as sessions do.
+  Batch batch(model, 2, options);
+  CHECK(model.plan(options, 2).cache_bytes == 2 * model.plan(options).cache_bytes);
+  std::vector<std::string> texts(3);
+  const auto outcomes = batch.generate({"Once upon a time", std::string(999, 'x'), "Once upon a time"},
+                                       options, [&](std::size_t i, const std::string &piece) {
+                                         return texts[i] += piece, true;
+                                       });
+  CHECK(outcomes.size() == 3 && outcomes[0].reason == CBL_STOP_MAX_TOKENS);
+  CHECK(outcomes[1].status == CBL_CONTEXT_FULL && texts[0] == text && texts[2] == text);
+  for (std::size_t i = 0; i < 2; i++) batch.rewind(i, 0);
+  batch.evaluate({0, 1}, {prompt, {5, 6}});
+  CHECK(batch.tokens(0) == prompt && batch.sample(0, options) == fork.sample(options));
+  CHECK(batch.logits(0) == fork.logits());
+  std::size_t told_tokens = 0;
+  batch.generate_tokens({prompt}, options, [&](std::size_t, std::uint32_t) { return ++told_tokens, true; });
+  CHECK(told_tokens == 12);
+  try {
+    batch.generate({"a"}, options, [](std::size_t, const std::string &) -> bool { throw Stop(); });
+    CHECK(false);
+  } catch (const Stop &) {
+  }
+  try {
+    batch.evaluate({0}, {});
+    CHECK(false);
+  } catch (const Error &) {
+  }
+
   // Cancelled from another thread.
   options.set(CBL_OPTION_MAX_TOKENS, 1 << 20);
   std::thread other([&] { restored.cancel(); });

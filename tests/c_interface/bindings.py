@@ -1,5 +1,6 @@
 """What the Python module promises: bindings.py MODEL. Needs `cerebellum` on the path."""
 
+import json
 import pickle
 import sys
 import threading
@@ -61,6 +62,33 @@ assert label == "alarm" and probabilities["alarm"] > probabilities["weather"]
 copy = pickle.loads(pickle.dumps(classifier))
 assert copy.model.session(context=64).classify(copy, "wake me at six")[1] == probabilities
 
+prompt, continuations = tokens, [model.tokenize(" there was"), model.tokenize(" bicycle")]
+session.reset()
+assert session.score(prompt, continuations)[0] == (there, 2)
+
+# Steps, biases, templates, constraints.
+session.reset()
+steps = list(session.steps(tokens, top=3, **options))
+assert "".join(step.text for step in steps) == text
+for step in steps:
+    assert step.token is None or step.top[0] == (step.token, step.log_probability)
+session.reset()
+assert session.generate(tokens, logit_bias={steps[0].token: -100}, **options) != text
+own = cerebellum.Template.from_text("max-tokens: 4\n---\n{text} And then")
+applied = session.apply(own, "He is old.")
+assert applied and "".join(session.stream_apply(own, "He is old.")) == applied
+assert session.apply(pickle.loads(pickle.dumps(own)), "He is old.") == applied
+assert isinstance(pickle.loads(pickle.dumps(model.template("translate"))), cerebellum.Template)
+if cerebellum.has_constraints():
+    session.reset()
+    schema = {"type": "object", "properties": {"hour": {"enum": [6, 7]}}, "required": ["hour"]}
+    schema["additionalProperties"] = False
+    made = session.generate("Wake me at six: ", json_schema=schema, max_tokens=40)
+    assert json.loads(made)["hour"] in (6, 7)
+    session.reset()
+    made = session.generate("Wake me at", choices=["six", "seven thirty"])
+    assert made.strip() in ("six", "seven thirty")
+
 # A batch: the same texts as one by one.
 prompts = ["Once upon a time", "The cat", "x " * 999, "A dog"]
 batch = model.batch(2, context=64)
@@ -93,6 +121,9 @@ fails(lambda: pickle.dumps(session), TypeError)
 fails(lambda: batch.generate(["a\0"]), ValueError)
 assert "{text}" in str(fails(lambda: model.classifier(["a"], template="{label}")))
 fails(lambda: next(session.stream([10**9])))
+assert "translate" in str(fails(lambda: model.template("sing")))
+fails(lambda: session.generate("a", choices=["a\nb"]), ValueError)
+fails(lambda: session.generate("a", logit_bias={5: 1e9}))
 
 class Stop(Exception):
     pass

@@ -38,6 +38,18 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_options_set_log", _, "callback") => "ignore_log",
         ("cbl_options_add_stop", _, "stop") => "\"stop\"",
         ("cbl_options_add_stop", _, "length") => "4",
+        ("cbl_options_set_logit_bias", _, "bias") => "1.5",
+        ("cbl_template_named", _, "name") => "\"translate\"",
+        ("cbl_template_named", _, "length") => "9",
+        ("cbl_template_new", _, "text") => "TEMPLATE",
+        ("cbl_template_new", _, "length") => "strlen(TEMPLATE)",
+        ("cbl_template_free", ..) => "(f.spare_template = new_template())",
+        ("cbl_apply_template", _, "size") => "sizeof applied",
+        ("cbl_log_probabilities" | "cbl_top_tokens", _, "count") => {
+            "sizeof LOGITS / sizeof *LOGITS"
+        }
+        ("cbl_top_tokens", _, "tokens") => "token_buffer",
+        ("cbl_top_tokens", _, "capacity") => "5",
         ("cbl_session_rewind", _, "position") => "1",
         ("cbl_options_add_example", _, "label") => "\"c\"",
         ("cbl_options_add_example", _, "label_length") => "1",
@@ -53,9 +65,9 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "size_t", "count") if takes_lists(function) => "2",
         ("cbl_model_detokenize", "char*", "text") => "text_buffer",
         ("cbl_model_detokenize", _, "capacity") => "sizeof text_buffer",
-        ("cbl_model_token_bytes", _, "token") => "5",
         ("cbl_model_token_bytes", _, "bytes") => "&bytes",
         ("cbl_status_text", ..) => "CBL_BUSY",
+        ("cbl_stop_reason_name", ..) => "CBL_STOP_CANCELLED",
         ("cbl_isa_name", ..) => "0",
         ("cbl_model_get_info", _, "size") => "sizeof info",
         ("cbl_model_plan" | "cbl_model_plan_batch", _, "size") => "sizeof plan",
@@ -68,6 +80,12 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "cbl_session**", _) => "&f.spare_session",
         (_, "cbl_classifier**", _) => "&f.spare_classifier",
         (_, "cbl_batch**", _) => "&f.spare_batch",
+        (_, "cbl_template**", _) => "&f.spare_template",
+        (_, "const cbl_template*", _) => "(f.template = new_template())",
+        (_, "cbl_template_result*", _) => "&applied",
+        (_, "cbl_step_callback", _) => "ignore_step",
+        (_, "const float*", "logits") => "LOGITS",
+        (_, "uint32_t", "token") => "5",
         (_, "cbl_options*" | "const cbl_options*", _) => "f.options",
         (_, "const cbl_model*", _) => "f.model",
         (_, "const cbl_classifier*", _) => "(f.classifier = new_classifier())",
@@ -97,6 +115,7 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_model_tokenize", "uint32_t*", _) => "token_buffer",
         ("cbl_model_tokenize", _, "capacity") => "64",
         (_, "size_t", "count") => "3",
+        (_, "size_t", "token_count") => "2",
         (_, "uint32_t*", "token") => "token_buffer",
         (_, "const uint32_t**", _) => "&tokens",
         (_, "const float**", _) => "&logits",
@@ -110,6 +129,8 @@ fn may_be_null(function: &str, parameter: &Parameter) -> bool {
     match parameter.name.as_str() {
         "message" | "user" | "reason" | "reasons" | "statuses" | "each" => true,
         "lengths" => function == "cbl_score",
+        "log_probabilities" => function == "cbl_top_tokens",
+        "prepared" => function == "cbl_template_free",
         "classifier" => function == "cbl_classifier_free",
         "batch" => function == "cbl_batch_free",
         "options" => parameter.kind == "const cbl_options*" || function == "cbl_options_free",
@@ -127,7 +148,7 @@ fn takes_lists(function: &str) -> bool {
 
 /// Functions that need a tokenizer in the library.
 fn needs_text(function: &str) -> bool {
-    const TEXT: [&str; 9] = [
+    const TEXT: [&str; 13] = [
         "cbl_model_tokenize",
         "cbl_generate",
         "cbl_score",
@@ -137,6 +158,10 @@ fn needs_text(function: &str) -> bool {
         "cbl_classify",
         "cbl_options_add_example",
         "cbl_batch_generate",
+        "cbl_template_new",
+        "cbl_template_named",
+        "cbl_template_free",
+        "cbl_apply_template",
     ];
     TEXT.contains(&function)
 }
@@ -152,7 +177,8 @@ fn call(function: &Prototype, replace: Option<(usize, &str)>) -> String {
 
 fn is_handle(parameter: &Parameter) -> bool {
     let kind = parameter.kind.trim_start_matches("const ");
-    ["cbl_options*", "cbl_model*", "cbl_session*", "cbl_classifier*", "cbl_batch*"].contains(&kind)
+    ["cbl_options*", "cbl_model*", "cbl_session*", "cbl_classifier*", "cbl_batch*", "cbl_template*"]
+        .contains(&kind)
 }
 
 /// What `NULL` for a parameter gives.

@@ -14,6 +14,7 @@ static struct {
   cbl_session *session, *spare_session;
   cbl_classifier *classifier, *spare_classifier;
   cbl_batch *batch, *spare_batch;
+  cbl_template *template, *spare_template;
 } f;
 
 static const char *model_path;
@@ -26,6 +27,7 @@ static _Alignas(64) char arena[1 << 24];
 static cbl_model_info info;
 static cbl_memory_plan plan;
 static cbl_session_stats stats;
+static cbl_template_result applied;
 static cbl_stop_reason reason;
 static uint32_t token_buffer[64];
 static const uint32_t *tokens;
@@ -33,6 +35,8 @@ static const float *logits;
 static const char *bytes;
 static const char *const TEXTS[2] = {" a", " b"};
 static const size_t LENGTHS[2] = {1, 2}, SEQUENCES[2] = {0, 1};
+static const float LOGITS[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+static const char TEMPLATE[] = "max-tokens: 2\n---\na {text} b";
 static size_t sizes[2];
 static double numbers[64], more_numbers[64];
 static float floats[4096];
@@ -50,6 +54,7 @@ static bool ignore_batch_text(void *u, size_t i, const char *t, size_t n) {
 static bool ignore_batch_token(void *u, size_t i, uint32_t t) {
   return (void)u, (void)i, (void)t, true;
 }
+static bool ignore_step(void *u, const cbl_step *s) { return (void)u, (void)s, true; }
 static void ignore_log(void *u, int32_t l, const char *m) { (void)u, (void)l, (void)m; }
 static void serial(void *u, size_t n, cbl_task task, void *context) {
   (void)u;
@@ -68,6 +73,13 @@ static cbl_classifier *new_classifier(void) {
   if (!cbl_has_text()) return (cbl_classifier *)f.session;
   CHECK_OK(cbl_classifier_new(f.model, f.options, TEXTS, 2, &classifier, message, sizeof message));
   return classifier;
+}
+
+static cbl_template *new_template(void) {
+  cbl_template *template;
+  if (!cbl_has_text()) return (cbl_template *)f.session;
+  CHECK_OK(cbl_template_new(TEMPLATE, strlen(TEMPLATE), &template, message, sizeof message));
+  return template;
 }
 
 static void open_fixture(void) {
@@ -89,6 +101,8 @@ static void close_fixture(void) {
   if (cbl_has_text()) {
     CHECK_OK(cbl_classifier_free(f.classifier));
     CHECK_OK(cbl_classifier_free(f.spare_classifier));
+    CHECK_OK(cbl_template_free(f.template));
+    CHECK_OK(cbl_template_free(f.spare_template));
   }
   CHECK_OK(cbl_batch_free(f.batch));
   CHECK_OK(cbl_batch_free(f.spare_batch));
@@ -129,6 +143,7 @@ static int tear_down(void) {
     if ((status) == CBL_OK && !strncmp(#call, "cbl_session_free(", 17)) f.spare_session = NULL; \
     if ((status) == CBL_OK && !strncmp(#call, "cbl_classifier_free(", 20)) f.spare_classifier = NULL; \
     if ((status) == CBL_OK && !strncmp(#call, "cbl_batch_free(", 15)) f.spare_batch = NULL; \
+    if ((status) == CBL_OK && !strncmp(#call, "cbl_template_free(", 18)) f.spare_template = NULL; \
   } while (0)
 
 #define CASE(expected, call) \

@@ -145,6 +145,12 @@ fn scores_classes_and_batches_are_as_promised() {
 }
 
 #[test]
+fn biases_probabilities_constraints_and_templates_are_as_promised() {
+    run_silently(&test_program("steps", &SANITIZERS), &[model(), &scratch("files")]);
+    run_silently(&test_program("steps", &[]), &[model(), &scratch("files")]);
+}
+
+#[test]
 fn hard_hosts_are_served() {
     let library = library_directory().join("libcerebellum.so");
     run_silently(&test_program("host", &[]), &[model(), &library]);

@@ -8,7 +8,7 @@ use cerebellum_tools::gguf::{Precision, export};
 use cerebellum_tools::output::Output;
 use serde_json::json;
 
-use crate::base::{checkpoints, tiny, tokenizer, vocabulary};
+use crate::base::{checkpoints, tiny, tiny_btlm, tiny_int8, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
 use crate::exercise::Ran;
 use crate::importers::PARSERS;
@@ -55,7 +55,7 @@ fn what_the_tools_read() {
 #[test]
 fn seeds_are_accepted() {
     let mut class = Class::new("seeds");
-    for name in ["seed.cbl", "seed.txt"] {
+    for name in ["seed.cbl", "seed.txt", "int8.cbl", "int8.txt", "btlm.cbl", "btlm.txt"] {
         let seed = fs::read(directory("model").join(name)).unwrap();
         class.run(name, &from_fuzzer(&seed)).expect(name, &["runs"]);
     }
@@ -84,9 +84,12 @@ fn write_seeds() {
         fs::create_dir_all(directory(name)).unwrap();
         fs::write(directory(name).join(file), bytes).unwrap();
     };
-    write("model", "seed.cbl", tiny());
-    let (json, data) = split(tiny()).unwrap();
-    write("model", "seed.txt", &[json.trim_ascii_end(), b"\n\n", data].concat());
+    for (name, file) in [("seed", tiny()), ("int8", tiny_int8()), ("btlm", tiny_btlm())] {
+        write("model", &format!("{name}.cbl"), file);
+        let (json, data) = split(file).unwrap();
+        let apart = [json.trim_ascii_end(), b"\n\n", data].concat();
+        write("model", &format!("{name}.txt"), &apart);
+    }
 
     let place = tempfile::tempdir().unwrap();
     checkpoints::Model::random(3, 2, 2, 3).write(place.path());

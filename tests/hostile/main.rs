@@ -11,6 +11,7 @@ mod allocations;
 mod base;
 mod bits;
 mod bombs;
+mod calls;
 mod class;
 mod corpus;
 mod exercise;

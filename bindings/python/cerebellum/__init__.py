@@ -15,7 +15,9 @@ where they are; processes on one machine share its pages. A session is for one t
 interpreter's lock is released while the library works.
 """
 
+import collections
 import ctypes
+import json
 import queue
 import threading
 from ctypes import byref, c_char_p, c_double, c_float, c_int32, c_size_t, c_uint32, c_void_p
@@ -24,7 +26,10 @@ from . import _native
 from ._native import library as _library
 
 __version__ = _library.cbl_version_string().decode()
-__all__ = ["Batch", "Classifier", "Error", "Model", "Session", "isa_names"]
+__all__ = [
+    "Batch", "Classifier", "Error", "Model", "Session", "Step", "Template", "has_constraints",
+    "isa_names",
+]
 
 _MESSAGE_SIZE = 512
 
@@ -48,6 +53,17 @@ def isa_names():
         if name is None:
             return names
         names.append(name.decode())
+
+
+def has_constraints():
+    """Whether the options choices, regex and json_schema work in this build of the library."""
+    return _library.cbl_has_constraints()
+
+
+Step = collections.namedtuple("Step", "token text log_probability top")
+Step.__doc__ = """A token of a generation (None if held-back text follows the last one), the text that has
+become certain with it, the natural logarithm of its probability (None if a constraint left no choice),
+and the most probable tokens in its place as pairs with theirs."""
 
 
 class _Handle:
@@ -86,14 +102,23 @@ class _Handle:
 class _Options(_Handle):
     _free = "cbl_options_free"
 
-    def __init__(self, stop=(), examples=(), **options):
+    def __init__(self, stop=(), examples=(), logit_bias=None, choices=None, json_schema=None, **options):
         pointer = c_void_p()
         self._pointer = None
         self._check(_library.cbl_options_new(byref(pointer)))
         self._pointer = pointer
+        if choices is not None:
+            if not choices or any("\n" in choice for choice in choices):
+                raise ValueError("choices: there are none, or one has a line break")
+            options["choices"] = "\n".join(choices)
+        if json_schema is not None:
+            is_text = isinstance(json_schema, str)
+            options["json_schema"] = json_schema if is_text else json.dumps(json_schema)
         for name, value in options.items():
             if value is not None:
                 self._set(name, value)
+        for token, bias in (logit_bias or {}).items():
+            self._check(_library.cbl_options_set_logit_bias(self, token, bias))
         for text in [stop] if isinstance(stop, str) else stop:
             text = text.encode()
             self._check(_library.cbl_options_add_stop(self, text, len(text)))
@@ -140,6 +165,27 @@ def _message():
 def _fields(structure):
     values = {name: getattr(structure, name) for name, _ in structure._fields_ if name != "reserved"}
     return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+
+
+def _step(step, top):
+    text = ctypes.string_at(step.text, step.length).decode()
+    token, log_probability, found = c_uint32(max(step.token, 0)), c_double(), c_size_t()
+    if not step.logits:
+        return Step(None if step.token < 0 else step.token, text, None, [])
+    _raise_for(_library.cbl_log_probabilities(
+        step.logits, step.logits_count, byref(token), 1, byref(log_probability)
+    ))
+    tokens, logs = (c_uint32 * max(top, 1))(), (c_double * max(top, 1))()
+    _raise_for(_library.cbl_top_tokens(
+        step.logits, step.logits_count, tokens, logs, top, byref(found)
+    ))
+    pairs = list(zip(tokens[: found.value], logs[: found.value]))
+    return Step(step.token, text, log_probability.value, pairs)
+
+
+def _raise_for(status):
+    if status != _native.OK:
+        raise Error(status)
 
 
 def _token_array(tokens):
@@ -258,6 +304,10 @@ class Model(_Handle):
         """Prepares to choose among labels; see Classifier."""
         return Classifier(self, labels, **options)
 
+    def template(self, name):
+        """The model file's own template of that name, or a built-in one; see Template."""
+        return Template(self, name)
+
     def batch(self, sequences, **options):
         """So many sequences that are generated together; the options are those of session()."""
         return Batch(self, sequences, **options)
@@ -309,6 +359,33 @@ def _make_classifier(model, labels, options):
     return Classifier(model, labels, **options)
 
 
+class Template(_Handle):
+    """How a task is put to a model: Template(model, "translate") is the model file's own or a built-in
+    one, Template.from_text() makes one from a text with {text} in it (docs/templates.md). Pickles."""
+
+    _free = "cbl_template_free"
+
+    def __init__(self, model, name):
+        self._make(name, (Template, (model, name)), _library.cbl_template_named, model)
+
+    @classmethod
+    def from_text(cls, text):
+        """A template from its own text."""
+        template = cls.__new__(cls)
+        template._make(text, (Template.from_text, (text,)), _library.cbl_template_new)
+        return template
+
+    def _make(self, text, recipe, function, *first):
+        self._pointer, self._recipe = None, recipe
+        pointer, message, data = c_void_p(), _message(), text.encode()
+        status = function(*first, data, len(data), byref(pointer), message, _MESSAGE_SIZE)
+        _checked(status, message)
+        self._pointer = pointer
+
+    def __reduce__(self):
+        return self._recipe
+
+
 class Session(_Handle):
     """A sequence of tokens and what it takes to continue it."""
 
@@ -339,13 +416,73 @@ class Session(_Handle):
         """As generate(), but yields pieces of text as they come.
 
         The options are max_tokens, temperature, top_k, top_p, min_p, repetition_penalty,
-        repetition_window, seed, stop (a string or several), ignore_end_of_text and parse_special. The
-        library works on a thread of its own; leaving the loop stops it.
+        repetition_window, seed, stop (a string or several), logit_bias (a dictionary of tokens),
+        ignore_end_of_text and parse_special; with has_constraints() also choices, regex and json_schema
+        (a dictionary or JSON). The library works on a thread of its own; leaving the loop stops it.
         """
         try:
             yield from _streamed(lambda put: self._generate(prompt, options, put), self.cancel)
         finally:
             self.clear_cancel()
+
+    def steps(self, prompt, top=0, **options):
+        """As stream(), from token ids, but yields a Step for each token, with so many alternatives."""
+        try:
+            yield from _streamed(lambda put: self._steps(prompt, top, options, put), self.cancel)
+        finally:
+            self.clear_cancel()
+
+    def _steps(self, prompt, top, options, on_step):
+        raised = []
+
+        def callback(_, step):
+            try:
+                return bool(on_step(_step(step.contents, top)))
+            except BaseException as error:  # must not go through C
+                raised.append(error)
+                return False
+
+        callback, tokens = _native.StepCallback(callback), _token_array(prompt)
+        with _Options(**options) as made:
+            status = _library.cbl_generate_steps(
+                self, made, tokens, len(tokens), callback, None, None
+            )
+        if raised:
+            raise raised[0]
+        self._check(status)
+
+    def apply(self, template, text, seed=0):
+        """What a template makes of a text. What the session holds is replaced."""
+        pieces = []
+        self._apply(template, text, seed, lambda piece: pieces.append(piece) or True)
+        return "".join(pieces)
+
+    def stream_apply(self, template, text, seed=0):
+        """As apply(), but yields pieces as they come."""
+        try:
+            run = lambda put: self._apply(template, text, seed, put)
+            yield from _streamed(run, self.cancel)
+        finally:
+            self.clear_cancel()
+
+    def _apply(self, template, text, seed, on_text):
+        raised, data = [], text.encode()
+
+        def callback(_, piece, length):
+            try:
+                return bool(on_text(ctypes.string_at(piece, length).decode()))
+            except BaseException as error:  # must not go through C
+                raised.append(error)
+                return False
+
+        callback = _native.TextCallback(callback)
+        with _Options(seed=seed) as made:
+            status = _library.cbl_apply_template(
+                self, template, made, data, len(data), callback, None, None, 0
+            )
+        if raised:
+            raise raised[0]
+        self._check(status)
 
     def _generate(self, prompt, options, on_text):
         """Calls `on_text` with pieces; what it raises goes on from here. Returns the stop reason."""
@@ -373,21 +510,33 @@ class Session(_Handle):
         if raised:
             raise raised[0]
         self._check(status)
-        return _native.STOP_REASONS[reason.value]
+        return _library.cbl_stop_reason_name(reason).decode()
 
     def score(self, prompt, continuations, **options):
         """Natural logarithms of the probabilities of continuations of a prompt, as a list of pairs with
         their numbers of tokens.
 
         The prompt comes behind what the session holds, and stays. A session made with all_logits=True is
-        fastest. The option is parse_special.
+        fastest. The option is parse_special. Prompt and continuations may be token ids instead of strings.
         """
+        if not isinstance(prompt, str):
+            return self._score_tokens(_token_array(prompt), list(continuations))
         text, array = prompt.encode(), _text_array(continuations)
         scores, lengths = (c_double * len(array))(), (c_size_t * len(array))()
         with _Options(**options) as made:
             status = _library.cbl_score(
                 self, made, text, len(text), array, len(array), scores, lengths
             )
+        self._check(status)
+        return list(zip(scores, lengths))
+
+    def _score_tokens(self, prompt, continuations):
+        lengths = (c_size_t * len(continuations))(*map(len, continuations))
+        tokens = _token_array([token for tokens in continuations for token in tokens])
+        scores = (c_double * len(lengths))()
+        status = _library.cbl_score_tokens(
+            self, prompt, len(prompt), tokens, lengths, len(lengths), scores, None
+        )
         self._check(status)
         return list(zip(scores, lengths))
 
@@ -498,7 +647,7 @@ class Session(_Handle):
         stats = _native.SessionStats()
         self._check(_library.cbl_session_get_stats(self, byref(stats), ctypes.sizeof(stats)))
         values = _fields(stats)
-        values["stop_reason"] = _native.STOP_REASONS[stats.stop_reason]
+        values["stop_reason"] = _library.cbl_stop_reason_name(stats.stop_reason).decode()
         return values
 
 

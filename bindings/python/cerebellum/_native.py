@@ -15,7 +15,6 @@ _BESIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), _NAME)
 ABI_VERSION = 0
 
 OK, BUFFER_TOO_SMALL = 0, 5
-STOP_REASONS = ["none", "end_of_text", "max_tokens", "stop_string", "context_full", "cancelled"]
 
 # Name: (key, setter).
 OPTIONS = {
@@ -42,6 +41,9 @@ OPTIONS = {
     "template": (21, "string"),
     "normalization": (22, "int"),
     "calibration": (23, "int"),
+    "choices": (24, "string"),
+    "regex": (25, "string"),
+    "json_schema": (26, "string"),
 }
 VALUES = {
     "access": {"map": 0, "read": 1},
@@ -78,6 +80,22 @@ class SessionStats(Structure):
     ]
 
 
+class TemplateResult(Structure):
+    _fields_ = [
+        ("parts", c_uint64), ("cut_parts", c_uint64), ("text_tokens", c_uint64),
+        ("prompt_tokens", c_uint64), ("generated_tokens", c_uint64), ("seconds", c_double),
+        ("stop_reason", c_int32), ("split", c_int32),
+    ]
+
+
+class Step(Structure):
+    _fields_ = [
+        ("token", c_int64), ("text", c_void_p), ("length", c_size_t), ("logits", POINTER(c_float)),
+        ("logits_count", c_size_t),
+    ]
+
+
+StepCallback = CFUNCTYPE(c_bool, c_void_p, POINTER(Step))
 TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
 BatchTextCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_void_p, c_size_t)
 BatchTokenCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_uint32)
@@ -117,6 +135,26 @@ _STATUS = {
     "cbl_generate_from_tokens": [
         _H, _H, POINTER(c_uint32), _S, TextCallback, c_void_p, POINTER(c_int32)
     ],
+    "cbl_generate_steps": [
+        _H, _H, POINTER(c_uint32), _S, StepCallback, c_void_p, POINTER(c_int32)
+    ],
+    "cbl_top_tokens": [
+        POINTER(c_float), _S, POINTER(c_uint32), POINTER(c_double), _S, POINTER(_S)
+    ],
+    "cbl_log_probabilities": [
+        POINTER(c_float), _S, POINTER(c_uint32), _S, POINTER(c_double)
+    ],
+    "cbl_options_set_logit_bias": [_H, c_uint32, c_double],
+    "cbl_template_named": [_H, c_char_p, _S, _P, *_MESSAGE],
+    "cbl_template_new": [c_char_p, _S, _P, *_MESSAGE],
+    "cbl_template_free": [_H],
+    "cbl_apply_template": [
+        _H, _H, _H, c_char_p, _S, TextCallback, c_void_p, POINTER(TemplateResult), _S
+    ],
+    "cbl_score_tokens": [
+        _H, POINTER(c_uint32), _S, POINTER(c_uint32), POINTER(_S), _S, POINTER(c_double),
+        POINTER(c_double)
+    ],
     "cbl_score": [
         _H, _H, c_char_p, _S, POINTER(c_char_p), _S, POINTER(c_double), POINTER(_S)
     ],
@@ -138,8 +176,10 @@ _OTHER = {
     "cbl_abi_version": (c_uint32, []),
     "cbl_version_string": (c_char_p, []),
     "cbl_has_text": (c_bool, []),
+    "cbl_has_constraints": (c_bool, []),
     "cbl_isa_name": (c_char_p, [_S]),
     "cbl_status_text": (c_char_p, [c_int32]),
+    "cbl_stop_reason_name": (c_char_p, [c_int32]),
     "cbl_options_error": (c_char_p, [_H]),
     "cbl_session_error": (c_char_p, [_H]),
     "cbl_batch_error": (c_char_p, [_H]),

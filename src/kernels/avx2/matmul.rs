@@ -25,6 +25,7 @@ use super::dot::{Dot, Int4, Int8};
 use super::math::activate;
 use super::{F32x16, add16, fma16, load_part, load16, mul16, splat16};
 use super::{store_part, store16};
+use crate::format::Activation;
 use crate::kernels::{CellWriter, Epilogue, Matmul};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
@@ -384,9 +385,50 @@ impl Inputs {
 ///
 /// # Safety
 /// Nobody else uses these cells, which exist.
-#[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: &CellWriter) {
+    // Decided here, not for every output, so that its constants stay in registers.
+    macro_rules! finish_by {
+        ($epilogue:expr) => {
+            // SAFETY: the caller's promise.
+            unsafe { finish_by(job, panel, first, acc, out, $epilogue) }
+        };
+    }
+    match job.epilogue {
+        Epilogue::Store => finish_by!(|y, _| y),
+        Epilogue::AddTo => finish_by!(|y, cells| add16(y, cells)),
+        Epilogue::MultiplyTo => finish_by!(|y, cells| mul16(y, cells)),
+        Epilogue::Scale(factor) => finish_by!(|y, _| mul16(y, splat16(factor))),
+        Epilogue::Activate(activation) => match activation {
+            Activation::Gelu => finish_by!(|y, _| activate16(Activation::Gelu, y)),
+            Activation::GeluTanh => finish_by!(|y, _| activate16(Activation::GeluTanh, y)),
+            Activation::Relu => finish_by!(|y, _| activate16(Activation::Relu, y)),
+            Activation::Silu => finish_by!(|y, _| activate16(Activation::Silu, y)),
+        },
+    }
+}
+
+/// An activation function of 16 lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn activate16(activation: Activation, y: F32x16) -> F32x16 {
+    [activate(activation, y[0]), activate(activation, y[1])]
+}
+
+/// The same with an epilogue on 16 outputs, given what the cells hold.
+///
+/// # Safety
+/// That of [`finish`].
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn finish_by(
+    job: &Matmul,
+    panel: usize,
+    first: usize,
+    acc: &[F32x16],
+    out: &CellWriter,
+    epilogue: impl Fn(F32x16, F32x16) -> F32x16,
+) {
     let first_row = panel * PANEL_ROWS;
     let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
     // -0 is what changes nothing when it is added.
@@ -401,22 +443,9 @@ unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: 
         // SAFETY: the caller's promise.
         let cells = unsafe { out.cells(first + t, rows.clone()) };
         if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
-            store16(apply(job.epilogue, y, load16(cells)), cells);
+            store16(epilogue(y, load16(cells)), cells);
         } else {
-            store_part(apply(job.epilogue, y, load_part(cells)), cells);
+            store_part(epilogue(y, load_part(cells)), cells);
         }
-    }
-}
-
-/// The epilogue on 16 outputs, given what the cells hold.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn apply(epilogue: Epilogue, y: F32x16, cells: F32x16) -> F32x16 {
-    match epilogue {
-        Epilogue::Store => y,
-        Epilogue::AddTo => add16(y, cells),
-        Epilogue::MultiplyTo => mul16(y, cells),
-        Epilogue::Scale(factor) => mul16(y, splat16(factor)),
-        Epilogue::Activate(activation) => [activate(activation, y[0]), activate(activation, y[1])],
     }
 }

@@ -24,12 +24,13 @@
 //!    steps of a line go into sums of their own, so that fewer products wait for each other.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::math::activate;
 use super::{first as first_lanes, load_part};
 use crate::kernels::{CellWriter, Epilogue, Matmul, Start};
-use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
+use crate::quant::{BLOCK_INPUTS, GROUP_SIZES, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
 /// The most tokens of a tile.
 const TILE: usize = 6;
@@ -38,6 +39,9 @@ const TILE: usize = 6;
 const TOKEN_BLOCK: usize = 16 * TILE;
 /// How many starts of a token are computed together.
 const STARTS: usize = 32;
+/// Pairs of steps in a row without a branch: the smallest group has so many.
+const PAIRS: usize = 4;
+const _: () = assert!(GROUP_SIZES[0] == 2 * PAIRS * STEP_INPUTS);
 
 /// Computes the outputs of `panels` for every token.
 ///
@@ -165,17 +169,33 @@ unsafe fn token_block<const P: usize>(
     for tile in 0..tiles {
         // Tiles of about the same size: a small one would leave products waiting for each other.
         let count = (tokens.end - first).div_ceil(tiles - tile);
-        let mut acc = [[_mm512_setzero_ps(); TILE]; P];
+        let mut acc = MaybeUninit::<[[__m512; TILE]; P]>::uninit();
         let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
         let fetch = Fetch { from, lines };
         // SAFETY: the caller's promise; so many tokens are left.
         unsafe {
-            multiply(job, panel, first..first + count, fetch, &mut acc);
-            for (p, acc) in acc.iter().enumerate() {
-                finish(job, panel + p, first, &acc[..count], out);
+            let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
+            for token in first..first + count {
+                fetch_cells(out.cells(token, rows.clone()));
+            }
+            let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
+            multiply::<P>(job, panel, first..first + count, fetch, acc);
+            for p in 0..P {
+                let acc = std::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
+                finish(job, panel + p, first, acc, out);
             }
         }
         first += count;
+    }
+}
+
+/// Fetches cells that are written later. They may be in another core's cache, and few such stores can
+/// wait at once.
+#[inline]
+fn fetch_cells(cells: &[f32]) {
+    for line in cells.chunks(TILE_ALIGN / size_of::<f32>()) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
 }
 
@@ -187,10 +207,12 @@ struct Fetch {
     lines: usize,
 }
 
-/// The products of `P` panels with a tile of tokens, without bias.
+/// The products of `P` panels with a tile of tokens, without bias, written to `acc`: the first so many
+/// registers of each panel's.
 ///
 /// # Safety
-/// That of [`matmul`]; these tokens exist, at least 1 and at most [`TILE`].
+/// That of [`matmul`]; these tokens exist, at least 1 and at most [`TILE`]; `acc` is valid for reads and
+/// writes of `P` panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn multiply<const P: usize>(
@@ -198,10 +220,10 @@ unsafe fn multiply<const P: usize>(
     panel: usize,
     tokens: Range<usize>,
     fetch: Fetch,
-    acc: &mut [[__m512; TILE]; P],
+    acc: *mut [__m512; TILE],
 ) {
     let tile = tile_of(P, tokens.len(), job.weights.tiles.scheme());
-    let mut starts = [[0; STARTS]; TILE];
+    let mut starts = [[MaybeUninit::uninit(); STARTS]; TILE];
     let blocks_per_group = job.input.blocks / job.input.groups;
     let at_once = STARTS / blocks_per_group;
     for group in (0..job.input.groups).step_by(at_once) {
@@ -211,8 +233,15 @@ unsafe fn multiply<const P: usize>(
             multiply_starts(job, &job.input.token(token).2[blocks], starts);
         }
         // SAFETY: the caller's promise.
-        unsafe { tile(job, panel, groups, tokens.start, &starts, fetch, acc) };
+        unsafe { tile(job, panel, groups, tokens.start, starts.as_ptr().cast(), fetch, acc) };
     }
+}
+
+/// A body repeated for each of some numbers, where the compiler would not unroll a loop.
+macro_rules! unrolled {
+    ($i:ident in $($number:literal),+ => $body:block) => {
+        $({ let $i = $number; $body })+
+    };
 }
 
 type TileFn = unsafe fn(
@@ -220,9 +249,9 @@ type TileFn = unsafe fn(
     usize,
     Range<usize>,
     usize,
-    &[[i32; STARTS]; TILE],
+    *const [i32; STARTS],
     Fetch,
-    &mut [[__m512; TILE]],
+    *mut [__m512; TILE],
 );
 
 /// [`tile`] for so many panels and tokens.
@@ -243,10 +272,11 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
 }
 
 /// Adds the products of some groups of `P` panels with `T` tokens from `first` on, `S` steps a line:
-/// int4 if 2. Not inlined, so that the compiler gives the registers to one tile alone.
+/// int4 if 2. The row's first group begins with 0, whatever is in `out`. Not inlined, so that the
+/// compiler gives the registers to one tile alone.
 ///
 /// # Safety
-/// That of [`multiply`]; these groups exist, and `starts` has their blocks.
+/// That of [`multiply`]; these groups exist, and `starts` has those of their blocks and of `T` tokens.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn tile<const P: usize, const T: usize, const S: usize>(
@@ -254,22 +284,28 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
     panel: usize,
     groups: Range<usize>,
     first: usize,
-    starts: &[[i32; STARTS]; TILE],
+    starts: *const [i32; STARTS],
     fetch: Fetch,
-    out: &mut [[__m512; TILE]],
+    out: *mut [__m512; TILE],
 ) {
     let tiles = &job.weights.tiles;
     let (group_bytes, panel_bytes) = (tiles.group_bytes(), tiles.panel_bytes());
     let row_factor = _mm512_set1_ps(job.weights.scale);
     let mut acc = [[_mm512_setzero_ps(); T]; P];
-    for (acc, out) in acc.iter_mut().zip(&*out) {
-        acc.copy_from_slice(&out[..T]);
-    }
-    // SAFETY: the groups and the tokens exist; a prefetch never faults.
+    // SAFETY: the groups and the tokens exist, and registers of `out` were written with the first group;
+    // a prefetch never faults.
     unsafe {
+        let out = out.cast::<__m512>();
+        if groups.start > 0 {
+            for (p, acc) in acc.iter_mut().enumerate() {
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    *acc = *out.add(p * TILE + t);
+                }
+            }
+        }
         let panel = job.weights.panel(panel).as_ptr();
         let inputs = Inputs::new(job, groups.start, first);
-        let mut starts = starts.as_ptr().cast::<i32>();
+        let mut starts = starts.cast::<i32>();
         let mut data = panel.add(groups.start * group_bytes);
         let mut row_scales = panel.add(tiles.scale_offset(0, groups.start));
         let mut token_scales = inputs.scales;
@@ -288,18 +324,21 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             let end = step + inputs.steps;
             let mut line = data;
             loop {
-                let weights: [_; P] =
-                    std::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
-                for i in 0..2 {
-                    for t in 0..T {
-                        let x = inputs.values(t, step + i);
-                        for (sums, weights) in sums.iter_mut().zip(&weights) {
-                            sums[t] = _mm512_dpbusd_epi32(sums[t], weights[i], x);
+                unrolled!(pair in 0, 1, 2, 3 => {
+                    let line = line.add(pair * 2 / S * TILE_ALIGN);
+                    let weights: [_; P] =
+                        std::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
+                    for i in 0..2 {
+                        for t in 0..T {
+                            let x = inputs.values(t, step + 2 * pair + i);
+                            for (sums, weights) in sums.iter_mut().zip(&weights) {
+                                sums[t] = _mm512_dpbusd_epi32(sums[t], weights[i], x);
+                            }
                         }
                     }
-                }
-                line = line.add(2 / S * TILE_ALIGN);
-                step += 2;
+                });
+                line = line.add(PAIRS * 2 / S * TILE_ALIGN);
+                step += PAIRS * 2;
                 if step >= end {
                     break;
                 }
@@ -324,9 +363,11 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             token_scales = token_scales.add(1);
             starts = starts.add(1 + usize::from(inputs.two_blocks));
         }
-    }
-    for (acc, out) in acc.iter().zip(out) {
-        out[..T].copy_from_slice(acc);
+        for (p, acc) in acc.iter().enumerate() {
+            for (t, &acc) in acc.iter().enumerate() {
+                *out.add(p * TILE + t) = acc;
+            }
+        }
     }
 }
 
@@ -353,7 +394,7 @@ unsafe fn two_steps<const S: usize>(line: *const u8) -> [__m512i; 2] {
 /// Where the sums of some blocks of a token start.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn multiply_starts(job: &Matmul, from: &[Start], to: &mut [i32; STARTS]) {
+fn multiply_starts(job: &Matmul, from: &[Start], to: &mut [MaybeUninit<i32>; STARTS]) {
     let offset = _mm512_set1_epi16(start_factor(job));
     let (to, _) = to.as_chunks_mut::<16>();
     for (from, to) in from.chunks(16).zip(to) {

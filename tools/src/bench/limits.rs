@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,11 @@ use super::peaks::{Peak, read};
 /// What each thread reads: several times the largest cache that threads share in this class of machine.
 const STREAM_BYTES: usize = 256 << 20;
 const ROUNDS: usize = 7;
+/// Until the clock is up and the system has given every thread a core of its own.
+const WARM_UP: Duration = Duration::from_millis(100);
+/// A round takes about so long: the system may take some milliseconds to part two threads that woke up
+/// on one core.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// Rates of a number of threads together, medians of some rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -41,7 +47,7 @@ pub struct Amount {
 }
 
 impl Limits {
-    /// Measures what `threads` threads can do with `isa` for weights of that scheme. Takes about two
+    /// Measures what `threads` threads can do with `isa` for weights of that scheme. Takes some
     /// seconds, and memory of 256 MiB for each thread.
     pub fn measure(threads: usize, isa: Isa, scheme: Scheme) -> Self {
         let rate = |peak: Peak| {
@@ -72,22 +78,32 @@ fn stream() -> Vec<u64> {
     (1..=STREAM_BYTES as u64 / 8).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect()
 }
 
-/// Median seconds that threads take to do the same, each with what it prepared, from the moment when
-/// all may start until the last one has finished.
+/// Median seconds of one run of `work` on each of the threads at once, each with what it prepared: of
+/// some rounds, from the moment when all may start until the last one has finished.
 fn seconds_on<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&T) + Sync) -> f64 {
     let meeting = Barrier::new(threads);
+    let runs = AtomicU32::new(u32::MAX);
     let one_thread = || {
         let prepared = prepare();
+        meeting.wait();
+        let (start, mut warm_runs) = (Instant::now(), 0);
+        while start.elapsed() < WARM_UP {
+            work(&prepared);
+            warm_runs += 1;
+        }
+        // As many as take a round: those of the slowest thread.
+        let of_round = warm_runs as f64 * (ROUND.as_secs_f64() / start.elapsed().as_secs_f64());
+        runs.fetch_min(of_round.ceil() as u32, Relaxed);
+        meeting.wait();
+        let runs = runs.load(Relaxed);
         let round = |_| {
             meeting.wait();
             let start = Instant::now();
-            work(&prepared);
+            (0..runs).for_each(|_| work(&prepared));
             meeting.wait();
-            start.elapsed()
+            start.elapsed() / runs
         };
-        // The first round brings the clock up.
-        let times: Vec<Duration> = (0..=ROUNDS).map(round).collect();
-        median(&mut times[1..].to_vec()).as_secs_f64()
+        median(&mut (0..ROUNDS).map(round).collect::<Vec<_>>()).as_secs_f64()
     };
     thread::scope(|scope| {
         (1..threads).for_each(|_| _ = scope.spawn(one_thread));

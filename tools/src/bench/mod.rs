@@ -73,6 +73,11 @@ struct Sizes {
     /// Weights of the same.
     layers_weights: f64,
     head_weights: f64,
+    layers: f64,
+    /// Bytes and weights of the last layer that only tokens with logits go through: all but those of
+    /// keys and values.
+    last_bytes: f64,
+    last_weights: f64,
     /// Bytes of keys and values of one position.
     position_bytes: f64,
     /// Multiply-accumulates of attention for each position that a token sees.
@@ -92,10 +97,14 @@ impl Sizes {
             head_bytes: 0.0,
             layers_weights: 0.0,
             head_weights: 0.0,
+            layers: config.n_layer as f64,
+            last_bytes: 0.0,
+            last_weights: 0.0,
             position_bytes: position_bytes(config, kv),
             position_int8_macs: int8,
             position_float_macs: float,
         };
+        let last = format!("h.{}.", config.n_layer - 1);
         for tensor in model.layout().tensors() {
             let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
             let weights = (matrix.tiles.rows() * matrix.tiles.cols()) as f64;
@@ -105,6 +114,12 @@ impl Sizes {
             } else if tensor.name != "wte.weight" {
                 sizes.layers_bytes += bytes;
                 sizes.layers_weights += weights;
+                if tensor.name.starts_with(&last) {
+                    // Of query | key | value, the query.
+                    let part = if tensor.name.contains("c_attn") { 1.0 / 3.0 } else { 1.0 };
+                    sizes.last_bytes += bytes * part;
+                    sizes.last_weights += weights * part;
+                }
             }
         }
         sizes
@@ -131,13 +146,23 @@ impl Sizes {
             }
         };
         let weights = self.layers_weights * tokens as f64 + self.head_weights * head_tokens as f64;
-        Amount {
+        let mut amount = Amount {
             bytes: self.layers_bytes * layers as f64
                 + self.head_bytes * heads as f64
                 + self.position_bytes * read as f64,
             int8_macs: weights + self.position_int8_macs * seen as f64,
             float_macs: self.position_float_macs * seen as f64,
+        };
+        if let Work::Prompt { tokens } = work {
+            // Only the last token goes through all of the last layer.
+            let unseen = (seen - tokens) as f64 / self.layers;
+            amount.bytes -= self.last_bytes * (layers - 1) as f64
+                + self.position_bytes * (read - tokens) as f64 / self.layers;
+            amount.int8_macs -=
+                self.last_weights * (tokens - 1) as f64 + self.position_int8_macs * unseen;
+            amount.float_macs -= self.position_float_macs * unseen;
         }
+        amount
     }
 
     /// How most of the weights are stored.

@@ -1,0 +1,109 @@
+//! What a generated text must be like, as the options say it.
+
+#[cfg(feature = "constraints")]
+pub(super) use with_constraints::{Setting, Vocabulary};
+#[cfg(not(feature = "constraints"))]
+pub(super) use without_constraints::Setting;
+
+#[cfg(feature = "constraints")]
+mod with_constraints {
+    use std::sync::{Arc, OnceLock};
+
+    use super::super::boundary::Failure;
+    use super::super::model::Shared;
+    use crate::constraint::{self, Form};
+    use crate::error::{Error, Result};
+    use crate::generate::Constraint;
+
+    /// None by default.
+    #[derive(Default)]
+    pub struct Setting(Option<Form>);
+
+    impl Setting {
+        pub fn set_choices(&mut self, lines: &str) -> Result<(), Failure> {
+            let choices = || Form::Choices(lines.lines().map(str::to_owned).collect());
+            self.0 = (!lines.is_empty()).then(|| Form::AfterSpace(Box::new(choices())));
+            Ok(())
+        }
+
+        pub fn set_regex(&mut self, regex: &str) -> Result<(), Failure> {
+            self.0 = (!regex.is_empty()).then(|| Form::Regex(regex.to_owned()));
+            Ok(())
+        }
+
+        pub fn set_json_schema(&mut self, schema: &str) -> Result<(), Failure> {
+            if schema.is_empty() {
+                self.0 = None;
+                return Ok(());
+            }
+            let schema = serde_json::from_str(schema);
+            let schema =
+                schema.map_err(|e| Error::Constraint(format!("not a JSON schema: {e}")))?;
+            self.0 = Some(Form::AfterSpace(Box::new(Form::JsonSchema(schema))));
+            Ok(())
+        }
+
+        pub fn is_set(&self) -> bool {
+            self.0.is_some()
+        }
+
+        /// For one text.
+        pub fn constraint(&self, shared: &Shared) -> Result<Option<Box<dyn Constraint>>> {
+            let Some(form) = &self.0 else { return Ok(None) };
+            Ok(Some(Box::new(shared.vocabulary.of(shared)?.constrain(form)?)))
+        }
+    }
+
+    /// A model's, prepared when it is first asked for.
+    #[derive(Default)]
+    pub struct Vocabulary(OnceLock<constraint::Vocabulary>);
+
+    impl Vocabulary {
+        fn of(&self, shared: &Shared) -> Result<&constraint::Vocabulary> {
+            if let Some(prepared) = self.0.get() {
+                return Ok(prepared);
+            }
+            let tokenizer = Arc::clone(shared.tokenizer()?);
+            let prepared = constraint::Vocabulary::new(&shared.model, tokenizer)?;
+            // If two threads come here at once, one result is dropped.
+            Ok(self.0.get_or_init(|| prepared))
+        }
+    }
+}
+
+#[cfg(not(feature = "constraints"))]
+mod without_constraints {
+    use super::super::boundary::Failure;
+    use super::super::model::Shared;
+    use super::super::status::cbl_status::CBL_UNSUPPORTED;
+    use crate::error::Result;
+    use crate::generate::Constraint;
+
+    const UNSUPPORTED: Failure =
+        Failure::Misuse(CBL_UNSUPPORTED, "this build of the library cannot constrain texts");
+
+    #[derive(Default)]
+    pub struct Setting;
+
+    impl Setting {
+        pub fn set_choices(&mut self, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_regex(&mut self, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_json_schema(&mut self, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn is_set(&self) -> bool {
+            false
+        }
+
+        pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint>>> {
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Templates
+//!
+//! Translating, summarizing, or whatever else a template asks for: how the task is put to the model, with
+//! a place for the text, and where the result ends. Needs a build that can tokenize.
+//!
+//!     cbl_template *translate;
+//!     cbl_template_named(model, "translate", 9, &translate, NULL, 0);
+//!     cbl_apply_template(session, translate, NULL, "I am hungry.", 12, on_text, NULL, NULL, 0);
+//!
+//! A model file may hold templates of its own; "summarize", "translate" (English to French) and some more
+//! are built in, for models that were trained on text from the web.
+
+use std::ffi::{c_char, c_void};
+
+use super::arguments::{Growing, Out, put_growing, text};
+use super::boundary::{self, Report};
+use super::generate::cbl_text_callback;
+use super::handle::{self, Handle, Place};
+use super::model::{self, cbl_model};
+use super::options::{self, cbl_options};
+use super::session::{self, cbl_session, required};
+use super::status::cbl_status;
+
+#[cfg(feature = "text")]
+use with_text::Prepared;
+#[cfg(not(feature = "text"))]
+use without_text::Prepared;
+
+/// How a task is put to a model.
+pub struct cbl_template {
+    prepared: Prepared,
+}
+
+impl Handle for cbl_template {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-tmpl");
+}
+
+/// What came of a text. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_template_result {
+    /// Parts that the text was cut into; 0 if it was blank.
+    pub parts: u64,
+    /// Parts whose results were cut because they would have become too long.
+    pub cut_parts: u64,
+    /// Tokens of the text, without the template.
+    pub text_tokens: u64,
+    /// Tokens of the prompts.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+    /// Time it took.
+    pub seconds: f64,
+    /// Why the last part's result ended: a cbl_stop_reason. CBL_STOP_STRING also if it has all the
+    /// sentences that the template wants.
+    pub stop_reason: i32,
+    /// 1 if the text was cut where its template alone would not have, to fit into the context; else 0.
+    pub split: i32,
+}
+
+// SAFETY: `repr(C)`, and zeros are numbers.
+unsafe impl Growing for cbl_template_result {
+    const FIRST_SIZE: usize = 56;
+}
+
+const _: () = assert!(size_of::<cbl_template_result>() == 56);
+
+/// Prepares a template by its name, `length` bytes: the model file's own, or a built-in one. An unknown
+/// name gives a message that lists those that there are. `*prepared` is NULL if that fails.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
+/// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_template_named(
+    model: *const cbl_model,
+    name: *const c_char,
+    length: usize,
+    prepared: *mut *mut cbl_template,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(prepared, std::ptr::null_mut());
+        model::with(model, Report::Buffer(message, message_size), |shared| {
+            let out = out?;
+            let prepared = Prepared::named(&shared.model, text(name, length)?)?;
+            out.set(Place::new(cbl_template { prepared })?.give());
+            Ok(())
+        })
+    }
+}
+
+/// Prepares a template from its text, `length` bytes of UTF-8: the prompt with `{text}` where the text
+/// belongs; before it, if a line `---` ends them, lines of options, such as `stop: "\n"`, `max-tokens: 3x`
+/// or `split: sentences` (docs/templates.md has them all). `*prepared` is NULL if that fails.
+///
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION with a message that names
+/// the line, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_template_new(
+    text: *const c_char,
+    length: usize,
+    prepared: *mut *mut cbl_template,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    boundary::status(Report::Buffer(message, message_size), || {
+        // SAFETY: the caller's contract.
+        let (out, text) =
+            unsafe { (Out::new(prepared, std::ptr::null_mut())?, self::text(text, length)?) };
+        out.set(Place::new(cbl_template { prepared: Prepared::parse(text)? })?.give());
+        Ok(())
+    })
+}
+
+/// Frees a template. NULL is fine.
+///
+/// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_template_free(prepared: *mut cbl_template) -> cbl_status {
+    if prepared.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        unsafe {
+            handle::get(prepared)?;
+            handle::free(prepared);
+        }
+        Ok(())
+    })
+}
+
+/// Does what a template asks for with a text, `length` bytes of UTF-8. The callback receives the result as
+/// it comes, without white space around it. A text that does not fit into the session's context is cut
+/// between sentences, unless the template forbids it, and the result is that of its parts, one after the
+/// other.
+///
+/// What the session holds is replaced, except for a beginning that is the same as last time, which is not
+/// evaluated again. Options for generation are the template's; of `options`, which may be NULL, only
+/// CBL_OPTION_SEED counts. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
+/// it receives what came of the text. Cancelling gives CBL_OK and CBL_STOP_CANCELLED.
+///
+/// One thread at a time for the session; thread-safe for the template, which serves any model. Errors:
+/// CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL
+/// if the context is too small for the template, or for a text that must not be cut; CBL_MODEL_CHANGED;
+/// CBL_NON_FINITE; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_apply_template(
+    session: *mut cbl_session,
+    prepared: *const cbl_template,
+    options: *const cbl_options,
+    text: *const c_char,
+    length: usize,
+    callback: cbl_text_callback,
+    user: *mut c_void,
+    result: *mut cbl_template_result,
+    size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        session::with(session, |inner| {
+            let callback = required(callback)?;
+            let prepared = &handle::get(prepared)?.prepared;
+            let text = self::text(text, length)?;
+            let wanted = !(result.is_null() && size == 0);
+            if wanted {
+                put_growing(result, size, cbl_template_result::nothing)?;
+            }
+            let seed = options::with(options, |options| Ok(options.generate.sampler.seed))?;
+            let came = prepared.apply(inner, seed, text, &mut |text| {
+                callback(user, text.as_ptr().cast(), text.len())
+            })?;
+            match wanted {
+                true => put_growing(result, size, || came),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
+impl cbl_template_result {
+    fn nothing() -> Self {
+        Self {
+            parts: 0,
+            cut_parts: 0,
+            text_tokens: 0,
+            prompt_tokens: 0,
+            generated_tokens: 0,
+            seconds: 0.0,
+            stop_reason: 0,
+            split: 0,
+        }
+    }
+}
+
+#[cfg(feature = "text")]
+mod with_text {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use super::super::boundary::Failure;
+    use super::super::session::{Inner, cbl_stop_reason};
+    use super::cbl_template_result;
+    use crate::model::Model;
+    use crate::task::{Task, TaskResult};
+    use crate::template::Template;
+
+    pub struct Prepared(Template);
+
+    impl Prepared {
+        pub fn named(model: &Model, name: &str) -> Result<Self, Failure> {
+            Ok(Self(model.template(name)?))
+        }
+
+        pub fn parse(template: &str) -> Result<Self, Failure> {
+            Ok(Self(template.parse()?))
+        }
+
+        pub fn apply(
+            &self,
+            inner: &mut Inner,
+            seed: u64,
+            text: &str,
+            wants_more: &mut dyn FnMut(&str) -> bool,
+        ) -> Result<cbl_template_result, Failure> {
+            let tokenizer = Arc::clone(inner.shared.tokenizer()?);
+            let mut task = Task::new(&tokenizer, self.0.clone());
+            task.set_seed(seed);
+            let result = inner.counted(0, |session| {
+                task.run(session, text, |piece| match wants_more(piece) {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                })
+            })?;
+            inner.counters.evaluated(result.prompt_tokens + result.tokens);
+            Ok(result.into())
+        }
+    }
+
+    impl From<TaskResult> for cbl_template_result {
+        fn from(result: TaskResult) -> Self {
+            Self {
+                parts: result.parts as u64,
+                cut_parts: result.cut as u64,
+                text_tokens: result.text_tokens as u64,
+                prompt_tokens: result.prompt_tokens as u64,
+                generated_tokens: result.tokens as u64,
+                seconds: result.seconds,
+                stop_reason: cbl_stop_reason::from(result.stop_reason) as i32,
+                split: i32::from(result.split),
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "text"))]
+mod without_text {
+    use super::super::boundary::Failure;
+    use super::super::session::Inner;
+    use super::super::text::UNSUPPORTED;
+    use super::cbl_template_result;
+    use crate::model::Model;
+
+    /// There are none: making one always fails.
+    pub enum Prepared {}
+
+    impl Prepared {
+        pub fn named(_: &Model, _: &str) -> Result<Self, Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn parse(_: &str) -> Result<Self, Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn apply(
+            &self,
+            _: &mut Inner,
+            _: u64,
+            _: &str,
+            _: &mut dyn FnMut(&str) -> bool,
+        ) -> Result<cbl_template_result, Failure> {
+            match *self {}
+        }
+    }
+}
