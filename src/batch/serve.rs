@@ -220,7 +220,9 @@ impl<'a> Active<'a> {
         }
         let token = match self.course.allowed()? {
             None => batch.sample(sequence, &self.request.options.sampler)?,
-            Some(allowed) => batch.sample_within(sequence, &self.sampler, allowed)?,
+            Some(allowed) => {
+                batch.sample_within(sequence, &self.request.options.sampler, allowed)?
+            }
         };
         if let ControlFlow::Break(reason) = self.course.accept(token)? {
             return Ok(ControlFlow::Break(reason));
