@@ -45,14 +45,14 @@ packaging/install.sh --prefix "$work/constraints" --with-constraints
 cargo build --quiet --locked --profile device --bin cerebellum-run
 budget "$work/text/lib/libcerebellum.so" 3500000
 budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 3500000
-budget "$work/constraints/lib/libcerebellum.so" 4500000
+budget "$work/constraints/lib/libcerebellum.so" 4400000
 linked "$work/constraints/lib/libcerebellum.so"
 objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.so\.0' || { echo "no SONAME" >&2; exit 1; }
 
 step "smallest library"
 if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
     packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std --slow
-    budget "$work/smallest/lib/libcerebellum.so" 670000
+    budget "$work/smallest/lib/libcerebellum.so" 720000
 else
     skip "rustup has no rust-src, which the smallest library is built from"
 fi

@@ -216,9 +216,10 @@ impl Session {
         if checksum.finalize() != u32::from_le_bytes(stored) {
             return Err(Error::SavedSession("it is damaged"));
         }
-        match source.read(&mut [0]) {
-            Ok(0) => Ok(header),
-            Ok(_) => Err(Error::SavedSession("something follows it")),
+        // Not `read`, which a signal may interrupt.
+        match source.read_exact(&mut [0]) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(header),
+            Ok(()) => Err(Error::SavedSession("something follows it")),
             Err(source) => Err(Error::SavedSessionIo { action: "read", source }),
         }
     }

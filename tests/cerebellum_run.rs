@@ -79,3 +79,54 @@ fn wrong_usage_exits_with_2_and_says_why() {
     let output = run(&["no-such.cbl"]);
     assert!(stderr(&output).contains("no-such.cbl") && output.status.code() == Some(1));
 }
+
+/// Every call that concerns the model's file fails once: an error that names it, or, where it does no
+/// harm, the same tokens. Interrupted calls are repeated.
+#[test]
+#[cfg(target_os = "linux")]
+fn every_call_on_the_model_fails_once() {
+    let traces = Command::new("strace").args(["-f", "true"]).output();
+    if !traces.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "*** NOT RUN: strace is missing or may not trace; install the package strace ***"
+        );
+        return;
+    }
+    let (directory, file) = model(&golden("cerebras-odd-inner"));
+    let file = file.as_str();
+    let log = directory.path().join("log");
+    for access in [None, Some("--read")] {
+        let traced = |expression: &str| {
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-P", file, "-e", expression, "-o"]).arg(&log);
+            strace.arg(env!("CARGO_BIN_EXE_cerebellum-run")).args([file, "--tokens", "1,2"]);
+            strace.args(["--ids", "-n", "2", "-t", "1"]).args(access).output().unwrap()
+        };
+        let sound = traced("trace=all");
+        assert_eq!(sound.status.code(), Some(0), "{}", stderr(&sound));
+        for (call, count) in calls(&std::fs::read_to_string(&log).unwrap()) {
+            for (number, error) in
+                (1..=count).flat_map(|n| ["EIO", "ENOMEM", "EINTR"].map(|e| (n, e)))
+            {
+                let output = traced(&format!("inject={call}:error={error}:when={number}"));
+                let case = format!("{call} {number} {error} {access:?}: {}", stderr(&output));
+                let repeated = error == "EINTR" && ["openat", "read", "pread64"].contains(&&*call);
+                match output.status.code() {
+                    Some(0) => assert_eq!(stdout(&output), stdout(&sound), "{case}"),
+                    code => assert!(code == Some(1) && !repeated && case.contains(file), "{case}"),
+                }
+            }
+        }
+    }
+}
+
+/// The calls in a log of strace's, and how often each was made.
+#[cfg(target_os = "linux")]
+fn calls(log: &str) -> std::collections::BTreeMap<String, usize> {
+    let mut calls = std::collections::BTreeMap::new();
+    // `<thread> <call>(<arguments>) = <result>`
+    let names = log.lines().filter_map(|line| line.split_once('(')?.0.split(' ').next_back());
+    names.for_each(|name| *calls.entry(name.to_owned()).or_default() += 1);
+    assert!(calls.contains_key("openat"), "nothing was traced");
+    calls
+}

@@ -241,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 4000 }))]
         #[test]
         fn agrees_with_the_definition_however_the_text_is_cut(
             stops in proptest::collection::vec("[abé]{1,5}", 0..4),

@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[test]
     fn tasks_compute_in_the_default_fp_environment() {
         use crate::fp_env::hostile::{DEFAULT_BITS, sensitive_bits, with_hostile_setting};

@@ -376,7 +376,7 @@ mod tests {
     }
 
     /// Each share waits for all the others, so that every thread gets exactly one.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     #[test]
     fn shares_run_at_the_same_time_on_the_caller_and_named_threads() {
         let team = Team::new(3).unwrap();
@@ -411,7 +411,7 @@ mod tests {
     /// A worker reads, in every phase, what all others wrote in the phase before.
     #[test]
     fn phases_see_all_of_the_phase_before() {
-        const PHASES: usize = 2000;
+        const PHASES: usize = if cfg!(miri) { 10 } else { 2000 };
         for size in SIZES {
             let team = Team::new(size).unwrap();
             let written: Vec<AtomicUsize> = (0..size).map(|_| AtomicUsize::new(0)).collect();
@@ -430,13 +430,14 @@ mod tests {
 
     #[test]
     fn hundred_thousand_runs() {
+        const RUNS: usize = if cfg!(miri) { 20 } else { 100_000 };
         for size in SIZES {
             let team = Team::new(size).unwrap();
             let calls = AtomicUsize::new(0);
-            for _ in 0..100_000 {
+            for _ in 0..RUNS {
                 team.run_phases(size, &|_, _| _ = calls.fetch_add(1, Relaxed));
             }
-            assert_eq!(calls.into_inner(), 100_000 * size * size);
+            assert_eq!(calls.into_inner(), RUNS * size * size);
         }
     }
 
@@ -446,7 +447,7 @@ mod tests {
         let pause = 4 * (PATIENCE.spin + PATIENCE.yielding);
         let team = Team::new(3).unwrap();
         let all = Barrier::new(3);
-        for _ in 0..20 {
+        for _ in 0..if cfg!(miri) { 2 } else { 20 } {
             thread::sleep(pause);
             team.run_phases(3, &|phase, worker| {
                 all.wait();
@@ -492,7 +493,7 @@ mod tests {
     #[test]
     fn all_workers_may_panic_at_once() {
         let team = Team::new(8).unwrap();
-        for _ in 0..100 {
+        for _ in 0..if cfg!(miri) { 3 } else { 100 } {
             let run = || team.run_phases(2, &|_, _| std::panic::resume_unwind(Box::new(7)));
             let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
             assert_eq!(payload.downcast_ref(), Some(&7));
@@ -539,12 +540,13 @@ mod tests {
 
     #[test]
     fn threads_contend_for_one_team() {
+        const RUNS: usize = if cfg!(miri) { 10 } else { 3000 };
         let team = Team::new(3).unwrap();
         let calls = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..3000 {
+                    for _ in 0..RUNS {
                         team.run_phases(2, &|_, worker| {
                             calls.fetch_add(worker.share(12).len(), Relaxed);
                         });
@@ -552,7 +554,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(calls.into_inner(), 3 * 3000 * 2 * 12);
+        assert_eq!(calls.into_inner(), 3 * RUNS * 2 * 12);
     }
 
     #[test]
@@ -577,7 +579,7 @@ mod tests {
         assert_eq!(ALIVE.load(SeqCst), 0, "a thread is left");
     }
 
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[test]
     fn all_workers_compute_in_the_default_fp_environment() {
         use crate::fp_env::hostile::{DEFAULT_BITS, sensitive_bits, with_hostile_setting};

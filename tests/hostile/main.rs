@@ -12,6 +12,7 @@ mod base;
 mod bits;
 mod bombs;
 mod calls;
+mod changes;
 mod class;
 mod corpus;
 mod exercise;

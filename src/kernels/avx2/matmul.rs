@@ -16,6 +16,9 @@
 //!    that use it. Fewer than [`UNPACK_FROM`] tokens unpack it on the way.
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
+//! 4. Few tokens wait for memory: they read every line once, in the order in which it lies, because the
+//!    processor fetches ahead of such a stream by itself and starts anew after every jump. The scales of
+//!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -33,6 +36,9 @@ use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, bl
 const TOKEN_BLOCK: usize = 64;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
+/// How many groups' sums are kept until their scales are read: those of a row of 8192 inputs in groups
+/// of 64. Longer rows jump between weights and scales once in so many groups.
+const KEPT: usize = 128;
 /// Steps in a round of the innermost loop.
 const UNROLL: usize = 4;
 /// How far ahead of the group that is unpacked its successors are fetched.
@@ -81,20 +87,51 @@ pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
 }
 
 /// Streams the panels once, unpacking on the way.
+///
+/// # Safety
+/// That of [`by_tokens`]; there are `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    let tiles = &job.weights.tiles;
+    let mut kept = [const { MaybeUninit::<[F32x16; T]>::uninit() }; KEPT];
     for panel in panels {
         let mut acc = [splat16(0.0); T];
-        for g in 0..job.input.groups {
-            let group = Group::new(job, panel, g);
-            // SAFETY: as many tokens as there are.
+        let mut group = Group::new(job, panel, 0);
+        let data = job.weights.panel(panel).as_ptr();
+        for first in (0..job.input.groups).step_by(KEPT) {
+            let groups = first..job.input.groups.min(first + KEPT);
+            // SAFETY: as many tokens as there are, and groups as the panel has; sums are written before
+            // they are read.
             unsafe {
-                let steps = Packed(group.data.as_ptr());
-                group.tile::<D, _, T>(steps, &group.inputs(0), &mut acc);
+                for (g, kept) in groups.clone().zip(&mut kept) {
+                    group.index = g;
+                    let steps = Packed(data.add(g * tiles.group_bytes()));
+                    kept.write(group.sums::<D, _, T>(steps, &group.inputs(0)));
+                }
+                for (g, kept) in groups.zip(&kept) {
+                    group.index = g;
+                    let scales = data.add(tiles.scale_offset(0, g));
+                    group.scales = row_scales(scales, job.weights.scale);
+                    group.add_scaled(kept.assume_init_ref(), &group.inputs(0), &mut acc);
+                }
             }
         }
         // SAFETY: the caller's promise.
         unsafe { finish(job, panel, 0, &acc, out) };
+    }
+}
+
+/// 16 rows' scales of a group, times a factor.
+///
+/// # Safety
+/// The processor supports AVX2 and F16C, and `scales` is valid for reads of 32 bytes.
+#[inline(always)]
+unsafe fn row_scales(scales: *const u8, factor: f32) -> F32x16 {
+    // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
+    unsafe {
+        let scales = scales.cast::<__m128i>();
+        let scales = [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))];
+        mul16([_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])], splat16(factor))
     }
 }
 
@@ -191,13 +228,8 @@ impl<'a> Group<'a> {
         let panel = job.weights.panel(panel);
         let data = &panel[index * tiles.group_bytes()..][..tiles.group_bytes()];
         let scales = &panel[tiles.scale_offset(0, index)..][..2 * PANEL_ROWS];
-        // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
-        let scales = unsafe {
-            let scales = scales.as_ptr().cast::<__m128i>();
-            [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))]
-        };
-        let scales = [_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])];
-        let scales = mul16(scales, splat16(job.weights.scale));
+        // SAFETY: AVX2 and F16C are enabled; the slice has 32 bytes.
+        let scales = unsafe { row_scales(scales.as_ptr(), job.weights.scale) };
         let block_steps = block_size(tiles.group_size()) / STEP_INPUTS;
         let blocks = if tiles.group_size() > BLOCK_INPUTS { 2 } else { 1 };
         let rounds = block_steps / UNROLL;
@@ -285,6 +317,20 @@ impl<'a> Group<'a> {
         acc: &mut [F32x16; T],
     ) {
         // SAFETY: the caller's promise.
+        unsafe { self.add_scaled(&self.sums::<D, S, T>(steps, inputs), inputs, acc) };
+    }
+
+    /// The exact sums of the group, as floats.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(always)]
+    unsafe fn sums<D: Dot, S: Steps<D>, const T: usize>(
+        &self,
+        steps: S,
+        inputs: &Inputs,
+    ) -> [F32x16; T] {
+        // SAFETY: the caller's promise.
         unsafe {
             let mut sums = self.block_sums::<D, S, T>(steps, inputs, 0);
             if self.blocks == 2 {
@@ -293,10 +339,30 @@ impl<'a> Group<'a> {
                     *a = _mm256_add_epi32(*a, *b);
                 }
             }
-            for t in 0..T {
-                let sums = [_mm256_cvtepi32_ps(sums[t][0]), _mm256_cvtepi32_ps(sums[t][1])];
+            let mut floats = [[_mm256_setzero_ps(); 2]; T];
+            for (float, sum) in floats.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *float = _mm256_cvtepi32_ps(*sum);
+            }
+            floats
+        }
+    }
+
+    /// Adds sums times the rows' and the tokens' scales to accumulators.
+    ///
+    /// # Safety
+    /// The processor supports AVX2 and FMA, and there are `T` tokens at `inputs`.
+    #[inline(always)]
+    unsafe fn add_scaled<const T: usize>(
+        &self,
+        sums: &[F32x16; T],
+        inputs: &Inputs,
+        acc: &mut [F32x16; T],
+    ) {
+        for (t, (&sums, acc)) in sums.iter().zip(acc).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
                 let scale = splat16(*inputs.scales.add(t * inputs.groups));
-                acc[t] = fma16(sums, mul16(self.scales, scale), acc[t]);
+                *acc = fma16(sums, mul16(self.scales, scale), *acc);
             }
         }
     }

@@ -20,8 +20,11 @@
 //!    products are exact, so what follows is the same.
 //! 5. The tiles of a pair of panels together fetch the next pair, a few lines a group each, so that
 //!    reading memory hides behind the products.
-//! 6. Few tokens wait for memory: they take one panel after the other, as the memory lies, and the two
-//!    steps of a line go into sums of their own, so that fewer products wait for each other.
+//! 6. Few tokens wait for memory: they read every line once, in the order in which it lies, because the
+//!    processor fetches ahead of such a stream by itself and starts anew after every jump. The scales of
+//!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
+//! 7. One to four tokens add the two steps of a line to sums of their own, so that fewer products wait
+//!    for each other.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -39,6 +42,14 @@ const TILE: usize = 6;
 const TOKEN_BLOCK: usize = 16 * TILE;
 /// How many starts of a token are computed together.
 const STARTS: usize = 32;
+/// How many groups' sums are kept until their scales are read: those of a row of 8192 inputs in groups
+/// of 64. Longer rows jump between weights and scales once in so many groups.
+const KEPT: usize = 128;
+/// From how many bytes of values on, those of several tokens crowd the first level cache so much that
+/// weights must be fetched earlier than the processor does.
+const FETCH_FROM: usize = 6 << 10;
+/// How far ahead they are fetched then.
+const FETCH_BYTES: usize = 4 << 10;
 /// Pairs of steps in a row without a branch: the smallest group has so many.
 const PAIRS: usize = 4;
 const _: () = assert!(GROUP_SIZES[0] == 2 * PAIRS * STEP_INPUTS);
@@ -57,6 +68,8 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
             2 => few_tokens::<2>(job, panels, out),
             3 => few_tokens::<3>(job, panels, out),
             4 => few_tokens::<4>(job, panels, out),
+            5 => few_tokens::<5>(job, panels, out),
+            6 => few_tokens::<6>(job, panels, out),
             _ => many_tokens(job, panels, out),
         }
     }
@@ -68,26 +81,54 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
 /// That of [`matmul`]; there are `T` tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.weights.tiles.scheme() {
+            Scheme::Int4 => stream::<T, 2>(job, panels, out),
+            Scheme::Int8 => stream::<T, 1>(job, panels, out),
+        }
+    }
+}
+
+/// The same for weights with `S` steps a line: int4 if 2.
+///
+/// # Safety
+/// That of [`few_tokens`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn stream<const T: usize, const S: usize>(
+    job: &Matmul,
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
     let tiles = &job.weights.tiles;
     let row_factor = _mm512_set1_ps(job.weights.scale);
+    let fetch = T > 1 && job.input.values.len() >= FETCH_FROM;
+    let mut kept = [const { MaybeUninit::<[__m512; T]>::uninit() }; KEPT];
     for panel in panels {
         let mut acc = [_mm512_setzero_ps(); T];
         let data = job.weights.panel(panel).as_ptr();
-        for g in 0..job.input.groups {
-            // SAFETY: as many tokens as there are, and groups as the panel has.
+        for first in (0..job.input.groups).step_by(KEPT) {
+            let groups = first..job.input.groups.min(first + KEPT);
+            // SAFETY: as many tokens as there are, and groups as the panel has; sums are written before
+            // they are read.
             unsafe {
-                let inputs = Inputs::new(job, g, 0);
-                let group = data.add(g * tiles.group_bytes());
-                let sums = match tiles.scheme() {
-                    Scheme::Int4 => line_sums::<T, 2>(group, &inputs),
-                    Scheme::Int8 => line_sums::<T, 1>(group, &inputs),
-                };
-                let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
-                let scales = _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor);
-                for (t, (sum, acc)) in sums.into_iter().zip(&mut acc).enumerate() {
-                    let token_scale = _mm512_set1_ps(*inputs.scales.add(t * inputs.groups));
-                    let scale = _mm512_mul_ps(scales, token_scale);
-                    *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *acc);
+                for (g, kept) in groups.clone().zip(&mut kept) {
+                    let group = data.add(g * tiles.group_bytes());
+                    let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0), fetch);
+                    let kept = kept.write([_mm512_setzero_ps(); T]);
+                    for (kept, sum) in kept.iter_mut().zip(sums) {
+                        *kept = _mm512_cvtepi32_ps(sum);
+                    }
+                }
+                for (g, kept) in groups.zip(&kept) {
+                    let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
+                    let scales = _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor);
+                    let token_scales = job.input.scales.as_ptr().add(g);
+                    for (t, (sum, acc)) in kept.assume_init_ref().iter().zip(&mut acc).enumerate() {
+                        let token_scale = _mm512_set1_ps(*token_scales.add(t * job.input.groups));
+                        let scale = _mm512_mul_ps(scales, token_scale);
+                        *acc = _mm512_fmadd_ps(*sum, scale, *acc);
+                    }
                 }
             }
         }
@@ -105,23 +146,33 @@ unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &C
 unsafe fn line_sums<const T: usize, const S: usize>(
     data: *const u8,
     inputs: &Inputs,
+    fetch: bool,
 ) -> [__m512i; T] {
-    // SAFETY: the caller's promise; every group has an even number of lines.
+    // SAFETY: the caller's promise; every group has an even number of lines; a prefetch never faults.
     unsafe {
-        // Of even steps, and of odd ones.
+        inputs.fetch_values::<T>();
+        // Of even steps, and of odd ones; more tokens have sums enough.
         let mut sums = [inputs.starts::<T>(), [_mm512_setzero_si512(); T]];
         for pair in 0..inputs.steps / 2 {
             let line = data.add(pair * 2 / S * TILE_ALIGN);
-            let weights = two_steps::<S>(line);
-            for (i, (sums, weights)) in sums.iter_mut().zip(weights).enumerate() {
+            if fetch {
+                for i in 0..2 / S {
+                    let ahead = line.wrapping_add(FETCH_BYTES + i * TILE_ALIGN);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                }
+            }
+            for (i, weights) in two_steps::<S>(line).into_iter().enumerate() {
+                let sums = &mut sums[if T > 4 { 0 } else { i }];
                 for (t, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, inputs.values(t, 2 * pair + i));
                 }
             }
         }
         let [mut sums, odd] = sums;
-        for (sum, odd) in sums.iter_mut().zip(odd) {
-            *sum = _mm512_add_epi32(*sum, odd);
+        if T <= 4 {
+            for (sum, odd) in sums.iter_mut().zip(odd) {
+                *sum = _mm512_add_epi32(*sum, odd);
+            }
         }
         sums
     }
@@ -491,6 +542,20 @@ impl Inputs {
             }
         }
         starts
+    }
+
+    /// Fetches the values of the group after the next one: long rows of values do not stay in the first
+    /// level cache while weights stream through it.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn fetch_values<const T: usize>(&self) {
+        const STEPS_PER_LINE: usize = TILE_ALIGN / STEP_INPUTS;
+        for t in 0..T {
+            for step in (0..self.steps).step_by(STEPS_PER_LINE) {
+                let ahead = self.values.wrapping_add(t * self.stride + 2 * self.steps + step);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+        }
     }
 
     /// A step of token `t`'s values in every lane.

@@ -213,6 +213,7 @@ pub(super) trait Source: Copy {
 }
 
 /// One group's inputs of consecutive tokens: where those of the first lie, and how far apart they are.
+#[derive(Clone, Copy)]
 pub(super) struct Inputs {
     /// Bytes.
     pub values: *const i8,
@@ -237,6 +238,14 @@ impl Inputs {
         self.starts = self.starts.wrapping_add(tokens * self.start_stride);
         self.scales = self.scales.wrapping_add(tokens * self.scale_stride);
         self.tokens = self.tokens.saturating_sub(tokens);
+    }
+
+    /// Those of the next group.
+    #[inline(always)]
+    pub fn next_group(&mut self) {
+        self.values = self.values.wrapping_add(self.size);
+        self.starts = self.starts.wrapping_add(self.size.div_ceil(BLOCK_INPUTS));
+        self.scales = self.scales.wrapping_add(1);
     }
 
     /// Values `16 * round ..` of a token.
@@ -294,6 +303,8 @@ pub(super) trait Dot {
 
     /// Tokens whose sums of 16 rows stay in registers, beside what a step needs.
     const TILE: usize;
+    /// The same if accumulators stay there, too, as group follows group.
+    const LONG_TILE: usize = Self::TILE;
     /// Tokens come in multiples of this: their accumulators are shared.
     const TOGETHER: usize = 1;
 
@@ -394,6 +405,8 @@ impl<I: Product, P: Packing> Dot for Rows<I, P> {
 
     // 16 registers of sums, 4 of values, 8 of weights.
     const TILE: usize = 4;
+    // 12 registers of sums, 12 of accumulators, 3 of values, 4 of weights.
+    const LONG_TILE: usize = 3;
 
     fn scales(rows: F32x16) -> F32x16 {
         rows
@@ -467,6 +480,7 @@ impl<P: Packing> Dot for Mmla<P> {
 
     // 16 registers of sums, 4 of values, 8 of weights.
     const TILE: usize = 2 * MMLA_PAIRS;
+    const LONG_TILE: usize = 2;
     const TOGETHER: usize = 2;
 
     fn scales(rows: F32x16) -> [float32x4_t; 8] {
@@ -503,7 +517,8 @@ impl<P: Packing> Dot for Mmla<P> {
         let tokens = |p: usize| (2 * p, (2 * p + 1).min(inputs.tokens - 1));
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums: [[int32x4_t; 8]; MMLA_PAIRS] = from_fn(|_| bases());
+            let mut sums = [[vdupq_n_s32(0); 8]; MMLA_PAIRS];
+            sums[..pairs].fill_with(bases);
             for round in 0..inputs.size / 16 {
                 let mut x = [[vdupq_n_s8(0); MMLA_PAIRS]; 2];
                 let [low, high] = &mut x;

@@ -30,13 +30,15 @@ use crate::kernels::{CellWriter, Epilogue, Matmul};
 use crate::quant::{PANEL_ROWS, Scheme, TILE_ALIGN};
 
 /// Tokens that share an unpacked group.
-const TOKEN_BLOCK: usize = 64;
+const TOKEN_BLOCK: usize = 66;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
 /// How far ahead of the group that is read its successors are fetched.
 const PREFETCH_BYTES: usize = 1024;
-/// Pairs of steps of the largest group.
-const MAX_PAIRS: usize = 128 / PAIR_INPUTS;
+/// Inputs whose weights are unpacked together: 8 KiB for a panel.
+const UNPACKED_INPUTS: usize = 512;
+const UNPACKED_GROUPS: usize = UNPACKED_INPUTS / 32;
+const UNPACKED_PAIRS: usize = UNPACKED_INPUTS / PAIR_INPUTS;
 
 /// Computes the outputs of `panels` for every token.
 ///
@@ -76,11 +78,8 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
         let mut acc = [splat16(0.0); T];
         for g in 0..job.input.groups {
             let group = Group::<D>::new(job, panel, g);
-            for line in group.data.chunks_exact(TILE_ALIGN) {
-                prefetch(line.as_ptr().wrapping_add(PREFETCH_BYTES));
-            }
             let steps = Packed::<D>(group.data.as_ptr(), PhantomData);
-            let mut inputs = group.inputs(0, T);
+            let mut inputs = Inputs::new(job, g, 0, T);
             let mut acc = &mut acc[..];
             // SAFETY: as many tokens as there are; the group's data are its steps.
             unsafe {
@@ -98,29 +97,34 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
     }
 }
 
-/// Unpacks each group once for a block of tokens.
+/// Unpacks weights once for a block of tokens.
 unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     const { assert!(TOKEN_BLOCK.is_multiple_of(D::TOGETHER)) }
-    let mut pairs = [const { MaybeUninit::uninit() }; MAX_PAIRS];
+    let mut unpacked = UnpackedGroups::<D>::new();
     let mut acc = [splat16(0.0); TOKEN_BLOCK];
+    let together = UNPACKED_INPUTS / job.weights.tiles.group_size();
     for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
         let tokens = (job.tokens() - first).min(TOKEN_BLOCK);
         for panel in panels.clone() {
             let acc = &mut acc[..tokens.next_multiple_of(D::TOGETHER)];
             acc.fill(splat16(0.0));
-            for g in 0..job.input.groups {
-                let group = Group::<D>::new(job, panel, g);
-                // SAFETY: the tokens lie within the input, and `pairs` holds what was unpacked.
-                unsafe {
-                    group.unpack(&mut pairs);
-                    let steps = Unpacked(pairs.as_ptr().cast());
-                    group.tokens(steps, group.inputs(first, tokens), acc);
-                }
+            for g in (0..job.input.groups).step_by(together) {
+                unpacked.fill(job, panel, g..job.input.groups.min(g + together));
+                // SAFETY: the tokens lie within the input.
+                unsafe { unpacked.tokens(Inputs::new(job, g, first, tokens), acc) };
             }
             D::settle(acc);
             // SAFETY: the caller's promise.
             unsafe { finish(job, panel, first, &acc[..tokens], out) };
         }
+    }
+}
+
+/// Fetches what lies [`PREFETCH_BYTES`] after a pair of steps.
+#[inline(always)]
+fn prefetch_ahead<D: Dot>(data: *const u8) {
+    for line in 0..D::Packing::PAIR_BYTES / TILE_ALIGN {
+        prefetch(data.wrapping_add(PREFETCH_BYTES + line * TILE_ALIGN));
     }
 }
 
@@ -139,7 +143,11 @@ impl<D: Dot> Source for Packed<D> {
     #[inline(always)]
     unsafe fn get(self, pair: usize) -> Weights {
         // SAFETY: the caller's promise.
-        unsafe { D::unpack(self.0.add(pair * D::Packing::PAIR_BYTES)) }
+        unsafe {
+            let data = self.0.add(pair * D::Packing::PAIR_BYTES);
+            prefetch_ahead::<D>(data);
+            D::unpack(data)
+        }
     }
 }
 
@@ -155,10 +163,107 @@ impl Source for Unpacked {
     }
 }
 
+/// Some groups of one panel, unpacked.
+struct UnpackedGroups<D: Dot> {
+    groups: usize,
+    /// The steps of all groups, one group after the other.
+    pairs: [MaybeUninit<Weights>; UNPACKED_PAIRS],
+    scales: [MaybeUninit<D::Scales>; UNPACKED_GROUPS],
+}
+
+impl<D: Dot> UnpackedGroups<D> {
+    fn new() -> Self {
+        Self {
+            groups: 0,
+            pairs: [const { MaybeUninit::uninit() }; UNPACKED_PAIRS],
+            scales: [const { MaybeUninit::uninit() }; UNPACKED_GROUPS],
+        }
+    }
+
+    /// Unpacks `groups` of a panel, at most [`UNPACKED_INPUTS`].
+    #[inline(always)]
+    fn fill(&mut self, job: &Matmul, panel: usize, groups: Range<usize>) {
+        self.groups = groups.len();
+        let pairs = job.weights.tiles.group_size() / PAIR_INPUTS;
+        for (i, g) in groups.enumerate() {
+            let group = Group::<D>::new(job, panel, g);
+            group.unpack(&mut self.pairs[i * pairs..][..pairs]);
+            self.scales[i].write(group.scales);
+        }
+    }
+
+    /// Adds the products of the groups with the tokens of `inputs`, which are the first group's.
+    ///
+    /// # Safety
+    /// The processor supports `D`, and there are as many tokens as accumulators, rounded up to a
+    /// multiple of [`Dot::TOGETHER`].
+    #[inline(always)]
+    unsafe fn tokens(&self, mut inputs: Inputs, acc: &mut [F32x16]) {
+        let tiled = acc.len() / D::LONG_TILE * D::LONG_TILE;
+        let (tiles, rest) = acc.split_at_mut(tiled);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match D::LONG_TILE {
+                2 => self.tiles::<2>(&mut inputs, tiles),
+                3 => self.tiles::<3>(&mut inputs, tiles),
+                _ => self.tiles::<4>(&mut inputs, tiles),
+            }
+            match rest.len() {
+                0 => {}
+                1 => self.tiles::<1>(&mut inputs, rest),
+                2 => self.tiles::<2>(&mut inputs, rest),
+                _ => self.tiles::<3>(&mut inputs, rest),
+            }
+        }
+    }
+
+    /// The same for tiles of `T` tokens, whose accumulators stay in registers if there are enough. Not
+    /// inlined, so that the compiler gives the registers to one tile alone.
+    ///
+    /// # Safety
+    /// That of [`tokens`](Self::tokens).
+    #[inline(never)]
+    unsafe fn tiles<const T: usize>(&self, inputs: &mut Inputs, acc: &mut [F32x16]) {
+        for tile in acc.as_chunks_mut::<T>().0 {
+            let mut acc = *tile;
+            let mut group = *inputs;
+            let mut steps = self.pairs.as_ptr().cast::<Weights>();
+            for scales in &self.scales[..self.groups] {
+                // SAFETY: the caller's promise; what `fill` has written.
+                unsafe {
+                    D::tile::<_, T>(Unpacked(steps), &group, scales.assume_init_ref(), &mut acc);
+                    steps = steps.add(group.size / PAIR_INPUTS);
+                }
+                group.next_group();
+            }
+            *tile = acc;
+            inputs.advance(T);
+        }
+    }
+}
+
+impl Inputs {
+    /// Those of group `index` for `tokens` tokens from `first` on.
+    #[inline(always)]
+    fn new(job: &Matmul, index: usize, first: usize, tokens: usize) -> Self {
+        let input = &job.input;
+        let size = job.weights.tiles.group_size();
+        let blocks = input.blocks / input.groups;
+        Self {
+            values: input.values[first * input.padded_cols + index * size..].as_ptr(),
+            stride: input.padded_cols,
+            starts: input.starts[first * input.blocks + index * blocks..].as_ptr(),
+            start_stride: input.blocks,
+            scales: input.scales[first * input.groups + index..].as_ptr(),
+            scale_stride: input.groups,
+            tokens,
+            size,
+        }
+    }
+}
+
 /// One group of one panel.
 struct Group<'a, D: Dot> {
-    job: &'a Matmul<'a>,
-    index: usize,
     /// Its weights.
     data: &'a [u8],
     /// Its rows' scales times the matrix's power of two.
@@ -167,7 +272,7 @@ struct Group<'a, D: Dot> {
 
 impl<'a, D: Dot> Group<'a, D> {
     #[inline(always)]
-    fn new(job: &'a Matmul<'a>, panel: usize, index: usize) -> Self {
+    fn new(job: &Matmul<'a>, panel: usize, index: usize) -> Self {
         let tiles = &job.weights.tiles;
         let panel = job.weights.panel(panel);
         let data = &panel[index * tiles.group_bytes()..][..tiles.group_bytes()];
@@ -177,46 +282,25 @@ impl<'a, D: Dot> Group<'a, D> {
             f16_to_f32x8(vreinterpretq_u16_u8(vld1q_u8(scales.as_ptr().add(at))))
         });
         let scales = mul16([low[0], low[1], high[0], high[1]], splat16(job.weights.scale));
-        Self { job, index, data, scales: D::scales(scales) }
+        Self { data, scales: D::scales(scales) }
     }
 
     /// Fills the buffer with the steps of the group.
     #[inline(always)]
-    fn unpack(&self, pairs: &mut [MaybeUninit<Weights>; MAX_PAIRS]) {
+    fn unpack(&self, pairs: &mut [MaybeUninit<Weights>]) {
         let data = self.data.chunks_exact(D::Packing::PAIR_BYTES);
         for (data, unpacked) in data.zip(pairs) {
-            for line in data.chunks_exact(TILE_ALIGN) {
-                prefetch(line.as_ptr().wrapping_add(PREFETCH_BYTES));
-            }
+            prefetch_ahead::<D>(data.as_ptr());
             // SAFETY: a pair of steps.
             unpacked.write(unsafe { D::unpack(data.as_ptr()) });
         }
     }
 
-    /// Adds the group's products with the tokens of `inputs`.
+    /// Adds the group's products with the tokens of `inputs`, at most [`Dot::TILE`].
     ///
     /// # Safety
     /// The processor supports `D`, `steps` has the group's weights, and there are as many tokens as
-    /// accumulators, rounded up to a multiple of [`Dot::TOGETHER`].
-    #[inline(always)]
-    unsafe fn tokens<S: Source>(&self, steps: S, mut inputs: Inputs, acc: &mut [F32x16]) {
-        let tiled = acc.len() / D::TILE * D::TILE;
-        let (tiles, rest) = acc.split_at_mut(tiled);
-        // SAFETY: the caller's promise.
-        unsafe {
-            match D::TILE {
-                2 => self.tiles::<S, 2>(steps, &mut inputs, tiles),
-                3 => self.tiles::<S, 3>(steps, &mut inputs, tiles),
-                _ => self.tiles::<S, 4>(steps, &mut inputs, tiles),
-            }
-            self.some(steps, &inputs, rest);
-        }
-    }
-
-    /// The same for at most [`Dot::TILE`] tokens.
-    ///
-    /// # Safety
-    /// That of [`tokens`](Self::tokens).
+    /// accumulators.
     #[inline(always)]
     unsafe fn some<S: Source>(&self, steps: S, inputs: &Inputs, acc: &mut [F32x16]) {
         const { assert!(2 <= D::TILE && D::TILE <= 4) }
@@ -235,43 +319,6 @@ impl<'a, D: Dot> Group<'a, D> {
                     }
                 }
             }
-        }
-    }
-
-    /// The same for tiles of `T` tokens. Not inlined, so that the compiler gives the registers to one
-    /// tile alone.
-    ///
-    /// # Safety
-    /// That of [`tokens`](Self::tokens).
-    #[inline(never)]
-    unsafe fn tiles<S: Source, const T: usize>(
-        &self,
-        steps: S,
-        inputs: &mut Inputs,
-        acc: &mut [F32x16],
-    ) {
-        for acc in acc.as_chunks_mut::<T>().0 {
-            // SAFETY: the caller's promise.
-            unsafe { D::tile::<S, T>(steps, inputs, &self.scales, acc) };
-            inputs.advance(T);
-        }
-    }
-
-    /// The group's inputs of `tokens` tokens from `first` on.
-    #[inline(always)]
-    fn inputs(&self, first: usize, tokens: usize) -> Inputs {
-        let input = &self.job.input;
-        let size = self.job.weights.tiles.group_size();
-        let blocks = input.blocks / input.groups;
-        Inputs {
-            values: input.values[first * input.padded_cols + self.index * size..].as_ptr(),
-            stride: input.padded_cols,
-            starts: input.starts[first * input.blocks + self.index * blocks..].as_ptr(),
-            start_stride: input.blocks,
-            scales: input.scales[first * input.groups + self.index..].as_ptr(),
-            scale_stride: input.groups,
-            tokens,
-            size,
         }
     }
 }

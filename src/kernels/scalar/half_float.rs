@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn every_float16_converts_as_the_half_crate_does() {
-        for bits in 0..=u16::MAX {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 61 } else { 1 }) {
             let want = half::f16::from_bits(bits).to_f32_const();
             let got = f16_to_f32(bits);
             assert!(
