@@ -21,30 +21,33 @@
 //!
 //! Results are bit for bit those of evaluating and generating each sequence alone in a session.
 
-use std::ops::ControlFlow;
+mod serve;
+
 #[cfg(feature = "capi")]
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass, PassKind, Run, Scratch};
 use crate::fp_env::FpEnv;
-use crate::generate::{GenerateOptions, Generation, StopReason, TextStream};
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, Planner, Region, try_filled, try_vec};
 use crate::model::Model;
-use crate::sampler::{SamplerOptions, SamplerRegions};
+use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
 use crate::session::all_finite;
 use crate::session_options::{
     MemoryPlan, SessionOptions, Threads, check_range, check_tokens, context_and_chunk, executor_of,
     kernels_of,
 };
-use crate::text::TokenTable;
 use crate::threads::Executor;
+
+pub use self::serve::{
+    Client, Job, Next, Request, generate, generate_text, generate_text_within, generate_within,
+    serve,
+};
 
 /// The most sequences of a batch.
 pub const MAX_SEQUENCES: usize = 1024;
@@ -278,12 +281,17 @@ impl Batch {
     /// Those of [`Session::evaluate`](crate::Session::evaluate); [`Error::NoTokens`] if nothing is
     /// named; [`Error::Option`] if a sequence does not exist or is named twice.
     pub fn evaluate(&mut self, appends: &[Append]) -> Result<()> {
+        self.evaluate_beside(appends, &mut || ())
+    }
+
+    /// As [`evaluate`](Self::evaluate), calling `beside` on this thread meanwhile, once for each pass.
+    fn evaluate_beside(&mut self, appends: &[Append], beside: &mut dyn FnMut()) -> Result<()> {
         let checked = self.check(appends);
         self.sequences.iter_mut().for_each(|sequence| sequence.named = false);
         checked?;
         let _env = FpEnv::set_default();
         self.sequences.iter_mut().for_each(|sequence| sequence.logits_row = None);
-        let evaluated = self.evaluate_all(appends);
+        let evaluated = self.evaluate_all(appends, beside);
         if evaluated.is_err() {
             self.undo(appends);
         }
@@ -310,7 +318,7 @@ impl Batch {
     }
 
     /// Fills passes with the tokens, in order.
-    fn evaluate_all(&mut self, appends: &[Append]) -> Result<()> {
+    fn evaluate_all(&mut self, appends: &[Append], beside: &mut dyn FnMut()) -> Result<()> {
         let mut first_logits = 0;
         self.runs.clear();
         self.pass_tokens.clear();
@@ -322,11 +330,11 @@ impl Batch {
                 self.add_run(append.sequence, now, later.is_empty(), first_logits);
                 rest = later;
                 if self.pass_tokens.len() == self.scratch.rows() {
-                    first_logits = self.pass(first_logits)?;
+                    first_logits = self.pass(first_logits, beside)?;
                 }
             }
         }
-        self.pass(first_logits)?;
+        self.pass(first_logits, beside)?;
         for append in appends {
             let sequence = &self.sequences[append.sequence];
             let row = sequence.logits_row.expect("every sequence's last token has logits");
@@ -358,7 +366,7 @@ impl Batch {
 
     /// Runs the pass in preparation, whose logits go to the rows from `first_logits` on; returns the
     /// row after them.
-    fn pass(&mut self, first_logits: usize) -> Result<usize> {
+    fn pass(&mut self, first_logits: usize, beside: &mut dyn FnMut()) -> Result<usize> {
         let Some(last) = self.runs.last() else { return Ok(first_logits) };
         let next = first_logits + last.logits_end();
         let pass = Pass {
@@ -374,7 +382,7 @@ impl Batch {
             log_sums: false,
             cancel: &self.cancel,
         };
-        forward::run(&pass, self.threads.executor());
+        forward::run(&pass, self.threads.executor(), beside);
         self.runs.clear();
         self.pass_tokens.clear();
         self.cancel.follow()?;
@@ -410,289 +418,36 @@ impl Batch {
     /// # Errors
     /// [`Error::NoLogits`]; [`Error::Option`] if an option is out of range.
     pub fn sample(&mut self, sequence: usize, options: &SamplerOptions) -> Result<u32> {
+        self.choose(sequence, options, None)
+    }
+
+    /// As [`sample`](Self::sample), of the tokens that are `allowed`, as
+    /// [`Session::sample_within`](crate::Session::sample_within) takes them.
+    ///
+    /// # Errors
+    /// Those of `sample`; [`Error::NothingAllowed`] if no bit of the vocabulary is set.
+    pub fn sample_within(
+        &mut self,
+        sequence: usize,
+        options: &SamplerOptions,
+        allowed: &[u32],
+    ) -> Result<u32> {
+        if !allows_any(allowed, self.model.config().vocab_size) {
+            return Err(Error::NothingAllowed);
+        }
+        self.choose(sequence, options, Some(allowed))
+    }
+
+    fn choose(
+        &mut self,
+        sequence: usize,
+        options: &SamplerOptions,
+        allowed: Option<&[u32]>,
+    ) -> Result<u32> {
         options.check()?;
         let before = (self.tokens(sequence), self.position(sequence));
         let logits = self.logits(sequence)?;
         // SAFETY: `&mut self`: nobody else uses the sampler's regions.
-        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, None) })
+        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, allowed) })
     }
-}
-
-/// A prompt to continue.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// Its token ids; none stand for the end-of-text token, after which a new text begins.
-    pub prompt: Vec<u32>,
-    /// How. Stop strings are for [`generate_text`] and have no effect on [`generate`].
-    pub options: GenerateOptions,
-}
-
-impl Request {
-    /// A prompt, continued by the default options.
-    pub fn new(prompt: Vec<u32>) -> Self {
-        Self { prompt, options: GenerateOptions::default() }
-    }
-}
-
-/// A request on its way.
-struct Active<'a> {
-    request: usize,
-    options: &'a GenerateOptions,
-    prompt: Prompt<'a>,
-    /// How many tokens of the prompt were evaluated.
-    evaluated: usize,
-    /// The last token chosen.
-    token: [u32; 1],
-    generation: Generation,
-    start: Instant,
-}
-
-/// A prompt's tokens.
-enum Prompt<'a> {
-    Given(&'a [u32]),
-    EndOfText([u32; 1]),
-}
-
-impl Prompt<'_> {
-    fn tokens(&self) -> &[u32] {
-        match self {
-            Self::Given(tokens) => tokens,
-            Self::EndOfText(token) => token,
-        }
-    }
-}
-
-impl Active<'_> {
-    /// What is to be evaluated next, at most `room` tokens of a prompt.
-    fn next_tokens(&self, room: usize) -> &[u32] {
-        match &self.prompt.tokens()[self.evaluated..] {
-            [] => &self.token,
-            rest => &rest[..rest.len().min(room)],
-        }
-    }
-
-    fn is_in_prompt(&self) -> bool {
-        self.evaluated < self.generation.prompt_tokens
-    }
-}
-
-/// Continues every prompt, as many at a time as the batch has sequences, handing each token to
-/// `on_token` with the index of its request as it is chosen; breaking ends that request.
-///
-/// Each step is one pass: a token of every text that is being continued, and of new prompts as much as
-/// the chunk has room for. So a long prompt delays the others by no more than a chunk. What the sequences
-/// held before is forgotten.
-///
-/// Returns for each request what [`generate_tokens`](crate::generate::generate_tokens) would have
-/// returned: one that cannot be continued is an error and does not disturb the others. A request's times
-/// include what the others took meanwhile.
-///
-/// # Errors
-/// What concerns all of them: [`Error::FileChanged`], [`Error::NonFinite`], [`Error::Cancelled`],
-/// [`Error::OutOfMemory`].
-pub fn generate(
-    batch: &mut Batch,
-    requests: &[Request],
-    on_token: impl FnMut(usize, u32) -> ControlFlow<StopReason>,
-) -> Result<Vec<Result<Generation>>> {
-    run(batch, requests, &mut Tokens(on_token))
-}
-
-/// As [`generate`], handing on text as [`generate_text`](crate::generate::generate_text) does. With the
-/// options' stop strings.
-///
-/// # Errors
-/// Those of [`generate`].
-pub fn generate_text<B: AsRef<[u8]>>(
-    batch: &mut Batch,
-    table: &TokenTable<B>,
-    requests: &[Request],
-    on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
-) -> Result<Vec<Result<Generation>>> {
-    let mut streams = try_vec(requests.len())?;
-    streams.resize_with(requests.len(), || None);
-    run(batch, requests, &mut Texts { table, streams, on_text })
-}
-
-/// Who is told of what becomes of the requests.
-trait Receiver {
-    /// A request is taken up.
-    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()>;
-    /// A token was chosen; a break ends the request.
-    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason>;
-    /// A request has ended.
-    fn end(&mut self, index: usize, reason: StopReason);
-}
-
-struct Tokens<F>(F);
-
-impl<F: FnMut(usize, u32) -> ControlFlow<StopReason>> Receiver for Tokens<F> {
-    fn begin(&mut self, _: usize, _: &GenerateOptions) -> Result<()> {
-        Ok(())
-    }
-
-    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason> {
-        (self.0)(index, token)
-    }
-
-    fn end(&mut self, _: usize, _: StopReason) {}
-}
-
-struct Texts<'a, B, F> {
-    table: &'a TokenTable<B>,
-    /// Of the requests on their way.
-    streams: Vec<Option<TextStream<'a, B>>>,
-    on_text: F,
-}
-
-impl<B: AsRef<[u8]>, F: FnMut(usize, &str) -> ControlFlow<()>> Receiver for Texts<'_, B, F> {
-    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()> {
-        self.streams[index] = Some(TextStream::new(self.table, &options.stop)?);
-        Ok(())
-    }
-
-    fn token(&mut self, index: usize, token: u32) -> ControlFlow<StopReason> {
-        let stream = self.streams[index].as_mut().expect("the request was taken up");
-        stream.push(token, &mut |text: &str| (self.on_text)(index, text))
-    }
-
-    fn end(&mut self, index: usize, reason: StopReason) {
-        if let Some(mut stream) = self.streams[index].take() {
-            stream.finish(reason, &mut |text: &str| (self.on_text)(index, text));
-        }
-    }
-}
-
-fn run(
-    batch: &mut Batch,
-    requests: &[Request],
-    receiver: &mut impl Receiver,
-) -> Result<Vec<Result<Generation>>> {
-    let mut results = try_vec(requests.len())?;
-    results.resize_with(requests.len(), || None);
-    let mut done = try_vec(requests.len())?;
-    let mut waiting = requests.iter().enumerate();
-    let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
-    slots.resize_with(batch.sequences(), || None);
-    loop {
-        for (sequence, slot) in slots.iter_mut().enumerate() {
-            while slot.is_none()
-                && let Some((index, request)) = waiting.next()
-            {
-                batch.reset(sequence);
-                let active = begin(batch, index, request);
-                let options = &request.options;
-                match active.and_then(|it| receiver.begin(index, options).map(|()| it)) {
-                    Ok(active) if request.options.max_tokens == 0 => {
-                        results[index] = Some(Ok(active.generation));
-                    }
-                    Ok(active) => *slot = Some(active),
-                    Err(error) => results[index] = Some(Err(error)),
-                }
-            }
-        }
-        if slots.iter().all(Option::is_none) {
-            break;
-        }
-        step(batch, &mut slots)?;
-        for (sequence, slot) in slots.iter_mut().enumerate() {
-            let Some(active) = slot.as_mut().filter(|active| !active.is_in_prompt()) else {
-                continue;
-            };
-            if let Some(reason) = choose(batch, sequence, active, receiver)? {
-                receiver.end(active.request, reason);
-                let generation = &mut active.generation;
-                generation.stop_reason = reason;
-                generation.decode_time = active.start.elapsed() - generation.prompt_time;
-                results[active.request] = Some(Ok(*generation));
-                *slot = None;
-            }
-        }
-    }
-    done.extend(results.into_iter().map(|result| result.expect("every request was taken up")));
-    Ok(done)
-}
-
-/// Checks a request as [`Generator::new`](crate::generate::Generator::new) and its first evaluation do.
-fn begin<'a>(batch: &Batch, index: usize, request: &'a Request) -> Result<Active<'a>> {
-    request.options.sampler.check()?;
-    let prompt = match (&request.prompt[..], batch.model().config().eos_token_id) {
-        ([], Some(end_of_text)) => Prompt::EndOfText([end_of_text]),
-        (tokens, _) => Prompt::Given(tokens),
-    };
-    let prompt_tokens = prompt.tokens().len();
-    check_tokens(batch.model(), prompt.tokens(), (0, prompt_tokens, batch.context()))?;
-    Ok(Active {
-        request: index,
-        options: &request.options,
-        prompt,
-        evaluated: 0,
-        token: [0],
-        generation: Generation {
-            prompt_tokens,
-            tokens: 0,
-            stop_reason: StopReason::MaxTokens,
-            pending: None,
-            prompt_time: Duration::ZERO,
-            decode_time: Duration::ZERO,
-        },
-        start: Instant::now(),
-    })
-}
-
-/// One pass: a token of each text, then prompts as far as there is room.
-fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
-    let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt()).count();
-    let mut room = batch.chunk() - texts;
-    let mut appends = try_vec(slots.len())?;
-    let mut evaluated = try_vec(slots.len())?;
-    for (sequence, slot) in slots.iter().enumerate() {
-        let Some(active) = slot else { continue };
-        let tokens = active.next_tokens(room);
-        if active.is_in_prompt() {
-            room -= tokens.len();
-        }
-        if !tokens.is_empty() {
-            appends.push(Append { sequence, tokens });
-        }
-    }
-    batch.evaluate(&appends)?;
-    evaluated.extend(appends.iter().map(|append| (append.sequence, append.tokens.len())));
-    for (sequence, tokens) in evaluated {
-        let active = slots[sequence].as_mut().expect("it was evaluated");
-        if active.is_in_prompt() {
-            active.evaluated += tokens;
-            if !active.is_in_prompt() {
-                active.generation.prompt_time = active.start.elapsed();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Chooses a text's next token; returns why the text ends, if it does.
-fn choose(
-    batch: &mut Batch,
-    sequence: usize,
-    active: &mut Active,
-    receiver: &mut impl Receiver,
-) -> Result<Option<StopReason>> {
-    let options = active.options;
-    let token = batch.sample(sequence, &options.sampler)?;
-    let end_of_text = batch.model().config().eos_token_id;
-    if Some(token) == end_of_text && !options.ignore_end_of_text {
-        active.generation.pending = None;
-        return Ok(Some(StopReason::EndOfText));
-    }
-    active.token = [token];
-    active.generation.pending = Some(token);
-    active.generation.tokens += 1;
-    if let ControlFlow::Break(reason) = receiver.token(active.request, token) {
-        return Ok(Some(reason));
-    }
-    Ok(match () {
-        () if active.generation.tokens == options.max_tokens => Some(StopReason::MaxTokens),
-        () if batch.position(sequence) == batch.context() => Some(StopReason::ContextFull),
-        () => None,
-    })
 }

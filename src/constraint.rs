@@ -104,8 +104,7 @@ impl Vocabulary {
             let what = form.name();
             Error::Constraint(format!("the {what} cannot be used: {}", one_line(&e.to_string())))
         })?;
-        let allowed = SimpleVob::alloc(self.factory.tok_env().tok_trie().vocab_size());
-        Ok(TextConstraint { matcher: Matcher::new(Ok(parser)), allowed })
+        Ok(TextConstraint { matcher: Matcher::new(Ok(parser)), allowed: None })
     }
 }
 
@@ -222,7 +221,8 @@ impl<B: AsRef<[u8]> + Send + Sync> TokenizerEnv for Environment<B> {
 /// A [`Constraint`] of one text.
 pub struct TextConstraint {
     matcher: Matcher,
-    allowed: SimpleVob,
+    /// What may come next, once that was computed.
+    allowed: Option<SimpleVob>,
 }
 
 impl TextConstraint {
@@ -234,16 +234,31 @@ impl TextConstraint {
 
 impl Constraint for TextConstraint {
     fn force(&mut self, tokens: &mut Vec<u32>) -> Result<()> {
-        tokens.extend(self.matcher.consume_ff_tokens());
+        let forced = self.matcher.consume_ff_tokens();
+        if !forced.is_empty() {
+            self.allowed = None;
+            tokens.extend(forced);
+        }
         self.check()
     }
 
+    fn prepare(&mut self) {
+        // An error stays with the matcher, which tells it again.
+        if self.allowed.is_none() {
+            self.allowed = self.matcher.compute_mask_or_eos().ok();
+        }
+    }
+
     fn allowed(&mut self) -> Result<&[u32]> {
-        self.allowed = self.matcher.compute_mask_or_eos().map_err(|e| failure(&e))?;
-        Ok(self.allowed.as_slice())
+        let allowed = match self.allowed.take() {
+            Some(allowed) => allowed,
+            None => self.matcher.compute_mask_or_eos().map_err(|e| failure(&e))?,
+        };
+        Ok(self.allowed.insert(allowed).as_slice())
     }
 
     fn accept(&mut self, token: u32) -> Result<()> {
+        self.allowed = None;
         self.matcher.consume_token(token).map_err(|e| failure(&e))
     }
 

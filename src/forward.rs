@@ -141,7 +141,9 @@ fn phases(one_row: bool, gated: bool) -> (usize, impl Fn(usize) -> Phase) {
 
 /// Runs the pass: afterwards the caches hold the tokens' keys and values (of a tree, those of the last
 /// branch), and the rows of the logits from `logits_row` on are those of the tokens that want them.
-pub(crate) fn run(pass: &Pass, executor: &Executor) {
+///
+/// `beside` is called once on this thread, if possible while others begin with the pass.
+pub(crate) fn run(pass: &Pass, executor: &Executor, beside: &mut dyn FnMut()) {
     debug_assert_eq!(pass.runs.last().map(Run::end), Some(pass.tokens.len()));
     debug_assert!(pass.tokens.len() <= pass.scratch.rows);
     let gated = pass.model.config().gated_mlp;
@@ -157,7 +159,7 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
         _ => 2 - usize::from(pass.is_one_row()) + usize::from(pass.log_sums),
     };
     let head = of_layers + 1 - usize::from(pass.is_one_row());
-    executor.run_phases(of_layers + of_logits, &|phase, worker| match phase {
+    let phase = |phase: usize, worker: &Worker| match phase {
         _ if pass.cancel.is_set() => {}
         0 => pass.embed(worker),
         phase if phase < of_layers => {
@@ -167,7 +169,8 @@ pub(crate) fn run(pass: &Pass, executor: &Executor) {
         phase if phase < head => pass.norm_f(worker),
         phase if phase == head => pass.head(worker),
         _ => pass.sum_logits(worker),
-    });
+    };
+    executor.run_phases_beside(of_layers + of_logits, &phase, beside);
 }
 
 impl Pass<'_> {

@@ -1,6 +1,6 @@
 //! Generation: a prompt in, a stream of tokens or of text out.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, DerefMut};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -98,6 +98,10 @@ pub trait Constraint {
         let _ = tokens;
         Ok(())
     }
+
+    /// Called, possibly several times, before [`allowed`](Self::allowed) while the model evaluates the
+    /// tokens so far: the time to compute what that returns. What goes wrong is for `allowed` to tell.
+    fn prepare(&mut self) {}
 
     /// The tokens that may come next, a bit for each as
     /// [`sample_within`](Session::sample_within) takes them. The end-of-text token is among them where
@@ -223,22 +227,23 @@ impl<'a> Generator<'a> {
 
     /// Chooses the next token; `None` when the session has no position left for the last one.
     pub fn next_token(&mut self) -> Result<Option<u32>> {
-        if !self.evaluate(&[])? {
+        if !self.evaluate(&[], &mut || ())? {
             return Ok(None);
         }
         self.choose(None).map(Some)
     }
 
-    /// Evaluates what is to be evaluated, and `forced` tokens behind it; false if they do not fit.
-    fn evaluate(&mut self, forced: &[u32]) -> Result<bool> {
+    /// Evaluates what is to be evaluated, and `forced` tokens behind it, calling `beside` meanwhile;
+    /// false if they do not fit.
+    fn evaluate(&mut self, forced: &[u32], beside: &mut dyn FnMut()) -> Result<bool> {
         let tokens = self.next.tokens();
         let room = self.session.context() - self.session.position();
         if tokens.len() + forced.len() > room {
             return Ok(false);
         }
         match forced {
-            [] => self.session.evaluate(tokens)?,
-            _ => self.session.evaluate(&[tokens, forced].concat())?,
+            [] => self.session.evaluate_beside(tokens, beside)?,
+            _ => self.session.evaluate_beside(&[tokens, forced].concat(), beside)?,
         };
         Ok(true)
     }
@@ -278,114 +283,116 @@ pub fn generate_steps(
     let end_of_text = session.model().config().eos_token_id;
     let generator = Generator::new(session, prompt, &options.sampler)?;
     let prompt_tokens = generator.prompt_tokens();
-    let is_free = constraint.is_none();
-    let mut run = Run {
-        generator,
-        end_of_text: end_of_text.filter(|_| constraint.is_some() || !options.ignore_end_of_text),
-        constraint,
-        forced: Vec::new(),
-        on_step,
-        max_tokens: options.max_tokens,
-        tokens: 0,
-        pending: None,
-        start: Instant::now(),
-        prompt_time: Duration::ZERO,
-    };
+    let course = Course::new(options, end_of_text, constraint);
+    let (start, prompt_time) = (Instant::now(), Duration::ZERO);
+    let mut run = Run { generator, course, on_step, start, prompt_time };
     let stop_reason = run.run()?;
     Ok(Generation {
         prompt_tokens,
-        tokens: run.tokens,
+        tokens: run.course.tokens,
         stop_reason,
-        pending: run.pending.filter(|_| is_free),
+        pending: run.course.pending(),
         prompt_time: run.prompt_time,
         decode_time: run.start.elapsed() - run.prompt_time,
     })
 }
 
-/// A generation on its way.
-struct Run<'a, 'c, F> {
-    generator: Generator<'a>,
-    constraint: Option<&'c mut dyn Constraint>,
-    /// Tokens that the constraint forced since the last evaluation.
+/// What becomes of a text, whoever evaluates it: counts its tokens, and keeps its constraint in step.
+pub(crate) struct Course<C> {
+    constraint: Option<C>,
+    /// Tokens that the constraint forced since the last choice.
     forced: Vec<u32>,
-    on_step: F,
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
-    /// See [`Generation::pending`].
-    pending: Option<u32>,
-    start: Instant,
-    prompt_time: Duration,
+    chosen: Option<u32>,
 }
 
-impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
-    fn run(&mut self) -> Result<StopReason> {
-        loop {
-            let flow = match self.force() {
-                Ok(ControlFlow::Continue(())) => self.step(),
-                other => other,
-            };
-            match flow {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(reason)) => return self.judge(reason),
-                Err(Error::Cancelled) => return Ok(StopReason::Cancelled),
-                Err(error) => return Err(error),
-            }
+/// Whether a text goes on, or why it ends.
+pub(crate) type Flow = ControlFlow<StopReason>;
+
+impl<C: DerefMut<Target: Constraint>> Course<C> {
+    pub fn new(options: &GenerateOptions, end_of_text: Option<u32>, constraint: Option<C>) -> Self {
+        // A text that has the form it must have ends, whatever was asked for.
+        let ends = constraint.is_some() || !options.ignore_end_of_text;
+        Self {
+            constraint,
+            forced: Vec::new(),
+            end_of_text: end_of_text.filter(|_| ends),
+            max_tokens: options.max_tokens,
+            tokens: 0,
+            chosen: None,
         }
     }
 
-    /// Hands on the tokens that must come next.
-    fn force(&mut self) -> Result<ControlFlow<StopReason>> {
+    /// How many tokens were handed on.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The tokens that come behind the one that was chosen last, and are evaluated with it.
+    pub fn forced(&self) -> &[u32] {
+        &self.forced
+    }
+
+    /// See [`Generation::pending`].
+    pub fn pending(&self) -> Option<u32> {
+        self.chosen.filter(|_| self.constraint.is_none())
+    }
+
+    /// Hands on the tokens that must come next. Goes before each choice.
+    pub fn force(&mut self, on_step: &mut impl FnMut(Step) -> Flow) -> Result<Flow> {
         self.forced.clear();
-        let Some(constraint) = &mut self.constraint else { return Ok(ControlFlow::Continue(())) };
-        if !constraint.is_over() {
-            constraint.force(&mut self.forced)?;
-        }
-        for &token in &self.forced {
-            if self.tokens == self.max_tokens {
-                return Ok(ControlFlow::Break(StopReason::Incomplete));
+        if let Some(constraint) = &mut self.constraint {
+            if !constraint.is_over() {
+                constraint.force(&mut self.forced)?;
             }
-            self.tokens += 1;
-            if let ControlFlow::Break(reason) = (self.on_step)(Step { token, logits: None }) {
-                return Ok(ControlFlow::Break(reason));
+            for &token in &self.forced {
+                if self.tokens == self.max_tokens {
+                    return Ok(ControlFlow::Break(StopReason::Incomplete));
+                }
+                self.tokens += 1;
+                if let ControlFlow::Break(reason) = on_step(Step { token, logits: None }) {
+                    return Ok(ControlFlow::Break(reason));
+                }
+            }
+            if constraint.is_over() {
+                return Ok(ControlFlow::Break(StopReason::Complete));
             }
         }
-        match constraint.is_over() {
-            true => Ok(ControlFlow::Break(StopReason::Complete)),
+        match self.tokens == self.max_tokens {
+            true => Ok(ControlFlow::Break(StopReason::MaxTokens)),
             false => Ok(ControlFlow::Continue(())),
         }
     }
 
-    /// Chooses the next token and hands it on.
-    fn step(&mut self) -> Result<ControlFlow<StopReason>> {
-        if self.tokens == self.max_tokens {
-            return Ok(ControlFlow::Break(StopReason::MaxTokens));
+    /// While the tokens so far are evaluated: finds out which ones may come next.
+    pub fn prepare(&mut self) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.prepare();
         }
-        if !self.generator.evaluate(&self.forced)? {
-            return Ok(ControlFlow::Break(StopReason::ContextFull));
-        }
-        let allowed = match &mut self.constraint {
-            None => None,
-            Some(constraint) => Some(constraint.allowed()?),
-        };
-        let token = self.generator.choose(allowed)?;
-        if self.prompt_time.is_zero() {
-            self.prompt_time = self.start.elapsed();
-        }
-        self.pending = Some(token).filter(|_| Some(token) != self.end_of_text);
-        if self.pending.is_none() {
+    }
+
+    /// The tokens that may come next, if not all.
+    pub fn allowed(&mut self) -> Result<Option<&[u32]>> {
+        self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose()
+    }
+
+    /// Takes the token that was chosen; it is to be handed on unless the text ends before it.
+    pub fn accept(&mut self, token: u32) -> Result<Flow> {
+        self.chosen = Some(token).filter(|_| Some(token) != self.end_of_text);
+        if self.chosen.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
         }
         if let Some(constraint) = &mut self.constraint {
             constraint.accept(token)?;
         }
         self.tokens += 1;
-        let logits = self.generator.session.last_logits()?;
-        Ok((self.on_step)(Step { token, logits: Some(logits) }))
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// With a constraint, what counts is whether it is met.
-    fn judge(&mut self, reason: StopReason) -> Result<StopReason> {
+    /// Why the text ended: with a constraint, what counts is whether it is met.
+    pub fn judge(&mut self, reason: StopReason) -> Result<StopReason> {
         use StopReason::{Complete, ContextFull, EndOfText, Incomplete, MaxTokens};
         let Some(constraint) = &mut self.constraint else { return Ok(reason) };
         match reason {
@@ -395,6 +402,53 @@ impl<F: FnMut(Step) -> ControlFlow<StopReason>> Run<'_, '_, F> {
             MaxTokens | ContextFull => Ok(Incomplete),
             _ => Ok(reason),
         }
+    }
+}
+
+/// A generation on its way.
+struct Run<'a, 'c, F> {
+    generator: Generator<'a>,
+    course: Course<&'c mut dyn Constraint>,
+    on_step: F,
+    start: Instant,
+    prompt_time: Duration,
+}
+
+impl<F: FnMut(Step) -> Flow> Run<'_, '_, F> {
+    fn run(&mut self) -> Result<StopReason> {
+        loop {
+            let flow = match self.course.force(&mut self.on_step) {
+                Ok(ControlFlow::Continue(())) => self.step(),
+                other => other,
+            };
+            match flow {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(reason)) => return self.course.judge(reason),
+                Err(Error::Cancelled) => return Ok(StopReason::Cancelled),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Chooses the next token and hands it on.
+    fn step(&mut self) -> Result<Flow> {
+        let Self { generator, course, .. } = self;
+        // A guessed token takes no pass, and nothing is prepared beside it.
+        let forced = std::mem::take(&mut course.forced);
+        let fits = generator.evaluate(&forced, &mut || course.prepare())?;
+        course.forced = forced;
+        if !fits {
+            return Ok(ControlFlow::Break(StopReason::ContextFull));
+        }
+        let token = generator.choose(course.allowed()?)?;
+        if self.prompt_time.is_zero() {
+            self.prompt_time = self.start.elapsed();
+        }
+        if let ControlFlow::Break(reason) = course.accept(token)? {
+            return Ok(ControlFlow::Break(reason));
+        }
+        let logits = generator.session.last_logits()?;
+        Ok((self.on_step)(Step { token, logits: Some(logits) }))
     }
 }
 

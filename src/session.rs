@@ -237,19 +237,30 @@ impl Session {
         tokens: &[u32],
         mut visit: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.evaluate_chunks(tokens, &mut visit)
+        self.evaluate_chunks(tokens, &mut visit, &mut || ())
+    }
+
+    /// Appends `tokens`, and calls `beside` on this thread meanwhile: once for each pass, which is not
+    /// at all if the token was guessed.
+    pub(crate) fn evaluate_beside(
+        &mut self,
+        tokens: &[u32],
+        beside: &mut dyn FnMut(),
+    ) -> Result<()> {
+        self.evaluate_chunks(tokens, &mut |_, _| (), beside)
     }
 
     fn evaluate_chunks(
         &mut self,
         tokens: &[u32],
         visit: &mut dyn FnMut(usize, &[f32]),
+        beside: &mut dyn FnMut(),
     ) -> Result<()> {
         self.check(tokens)?;
         let _env = FpEnv::set_default();
         self.logits_row = None;
         if let &[token] = tokens {
-            return self.evaluate_one(token, visit);
+            return self.evaluate_one(token, visit, beside);
         }
         self.forget_guesses();
         let before = self.position;
@@ -260,7 +271,7 @@ impl Session {
                 true => chunk.len(),
                 false => usize::from(i == last),
             };
-            let outcome = self.evaluate_chunk(chunk, logits_rows, visit);
+            let outcome = self.evaluate_chunk(chunk, logits_rows, visit, beside);
             if outcome.is_err() {
                 self.position = before;
                 return outcome;
@@ -275,12 +286,10 @@ impl Session {
         tokens: &[u32],
         logits_rows: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
+        beside: &mut dyn FnMut(),
     ) -> Result<()> {
-        self.pass(
-            tokens,
-            &[Run::first(0, self.position, tokens.len(), logits_rows)],
-            PassKind::Sequences,
-        )?;
+        let run = Run::first(0, self.position, tokens.len(), logits_rows);
+        self.pass(tokens, &[run], PassKind::Sequences, beside)?;
         self.record(tokens);
         let first = self.position - logits_rows;
         for (row, position) in (first..self.position).enumerate() {
@@ -290,7 +299,12 @@ impl Session {
     }
 
     /// Appends one token: the one that was guessed, or one that is evaluated now and guesses with it.
-    fn evaluate_one(&mut self, token: u32, visit: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+    fn evaluate_one(
+        &mut self,
+        token: u32,
+        visit: &mut dyn FnMut(usize, &[f32]),
+        beside: &mut dyn FnMut(),
+    ) -> Result<()> {
         if self.guess() == Some(token) {
             self.drafter.accepted();
             self.cancel.follow().inspect_err(|_| self.ahead = 0)?;
@@ -299,7 +313,7 @@ impl Session {
                 self.drafter.rejected();
             }
             self.ahead = 0;
-            self.evaluate_and_guess(token)?;
+            self.evaluate_and_guess(token, beside)?;
         }
         let (row, position) = (self.next_row, self.position);
         match self.finite_logits(row, position) {
@@ -327,7 +341,7 @@ impl Session {
     }
 
     /// Evaluates a token and what may come after it, and puts all of them behind the session's tokens.
-    fn evaluate_and_guess(&mut self, token: u32) -> Result<()> {
+    fn evaluate_and_guess(&mut self, token: u32, beside: &mut dyn FnMut()) -> Result<()> {
         let position = self.position;
         // SAFETY: `&mut self`: nobody else uses them.
         let tokens = unsafe { self.arena.write(self.tokens, 0..self.context) };
@@ -341,14 +355,21 @@ impl Session {
         let mut together = [token; 1 + MAX_DRAFT];
         together[1..rows].copy_from_slice(&draft[..drafted]);
         let start = Instant::now();
-        self.pass(&together[..rows], &[Run::first(0, position, rows, rows)], PassKind::Sequences)?;
+        let run = Run::first(0, position, rows, rows);
+        self.pass(&together[..rows], &[run], PassKind::Sequences, beside)?;
         self.drafter.took(rows, start.elapsed());
         (self.ahead, self.next_row) = (rows, 0);
         Ok(())
     }
 
     /// Runs a pass; nothing is recorded.
-    fn pass(&mut self, tokens: &[u32], runs: &[Run], kind: PassKind) -> Result<()> {
+    fn pass(
+        &mut self,
+        tokens: &[u32],
+        runs: &[Run],
+        kind: PassKind,
+        beside: &mut dyn FnMut(),
+    ) -> Result<()> {
         let pass = Pass {
             model: &self.model,
             kernels: self.kernels,
@@ -362,7 +383,7 @@ impl Session {
             log_sums: kind == PassKind::Tree,
             cancel: &self.cancel,
         };
-        forward::run(&pass, self.threads.executor());
+        forward::run(&pass, self.threads.executor(), beside);
         // Asked after the pass: if set meanwhile, some phases may have been left out.
         self.cancel.follow()
     }
@@ -397,7 +418,7 @@ impl Session {
             let end = tokens.len().min(start + self.scratch.rows());
             let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
             runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
-            self.pass(&tokens[start..end], &runs, PassKind::Tree)?;
+            self.pass(&tokens[start..end], &runs, PassKind::Tree, &mut || ())?;
             let rows = start.max(first_wanted)..end;
             for (row, index) in rows.enumerate() {
                 let logits = self.finite_logits(row, positions[index])?;
@@ -428,7 +449,7 @@ impl Session {
         embedding.fill(0.0);
         for chunk in tokens.chunks(self.chunk) {
             let run = Run::first(0, self.position, chunk.len(), 0);
-            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates) {
+            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates, &mut || ()) {
                 self.position = before;
                 return Err(error);
             }

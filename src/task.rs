@@ -19,9 +19,14 @@
 //! # }
 //! ```
 //!
+//! Many texts are done sooner together: [`Task::run_all`], and [`Task::run_each`] for those that are not
+//! there yet.
+//!
 //! A text that does not fit into the session's context with the prompt around it and its result behind
 //! is cut into parts, between sentences where possible; the result is that of the parts, one after the
 //! other.
+
+mod many;
 
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -29,7 +34,7 @@ use std::time::Instant;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::error::{Error, Result};
-use crate::generate::{GenerateOptions, StopReason, generate_text};
+use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
 use crate::session::Session;
 use crate::template::{Split, Template};
 use crate::text::{EncodeOptions, Tokenizer};
@@ -96,22 +101,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     ) -> Result<TaskResult> {
         let start = Instant::now();
         let text = text.trim();
-        let mut result = TaskResult {
-            text: String::new(),
-            parts: 0,
-            split: false,
-            cut: 0,
-            text_tokens: 0,
-            prompt_tokens: 0,
-            tokens: 0,
-            stop_reason: StopReason::EndOfText,
-            seconds: 0.0,
-        };
-        let parts = self.parts(text, session.context())?;
-        result.split = match self.template.split {
-            Split::Sentences => parts.len() > sentences(text).count(),
-            _ => parts.len() > 1,
-        };
+        let (parts, mut result) = self.begin(text, session.context())?;
         for (i, part) in parts.iter().enumerate() {
             if result.stop_reason == StopReason::Cancelled {
                 break;
@@ -125,10 +115,30 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
                 }
             }
             self.part(session, text[part.clone()].trim(), &mut result, &mut on_text)?;
-            result.parts += 1;
         }
         result.seconds = start.elapsed().as_secs_f64();
         Ok(result)
+    }
+
+    /// The parts of a text without white space around it, and a result without any of theirs.
+    fn begin(&self, text: &str, context: usize) -> Result<(Vec<Range<usize>>, TaskResult)> {
+        let parts = self.parts(text, context)?;
+        let split = match self.template.split {
+            Split::Sentences => parts.len() > sentences(text).count(),
+            _ => parts.len() > 1,
+        };
+        let result = TaskResult {
+            text: String::new(),
+            parts: 0,
+            split,
+            cut: 0,
+            text_tokens: 0,
+            prompt_tokens: 0,
+            tokens: 0,
+            stop_reason: StopReason::EndOfText,
+            seconds: 0.0,
+        };
+        Ok((parts, result))
     }
 
     /// One part: a prompt, and what the model makes of it.
@@ -139,37 +149,34 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         result: &mut TaskResult,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<()> {
-        let text_tokens = self.encode(text)?.len();
-        let prompt = self.prompt(text)?;
+        let question = self.question(text)?;
+        let prompt = &question.prompt;
         let kept = prompt.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         // The last token's logits are needed, so it is evaluated in any case.
         session.rewind(kept.min(prompt.len() - 1))?;
-        let options = GenerateOptions {
-            max_tokens: self.template.budget.tokens(text_tokens),
-            sampler: self.template.sampler.clone(),
-            stop: self.template.stop.clone(),
-            ignore_end_of_text: false,
-        };
         let mut output = Output::new(self.template.sentences);
-        let rest = &prompt[session.position()..];
-        let generation = generate_text(session, self.tokenizer.table(), rest, &options, |piece| {
+        let (rest, options) = (&prompt[session.position()..], &question.options);
+        let generation = generate_text(session, self.tokenizer.table(), rest, options, |piece| {
             let ready = output.push(piece);
             if !ready.is_empty() && on_text(ready).is_break() {
                 return ControlFlow::Break(());
             }
             if output.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        result.text_tokens += text_tokens;
-        result.prompt_tokens += prompt.len();
-        result.tokens += generation.tokens;
-        result.stop_reason = match generation.stop_reason {
-            StopReason::Cancelled if output.is_over => StopReason::StopString,
-            reason => reason,
-        };
-        let is_cut = matches!(result.stop_reason, StopReason::MaxTokens | StopReason::ContextFull);
-        result.cut += usize::from(is_cut);
-        result.text.push_str(output.text());
+        result.add(&question, &generation, &output);
         Ok(())
+    }
+
+    /// What the model is asked of a part.
+    fn question(&self, text: &str) -> Result<Question> {
+        let text_tokens = self.encode(text)?.len();
+        let options = GenerateOptions {
+            max_tokens: self.template.budget.tokens(text_tokens),
+            sampler: self.template.sampler.clone(),
+            stop: self.template.stop.clone(),
+            ignore_end_of_text: false,
+        };
+        Ok(Question { prompt: self.prompt(text)?, options, text_tokens })
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
@@ -264,6 +271,31 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
                  tokens and a result; give a larger context or a shorter template"
             ),
         }))
+    }
+}
+
+/// What the model is asked of a part of a text.
+struct Question {
+    prompt: Vec<u32>,
+    options: GenerateOptions,
+    /// Tokens of the part, without the template.
+    text_tokens: usize,
+}
+
+impl TaskResult {
+    /// Adds the result of the next part.
+    fn add(&mut self, question: &Question, generation: &Generation, output: &Output) {
+        self.parts += 1;
+        self.text_tokens += question.text_tokens;
+        self.prompt_tokens += question.prompt.len();
+        self.tokens += generation.tokens;
+        self.stop_reason = match generation.stop_reason {
+            StopReason::Cancelled if output.is_over => StopReason::StopString,
+            reason => reason,
+        };
+        let is_cut = matches!(self.stop_reason, StopReason::MaxTokens | StopReason::ContextFull);
+        self.cut += usize::from(is_cut);
+        self.text.push_str(output.text());
     }
 }
 

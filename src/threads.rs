@@ -100,10 +100,26 @@ impl Executor {
     /// If `f` panics, in any worker: phases not yet started are left out, and the first panic goes on
     /// in the caller. The executor stays usable. Also if a host's pool breaks [`HostPool`]'s contract.
     pub fn run_phases(&self, phases: usize, f: &PhaseFn<'_>) {
+        self.run_phases_beside(phases, f, &mut || ());
+    }
+
+    /// As [`run_phases`](Self::run_phases), calling `beside` once on the caller's thread. A [`Team`]'s
+    /// other threads begin with the phases meanwhile, and the caller joins them when it is back;
+    /// otherwise `beside` comes first.
+    ///
+    /// # Panics
+    /// As `run_phases`, and if `beside` does.
+    pub fn run_phases_beside(&self, phases: usize, f: &PhaseFn<'_>, beside: &mut dyn FnMut()) {
         match self {
-            Self::Caller => run_alone(phases, f),
-            Self::Team(team) => team.run_phases(phases, f),
-            Self::Host(team) => team.run_phases(phases, f),
+            Self::Team(team) => team.run_phases_beside(phases, f, beside),
+            Self::Caller => {
+                beside();
+                run_alone(phases, f);
+            }
+            Self::Host(team) => {
+                beside();
+                team.run_phases(phases, f);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use cerebellum::batch::{Request, generate_text_within, generate_within};
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
     Constraint, GenerateOptions, Generation, StopReason, generate_steps, generate_text_steps,
@@ -39,6 +40,25 @@ impl Setup {
         options: &GenerateOptions,
     ) -> (String, Generation) {
         let mut constraint = self.vocabulary.constrain(form).unwrap();
+        self.generate_within(Some(&mut constraint), prompt, session, options)
+    }
+
+    fn generate_freely(
+        &self,
+        prompt: &str,
+        session: &SessionOptions,
+        options: &GenerateOptions,
+    ) -> (String, Generation) {
+        self.generate_within(None, prompt, session, options)
+    }
+
+    fn generate_within(
+        &self,
+        constraint: Option<&mut dyn Constraint>,
+        prompt: &str,
+        session: &SessionOptions,
+        options: &GenerateOptions,
+    ) -> (String, Generation) {
         let mut session = self.model.session(session).unwrap();
         let prompt = self.tokenizer.encode(prompt, Default::default()).unwrap();
         let mut text = String::new();
@@ -47,7 +67,7 @@ impl Setup {
             self.tokenizer.table(),
             &prompt,
             options,
-            Some(&mut constraint),
+            constraint,
             |piece, _| {
                 text.push_str(piece);
                 ControlFlow::Continue(())
@@ -258,4 +278,126 @@ fn a_constraint_may_be_one_s_own() {
     session.evaluate(&[1]).unwrap();
     let none = session.sample_within(&SamplerOptions::default(), &[0; 128]);
     assert!(matches!(none, Err(Error::NothingAllowed)));
+}
+
+#[test]
+fn constraints_in_a_batch_give_the_texts_of_each_alone() {
+    let setup = Setup::new();
+    let forms = [
+        Some(Form::JsonSchema(schema())),
+        None,
+        Some(Form::Regex("([01][0-9]|2[0-3]):[0-5][0-9]( [ap]m)?".to_owned())),
+        Some(Form::AfterSpace(Box::new(Form::Choices(
+            ["alarm", "alarm clock", "the weather forecast for tomorrow"].map(Into::into).into(),
+        )))),
+        Some(Form::Regex("[a-z ]*".to_owned())),
+    ];
+    let case = |i: usize| {
+        let prompt = ["Once upon a time", "Utterance: wake me\nIntent:", "A"][i % 3];
+        (&forms[i % forms.len()], prompt, options(i as u64, [90, 5, 0, 200][i % 4]))
+    };
+    let requests: Vec<_> = (0..20)
+        .map(|i| {
+            let (_, prompt, options) = case(i);
+            let prompt = setup.tokenizer.encode(prompt, Default::default()).unwrap();
+            Request { prompt, options }
+        })
+        .collect();
+    for (sequences, threads, chunk) in [(1, 1, 64), (4, 2, 64), (8, 1, 3)] {
+        let session = SessionOptions { context: Some(100), threads, chunk, ..Default::default() };
+        let constraints = (0..requests.len()).map(|i| {
+            let form = case(i).0.as_ref()?;
+            Some(Box::new(setup.vocabulary.constrain(form).unwrap()) as Box<dyn Constraint>)
+        });
+        let constraints = constraints.collect();
+        let mut batch = setup.model.batch(&session, sequences).unwrap();
+        let mut texts = vec![String::new(); requests.len()];
+        let table = setup.tokenizer.table();
+        let results =
+            generate_text_within(&mut batch, table, &requests, constraints, |request, text| {
+                texts[request].push_str(text);
+                ControlFlow::Continue(())
+            });
+        for (i, result) in results.unwrap().into_iter().enumerate() {
+            let (form, prompt, options) = case(i);
+            let result = result.unwrap();
+            let (text, alone) = match form {
+                Some(form) => setup.generate(form, prompt, &session, &options),
+                None => setup.generate_freely(prompt, &session, &options),
+            };
+            assert_eq!(texts[i], text, "{i}, {sequences} at a time");
+            assert_eq!((result.tokens, result.stop_reason), (alone.tokens, alone.stop_reason));
+        }
+    }
+}
+
+/// Allows one token and counts what it is asked, or fails after so many tokens.
+struct Counting<'a> {
+    prepared: &'a std::cell::Cell<usize>,
+    accepted: usize,
+    fails_after: usize,
+}
+
+impl Constraint for Counting<'_> {
+    fn prepare(&mut self) {
+        self.prepared.set(self.prepared.get() + 1);
+    }
+
+    fn allowed(&mut self) -> cerebellum::Result<&[u32]> {
+        match self.accepted == self.fails_after {
+            true => Err(Error::Constraint("enough".to_owned())),
+            false => Ok(&[1 << 9]),
+        }
+    }
+
+    fn accept(&mut self, token: u32) -> cerebellum::Result<()> {
+        assert_eq!(token, 9);
+        self.accepted += 1;
+        Ok(())
+    }
+
+    fn is_complete(&mut self) -> cerebellum::Result<bool> {
+        Ok(true)
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_constraint_is_prepared_during_each_pass_and_its_failure_is_its_own() {
+    let setup = Setup::new();
+    let (counts, options) = ([const { std::cell::Cell::new(0) }; 3], options(0, 8));
+    for threads in [1, 2] {
+        let session = SessionOptions { threads, draft: 0, ..Default::default() };
+        let counting = |i: usize, fails_after| {
+            counts[i].set(0);
+            Counting { prepared: &counts[i], accepted: 0, fails_after }
+        };
+        let mut alone = setup.model.session(&session).unwrap();
+        let mut constraint = counting(0, usize::MAX);
+        let constraint: Option<&mut dyn Constraint> = Some(&mut constraint);
+        let generation =
+            generate_steps(
+                &mut alone,
+                &[1, 2],
+                &options,
+                constraint,
+                |_| ControlFlow::Continue(()),
+            );
+        assert_eq!((generation.unwrap().tokens, counts[0].get()), (8, 8));
+
+        let request = Request { prompt: vec![1, 2], options: options.clone() };
+        let requests = [request.clone(), request.clone(), request];
+        let constraints: Vec<Option<Box<dyn Constraint>>> =
+            vec![Some(Box::new(counting(0, usize::MAX))), Some(Box::new(counting(1, 3)))];
+        let mut batch = setup.model.batch(&session, 3).unwrap();
+        let on_step = |_, _: cerebellum::generate::Step| ControlFlow::Continue(());
+        let results = generate_within(&mut batch, &requests, constraints, on_step).unwrap();
+        assert_eq!(results[0].as_ref().unwrap().tokens, 8);
+        assert!(matches!(&results[1], Err(Error::Constraint(message)) if message == "enough"));
+        assert_eq!(results[2].as_ref().unwrap().tokens, 8);
+        assert_eq!((counts[0].get(), counts[1].get()), (8, 4));
+    }
 }

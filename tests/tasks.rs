@@ -4,6 +4,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
+use cerebellum::batch::Next;
 use cerebellum::generate::{GenerateOptions, StopReason, generate_text};
 use cerebellum::quant::Scheme;
 use cerebellum::task::{Task, TaskResult};
@@ -145,4 +146,83 @@ fn a_template_that_draws_takes_a_seed() {
         texts.push(result.unwrap().text);
     }
     assert!(texts[0] == texts[2] && texts[0] != texts[1], "{texts:?}");
+}
+
+/// What does not depend on time.
+fn timeless(result: &TaskResult) -> TaskResult {
+    let mut result = result.clone();
+    result.seconds = 0.0;
+    result
+}
+
+#[test]
+fn many_texts_together_give_the_results_of_each_alone() {
+    let (model, tokenizer) = setup();
+    let long = "I am here and he is there. Where is the old king? ".repeat(30);
+    let texts = [
+        "Where is your brother? He is very old.",
+        "",
+        "I am here.\n\nShe is tired.",
+        &long,
+        "  I like it.  ",
+        "a b",
+        "\u{e9}t\u{e9}",
+    ];
+    let wide = "sentences: 1\nmax-tokens: 40\ntemperature: 0.9\n---\nOnce {text}";
+    let never = "split: never\nmax-tokens: 20\n---\n{text} and";
+    for template in [TRANSLATE, wide, never] {
+        let task = Task::new(&tokenizer, parse(template));
+        for (sequences, threads, chunk) in [(1, 1, 64), (3, 2, 16), (8, 1, 5)] {
+            let options =
+                SessionOptions { context: Some(150), threads, chunk, ..Default::default() };
+            let mut batch = model.batch(&options, sequences).unwrap();
+            let together = task.run_all(&mut batch, &texts).unwrap();
+            assert_eq!(together.len(), texts.len());
+            let mut session = model.session(&options).unwrap();
+            for (text, result) in texts.iter().zip(together) {
+                match (result, task.run(&mut session, text, |_| ControlFlow::Continue(()))) {
+                    (Ok(a), Ok(b)) => assert_eq!(timeless(&a), timeless(&b), "{text:?}"),
+                    (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string()),
+                    (a, b) => panic!("{text:?}: {a:?} and {b:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_may_come_late_and_results_be_enough() {
+    let (model, tokenizer) = setup();
+    let task = Task::new(&tokenizer, parse(TRANSLATE));
+    let mut batch = model.batch(&SessionOptions::default(), 4).unwrap();
+    // A text only when there is nothing else to do, so one at a time.
+    let (mut given, mut waited) = (0, 0);
+    let mut done = Vec::new();
+    let next = |may_wait: bool| {
+        waited += usize::from(!may_wait);
+        match given {
+            3 => Next::End,
+            _ if !may_wait => Next::Later,
+            _ => {
+                given += 1;
+                Next::Job("I am here.".to_owned())
+            }
+        }
+    };
+    task.run_each(&mut batch, next, |text, result| {
+        done.push(text);
+        assert!(result.unwrap().text.starts_with("Je"));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(done, [0, 1, 2]);
+    assert!(waited > 0, "it asks for more while it works");
+    let mut told = 0;
+    let endless = |_| Next::Job("I am here.".to_owned());
+    task.run_each(&mut batch, endless, |_, _| {
+        told += 1;
+        if told == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap();
+    assert_eq!(told, 5);
 }

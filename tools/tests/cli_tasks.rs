@@ -290,3 +290,84 @@ fn embeddings_of_lines() {
     let one = json_lines(&ok(cerebellum(&["embed", "-m", model(), "a queen", "--json"])));
     assert_eq!(one[0]["embedding"], lines[2]["embedding"]);
 }
+
+#[test]
+fn prompts_on_lines_are_continued_together_each_in_its_form() {
+    let lines = [
+        json!({"text": INTENT, "choices": ["weather", "alarm clock"]}),
+        json!("The king"),
+        json!({"text": INTENT, "regex": "[0-9]{3}"}),
+        json!({"text": INTENT, "regex": "("}),
+        json!({"text": INTENT, "json_schema": {"type": "integer", "minimum": 10, "maximum": 99}}),
+        json!({"text": INTENT, "regex": "a", "choices": ["a"]}),
+        json!({"text": INTENT, "choices": "a"}),
+        json!({"prompt": "The king"}),
+        json!("The king ".repeat(600)),
+    ];
+    let mut input = lines.map(|line| line.to_string()).join("\n").into_bytes();
+    input.extend(b"\nnonsense\n\"\xff\"\n");
+    let arguments =
+        ["generate", "-m", model(), "--file", "-", "--jsonl", "--json", "-n", "8", "-q"];
+    let output = feed(&arguments, &input);
+    assert_eq!(output.status.code(), Some(1));
+    let reports = json_lines(&output);
+    let numbers: Vec<_> = reports.iter().map(|report| report["line"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=11).collect::<Vec<_>>());
+    let text = |i: usize| reports[i]["text"].as_str().unwrap();
+    assert!(["weather", "alarm clock"].contains(&text(0).trim_start()));
+    assert!(text(2).len() == 3 && text(2).parse::<u32>().is_ok(), "{}", text(2));
+    assert!((10..100).contains(&text(4).trim_start().parse().unwrap()), "{}", text(4));
+    assert_eq!(reports[4]["stop_reason"], "complete");
+    for (i, part) in [
+        (3, "regular expression cannot be used"),
+        (5, "only one of"),
+        (6, "not a list of strings"),
+        (7, "object with the text in `text`"),
+        (8, "--context"),
+        (9, "not JSON"),
+        (10, "not UTF-8"),
+    ] {
+        let message = reports[i]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{i}: {message}");
+    }
+    // The same text as alone, and with one form for all lines.
+    let alone = ok(cerebellum(&["generate", "-m", model(), "-p", "The king", "--json", "-n", "8"]));
+    assert_eq!(json_lines(&alone)[0]["text"], reports[1]["text"]);
+    let arguments = ["generate", "-m", model(), "-f", "-", "--regex", "[a-c]{2}", "-q", "-t", "3"];
+    let output = ok(feed(&arguments, b"A\n\nB\n"));
+    let texts: Vec<_> = stdout(&output).lines().collect();
+    assert!(texts.len() == 3 && texts[0].starts_with('A') && texts[1].len() == 2, "{texts:?}");
+}
+
+/// A program that asks line by line gets each answer before it asks the next.
+#[test]
+fn an_answer_does_not_wait_for_the_next_line() {
+    use std::io::{BufRead, BufReader};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+        .args(["translate", "-m", model(), "-q", "-t", "2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        input.write_all(b"I am here.\n").unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), "Je suis là.");
+    }
+    drop(input);
+    assert!(answers.next().is_none() && child.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_continued_is_not_repeated() {
+    for (arguments, part) in [
+        (["--top-p", "7"], "top_p"),
+        (["--context", "2"], "3 tokens do not fit into a context with room for 2"),
+    ] {
+        let arguments = [&["generate", "-m", model(), "-p", "a b c"], &arguments[..]].concat();
+        let output = cerebellum(&arguments);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}

@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
-    Constraint, GenerateOptions, Generation, Step, generate_text, generate_text_steps,
+    Constraint, GenerateOptions, Generation, Generator, Step, generate_text, generate_text_steps,
 };
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::{log_probabilities_of, top_log_probabilities};
@@ -16,7 +16,8 @@ use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
 use serde::Serialize;
 
-use super::lines::read_list;
+use super::generate_lines::Prompts;
+use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::table::bytes;
 use super::{Context, Failure, Outcome};
@@ -35,6 +36,14 @@ pub struct Args {
     /// Text to continue; `-` reads standard input; empty begins a new text
     #[arg(short, long, default_value = "", value_name = "TEXT")]
     prompt: String,
+    /// Continue each line of a file, or of standard input if it is `-`, many at a time; the texts come
+    /// out in order, each on a line
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["prompt", "top_logprobs"])]
+    file: Option<PathBuf>,
+    /// Lines are JSON: a string, or an object with the prompt in `text`, which may have one of
+    /// `choices`, `regex` and `json_schema`
+    #[arg(long, requires = "file")]
+    jsonl: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
@@ -67,7 +76,8 @@ Examples:
   cerebellum generate -m demo.cbl -p 'The king' -n 200 --temperature 0.8 --top-p 0.9 --seed 7
   echo 'English: I am here.' | cerebellum generate -m demo.cbl -p - --stop English: --json
   cerebellum generate -m demo.cbl -p 'Is the sky blue? Answer:' --choices yes,no
-  cerebellum generate -m 1.3b.cbl -p 'A person as JSON:' --json-schema person.json -n 200";
+  cerebellum generate -m 1.3b.cbl -p 'A person as JSON:' --json-schema person.json -n 200
+  cerebellum generate -m demo.cbl --file prompts.txt -n 40 --json";
 
 /// How tokens are chosen, and how many.
 #[derive(Debug, clap::Args)]
@@ -95,6 +105,11 @@ pub struct SamplingArgs {
     seed: u64,
 }
 
+/// A form behind a prompt, where a text mostly begins with a space.
+pub fn after_space(form: Form) -> Form {
+    Form::AfterSpace(Box::new(form))
+}
+
 /// What the text must be like.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false, conflicts_with = "stop")]
@@ -113,7 +128,6 @@ struct FormArgs {
 
 impl FormArgs {
     fn form(&self) -> Result<Option<Form>, Failure> {
-        let after_space = |form| Form::AfterSpace(Box::new(form));
         if let Some(choices) = &self.choices {
             return Ok(Some(after_space(Form::Choices(read_list(choices, "choices")?))));
         }
@@ -216,6 +230,20 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let options = args.model.options(context)?;
     let tokenizer = Arc::new(model.tokenizer()?);
+    let generate = args.options(&tokenizer)?;
+    let encode = EncodeOptions { parse_special: args.parse_special };
+    if let Some(file) = &args.file {
+        let prompts = Prompts {
+            model: &model,
+            tokenizer: &tokenizer,
+            options: generate,
+            encode,
+            form: args.form.form()?,
+            echo: !args.no_echo && !context.json,
+            vocabulary: OnceLock::new(),
+        };
+        return prompts.run(&LinesArgs::of(file, args.jsonl), &options, context);
+    }
     let mut constraint = match args.form.form()? {
         None => None,
         Some(form) => Some(Vocabulary::new(&model, Arc::clone(&tokenizer))?.constrain(&form)?),
@@ -223,11 +251,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     for warning in constraint.iter_mut().flat_map(|constraint| constraint.warnings()) {
         context.warn(warning);
     }
-    let generate = args.options(&tokenizer)?;
     let prompt = read_prompt(&args.prompt)?;
-    let encode = EncodeOptions { parse_special: args.parse_special };
     let tokens = tokenizer.encode(&prompt, encode)?;
     let mut session = model.session(&options)?;
+    // What cannot be continued is not repeated either.
+    Generator::new(&mut session, &tokens, &generate.sampler)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     let mut steps = Vec::new();
     if !args.no_echo {

@@ -1,24 +1,31 @@
-//! Texts on lines, divided among threads; results on lines, in the same order.
+//! Texts on lines, divided among workers; results on lines, in the same order.
 //!
 //! A line that fails gives an error in its place and the others go on.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
+use cerebellum::batch::{Batch, Next};
+use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::quantize::Observer;
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, explain};
 
 /// Where texts come from, if not from the command line.
 #[derive(Debug, clap::Args)]
 pub struct LinesArgs {
-    /// Take the lines of a file instead of standard input
+    /// Take the lines of a file instead of standard input, which `-` is, too
     #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
     /// Lines are JSON: an object with the text in `text`, or a string
@@ -36,10 +43,20 @@ struct LineReport<R> {
 }
 
 impl LinesArgs {
+    /// Of a file.
+    pub fn of(file: &Path, jsonl: bool) -> Self {
+        Self { file: Some(file.to_owned()), jsonl }
+    }
+
+    /// The file, unless it is standard input.
+    fn file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
     /// All of the file or of standard input, as one text.
     pub fn read_whole(&self) -> Result<String, Failure> {
         let (name, mut text) = (self.name(), String::new());
-        let read = match &self.file {
+        let read = match self.file() {
             Some(path) => File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
             None => io::stdin().lock().read_to_string(&mut text),
         };
@@ -48,7 +65,7 @@ impl LinesArgs {
     }
 
     fn name(&self) -> String {
-        self.file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string())
+        self.file().map_or("standard input".to_owned(), |path| path.display().to_string())
     }
 
     /// Answers every line, with a thread for each of the `workers`, by a line of text, and a report that
@@ -59,15 +76,58 @@ impl LinesArgs {
         &self,
         context: &Context,
         workers: Vec<W>,
-        answer: impl Fn(&mut W, &str) -> Result<(String, R), Failure> + Sync,
+        answer: impl Fn(&mut W, &str) -> Answer<R> + Sync,
     ) -> Outcome {
-        let (lines, count): (Box<dyn BufRead + Send>, _) = match &self.file {
+        let (lines, count) = self.open()?;
+        self.work(context, lines, count, workers, |worker, lines| {
+            while let Next::Job((number, line)) = lines.next(true) {
+                let answer = line.and_then(|line| answer(worker, &line.text));
+                if lines.tell(number, answer).is_break() {
+                    break;
+                }
+            }
+        })
+    }
+
+    /// As [`answer`](Self::answer), many lines at a time: each thread has a batch, in which `serve` does
+    /// what it takes from a [`Line`] source, and tells it what became of each line.
+    pub fn answer_in_batches<R: Serialize>(
+        &self,
+        context: &Context,
+        (model, options): (&Model, &SessionOptions),
+        serve: impl Fn(&mut Batch, &Lines<R>) -> Result<(), Failure> + Sync,
+    ) -> Outcome {
+        let (lines, count) = self.open()?;
+        let batches = batches(model, options, count)?;
+        self.work(context, lines, count, batches, |batch, lines| {
+            // What ends a batch fails all lines on their way; those after them get a new attempt each.
+            while let Err(failure) = serve(batch, lines) {
+                if lines.fail_all(&failure).is_break() {
+                    break;
+                }
+            }
+        })
+    }
+
+    /// The lines, and how many there are, if that is known.
+    fn open(&self) -> Result<(Box<dyn BufRead + Send>, Option<u64>), Failure> {
+        Ok(match self.file() {
             Some(path) => {
                 let (reader, count) = open_lines(path)?;
                 (Box::new(reader), Some(count))
             }
             None => (Box::new(BufReader::new(io::stdin())), None),
-        };
+        })
+    }
+
+    fn work<W: Send, R>(
+        &self,
+        context: &Context,
+        lines: Box<dyn BufRead + Send>,
+        count: Option<u64>,
+        workers: Vec<W>,
+        work: impl Fn(&mut W, &Lines<R>) + Sync,
+    ) -> Outcome {
         let progress = match count {
             Some(count) => {
                 let progress = Progress::new(context);
@@ -77,14 +137,55 @@ impl LinesArgs {
             // Of standard input nobody knows how much will come.
             None => Progress::without_end(context, "lines"),
         };
-        let work = Work { jsonl: self.jsonl, json: context.json, answer };
-        let failed = work.run(lines, workers, &progress)?;
+        let source = Source::read(lines);
+        // Results wait for the one before; so many may wait that no thread does.
+        let (sender, receiver) = mpsc::sync_channel::<(usize, Output)>(64 * workers.len());
+        let failed = std::thread::scope(|scope| {
+            for mut worker in workers {
+                let lines = Lines {
+                    source: &source,
+                    sender: sender.clone(),
+                    jsonl: self.jsonl,
+                    json: context.json,
+                    on_their_way: RefCell::default(),
+                    report: PhantomData,
+                };
+                let work = &work;
+                scope.spawn(move || work(&mut worker, &lines));
+            }
+            drop(sender);
+            print_in_order(&receiver, &progress).inspect_err(|_| drop(receiver))
+        })?;
         drop(progress);
+        source.check()?;
         if failed > 0 {
-            context.note(format_args!("error: {failed} lines failed"));
+            let lines = if failed == 1 { "line" } else { "lines" };
+            context.note(format_args!("error: {failed} {lines} failed"));
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A batch of 8 for each thread, of fewer if there is not so much memory or are not so many lines.
+///
+/// Threads of their own need not wait for each other, and 8 sequences share what bounds a pass, reading
+/// the weights (docs/cli.md).
+fn batches(
+    model: &Model,
+    options: &SessionOptions,
+    lines: Option<u64>,
+) -> Result<Vec<Batch>, Failure> {
+    const MOST: u64 = 8;
+    let one = SessionOptions { threads: 1, ..options.clone() };
+    let share = lines.map_or(MOST, |lines| lines.div_ceil(options.threads as u64));
+    let mut sequences = share.clamp(1, MOST) as usize;
+    loop {
+        let batches = (0..options.threads).map(|_| model.batch(&one, sequences));
+        match batches.collect() {
+            Err(cerebellum::Error::OutOfMemory { .. }) if sequences > 1 => sequences /= 2,
+            batches => return Ok(batches?),
+        }
     }
 }
 
@@ -122,107 +223,175 @@ fn open_lines(path: &Path) -> Result<(BufReader<File>, u64), Failure> {
     Ok((BufReader::new(File::open(path).map_err(fail)?), count))
 }
 
-/// Answering lines.
-struct Work<F> {
-    jsonl: bool,
-    json: bool,
-    answer: F,
-}
+/// What takes a line's place: a line of text, and a report for `--json`.
+pub type Answer<R> = Result<(String, R), Failure>;
 
 /// A line of output, and whether it is of an error.
 type Output = (String, bool);
 
-impl<F> Work<F> {
-    /// Answers every line, a thread for each worker; returns how many failed.
-    fn run<W: Send, R: Serialize>(
-        &self,
-        lines: Box<dyn BufRead + Send>,
-        workers: Vec<W>,
-        progress: &Progress,
-    ) -> Result<usize, Failure>
-    where
-        F: Fn(&mut W, &str) -> Result<(String, R), Failure> + Sync,
-    {
-        // Results wait for the one before; so many may wait that no thread does.
-        let (sender, receiver) = mpsc::sync_channel::<(usize, Output)>(64 * workers.len());
-        let lines = Mutex::new((0, lines, None));
-        std::thread::scope(|scope| {
-            for mut worker in workers {
-                let (sender, lines) = (sender.clone(), &lines);
-                scope.spawn(move || {
-                    while let Some((index, line)) = next_line(lines) {
-                        let output = self.line(&mut worker, index, &line);
-                        // Nobody receives any more if writing failed.
-                        if sender.send((index, output)).is_err() {
-                            break;
-                        }
-                    }
-                });
+/// A line's text, and with `--jsonl` what else is in its object.
+pub struct Line {
+    /// The text.
+    pub text: String,
+    /// The other fields.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where a worker gets lines, and takes answers.
+pub struct Lines<'a, R> {
+    source: &'a Source,
+    sender: mpsc::SyncSender<(usize, Output)>,
+    jsonl: bool,
+    json: bool,
+    /// Numbers of the lines that were taken and have no answer.
+    on_their_way: RefCell<BTreeSet<usize>>,
+    report: PhantomData<fn(R)>,
+}
+
+impl<R: Serialize> Lines<'_, R> {
+    /// The next line and its number; what cannot be read as one is an error in its place. Waits if it
+    /// `may_wait`.
+    pub fn next(&self, may_wait: bool) -> Next<(usize, Result<Line, Failure>)> {
+        match self.source.next(may_wait) {
+            Next::Job((number, line)) => {
+                self.on_their_way.borrow_mut().insert(number);
+                Next::Job((number, self.parse(&line)))
             }
-            drop(sender);
-            print_in_order(&receiver, progress).inspect_err(|_| drop(receiver))
-        })
-        .map_err(Failure::from)
-        .and_then(|failed| {
-            match lines.into_inner().unwrap_or_else(PoisonError::into_inner).2 {
-                Some(error) => Err(format!("cannot read the texts: {error}").into()),
-                None => Ok(failed),
-            }
-        })
+            Next::Later => Next::Later,
+            Next::End => Next::End,
+        }
     }
 
-    fn line<W, R: Serialize>(&self, worker: &mut W, index: usize, line: &[u8]) -> Output
-    where
-        F: Fn(&mut W, &str) -> Result<(String, R), Failure>,
-    {
-        let number = index + 1;
-        match self.text(line).and_then(|text| (self.answer)(worker, &text)) {
+    /// The answer to a line; breaks if nobody wants more.
+    pub fn tell(&self, number: usize, answer: Answer<R>) -> ControlFlow<()> {
+        self.on_their_way.borrow_mut().remove(&number);
+        let output = match answer {
             Ok((text, _)) if !self.json => (text, false),
             Ok((_, report)) => {
                 let report = serde_json::to_string(&LineReport { report, line: number });
                 (report.expect("a report is JSON"), false)
             }
-            Err(failure) if !self.json => (format!("error: line {number}: {failure}"), true),
+            Err(failure) if !self.json => {
+                (format!("error: line {number}: {}", explain(&failure)), true)
+            }
             Err(failure) => {
-                let error = serde_json::json!({ "message": failure.to_string() });
+                let error = serde_json::json!({ "message": explain(&failure) });
                 let report = serde_json::json!({ "ok": false, "line": number, "error": error });
                 (report.to_string(), true)
             }
+        };
+        // Nobody receives any more if writing failed.
+        match self.sender.send((number, output)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
         }
     }
 
-    fn text(&self, line: &[u8]) -> Result<String, Failure> {
+    /// Tells that all lines on their way failed.
+    fn fail_all(&self, failure: &Failure) -> ControlFlow<()> {
+        let numbers = self.on_their_way.take();
+        // Nothing was tried: the next attempt would end like this one.
+        if numbers.is_empty() {
+            return ControlFlow::Break(());
+        }
+        for number in numbers {
+            if self.tell(number, Err(failure.to_string().into())).is_break() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn parse(&self, line: &[u8]) -> Result<Line, Failure> {
+        use serde_json::Value;
         let line = std::str::from_utf8(line).map_err(|e| format!("not UTF-8 text: {e}"))?;
         if !self.jsonl {
-            return Ok(line.to_owned());
+            return Ok(Line { text: line.to_owned(), fields: Default::default() });
         }
-        let value = serde_json::from_str::<serde_json::Value>(line);
-        let value = value.map_err(|e| format!("not JSON: {e}"))?;
-        let text = value.get("text").unwrap_or(&value).as_str();
-        Ok(text.ok_or("neither a string nor an object with the text in `text`")?.to_owned())
+        let value = serde_json::from_str::<Value>(line).map_err(|e| format!("not JSON: {e}"))?;
+        let (text, fields) = match value {
+            Value::Object(mut fields) => (fields.remove("text"), fields),
+            value => (Some(value), Default::default()),
+        };
+        match text {
+            Some(Value::String(text)) => Ok(Line { text, fields }),
+            _ => Err("neither a string nor an object with the text in `text`".into()),
+        }
     }
 }
 
-type Lines = Mutex<(usize, Box<dyn BufRead + Send>, Option<io::Error>)>;
+/// Lines in the order in which they come, numbered from 1.
+struct Source {
+    lines: Mutex<mpsc::Receiver<io::Result<Vec<u8>>>>,
+    taken: AtomicUsize,
+    failure: Mutex<Option<io::Error>>,
+}
 
-/// The next line without its end, and its index.
-fn next_line(lines: &Lines) -> Option<(usize, Vec<u8>)> {
-    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    let (next, reader, failure) = &mut *lines;
-    let mut line = Vec::new();
-    match reader.read_until(b'\n', &mut line) {
-        Ok(0) => return None,
-        Ok(_) => {}
-        Err(error) => {
-            *failure = Some(error);
-            return None;
+impl Source {
+    /// Reads lines on a thread of its own, so that who has something else to do need not wait for one.
+    /// Nobody waits for that thread in the end, as standard input may go on for ever.
+    fn read(mut lines: Box<dyn BufRead + Send>) -> Self {
+        const READ_AHEAD: usize = 64;
+        let (sender, receiver) = mpsc::sync_channel(READ_AHEAD);
+        std::thread::spawn(move || {
+            while let Some(line) = read_line(&mut lines).transpose() {
+                let is_over = line.is_err();
+                if sender.send(line).is_err() || is_over {
+                    break;
+                }
+            }
+        });
+        let (lines, failure) = (Mutex::new(receiver), Mutex::new(None));
+        Self { lines, taken: AtomicUsize::new(0), failure }
+    }
+
+    fn next(&self, may_wait: bool) -> Next<(usize, Vec<u8>)> {
+        let line = if may_wait {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            // The number is drawn under the lock.
+            lines.recv().ok().map(|line| (line, self.taken.fetch_add(1, Relaxed) + 1))
+        } else {
+            let lines = match self.lines.try_lock() {
+                Ok(lines) => lines,
+                Err(TryLockError::Poisoned(lines)) => lines.into_inner(),
+                // Another worker, which has nothing else to do, waits for the next line.
+                Err(TryLockError::WouldBlock) => return Next::Later,
+            };
+            match lines.try_recv() {
+                Ok(line) => Some((line, self.taken.fetch_add(1, Relaxed) + 1)),
+                Err(TryRecvError::Empty) => return Next::Later,
+                Err(TryRecvError::Disconnected) => None,
+            }
+        };
+        match line {
+            Some((Ok(line), number)) => Next::Job((number, line)),
+            Some((Err(error), _)) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Next::End
+            }
+            None => Next::End,
         }
+    }
+
+    /// Whether reading failed.
+    fn check(self) -> Result<(), Failure> {
+        match self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(format!("cannot read the texts: {error}").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The next line without its end.
+fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if lines.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
     }
     for end in [b'\n', b'\r'] {
         line.pop_if(|byte| *byte == end);
     }
-    *next += 1;
-    Some((*next - 1, line))
+    Ok(Some(line))
 }
 
 /// Writes outputs as soon as those before them are there; returns how many are errors.
@@ -230,7 +399,7 @@ fn print_in_order(
     receiver: &mpsc::Receiver<(usize, Output)>,
     progress: &Progress,
 ) -> io::Result<usize> {
-    let (mut waiting, mut next, mut failed) = (BTreeMap::new(), 0, 0);
+    let (mut waiting, mut next, mut failed) = (BTreeMap::new(), 1, 0);
     for (index, output) in receiver {
         waiting.insert(index, output);
         let mut out = io::stdout().lock();

@@ -13,6 +13,7 @@ mod eval;
 mod eval_task;
 mod export_gguf;
 mod generate;
+mod generate_lines;
 mod inspect;
 mod interrupt;
 mod kv;
@@ -185,6 +186,23 @@ fn is_broken_pipe(failure: &Failure) -> bool {
     failure.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
+/// What to tell the user: where the library speaks of its calls, what the command line can do.
+fn explain(failure: &Failure) -> String {
+    use cerebellum::Error::ContextFull;
+    if let Some(ContextFull { tokens, position, context }) = failure.downcast_ref() {
+        let room = context - position;
+        return format!(
+            "{tokens} tokens do not fit into a context with room for {room}; shorten the text, or give a \
+             larger --context if the model allows it"
+        );
+    }
+    // All other files' errors name the file.
+    match failure.downcast_ref::<io::Error>() {
+        Some(error) => format!("cannot write to standard output: {error}"),
+        None => failure.to_string(),
+    }
+}
+
 /// The JSON object of a failure.
 fn failed(message: &str) -> serde_json::Value {
     serde_json::json!({ "ok": false, "error": { "message": message } })
@@ -210,10 +228,7 @@ fn ignore_file_size_signal() {
 impl Context {
     /// Prints a result on standard output: `text`, or `json` if that was asked for.
     fn print(&self, text: impl Display, json: &impl Serialize) -> Result<(), Failure> {
-        self.try_print(text, json).map_err(|e| match e.kind() {
-            ErrorKind::BrokenPipe => e.into(), // which `fail` knows
-            _ => format!("cannot write to standard output: {e}").into(),
-        })
+        Ok(self.try_print(text, json)?)
     }
 
     fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
@@ -257,9 +272,10 @@ impl Context {
         if is_broken_pipe(failure) {
             return ExitCode::from(BROKEN_PIPE);
         }
-        color::print_to_stderr(format_args!("{} {failure}", color::ERROR));
+        let message = explain(failure);
+        color::print_to_stderr(format_args!("{} {message}", color::ERROR));
         if self.json {
-            let _ = try_print_json(&failed(&failure.to_string()));
+            let _ = try_print_json(&failed(&message));
         }
         ExitCode::FAILURE
     }

@@ -1,9 +1,11 @@
 //! `cerebellum translate` and `cerebellum summarize`.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use cerebellum::batch::Next;
 use cerebellum::task::{Task, TaskResult};
 use cerebellum::template::Template;
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
@@ -12,7 +14,7 @@ use serde::Serialize;
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::template::template_text;
-use super::{Context, Outcome};
+use super::{Context, Failure, Outcome};
 
 /// Translate a text, or one on each line.
 ///
@@ -143,15 +145,31 @@ impl TaskArgs {
         options: &SessionOptions,
         context: &Context,
     ) -> Outcome {
-        // Texts are independent: a thread for each session is faster than all threads for one text.
-        let one = SessionOptions { threads: 1, ..options.clone() };
-        let sessions = (0..options.threads).map(|_| model.session(&one));
-        let sessions = sessions.collect::<Result<_, _>>()?;
-        self.lines.answer(context, sessions, |session, text| {
-            let result = task.run(session, text, |_| ControlFlow::Continue(()))?;
-            // A result of one line for each line.
-            let text = result.text.replace('\n', " ");
-            Ok((text, report(&result)))
+        self.lines.answer_in_batches(context, (model, options), |batch, lines| {
+            // Which line each text is.
+            let numbers = RefCell::new(Vec::new());
+            let next = |may_wait| loop {
+                match lines.next(may_wait) {
+                    Next::Job((number, Ok(line))) => {
+                        numbers.borrow_mut().push(number);
+                        return Next::Job(line.text);
+                    }
+                    Next::Job((number, Err(failure))) => {
+                        if lines.tell(number, Err(failure)).is_break() {
+                            return Next::End;
+                        }
+                    }
+                    Next::Later => return Next::Later,
+                    Next::End => return Next::End,
+                }
+            };
+            let done = |text: usize, result: cerebellum::Result<TaskResult>| {
+                let number = numbers.borrow()[text];
+                // A result of one line for each line.
+                let answer = result.map(|it| (it.text.replace('\n', " "), report(&it)));
+                lines.tell(number, answer.map_err(Failure::from))
+            };
+            Ok(task.run_each(batch, next, done)?)
         })
     }
 }

@@ -1,0 +1,454 @@
+//! Continuous batching: a text that ends makes room for the next, without waiting for the others.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::{Append, Batch};
+use crate::error::Result;
+use crate::generate::{
+    Constraint, Course, Flow, GenerateOptions, Generation, Step, StopReason, TextStream,
+};
+use crate::memory::try_vec;
+use crate::session_options::check_tokens;
+use crate::text::TokenTable;
+
+/// A prompt to continue.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Its token ids; none stand for the end-of-text token, after which a new text begins.
+    pub prompt: Vec<u32>,
+    /// How. Stop strings are for [`generate_text`] and have no effect on [`generate`].
+    pub options: GenerateOptions,
+}
+
+impl Request {
+    /// A prompt, continued by the default options.
+    pub fn new(prompt: Vec<u32>) -> Self {
+        Self { prompt, options: GenerateOptions::default() }
+    }
+}
+
+/// Something to continue, and what the text must be like.
+pub struct Job<'a> {
+    /// The prompt.
+    pub request: Cow<'a, Request>,
+    /// What the text must be like, if that matters.
+    pub constraint: Option<Box<dyn Constraint + 'a>>,
+}
+
+/// Whether there is something to do.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// This.
+    Job(T),
+    /// Not now: ask again.
+    Later,
+    /// No more.
+    End,
+}
+
+/// Who gives a batch its work, and is told what becomes of it. Jobs are numbered from 0 in the order in
+/// which they are given.
+pub trait Client<'a> {
+    /// The next job. Only if `may_wait` is there nothing else to do, so that a wait delays nobody; then
+    /// [`Next::Later`] is taken for [`Next::End`].
+    fn next(&mut self, may_wait: bool) -> Next<Job<'a>>;
+
+    /// A job is taken up. An error ends it.
+    ///
+    /// # Errors
+    /// Any, which [`end`](Self::end) will be told.
+    fn begin(&mut self, job: usize, options: &GenerateOptions) -> Result<()> {
+        let _ = (job, options);
+        Ok(())
+    }
+
+    /// A token of a job's text; breaking ends the text.
+    fn step(&mut self, job: usize, step: Step) -> ControlFlow<StopReason>;
+
+    /// A job has ended.
+    fn end(&mut self, job: usize, outcome: Result<Generation>);
+}
+
+/// Does all the jobs of a client, as many at a time as the batch has sequences.
+///
+/// Each step is one pass: a token of every text that is being continued, and of new prompts as much as
+/// the chunk has room for. So a long prompt delays the others by no more than a chunk. Of what a
+/// sequence held before, the beginning that it has in common with a new prompt is kept.
+///
+/// What becomes of a job is what [`generate_steps`](crate::generate::generate_steps) would have made of
+/// it: one that cannot be done is an error and does not disturb the others. A job's times include what
+/// the others took meanwhile.
+///
+/// # Errors
+/// What concerns all of them, and leaves those on their way without an end: that the file changed, logits
+/// are not finite, the batch was cancelled, or memory ran out.
+pub fn serve<'a>(batch: &mut Batch, client: &mut impl Client<'a>) -> Result<()> {
+    let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
+    slots.resize_with(batch.sequences(), || None);
+    let mut taken = Taken { jobs: 0, is_all: false };
+    loop {
+        taken.fill(batch, &mut slots, client);
+        if slots.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        step(batch, &mut slots)?;
+        for (sequence, slot) in slots.iter_mut().enumerate() {
+            let Some(active) = slot.as_mut().filter(|active| active.rest().is_empty()) else {
+                continue;
+            };
+            let flow = active.choose(batch, sequence, client);
+            if let Some(outcome) = active.outcome(flow) {
+                client.end(active.job, outcome);
+                *slot = None;
+            }
+        }
+    }
+}
+
+/// Jobs that were taken up.
+struct Taken {
+    jobs: usize,
+    /// Whether there will be no more.
+    is_all: bool,
+}
+
+impl Taken {
+    /// Takes up as many jobs as there is room for.
+    fn fill<'a>(
+        &mut self,
+        batch: &mut Batch,
+        slots: &mut [Option<Active<'a>>],
+        client: &mut impl Client<'a>,
+    ) {
+        while !self.is_all
+            && let Some(sequence) = slots.iter().position(Option::is_none)
+        {
+            let may_wait = slots.iter().all(Option::is_none);
+            let job = match client.next(may_wait) {
+                Next::Job(job) => job,
+                Next::Later if !may_wait => return,
+                Next::Later | Next::End => {
+                    self.is_all = true;
+                    return;
+                }
+            };
+            let number = self.jobs;
+            self.jobs += 1;
+            match Active::begin(batch, sequence, number, job, client) {
+                Err(error) => client.end(number, Err(error)),
+                Ok(mut active) => {
+                    let flow = active.advance(0, batch.context(), client);
+                    match active.outcome(flow) {
+                        Some(outcome) => client.end(number, outcome),
+                        None => slots[sequence] = Some(active),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A job on its way.
+struct Active<'a> {
+    job: usize,
+    request: Cow<'a, Request>,
+    course: Course<Box<dyn Constraint + 'a>>,
+    /// What is to be evaluated before the next choice, and how much of it was.
+    tokens: Vec<u32>,
+    evaluated: usize,
+    prompt_tokens: usize,
+    start: Instant,
+    prompt_time: Duration,
+}
+
+impl<'a> Active<'a> {
+    /// Checks a job as [`Generator::new`](crate::generate::Generator::new) and its first evaluation do.
+    fn begin(
+        batch: &mut Batch,
+        sequence: usize,
+        number: usize,
+        job: Job<'a>,
+        client: &mut impl Client<'a>,
+    ) -> Result<Self> {
+        let Request { prompt, options } = job.request.as_ref();
+        options.sampler.check()?;
+        let end_of_text = batch.model().config().eos_token_id;
+        let prompt = match (&prompt[..], &end_of_text) {
+            ([], Some(end_of_text)) => std::slice::from_ref(end_of_text),
+            (tokens, _) => tokens,
+        };
+        check_tokens(batch.model(), prompt, (0, prompt.len(), batch.context()))?;
+        client.begin(number, options)?;
+        let kept = prompt.iter().zip(batch.tokens(sequence)).take_while(|(a, b)| a == b).count();
+        // The last token's logits are needed, so it is evaluated in any case.
+        let kept = kept.min(prompt.len() - 1);
+        batch.rewind(sequence, kept)?;
+        let mut tokens = try_vec(prompt.len())?;
+        tokens.extend_from_slice(prompt);
+        Ok(Self {
+            job: number,
+            course: Course::new(options, end_of_text, job.constraint),
+            prompt_tokens: prompt.len(),
+            tokens,
+            evaluated: kept,
+            start: Instant::now(),
+            prompt_time: Duration::ZERO,
+            request: job.request,
+        })
+    }
+
+    /// What is still to be evaluated before the next choice.
+    fn rest(&self) -> &[u32] {
+        &self.tokens[self.evaluated..]
+    }
+
+    fn is_in_prompt(&self) -> bool {
+        self.prompt_time.is_zero()
+    }
+
+    /// Chooses the next token, and what is evaluated with it.
+    fn choose<'c>(
+        &mut self,
+        batch: &mut Batch,
+        sequence: usize,
+        client: &mut impl Client<'c>,
+    ) -> Result<Flow> {
+        if self.is_in_prompt() {
+            self.prompt_time = self.start.elapsed();
+        }
+        let token = match self.course.allowed()? {
+            None => batch.sample(sequence, &self.request.options.sampler)?,
+            Some(allowed) => {
+                batch.sample_within(sequence, &self.request.options.sampler, allowed)?
+            }
+        };
+        if let ControlFlow::Break(reason) = self.course.accept(token)? {
+            return Ok(ControlFlow::Break(reason));
+        }
+        let logits = Some(batch.logits(sequence)?);
+        if let ControlFlow::Break(reason) = client.step(self.job, Step { token, logits }) {
+            return Ok(ControlFlow::Break(reason));
+        }
+        self.evaluated = 0;
+        self.tokens.clear();
+        self.tokens.push(token);
+        self.advance(batch.position(sequence), batch.context(), client)
+    }
+
+    /// Adds the tokens that must come next, given how many lie before [`tokens`](Self::tokens).
+    fn advance<'c>(
+        &mut self,
+        before: usize,
+        context: usize,
+        client: &mut impl Client<'c>,
+    ) -> Result<Flow> {
+        let flow = self.course.force(&mut |step| client.step(self.job, step))?;
+        self.tokens.extend_from_slice(self.course.forced());
+        Ok(match flow {
+            ControlFlow::Continue(()) if before + self.tokens.len() > context => {
+                ControlFlow::Break(StopReason::ContextFull)
+            }
+            flow => flow,
+        })
+    }
+
+    /// What became of it, if it has ended.
+    fn outcome(&mut self, flow: Result<Flow>) -> Option<Result<Generation>> {
+        let reason = match flow {
+            Ok(ControlFlow::Continue(())) => return None,
+            Ok(ControlFlow::Break(reason)) => self.course.judge(reason),
+            Err(error) => Err(error),
+        };
+        Some(reason.map(|stop_reason| Generation {
+            prompt_tokens: self.prompt_tokens,
+            tokens: self.course.tokens(),
+            stop_reason,
+            pending: self.course.pending(),
+            prompt_time: self.prompt_time,
+            decode_time: self.start.elapsed() - self.prompt_time,
+        }))
+    }
+}
+
+/// One pass, or more if many tokens are forced: what each text needs for its next choice, then prompts as
+/// far as there is room. Meanwhile constraints find out what may be chosen.
+fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
+    let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt());
+    let mut room = batch.chunk().saturating_sub(texts.map(|active| active.tokens.len()).sum());
+    let mut appends = try_vec(slots.len())?;
+    let mut courses = try_vec(slots.len())?;
+    for (sequence, slot) in slots.iter_mut().enumerate() {
+        let Some(active) = slot else { continue };
+        let is_in_prompt = active.is_in_prompt();
+        let Active { tokens, evaluated, course, .. } = active;
+        let mut tokens = &tokens[*evaluated..];
+        if is_in_prompt {
+            tokens = &tokens[..tokens.len().min(room)];
+            room -= tokens.len();
+        }
+        if !tokens.is_empty() {
+            appends.push(Append { sequence, tokens });
+            *evaluated += tokens.len();
+            courses.push(course);
+        }
+    }
+    batch.evaluate_beside(&appends, &mut || courses.iter_mut().for_each(|course| course.prepare()))
+}
+
+/// Continues every prompt, handing each token to `on_token` with the index of its request as it is
+/// chosen; breaking ends that request. As [`serve`], for requests that are there already.
+///
+/// Returns for each request what [`generate_tokens`](crate::generate::generate_tokens) would have
+/// returned.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn generate(
+    batch: &mut Batch,
+    requests: &[Request],
+    mut on_token: impl FnMut(usize, u32) -> ControlFlow<StopReason>,
+) -> Result<Vec<Result<Generation>>> {
+    generate_within(batch, requests, Vec::new(), |request, step| on_token(request, step.token))
+}
+
+/// As [`generate`], handing on text as [`generate_text`](crate::generate::generate_text) does. With the
+/// options' stop strings.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn generate_text<B: AsRef<[u8]>>(
+    batch: &mut Batch,
+    table: &TokenTable<B>,
+    requests: &[Request],
+    on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<Vec<Result<Generation>>> {
+    generate_text_within(batch, table, requests, Vec::new(), on_text)
+}
+
+/// As [`generate`], each request within its constraint, if it has one: the first constraint is the first
+/// request's, and there may be fewer.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn generate_within<'a>(
+    batch: &mut Batch,
+    requests: &'a [Request],
+    constraints: Vec<Option<Box<dyn Constraint + 'a>>>,
+    on_step: impl FnMut(usize, Step) -> ControlFlow<StopReason>,
+) -> Result<Vec<Result<Generation>>> {
+    run(batch, requests, constraints, Tokens(on_step))
+}
+
+/// As [`generate_text`], each request within its constraint, as [`generate_within`] takes them.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn generate_text_within<'a, B: AsRef<[u8]>>(
+    batch: &mut Batch,
+    table: &TokenTable<B>,
+    requests: &'a [Request],
+    constraints: Vec<Option<Box<dyn Constraint + 'a>>>,
+    on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<Vec<Result<Generation>>> {
+    let mut streams = try_vec(requests.len())?;
+    streams.resize_with(requests.len(), || None);
+    run(batch, requests, constraints, Texts { table, streams, on_text })
+}
+
+fn run<'a>(
+    batch: &mut Batch,
+    requests: &'a [Request],
+    constraints: Vec<Option<Box<dyn Constraint + 'a>>>,
+    receiver: impl Receiver,
+) -> Result<Vec<Result<Generation>>> {
+    let mut outcomes = try_vec(requests.len())?;
+    outcomes.resize_with(requests.len(), || None);
+    let mut done = try_vec(requests.len())?;
+    let (requests, constraints) = (requests.iter(), constraints.into_iter());
+    let mut list = List { requests, constraints, receiver, outcomes };
+    serve(batch, &mut list)?;
+    done.extend(list.outcomes.into_iter().map(|it| it.expect("every request was taken up")));
+    Ok(done)
+}
+
+/// A list of requests, as a client.
+struct List<'a, R> {
+    requests: std::slice::Iter<'a, Request>,
+    constraints: std::vec::IntoIter<Option<Box<dyn Constraint + 'a>>>,
+    receiver: R,
+    outcomes: Vec<Option<Result<Generation>>>,
+}
+
+impl<'a, R: Receiver> Client<'a> for List<'a, R> {
+    fn next(&mut self, _: bool) -> Next<Job<'a>> {
+        let Some(request) = self.requests.next() else { return Next::End };
+        let constraint = self.constraints.next().flatten();
+        Next::Job(Job { request: Cow::Borrowed(request), constraint })
+    }
+
+    fn begin(&mut self, job: usize, options: &GenerateOptions) -> Result<()> {
+        self.receiver.begin(job, options)
+    }
+
+    fn step(&mut self, job: usize, step: Step) -> ControlFlow<StopReason> {
+        self.receiver.step(job, step)
+    }
+
+    fn end(&mut self, job: usize, outcome: Result<Generation>) {
+        if let Ok(generation) = &outcome {
+            self.receiver.end(job, generation.stop_reason);
+        }
+        self.outcomes[job] = Some(outcome);
+    }
+}
+
+/// Who is told of what becomes of the requests of a list.
+trait Receiver {
+    /// A request is taken up.
+    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()>;
+    /// A token of its text; a break ends the request.
+    fn step(&mut self, index: usize, step: Step) -> ControlFlow<StopReason>;
+    /// A request has ended.
+    fn end(&mut self, index: usize, reason: StopReason);
+}
+
+struct Tokens<F>(F);
+
+impl<F: FnMut(usize, Step) -> ControlFlow<StopReason>> Receiver for Tokens<F> {
+    fn begin(&mut self, _: usize, _: &GenerateOptions) -> Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, index: usize, step: Step) -> ControlFlow<StopReason> {
+        (self.0)(index, step)
+    }
+
+    fn end(&mut self, _: usize, _: StopReason) {}
+}
+
+struct Texts<'a, B, F> {
+    table: &'a TokenTable<B>,
+    /// Of the requests on their way.
+    streams: Vec<Option<TextStream<'a, B>>>,
+    on_text: F,
+}
+
+impl<B: AsRef<[u8]>, F: FnMut(usize, &str) -> ControlFlow<()>> Receiver for Texts<'_, B, F> {
+    fn begin(&mut self, index: usize, options: &GenerateOptions) -> Result<()> {
+        self.streams[index] = Some(TextStream::new(self.table, &options.stop)?);
+        Ok(())
+    }
+
+    fn step(&mut self, index: usize, step: Step) -> ControlFlow<StopReason> {
+        let stream = self.streams[index].as_mut().expect("the request was taken up");
+        stream.push(step.token, &mut |text: &str| (self.on_text)(index, text))
+    }
+
+    fn end(&mut self, index: usize, reason: StopReason) {
+        if let Some(mut stream) = self.streams[index].take() {
+            stream.finish(reason, &mut |text: &str| (self.on_text)(index, text));
+        }
+    }
+}
