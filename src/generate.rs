@@ -4,7 +4,6 @@ use std::ops::{ControlFlow, DerefMut};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::memory::try_vec;
 use crate::sampler::SamplerOptions;
 use crate::session::Session;
 use crate::text::{StopMatcher, TokenTable, Utf8Stream};
@@ -33,16 +32,17 @@ impl Default for GenerateOptions {
     }
 }
 
+#[cfg(feature = "capi")]
 impl GenerateOptions {
     /// `clone`, but a lack of memory is an error.
     pub(crate) fn try_clone(&self) -> Result<Self> {
-        let mut stop = try_vec(self.stop.len())?;
+        let mut stop = crate::memory::try_vec(self.stop.len())?;
         for text in &self.stop {
             let mut copy = string_with_room(text.len())?;
             copy.push_str(text);
             stop.push(copy);
         }
-        let mut logit_bias = try_vec(self.sampler.logit_bias.len())?;
+        let mut logit_bias = crate::memory::try_vec(self.sampler.logit_bias.len())?;
         logit_bias.extend_from_slice(&self.sampler.logit_bias);
         let sampler = SamplerOptions { logit_bias, ..self.sampler };
         Ok(Self { sampler, stop, ..*self })
