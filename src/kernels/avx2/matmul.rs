@@ -36,9 +36,10 @@ use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, bl
 const TOKEN_BLOCK: usize = 64;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
-/// How many groups' sums are kept until their scales are read: those of a row of 8192 inputs in groups
-/// of 64. Longer rows jump between weights and scales once in so many groups.
-const KEPT: usize = 128;
+/// How many groups' sums are kept until their scales are read: those of a row of 4096 inputs in groups
+/// of 64. Longer rows jump between weights and scales once in so many groups. Those of four tokens take
+/// 16 KiB, a quarter of the smallest stack that a host's threads may have.
+const KEPT: usize = 64;
 /// Steps in a round of the innermost loop.
 const UNROLL: usize = 4;
 /// How far ahead of the group that is unpacked its successors are fetched.

@@ -42,9 +42,10 @@ const TILE: usize = 6;
 const TOKEN_BLOCK: usize = 16 * TILE;
 /// How many starts of a token are computed together.
 const STARTS: usize = 32;
-/// How many groups' sums are kept until their scales are read: those of a row of 8192 inputs in groups
-/// of 64. Longer rows jump between weights and scales once in so many groups.
-const KEPT: usize = 128;
+/// How many registers of groups' sums are kept until their scales are read: for two tokens those of a
+/// row of 8192 inputs in groups of 64. More tokens and longer rows jump between weights and scales once
+/// in so many sums: 16 KiB are a quarter of the smallest stack that a host's threads may have.
+const KEPT: usize = 256;
 /// From how many bytes of values on, those of several tokens crowd the first level cache so much that
 /// weights must be fetched earlier than the processor does.
 const FETCH_FROM: usize = 6 << 10;
@@ -94,6 +95,7 @@ unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &C
 ///
 /// # Safety
 /// That of [`few_tokens`].
+#[inline(never)] // or every caller's frame has room for the kept sums
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn stream<const T: usize, const S: usize>(
     job: &Matmul,
@@ -103,31 +105,31 @@ unsafe fn stream<const T: usize, const S: usize>(
     let tiles = &job.weights.tiles;
     let row_factor = _mm512_set1_ps(job.weights.scale);
     let fetch = T > 1 && job.input.values.len() >= FETCH_FROM;
-    let mut kept = [const { MaybeUninit::<[__m512; T]>::uninit() }; KEPT];
+    let mut kept = [const { MaybeUninit::<__m512>::uninit() }; KEPT];
+    let (kept, _) = kept.as_chunks_mut::<T>();
     for panel in panels {
         let mut acc = [_mm512_setzero_ps(); T];
         let data = job.weights.panel(panel).as_ptr();
-        for first in (0..job.input.groups).step_by(KEPT) {
-            let groups = first..job.input.groups.min(first + KEPT);
+        for first in (0..job.input.groups).step_by(kept.len()) {
+            let groups = first..job.input.groups.min(first + kept.len());
             // SAFETY: as many tokens as there are, and groups as the panel has; sums are written before
             // they are read.
             unsafe {
-                for (g, kept) in groups.clone().zip(&mut kept) {
+                for (g, kept) in groups.clone().zip(&mut *kept) {
                     let group = data.add(g * tiles.group_bytes());
                     let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0), fetch);
-                    let kept = kept.write([_mm512_setzero_ps(); T]);
                     for (kept, sum) in kept.iter_mut().zip(sums) {
-                        *kept = _mm512_cvtepi32_ps(sum);
+                        kept.write(_mm512_cvtepi32_ps(sum));
                     }
                 }
-                for (g, kept) in groups.zip(&kept) {
+                for (g, kept) in groups.zip(&*kept) {
                     let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
                     let scales = _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor);
                     let token_scales = job.input.scales.as_ptr().add(g);
-                    for (t, (sum, acc)) in kept.assume_init_ref().iter().zip(&mut acc).enumerate() {
+                    for (t, (sum, acc)) in kept.iter().zip(&mut acc).enumerate() {
                         let token_scale = _mm512_set1_ps(*token_scales.add(t * job.input.groups));
                         let scale = _mm512_mul_ps(scales, token_scale);
-                        *acc = _mm512_fmadd_ps(*sum, scale, *acc);
+                        *acc = _mm512_fmadd_ps(sum.assume_init(), scale, *acc);
                     }
                 }
             }
