@@ -235,7 +235,7 @@ fn what_cannot_be_is_said_and_exits_with_1() {
     let cases: [(&[&str], &str); 6] = [
         (&["generate", "-m", "no-such.cbl"], "no-such.cbl"),
         (&["generate", "-m", model(), "--context", "9999"], "1..=512"),
-        (&["generate", "-m", model(), "--context", "3", "-p", INTENT], "context full"),
+        (&["generate", "-m", model(), "--context", "3", "-p", INTENT], "give a larger --context"),
         (&["generate", "-m", model(), "--temperature", "nan"], "temperature"),
         (&["generate", "-m", model(), "--stop", ""], "stop string"),
         (&["plan", model(), "--chunk", "0"], "chunk"),
