@@ -20,11 +20,12 @@
 //! keys and values of all tokens, but goes on with the wanted ones alone: their queries, attention and
 //! MLP, as the first rows of x, since nobody reads the others any more.
 //!
-//! The workers meet after every phase. A pass over **one row** has fewer phases, since to meet takes about as long as to
-//! quantize a row: every worker norms and quantizes it for itself, into the quantized row with its own
-//! index, and stores its heads' keys and values before it attends to them. **The contract of a phase**, on which every access to the arena here rests: a worker
-//! writes only its own share of what the phase writes, or what it claimed (both are disjoint), and no
-//! worker reads in a phase what another may write in it.
+//! The workers meet after every phase. A pass over **one row** has fewer phases, since to meet takes about
+//! as long as to quantize a row: every worker norms and quantizes it for itself, into the quantized row
+//! with its own index, and stores its heads' keys and values before it attends to them. **The contract of a
+//! phase**, on which every access to the arena here rests: a worker writes only its own share of what the
+//! phase writes, or what it claimed (both are disjoint), and no worker reads in a phase what another may
+//! write in it.
 //!
 //! The rows come in [`Run`]s: consecutive tokens of one sequence. Only the embedding, the cache and
 //! attention know of them. A prompt or a token is one run; a batch has a run per sequence, each with a

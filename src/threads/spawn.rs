@@ -21,8 +21,8 @@ pub(super) use posix::{Thread, spawn};
 #[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
 pub(super) use standard::{Thread, spawn};
 
-/// Stack of a thread, in bytes. Kernels keep their tiles in registers and their buffers in the session,
-/// so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
+/// Stack of a thread, in bytes. Kernels keep their tiles in registers and their buffers in the session but
+/// for some KiB, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
 const STACK_SIZE: usize = 512 << 10;
 
 #[cfg(all(unix, not(any(miri, all(loom, test)))))]
