@@ -4,7 +4,7 @@
     python3 -m venv venv
     venv/bin/pip install numpy scipy safetensors tokenizers gguf llama-cpp-python
     venv/bin/python benches/peers/quality.py CHECKPOINT_DIR --text TEXT --calibration TEXT \\
-        [--cerebellum BINARY] [--record FILE.md] [--peers FILE.json]
+        [--cerebellum BINARY] [--record FILE.md] [--keep DIRECTORY]
 
 llama.cpp quantizes the F32 file of `cerebellum export-gguf` to each of its types, without and with an
 importance matrix of the calibration text. Every prediction is compared with a float32 GPT-2 in numpy,
@@ -15,11 +15,15 @@ files of this project, and must find the same perplexity of the reference.
 Bits per weight are all bits of the tensors over their elements, tied ones counted once, the tokenizer
 left out, for both.
 
-`--peers` keeps what was measured of llama.cpp, so that another run measures this project's files only.
+`--keep` holds every file and every measurement, so that an interrupted run goes on where it was and a new
+build measures only this project's files again. What is kept is known by a digest of all that it depends on:
+texts, checkpoint, windows, and the program that made it.
 """
 
 import argparse
+import contextlib
 import ctypes
+import hashlib
 import json
 import multiprocessing
 import os
@@ -42,9 +46,11 @@ from tokenizers import Tokenizer
 # Names and numbers of enum llama_ftype, and whether an importance matrix changes anything.
 TYPES = [("Q8_0", 7, False), ("Q6_K", 18, True), ("Q5_K_M", 17, True), ("Q4_K_M", 15, True),
          ("Q4_0", 2, True)]
-BUDGETS = ["4.1", "4.5", "4.6", "5", "5.5", "5.89", "6"]
+BUDGETS = ["4.1", "4.5", "4.6", "5", "5.5", "5.89", "6", "6.5", "7.2", "8.2"]
 WINDOW = 512
 CALIBRATION_WINDOWS = 64
+# Files that are measured together, so that the float model is evaluated once for all of them.
+LOT = 3
 
 
 def main():
@@ -56,7 +62,7 @@ def main():
     parser.add_argument("--windows", type=int, help="only the first windows of the text")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for llama.cpp")
     parser.add_argument("--record", type=Path, help="where to write the table")
-    parser.add_argument("--peers", type=Path, help="llama.cpp's rows: read if it exists, else written")
+    parser.add_argument("--keep", type=Path, help="directory for files and figures, to go on later")
     args = parser.parse_args()
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p())
@@ -64,17 +70,14 @@ def main():
     tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
     reference = Reference(args.checkpoint)
     tokens = windows_of(tokenizer, args.text.read_text(), reference.positions)[:args.windows]
-    with tempfile.TemporaryDirectory() as directory:
-        directory = Path(directory)
-        if args.peers and args.peers.exists():
-            rows = json.loads(args.peers.read_text())
-        else:
-            calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
-            peers = llama_files(args, directory, reference, calibration[:CALIBRATION_WINDOWS])
-            rows = compare(reference, peers, tokens, args.jobs)
-        if args.peers:
-            args.peers.write_text(json.dumps(rows))
-        rows += our_rows(args, directory, tokenizer, tokens, rows[0])
+    temporary = contextlib.nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory()
+    with temporary as directory:
+        inputs = [args.checkpoint / "model.safetensors", args.text, args.calibration]
+        digest = lambda *parts: digest_of(*inputs, f"{tokens.shape} {CALIBRATION_WINDOWS}", *parts)
+        peers = Kept(directory, "llama.cpp", digest(llama_cpp.__version__))
+        rows = llama_rows(args, peers, tokenizer, reference, tokens)
+        ours = Kept(directory, "cerebellum", digest(Path(args.cerebellum)))
+        rows += our_rows(args, ours, tokenizer, tokens, rows[0])
     table = render(args, rows, tokens)
     print(table)
     if args.record:
@@ -86,6 +89,47 @@ def windows_of(tokenizer, text, positions):
     ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
     length = min(WINDOW, positions)
     return ids[: len(ids) // length * length].reshape(-1, length)
+
+
+def digest_of(*parts):
+    """Of files' contents and of texts."""
+    total = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else part.encode()
+        total.update(len(data).to_bytes(8, "little") + data)
+    return total.hexdigest()
+
+
+class Kept:
+    """Files and rows by name, of one engine with the same inputs."""
+
+    def __init__(self, directory, engine, digest):
+        self.directory = Path(directory) / f"{engine}-{digest}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name, suffix, make):
+        """The file, made by `make(path)` if it is not there."""
+        path = self.directory / f"{plain(name)}{suffix}"
+        if not path.exists():
+            partial = path.with_name(f"partial{suffix}")
+            make(partial)
+            partial.rename(path)
+        return path
+
+    def rows(self, files, measure):
+        """The rows of `files`, pairs of name and path: `measure` makes those of the ones that lack it."""
+        row_path = lambda name: self.directory / f"{plain(name)}.json"
+        missing = [file for file in files if not row_path(file[0]).exists()]
+        for start in range(0, len(missing), LOT):
+            for row in measure(missing[start : start + LOT]):
+                partial = self.directory / "partial.json"
+                partial.write_text(json.dumps(row))
+                partial.rename(row_path(row["name"]))
+        return [json.loads(row_path(name).read_text()) for name, _ in files]
+
+
+def plain(name):
+    return name.replace(" / ", "-").replace(", ", "-").replace(" ", "-")
 
 
 # --- The float model ---
@@ -152,19 +196,26 @@ class Reference:
 # --- llama.cpp ---
 
 
-def llama_files(args, directory, reference, calibration):
-    """Name and path of each file, quantized by llama.cpp."""
-    exported = directory / "F32.gguf"
-    command = [args.cerebellum, "export-gguf", args.checkpoint, "-o", exported, "--type", "f32", "-q"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    matrix = importance(reference, calibration)
+def llama_rows(args, kept, tokenizer, reference, windows):
+    """A row for the float model, and one for each of llama.cpp's files."""
+
+    def export(path):
+        command = [args.cerebellum, "export-gguf", args.checkpoint, "-o", path, "--type", "f32", "-q", "--force"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    exported, matrix = kept.file("F32", ".gguf", export), None
     files = [("F32", exported)]
     for name, ftype, learns in TYPES:
-        files.append((name, llama_quantize(exported, directory / f"{name}.gguf", ftype)))
+        make = lambda path: llama_quantize(exported, path, ftype)
+        files.append((name, kept.file(name, ".gguf", make)))
         if learns:
-            path = directory / f"{name}-imatrix.gguf"
-            files.append((f"{name}, imatrix", llama_quantize(exported, path, ftype, matrix)))
-    return files
+            if matrix is None:
+                calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
+                matrix = importance(reference, calibration[:CALIBRATION_WINDOWS])
+            make = lambda path: llama_quantize(exported, path, ftype, matrix)
+            files.append((f"{name}, imatrix", kept.file(f"{name}, imatrix", ".gguf", make)))
+    rows = kept.rows(files, lambda files: compare(reference, files, windows, args.jobs))
+    return [{"engine": "reference", "perplexity": rows[0]["reference_perplexity"]}, *rows]
 
 
 def importance(reference, windows):
@@ -237,12 +288,13 @@ def compare(reference, files, windows, jobs):
     with multiprocessing.Pool(jobs) as pool:
         for job, part in enumerate(pool.starmap(score, parts)):
             scores[:, :, job::jobs] = part
-    rows = [{"name": "float32", "engine": "reference", "perplexity": float(np.exp(scores[1, 0].mean()))}]
+    rows = []
     for (name, path), nll, float_nll, kl, top in zip(files, *scores):
         low, high = interval(nll - float_nll)
         rows.append({
             "name": name, "engine": "llama.cpp", "bits": bits_per_weight(path),
             "bytes": path.stat().st_size, "perplexity": float(np.exp(nll.mean())),
+            "reference_perplexity": float(np.exp(float_nll.mean())),
             "ratio": float(np.exp((nll - float_nll).mean())),
             "ratio_interval": [float(np.exp(low)), float(np.exp(high))],
             "kl": float(kl.mean()), "kl_interval": interval(kl), "kl_p99": quantile(kl, 0.99),
@@ -287,33 +339,36 @@ def quantile(values, share):
     return float(ordered[int(np.ceil(share * len(ordered))) - 1])
 
 
-def our_rows(args, directory, tokenizer, windows, reference):
+def our_rows(args, kept, tokenizer, windows, reference):
     """A row for each file of this project, measured by `cerebellum eval` on the same windows."""
-    calibration = ["--calibration", args.calibration]
+    calibration = ["--calibration", args.calibration, "--calibration-windows", str(CALIBRATION_WINDOWS)]
     variants = []
     for scheme, group in [(scheme, group) for scheme in ["int8", "int4"] for group in ["32", "64", "128"]]:
         uniform = ["--weights", scheme, "--group-size", group]
         name = f"{scheme} / {group}"
         variants += [(name, uniform), (f"{name}, calibrated", uniform + calibration)]
     variants += [(f"budget {bits}, calibrated", ["--bits", bits] + calibration) for bits in BUDGETS]
-    names, files = [], []
+    files = []
     for name, options in variants:
-        path = directory / f"{len(files)}.cbl"
-        command = [args.cerebellum, "quantize", args.checkpoint, "-o", path, "-q", *options]
-        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0:
-            names.append(name)
-            files.append(path)
-        else:
+        command = [args.cerebellum, "quantize", args.checkpoint, "-q", "--force", *options, "-o"]
+        make = lambda path: subprocess.run([*command, path], check=True, stdout=subprocess.DEVNULL)
+        try:
+            files.append((name, kept.file(name, ".cbl", make)))
+        except subprocess.CalledProcessError:
             print(f"left out, since it cannot be made: {name}", file=sys.stderr)
     text = args.text
     if args.windows:
-        text = directory / "text.txt"
+        text = kept.directory / "text.txt"
         text.write_text(prefix(tokenizer, args.text.read_text(), windows))
+    return kept.rows(files, lambda files: evaluate(args, text, files, windows, reference))
+
+
+def evaluate(args, text, files, windows, reference):
     command = [args.cerebellum, "eval", "--text", text, "--reference", args.checkpoint, "--json"]
-    command += [part for path in files for part in ["-m", path]]
+    command += [part for _, path in files for part in ["-m", path]]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     rows = []
-    for name, path, result in zip(names, files, report["results"]):
+    for (name, path), result in zip(files, report["results"]):
         assert result["windows"] == len(windows), "the two see different windows"
         difference = result["reference_perplexity"] / reference["perplexity"] - 1
         assert abs(difference) < 1e-4, f"the two float models differ by {difference:.1e}"
