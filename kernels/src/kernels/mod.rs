@@ -9,8 +9,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::error::{Error, Result};
-use crate::format::Activation;
+use serde::{Deserialize, Serialize};
+
 use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
@@ -87,19 +87,6 @@ impl Isa {
     pub fn from_name(name: &str) -> Option<Self> {
         let name = if name == "avx512" { Self::Avx512Vnni.name() } else { name };
         Self::ALL.iter().copied().find(|isa| isa.name() == name)
-    }
-
-    /// What the environment variable `CEREBELLUM_ISA` forces, if it is set. For programs; the library
-    /// itself never reads the environment.
-    pub fn from_environment() -> Result<Option<Self>> {
-        let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
-        let isa = name.to_str().and_then(Self::from_name);
-        let isa = isa.ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|isa| isa.name()).collect();
-            let detail = format!("{name:?} is not one of {}", names.join(", "));
-            Error::Option { name: "CEREBELLUM_ISA", detail }
-        })?;
-        Ok(Some(isa))
     }
 
     /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
@@ -223,6 +210,20 @@ pub struct LayerNorm<'a> {
     pub bias: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
+}
+
+/// The non-linearity between the two halves of an MLP (`docs/elementary-functions.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * Phi(x)`, exact: Cerebras-GPT.
+    Gelu,
+    /// The tanh form (Hendrycks & Gimpel, 2016): OpenAI's GPT-2 (`gelu_new`).
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 /// What happens to an output after its bias was added.
