@@ -18,14 +18,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-prefix=/usr/local destdir='' features=capi,text,vnni target=() cargo=() optimize=()
+prefix=/usr/local destdir='' features=capi,text,scalar-fma,vnni target=() cargo=() optimize=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --prefix) prefix="$2"; shift 2 ;;
         --destdir) destdir="$2"; shift 2 ;;
         --without-text) features="${features/,text/}"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
-        --small) features="${features/,vnni/}"; shift ;;
+        --small) features="${features/,scalar-fma,vnni/}"; shift ;;
         --rebuild-std) cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features="); shift ;;
         --slow)
             cargo+=(--config 'profile.device.opt-level="s"')

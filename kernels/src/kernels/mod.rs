@@ -468,9 +468,12 @@ impl Kernels {
     pub fn new(isa: Isa) -> Option<&'static Self> {
         match isa {
             Isa::Scalar => Some(&scalar::PORTABLE),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
             Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
-            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            #[cfg(not(any(
+                target_arch = "x86",
+                all(target_arch = "x86_64", feature = "scalar-fma")
+            )))]
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),

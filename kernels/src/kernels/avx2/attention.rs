@@ -412,7 +412,7 @@ impl<'a> Block<'a> {
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh).
-    #[inline]
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,
@@ -441,8 +441,28 @@ impl<'a> Block<'a> {
                 };
             }
         }
+        if done * LANES < self.size {
+            // SAFETY: the caller's promise.
+            unsafe { self.weigh_rest(values, weights, positions, done * LANES, to) };
+        }
+    }
+
+    /// The same for the dimensions from `first` on, one by one.
+    ///
+    /// # Safety
+    /// That of [`weigh`](Self::weigh); fewer than a register are left of a row.
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn weigh_rest<V: Value>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        positions: Range<usize>,
+        first: usize,
+        to: *mut f32,
+    ) {
         for j in positions {
-            for d in registers * LANES..self.size {
+            for d in first..self.size {
                 let value = values[j * self.size + d].get();
                 for (q, weights) in weights.iter().enumerate() {
                     // SAFETY: the caller's promise.

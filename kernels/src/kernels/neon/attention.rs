@@ -261,7 +261,7 @@ impl<'a> Block<'a> {
     }
 
     /// Adds a segment's part of a query to what there is.
-    #[inline]
+    #[inline(never)]
     fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
         let max = if m2 > m1 { m2 } else { m1 };
@@ -376,7 +376,7 @@ impl<'a> Block<'a> {
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh).
-    #[inline]
+    #[inline(never)]
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,
         values: &[V],
@@ -566,7 +566,7 @@ impl Value for i8 {
 }
 
 /// Adds `slope` times the distance to every score, the first one's being `distance`.
-#[inline]
+#[inline(never)]
 fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
     let slope = splat16(slope);
     let distance = splat16(distance as f32);
@@ -580,7 +580,7 @@ fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
 
 /// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
 /// largest score and the sum of the weights.
-#[inline]
+#[inline(never)]
 fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
     let padded = seen.next_multiple_of(KEY_PANEL);
     scores[seen..padded].fill(f32::NEG_INFINITY);

@@ -74,13 +74,13 @@ macro_rules! instantiate {
 }
 
 instantiate!(portable, Isa::Scalar);
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
 instantiate!(
     #[target_feature(enable = "fma")]
     fma,
     Isa::ScalarFma
 );
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
 pub(super) use fma::TABLE as FMA;
 pub(super) use portable::TABLE as PORTABLE;
