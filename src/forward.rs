@@ -46,7 +46,7 @@ pub(crate) use self::scratch::Scratch;
 use crate::cancel::Cancel;
 use crate::kernels::{
     Alibi, Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm,
-    Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
+    MOST_QUERIES, Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
 use crate::log_softmax::log_sum_exp;
@@ -510,16 +510,23 @@ impl Pass<'_> {
         let mut buffers = self.attention_buffers(worker);
         let blocks = self.runs.last().map_or(0, |run| run.block + run.blocks());
         // Head by head, so that most of a worker's queries share one head's cache.
-        for item in worker.claims(self.model.config().n_head * blocks).flatten() {
-            let (head, block) = (item / blocks, item % blocks);
-            let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
-            let unwanted = if narrow { run.len - run.logits } else { 0 };
-            let tokens = run.block_rows(block - run.block);
-            let tokens = tokens.start.max(unwanted)..tokens.end;
-            if !tokens.is_empty() {
-                // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one
-                // worker's.
-                unsafe { self.attend_block(run, tokens, layer, head, &mut buffers) };
+        for mut items in worker.claims(self.model.config().n_head * blocks) {
+            while let Some(item) = items.next() {
+                let (head, block) = (item / blocks, item % blocks);
+                let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
+                // As many blocks of this head and run as there are.
+                let first = block - run.block;
+                let count =
+                    (run.blocks() - first).min(1 + items.len()).min(MOST_QUERIES / QUERY_BLOCK);
+                items.start += count - 1;
+                let unwanted = if narrow { run.len - run.logits } else { 0 };
+                let tokens = run.block_rows(first..first + count);
+                let tokens = tokens.start.max(unwanted)..tokens.end;
+                if !tokens.is_empty() {
+                    // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one
+                    // worker's.
+                    unsafe { self.attend_rows(run, tokens, layer, head, &mut buffers) };
+                }
             }
         }
     }
@@ -532,8 +539,9 @@ impl Pass<'_> {
                 // SAFETY: the contract of a phase: this head's cache and its cells are this worker's.
                 unsafe {
                     self.store_run(run, layer, head);
-                    for block in 0..run.blocks() {
-                        self.attend_block(run, run.block_rows(block), layer, head, &mut buffers);
+                    for first in (0..run.len).step_by(MOST_QUERIES) {
+                        let tokens = first..run.len.min(first + MOST_QUERIES);
+                        self.attend_rows(run, tokens, layer, head, &mut buffers);
                     }
                 }
             }
@@ -559,12 +567,12 @@ impl Pass<'_> {
         }
     }
 
-    /// Attention of one head over a block of a run's queries, those of its rows `tokens`.
+    /// Attention of one head over at most [`MOST_QUERIES`] of a run's queries, those of its rows `tokens`.
     ///
     /// # Safety
     /// During the call nobody writes qkv or that head's cache, and nobody else uses the head's cells
     /// of these rows.
-    unsafe fn attend_block(
+    unsafe fn attend_rows(
         &self,
         run: &Run,
         tokens: Range<usize>,
@@ -595,15 +603,16 @@ impl Pass<'_> {
 
     fn attention_buffers(&self, worker: &Worker) -> AttentionScratch<'_> {
         let (s, index) = (self.scratch, worker.index());
-        let block = row_range(index, QUERY_BLOCK * padded_head_size(s.head_size));
+        let padded = padded_head_size(s.head_size);
+        let rows = row_range(index, MOST_QUERIES * padded);
         // SAFETY: the contract of a phase: the rows with the worker's index are its own.
         unsafe {
             AttentionScratch {
-                queries: self.arena.write(s.queries, block.clone()),
-                queries_i8: self.arena.write(s.queries_i8, block.clone()),
+                queries: self.arena.write(s.queries, rows.clone()),
+                queries_i8: self.arena.write(s.queries_i8, rows.clone()),
                 scores: self.arena.write(s.scores, row_range(index, QUERY_BLOCK * SEGMENT)),
-                sums: self.arena.write(s.sums, block.clone()),
-                part: self.arena.write(s.part, block),
+                sums: self.arena.write(s.sums, rows),
+                part: self.arena.write(s.part, row_range(index, QUERY_BLOCK * padded)),
             }
         }
     }

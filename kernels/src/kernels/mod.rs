@@ -31,8 +31,11 @@ pub const KEY_PANEL: usize = 16;
 pub const KEY_STEP: usize = 4;
 /// Positions that are softmaxed together before segments merge.
 pub const SEGMENT: usize = 256;
-/// The most queries of one call to [`Kernels::attend`].
+/// Queries that kernels take through a segment together.
 pub const QUERY_BLOCK: usize = 6;
+/// The most queries of one call to [`Kernels::attend`]: those of a prompt's chunk, so that each segment is
+/// read from memory once for all of them.
+pub const MOST_QUERIES: usize = 11 * QUERY_BLOCK;
 
 /// An instruction set that has kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,7 +385,7 @@ pub struct Attention<'a> {
     pub stride: usize,
     /// The head's part of a token's row, in `queries` and in the output: `[head size]`.
     pub columns: Range<usize>,
-    /// The rows whose queries these are, at least one and at most [`QUERY_BLOCK`].
+    /// The rows whose queries these are, at least one and at most [`MOST_QUERIES`].
     pub tokens: Range<usize>,
     /// The position of row 0; a query sees the positions up to its own.
     pub position: usize,
@@ -421,17 +424,28 @@ impl Attention<'_> {
     pub fn query(&self, token: usize) -> &[f32] {
         &self.queries[token * self.stride..][self.columns.clone()]
     }
+
+    /// The same job in parts of at most [`QUERY_BLOCK`] queries.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn blocks(&self) -> impl Iterator<Item = Attention<'_>> {
+        let end = self.tokens.end;
+        self.tokens.clone().step_by(QUERY_BLOCK).map(move |first| Attention {
+            tokens: first..end.min(first + QUERY_BLOCK),
+            columns: self.columns.clone(),
+            ..*self
+        })
+    }
 }
 
 /// Buffers of one worker for [`Kernels::attend`].
 pub struct AttentionScratch<'a> {
-    /// `[QUERY_BLOCK][padded head size]`: the scaled queries.
+    /// `[MOST_QUERIES][padded head size]`: the scaled queries.
     pub queries: &'a mut [f32],
-    /// `[QUERY_BLOCK][padded head size]`: the quantized queries.
+    /// `[MOST_QUERIES][padded head size]`: the quantized queries.
     pub queries_i8: &'a mut [i8],
     /// `[QUERY_BLOCK][SEGMENT]`.
     pub scores: &'a mut [f32],
-    /// `[QUERY_BLOCK][padded head size]`: the weighted values so far.
+    /// `[MOST_QUERIES][padded head size]`: the weighted values so far.
     pub sums: &'a mut [f32],
     /// `[QUERY_BLOCK][padded head size]`: those of one segment.
     pub part: &'a mut [f32],
@@ -554,18 +568,18 @@ impl Kernels {
         unsafe { (self.store)(head, position, key, value) }
     }
 
-    /// Attention of a few queries of one head, into their cells of `out` `[tokens][heads * head size]`.
+    /// Attention of some queries of one head, into their cells of `out` `[tokens][heads * head size]`.
     ///
     /// # Safety
     /// Nobody else reads or writes the cells `job.columns` of `job.tokens` in `out` during the call.
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
         let (size, tokens) = (job.columns.len(), &job.tokens);
-        let padded = QUERY_BLOCK * padded_head_size(size);
-        assert!((1..=QUERY_BLOCK).contains(&tokens.len()) && size > 0);
+        let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
+        assert!((1..=MOST_QUERIES).contains(&tokens.len()) && size > 0);
         assert!(job.columns.end <= job.stride && tokens.end * job.stride <= job.queries.len());
         assert!(job.cache.positions(size) >= job.position + tokens.end);
         assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
-        assert!(scratch.sums.len() == padded && scratch.part.len() == padded);
+        assert!(scratch.sums.len() == padded && scratch.part.len() == block);
         assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.attend)(job, scratch, out) }

@@ -617,8 +617,9 @@ impl Attend {
 
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
         let width = 3 * self.size;
-        let padded = QUERY_BLOCK * padded_head_size(self.size);
-        let [mut queries, mut sums, mut part] = [0; 3].map(|_| vec![f32::NAN; padded]);
+        let padded = MOST_QUERIES * padded_head_size(self.size);
+        let [mut queries, mut sums] = [0; 2].map(|_| vec![f32::NAN; padded]);
+        let mut part = vec![f32::NAN; QUERY_BLOCK * padded_head_size(self.size)];
         let mut queries_i8 = vec![99; padded];
         let mut scores = vec![f32::NAN; QUERY_BLOCK * SEGMENT];
         let mut scratch = AttentionScratch {
@@ -630,13 +631,13 @@ impl Attend {
         };
         let mut cells = vec![99.0; self.tokens * width];
         let out = CellWriter::new(&mut cells, width);
-        for first in (0..self.tokens).step_by(QUERY_BLOCK) {
+        for first in (0..self.tokens).step_by(MOST_QUERIES) {
             let job = Attention {
                 cache: self.cache.get(),
                 queries: &self.queries,
                 stride: width,
                 columns: self.size..2 * self.size,
-                tokens: first..self.tokens.min(first + QUERY_BLOCK),
+                tokens: first..self.tokens.min(first + MOST_QUERIES),
                 position: self.position,
                 scale: 0.4,
                 bias: self.bias,
@@ -655,7 +656,7 @@ fn attend_equals_the_definition() {
         let random = &mut Random(8);
         for (size, kind) in HEAD_SIZES.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
             for position in POSITIONS {
-                for tokens in [1, 2, 3, 4, 5, 6, 7] {
+                for tokens in [1, 2, 3, 4, 5, 6, 7, 20, MOST_QUERIES + 1] {
                     if !report.wants_next() {
                         continue;
                     }

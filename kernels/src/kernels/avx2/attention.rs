@@ -72,6 +72,18 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
 /// That of [`Kernels::attend`](crate::kernels::Kernels::attend), which has checked all lengths.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+    for job in job.blocks() {
+        // SAFETY: the caller's promise.
+        unsafe { attend_block(&job, scratch, out) };
+    }
+}
+
+/// The same for at most [`QUERY_BLOCK`] queries.
+///
+/// # Safety
+/// That of [`attend`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn attend_block(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
     let mut block = Block::new(job, scratch);
     let last = block.first_position + block.count - 1;
     for start in (0..=last).step_by(SEGMENT) {

@@ -2,16 +2,16 @@
 //!
 //! The plain algorithm, for one query, is the scalar one. How this departs from it:
 //!
-//! 1. Up to [`QUERY_BLOCK`] queries go through a segment together, so that a key or value is loaded
-//!    and converted once for all of them. A tile of queries x panels of keys, or queries x registers of
-//!    dimensions, keeps its sums in at most 24 registers; the order of additions within a sum is the
-//!    definition's.
+//! 1. All queries go through a segment before the next one, so that it comes from memory once; up to
+//!    [`QUERY_BLOCK`] go together, so that a key or value is loaded and converted once for all of them.
+//!    A tile of queries x panels of keys, or queries x registers of dimensions, keeps its sums in at most
+//!    24 registers; the order of additions within a sum is the definition's.
 //! 2. Few queries take more panels or dimensions at once instead, because the additions of one sum wait
 //!    for each other: 4 sums at least hide the latency of a fused multiply-add.
 //! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
 //!    by -infinity, whose weight is +0, and their values are never touched.
-//! 4. A single query waits for memory, so it fetches keys ahead: the processor does not by itself, for
-//!    panels that are read side by side are short streams.
+//! 4. Tiles fetch the next one's keys: the processor does not by itself, for panels that are read side
+//!    by side are short streams.
 //! 5. `vpdpbusd` takes unsigned by signed bytes: int8 keys get an offset of 128, and a sum starts at
 //!    -128 times the sum of the query. Both are exact.
 
@@ -24,7 +24,7 @@ use super::{first, fold16, load_part, load16, store16};
 use crate::kernels::scalar::scale_for;
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
-    QUERY_BLOCK, SEGMENT, padded_head_size,
+    MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size,
 };
 use crate::math;
 
@@ -79,60 +79,62 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
 /// That of [`Kernels::attend`](crate::kernels::Kernels::attend), which has checked all lengths.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
-    let mut block = Block::new(job, scratch);
-    let last = block.first_position + block.count - 1;
+    let mut queries = Queries::new(job, scratch);
+    let count = job.tokens.len();
+    let last = queries.first_position + count - 1;
     for start in (0..=last).step_by(SEGMENT) {
         // The first queries may lie before the segment.
-        let skipped = start.saturating_sub(block.first_position);
-        // SAFETY: as many queries as are left.
-        unsafe {
-            match block.count - skipped {
-                1 => block.segment::<1>(scratch, start, skipped),
-                2 => block.segment::<2>(scratch, start, skipped),
-                3 => block.segment::<3>(scratch, start, skipped),
-                4 => block.segment::<4>(scratch, start, skipped),
-                5 => block.segment::<5>(scratch, start, skipped),
-                _ => block.segment::<QUERY_BLOCK>(scratch, start, skipped),
+        let skipped = start.saturating_sub(queries.first_position);
+        for first in (skipped..count).step_by(QUERY_BLOCK) {
+            // SAFETY: as many queries as are left.
+            unsafe {
+                match count - first {
+                    1 => queries.segment::<1>(scratch, start, first),
+                    2 => queries.segment::<2>(scratch, start, first),
+                    3 => queries.segment::<3>(scratch, start, first),
+                    4 => queries.segment::<4>(scratch, start, first),
+                    5 => queries.segment::<5>(scratch, start, first),
+                    _ => queries.segment::<QUERY_BLOCK>(scratch, start, first),
+                }
             }
         }
     }
     for (q, token) in job.tokens.clone().enumerate() {
         // SAFETY: the caller's promise.
         let cells = unsafe { out.cells(token, job.columns.clone()) };
-        let inverse = 1.0 / block.sums[q];
-        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * block.padded..]) {
+        let inverse = 1.0 / queries.sums[q];
+        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * queries.padded..]) {
             *cell = sum * inverse;
         }
     }
 }
 
 /// The queries of a job on their way through the segments.
-struct Block<'a> {
+struct Queries<'a> {
     job: &'a Attention<'a>,
     /// Head size, and with padding: the distance of rows in the buffers.
     size: usize,
     padded: usize,
-    count: usize,
     first_position: usize,
     /// Scales of quantized queries.
-    scales: [f32; QUERY_BLOCK],
+    scales: [f32; MOST_QUERIES],
     /// Where their dot products start: -128 times their sums.
-    starts: [i32; QUERY_BLOCK],
+    starts: [i32; MOST_QUERIES],
     /// Maximum of the scores so far.
-    maxima: [f32; QUERY_BLOCK],
+    maxima: [f32; MOST_QUERIES],
     /// Sum of the weights so far.
-    sums: [f32; QUERY_BLOCK],
+    sums: [f32; MOST_QUERIES],
 }
 
-impl<'a> Block<'a> {
+impl<'a> Queries<'a> {
     /// Scales the queries, and quantizes them for an int8 cache.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn new(job: &'a Attention, scratch: &mut AttentionScratch) -> Self {
         let size = job.columns.len();
         let padded = padded_head_size(size);
-        let mut scales = [0.0; QUERY_BLOCK];
-        let mut starts = [0; QUERY_BLOCK];
+        let mut scales = [0.0; MOST_QUERIES];
+        let mut starts = [0; MOST_QUERIES];
         let rows = scratch.queries.chunks_exact_mut(padded);
         let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
         for (i, (token, (row, row_i8))) in job.tokens.clone().zip(rows).enumerate() {
@@ -153,30 +155,31 @@ impl<'a> Block<'a> {
             job,
             size,
             padded,
-            count: job.tokens.len(),
             first_position: job.position + job.tokens.start,
             scales,
             starts,
-            maxima: [0.0; QUERY_BLOCK],
-            sums: [0.0; QUERY_BLOCK],
+            maxima: [0.0; MOST_QUERIES],
+            sums: [0.0; MOST_QUERIES],
         }
     }
 
-    /// Takes the last `Q` queries, those after the `skipped`, through the segment from `start` on.
+    /// Takes `Q` queries from number `first` on through the segment from `start` on. Not inlined, so that
+    /// the compiler gives the registers to one number of queries alone.
     ///
     /// # Safety
     /// There are that many queries, all of which see `start`.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn segment<const Q: usize>(
         &mut self,
         scratch: &mut AttentionScratch,
         start: usize,
-        skipped: usize,
+        first: usize,
     ) {
-        let rows = skipped * self.padded..self.count * self.padded;
+        let rows = first * self.padded..(first + Q) * self.padded;
         let (scores, _) = scratch.scores.as_chunks_mut::<SEGMENT>();
-        let scores = &mut scores[skipped..self.count];
-        let position = |q: usize| self.first_position + skipped + q;
+        let scores = scores.first_chunk_mut::<Q>().expect("scores of a block");
+        let position = |q: usize| self.first_position + first + q;
         let mut seen = [0; Q];
         for (q, seen) in seen.iter_mut().enumerate() {
             *seen = (position(q) + 1 - start).min(SEGMENT);
@@ -189,32 +192,35 @@ impl<'a> Block<'a> {
                 HeadCache::F16 { keys, .. } => {
                     let keys = &keys[start * self.size..][..panels * KEY_PANEL * self.size];
                     let queries = scratch.queries[rows.clone()].as_ptr();
-                    self.scores_f16::<Q>(keys, queries, scores);
+                    self.scores_f16(keys, queries, scores);
                 }
                 HeadCache::Int8 { keys, key_scales, .. } => {
                     let size = self.size.next_multiple_of(KEY_STEP);
                     let keys = &keys[start * size..][..panels * KEY_PANEL * size];
                     let key_scales = &key_scales[start..][..panels * KEY_PANEL];
                     let queries = scratch.queries_i8[rows.clone()].as_ptr();
-                    self.scores_int8::<Q>(keys, key_scales, queries, skipped, scores);
+                    self.scores_int8(keys, key_scales, queries, first, scores);
                 }
             }
         }
-        let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
-        for (q, scores) in scores.iter_mut().enumerate() {
-            if let Some(bias) = self.job.bias {
+        if let Some(bias) = self.job.bias {
+            for (q, scores) in scores.iter_mut().enumerate() {
                 add_distances(scores, bias.slope_at(position(q)), position(q) - start);
             }
-            (maxima[q], sums[q]) = softmax(scores, seen[q]);
         }
-        let to = if start == 0 { &mut *scratch.sums } else { &mut *scratch.part };
-        to[rows.clone()].fill(0.0);
-        let to = to[rows].as_mut_ptr();
-        let first = start * self.size;
+        let (maxima, sums) = softmax(scores, &seen);
+        let to = match start {
+            0 => &mut scratch.sums[rows],
+            _ => &mut scratch.part[..Q * self.padded],
+        };
+        let to = to.as_mut_ptr();
+        let first_value = start * self.size;
         // SAFETY: as above.
         unsafe {
             match self.job.cache {
-                HeadCache::F16 { values, .. } => self.weigh(&values[first..], scores, &seen, to),
+                HeadCache::F16 { values, .. } => {
+                    self.weigh(&values[first_value..], scores, &seen, to);
+                }
                 HeadCache::Int8 { values, value_scales, .. } => {
                     for (weights, &seen) in scores.iter_mut().zip(&seen) {
                         let scales = &value_scales[start..];
@@ -222,15 +228,17 @@ impl<'a> Block<'a> {
                             *weight *= scale;
                         }
                     }
-                    self.weigh(&values[first..], scores, &seen, to);
+                    self.weigh(&values[first_value..], scores, &seen, to);
                 }
             }
         }
-        for q in 0..Q {
-            if start == 0 {
-                (self.maxima[skipped + q], self.sums[skipped + q]) = (maxima[q], sums[q]);
-            } else {
-                self.merge(skipped + q, maxima[q], sums[q], scratch);
+        if start == 0 {
+            self.maxima[first..first + Q].copy_from_slice(&maxima);
+            self.sums[first..first + Q].copy_from_slice(&sums);
+        } else {
+            let rows = scratch.part.chunks_exact(self.padded);
+            for ((q, part), (max, sum)) in (first..).zip(rows).zip(maxima.into_iter().zip(sums)) {
+                self.merge(q, max, sum, part, &mut scratch.sums[q * self.padded..][..self.padded]);
             }
         }
     }
@@ -238,13 +246,12 @@ impl<'a> Block<'a> {
     /// Adds a segment's part of a query to what there is.
     #[inline(never)]
     #[target_feature(enable = "avx512f")]
-    fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
+    fn merge(&mut self, q: usize, m2: f32, l2: f32, part: &[f32], sums: &mut [f32]) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
         let max = if m2 > m1 { m2 } else { m1 };
         let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
         (self.maxima[q], self.sums[q]) = (max, l2.mul_add(a2, l1 * a1));
-        let row = q * self.padded..(q + 1) * self.padded;
-        for (sum, &part) in scratch.sums[row.clone()].iter_mut().zip(&scratch.part[row]) {
+        for (sum, &part) in sums.iter_mut().zip(part) {
             *sum = part.mul_add(a2, *sum * a1);
         }
     }
@@ -259,7 +266,7 @@ impl<'a> Block<'a> {
         &self,
         keys: &[u16],
         queries: *const f32,
-        scores: &mut [[f32; SEGMENT]],
+        scores: &mut [[f32; SEGMENT]; Q],
     ) {
         let most = if Q == 2 { 8 } else { 4 };
         let panels = keys.len() / (self.size * KEY_PANEL);
@@ -269,8 +276,8 @@ impl<'a> Block<'a> {
             // SAFETY: the caller's promise; so many panels are left.
             unsafe {
                 done += match (panels - done).min(most) {
-                    1 => self.score_tile::<Q, 1>(keys, queries, done, scores),
-                    2 | 3 => self.score_tile::<Q, 2>(keys, queries, done, scores),
+                    ..2 => self.score_tile::<Q, 1>(keys, queries, done, scores),
+                    2..4 => self.score_tile::<Q, 2>(keys, queries, done, scores),
                     4..8 => self.score_tile::<Q, 4>(keys, queries, done, scores),
                     _ => self.score_tile::<Q, 8>(keys, queries, done, scores),
                 };
@@ -289,15 +296,13 @@ impl<'a> Block<'a> {
         keys: &[u16],
         queries: *const f32,
         first_panel: usize,
-        scores: &mut [[f32; SEGMENT]],
+        scores: &mut [[f32; SEGMENT]; Q],
     ) -> usize {
         let panel_size = self.size * KEY_PANEL;
         let keys = keys[..P * panel_size].as_ptr();
         let mut sums = [[_mm512_setzero_ps(); P]; Q];
         for d in 0..self.size {
-            if Q == 1 {
-                fetch(keys.wrapping_add((P * self.size + d * P) * KEY_PANEL), P * KEY_PANEL);
-            }
+            fetch(keys.wrapping_add((P * self.size + d * P) * KEY_PANEL), P * KEY_PANEL);
             let mut k = [_mm512_setzero_ps(); P];
             for (p, k) in k.iter_mut().enumerate() {
                 // SAFETY: the keys are `P` panels.
@@ -312,15 +317,14 @@ impl<'a> Block<'a> {
             }
         }
         for (sums, scores) in sums.iter().zip(scores) {
-            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
-            for (&sum, scores) in sums.iter().zip(&mut panels[first_panel..]) {
+            for (&sum, scores) in sums.iter().zip(panels_from::<P>(scores, first_panel)) {
                 store16(sum, scores);
             }
         }
         P
     }
 
-    /// Scores of `Q` queries, the first of them number `skipped`, with whole panels of int8 keys.
+    /// Scores of `Q` queries, the first of them number `first`, with whole panels of int8 keys.
     ///
     /// # Safety
     /// There are `Q` padded queries at `queries`.
@@ -331,8 +335,8 @@ impl<'a> Block<'a> {
         keys: &[i8],
         key_scales: &[f32],
         queries: *const i8,
-        skipped: usize,
-        scores: &mut [[f32; SEGMENT]],
+        first: usize,
+        scores: &mut [[f32; SEGMENT]; Q],
     ) {
         let panel_size = self.size.next_multiple_of(KEY_STEP) * KEY_PANEL;
         let (key_scales, _) = key_scales.as_chunks::<KEY_PANEL>();
@@ -343,8 +347,8 @@ impl<'a> Block<'a> {
             // SAFETY: the caller's promise; so many panels are left.
             unsafe {
                 done += match key_scales.len() {
-                    1..4 => self.dot_tile::<Q, 1>(keys, key_scales, queries, skipped, scores, done),
-                    _ => self.dot_tile::<Q, 4>(keys, key_scales, queries, skipped, scores, done),
+                    1..4 => self.dot_tile::<Q, 1>(keys, key_scales, queries, first, scores, done),
+                    _ => self.dot_tile::<Q, 4>(keys, key_scales, queries, first, scores, done),
                 };
             }
         }
@@ -361,23 +365,22 @@ impl<'a> Block<'a> {
         keys: &[i8],
         key_scales: &[[f32; KEY_PANEL]],
         queries: *const i8,
-        skipped: usize,
-        scores: &mut [[f32; SEGMENT]],
+        first: usize,
+        scores: &mut [[f32; SEGMENT]; Q],
         first_panel: usize,
     ) -> usize {
         let steps = self.size.div_ceil(KEY_STEP);
         let panel_size = steps * KEY_STEP * KEY_PANEL;
         let keys = keys[..P * panel_size].as_ptr();
+        let key_scales = &key_scales[..P];
         let offset = _mm512_set1_epi8(-128);
         let mut sums = [[_mm512_setzero_si512(); P]; Q];
-        for (sums, &start) in sums.iter_mut().zip(&self.starts[skipped..]) {
+        for (sums, &start) in sums.iter_mut().zip(&self.starts[first..]) {
             *sums = [_mm512_set1_epi32(start); P];
         }
         for step in 0..steps {
-            if Q == 1 {
-                let size = KEY_STEP * KEY_PANEL;
-                fetch(keys.wrapping_add(P * panel_size + step * P * size), P * size);
-            }
+            let size = KEY_STEP * KEY_PANEL;
+            fetch(keys.wrapping_add(P * panel_size + step * P * size), P * size);
             let mut k = [_mm512_setzero_si512(); P];
             for (p, k) in k.iter_mut().enumerate() {
                 // SAFETY: the keys are `P` panels of so many steps, 64 bytes each.
@@ -396,9 +399,8 @@ impl<'a> Block<'a> {
                 }
             }
         }
-        for ((sums, &scale), scores) in sums.iter().zip(&self.scales[skipped..]).zip(scores) {
-            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
-            let panels = panels[first_panel..].iter_mut().zip(key_scales);
+        for ((sums, &scale), scores) in sums.iter().zip(&self.scales[first..]).zip(scores) {
+            let panels = panels_from::<P>(scores, first_panel).iter_mut().zip(key_scales);
             for (&sum, (scores, key_scales)) in sums.iter().zip(panels) {
                 let scale = _mm512_mul_ps(_mm512_set1_ps(scale), load16(key_scales));
                 store16(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scores);
@@ -407,7 +409,7 @@ impl<'a> Block<'a> {
         P
     }
 
-    /// Adds the values of `seen[q]` positions, times their weights, to the rows at `to`.
+    /// Sums the values of `seen[q]` positions, times their weights, into the rows at `to`.
     ///
     /// # Safety
     /// `to` has a padded row per query.
@@ -416,24 +418,26 @@ impl<'a> Block<'a> {
     unsafe fn weigh<V: Value, const Q: usize>(
         &self,
         values: &[V],
-        weights: &[[f32; SEGMENT]],
+        weights: &[[f32; SEGMENT]; Q],
         seen: &[usize; Q],
         to: *mut f32,
     ) {
         // All queries share the positions that the first one sees; the few others follow alone.
         let common = seen[0];
-        assert!(weights.len() == Q && values.len() >= seen[Q - 1] * self.size);
+        assert!(values.len() >= seen[Q - 1] * self.size);
         // SAFETY: the caller's promise.
         unsafe {
-            self.weigh_positions::<V, Q>(values, weights, 0..common, to);
-            for q in 1..Q {
-                let (weights, to) = (&weights[q..q + 1], to.add(q * self.padded));
-                self.weigh_positions::<V, 1>(values, weights, common..seen[q], to);
+            self.weigh_positions(values, weights, 0..common, to);
+            for (q, weights) in weights.iter().enumerate().skip(1) {
+                if common < seen[q] {
+                    let (weights, to) = (std::array::from_ref(weights), to.add(q * self.padded));
+                    self.weigh_positions(values, weights, common..seen[q], to);
+                }
             }
         }
     }
 
-    /// The same for positions that all `Q` queries see.
+    /// The same for positions that all `Q` queries see: the first ones, or those after what `to` has.
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh); the values have these positions.
@@ -442,7 +446,7 @@ impl<'a> Block<'a> {
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,
         values: &[V],
-        weights: &[[f32; SEGMENT]],
+        weights: &[[f32; SEGMENT]; Q],
         positions: Range<usize>,
         to: *mut f32,
     ) {
@@ -454,7 +458,7 @@ impl<'a> Block<'a> {
             // SAFETY: the caller's promise; so many registers lie within a row.
             unsafe {
                 done += match (registers - done).min(most) {
-                    1 => self.weigh_tile::<V, Q, 1>(values, weights, positions, d, to),
+                    ..2 => self.weigh_tile::<V, Q, 1>(values, weights, positions, d, to),
                     2 => self.weigh_tile::<V, Q, 2>(values, weights, positions, d, to),
                     3 => self.weigh_tile::<V, Q, 3>(values, weights, positions, d, to),
                     4 => self.weigh_tile::<V, Q, 4>(values, weights, positions, d, to),
@@ -480,7 +484,7 @@ impl<'a> Block<'a> {
     unsafe fn weigh_tile<V: Value, const Q: usize, const R: usize>(
         &self,
         values: &[V],
-        weights: &[[f32; SEGMENT]],
+        weights: &[[f32; SEGMENT]; Q],
         positions: Range<usize>,
         d: usize,
         to: *mut f32,
@@ -488,9 +492,11 @@ impl<'a> Block<'a> {
         let mut sums = [[_mm512_setzero_ps(); R]; Q];
         // SAFETY: the caller's promise.
         unsafe {
-            for (q, sums) in sums.iter_mut().enumerate() {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(to.add(q * self.padded + d + r * LANES));
+            if positions.start > 0 {
+                for (q, sums) in sums.iter_mut().enumerate() {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = _mm512_loadu_ps(to.add(q * self.padded + d + r * LANES));
+                    }
                 }
             }
             for j in positions {
@@ -533,7 +539,10 @@ impl<'a> Block<'a> {
             // SAFETY: the caller's promise; only the lanes of a value that exist are read.
             unsafe {
                 let to = to.add(q * self.padded + d);
-                let mut sum = _mm512_loadu_ps(to);
+                let mut sum = _mm512_setzero_ps();
+                if positions.start > 0 {
+                    sum = _mm512_loadu_ps(to);
+                }
                 for j in positions.clone() {
                     let value = V::load_first(lanes, values.as_ptr().add(j * self.size + d));
                     sum = _mm512_fmadd_ps(_mm512_set1_ps(weights[j]), value, sum);
@@ -542,6 +551,16 @@ impl<'a> Block<'a> {
             }
         }
     }
+}
+
+/// The scores of `P` panels. So many and no fewer, or sums would be copied to them from memory.
+#[inline(always)]
+fn panels_from<const P: usize>(
+    scores: &mut [f32; SEGMENT],
+    first: usize,
+) -> &mut [[f32; KEY_PANEL]; P] {
+    let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+    panels[first..].first_chunk_mut().expect("a tile lies within a segment")
 }
 
 /// Fetches `count` numbers, in whole cache lines, into the second level cache: fetches into the first
@@ -611,29 +630,41 @@ fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
     }
 }
 
-/// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
-/// largest score and the sum of the weights.
-#[inline(never)]
+/// Turns the first `seen[q]` scores of each query into weights, those that fill up the last panel of any
+/// into 0; returns the largest score of each and the sum of its weights.
+///
+/// Query by query in the innermost loop, so that none waits for its own chain of maxima or sums.
+#[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
-    let padded = seen.next_multiple_of(KEY_PANEL);
-    scores[seen..padded].fill(f32::NEG_INFINITY);
-    let (panels, _) = scores[..padded].as_chunks_mut::<KEY_PANEL>();
-
-    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
-    for scores in &*panels {
-        // `if s > m { s } else { m }`: a NaN is passed over.
-        max = _mm512_max_ps(load16(scores), max);
+fn softmax<const Q: usize>(
+    scores: &mut [[f32; SEGMENT]; Q],
+    seen: &[usize; Q],
+) -> ([f32; Q], [f32; Q]) {
+    let panels = seen[Q - 1].div_ceil(KEY_PANEL);
+    for (scores, &seen) in scores.iter_mut().zip(seen) {
+        scores[seen..panels * KEY_PANEL].fill(f32::NEG_INFINITY);
     }
-    let max = _mm512_reduce_max_ps(max);
+    let mut scores =
+        scores.each_mut().map(|scores| &mut scores.as_chunks_mut::<KEY_PANEL>().0[..panels]);
 
-    let mut sums = _mm512_setzero_ps();
-    for scores in panels {
-        let weights = exp2(_mm512_sub_ps(load16(scores), _mm512_set1_ps(max)));
-        store16(weights, scores);
-        sums = _mm512_add_ps(sums, weights);
+    let mut maxima = [_mm512_set1_ps(f32::NEG_INFINITY); Q];
+    for panel in 0..panels {
+        for (max, scores) in maxima.iter_mut().zip(&scores) {
+            // `if s > m { s } else { m }`: a NaN is passed over.
+            *max = _mm512_max_ps(load16(&scores[panel]), *max);
+        }
     }
-    (max, fold16(sums))
+    let maxima = maxima.map(|max| _mm512_reduce_max_ps(max));
+
+    let mut sums = [_mm512_setzero_ps(); Q];
+    for panel in 0..panels {
+        for ((sum, max), scores) in sums.iter_mut().zip(maxima).zip(&mut scores) {
+            let weights = exp2(_mm512_sub_ps(load16(&scores[panel]), _mm512_set1_ps(max)));
+            store16(weights, &mut scores[panel]);
+            *sum = _mm512_add_ps(*sum, weights);
+        }
+    }
+    (maxima, sums.map(|sums| fold16(sums)))
 }
 
 /// `f32_to_f16_saturating` of up to 16 floats.

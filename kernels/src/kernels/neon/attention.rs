@@ -89,11 +89,15 @@ pub(super) unsafe fn attend<L: Level>(
     scratch: &mut AttentionScratch,
     out: &CellWriter,
 ) {
-    // All that differs goes through a pointer, so that the rest is there once.
-    // SAFETY: the caller's promise.
-    unsafe { attend_with(scores_int8::<L>, job, scratch, out) }
+    for job in job.blocks() {
+        // All that differs goes through a pointer, so that the rest is there once.
+        // SAFETY: the caller's promise.
+        unsafe { attend_with(scores_int8::<L>, &job, scratch, out) }
+    }
 }
 
+/// Attention of at most [`QUERY_BLOCK`] queries.
+///
 /// # Safety
 /// That of [`attend`], whose `scores_int8` this is.
 unsafe fn attend_with(
