@@ -441,7 +441,7 @@ impl<'a> Queries<'a> {
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh); the values have these positions.
-    #[inline]
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,

@@ -9,8 +9,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::error::{Error, Result};
-use crate::format::Activation;
+use serde::{Deserialize, Serialize};
+
 use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
@@ -36,6 +36,20 @@ pub const QUERY_BLOCK: usize = 6;
 /// The most queries of one call to [`Kernels::attend`]: those of a prompt's chunk, so that each segment is
 /// read from memory once for all of them.
 pub const MOST_QUERIES: usize = 11 * QUERY_BLOCK;
+
+/// Fetches the line of `at`, which may be any address, into the second level cache; on x86-64, where this
+/// was measured to help.
+#[inline(always)]
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "nothing is read")]
+pub fn fetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults and is part of every x86-64; it changes nothing a program sees.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    let _ = at;
+}
 
 /// An instruction set that has kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +104,6 @@ impl Isa {
     pub fn from_name(name: &str) -> Option<Self> {
         let name = if name == "avx512" { Self::Avx512Vnni.name() } else { name };
         Self::ALL.iter().copied().find(|isa| isa.name() == name)
-    }
-
-    /// What the environment variable `CEREBELLUM_ISA` forces, if it is set. For programs; the library
-    /// itself never reads the environment.
-    pub fn from_environment() -> Result<Option<Self>> {
-        let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
-        let isa = name.to_str().and_then(Self::from_name);
-        let isa = isa.ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|isa| isa.name()).collect();
-            let detail = format!("{name:?} is not one of {}", names.join(", "));
-            Error::Option { name: "CEREBELLUM_ISA", detail }
-        })?;
-        Ok(Some(isa))
     }
 
     /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
@@ -226,6 +227,20 @@ pub struct LayerNorm<'a> {
     pub bias: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
+}
+
+/// The non-linearity between the two halves of an MLP (`docs/elementary-functions.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * Phi(x)`, exact: Cerebras-GPT.
+    Gelu,
+    /// The tanh form (Hendrycks & Gimpel, 2016): OpenAI's GPT-2 (`gelu_new`).
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 /// What happens to an output after its bias was added.
@@ -481,9 +496,12 @@ impl Kernels {
     pub fn new(isa: Isa) -> Option<&'static Self> {
         match isa {
             Isa::Scalar => Some(&scalar::PORTABLE),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
             Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
-            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            #[cfg(not(any(
+                target_arch = "x86",
+                all(target_arch = "x86_64", feature = "scalar-fma")
+            )))]
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
