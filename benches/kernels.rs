@@ -311,9 +311,9 @@ fn attend(
     let scales = vec![0.01; positions];
     let queries = vec![0.1; tokens * size];
     let mut cells = vec![0.0; tokens * size];
-    let block = QUERY_BLOCK * padded_head_size(size);
-    let mut floats = [0; 3].map(|_| vec![0.0; block]);
-    let (mut queries_i8, mut scores) = (vec![0; block], vec![0.0; QUERY_BLOCK * SEGMENT]);
+    let [block, rows] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
+    let mut floats = [rows, rows, block].map(|size| vec![0.0; size]);
+    let (mut queries_i8, mut scores) = (vec![0; rows], vec![0.0; QUERY_BLOCK * SEGMENT]);
     let mut head = 0;
     let run = move || {
         let (keys, rest) = finite_stream()[2 * head * head_bytes..].split_at(head_bytes);
@@ -333,13 +333,13 @@ fn attend(
         };
         let out = CellWriter::new(&mut cells, size);
         let [queries_f32, sums, part] = &mut floats;
-        for first in (0..tokens).step_by(QUERY_BLOCK) {
+        for first in (0..tokens).step_by(MOST_QUERIES) {
             let job = Attention {
                 cache,
                 queries: &queries,
                 stride: size,
                 columns: 0..size,
-                tokens: first..tokens.min(first + QUERY_BLOCK),
+                tokens: first..tokens.min(first + MOST_QUERIES),
                 position,
                 scale: 0.1,
                 bias: None,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fits the coefficients of src/math.rs. Needs mpmath; takes about a minute; prints Rust constants.
+"""Fits the coefficients of kernels/src/math.rs. Needs mpmath; takes about a minute; prints Rust constants.
 
 Every polynomial is a weighted minimax fit by the exchange algorithm (E. Ya. Remez, 1934) in 160-bit
 arithmetic. Rounding all coefficients to f32 at once would throw the optimum away, so they are rounded

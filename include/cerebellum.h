@@ -288,7 +288,7 @@ enum {
    *
    * This option and the two that follow need a build with cbl_has_constraints(), and each takes the
    * place of the others. Stop strings, the most tokens or a full context may still cut the text. The
-   * first such generation takes some tens of milliseconds to prepare the vocabulary. Not for batches.
+   * first such generation takes some tens of milliseconds to prepare the vocabulary. In a batch every text has this form.
    */
   CBL_OPTION_CHOICES = 24,
   /**
@@ -1440,10 +1440,11 @@ cbl_status cbl_batch_cancel(const cbl_batch *batch);
  *
  * `statuses` and `reasons` may be NULL, or have room for `count` results and receive what came of each
  * prompt: a prompt that cannot be continued, such as one that is too long, does not disturb the others.
+ * If the options ask for texts of a given form, every text is given that form.
  *
  * One thread at a time. Takes some memory from the heap for each prompt and each pass. Returns the
  * status of the first prompt that failed, if none of what concerns all of them ended the call:
- * CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT,
+ * CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_BAD_OPTION,
  * CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC;
  * results are not written then.
  */

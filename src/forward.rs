@@ -20,9 +20,10 @@
 //! keys and values of all tokens, but goes on with the wanted ones alone: their queries, attention and
 //! MLP, as the first rows of x, since nobody reads the others any more.
 //!
-//! The workers meet after every phase. A pass over **one row** has fewer phases, since to meet takes about
-//! as long as to quantize a row: every worker norms and quantizes it for itself, into the quantized row
-//! with its own index, and stores its heads' keys and values before it attends to them. **The contract of a
+//! The workers meet after every phase. A pass over **few rows** has a phase less a layer: a worker stores
+//! the keys and values of a head and run before it attends to them, which are in its caches then. One over
+//! **one row** has fewer still, since to meet takes about as long as to quantize a row: every worker norms
+//! and quantizes it for itself, into the quantized row with its own index. **The contract of a
 //! phase**, on which every access to the arena here rests: a worker writes only its own share of what the
 //! phase writes, or what it claimed (both are disjoint), and no worker reads in a phase what another may
 //! write in it.
@@ -30,8 +31,8 @@
 //! The rows come in [`Run`]s: consecutive tokens of one sequence. Only the embedding, the cache and
 //! attention know of them. A prompt or a token is one run; a batch has a run per sequence, each with a
 //! cache of its own. In a **tree** of continuations all runs share one cache: a run goes on behind an
-//! earlier one's tokens, in the place of what other branches left there. There `store` and `attend` are
-//! one phase, in which a worker takes its heads through the runs in order: what a run's queries see is
+//! earlier one's tokens, in the place of what other branches left there. There, too, `store` and `attend`
+//! are one phase, in which a worker takes its heads through the runs in order: what a run's queries see is
 //! then exactly the branch that leads to them, since pre-order visits no other before.
 
 mod run;
@@ -46,7 +47,7 @@ pub(crate) use self::scratch::Scratch;
 use crate::cancel::Cancel;
 use crate::kernels::{
     Alibi, Attention, AttentionScratch, CellWriter, EmbeddingRow, Epilogue, Kernels, LayerNorm,
-    Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
+    MOST_QUERIES, Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
 use crate::log_softmax::log_sum_exp;
@@ -128,13 +129,28 @@ const OF_ROWS: [Phase; 11] = [
     Phase::QuantizeInner,
     Phase::MlpProj,
 ];
+/// Those of a pass that stores a head's keys and values where it attends to them.
+const OF_STORED_ROWS: [Phase; 10] = [
+    Phase::Norm1,
+    Phase::Attn,
+    Phase::Attend,
+    Phase::QuantizeAttended,
+    Phase::AttnProj,
+    Phase::Norm2,
+    Phase::Activate,
+    Phase::Gate,
+    Phase::QuantizeInner,
+    Phase::MlpProj,
+];
 /// Those of a pass over one row, where the others are part of these.
 const OF_ONE_ROW: [Phase; 6] =
     [Phase::Attn, Phase::Attend, Phase::AttnProj, Phase::Activate, Phase::Gate, Phase::MlpProj];
 
+/// The most rows of which heads are stored and attended to in one phase.
+const FEW_ROWS: usize = 16;
+
 /// How many phases a layer has, and the phase of a number in it.
-fn phases(one_row: bool, gated: bool) -> (usize, impl Fn(usize) -> Phase) {
-    let list: &'static [Phase] = if one_row { &OF_ONE_ROW } else { &OF_ROWS };
+fn phases(list: &'static [Phase], gated: bool) -> (usize, impl Fn(usize) -> Phase) {
     let gate = list.iter().position(|phase| matches!(phase, Phase::Gate)).unwrap_or(list.len());
     let skipped = usize::from(!gated);
     (list.len() - skipped, move |number| list[number + if number < gate { 0 } else { skipped }])
@@ -148,7 +164,12 @@ pub(crate) fn run(pass: &Pass, executor: &Executor, beside: &mut dyn FnMut()) {
     debug_assert_eq!(pass.runs.last().map(Run::end), Some(pass.tokens.len()));
     debug_assert!(pass.tokens.len() <= pass.scratch.rows);
     let gated = pass.model.config().gated_mlp;
-    let (per_layer, phase_of_layer) = phases(pass.is_one_row(), gated);
+    let list: &[Phase] = match () {
+        () if pass.is_one_row() => &OF_ONE_ROW,
+        () if pass.stores_heads() => &OF_STORED_ROWS,
+        () => &OF_ROWS,
+    };
+    let (per_layer, phase_of_layer) = phases(list, gated);
     let mut of_layers = 1 + per_layer * pass.model.network().layers.len();
     if pass.narrows() && pass.logits_rows() == 0 {
         // Of the last layer only the keys and values are wanted.
@@ -191,9 +212,8 @@ impl Pass<'_> {
                 }
                 self.attn(&layer.c_attn, narrow, worker);
             }
-            Phase::Store if self.is_tree() => {}
             Phase::Store => self.store(index, worker),
-            Phase::Attend if self.is_tree() || one_row => self.store_and_attend(index, worker),
+            Phase::Attend if self.stores_heads() => self.store_and_attend(index, worker),
             Phase::Attend => self.attend(index, narrow, worker),
             Phase::QuantizeAttended if narrow => self.narrow(&layer.attn_proj, worker),
             Phase::QuantizeAttended => self.quantize(s.attended, &layer.attn_proj, rows, worker),
@@ -230,6 +250,12 @@ impl Pass<'_> {
 
     fn is_tree(&self) -> bool {
         self.kind == PassKind::Tree
+    }
+
+    /// Whether `store` is part of `attend`.
+    fn stores_heads(&self) -> bool {
+        let few = self.tokens.len() <= FEW_ROWS && !self.narrows();
+        self.is_one_row() || self.is_tree() || few
     }
 
     /// Whether the last layer goes on with fewer rows.
@@ -510,30 +536,50 @@ impl Pass<'_> {
         let mut buffers = self.attention_buffers(worker);
         let blocks = self.runs.last().map_or(0, |run| run.block + run.blocks());
         // Head by head, so that most of a worker's queries share one head's cache.
-        for item in worker.claims(self.model.config().n_head * blocks).flatten() {
-            let (head, block) = (item / blocks, item % blocks);
-            let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
-            let unwanted = if narrow { run.len - run.logits } else { 0 };
-            let tokens = run.block_rows(block - run.block);
-            let tokens = tokens.start.max(unwanted)..tokens.end;
-            if !tokens.is_empty() {
-                // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one
-                // worker's.
-                unsafe { self.attend_block(run, tokens, layer, head, &mut buffers) };
+        for mut items in worker.claims(self.model.config().n_head * blocks) {
+            while let Some(item) = items.next() {
+                let (head, block) = (item / blocks, item % blocks);
+                let run = &self.runs[self.runs.partition_point(|run| run.block <= block) - 1];
+                // As many blocks of this head and run as there are.
+                let first = block - run.block;
+                let count =
+                    (run.blocks() - first).min(1 + items.len()).min(MOST_QUERIES / QUERY_BLOCK);
+                items.start += count - 1;
+                let unwanted = if narrow { run.len - run.logits } else { 0 };
+                let tokens = run.block_rows(first..first + count);
+                let tokens = tokens.start.max(unwanted)..tokens.end;
+                if !tokens.is_empty() {
+                    // SAFETY: the contract of a phase: nobody writes a cache in it, and an item is one
+                    // worker's.
+                    unsafe { self.attend_rows(run, tokens, layer, head, &mut buffers) };
+                }
             }
         }
     }
 
-    /// The same for a tree, or one row: each head goes through the runs in order.
+    /// The same, of all rows, with `store` before it: a head of a run at a time. Of a tree, each head
+    /// goes through the runs in order.
     fn store_and_attend(&self, layer: usize, worker: &Worker) {
         let mut buffers = self.attention_buffers(worker);
-        for head in worker.claims(self.model.config().n_head).flatten() {
-            for run in self.runs {
+        let at_once = if self.is_tree() { self.runs.len() } else { 1 };
+        let parts = self.runs.len() / at_once;
+        let items = self.model.config().n_head * parts;
+        let of_item = |item| (item / parts, &self.runs[item % parts * at_once..][..at_once]);
+        for item in worker.claims(items).flatten() {
+            // One row's heads are one stream.
+            if item + 1 < items && !self.is_one_row() {
+                let (head, runs) = of_item(item + 1);
+                let positions = runs[0].position + runs[0].len;
+                self.caches[runs[0].cache].fetch(self.arena, layer, head, positions);
+            }
+            let (head, runs) = of_item(item);
+            for run in runs {
                 // SAFETY: the contract of a phase: this head's cache and its cells are this worker's.
                 unsafe {
                     self.store_run(run, layer, head);
-                    for block in 0..run.blocks() {
-                        self.attend_block(run, run.block_rows(block), layer, head, &mut buffers);
+                    for first in (0..run.len).step_by(MOST_QUERIES) {
+                        let tokens = first..run.len.min(first + MOST_QUERIES);
+                        self.attend_rows(run, tokens, layer, head, &mut buffers);
                     }
                 }
             }
@@ -559,12 +605,12 @@ impl Pass<'_> {
         }
     }
 
-    /// Attention of one head over a block of a run's queries, those of its rows `tokens`.
+    /// Attention of one head over at most [`MOST_QUERIES`] of a run's queries, those of its rows `tokens`.
     ///
     /// # Safety
     /// During the call nobody writes qkv or that head's cache, and nobody else uses the head's cells
     /// of these rows.
-    unsafe fn attend_block(
+    unsafe fn attend_rows(
         &self,
         run: &Run,
         tokens: Range<usize>,
@@ -595,15 +641,16 @@ impl Pass<'_> {
 
     fn attention_buffers(&self, worker: &Worker) -> AttentionScratch<'_> {
         let (s, index) = (self.scratch, worker.index());
-        let block = row_range(index, QUERY_BLOCK * padded_head_size(s.head_size));
+        let padded = padded_head_size(s.head_size);
+        let rows = row_range(index, MOST_QUERIES * padded);
         // SAFETY: the contract of a phase: the rows with the worker's index are its own.
         unsafe {
             AttentionScratch {
-                queries: self.arena.write(s.queries, block.clone()),
-                queries_i8: self.arena.write(s.queries_i8, block.clone()),
+                queries: self.arena.write(s.queries, rows.clone()),
+                queries_i8: self.arena.write(s.queries_i8, rows.clone()),
                 scores: self.arena.write(s.scores, row_range(index, QUERY_BLOCK * SEGMENT)),
-                sums: self.arena.write(s.sums, block.clone()),
-                part: self.arena.write(s.part, block),
+                sums: self.arena.write(s.sums, rows),
+                part: self.arena.write(s.part, row_range(index, QUERY_BLOCK * padded)),
             }
         }
     }

@@ -4,8 +4,13 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::Config;
-use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP};
+use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, fetch};
 use crate::memory::{Arena, Plain, Planner, Region};
+
+/// How much of a head's keys, and of its values, is fetched ahead.
+const FETCH_BYTES: usize = 8 << 10;
+/// What one fetch brings.
+const LINE: usize = 64;
 
 /// Type of the cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,6 +216,38 @@ impl KvCache {
                     value_scales: arena.write(value_scales, of(1)),
                 },
             }
+        }
+    }
+
+    /// Fetches one head's first `positions` keys and values, or the beginning of more of them: caches of
+    /// several sequences lie apart, and the processor fetches ahead of a long stream only.
+    pub fn fetch(&self, arena: &Arena, layer: usize, head: usize, positions: usize) {
+        let positions = positions.next_multiple_of(KEY_PANEL).min(self.positions);
+        match self.regions {
+            Regions::F16 { keys, values } => {
+                self.fetch_head(arena, keys, self.head_size, (layer, head, positions));
+                self.fetch_head(arena, values, self.head_size, (layer, head, positions));
+            }
+            Regions::Int8 { keys, values, .. } => {
+                let key_size = self.head_size.next_multiple_of(KEY_STEP);
+                self.fetch_head(arena, keys, key_size, (layer, head, positions));
+                self.fetch_head(arena, values, self.head_size, (layer, head, positions));
+            }
+        }
+    }
+
+    fn fetch_head<T: Plain>(
+        &self,
+        arena: &Arena,
+        region: Region<T>,
+        size: usize,
+        (layer, head, positions): (usize, usize, usize),
+    ) {
+        let first = self.range(layer, head, size).start;
+        let head = region.bytes_of(first..first + positions * size);
+        let bytes = head.len().min(FETCH_BYTES);
+        for line in (head.start..head.start + bytes).step_by(LINE) {
+            fetch(arena.address_of(line));
         }
     }
 

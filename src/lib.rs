@@ -20,9 +20,6 @@ pub mod error;
 pub mod format;
 pub mod fp_env;
 pub mod generate;
-pub mod kernels;
-pub mod math;
-pub mod quant;
 pub mod random;
 pub mod sampler;
 pub mod score;
@@ -47,6 +44,7 @@ mod saved_session;
 mod session;
 mod session_options;
 
+pub use cerebellum_kernels::{kernels, math, quant};
 pub use draft::DraftCounts;
 pub use error::{Error, Result};
 pub use format::Access;
@@ -55,7 +53,7 @@ pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use saved_session::Source as SavedSessionSource;
 pub use session::{Pooling, Session};
-pub use session_options::{LogitsFor, MemoryPlan, SessionOptions};
+pub use session_options::{LogitsFor, MemoryPlan, SessionOptions, isa_from_environment};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]

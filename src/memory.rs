@@ -197,6 +197,11 @@ impl Arena {
         (self.address(region, &(0..region.len)), region.len)
     }
 
+    /// The address of a byte, to be fetched ahead but not read.
+    pub fn address_of(&self, byte: usize) -> *const u8 {
+        self.start.as_ptr().wrapping_add(byte)
+    }
+
     fn address<T: Plain>(&self, region: Region<T>, range: &Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= region.len, "outside the region");
         let offset = region.offset + range.start * size_of::<T>();

@@ -22,6 +22,19 @@ pub enum LogitsFor {
     All,
 }
 
+/// The instruction set that the environment variable `CEREBELLUM_ISA` names, if it is set. For programs;
+/// the library itself never reads the environment.
+pub fn isa_from_environment() -> Result<Option<Isa>> {
+    let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
+    let isa = name.to_str().and_then(Isa::from_name);
+    let isa = isa.ok_or_else(|| {
+        let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
+        let detail = format!("{name:?} is not one of {}", names.join(", "));
+        Error::Option { name: "CEREBELLUM_ISA", detail }
+    })?;
+    Ok(Some(isa))
+}
+
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {

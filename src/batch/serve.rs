@@ -84,7 +84,7 @@ pub trait Client<'a> {
 /// # Errors
 /// What concerns all of them, and leaves those on their way without an end: that the file changed, logits
 /// are not finite, the batch was cancelled, or memory ran out.
-pub fn serve<'a>(batch: &mut Batch, client: &mut impl Client<'a>) -> Result<()> {
+pub fn serve<'a>(batch: &mut Batch, client: &mut dyn Client<'a>) -> Result<()> {
     let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
     slots.resize_with(batch.sequences(), || None);
     let mut taken = Taken { jobs: 0, is_all: false };
@@ -120,7 +120,7 @@ impl Taken {
         &mut self,
         batch: &mut Batch,
         slots: &mut [Option<Active<'a>>],
-        client: &mut impl Client<'a>,
+        client: &mut dyn Client<'a>,
     ) {
         while !self.is_all
             && let Some(sequence) = slots.iter().position(Option::is_none)
@@ -170,7 +170,7 @@ impl<'a> Active<'a> {
         sequence: usize,
         number: usize,
         job: Job<'a>,
-        client: &mut impl Client<'a>,
+        client: &mut dyn Client<'a>,
     ) -> Result<Self> {
         let Request { prompt, options } = job.request.as_ref();
         options.sampler.check()?;
@@ -213,7 +213,7 @@ impl<'a> Active<'a> {
         &mut self,
         batch: &mut Batch,
         sequence: usize,
-        client: &mut impl Client<'c>,
+        client: &mut dyn Client<'c>,
     ) -> Result<Flow> {
         if self.is_in_prompt() {
             self.prompt_time = self.start.elapsed();
@@ -242,7 +242,7 @@ impl<'a> Active<'a> {
         &mut self,
         before: usize,
         context: usize,
-        client: &mut impl Client<'c>,
+        client: &mut dyn Client<'c>,
     ) -> Result<Flow> {
         let flow = self.course.force(&mut |step| client.step(self.job, step))?;
         self.tokens.extend_from_slice(self.course.forced());

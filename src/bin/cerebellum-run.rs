@@ -143,7 +143,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.file, arguments.access)?;
     let opened = start.elapsed();
     let mut options = arguments.session.clone();
-    options.isa = Isa::from_environment()?;
+    options.isa = cerebellum::isa_from_environment()?;
     let mut session = model.session(&options)?;
     let tokenizer =
         if arguments.prompt.is_some() || !arguments.ids { Some(model.tokenizer()?) } else { None };

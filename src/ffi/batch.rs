@@ -19,11 +19,11 @@ use super::locked::Locked;
 use super::model::{self, Shared, cbl_memory_plan, cbl_model};
 use super::options::{self, Options, cbl_options};
 use super::session::{Made, cbl_stop_reason, required};
-use super::status::cbl_status::{self, CBL_BAD_ARGUMENT, CBL_UNSUPPORTED};
+use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::text::encode;
-use crate::batch::{self, Append, Batch, Request};
+use crate::batch::{Append, Batch, Request, generate_text_within, generate_within};
 use crate::error::Result;
-use crate::generate::{Generation, StopReason};
+use crate::generate::{Generation, Step, StopReason};
 use crate::memory::try_vec;
 
 /// Several sequences of tokens that are evaluated together, numbered from 0.
@@ -346,10 +346,6 @@ fn requests<T>(
     options: &Options,
     tokens_of: &mut dyn FnMut(&T) -> Result<Vec<u32>, Failure>,
 ) -> Result<Vec<Request>, Failure> {
-    if options.constraint.is_set() {
-        let detail = "a batch cannot be constrained: generate in a session";
-        return Err(Failure::Misuse(CBL_UNSUPPORTED, detail));
-    }
     let mut requests = try_vec(prompts.len())?;
     for prompt in prompts {
         let prompt = tokens_of(prompt)?;
@@ -365,10 +361,11 @@ fn requests<T>(
 ///
 /// `statuses` and `reasons` may be NULL, or have room for `count` results and receive what came of each
 /// prompt: a prompt that cannot be continued, such as one that is too long, does not disturb the others.
+/// If the options ask for texts of a given form, every text is given that form.
 ///
 /// One thread at a time. Takes some memory from the heap for each prompt and each pass. Returns the
 /// status of the first prompt that failed, if none of what concerns all of them ended the call:
-/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT,
+/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_BAD_OPTION,
 /// CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC;
 /// results are not written then.
 #[unsafe(no_mangle)]
@@ -395,7 +392,8 @@ pub unsafe extern "C" fn cbl_batch_generate(
                 let wants_more = callback(user, index, text.as_ptr().cast(), text.len());
                 if wants_more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            Ok(batch::generate_text(&mut inner.batch, table, &requests, on_text)?)
+            let within = options.constraint.constraints(&inner.shared, count)?;
+            Ok(generate_text_within(&mut inner.batch, table, &requests, within, on_text)?)
         })
     }
 }
@@ -431,11 +429,12 @@ pub unsafe extern "C" fn cbl_batch_generate_tokens(
                 prompt.extend_from_slice(tokens);
                 Ok(prompt)
             })?;
-            let on_token = |index, token| match callback(user, index, token) {
+            let within = options.constraint.constraints(&inner.shared, count)?;
+            let on_step = |index, step: Step| match callback(user, index, step.token) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(StopReason::Cancelled),
             };
-            Ok(batch::generate(&mut inner.batch, &requests, on_token)?)
+            Ok(generate_within(&mut inner.batch, &requests, within, on_step)?)
         })
     }
 }

@@ -43,14 +43,20 @@ mod with_constraints {
             Ok(())
         }
 
-        pub fn is_set(&self) -> bool {
-            self.0.is_some()
-        }
-
         /// For one text.
         pub fn constraint(&self, shared: &Shared) -> Result<Option<Box<dyn Constraint>>> {
             let Some(form) = &self.0 else { return Ok(None) };
             Ok(Some(Box::new(shared.vocabulary.of(shared)?.constrain(form)?)))
+        }
+
+        /// One for each of so many texts; none at all without a constraint.
+        pub fn constraints(
+            &self,
+            shared: &Shared,
+            texts: usize,
+        ) -> Result<Vec<Option<Box<dyn Constraint>>>> {
+            let texts = if self.0.is_some() { texts } else { 0 };
+            (0..texts).map(|_| self.constraint(shared)).collect()
         }
     }
 
@@ -98,12 +104,16 @@ mod without_constraints {
             Err(UNSUPPORTED)
         }
 
-        pub fn is_set(&self) -> bool {
-            false
-        }
-
         pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint>>> {
             Ok(None)
+        }
+
+        pub fn constraints(
+            &self,
+            _: &Shared,
+            _: usize,
+        ) -> Result<Vec<Option<Box<dyn Constraint>>>> {
+            Ok(Vec::new())
         }
     }
 }

@@ -41,7 +41,10 @@ pub type cbl_text_callback =
 /// Receives a token id. Return false to stop. Otherwise as cbl_text_callback.
 pub type cbl_token_callback = Option<unsafe extern "C" fn(user: *mut c_void, token: u32) -> bool>;
 
-/// Runs a generation by the caller's options and keeps its figures.
+type Body<'a> = dyn FnMut(&mut Inner, &Options, Option<&mut dyn Constraint>) -> Result<Generation, Failure>
+    + 'a;
+
+/// Runs a generation by the caller's options, within their constraint, and keeps its figures.
 ///
 /// # Safety
 /// As [`session::with`], [`options::with`] and [`Out::optional`].
@@ -49,14 +52,17 @@ unsafe fn generate(
     session: *mut cbl_session,
     options: *const cbl_options,
     reason: *mut cbl_stop_reason,
-    body: &mut dyn FnMut(&mut Inner, &Options) -> Result<Generation, Failure>,
+    body: &mut Body,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::optional(reason, cbl_stop_reason::CBL_STOP_NONE);
         session::with(session, |inner| {
             let out = out?;
-            let generation = options::with(options, |options| body(inner, options))?;
+            let generation = options::with(options, |options| {
+                let mut constraint = options.constraint.constraint(&inner.shared)?;
+                body(inner, options, constraint.as_mut().map(|it| &mut **it as _))
+            })?;
             inner.counters.generated(&generation);
             log(
                 inner.shared.log,
@@ -100,11 +106,11 @@ pub unsafe extern "C" fn cbl_generate(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, &mut |inner, options| {
+        generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = text(prompt, length)?;
             let prompt = encode(&inner.shared, prompt, options.parse_special)?;
-            stream_text(inner, options, &prompt, &mut |text, _| {
+            stream_text(inner, options, constraint, &prompt, &mut |text, _| {
                 text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
             })
         })
@@ -127,10 +133,10 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, &mut |inner, options| {
+        generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            stream_text(inner, options, prompt, &mut |text, _| {
+            stream_text(inner, options, constraint, prompt, &mut |text, _| {
                 text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
             })
         })
@@ -153,11 +159,9 @@ pub unsafe extern "C" fn cbl_generate_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, &mut |inner, options| {
+        generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            let mut constraint = options.constraint.constraint(&inner.shared)?;
-            let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
             let on_step = |step: Step| match callback(user, step.token) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(StopReason::Cancelled),
@@ -207,10 +211,10 @@ pub unsafe extern "C" fn cbl_generate_steps(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        generate(session, options, reason, &mut |inner, options| {
+        generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            stream_text(inner, options, prompt, &mut |text, step| {
+            stream_text(inner, options, constraint, prompt, &mut |text, step| {
                 let logits = step.and_then(|step| step.logits);
                 let step = cbl_step {
                     token: step.map_or(-1, |step| i64::from(step.token)),
@@ -228,11 +232,10 @@ pub unsafe extern "C" fn cbl_generate_steps(
 fn stream_text(
     inner: &mut Inner,
     options: &Options,
+    constraint: Option<&mut dyn Constraint>,
     prompt: &[u32],
     wants_more: &mut dyn FnMut(&str, Option<Step>) -> bool,
 ) -> Result<Generation, Failure> {
-    let mut constraint = options.constraint.constraint(&inner.shared)?;
-    let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
     let table = inner.shared.tokenizer()?.table();
     let on_text = |text: &str, step: Option<Step>| match wants_more(text, step) {
         true => ControlFlow::Continue(()),

@@ -104,7 +104,7 @@ pub enum cbl_option {
     ///
     /// This option and the two that follow need a build with cbl_has_constraints(), and each takes the
     /// place of the others. Stop strings, the most tokens or a full context may still cut the text. The
-    /// first such generation takes some tens of milliseconds to prepare the vocabulary. Not for batches.
+    /// first such generation takes some tens of milliseconds to prepare the vocabulary. In a batch every text has this form.
     CBL_OPTION_CHOICES = 24,
     /// string. Generation: the text matches this regular expression from beginning to end; without
     /// anchors, look-around and lazy repetition. Empty, the default: any text.

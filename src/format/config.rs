@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::FormatError;
+use crate::kernels::Activation;
 
 /// The family of networks a model belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,20 +14,6 @@ pub enum Architecture {
     /// BTLM, JAIS and muP variants of Cerebras-GPT (Dey et al., 2023): GPT-2 with ALiBi, a gated MLP
     /// and multipliers, each of which a model may also lack.
     Btlm,
-}
-
-/// The MLP's non-linearity (`docs/elementary-functions.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x * Phi(x)`, exact: Cerebras-GPT.
-    Gelu,
-    /// The tanh form (Hendrycks & Gimpel, 2016): OpenAI's GPT-2 (`gelu_new`).
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x * sigmoid(x)`.
-    Silu,
 }
 
 /// Shape and switches of a model, as the file's header states them.

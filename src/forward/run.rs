@@ -58,9 +58,8 @@ impl Run {
         self.row..self.end()
     }
 
-    /// The tokens of a block of queries.
-    pub(super) fn block_rows(&self, block: usize) -> Range<usize> {
-        let first = block * QUERY_BLOCK;
-        first..self.len.min(first + QUERY_BLOCK)
+    /// The tokens of some blocks of queries.
+    pub(super) fn block_rows(&self, blocks: Range<usize>) -> Range<usize> {
+        blocks.start * QUERY_BLOCK..self.len.min(blocks.end * QUERY_BLOCK)
     }
 }

@@ -1,7 +1,7 @@
 //! The buffers of a pass.
 
 use crate::error::Result;
-use crate::kernels::{QUERY_BLOCK, SEGMENT, padded_head_size};
+use crate::kernels::{MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size};
 use crate::memory::{Planner, Region};
 use crate::model::{MatrixAt, Model};
 use crate::quant::TileLayout;
@@ -31,12 +31,13 @@ pub(crate) struct Scratch {
     pub(super) logits: Region<f32>,
     /// The logarithm of each row's softmax denominator `[logits rows]`.
     pub(super) log_sums: Region<f64>,
-    /// Per worker `[workers, QUERY_BLOCK, padded head size]`, as the three others of this shape.
+    /// Per worker `[workers, MOST_QUERIES, padded head size]`, as the two others of this shape.
     pub(super) queries: Region<f32>,
     pub(super) queries_i8: Region<i8>,
+    pub(super) sums: Region<f32>,
     /// Per worker `[workers, QUERY_BLOCK, SEGMENT]`.
     pub(super) scores: Region<f32>,
-    pub(super) sums: Region<f32>,
+    /// Per worker `[workers, QUERY_BLOCK, padded head size]`.
     pub(super) part: Region<f32>,
 }
 
@@ -55,7 +56,7 @@ impl Scratch {
         let groups = most(TileLayout::groups).unwrap_or(0);
         let blocks = most(TileLayout::blocks).unwrap_or(0);
         let padded_cols = most(TileLayout::padded_cols).unwrap_or(0);
-        let block = [workers, QUERY_BLOCK, padded_head_size(head_size)];
+        let queries = [workers, MOST_QUERIES, padded_head_size(head_size)];
         let quantized = rows.max(workers);
         Ok(Self {
             rows,
@@ -71,11 +72,11 @@ impl Scratch {
             starts: planner.reserve(&[quantized, blocks])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
             log_sums: planner.reserve(&[logits_rows])?,
-            queries: planner.reserve(&block)?,
-            queries_i8: planner.reserve(&block)?,
+            queries: planner.reserve(&queries)?,
+            queries_i8: planner.reserve(&queries)?,
+            sums: planner.reserve(&queries)?,
             scores: planner.reserve(&[workers, QUERY_BLOCK, SEGMENT])?,
-            sums: planner.reserve(&block)?,
-            part: planner.reserve(&block)?,
+            part: planner.reserve(&[workers, QUERY_BLOCK, padded_head_size(head_size)])?,
         })
     }
 

@@ -148,6 +148,39 @@ static cbl_stop_reason constrained(cbl_session *session, cbl_options *o, collect
   return reason;
 }
 
+static bool collect_each(void *user, size_t index, const char *text, size_t length) {
+  return collect_text((collected *)user + index, text, length);
+}
+
+/* Every text of a batch is of the form that it has alone, two at a time. */
+static void constrained_batch(cbl_session *session, cbl_options *o) {
+  static const char *const PROMPTS[] = {"Wake me at ", "Once upon a time", "The answer is "};
+  static const char REGEX[] = "[0-9]{1,2}:[0-9]{2}";
+  static collected alone, together[3];
+  memset(together, 0, sizeof together);
+  cbl_stop_reason reasons[3];
+  cbl_status statuses[3];
+  cbl_batch *batch;
+  CHECK_OK(cbl_batch_new(model, NULL, 2, &batch, NULL, 0));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_batch_generate_tokens(batch, o, TOKENS, &(size_t){1}, 1, ignore_batch,
+                                                         NULL, NULL, NULL));
+  CHECK(strstr(cbl_batch_error(batch), "regular expression"));
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 20));
+  CHECK_OK(cbl_options_set_string(o, CBL_OPTION_REGEX, REGEX, strlen(REGEX)));
+  CHECK_OK(cbl_batch_generate(batch, o, PROMPTS, 3, collect_each, together, statuses, reasons));
+  for (size_t i = 0; i < 3; i++) {
+    memset(&alone, 0, sizeof alone);
+    CHECK_OK(cbl_session_reset(session));
+    CHECK_OK(cbl_generate(session, o, PROMPTS[i], strlen(PROMPTS[i]), collect_text, &alone, NULL));
+    int hour, minute, end;
+    CHECK(sscanf(alone.text, "%2d:%2d%n", &hour, &minute, &end) == 2 && (size_t)end == alone.length);
+    CHECK(statuses[i] == CBL_OK && reasons[i] == CBL_STOP_COMPLETE);
+    CHECK(alone.length == together[i].length && !memcmp(alone.text, together[i].text, alone.length));
+  }
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 1));
+  CHECK_OK(cbl_batch_free(batch));
+}
+
 static void constraints(void) {
   cbl_session *session = new_session(model, NULL);
   cbl_options *o = new_options();
@@ -183,13 +216,7 @@ static void constraints(void) {
     CHECK_STATUS(CBL_BAD_OPTION, cbl_generate(session, o, "a", 1, collect_text, &text, NULL));
     CHECK(strstr(cbl_session_error(session), "regular expression"));
 
-    cbl_batch *batch;
-    CHECK_OK(cbl_batch_new(model, o, 1, &batch, NULL, 0));
-    CHECK_STATUS(CBL_UNSUPPORTED,
-                 cbl_batch_generate_tokens(batch, o, TOKENS, &(size_t){1}, 1,
-                                           ignore_batch, NULL, NULL, NULL));
-    CHECK_OK(cbl_batch_free(batch));
-
+    constrained_batch(session, o);
     CHECK_OK(cbl_options_set_string(o, CBL_OPTION_REGEX, "", 0));
     CHECK(constrained(session, o, &text) == CBL_STOP_MAX_TOKENS);
   }

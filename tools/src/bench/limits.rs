@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
+use memmap2::MmapMut;
 use serde::Serialize;
 
 use super::median;
@@ -54,7 +55,11 @@ impl Limits {
             let seconds = seconds_on(threads, || (), |()| peak.run());
             peak.macs * threads as f64 / seconds / 1e9
         };
-        let seconds = seconds_on(threads, stream, |buffer| _ = black_box(read(buffer)));
+        let seconds = seconds_on(threads, stream, |buffer| {
+            // SAFETY: every bit pattern is a u64.
+            let (_, words, _) = unsafe { buffer.align_to() };
+            black_box(read(words));
+        });
         Self {
             threads,
             memory_gb_per_second: (STREAM_BYTES * threads) as f64 / seconds / 1e9,
@@ -73,9 +78,17 @@ impl Limits {
     }
 }
 
-/// A buffer whose pages are all there, and different ones: pages never written are all the same one.
-fn stream() -> Vec<u64> {
-    (1..=STREAM_BYTES as u64 / 8).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect()
+/// A buffer whose pages are all there, and different ones: pages never written are all the same one. They
+/// are huge ones where the system has them, as those of a mapped model file.
+fn stream() -> MmapMut {
+    let mut buffer = MmapMut::map_anon(STREAM_BYTES).expect("memory to read");
+    // A system that has none refuses, and the limit is that of its pages.
+    #[cfg(target_os = "linux")]
+    drop(buffer.advise(memmap2::Advice::HugePage));
+    for (i, word) in (1u64..).zip(buffer.as_chunks_mut().0) {
+        *word = i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    }
+    buffer
 }
 
 /// Median seconds of one run of `work` on each of the threads at once, each with what it prepared: of

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use cerebellum::Access;
 use cerebellum::generate::{GenerateOptions, Generation};
-use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum_tools::calibrate::Calibration;
@@ -139,7 +138,7 @@ fn tell(args: &Args, context: &Context) -> Result<(Stream, Generation), Failure>
     let model = open(&args.output, Access::Map)?;
     let tokenizer = model.tokenizer()?;
     let threads = context.session_threads();
-    let isa = Isa::from_environment()?;
+    let isa = cerebellum::isa_from_environment()?;
     let options = cerebellum::SessionOptions { threads, isa, ..Default::default() };
     let mut session = model.session(&options)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };

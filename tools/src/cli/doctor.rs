@@ -67,7 +67,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let report = Report {
         ok: true,
         version: env!("CARGO_PKG_VERSION"),
-        isa: Isa::from_environment()?.unwrap_or_else(Isa::best).name(),
+        isa: cerebellum::isa_from_environment()?.unwrap_or_else(Isa::best).name(),
         isa_available: Isa::available().map(Isa::name).collect(),
         threads: context.session_threads(),
         page_size: page_size(),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cerebellum::kernels::Isa;
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
@@ -258,7 +257,7 @@ impl Work<'_> {
             context: Some(context),
             kv: self.args.kv.into(),
             threads: self.context.session_threads(),
-            isa: Isa::from_environment()?,
+            isa: cerebellum::isa_from_environment()?,
             ..SessionOptions::default()
         };
         Ok(model.batch(&options, SEQUENCES.min(prompts.len()))?)

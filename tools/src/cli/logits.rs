@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cerebellum::kernels::Isa;
 use cerebellum::{Access, LogitsFor, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::reference::Reference;
@@ -107,7 +106,7 @@ fn of_model(path: &Path, args: &Args, context: &Context) -> Result<Report, Failu
         kv: args.kv.into(),
         threads: context.session_threads(),
         logits: if args.all { LogitsFor::All } else { LogitsFor::Last },
-        isa: Isa::from_environment()?,
+        isa: cerebellum::isa_from_environment()?,
         ..SessionOptions::default()
     };
     let mut session = model.session(&options)?;

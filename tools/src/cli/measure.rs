@@ -113,7 +113,7 @@ impl Plan<'_> {
 
     /// Measures everything, with a progress bar.
     pub fn run(&self, context: &Context) -> Result<Measurements, Failure> {
-        let isa = Isa::from_environment()?;
+        let isa = cerebellum::isa_from_environment()?;
         let threads = context.thread_count().min(self.windows.count());
         let stored = self.stored_weights()?;
         let workers = (0..threads).map(|_| self.predictors(&stored, isa));

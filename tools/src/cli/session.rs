@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use cerebellum::kernels::Isa;
 use cerebellum::{Access, Model, SessionOptions};
 
 use super::kv::Kv;
@@ -61,7 +60,7 @@ impl SessionArgs {
             threads: context.session_threads(),
             chunk: self.chunk,
             draft: self.draft,
-            isa: Isa::from_environment()?,
+            isa: cerebellum::isa_from_environment()?,
             ..SessionOptions::default()
         })
     }

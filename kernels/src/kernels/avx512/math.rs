@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::format::Activation;
+use crate::kernels::Activation;
 use crate::math::{
     EXP_OVERFLOW, EXP_UNDERFLOW, EXP2, GELU, GELU_LIMIT, GELU_TANH, GELU_TANH_LIMIT, LOG2E,
     LOG2E_LOW, LOWEST_POWER, ROUND,

@@ -134,7 +134,7 @@ fn errors_stay_in_bounds() {
     sweep(9_973, |_| true);
 }
 
-/// `cargo test --lib math::tests::errors_of_every_f32 -- --ignored --nocapture`
+/// `cargo test -p cerebellum-kernels math::tests::errors_of_every_f32 -- --ignored --nocapture`
 ///
 /// Below 1e-9 the results no longer depend on the polynomials, and from 256 on they are constants
 /// or the argument itself: there, one in 997.

@@ -3,25 +3,21 @@
 //! The plain algorithm, for one query, is the scalar one. How this departs from it:
 //!
 //! 1. Up to [`QUERY_BLOCK`] queries go through a segment together, so that a key or value is loaded
-//!    and converted once for all of them. A tile of queries x panels of keys, or queries x registers of
-//!    dimensions, keeps its sums in at most 24 registers; the order of additions within a sum is the
-//!    definition's.
-//! 2. Few queries take more panels or dimensions at once instead, because the additions of one sum wait
-//!    for each other: 4 sums at least hide the latency of a fused multiply-add.
+//!    and converted once for all of them. A tile of queries x keys, or queries x dimensions, keeps its
+//!    sums in registers; the order of additions within a sum is the definition's.
+//! 2. A single query takes several panels of keys or many dimensions at once instead, because the
+//!    additions of one sum wait for each other: 8 sums hide the latency of a fused multiply-add.
 //! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
 //!    by -infinity, whose weight is +0, and their values are never touched.
-//! 4. A single query waits for memory, so it fetches keys ahead: the processor does not by itself, for
-//!    panels that are read side by side are short streams.
-//! 5. `vpdpbusd` takes unsigned by signed bytes: int8 keys get an offset of 128, and a sum starts at
-//!    -128 times the sum of the query. Both are exact.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::dot::{Dot, Int8, SignedWeights};
 use super::math::exp2;
-use super::quantize::{magnitude_bits, round};
-use super::{first, fold16, load_part, load16, store16};
-use crate::kernels::scalar::scale_for;
+use super::quantize::{largest, magnitude_bits, round};
+use super::{add16, fma16, fold16, load16, mul16, splat16, store16, sub16};
+use crate::kernels::scalar::{f16_to_f32, scale_for};
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
     QUERY_BLOCK, SEGMENT, padded_head_size,
@@ -29,10 +25,10 @@ use crate::kernels::{
 use crate::math;
 
 /// Lanes of a register.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 /// Puts the key and value of one position into the cache.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
     let (panel, lane) = (position / KEY_PANEL, position % KEY_PANEL);
     let size = key.len();
@@ -57,14 +53,11 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
             let ((ks, kr), (vs, vr)) = (scale_of(key), scale_of(value));
             key_scales[position] = ks;
             value_scales[position] = vs;
-            const STEP: usize = KEY_PANEL * KEY_STEP;
-            let steps = keys.chunks_mut(LANES / KEY_STEP * STEP);
-            for (key, steps) in key.chunks(LANES).zip(steps) {
-                let key = to_i8(key, kr);
-                let (key, _) = key.as_chunks::<KEY_STEP>();
-                for (key, step) in key.iter().zip(steps.chunks_exact_mut(STEP)) {
-                    step[lane * KEY_STEP..][..KEY_STEP].copy_from_slice(key);
-                }
+            let steps = keys.chunks_exact_mut(KEY_PANEL * KEY_STEP);
+            for (i, step) in steps.enumerate() {
+                let key = &key[i * KEY_STEP..];
+                let bytes = to_i8(&key[..key.len().min(KEY_STEP)], kr);
+                step[lane * KEY_STEP..][..KEY_STEP].copy_from_slice(&bytes[..KEY_STEP]);
             }
             for (value, values) in value.chunks(LANES).zip(values.chunks_mut(LANES)) {
                 values.copy_from_slice(&to_i8(value, vr)[..values.len()]);
@@ -77,8 +70,20 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
 ///
 /// # Safety
 /// That of [`Kernels::attend`](crate::kernels::Kernels::attend), which has checked all lengths.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+    for job in job.blocks() {
+        // SAFETY: the caller's promise.
+        unsafe { attend_block(&job, scratch, out) };
+    }
+}
+
+/// The same for at most [`QUERY_BLOCK`] queries.
+///
+/// # Safety
+/// That of [`attend`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn attend_block(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
     let mut block = Block::new(job, scratch);
     let last = block.first_position + block.count - 1;
     for start in (0..=last).step_by(SEGMENT) {
@@ -116,8 +121,6 @@ struct Block<'a> {
     first_position: usize,
     /// Scales of quantized queries.
     scales: [f32; QUERY_BLOCK],
-    /// Where their dot products start: -128 times their sums.
-    starts: [i32; QUERY_BLOCK],
     /// Maximum of the scores so far.
     maxima: [f32; QUERY_BLOCK],
     /// Sum of the weights so far.
@@ -127,26 +130,24 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     /// Scales the queries, and quantizes them for an int8 cache.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[target_feature(enable = "avx2,fma")]
     fn new(job: &'a Attention, scratch: &mut AttentionScratch) -> Self {
         let size = job.columns.len();
         let padded = padded_head_size(size);
         let mut scales = [0.0; QUERY_BLOCK];
-        let mut starts = [0; QUERY_BLOCK];
         let rows = scratch.queries.chunks_exact_mut(padded);
         let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
-        for (i, (token, (row, row_i8))) in job.tokens.clone().zip(rows).enumerate() {
+        for ((token, (row, row_i8)), scale) in job.tokens.clone().zip(rows).zip(&mut scales) {
             for (scaled, &q) in row.iter_mut().zip(job.query(token)) {
                 *scaled = q * job.scale;
             }
             row[size..].fill(0.0);
             if let HeadCache::Int8 { .. } = job.cache {
                 let (s, r) = scale_of(row);
+                *scale = s;
                 for (x, q) in row.chunks_exact(LANES).zip(row_i8.chunks_exact_mut(LANES)) {
                     q.copy_from_slice(&to_i8(x, r));
                 }
-                scales[i] = s;
-                starts[i] = row_i8.iter().map(|&q| -128 * i32::from(q)).sum();
             }
         }
         Self {
@@ -156,7 +157,6 @@ impl<'a> Block<'a> {
             count: job.tokens.len(),
             first_position: job.position + job.tokens.start,
             scales,
-            starts,
             maxima: [0.0; QUERY_BLOCK],
             sums: [0.0; QUERY_BLOCK],
         }
@@ -165,8 +165,8 @@ impl<'a> Block<'a> {
     /// Takes the last `Q` queries, those after the `skipped`, through the segment from `start` on.
     ///
     /// # Safety
-    /// There are that many queries, all of which see `start`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    /// The processor supports this table, and there are that many queries, all of which see `start`.
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn segment<const Q: usize>(
         &mut self,
         scratch: &mut AttentionScratch,
@@ -187,16 +187,14 @@ impl<'a> Block<'a> {
             let panels = seen[Q - 1].div_ceil(KEY_PANEL);
             match self.job.cache {
                 HeadCache::F16 { keys, .. } => {
-                    let keys = &keys[start * self.size..][..panels * KEY_PANEL * self.size];
                     let queries = scratch.queries[rows.clone()].as_ptr();
-                    self.scores_f16::<Q>(keys, queries, scores);
+                    self.scores_f16::<Q>(keys, start, panels, queries, scores);
                 }
                 HeadCache::Int8 { keys, key_scales, .. } => {
-                    let size = self.size.next_multiple_of(KEY_STEP);
-                    let keys = &keys[start * size..][..panels * KEY_PANEL * size];
+                    let queries = &scratch.queries_i8[rows.clone()];
+                    let scales = &self.scales[skipped..self.count];
                     let key_scales = &key_scales[start..][..panels * KEY_PANEL];
-                    let queries = scratch.queries_i8[rows.clone()].as_ptr();
-                    self.scores_int8::<Q>(keys, key_scales, queries, skipped, scores);
+                    self.scores_int8(keys, key_scales, start, (queries, scales), scores);
                 }
             }
         }
@@ -217,8 +215,9 @@ impl<'a> Block<'a> {
                 HeadCache::F16 { values, .. } => self.weigh(&values[first..], scores, &seen, to),
                 HeadCache::Int8 { values, value_scales, .. } => {
                     for (weights, &seen) in scores.iter_mut().zip(&seen) {
-                        let scales = &value_scales[start..];
-                        for (weight, scale) in weights[..seen].iter_mut().zip(scales) {
+                        for (weight, scale) in
+                            weights[..seen].iter_mut().zip(&value_scales[start..])
+                        {
                             *weight *= scale;
                         }
                     }
@@ -237,7 +236,7 @@ impl<'a> Block<'a> {
 
     /// Adds a segment's part of a query to what there is.
     #[inline(never)]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx2,fma")]
     fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
         let max = if m2 > m1 { m2 } else { m1 };
@@ -249,65 +248,70 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Scores of `Q` queries with whole panels of float16 keys.
+    /// Scores of `Q` queries with the float16 keys of `panels` panels from position `start` on.
     ///
     /// # Safety
-    /// There are `Q` padded queries at `queries`.
+    /// The processor supports this table; there are that many panels, and queries at `queries`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn scores_f16<const Q: usize>(
         &self,
         keys: &[u16],
+        start: usize,
+        panels: usize,
         queries: *const f32,
         scores: &mut [[f32; SEGMENT]],
     ) {
-        let most = if Q == 2 { 8 } else { 4 };
-        let panels = keys.len() / (self.size * KEY_PANEL);
-        let mut done = 0;
-        while done < panels {
-            let keys = &keys[done * KEY_PANEL * self.size..];
-            // SAFETY: the caller's promise; so many panels are left.
+        let at_once = match Q {
+            1 => 4,
+            2 => 3,
+            3 => 2,
+            _ => 1,
+        };
+        for first in (0..panels).step_by(at_once) {
+            let keys = &keys[(start + first * KEY_PANEL) * self.size..];
+            // SAFETY: the caller's promise.
             unsafe {
-                done += match (panels - done).min(most) {
-                    1 => self.score_tile::<Q, 1>(keys, queries, done, scores),
-                    2 | 3 => self.score_tile::<Q, 2>(keys, queries, done, scores),
-                    4..8 => self.score_tile::<Q, 4>(keys, queries, done, scores),
-                    _ => self.score_tile::<Q, 8>(keys, queries, done, scores),
-                };
+                match (panels - first).min(at_once) {
+                    1 => self.score_tile::<Q, 1>(keys, queries, first, scores),
+                    2 => self.score_tile::<Q, 2>(keys, queries, first, scores),
+                    3 => self.score_tile::<Q, 3>(keys, queries, first, scores),
+                    _ => self.score_tile::<Q, 4>(keys, queries, first, scores),
+                }
             }
         }
     }
 
-    /// Scores of `Q` queries with `P` panels: a lane is a key. Returns `P`.
+    /// Scores of `Q` queries with `P` panels: a lane is a key.
     ///
     /// # Safety
     /// That of [`scores_f16`](Self::scores_f16).
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn score_tile<const Q: usize, const P: usize>(
         &self,
         keys: &[u16],
         queries: *const f32,
         first_panel: usize,
         scores: &mut [[f32; SEGMENT]],
-    ) -> usize {
+    ) {
         let panel_size = self.size * KEY_PANEL;
         let keys = keys[..P * panel_size].as_ptr();
-        let mut sums = [[_mm512_setzero_ps(); P]; Q];
+        let mut sums = [[splat16(0.0); P]; Q];
         for d in 0..self.size {
-            if Q == 1 {
-                fetch(keys.wrapping_add((P * self.size + d * P) * KEY_PANEL), P * KEY_PANEL);
-            }
-            let mut k = [_mm512_setzero_ps(); P];
+            let mut k = [splat16(0.0); P];
             for (p, k) in k.iter_mut().enumerate() {
                 // SAFETY: the keys are `P` panels.
-                *k = unsafe { u16::load(keys.add(p * panel_size + d * KEY_PANEL)) };
+                unsafe {
+                    let row = keys.add(p * panel_size + d * KEY_PANEL);
+                    *k = [u16::load(row), u16::load(row.add(LANES))];
+                }
             }
             for (q, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                let x = _mm512_set1_ps(unsafe { *queries.add(q * self.padded + d) });
+                let x = splat16(unsafe { *queries.add(q * self.padded + d) });
                 for (sum, &k) in sums.iter_mut().zip(&k) {
-                    *sum = _mm512_fmadd_ps(x, k, *sum);
+                    *sum = fma16(x, k, *sum);
                 }
             }
         }
@@ -317,102 +321,85 @@ impl<'a> Block<'a> {
                 store16(sum, scores);
             }
         }
-        P
     }
 
-    /// Scores of `Q` queries, the first of them number `skipped`, with whole panels of int8 keys.
+    /// Scores of queries `(rows, scales)` with the int8 keys from position `start` on, as many as there
+    /// are scales.
     ///
     /// # Safety
-    /// There are `Q` padded queries at `queries`.
+    /// The processor supports this table.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn scores_int8<const Q: usize>(
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn scores_int8(
         &self,
         keys: &[i8],
         key_scales: &[f32],
-        queries: *const i8,
-        skipped: usize,
+        start: usize,
+        (queries, query_scales): (&[i8], &[f32]),
         scores: &mut [[f32; SEGMENT]],
     ) {
-        let panel_size = self.size.next_multiple_of(KEY_STEP) * KEY_PANEL;
+        // 6 registers of sums, 4 of keys, the query's values, a product and the ones.
+        const TILE: usize = 3;
+        let size = self.size.next_multiple_of(KEY_STEP);
+        let keys = keys[start * size..].chunks_exact(size * KEY_PANEL);
         let (key_scales, _) = key_scales.as_chunks::<KEY_PANEL>();
-        let mut done = 0;
-        while done < key_scales.len() {
-            let keys = &keys[done * panel_size..];
-            let key_scales = &key_scales[done..];
-            // SAFETY: the caller's promise; so many panels are left.
-            unsafe {
-                done += match key_scales.len() {
-                    1..4 => self.dot_tile::<Q, 1>(keys, key_scales, queries, skipped, scores, done),
-                    _ => self.dot_tile::<Q, 4>(keys, key_scales, queries, skipped, scores, done),
+        for (panel, (keys, key_scales)) in keys.zip(key_scales).enumerate() {
+            let queries = queries.chunks(TILE * self.padded);
+            let tiles = queries.zip(query_scales.chunks(TILE)).zip(scores.chunks_mut(TILE));
+            for ((queries, query_scales), scores) in tiles {
+                // SAFETY: the caller's promise.
+                let dots = unsafe {
+                    match query_scales.len() {
+                        1 => self.dots::<1, TILE>(keys, queries),
+                        2 => self.dots::<2, TILE>(keys, queries),
+                        _ => self.dots::<3, TILE>(keys, queries),
+                    }
                 };
+                for ((dot, &scale), scores) in dots.iter().zip(query_scales).zip(scores) {
+                    let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
+                    let scale = mul16(splat16(scale), load16(key_scales));
+                    let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+                    store16(mul16(dot, scale), &mut panels[panel]);
+                }
             }
         }
     }
 
-    /// The same for `P` panels, the first of them number `first_panel`; returns `P`.
+    /// Exact dot products of `Q` queries with a panel of keys, the first of `N`.
     ///
     /// # Safety
-    /// That of [`scores_int8`](Self::scores_int8).
+    /// The processor supports this table.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn dot_tile<const Q: usize, const P: usize>(
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn dots<const Q: usize, const N: usize>(
         &self,
         keys: &[i8],
-        key_scales: &[[f32; KEY_PANEL]],
-        queries: *const i8,
-        skipped: usize,
-        scores: &mut [[f32; SEGMENT]],
-        first_panel: usize,
-    ) -> usize {
-        let steps = self.size.div_ceil(KEY_STEP);
-        let panel_size = steps * KEY_STEP * KEY_PANEL;
-        let keys = keys[..P * panel_size].as_ptr();
-        let offset = _mm512_set1_epi8(-128);
-        let mut sums = [[_mm512_setzero_si512(); P]; Q];
-        for (sums, &start) in sums.iter_mut().zip(&self.starts[skipped..]) {
-            *sums = [_mm512_set1_epi32(start); P];
-        }
-        for step in 0..steps {
-            if Q == 1 {
-                let size = KEY_STEP * KEY_PANEL;
-                fetch(keys.wrapping_add(P * panel_size + step * P * size), P * size);
-            }
-            let mut k = [_mm512_setzero_si512(); P];
-            for (p, k) in k.iter_mut().enumerate() {
-                // SAFETY: the keys are `P` panels of so many steps, 64 bytes each.
-                *k = unsafe {
-                    let keys = keys.add(p * panel_size).cast::<__m512i>().add(step);
-                    _mm512_xor_si512(_mm512_loadu_si512(keys), offset)
-                };
-            }
-            for (q, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the padded query has every step.
-                let x = unsafe { queries.add(q * self.padded).cast::<i32>().add(step) };
-                // SAFETY: as above.
-                let x = _mm512_set1_epi32(unsafe { x.read_unaligned() });
-                for (sum, &k) in sums.iter_mut().zip(&k) {
-                    *sum = _mm512_dpbusd_epi32(*sum, k, x);
+        queries: &[i8],
+    ) -> [[__m256i; 2]; N] {
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        for (step, keys) in keys.chunks_exact(KEY_PANEL * KEY_STEP).enumerate() {
+            let keys = keys.as_ptr().cast::<__m256i>();
+            // SAFETY: a step of a panel is 64 bytes, and the padded query has every step.
+            unsafe {
+                let keys = [
+                    SignedWeights::new(_mm256_loadu_si256(keys)),
+                    SignedWeights::new(_mm256_loadu_si256(keys.add(1))),
+                ];
+                for (q, sums) in sums[..Q].iter_mut().enumerate() {
+                    let x = queries.as_ptr().add(q * self.padded).cast::<i32>().add(step);
+                    Int8::dot(sums, keys, _mm256_set1_epi32(x.read_unaligned()));
                 }
             }
         }
-        for ((sums, &scale), scores) in sums.iter().zip(&self.scales[skipped..]).zip(scores) {
-            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
-            let panels = panels[first_panel..].iter_mut().zip(key_scales);
-            for (&sum, (scores, key_scales)) in sums.iter().zip(panels) {
-                let scale = _mm512_mul_ps(_mm512_set1_ps(scale), load16(key_scales));
-                store16(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scores);
-            }
-        }
-        P
+        sums
     }
 
     /// Adds the values of `seen[q]` positions, times their weights, to the rows at `to`.
     ///
     /// # Safety
-    /// `to` has a padded row per query.
+    /// The processor supports this table; `values` has the positions, `to` a padded row per query.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh<V: Value, const Q: usize>(
         &self,
         values: &[V],
@@ -436,9 +423,9 @@ impl<'a> Block<'a> {
     /// The same for positions that all `Q` queries see.
     ///
     /// # Safety
-    /// That of [`weigh`](Self::weigh); the values have these positions.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    /// That of [`weigh`](Self::weigh).
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,
         values: &[V],
@@ -446,7 +433,11 @@ impl<'a> Block<'a> {
         positions: Range<usize>,
         to: *mut f32,
     ) {
-        let most = if Q <= 2 { 8 } else { 4 };
+        let most = match Q {
+            1 => 10,
+            2 | 3 => 4,
+            _ => 2,
+        };
         let registers = self.size / LANES;
         let mut done = 0;
         while done < registers {
@@ -455,28 +446,51 @@ impl<'a> Block<'a> {
             unsafe {
                 done += match (registers - done).min(most) {
                     1 => self.weigh_tile::<V, Q, 1>(values, weights, positions, d, to),
-                    2 => self.weigh_tile::<V, Q, 2>(values, weights, positions, d, to),
-                    3 => self.weigh_tile::<V, Q, 3>(values, weights, positions, d, to),
-                    4 => self.weigh_tile::<V, Q, 4>(values, weights, positions, d, to),
-                    5..8 => self.weigh_tile::<V, Q, 5>(values, weights, positions, d, to),
-                    _ => self.weigh_tile::<V, Q, 8>(values, weights, positions, d, to),
+                    2 | 3 => self.weigh_tile::<V, Q, 2>(values, weights, positions, d, to),
+                    4..8 => self.weigh_tile::<V, Q, 4>(values, weights, positions, d, to),
+                    8 | 9 => self.weigh_tile::<V, Q, 8>(values, weights, positions, d, to),
+                    _ => self.weigh_tile::<V, Q, 10>(values, weights, positions, d, to),
                 };
             }
         }
-        let d = registers * LANES;
-        if d < self.size {
-            // SAFETY: the caller's promise; the rest of a row is less than a register, and a padded
-            // row of `to` has a whole one.
-            unsafe { self.weigh_rest(values, weights, positions, d, to) };
+        if done * LANES < self.size {
+            // SAFETY: the caller's promise.
+            unsafe { self.weigh_rest(values, weights, positions, done * LANES, to) };
+        }
+    }
+
+    /// The same for the dimensions from `first` on, one by one.
+    ///
+    /// # Safety
+    /// That of [`weigh`](Self::weigh); fewer than a register are left of a row.
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn weigh_rest<V: Value>(
+        &self,
+        values: &[V],
+        weights: &[[f32; SEGMENT]],
+        positions: Range<usize>,
+        first: usize,
+        to: *mut f32,
+    ) {
+        for j in positions {
+            for d in first..self.size {
+                let value = values[j * self.size + d].get();
+                for (q, weights) in weights.iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    let sum = unsafe { &mut *to.add(q * self.padded + d) };
+                    *sum = weights[j].mul_add(value, *sum);
+                }
+            }
         }
     }
 
     /// The same for `R` registers of dimensions from `d` on; returns `R`.
     ///
     /// # Safety
-    /// That of [`weigh_positions`](Self::weigh_positions); the values have these dimensions.
+    /// That of [`weigh`](Self::weigh); the values have these dimensions.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh_tile<V: Value, const Q: usize, const R: usize>(
         &self,
         values: &[V],
@@ -485,190 +499,171 @@ impl<'a> Block<'a> {
         d: usize,
         to: *mut f32,
     ) -> usize {
-        let mut sums = [[_mm512_setzero_ps(); R]; Q];
+        let mut sums = [[_mm256_setzero_ps(); R]; Q];
         // SAFETY: the caller's promise.
         unsafe {
             for (q, sums) in sums.iter_mut().enumerate() {
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(to.add(q * self.padded + d + r * LANES));
+                    *sum = _mm256_loadu_ps(to.add(q * self.padded + d + r * LANES));
                 }
             }
             for j in positions {
                 let row = values.as_ptr().add(j * self.size + d);
-                let mut value = [_mm512_setzero_ps(); R];
+                let mut value = [_mm256_setzero_ps(); R];
                 for (r, value) in value.iter_mut().enumerate() {
                     *value = V::load(row.add(r * LANES));
                 }
                 for (q, sums) in sums.iter_mut().enumerate() {
-                    let weight = _mm512_set1_ps(*weights.get_unchecked(q).get_unchecked(j));
+                    let weight = _mm256_set1_ps(*weights.get_unchecked(q).get_unchecked(j));
                     for (sum, &value) in sums.iter_mut().zip(&value) {
-                        *sum = _mm512_fmadd_ps(weight, value, *sum);
+                        *sum = _mm256_fmadd_ps(weight, value, *sum);
                     }
                 }
             }
             for (q, sums) in sums.iter().enumerate() {
                 for (r, &sum) in sums.iter().enumerate() {
-                    _mm512_storeu_ps(to.add(q * self.padded + d + r * LANES), sum);
+                    _mm256_storeu_ps(to.add(q * self.padded + d + r * LANES), sum);
                 }
             }
         }
         R
     }
-
-    /// The same for the last dimensions of a head whose size is not whole registers, from `d` on.
-    ///
-    /// # Safety
-    /// That of [`weigh_positions`](Self::weigh_positions); fewer than a register are left of a row.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn weigh_rest<V: Value>(
-        &self,
-        values: &[V],
-        weights: &[[f32; SEGMENT]],
-        positions: Range<usize>,
-        d: usize,
-        to: *mut f32,
-    ) {
-        let lanes = first(self.size - d);
-        for (q, weights) in weights.iter().enumerate() {
-            // SAFETY: the caller's promise; only the lanes of a value that exist are read.
-            unsafe {
-                let to = to.add(q * self.padded + d);
-                let mut sum = _mm512_loadu_ps(to);
-                for j in positions.clone() {
-                    let value = V::load_first(lanes, values.as_ptr().add(j * self.size + d));
-                    sum = _mm512_fmadd_ps(_mm512_set1_ps(weights[j]), value, sum);
-                }
-                _mm512_storeu_ps(to, sum);
-            }
-        }
-    }
-}
-
-/// Fetches `count` numbers, in whole cache lines, into the second level cache: fetches into the first
-/// hold up the processor's own, which read ahead faster.
-#[inline(always)]
-fn fetch<V>(from: *const V, count: usize) {
-    for line in (0..count * size_of::<V>()).step_by(64) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast::<i8>().wrapping_add(line)) };
-    }
 }
 
 /// How keys or values are cached.
 trait Value: Copy {
-    /// 16 of them.
+    /// 8 of them.
     ///
     /// # Safety
-    /// The processor supports this table, and `from` is valid for reads of 16.
-    unsafe fn load(from: *const Self) -> __m512;
+    /// The processor supports this table, and `from` is valid for reads of 8.
+    unsafe fn load(from: *const Self) -> __m256;
 
-    /// Those of some lanes, the others 0.
-    ///
-    /// # Safety
-    /// The processor supports this table, and `from` is valid for reads of these.
-    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512;
+    /// One of them.
+    fn get(self) -> f32;
 }
 
 impl Value for u16 {
     #[inline(always)]
-    unsafe fn load(from: *const Self) -> __m512 {
+    unsafe fn load(from: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512 {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from.cast())) }
+    fn get(self) -> f32 {
+        f16_to_f32(self)
     }
 }
 
 impl Value for i8 {
     #[inline(always)]
-    unsafe fn load(from: *const Self) -> __m512 {
+    unsafe fn load(from: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
 
     #[inline(always)]
-    unsafe fn load_first(lanes: __mmask16, from: *const Self) -> __m512 {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, from))) }
+    fn get(self) -> f32 {
+        f32::from(self)
     }
 }
 
 /// Adds `slope` times the distance to every score, the first one's being `distance`.
 #[inline(never)]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx2,fma")]
 fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
-    let slope = _mm512_set1_ps(slope);
-    let distance = _mm512_set1_ps(distance as f32);
+    let slope = splat16(slope);
+    let distance = splat16(distance as f32);
     let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
     let mut lane = load16(&std::array::from_fn(|i| i as f32));
     for scores in panels {
-        store16(_mm512_fmadd_ps(slope, _mm512_sub_ps(distance, lane), load16(scores)), scores);
-        lane = _mm512_add_ps(lane, _mm512_set1_ps(KEY_PANEL as f32));
+        store16(fma16(slope, sub16(distance, lane), load16(scores)), scores);
+        lane = add16(lane, splat16(KEY_PANEL as f32));
     }
 }
 
 /// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
 /// largest score and the sum of the weights.
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512dq")]
+#[target_feature(enable = "avx2,fma")]
 fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
     let padded = seen.next_multiple_of(KEY_PANEL);
     scores[seen..padded].fill(f32::NEG_INFINITY);
     let (panels, _) = scores[..padded].as_chunks_mut::<KEY_PANEL>();
 
-    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
+    let lowest = _mm256_set1_ps(f32::NEG_INFINITY);
+    let mut max = [lowest; 2];
     for scores in &*panels {
+        let scores = load16(scores);
         // `if s > m { s } else { m }`: a NaN is passed over.
-        max = _mm512_max_ps(load16(scores), max);
+        max = [_mm256_max_ps(scores[0], max[0]), _mm256_max_ps(scores[1], max[1])];
     }
-    let max = _mm512_reduce_max_ps(max);
+    let max = highest(_mm256_max_ps(max[0], max[1]));
 
-    let mut sums = _mm512_setzero_ps();
+    let mut sums = splat16(0.0);
     for scores in panels {
-        let weights = exp2(_mm512_sub_ps(load16(scores), _mm512_set1_ps(max)));
+        let differences = sub16(load16(scores), splat16(max));
+        let weights = [exp2(differences[0]), exp2(differences[1])];
         store16(weights, scores);
-        sums = _mm512_add_ps(sums, weights);
+        sums = add16(sums, weights);
     }
     (max, fold16(sums))
 }
 
-/// `f32_to_f16_saturating` of up to 16 floats.
+/// The largest of 8 floats, none of which is a NaN.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx2")]
+fn highest(x: __m256) -> f32 {
+    let a = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+}
+
+/// Up to 8 floats, the other lanes 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_part(x: &[f32]) -> __m256 {
+    let mut padded = [0.0; LANES];
+    let x = <&[f32; LANES]>::try_from(x).unwrap_or_else(|_| {
+        padded[..x.len()].copy_from_slice(x);
+        &padded
+    });
+    // SAFETY: 8 floats; the load may be unaligned.
+    unsafe { _mm256_loadu_ps(x.as_ptr()) }
+}
+
+/// `f32_to_f16_saturating` of up to 8 floats.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
 fn to_f16(x: &[f32]) -> [u16; LANES] {
     const MAX: f32 = 65504.0;
     // A NaN is the second operand, and so what comes out.
-    let x = _mm512_min_ps(_mm512_set1_ps(MAX), load_part(x));
-    let x = _mm512_max_ps(_mm512_set1_ps(-MAX), x);
-    let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
+    let x = _mm256_min_ps(_mm256_set1_ps(MAX), load_part(x));
+    let x = _mm256_max_ps(_mm256_set1_ps(-MAX), x);
+    let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
     let mut to = [0; LANES];
-    // SAFETY: 16 float16; the store may be unaligned.
-    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bits) };
+    // SAFETY: 8 float16; the store may be unaligned.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bits) };
     to
 }
 
-/// Up to 16 floats quantized, the other lanes 0.
+/// Up to 8 floats quantized.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx2")]
 fn to_i8(x: &[f32], r: f32) -> [i8; LANES] {
-    let bytes = _mm512_cvtepi32_epi8(round(load_part(x), r));
-    let mut to = [0; LANES];
-    // SAFETY: 16 bytes; the store may be unaligned.
-    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) };
-    to
+    let q = round(load_part(x), r);
+    let words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
+    let bytes = _mm_cvtsi128_si64(_mm_packs_epi16(words, words)).to_le_bytes();
+    bytes.map(|byte| byte as i8)
 }
 
 /// Scale and reciprocal of a vector that is quantized as one group.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx2")]
 fn scale_of(x: &[f32]) -> (f32, f32) {
-    let mut max = _mm512_setzero_si512();
+    let mut max = _mm256_setzero_si256();
     for x in x.chunks(LANES) {
-        max = _mm512_max_epu32(max, magnitude_bits(load_part(x)));
+        max = _mm256_max_epu32(max, magnitude_bits(load_part(x)));
     }
-    scale_for(_mm512_reduce_max_epu32(max))
+    scale_for(largest(max))
 }

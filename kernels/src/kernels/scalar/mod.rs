@@ -16,11 +16,11 @@ pub use half_float::{f16_to_f32, f32_to_f16_saturating};
 pub(super) use quantize::scale_for;
 
 /// Lanes of the virtual vector in which a row is summed.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// Folds the virtual vector as a fixed tree: 8 apart, then 4, 2, 1.
 #[inline(always)]
-pub(crate) fn fold16(mut lanes: [f32; LANES]) -> f32 {
+pub fn fold16(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -74,13 +74,13 @@ macro_rules! instantiate {
 }
 
 instantiate!(portable, Isa::Scalar);
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
 instantiate!(
     #[target_feature(enable = "fma")]
     fma,
     Isa::ScalarFma
 );
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
 pub(super) use fma::TABLE as FMA;
 pub(super) use portable::TABLE as PORTABLE;

@@ -6,17 +6,22 @@
 //!    and converted once for all of them. A tile of queries x keys, or queries x dimensions, keeps its
 //!    sums in registers; the order of additions within a sum is the definition's.
 //! 2. A single query takes several panels of keys or many dimensions at once instead, because the
-//!    additions of one sum wait for each other: 8 sums hide the latency of a fused multiply-add.
+//!    additions of one sum wait for each other: 16 sums hide the latency of a fused multiply-add.
 //! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
 //!    by -infinity, whose weight is +0, and their values are never touched.
 
-use std::arch::x86_64::*;
+use std::arch::aarch64::{
+    float32x4_t, vld1_s8, vld1q_f32, vld1q_s8, vld1q_u16, vst1_s8, vst1q_f32, vst1q_u16,
+};
+use std::array::from_fn;
 use std::ops::Range;
 
-use super::dot::{Dot, Int8, SignedWeights};
+use super::dot::{I32x16, Level};
+use super::instructions::*;
 use super::math::exp2;
-use super::quantize::{largest, magnitude_bits, round};
-use super::{add16, fma16, fold16, load16, mul16, splat16, store16, sub16};
+use super::quantize::{magnitude_bits, pack, round};
+use super::{F32x8, add16, fma16, fold16, load16, mul16, splat16};
+use super::{store16, sub16};
 use crate::kernels::scalar::{f16_to_f32, scale_for};
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
@@ -24,11 +29,10 @@ use crate::kernels::{
 };
 use crate::math;
 
-/// Lanes of a register.
+/// Values that are converted together: two registers of floats.
 const LANES: usize = 8;
 
 /// Puts the key and value of one position into the cache.
-#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
     let (panel, lane) = (position / KEY_PANEL, position % KEY_PANEL);
     let size = key.len();
@@ -66,13 +70,43 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
     }
 }
 
+/// Scores of quantized queries: see [`scores_int8`].
+type ScoresInt8 = unsafe fn(
+    size: usize,
+    keys: &[i8],
+    key_scales: &[f32],
+    start: usize,
+    queries: (&[i8], &[f32]),
+    scores: &mut [[f32; SEGMENT]],
+);
+
 /// Attention of the job's queries.
 ///
 /// # Safety
 /// That of [`Kernels::attend`](crate::kernels::Kernels::attend), which has checked all lengths.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
-    let mut block = Block::new(job, scratch);
+pub(super) unsafe fn attend<L: Level>(
+    job: &Attention,
+    scratch: &mut AttentionScratch,
+    out: &CellWriter,
+) {
+    for job in job.blocks() {
+        // All that differs goes through a pointer, so that the rest is there once.
+        // SAFETY: the caller's promise.
+        unsafe { attend_with(scores_int8::<L>, &job, scratch, out) }
+    }
+}
+
+/// Attention of at most [`QUERY_BLOCK`] queries.
+///
+/// # Safety
+/// That of [`attend`], whose `scores_int8` this is.
+unsafe fn attend_with(
+    scores_int8: ScoresInt8,
+    job: &Attention,
+    scratch: &mut AttentionScratch,
+    out: &CellWriter,
+) {
+    let mut block = Block::new(scores_int8, job, scratch);
     let last = block.first_position + block.count - 1;
     for start in (0..=last).step_by(SEGMENT) {
         // The first queries may lie before the segment.
@@ -101,6 +135,8 @@ pub(super) unsafe fn attend(job: &Attention, scratch: &mut AttentionScratch, out
 
 /// The queries of a job on their way through the segments.
 struct Block<'a> {
+    /// Callable where [`attend_with`] is.
+    scores_int8: ScoresInt8,
     job: &'a Attention<'a>,
     /// Head size, and with padding: the distance of rows in the buffers.
     size: usize,
@@ -118,8 +154,7 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     /// Scales the queries, and quantizes them for an int8 cache.
     #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn new(job: &'a Attention, scratch: &mut AttentionScratch) -> Self {
+    fn new(scores_int8: ScoresInt8, job: &'a Attention, scratch: &mut AttentionScratch) -> Self {
         let size = job.columns.len();
         let padded = padded_head_size(size);
         let mut scales = [0.0; QUERY_BLOCK];
@@ -139,6 +174,7 @@ impl<'a> Block<'a> {
             }
         }
         Self {
+            scores_int8,
             job,
             size,
             padded,
@@ -154,7 +190,6 @@ impl<'a> Block<'a> {
     ///
     /// # Safety
     /// The processor supports this table, and there are that many queries, all of which see `start`.
-    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn segment<const Q: usize>(
         &mut self,
         scratch: &mut AttentionScratch,
@@ -182,7 +217,14 @@ impl<'a> Block<'a> {
                     let queries = &scratch.queries_i8[rows.clone()];
                     let scales = &self.scales[skipped..self.count];
                     let key_scales = &key_scales[start..][..panels * KEY_PANEL];
-                    self.scores_int8(keys, key_scales, start, (queries, scales), scores);
+                    (self.scores_int8)(
+                        self.size,
+                        keys,
+                        key_scales,
+                        start,
+                        (queries, scales),
+                        scores,
+                    );
                 }
             }
         }
@@ -224,7 +266,6 @@ impl<'a> Block<'a> {
 
     /// Adds a segment's part of a query to what there is.
     #[inline(never)]
-    #[target_feature(enable = "avx2,fma")]
     fn merge(&mut self, q: usize, m2: f32, l2: f32, scratch: &mut AttentionScratch) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
         let max = if m2 > m1 { m2 } else { m1 };
@@ -241,7 +282,6 @@ impl<'a> Block<'a> {
     /// # Safety
     /// The processor supports this table; there are that many panels, and queries at `queries`.
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn scores_f16<const Q: usize>(
         &self,
         keys: &[u16],
@@ -275,7 +315,6 @@ impl<'a> Block<'a> {
     /// # Safety
     /// That of [`scores_f16`](Self::scores_f16).
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn score_tile<const Q: usize, const P: usize>(
         &self,
         keys: &[u16],
@@ -292,7 +331,8 @@ impl<'a> Block<'a> {
                 // SAFETY: the keys are `P` panels.
                 unsafe {
                     let row = keys.add(p * panel_size + d * KEY_PANEL);
-                    *k = [u16::load(row), u16::load(row.add(LANES))];
+                    let [low, high] = [u16::load(row), u16::load(row.add(LANES))];
+                    *k = [low[0], low[1], high[0], high[1]];
                 }
             }
             for (q, sums) in sums.iter_mut().enumerate() {
@@ -311,83 +351,11 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Scores of queries `(rows, scales)` with the int8 keys from position `start` on, as many as there
-    /// are scales.
-    ///
-    /// # Safety
-    /// The processor supports this table.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scores_int8(
-        &self,
-        keys: &[i8],
-        key_scales: &[f32],
-        start: usize,
-        (queries, query_scales): (&[i8], &[f32]),
-        scores: &mut [[f32; SEGMENT]],
-    ) {
-        // 6 registers of sums, 4 of keys, the query's values, a product and the ones.
-        const TILE: usize = 3;
-        let size = self.size.next_multiple_of(KEY_STEP);
-        let keys = keys[start * size..].chunks_exact(size * KEY_PANEL);
-        let (key_scales, _) = key_scales.as_chunks::<KEY_PANEL>();
-        for (panel, (keys, key_scales)) in keys.zip(key_scales).enumerate() {
-            let queries = queries.chunks(TILE * self.padded);
-            let tiles = queries.zip(query_scales.chunks(TILE)).zip(scores.chunks_mut(TILE));
-            for ((queries, query_scales), scores) in tiles {
-                // SAFETY: the caller's promise.
-                let dots = unsafe {
-                    match query_scales.len() {
-                        1 => self.dots::<1, TILE>(keys, queries),
-                        2 => self.dots::<2, TILE>(keys, queries),
-                        _ => self.dots::<3, TILE>(keys, queries),
-                    }
-                };
-                for ((dot, &scale), scores) in dots.iter().zip(query_scales).zip(scores) {
-                    let dot = [_mm256_cvtepi32_ps(dot[0]), _mm256_cvtepi32_ps(dot[1])];
-                    let scale = mul16(splat16(scale), load16(key_scales));
-                    let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
-                    store16(mul16(dot, scale), &mut panels[panel]);
-                }
-            }
-        }
-    }
-
-    /// Exact dot products of `Q` queries with a panel of keys, the first of `N`.
-    ///
-    /// # Safety
-    /// The processor supports this table.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dots<const Q: usize, const N: usize>(
-        &self,
-        keys: &[i8],
-        queries: &[i8],
-    ) -> [[__m256i; 2]; N] {
-        let mut sums = [[_mm256_setzero_si256(); 2]; N];
-        for (step, keys) in keys.chunks_exact(KEY_PANEL * KEY_STEP).enumerate() {
-            let keys = keys.as_ptr().cast::<__m256i>();
-            // SAFETY: a step of a panel is 64 bytes, and the padded query has every step.
-            unsafe {
-                let keys = [
-                    SignedWeights::new(_mm256_loadu_si256(keys)),
-                    SignedWeights::new(_mm256_loadu_si256(keys.add(1))),
-                ];
-                for (q, sums) in sums[..Q].iter_mut().enumerate() {
-                    let x = queries.as_ptr().add(q * self.padded).cast::<i32>().add(step);
-                    Int8::dot(sums, keys, _mm256_set1_epi32(x.read_unaligned()));
-                }
-            }
-        }
-        sums
-    }
-
     /// Adds the values of `seen[q]` positions, times their weights, to the rows at `to`.
     ///
     /// # Safety
     /// The processor supports this table; `values` has the positions, `to` a padded row per query.
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh<V: Value, const Q: usize>(
         &self,
         values: &[V],
@@ -412,8 +380,7 @@ impl<'a> Block<'a> {
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh).
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline(never)]
     unsafe fn weigh_positions<V: Value, const Q: usize>(
         &self,
         values: &[V],
@@ -426,13 +393,13 @@ impl<'a> Block<'a> {
             2 | 3 => 4,
             _ => 2,
         };
-        let registers = self.size / LANES;
+        let pairs = self.size / LANES;
         let mut done = 0;
-        while done < registers {
+        while done < pairs {
             let (d, positions) = (done * LANES, positions.clone());
-            // SAFETY: the caller's promise; so many registers lie within a row.
+            // SAFETY: the caller's promise; so many pairs of registers lie within a row.
             unsafe {
-                done += match (registers - done).min(most) {
+                done += match (pairs - done).min(most) {
                     1 => self.weigh_tile::<V, Q, 1>(values, weights, positions, d, to),
                     2 | 3 => self.weigh_tile::<V, Q, 2>(values, weights, positions, d, to),
                     4..8 => self.weigh_tile::<V, Q, 4>(values, weights, positions, d, to),
@@ -442,7 +409,7 @@ impl<'a> Block<'a> {
             }
         }
         for j in positions {
-            for d in registers * LANES..self.size {
+            for d in pairs * LANES..self.size {
                 let value = values[j * self.size + d].get();
                 for (q, weights) in weights.iter().enumerate() {
                     // SAFETY: the caller's promise.
@@ -453,12 +420,11 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The same for `R` registers of dimensions from `d` on; returns `R`.
+    /// The same for `R` pairs of registers of dimensions from `d` on; returns `R`.
     ///
     /// # Safety
     /// That of [`weigh`](Self::weigh); the values have these dimensions.
     #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weigh_tile<V: Value, const Q: usize, const R: usize>(
         &self,
         values: &[V],
@@ -467,30 +433,32 @@ impl<'a> Block<'a> {
         d: usize,
         to: *mut f32,
     ) -> usize {
-        let mut sums = [[_mm256_setzero_ps(); R]; Q];
+        let mut sums = [[[vdupq_n_f32(0.0); 2]; R]; Q];
         // SAFETY: the caller's promise.
         unsafe {
+            let at = |q: usize, r: usize, half: usize| {
+                to.add(q * self.padded + d + r * LANES + half * LANES / 2)
+            };
             for (q, sums) in sums.iter_mut().enumerate() {
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm256_loadu_ps(to.add(q * self.padded + d + r * LANES));
+                    *sum = [vld1q_f32(at(q, r, 0)), vld1q_f32(at(q, r, 1))];
                 }
             }
             for j in positions {
                 let row = values.as_ptr().add(j * self.size + d);
-                let mut value = [_mm256_setzero_ps(); R];
-                for (r, value) in value.iter_mut().enumerate() {
-                    *value = V::load(row.add(r * LANES));
-                }
-                for (q, sums) in sums.iter_mut().enumerate() {
-                    let weight = _mm256_set1_ps(*weights.get_unchecked(q).get_unchecked(j));
-                    for (sum, &value) in sums.iter_mut().zip(&value) {
-                        *sum = _mm256_fmadd_ps(weight, value, *sum);
+                for r in 0..R {
+                    let value = V::load(row.add(r * LANES));
+                    for (q, sums) in sums.iter_mut().enumerate() {
+                        let weight = *weights.get_unchecked(q).get_unchecked(j);
+                        let weight = vdupq_n_f32(weight);
+                        sums[r] = from_fn(|half| vfmaq_f32(sums[r][half], weight, value[half]));
                     }
                 }
             }
             for (q, sums) in sums.iter().enumerate() {
                 for (r, &sum) in sums.iter().enumerate() {
-                    _mm256_storeu_ps(to.add(q * self.padded + d + r * LANES), sum);
+                    vst1q_f32(at(q, r, 0), sum[0]);
+                    vst1q_f32(at(q, r, 1), sum[1]);
                 }
             }
         }
@@ -498,13 +466,77 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Scores of queries `(rows, scales)` of `size` with the int8 keys from position `start` on, as many as there
+/// are scales.
+///
+/// # Safety
+/// The processor supports `L`.
+unsafe fn scores_int8<L: Level>(
+    size: usize,
+    keys: &[i8],
+    key_scales: &[f32],
+    start: usize,
+    (queries, query_scales): (&[i8], &[f32]),
+    scores: &mut [[f32; SEGMENT]],
+) {
+    let padded = padded_head_size(size);
+    let size = size.next_multiple_of(KEY_STEP);
+    let keys = keys[start * size..].chunks_exact(size * KEY_PANEL);
+    let (key_scales, _) = key_scales.as_chunks::<KEY_PANEL>();
+    for (panel, (keys, key_scales)) in keys.zip(key_scales).enumerate() {
+        // SAFETY: the caller's promise.
+        let dots = unsafe {
+            match query_scales.len() {
+                1 => dots::<L, 1>(padded, keys, queries),
+                2 => dots::<L, 2>(padded, keys, queries),
+                3 => dots::<L, 3>(padded, keys, queries),
+                4 => dots::<L, 4>(padded, keys, queries),
+                5 => dots::<L, 5>(padded, keys, queries),
+                _ => dots::<L, QUERY_BLOCK>(padded, keys, queries),
+            }
+        };
+        for ((dot, &scale), scores) in dots.iter().zip(query_scales).zip(&mut *scores) {
+            let dot = dot.map(vcvtq_f32_s32);
+            let scale = mul16(splat16(scale), load16(key_scales));
+            let (panels, _) = scores.as_chunks_mut::<KEY_PANEL>();
+            store16(mul16(dot, scale), &mut panels[panel]);
+        }
+    }
+}
+
+/// Exact dot products of `Q` queries with a panel of keys: 24 registers of sums at most, 4 of keys
+/// and the query's values.
+///
+/// # Safety
+/// The processor supports `L`.
+#[inline]
+unsafe fn dots<L: Level, const Q: usize>(
+    padded: usize,
+    keys: &[i8],
+    queries: &[i8],
+) -> [I32x16; QUERY_BLOCK] {
+    let mut sums = [[vdupq_n_s32(0); 4]; QUERY_BLOCK];
+    for (step, keys) in keys.chunks_exact(KEY_PANEL * KEY_STEP).enumerate() {
+        // SAFETY: a step of a panel is 64 bytes, and the padded query has every step.
+        unsafe {
+            let keys = from_fn(|i| vld1q_s8(keys.as_ptr().add(16 * i)));
+            for (q, sums) in sums[..Q].iter_mut().enumerate() {
+                let x = queries.as_ptr().add(q * padded).cast::<i32>().add(step);
+                let x = vreinterpretq_s8_s32(vdupq_n_s32(x.read_unaligned()));
+                L::dot(sums, keys, x);
+            }
+        }
+    }
+    sums
+}
+
 /// How keys or values are cached.
 trait Value: Copy {
     /// 8 of them.
     ///
     /// # Safety
-    /// The processor supports this table, and `from` is valid for reads of 8.
-    unsafe fn load(from: *const Self) -> __m256;
+    /// `from` is valid for reads of 8.
+    unsafe fn load(from: *const Self) -> F32x8;
 
     /// One of them.
     fn get(self) -> f32;
@@ -512,9 +544,9 @@ trait Value: Copy {
 
 impl Value for u16 {
     #[inline(always)]
-    unsafe fn load(from: *const Self) -> __m256 {
+    unsafe fn load(from: *const Self) -> F32x8 {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        unsafe { f16_to_f32x8(vld1q_u16(from)) }
     }
 
     #[inline(always)]
@@ -525,9 +557,10 @@ impl Value for u16 {
 
 impl Value for i8 {
     #[inline(always)]
-    unsafe fn load(from: *const Self) -> __m256 {
+    unsafe fn load(from: *const Self) -> F32x8 {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        let words = vmovl_s8(unsafe { vld1_s8(from) });
+        [vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)].map(vcvtq_f32_s32)
     }
 
     #[inline(always)]
@@ -538,7 +571,6 @@ impl Value for i8 {
 
 /// Adds `slope` times the distance to every score, the first one's being `distance`.
 #[inline(never)]
-#[target_feature(enable = "avx2,fma")]
 fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
     let slope = splat16(slope);
     let distance = splat16(distance as f32);
@@ -553,85 +585,77 @@ fn add_distances(scores: &mut [f32; SEGMENT], slope: f32, distance: usize) {
 /// Turns the first `seen` scores into weights, those that fill up the last panel into 0; returns the
 /// largest score and the sum of the weights.
 #[inline(never)]
-#[target_feature(enable = "avx2,fma")]
 fn softmax(scores: &mut [f32; SEGMENT], seen: usize) -> (f32, f32) {
     let padded = seen.next_multiple_of(KEY_PANEL);
     scores[seen..padded].fill(f32::NEG_INFINITY);
     let (panels, _) = scores[..padded].as_chunks_mut::<KEY_PANEL>();
 
-    let lowest = _mm256_set1_ps(f32::NEG_INFINITY);
-    let mut max = [lowest; 2];
+    let mut max = splat16(f32::NEG_INFINITY);
     for scores in &*panels {
         let scores = load16(scores);
-        // `if s > m { s } else { m }`: a NaN is passed over.
-        max = [_mm256_max_ps(scores[0], max[0]), _mm256_max_ps(scores[1], max[1])];
+        max = from_fn(|i| larger(scores[i], max[i]));
     }
-    let max = highest(_mm256_max_ps(max[0], max[1]));
+    let max = larger(larger(max[0], max[1]), larger(max[2], max[3]));
+    // None of them is a NaN.
+    let max = vmaxvq_f32(max);
 
     let mut sums = splat16(0.0);
     for scores in panels {
         let differences = sub16(load16(scores), splat16(max));
-        let weights = [exp2(differences[0]), exp2(differences[1])];
+        let weights = differences.map(exp2);
         store16(weights, scores);
         sums = add16(sums, weights);
     }
     (max, fold16(sums))
 }
 
-/// The largest of 8 floats, none of which is a NaN.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn highest(x: __m256) -> f32 {
-    let a = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
-    _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+/// `if s > m { s } else { m }`: a NaN is passed over.
+#[inline(always)]
+fn larger(s: float32x4_t, m: float32x4_t) -> float32x4_t {
+    vbslq_f32(vcgtq_f32(s, m), s, m)
 }
 
 /// Up to 8 floats, the other lanes 0.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_part(x: &[f32]) -> __m256 {
+#[inline(always)]
+fn load_part(x: &[f32]) -> F32x8 {
     let mut padded = [0.0; LANES];
     let x = <&[f32; LANES]>::try_from(x).unwrap_or_else(|_| {
         padded[..x.len()].copy_from_slice(x);
         &padded
     });
-    // SAFETY: 8 floats; the load may be unaligned.
-    unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    // SAFETY: 8 floats.
+    from_fn(|i| unsafe { vld1q_f32(x.as_ptr().add(4 * i)) })
 }
 
 /// `f32_to_f16_saturating` of up to 8 floats.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[inline(always)]
 fn to_f16(x: &[f32]) -> [u16; LANES] {
     const MAX: f32 = 65504.0;
-    // A NaN is the second operand, and so what comes out.
-    let x = _mm256_min_ps(_mm256_set1_ps(MAX), load_part(x));
-    let x = _mm256_max_ps(_mm256_set1_ps(-MAX), x);
-    let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
+    // A NaN stays one.
+    let x = load_part(x).map(|x| vmaxq_f32(vminq_f32(x, vdupq_n_f32(MAX)), vdupq_n_f32(-MAX)));
     let mut to = [0; LANES];
-    // SAFETY: 8 float16; the store may be unaligned.
-    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bits) };
+    // SAFETY: 8 float16.
+    unsafe { vst1q_u16(to.as_mut_ptr(), f32x8_to_f16(x[0], x[1])) };
     to
 }
 
 /// Up to 8 floats quantized.
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 fn to_i8(x: &[f32], r: f32) -> [i8; LANES] {
-    let q = round(load_part(x), r);
-    let words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
-    let bytes = _mm_cvtsi128_si64(_mm_packs_epi16(words, words)).to_le_bytes();
-    bytes.map(|byte| byte as i8)
+    let [low, high] = load_part(x).map(|x| round(x, r));
+    let mut to = [0; LANES];
+    // SAFETY: 8 bytes.
+    unsafe { vst1_s8(to.as_mut_ptr(), vget_low_s8(pack([low, high, low, high]))) };
+    to
 }
 
 /// Scale and reciprocal of a vector that is quantized as one group.
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 fn scale_of(x: &[f32]) -> (f32, f32) {
-    let mut max = _mm256_setzero_si256();
+    let mut max = vdupq_n_u32(0);
     for x in x.chunks(LANES) {
-        max = _mm256_max_epu32(max, magnitude_bits(load_part(x)));
+        let [low, high] = load_part(x);
+        max = vmaxq_u32(max, vmaxq_u32(magnitude_bits(low), magnitude_bits(high)));
     }
-    scale_for(largest(max))
+    scale_for(vmaxvq_u32(max))
 }

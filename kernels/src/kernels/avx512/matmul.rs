@@ -26,9 +26,11 @@
 //! 7. One to four tokens add the two steps of a line to sums of their own, so that fewer products wait
 //!    for each other.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::math::activate;
 use super::{first as first_lanes, load_part};
@@ -218,22 +220,29 @@ unsafe fn token_block<const P: usize>(
     let lines =
         if tiles == 1 { 0 } else { (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups) };
     let next = job.weights.panel(panel).as_ptr().wrapping_add(bytes);
+    let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
+    let add = job.epilogue == Epilogue::AddTo;
+    let simple = (add || job.epilogue == Epilogue::Store) && rows.len() == P * PANEL_ROWS;
+    let bias = job.bias.map_or(&NO_BIAS[..rows.len()], |bias| &bias[rows.clone()]);
+    // Tiles of about the same size: a small one would leave products waiting for each other.
+    let (least, larger) = (tokens.len() / tiles, tokens.len() % tiles);
     let mut first = tokens.start;
     for tile in 0..tiles {
-        // Tiles of about the same size: a small one would leave products waiting for each other.
-        let count = (tokens.end - first).div_ceil(tiles - tile);
+        let count = least + usize::from(tile < larger);
         let mut acc = MaybeUninit::<[[__m512; TILE]; P]>::uninit();
         let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
         let fetch = Fetch { from, lines };
-        // SAFETY: the caller's promise; so many tokens are left.
+        // SAFETY: the caller's promise; so many tokens are left. The first cells of a tile lie within
+        // the buffer, as all of them are asserted to.
         unsafe {
-            let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
             for token in first..first + count {
-                fetch_cells(out.cells(token, rows.clone()));
+                fetch_cells::<P>(out.cells(token, rows.clone()));
             }
+            let cells = out.cells.add(first * out.stride + rows.start);
+            let end = simple.then_some(End { cells, stride: out.stride, bias: bias.as_ptr(), add });
             let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
-            multiply::<P>(job, panel, first..first + count, fetch, acc);
-            for p in 0..P {
+            multiply::<P>(job, panel, first..first + count, fetch, acc, end.as_ref());
+            for p in 0..if simple { 0 } else { P } {
                 let acc = std::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
                 finish(job, panel + p, first, acc, out);
             }
@@ -242,14 +251,29 @@ unsafe fn token_block<const P: usize>(
     }
 }
 
-/// Fetches cells that are written later. They may be in another core's cache, and few such stores can
-/// wait at once.
+/// Fetches the cells of `P` panels that are written later. They may be in another core's cache, and few
+/// such stores can wait at once.
 #[inline]
-fn fetch_cells(cells: &[f32]) {
-    for line in cells.chunks(TILE_ALIGN / size_of::<f32>()) {
+fn fetch_cells<const P: usize>(cells: &[f32]) {
+    for p in 0..P {
         // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(cells.as_ptr().wrapping_add(p * PANEL_ROWS).cast()) };
     }
+}
+
+/// What changes nothing when it is added.
+static NO_BIAS: [f32; 2 * PANEL_ROWS] = [-0.0; 2 * PANEL_ROWS];
+
+/// Where whole panels' outputs go that need a bias and a residual at most.
+struct End {
+    /// Those of the first token.
+    cells: *mut f32,
+    /// From one token's to the next one's.
+    stride: usize,
+    /// As long as the panels.
+    bias: *const f32,
+    /// Whether the outputs are added to the cells.
+    add: bool,
 }
 
 /// What a tile fetches of the next panels.
@@ -260,12 +284,12 @@ struct Fetch {
     lines: usize,
 }
 
-/// The products of `P` panels with a tile of tokens, without bias, written to `acc`: the first so many
-/// registers of each panel's.
+/// The products of `P` panels with a tile of tokens: finished in their cells if `end` says where those
+/// are, otherwise without bias in `acc`, the first so many registers of each panel's.
 ///
 /// # Safety
 /// That of [`matmul`]; these tokens exist, at least 1 and at most [`TILE`]; `acc` is valid for reads and
-/// writes of `P` panels.
+/// writes of `P` panels, and what is at `end` belongs to these panels and tokens.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn multiply<const P: usize>(
@@ -274,19 +298,27 @@ unsafe fn multiply<const P: usize>(
     tokens: Range<usize>,
     fetch: Fetch,
     acc: *mut [__m512; TILE],
+    end: Option<&End>,
 ) {
     let tile = tile_of(P, tokens.len(), job.weights.tiles.scheme());
     let mut starts = [[MaybeUninit::uninit(); STARTS]; TILE];
-    let blocks_per_group = job.input.blocks / job.input.groups;
-    let at_once = STARTS / blocks_per_group;
-    for group in (0..job.input.groups).step_by(at_once) {
-        let groups = group..job.input.groups.min(group + at_once);
-        for (token, starts) in tokens.clone().zip(&mut starts) {
-            let blocks = groups.start * blocks_per_group..groups.end * blocks_per_group;
-            multiply_starts(job, &job.input.token(token).2[blocks], starts);
+    // A group has one block or two.
+    let shift = u32::from(job.input.blocks > job.input.groups);
+    let mut done = 0;
+    while done < job.input.groups {
+        let groups = done..job.input.groups.min(done + (STARTS >> shift));
+        done = groups.end;
+        // SAFETY: the caller's promise; the tokens' starts are as many as `Kernels::matmul` has checked.
+        unsafe {
+            let mut from = job.input.starts.as_ptr();
+            from = from.add(tokens.start * job.input.blocks + (groups.start << shift));
+            for starts in &mut starts[..tokens.len()] {
+                multiply_starts(job, from, groups.len() << shift, starts);
+                from = from.wrapping_add(job.input.blocks);
+            }
+            let end = end.filter(|_| done == job.input.groups);
+            tile(job, panel, groups, tokens.start, starts.as_ptr().cast(), fetch, acc, end);
         }
-        // SAFETY: the caller's promise.
-        unsafe { tile(job, panel, groups, tokens.start, starts.as_ptr().cast(), fetch, acc) };
     }
 }
 
@@ -305,6 +337,7 @@ type TileFn = unsafe fn(
     *const [i32; STARTS],
     Fetch,
     *mut [__m512; TILE],
+    Option<&End>,
 );
 
 /// [`tile`] for so many panels and tokens.
@@ -325,12 +358,13 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
 }
 
 /// Adds the products of some groups of `P` panels with `T` tokens from `first` on, `S` steps a line:
-/// int4 if 2. The row's first group begins with 0, whatever is in `out`. Not inlined, so that the
-/// compiler gives the registers to one tile alone.
+/// int4 if 2. The row's first group begins with 0, whatever is in `out`; the last one's outputs go to
+/// `end`, if there is one. Not inlined, so that the compiler gives the registers to one tile alone.
 ///
 /// # Safety
 /// That of [`multiply`]; these groups exist, and `starts` has those of their blocks and of `T` tokens.
 #[inline(never)]
+#[allow(clippy::too_many_arguments, reason = "registers, all but two")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn tile<const P: usize, const T: usize, const S: usize>(
     job: &Matmul,
@@ -340,6 +374,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
     starts: *const [i32; STARTS],
     fetch: Fetch,
     out: *mut [__m512; TILE],
+    end: Option<&End>,
 ) {
     let tiles = &job.weights.tiles;
     let (group_bytes, panel_bytes) = (tiles.group_bytes(), tiles.panel_bytes());
@@ -389,6 +424,8 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                             }
                         }
                     }
+                    // Or the compiler loads all weights first, for which there are no registers.
+                    compiler_fence(Ordering::SeqCst);
                 });
                 line = line.add(PAIRS * 2 / S * TILE_ALIGN);
                 step += PAIRS * 2;
@@ -404,7 +441,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                 let token_scale = _mm512_set1_ps(*token_scales.add(t * inputs.groups));
                 for ((acc, sums), &scales) in acc.iter_mut().zip(&sums).zip(&scales) {
                     let scale = _mm512_mul_ps(scales, token_scale);
-                    acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scale, acc[t]);
+                    add_product(&mut acc[t], _mm512_cvtepi32_ps(sums[t]), scale);
                 }
             }
             for _ in 0..fetch.lines {
@@ -416,11 +453,42 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             token_scales = token_scales.add(1);
             starts = starts.add(1 + usize::from(inputs.two_blocks));
         }
+        let Some(end) = end else {
+            for (p, acc) in acc.iter().enumerate() {
+                for (t, &acc) in acc.iter().enumerate() {
+                    *out.add(p * TILE + t) = acc;
+                }
+            }
+            return;
+        };
         for (p, acc) in acc.iter().enumerate() {
+            let bias = _mm512_loadu_ps(end.bias.add(p * PANEL_ROWS));
             for (t, &acc) in acc.iter().enumerate() {
-                *out.add(p * TILE + t) = acc;
+                let cells = end.cells.add(t * end.stride + p * PANEL_ROWS);
+                let mut y = _mm512_add_ps(acc, bias);
+                if end.add {
+                    y = _mm512_add_ps(y, _mm512_loadu_ps(cells));
+                }
+                _mm512_storeu_ps(cells, y);
             }
         }
+    }
+}
+
+/// `acc = fma(x, y, acc)`, in the register where it is: the compiler would put it into that of `x`, and
+/// back with a move, once for each of a tile.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_product(acc: &mut __m512, x: __m512, y: __m512) {
+    // SAFETY: the processor has the instruction, which does nothing else.
+    unsafe {
+        asm!(
+            "vfmadd231ps {acc}, {x}, {y}",
+            acc = inout(zmm_reg) *acc,
+            x = in(zmm_reg) x,
+            y = in(zmm_reg) y,
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
 }
 
@@ -445,16 +513,28 @@ unsafe fn two_steps<const S: usize>(line: *const u8) -> [__m512i; 2] {
 }
 
 /// Where the sums of some blocks of a token start.
+///
+/// # Safety
+/// `from` is valid for reads of `count` starts, at most [`STARTS`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn multiply_starts(job: &Matmul, from: &[Start], to: &mut [MaybeUninit<i32>; STARTS]) {
+unsafe fn multiply_starts(
+    job: &Matmul,
+    from: *const Start,
+    count: usize,
+    to: &mut [MaybeUninit<i32>; STARTS],
+) {
     let offset = _mm512_set1_epi16(start_factor(job));
     let (to, _) = to.as_chunks_mut::<16>();
-    for (from, to) in from.chunks(16).zip(to) {
-        // SAFETY: a start is two 16-bit integers; lanes beyond the slice are not read.
-        unsafe {
-            let pairs = _mm512_maskz_loadu_epi32(first_lanes(from.len()), from.as_ptr().cast());
-            _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_madd_epi16(pairs, offset));
+    for (i, to) in to.iter_mut().enumerate() {
+        let first = i * 16;
+        if first < count {
+            let lanes = first_lanes((count - first).min(16));
+            // SAFETY: the caller's promise; a start is two 16-bit integers; other lanes are not read.
+            unsafe {
+                let pairs = _mm512_maskz_loadu_epi32(lanes, from.add(first).cast());
+                _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_madd_epi16(pairs, offset));
+            }
         }
     }
 }

@@ -28,8 +28,7 @@ use super::dot::{Dot, Int4, Int8};
 use super::math::activate;
 use super::{F32x16, add16, fma16, load_part, load16, mul16, splat16};
 use super::{store_part, store16};
-use crate::format::Activation;
-use crate::kernels::{CellWriter, Epilogue, Matmul};
+use crate::kernels::{Activation, CellWriter, Epilogue, Matmul};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
 /// Tokens that share an unpacked group.

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::f16_to_f32;
-use crate::format::Activation;
-use crate::kernels::{CellWriter, Epilogue, Matmul};
+use crate::kernels::{Activation, CellWriter, Epilogue, Matmul};
 use crate::math;
 use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 

@@ -10,7 +10,7 @@
 //!
 //! Shared by all: a NaN gives a NaN (its sign and payload are not specified); every other input
 //! gives what its documentation says; the default floating-point environment is assumed (round to
-//! nearest even, subnormals kept: see [`crate::fp_env`]).
+//! nearest even, subnormals kept: `fp_env` of the runtime sees to it).
 
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude rounds that value to an integer, half to
 /// even, and leaves the integer in the sum's low bits. Every instruction set can add, whereas

@@ -7,7 +7,6 @@
 use std::fmt::{Debug, Display};
 
 use super::*;
-use crate::kv_cache::KvType;
 use crate::quant::Scheme;
 
 const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
@@ -29,7 +28,9 @@ fn scalar() -> &'static Kernels {
 
 /// Runs a comparison with every table but the scalar one, and reports all failures together.
 fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
-    let forced = Isa::from_environment().expect("the name of an instruction set");
+    let forced = std::env::var("CEREBELLUM_ISA")
+        .ok()
+        .map(|name| Isa::from_name(&name).expect("the name of an instruction set"));
     for &isa in Isa::ALL.iter().filter(|&&isa| isa != Isa::Scalar) {
         if forced.is_some_and(|forced| forced != isa) {
             continue;
@@ -493,14 +494,14 @@ enum Cache {
 }
 
 impl Cache {
-    fn new(kind: KvType, positions: usize, size: usize) -> Self {
+    fn new(kind: CacheKind, positions: usize, size: usize) -> Self {
         let positions = positions.next_multiple_of(KEY_PANEL);
         match kind {
-            KvType::F16 => Self::F16 {
+            CacheKind::F16 => Self::F16 {
                 keys: vec![0x7e00; positions * size],
                 values: vec![0x7e00; positions * size],
             },
-            KvType::Int8 => {
+            CacheKind::Int8 => {
                 // The padding of a step is zero.
                 let keys = positions * size.next_multiple_of(KEY_STEP);
                 Self::Int8 {
@@ -533,7 +534,13 @@ impl Cache {
 }
 
 const HEAD_SIZES: [usize; 11] = [1, 4, 7, 8, 16, 20, 32, 64, 80, 96, 128];
-const KINDS: [KvType; 2] = [KvType::F16, KvType::Int8];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CacheKind {
+    F16,
+    Int8,
+}
+
+const KINDS: [CacheKind; 2] = [CacheKind::F16, CacheKind::Int8];
 
 #[test]
 fn store_equals_the_definition() {
@@ -587,7 +594,7 @@ struct Attend {
 
 impl Attend {
     fn new(
-        kind: KvType,
+        kind: CacheKind,
         size: usize,
         (position, tokens): (usize, usize),
         floats: Floats,
@@ -610,8 +617,9 @@ impl Attend {
 
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
         let width = 3 * self.size;
-        let padded = QUERY_BLOCK * padded_head_size(self.size);
-        let [mut queries, mut sums, mut part] = [0; 3].map(|_| vec![f32::NAN; padded]);
+        let padded = MOST_QUERIES * padded_head_size(self.size);
+        let [mut queries, mut sums] = [0; 2].map(|_| vec![f32::NAN; padded]);
+        let mut part = vec![f32::NAN; QUERY_BLOCK * padded_head_size(self.size)];
         let mut queries_i8 = vec![99; padded];
         let mut scores = vec![f32::NAN; QUERY_BLOCK * SEGMENT];
         let mut scratch = AttentionScratch {
@@ -623,13 +631,13 @@ impl Attend {
         };
         let mut cells = vec![99.0; self.tokens * width];
         let out = CellWriter::new(&mut cells, width);
-        for first in (0..self.tokens).step_by(QUERY_BLOCK) {
+        for first in (0..self.tokens).step_by(MOST_QUERIES) {
             let job = Attention {
                 cache: self.cache.get(),
                 queries: &self.queries,
                 stride: width,
                 columns: self.size..2 * self.size,
-                tokens: first..self.tokens.min(first + QUERY_BLOCK),
+                tokens: first..self.tokens.min(first + MOST_QUERIES),
                 position: self.position,
                 scale: 0.4,
                 bias: self.bias,
@@ -648,7 +656,7 @@ fn attend_equals_the_definition() {
         let random = &mut Random(8);
         for (size, kind) in HEAD_SIZES.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
             for position in POSITIONS {
-                for tokens in [1, 2, 3, 4, 5, 6, 7] {
+                for tokens in [1, 2, 3, 4, 5, 6, 7, 20, MOST_QUERIES + 1] {
                     if !report.wants_next() {
                         continue;
                     }

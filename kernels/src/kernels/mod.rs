@@ -9,8 +9,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::error::{Error, Result};
-use crate::format::Activation;
+use serde::{Deserialize, Serialize};
+
 use crate::quant::{GROUP_SIZES, PANEL_ROWS, TileLayout, block_size};
 
 #[cfg(target_arch = "x86_64")]
@@ -31,8 +31,25 @@ pub const KEY_PANEL: usize = 16;
 pub const KEY_STEP: usize = 4;
 /// Positions that are softmaxed together before segments merge.
 pub const SEGMENT: usize = 256;
-/// The most queries of one call to [`Kernels::attend`].
+/// Queries that kernels take through a segment together.
 pub const QUERY_BLOCK: usize = 6;
+/// The most queries of one call to [`Kernels::attend`]: those of a prompt's chunk, so that each segment is
+/// read from memory once for all of them.
+pub const MOST_QUERIES: usize = 11 * QUERY_BLOCK;
+
+/// Fetches the line of `at`, which may be any address, into the second level cache; on x86-64, where this
+/// was measured to help.
+#[inline(always)]
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "nothing is read")]
+pub fn fetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults and is part of every x86-64; it changes nothing a program sees.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    let _ = at;
+}
 
 /// An instruction set that has kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,19 +104,6 @@ impl Isa {
     pub fn from_name(name: &str) -> Option<Self> {
         let name = if name == "avx512" { Self::Avx512Vnni.name() } else { name };
         Self::ALL.iter().copied().find(|isa| isa.name() == name)
-    }
-
-    /// What the environment variable `CEREBELLUM_ISA` forces, if it is set. For programs; the library
-    /// itself never reads the environment.
-    pub fn from_environment() -> Result<Option<Self>> {
-        let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
-        let isa = name.to_str().and_then(Self::from_name);
-        let isa = isa.ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|isa| isa.name()).collect();
-            let detail = format!("{name:?} is not one of {}", names.join(", "));
-            Error::Option { name: "CEREBELLUM_ISA", detail }
-        })?;
-        Ok(Some(isa))
     }
 
     /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
@@ -223,6 +227,20 @@ pub struct LayerNorm<'a> {
     pub bias: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
+}
+
+/// The non-linearity between the two halves of an MLP (`docs/elementary-functions.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * Phi(x)`, exact: Cerebras-GPT.
+    Gelu,
+    /// The tanh form (Hendrycks & Gimpel, 2016): OpenAI's GPT-2 (`gelu_new`).
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 /// What happens to an output after its bias was added.
@@ -381,7 +399,7 @@ pub struct Attention<'a> {
     pub stride: usize,
     /// The head's part of a token's row, in `queries` and in the output: `[head size]`.
     pub columns: Range<usize>,
-    /// The rows whose queries these are, at least one and at most [`QUERY_BLOCK`].
+    /// The rows whose queries these are, at least one and at most [`MOST_QUERIES`].
     pub tokens: Range<usize>,
     /// The position of row 0; a query sees the positions up to its own.
     pub position: usize,
@@ -420,17 +438,28 @@ impl Attention<'_> {
     pub fn query(&self, token: usize) -> &[f32] {
         &self.queries[token * self.stride..][self.columns.clone()]
     }
+
+    /// The same job in parts of at most [`QUERY_BLOCK`] queries.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn blocks(&self) -> impl Iterator<Item = Attention<'_>> {
+        let end = self.tokens.end;
+        self.tokens.clone().step_by(QUERY_BLOCK).map(move |first| Attention {
+            tokens: first..end.min(first + QUERY_BLOCK),
+            columns: self.columns.clone(),
+            ..*self
+        })
+    }
 }
 
 /// Buffers of one worker for [`Kernels::attend`].
 pub struct AttentionScratch<'a> {
-    /// `[QUERY_BLOCK][padded head size]`: the scaled queries.
+    /// `[MOST_QUERIES][padded head size]`: the scaled queries.
     pub queries: &'a mut [f32],
-    /// `[QUERY_BLOCK][padded head size]`: the quantized queries.
+    /// `[MOST_QUERIES][padded head size]`: the quantized queries.
     pub queries_i8: &'a mut [i8],
     /// `[QUERY_BLOCK][SEGMENT]`.
     pub scores: &'a mut [f32],
-    /// `[QUERY_BLOCK][padded head size]`: the weighted values so far.
+    /// `[MOST_QUERIES][padded head size]`: the weighted values so far.
     pub sums: &'a mut [f32],
     /// `[QUERY_BLOCK][padded head size]`: those of one segment.
     pub part: &'a mut [f32],
@@ -467,9 +496,12 @@ impl Kernels {
     pub fn new(isa: Isa) -> Option<&'static Self> {
         match isa {
             Isa::Scalar => Some(&scalar::PORTABLE),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
             Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
-            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            #[cfg(not(any(
+                target_arch = "x86",
+                all(target_arch = "x86_64", feature = "scalar-fma")
+            )))]
             Isa::ScalarFma => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
@@ -550,18 +582,18 @@ impl Kernels {
         unsafe { (self.store)(head, position, key, value) }
     }
 
-    /// Attention of a few queries of one head, into their cells of `out` `[tokens][heads * head size]`.
+    /// Attention of some queries of one head, into their cells of `out` `[tokens][heads * head size]`.
     ///
     /// # Safety
     /// Nobody else reads or writes the cells `job.columns` of `job.tokens` in `out` during the call.
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
         let (size, tokens) = (job.columns.len(), &job.tokens);
-        let padded = QUERY_BLOCK * padded_head_size(size);
-        assert!((1..=QUERY_BLOCK).contains(&tokens.len()) && size > 0);
+        let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
+        assert!((1..=MOST_QUERIES).contains(&tokens.len()) && size > 0);
         assert!(job.columns.end <= job.stride && tokens.end * job.stride <= job.queries.len());
         assert!(job.cache.positions(size) >= job.position + tokens.end);
         assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
-        assert!(scratch.sums.len() == padded && scratch.part.len() == padded);
+        assert!(scratch.sums.len() == padded && scratch.part.len() == block);
         assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.attend)(job, scratch, out) }
