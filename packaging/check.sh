@@ -35,7 +35,7 @@ step "libraries without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
 packaging/install.sh --prefix "$work/ids" --without-text
 budget "$work/small/lib/libcerebellum.so" 968000
-budget "$work/ids/lib/libcerebellum.so" 1350000
+budget "$work/ids/lib/libcerebellum.so" 1280000
 linked "$work/ids/lib/libcerebellum.so"
 [ "${1:-}" != sizes ] || exit 0
 
