@@ -256,22 +256,21 @@ impl Shared {
             let phase = run.phase.load(Relaxed);
             let worker = Worker::new(self.workers - unclaimed, self.workers, &run.claimed);
             run.panic.catch(|| (run.f)(phase, &worker));
-            if self.board.finish() {
-                self.advance(run, phase);
+            if !self.board.finish() {
+                continue;
             }
-        }
-    }
-
-    /// Opens the next phase or ends the run, at once after a panic.
-    fn advance(&self, run: &Run<'_>, phase: usize) {
-        let next = phase + 1;
-        if next < run.phases && !run.panic.happened() {
-            // Relaxed: they are read after a claim of what is opened next.
-            run.phase.store(next, Relaxed);
-            run.claimed.store(0, Relaxed);
-            self.board.open(self.workers);
-        } else {
-            self.board.end();
+            // The next phase, or the end: at once after a panic. Not in a function that takes `run`: a
+            // reference in an argument must outlive the call, and once `open` or `end` is called the
+            // others may bring the run to its end, and the caller frees it.
+            let next = phase + 1;
+            if next < run.phases && !run.panic.happened() {
+                // Relaxed: they are read after a claim of what is opened next.
+                run.phase.store(next, Relaxed);
+                run.claimed.store(0, Relaxed);
+                self.board.open(self.workers);
+            } else {
+                self.board.end();
+            }
         }
     }
 }
