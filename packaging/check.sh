@@ -34,8 +34,8 @@ linked() {
 step "libraries without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
 packaging/install.sh --prefix "$work/ids" --without-text
-budget "$work/small/lib/libcerebellum.so" 968000
-budget "$work/ids/lib/libcerebellum.so" 1280000
+budget "$work/small/lib/libcerebellum.so" 940000
+budget "$work/ids/lib/libcerebellum.so" 1250000
 linked "$work/ids/lib/libcerebellum.so"
 [ "${1:-}" != sizes ] || exit 0
 
@@ -52,7 +52,7 @@ objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.s
 step "smallest library"
 if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
     packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std
-    budget "$work/smallest/lib/libcerebellum.so" 645000
+    budget "$work/smallest/lib/libcerebellum.so" 600000
 else
     skip "rustup has no rust-src, which the smallest library is built from"
 fi

@@ -103,6 +103,48 @@ pub struct Source {
     pub bytes: u64,
 }
 
+/// Any JSON, kept as its text: a device has no use for it, and parsed it may take seventy times its length.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Provenance(Box<RawValue>);
+
+impl Provenance {
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// What the text says; what is nested too deeply to parse (128 levels), or has numbers that no float64
+    /// holds, as a string.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(self.text()).unwrap_or_else(|_| self.text().into())
+    }
+}
+
+impl From<serde_json::Value> for Provenance {
+    fn from(value: serde_json::Value) -> Self {
+        Self(RawValue::from_string(value.to_string()).expect("a value is written as JSON"))
+    }
+}
+
+impl Default for Provenance {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Provenance {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl<'de> Deserialize<'de> for Provenance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bounded(deserializer, "quantizer", MAX_PROVENANCE_BYTES).map(Self)
+    }
+}
+
 /// The JSON behind the metadata key `cerebellum`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -117,8 +159,8 @@ pub struct Header {
     #[serde(default)]
     pub source: Option<Source>,
     /// The quantizer's version and options, for information.
-    #[serde(default, deserialize_with = "provenance")]
-    pub quantizer: serde_json::Value,
+    #[serde(default)]
+    pub quantizer: Provenance,
     /// Templates by name (`docs/templates.md`). Their content is judged when one is asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "templates")]
     pub templates: BTreeMap<String, String>,
@@ -226,7 +268,9 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
         }
     }
 
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    // From text, like all other parts: a parser of bytes would be in the program besides one of text.
+    let json = std::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     let parsed = deserializer.deserialize_map(TopLevel);
     let parsed = parsed.and_then(|parsed| deserializer.end().map(|()| parsed));
     parsed.map_err(|e| FormatError::Json(e.to_string()))
@@ -279,25 +323,23 @@ fn unique<'de, D: Deserializer<'de>>(
     Ok(UniqueMap::deserialize(deserializer)?.0)
 }
 
-/// Reads the one part of a header that may be any JSON, and so may take seventy times its length in
-/// memory: hence a limit on the length.
-fn provenance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<serde_json::Value, D::Error> {
+/// The text of a part of the header, if it is not too long.
+fn bounded<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    part: &str,
+    most: usize,
+) -> Result<Box<RawValue>, D::Error> {
     let text = Box::<RawValue>::deserialize(deserializer)?;
-    if text.get().len() > MAX_PROVENANCE_BYTES {
-        let detail = format!("quantizer is longer than {MAX_PROVENANCE_BYTES} bytes");
-        return Err(de::Error::custom(detail));
+    if text.get().len() > most {
+        return Err(de::Error::custom(format!("{part}: longer than {most} bytes")));
     }
-    serde_json::from_str(text.get()).map_err(de::Error::custom)
+    Ok(text)
 }
 
 fn templates<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    if text.get().len() > MAX_TEMPLATES_BYTES {
-        let detail = format!("templates are longer than {MAX_TEMPLATES_BYTES} bytes");
-        return Err(de::Error::custom(detail));
-    }
+    let text = bounded(deserializer, "templates", MAX_TEMPLATES_BYTES)?;
     let UniqueMap(templates) = serde_json::from_str(text.get()).map_err(de::Error::custom)?;
     match templates.keys().find(|name: &&String| !is_template_name(name)) {
         Some(name) => Err(de::Error::custom(format!("{name:?} is no name of a template"))),

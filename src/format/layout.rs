@@ -1,6 +1,6 @@
 //! Where each tensor lies: a function of the configuration, the schemes and the tokenizer's size.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use safetensors::Dtype;
@@ -52,8 +52,8 @@ pub struct Tensor {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileLayout {
     tensors: Vec<Tensor>,
-    /// Place in `tensors` by name: a hostile header may list tens of thousands.
-    index: HashMap<String, usize>,
+    /// Places in `tensors` in the order of names, to search in: a hostile header may list tens of thousands.
+    by_name: Vec<usize>,
 }
 
 impl FileLayout {
@@ -71,8 +71,11 @@ impl FileLayout {
             let info = info.ok_or_else(|| FormatError::tensor(name, "missing in `tensors`"))?;
             builder.push_matrix(name, info, *shape)?;
         }
-        let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-        if let Some(surplus) = matrices.keys().find(|name| !known.contains(name.as_str())) {
+        let mut known: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        known.sort_unstable();
+        // Both in the order of names: the first that differs is surplus, because none is missing.
+        let mut known = known.into_iter();
+        if let Some(surplus) = matrices.keys().find(|name| known.next() != Some(name.as_str())) {
             return Err(FormatError::tensor(surplus, "is not part of this architecture"));
         }
         check_gates(config, matrices)?;
@@ -88,8 +91,10 @@ impl FileLayout {
         }
         let entries = builder.tensors.len() + 2;
         builder.push(CHECKSUMS, TensorKind::Checksums, Dtype::U8, vec![4 * entries])?;
-        let names = builder.tensors.iter().map(|t| t.name.clone());
-        Ok(Self { index: names.zip(0..).collect(), tensors: builder.tensors })
+        let tensors = builder.tensors;
+        let mut by_name: Vec<usize> = (0..tensors.len()).collect();
+        by_name.sort_unstable_by_key(|&i| tensors[i].name.as_str());
+        Ok(Self { tensors, by_name })
     }
 
     /// All tensors in file order.
@@ -99,7 +104,8 @@ impl FileLayout {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.index.get(name).map(|&i| &self.tensors[i])
+        let place = self.by_name.binary_search_by_key(&name, |&i| &self.tensors[i].name);
+        Some(&self.tensors[self.by_name[place.ok()?]])
     }
 
     /// Bytes from the beginning of the data to its end.

@@ -13,7 +13,9 @@ mod verify;
 pub use crate::kernels::Activation;
 pub use bytes::{Access, ModelBytes};
 pub use config::{Architecture, Config};
-pub use header::{FormatError, Header, MatrixInfo, Source, is_template_name, read_header};
+pub use header::{
+    FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
+};
 pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
 pub use verify::{Fault, checksum, verify};
 

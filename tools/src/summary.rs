@@ -65,7 +65,7 @@ impl Summary {
             bits_per_weight: bits_per(bytes, parameters),
             config: header.config.clone(),
             source: header.source.clone(),
-            quantizer: header.quantizer.clone(),
+            quantizer: header.quantizer.value(),
             tokenizer_bytes: tokenizer.map(|t| t.range.len()),
             templates: header.templates.keys().cloned().collect(),
             tensors,

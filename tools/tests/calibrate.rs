@@ -68,7 +68,7 @@ fn every_kind_of_model_can_be_calibrated() {
             let error = info.relative_error.unwrap();
             assert!(error < 0.5, "{case} {name}: {error}");
         }
-        let record = &header.quantizer["options"]["calibration"];
+        let record = &header.quantizer.value()["options"]["calibration"];
         assert_eq!(record["windows"], 8, "{case}");
         assert!(record["tokens"].as_str().unwrap().starts_with("blake3:"), "{case}");
     }
@@ -87,7 +87,7 @@ fn a_budget_is_spent_and_kept() {
         let summary = Summary::new(&header, &layout, file.len() as u64);
         let spent = summary.bits_per_weight;
         assert!(spent <= bits && spent > bits - 0.4, "{case}: {spent} of {bits}");
-        let record = &header.quantizer["options"];
+        let record = &header.quantizer.value()["options"];
         let choices = record["choices"].as_array().unwrap();
         assert_eq!((record["bits"].as_f64(), choices.len()), (Some(bits), header.tensors.len()));
         for choice in choices {

@@ -147,7 +147,7 @@ fn norms_before_int8_are_folded() {
         let name = "h.1.attn.c_attn.weight";
         let exact = checkpoint.read_matrix(name).unwrap();
         assert_eq!(as_folded(&checkpoint, &file, &layout, name) != exact, folds, "{format:?}");
-        let recorded = header.quantizer["options"].get("folding").is_some();
+        let recorded = header.quantizer.value()["options"].get("folding").is_some();
         assert_eq!(recorded, folds, "{format:?}");
     }
 }
@@ -267,8 +267,8 @@ fn provenance_is_recorded() {
     assert_eq!(source.digest, format!("blake3:{digest}"));
     let on_disk = fs::metadata(demo().join("model.safetensors")).unwrap().len();
     assert!(source.bytes < on_disk && source.bytes > on_disk - 65536, "{source:?}");
-    assert_eq!(header.quantizer["options"]["group_size"], 32);
-    assert_eq!(header.quantizer["options"]["weights"], "int4");
+    assert_eq!(header.quantizer.value()["options"]["group_size"], 32);
+    assert_eq!(header.quantizer.value()["options"]["weights"], "int4");
 }
 
 #[test]

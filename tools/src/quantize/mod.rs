@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use cerebellum::Model;
 use cerebellum::format::{
     ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MAX_TEMPLATES_BYTES,
-    MatrixInfo, Source, Tensor, TensorKind, VERSION, is_template_name, matrix_names,
+    MatrixInfo, Provenance, Source, Tensor, TensorKind, VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -229,11 +229,11 @@ fn describe(
         version: VERSION,
         tensors: matrices.into_iter().map(|m| widest_info(m, options, choices)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
-        quantizer: serde_json::Value::Null,
+        quantizer: Provenance::default(),
         templates: options.templates.clone(),
         config,
     };
-    header.quantizer = provenance(options, choices, folding::applies(&header));
+    header.quantizer = provenance(options, choices, folding::applies(&header)).into();
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     Ok((header, layout))
 }

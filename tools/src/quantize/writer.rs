@@ -216,7 +216,7 @@ mod tests {
             (name, MatrixInfo { scheme, group_size: 32, shape, exponent: -18, relative_error })
         };
         let tensors = matrix_names(&config).into_iter().map(info).collect();
-        let quantizer = serde_json::Value::Null;
+        let quantizer = Default::default();
         let templates = Default::default();
         let header =
             Header { version: VERSION, config, tensors, source: None, quantizer, templates };
