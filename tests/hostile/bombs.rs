@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebellum::format::MAX_PROVENANCE_BYTES;
+use cerebellum::format::{MAX_PROVENANCE_BYTES, read_header};
 use serde_json::json;
 
 use crate::base::tiny;
@@ -191,6 +191,25 @@ fn sound_files_with_much_provenance() {
             parts.metadata["quantizer"] = list.into();
             class.run(&item, &parts.file()).expect(&item, &[label]);
         }
+    }
+    class.print();
+}
+
+/// The quantizer's record is skipped without recursion: deep nesting stays text.
+#[test]
+fn sound_files_with_nested_provenance() {
+    let mut class = Class::with_bounds("nested provenance", MEMORY, Duration::from_secs(1));
+    for (depth, parsed) in [(100, true), (200, false), (MAX_PROVENANCE_BYTES / 2, false)] {
+        let mut parts = Parts::of(tiny());
+        parts.metadata["quantizer"] = "here".into();
+        let nested = "[".repeat(depth) + &"]".repeat(depth);
+        let json = parts.json().replacen(r#"\"here\""#, &nested, 1);
+        let file = assemble(json.as_bytes(), &parts.data);
+        class.run(depth, &file).expect(depth, &["runs"]);
+        let (header, _) = read_header(&file).unwrap();
+        assert_eq!(header.quantizer.text(), nested);
+        assert_eq!(header.quantizer.value().is_array(), parsed, "{depth}");
+        assert_eq!(header.quantizer.value().is_string(), !parsed, "{depth}");
     }
     class.print();
 }
