@@ -34,8 +34,7 @@ impl FirstPanic {
             let mut first = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
             match *first {
                 None => *first = Some(payload),
-                // A payload's own drop may panic, and nothing is left to catch that.
-                Some(_) => std::mem::forget(payload),
+                Some(_) => discard(payload),
             }
         }
     }
@@ -45,5 +44,12 @@ impl FirstPanic {
         if let Some(payload) = self.payload.into_inner().unwrap_or_else(PoisonError::into_inner) {
             resume_unwind(payload);
         }
+    }
+}
+
+/// Drops a payload whose own drop may panic; then what that panic carries is leaked, for it might, too.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
     }
 }
