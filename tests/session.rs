@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cerebellum::batch::Append;
 use cerebellum::format::ModelBytes;
@@ -307,6 +307,7 @@ fn guesses_leave_no_trace_in_a_session() {
 fn mapped_read_and_borrowed_models_are_the_same() {
     #[repr(C, align(64))]
     struct Aligned([u8; 1 << 20]);
+    static ALIGNED: OnceLock<Box<Aligned>> = OnceLock::new();
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.cbl");
@@ -314,7 +315,7 @@ fn mapped_read_and_borrowed_models_are_the_same() {
     let bytes = std::fs::read(&path).unwrap();
     let mut aligned = Box::new(Aligned([0; 1 << 20]));
     aligned.0[..bytes.len()].copy_from_slice(&bytes);
-    let aligned: &'static [u8] = &Box::leak(aligned).0[..bytes.len()];
+    let aligned = &ALIGNED.get_or_init(|| aligned).0[..bytes.len()];
 
     let mut logits =
         [Model::open(&path, Access::Map), Model::open(&path, Access::Read), Model::borrow(aligned)]

@@ -132,7 +132,10 @@ impl Budget {
         let in_bits = |bytes: usize| bytes as f64 * 8.0 / weights;
         let allowed = bits * weights / 8.0;
         if !(allowed >= least as f64 && allowed <= most as f64) {
-            return Err(Error::Budget { bits, least: in_bits(least), most: in_bits(most) });
+            // With two decimals, as the message prints them, both are budgets that can be met.
+            let [least, most] = [in_bits(least), in_bits(most)].map(|bits| bits * 100.0);
+            let (least, most) = (least.ceil() / 100.0, most.floor() / 100.0);
+            return Err(Error::Budget { bits, least, most });
         }
         Ok(Self { bytes: allowed as usize - (least - least_matrices) })
     }

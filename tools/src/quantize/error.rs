@@ -48,14 +48,14 @@ pub enum Error {
     GroupSize(usize),
     /// A budget that no choice of formats meets.
     #[error(
-        "{bits} bits per weight cannot be met: this model takes {least:.2} with int4 in groups of 128 and {most:.2} with int8 in groups of 32; choose a budget between"
+        "{bits} bits per weight cannot be met: choose a budget from {least:.2} (int4 in groups of 128) to {most:.2} (int8 in groups of 32)"
     )]
     Budget {
         /// Bits per weight asked for.
         bits: f64,
-        /// Bits per weight of the smallest file,
+        /// Bits per weight of the smallest file, rounded up to two decimals,
         least: f64,
-        /// and of the largest.
+        /// and of the largest, rounded down.
         most: f64,
     },
     /// Formats cannot be chosen without knowing what they cost.
