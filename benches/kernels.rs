@@ -201,7 +201,7 @@ fn matmuls(isa: Isa) -> impl Iterator<Item = (String, Case)> {
     let mut cases = Vec::new();
     for (rows, cols) in SHAPES {
         for (scheme, group) in [(Scheme::Int4, 64), (Scheme::Int4, 128), (Scheme::Int8, 128)] {
-            for tokens in [1, 2, 4, 8, 64, 512] {
+            for tokens in [1, 2, 4, 6, 8, 64, 512] {
                 let large = rows * cols * tokens > 200_000_000;
                 if isa == Isa::ScalarFma && (large || tokens != 64) {
                     continue;
@@ -249,8 +249,8 @@ fn rows(isa: Isa) -> impl Iterator<Item = (String, Case)> {
 
 fn matmul(name: String, isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Epilogue) -> Bench {
     let kernels = Kernels::new(isa).expect("available");
-    // Decode streams copy after copy; a prompt stays with one.
-    let copies = if tokens < 8 { STREAM_BYTES / tiles.bytes() } else { 1 };
+    // Decoding, of a batch too, streams copy after copy; a prompt stays with one.
+    let copies = if tokens <= 8 { STREAM_BYTES / tiles.bytes() } else { 1 };
     assert!(copies * tiles.bytes() <= STREAM_BYTES);
     let bytes = stream();
     let mut values = vec![0; tokens * tiles.padded_cols()];

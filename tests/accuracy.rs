@@ -88,8 +88,8 @@ const BUDGETS: &[Budget] = &[
     budget("demo", INT4, KvType::Int8, 0.037, 0.2),
     // Weights rounded together, towards what makes up for the matrices before: half of what the nearest
     // weights cost. Norms folded by a text instead of by weights: a fifth less.
-    budget(CALIBRATED, INT4, KvType::F16, 0.017, 0.11),
-    budget(CALIBRATED, INT8, KvType::F16, 0.001, 0.037),
+    budget(CALIBRATED, INT4, KvType::F16, 0.02, 0.14),
+    budget(CALIBRATED, INT8, KvType::F16, 0.0012, 0.037),
 ];
 
 /// The demo model, calibrated on the text beside it, which it wrote itself.
@@ -122,7 +122,7 @@ impl Budget {
         let checkpoint = Checkpoint::open(&self.checkpoint()).unwrap();
         let calibration = (self.case == CALIBRATED).then(|| {
             let tokens = tokens_of(&checkpoint, "tools/demo/calibration.txt");
-            Calibration::new(&tokens, 8, checkpoint.config()).unwrap()
+            Calibration::new(&tokens, 16, checkpoint.config()).unwrap()
         });
         let options = Options { calibration, ..Options::uniform(self.format) };
         let (_place, model) = quantized(&checkpoint, &options);

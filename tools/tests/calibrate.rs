@@ -56,6 +56,23 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// Costs are measured before formats are chosen, and norms are folded where int8 is.
+#[test]
+fn choices_do_not_depend_on_the_number_of_threads() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    let case = golden.join("cerebras-17-heads");
+    let Error::Budget { least, most, .. } = try_file_of(&case, 1, 1, Some(0.0)).unwrap_err() else {
+        panic!("a budget of nothing is met")
+    };
+    for bits in [0.7 * least + 0.3 * most, most] {
+        let on = |threads| try_file_of(&case, 4, threads, Some(bits)).unwrap();
+        let one = on(1);
+        for threads in [2, 3] {
+            assert!(on(threads) == one, "{threads} threads give another file of {bits} bits");
+        }
+    }
+}
+
 #[test]
 fn every_kind_of_model_can_be_calibrated() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
@@ -135,4 +152,18 @@ fn texts_that_cannot_serve_are_refused_before_the_work() {
     }
     let finished = cerebellum(place.path(), &["--calibration", "missing"]);
     assert!(String::from_utf8_lossy(&finished.stderr).contains("cannot read missing"));
+}
+
+#[test]
+fn a_budget_out_of_reach_says_what_is_in_reach() {
+    let place = tempdir().unwrap();
+    let text = demo().join("calibration.txt");
+    for bits in ["4", "9"] {
+        let text = text.to_str().unwrap();
+        let finished = cerebellum(place.path(), &["--calibration", text, "--bits", bits]);
+        let error = String::from_utf8_lossy(&finished.stderr).into_owned();
+        let message = format!("{bits} bits per weight cannot be met: choose a budget from 4.49 (");
+        assert!(!finished.status.success() && error.contains(&message), "{error}");
+        assert!(!place.path().join("model.cbl").exists(), "{bits}");
+    }
 }

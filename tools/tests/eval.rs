@@ -492,7 +492,7 @@ fn the_page_shows_what_formats_were_chosen_by() {
         ["quantize", text(&demo), "-o", text(&file), "--report", text(&page), "--bits", "5"];
     let report = json(&[&arguments[..], &["--calibration", text(&calibration)]].concat());
     let page = fs::read_to_string(&page).unwrap();
-    for expected in ["KL as int4, alone", "KL as int8, alone", "int4 / ", "int8 / "] {
+    for expected in ["KL\u{a0}as int4", "KL\u{a0}as int8", "int4 / ", "int8 / "] {
         assert!(page.contains(expected), "{expected}");
     }
     assert!(!page.contains("kl_int4"), "the record's choices are shown once");

@@ -23,8 +23,8 @@ use super::table::bytes;
 use super::template;
 use super::{Context, Failure, Outcome};
 
-/// Windows of the text to calibrate on: some seconds of work.
-const WINDOWS: usize = 8;
+/// Windows of the text to calibrate on: ten seconds of work on two cores.
+const WINDOWS: usize = 16;
 
 /// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
 #[derive(Debug, clap::Args)]

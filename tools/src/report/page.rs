@@ -46,6 +46,11 @@ pub(super) fn page(report: &Report) -> String {
     page.into_string() + "\n"
 }
 
+/// [`schemes`], to be broken at commas only.
+fn unbroken(summary: &Summary) -> String {
+    schemes(summary).replace(' ', "\u{a0}").replace(",\u{a0}", ", ")
+}
+
 /// Which network this is.
 fn origin(model: &Measured) -> String {
     let summary = &model.summary;
@@ -83,7 +88,7 @@ fn tiles(model: &Measured) -> Markup {
     html! {
         dl.tiles {
             (tile("Size", &megabytes(summary.file_bytes), of_source.as_deref()))
-            (tile("Bits per weight", &format!("{:.2}", summary.bits_per_weight), Some(&schemes(summary))))
+            (tile("Bits per weight", &format!("{:.2}", summary.bits_per_weight), Some(&unbroken(summary))))
             @if let Some(c) = comparison {
                 (tile("Perplexity", &change(c.perplexity_ratio),
                     interval(c.perplexity_ratio_interval, change).as_deref()))
@@ -139,12 +144,12 @@ fn comparison_table(models: &[Measured]) -> Markup {
     let compared = models.iter().any(|model| comparison(model).is_some());
     html! {
         div.scroll tabindex="0" role="region" aria-label="Models side by side" {
-            table {
-                caption { "Models side by side; small print: 95 % confidence intervals" }
+            table.models {
+                (caption("Models side by side; small print: 95 % confidence intervals"))
                 thead {
                     tr {
                         th scope="col" { "Model" }
-                        th scope="col" { "Bits per weight" }
+                        th scope="col" { "Bits\u{a0}per weight" }
                         th scope="col" { "Size" }
                         (measured_heads(compared))
                     }
@@ -154,7 +159,7 @@ fn comparison_table(models: &[Measured]) -> Markup {
                         tr {
                             th scope="row" {
                                 (plots::letter(index)) " " (model.name)
-                                span.soft { (schemes(&model.summary)) }
+                                span.soft { (unbroken(&model.summary)) }
                             }
                             td { (format!("{:.2}", model.summary.bits_per_weight)) }
                             td { (megabytes(model.summary.file_bytes)) }
@@ -168,6 +173,12 @@ fn comparison_table(models: &[Measured]) -> Markup {
             }
         }
     }
+}
+
+/// A table's caption. It is as wide as the screen and stays there while a wider table is scrolled; the
+/// `caption` itself is as wide as the table.
+fn caption(text: &str) -> Markup {
+    html! { caption { span { (text) } } }
 }
 
 fn comparison(model: &Measured) -> Option<&Comparison> {
@@ -282,7 +293,7 @@ fn ablation(report: &Report) -> Markup {
 fn ablation_table(model: &Measured) -> Markup {
     html! {
         table {
-            caption { (model.name) }
+            (caption(&model.name))
             thead {
                 tr {
                     th scope="col" { "Quantized" }
@@ -343,17 +354,17 @@ fn tensor_table(model: &Measured) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(format!("Matrices of {}", model.name)) {
             table {
-                caption { (model.name) }
+                (caption(&format!("Matrices of {}", model.name)))
                 thead {
                     tr {
                         th scope="col" { "Matrix" }
                         th scope="col" { "Error" }
                         th scope="col" { span.visually-hidden { "Error as a bar" } }
                         th scope="col" { "Scheme" }
-                        th scope="col" { "Bits per weight" }
+                        th scope="col" { "Bits\u{a0}per weight" }
                         @if choices.is_some() {
-                            th scope="col" { "KL as int4, alone" }
-                            th scope="col" { "KL as int8, alone" }
+                            th scope="col" { "KL\u{a0}as int4,\u{a0}alone" }
+                            th scope="col" { "KL\u{a0}as int8,\u{a0}alone" }
                         }
                     }
                 }

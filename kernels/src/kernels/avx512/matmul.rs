@@ -20,11 +20,12 @@
 //!    products are exact, so what follows is the same.
 //! 5. The tiles of a pair of panels together fetch the next pair, a few lines a group each, so that
 //!    reading memory hides behind the products.
-//! 6. Few tokens wait for memory: they read every line once, in the order in which it lies, because the
-//!    processor fetches ahead of such a stream by itself and starts anew after every jump. The scales of
-//!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
-//! 7. One to four tokens add the two steps of a line to sums of their own, so that fewer products wait
-//!    for each other.
+//! 6. One token waits for memory, as do two or three of short rows: they read every line once, in the order
+//!    in which it lies, because the processor fetches ahead of such a stream by itself and starts anew after
+//!    every jump. The scales of a panel lie behind its weights; so the groups' sums are kept in the first
+//!    level cache until then.
+//! 7. So few tokens add the two steps of a line to sums of their own, so that fewer products wait for each
+//!    other.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -44,15 +45,14 @@ const TILE: usize = 6;
 const TOKEN_BLOCK: usize = 16 * TILE;
 /// How many starts of a token are computed together.
 const STARTS: usize = 32;
-/// How many registers of groups' sums are kept until their scales are read: for two tokens those of a
-/// row of 8192 inputs in groups of 64. More tokens and longer rows jump between weights and scales once
-/// in so many sums: 16 KiB are a quarter of the smallest stack that a host's threads may have.
+/// How many registers of groups' sums are kept until their scales are read: twice those of a row of 8192
+/// inputs in groups of 64. Longer rows, or smaller groups, jump between weights and scales once in so many
+/// sums: 16 KiB are a quarter of the smallest stack that a host's threads may have.
 const KEPT: usize = 256;
-/// From how many bytes of values on, those of several tokens crowd the first level cache so much that
-/// weights must be fetched earlier than the processor does.
-const FETCH_FROM: usize = 6 << 10;
-/// How far ahead they are fetched then.
-const FETCH_BYTES: usize = 4 << 10;
+/// Up to how many bytes of values two or three tokens are streamed: with more of them, the first level cache
+/// has no room for values and sums, and tiles, which keep their sums in registers, are faster. So they are
+/// for more tokens at any length.
+const SHORT: usize = 6 << 10;
 /// Pairs of steps in a row without a branch: the smallest group has so many.
 const PAIRS: usize = 4;
 const _: () = assert!(GROUP_SIZES[0] == 2 * PAIRS * STEP_INPUTS);
@@ -68,11 +68,8 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
         match job.tokens() {
             0 => {}
             1 => few_tokens::<1>(job, panels, out),
-            2 => few_tokens::<2>(job, panels, out),
-            3 => few_tokens::<3>(job, panels, out),
-            4 => few_tokens::<4>(job, panels, out),
-            5 => few_tokens::<5>(job, panels, out),
-            6 => few_tokens::<6>(job, panels, out),
+            2 if job.input.values.len() <= SHORT => few_tokens::<2>(job, panels, out),
+            3 if job.input.values.len() <= SHORT => few_tokens::<3>(job, panels, out),
             _ => many_tokens(job, panels, out),
         }
     }
@@ -106,7 +103,6 @@ unsafe fn stream<const T: usize, const S: usize>(
 ) {
     let tiles = &job.weights.tiles;
     let row_factor = _mm512_set1_ps(job.weights.scale);
-    let fetch = T > 1 && job.input.values.len() >= FETCH_FROM;
     let mut kept = [const { MaybeUninit::<__m512>::uninit() }; KEPT];
     let (kept, _) = kept.as_chunks_mut::<T>();
     for panel in panels {
@@ -119,7 +115,7 @@ unsafe fn stream<const T: usize, const S: usize>(
             unsafe {
                 for (g, kept) in groups.clone().zip(&mut *kept) {
                     let group = data.add(g * tiles.group_bytes());
-                    let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0), fetch);
+                    let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0));
                     for (kept, sum) in kept.iter_mut().zip(sums) {
                         kept.write(_mm512_cvtepi32_ps(sum));
                     }
@@ -150,33 +146,24 @@ unsafe fn stream<const T: usize, const S: usize>(
 unsafe fn line_sums<const T: usize, const S: usize>(
     data: *const u8,
     inputs: &Inputs,
-    fetch: bool,
 ) -> [__m512i; T] {
-    // SAFETY: the caller's promise; every group has an even number of lines; a prefetch never faults.
+    // SAFETY: the caller's promise; every group has an even number of lines.
     unsafe {
         inputs.fetch_values::<T>();
-        // Of even steps, and of odd ones; more tokens have sums enough.
+        // Of even steps, and of odd ones.
         let mut sums = [inputs.starts::<T>(), [_mm512_setzero_si512(); T]];
         for pair in 0..inputs.steps / 2 {
             let line = data.add(pair * 2 / S * TILE_ALIGN);
-            if fetch {
-                for i in 0..2 / S {
-                    let ahead = line.wrapping_add(FETCH_BYTES + i * TILE_ALIGN);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                }
-            }
             for (i, weights) in two_steps::<S>(line).into_iter().enumerate() {
-                let sums = &mut sums[if T > 4 { 0 } else { i }];
+                let sums = &mut sums[i];
                 for (t, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, inputs.values(t, 2 * pair + i));
                 }
             }
         }
         let [mut sums, odd] = sums;
-        if T <= 4 {
-            for (sum, odd) in sums.iter_mut().zip(odd) {
-                *sum = _mm512_add_epi32(*sum, odd);
-            }
+        for (sum, odd) in sums.iter_mut().zip(odd) {
+            *sum = _mm512_add_epi32(*sum, odd);
         }
         sums
     }
@@ -216,9 +203,7 @@ unsafe fn token_block<const P: usize>(
 ) {
     let tiles = tokens.len().div_ceil(TILE);
     let bytes = P * job.weights.tiles.panel_bytes();
-    // One tile reads as fast as it can anyway.
-    let lines =
-        if tiles == 1 { 0 } else { (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups) };
+    let lines = (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups);
     let next = job.weights.panel(panel).as_ptr().wrapping_add(bytes);
     let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
     let add = job.epilogue == Epilogue::AddTo;
