@@ -280,7 +280,7 @@ fn a_file_without_a_tokenizer_says_what_is_missing() {
 fn the_demo_quantizes_and_tells_a_story() {
     let place = tempdir().unwrap();
     let file = place.path().join("demo.cbl");
-    let arguments = ["demo", "-o", file.to_str().unwrap()];
+    let arguments = ["demo", "-o", file.to_str().unwrap(), "--calibration-windows", "2"];
     let output = cerebellum(&arguments);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).starts_with("Once upon a time") && stdout(&output).len() > 100);

@@ -23,9 +23,6 @@ use super::table::bytes;
 use super::template;
 use super::{Context, Failure, Outcome};
 
-/// Windows of the text to calibrate on: ten seconds of work on two cores.
-const WINDOWS: usize = 16;
-
 /// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -33,6 +30,9 @@ pub struct Args {
     /// The checkpoint to quantize; calibration.txt in it is the text to calibrate on, if there
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/demo"), hide_default_value = true)]
     checkpoint: PathBuf,
+    /// Windows of that text: ten seconds of work on two cores
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    calibration_windows: usize,
     /// Where to put the model file, which is replaced if it exists
     #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
     output: PathBuf,
@@ -111,7 +111,9 @@ fn calibration(
 ) -> Result<Option<Calibration>, Failure> {
     let path = args.checkpoint.join("calibration.txt");
     match tokenizer.filter(|_| path.exists()) {
-        Some(tokenizer) => Ok(Some(read_calibration(&path, WINDOWS, checkpoint, tokenizer)?)),
+        Some(tokenizer) => {
+            Ok(Some(read_calibration(&path, args.calibration_windows, checkpoint, tokenizer)?))
+        }
         None => Ok(None),
     }
 }
