@@ -49,8 +49,8 @@ const STARTS: usize = 32;
 /// inputs in groups of 64. Longer rows, or smaller groups, jump between weights and scales once in so many
 /// sums: 16 KiB are a quarter of the smallest stack that a host's threads may have.
 const KEPT: usize = 256;
-/// Up to how many bytes of values two or three tokens are streamed: with more of them, the first level cache
-/// has no room for values and sums, and tiles, which keep their sums in registers, are faster. So they are
+/// Below how many bytes of values two or three tokens are streamed: from there on, the first level cache has
+/// no room for values and sums, and tiles, which keep their sums in registers, are faster. So they are
 /// for more tokens at any length.
 const SHORT: usize = 6 << 10;
 /// Pairs of steps in a row without a branch: the smallest group has so many.
@@ -68,8 +68,8 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
         match job.tokens() {
             0 => {}
             1 => few_tokens::<1>(job, panels, out),
-            2 if job.input.values.len() <= SHORT => few_tokens::<2>(job, panels, out),
-            3 if job.input.values.len() <= SHORT => few_tokens::<3>(job, panels, out),
+            2 if job.input.values.len() < SHORT => few_tokens::<2>(job, panels, out),
+            3 if job.input.values.len() < SHORT => few_tokens::<3>(job, panels, out),
             _ => many_tokens(job, panels, out),
         }
     }
