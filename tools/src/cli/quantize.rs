@@ -43,7 +43,8 @@ pub struct Args {
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Weights::Int4)]
     weights: Weights,
-    /// Weights that share a scale [default: 64 for int4, 128 for int8]
+    /// Weights that share a scale [default: 64 for int4; 128 for int8, but 32 in the matrices that read
+    /// the most uneven activations, h.N.attn.c_attn]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
     /// A text of the kind that the model will see (UTF-8, some 100 kB): its activations decide how weights
@@ -100,14 +101,21 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
-    fn options(&self, calibration: Option<Calibration>) -> Result<Options, Failure> {
-        let mut format = MatrixFormat::new(match self.weights {
+    fn options(
+        &self,
+        checkpoint: &Checkpoint,
+        calibration: Option<Calibration>,
+    ) -> Result<Options, Failure> {
+        let scheme = match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
-        });
-        format.group_size = self.group_size.unwrap_or(format.group_size);
+        };
+        let formats = match self.group_size {
+            Some(group_size) => Options::uniform(MatrixFormat { scheme, group_size }),
+            None => Options::recommended(scheme, checkpoint.config().n_layer),
+        };
         let templates = template::for_file(&self.checkpoint, &self.template)?;
-        Ok(Options { calibration, bits: self.bits, templates, ..Options::uniform(format) })
+        Ok(Options { calibration, bits: self.bits, templates, ..formats })
     }
 }
 
@@ -152,7 +160,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
 
     let name = target.display().to_string();
-    let (options, progress) = (args.options(calibration)?, Progress::new(context));
+    let (options, progress) = (args.options(&checkpoint, calibration)?, Progress::new(context));
     let started = Instant::now();
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
@@ -190,7 +198,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options(None)?)?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(checkpoint, None)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),

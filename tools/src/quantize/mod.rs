@@ -54,7 +54,7 @@ pub struct MatrixFormat {
 }
 
 impl MatrixFormat {
-    /// A scheme with the group size that suits it: 64 for int4, 128 for int8.
+    /// A scheme with the group size that suits most matrices: 64 for int4, 128 for int8.
     pub fn new(scheme: Scheme) -> Self {
         let group_size = match scheme {
             Scheme::Int4 => 64,
@@ -86,6 +86,19 @@ impl Options {
     pub fn uniform(format: MatrixFormat) -> Self {
         let (exceptions, templates) = (BTreeMap::new(), BTreeMap::new());
         Self { format, exceptions, calibration: None, bits: None, templates }
+    }
+
+    /// What suits `scheme` best in a model with so many layers: [`MatrixFormat::new`] for all matrices,
+    /// but int8 `c_attn` in groups of 32. What it reads has the most uneven channels of all activations,
+    /// and half of what int8 loses is lost there (`docs/quality.md`).
+    pub fn recommended(scheme: Scheme, layers: usize) -> Self {
+        let format = MatrixFormat { scheme, group_size: GROUP_SIZES[0] };
+        let name = |layer: usize| format!("h.{layer}.attn.c_attn.weight");
+        let exceptions = match scheme {
+            Scheme::Int4 => BTreeMap::new(),
+            Scheme::Int8 => (0..layers).map(|layer| (name(layer), format)).collect(),
+        };
+        Self { exceptions, ..Self::uniform(MatrixFormat::new(scheme)) }
     }
 
     fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
@@ -385,6 +398,11 @@ fn provenance(options: &Options, choices: &[Choice], folds: bool) -> serde_json:
         }),
         Some(bits) => serde_json::json!({ "bits": bits, "choices": choices }),
     };
+    let exceptions = options.exceptions.iter().filter(|_| options.bits.is_none());
+    for (name, MatrixFormat { scheme, group_size }) in exceptions {
+        record["exceptions"][name] =
+            serde_json::json!({ "weights": scheme.name(), "group_size": group_size });
+    }
     if folds {
         record["folding"] = if options.calibration.is_some() { "text" } else { "weights" }.into();
     }
