@@ -6,6 +6,7 @@ pub mod eval;
 pub mod gguf;
 pub mod output;
 pub mod quantize;
+mod random;
 pub mod reference;
 pub mod report;
 pub mod summary;

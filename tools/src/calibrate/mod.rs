@@ -3,13 +3,15 @@
 //! A [`Calibration`] is a text as windows of tokens. [`Network`] takes two copies of the model through
 //! it, layer by layer: the float model, and the one whose earlier matrices are quantized already, with
 //! its activations rounded as the runtime rounds them. [`Moments`] are what the inputs of one matrix
-//! add up to.
+//! add up to. [`Sensitivity`] is what errors of the embedding cost.
 
 mod moments;
 mod network;
+mod sensitivity;
 mod text;
 
 pub use moments::Moments;
 pub(crate) use network::round_activations;
 pub use network::{Network, Stage};
+pub use sensitivity::Sensitivity;
 pub use text::{Calibration, Error};

@@ -5,6 +5,8 @@
 //! Introduction to the Bootstrap", 1993, chapter 13). Whole windows are drawn since tokens near each other
 //! are not independent.
 
+use crate::random::SplitMix;
+
 /// Resamples: their 2.5 % and 97.5 % quantiles lie 25 from the ends.
 const RESAMPLES: usize = 1000;
 
@@ -45,25 +47,6 @@ fn value_below(descending: &[(f64, usize)], times: &[usize], above: usize) -> f6
         seen <= above
     });
     values.next().expect("all windows together have as many values").0
-}
-
-/// A generator of 64 random bits: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-/// 2014.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`.
-    fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
 }
 
 #[cfg(test)]

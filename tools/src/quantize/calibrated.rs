@@ -8,12 +8,16 @@ use super::error::Result;
 use super::folding::Folding;
 use super::matrix::Part;
 use super::rounding::Metric;
-use crate::calibrate::{Calibration, Moments, Network, Stage};
+use crate::calibrate::{Calibration, Moments, Network, Sensitivity, Stage};
 use crate::checkpoint::{Checkpoint, names};
+
+/// Windows that the embedding's sensitivity is measured on: two would do.
+const SENSITIVITY_WINDOWS: usize = 4;
 
 /// A model that is being quantized, matrix by matrix.
 pub struct Calibrated<'a> {
     checkpoint: &'a Checkpoint,
+    calibration: &'a Calibration,
     folding: &'a Folding,
     /// Whether targets make up for what the matrices before did: where all are int8 there is next to nothing
     /// to make up for, and what the text happens to hold weighs more.
@@ -47,6 +51,7 @@ impl<'a> Calibrated<'a> {
         tokens.dedup();
         Ok(Self {
             checkpoint,
+            calibration,
             folding,
             corrects,
             network: Network::new(checkpoint, calibration)?,
@@ -61,11 +66,18 @@ impl<'a> Calibrated<'a> {
     pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Option<Rc<Metric>>> {
         let corrects = self.corrects;
         self.restored.clear();
-        if name == names::EMBEDDING && !self.checkpoint.is_tied() {
-            self.current = None;
-        } else if name == names::EMBEDDING {
-            let moments = self.network.float_head_moments(group_size, &mut || ())?;
-            self.current = Some(Current::new(None, &moments, corrects));
+        if name == names::EMBEDDING {
+            let moments = match self.checkpoint.is_tied() {
+                true => Some(self.network.float_head_moments(group_size, &mut || ())?),
+                false => None,
+            };
+            let metric = embedding_metric(
+                self.checkpoint,
+                self.calibration,
+                moments.as_ref().map(|moments| (moments, corrects)),
+            )?;
+            let means = moments.map_or(Default::default(), |moments| moments.means());
+            self.current = Some(Current { stage: None, metric: Rc::new(metric), means });
         } else if name == names::HEAD {
             let moments = self.network.head_moments(group_size)?;
             self.current = Some(Current::new(None, &moments, corrects));
@@ -134,6 +146,23 @@ impl Current {
         let metric = Rc::new(Metric::new(moments.second(), shift));
         Self { stage, metric, means: moments.means() }
     }
+}
+
+/// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if it
+/// is tied, as the head; `head` has the moments that the head reads with, and whether the target makes up for
+/// what happened to them.
+pub fn embedding_metric(
+    checkpoint: &Checkpoint,
+    text: &Calibration,
+    head: Option<(&Moments, bool)>,
+) -> Result<Metric> {
+    let text = text.part(SENSITIVITY_WINDOWS);
+    let Sensitivity { embedding: mut second, head: weight } =
+        Sensitivity::measure(checkpoint, &text)?;
+    let Some((moments, corrects)) = head else { return Ok(Metric::new(second, None)) };
+    second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
+    let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();
+    Ok(Metric::new(second, corrects.then(|| scaled(moments.shift()))))
 }
 
 /// Adds the mean of what quantization takes from the outputs: `weights` are the trained ones and those

@@ -2,7 +2,8 @@
 
 use crate::checkpoint::Alibi;
 
-use super::matmul::{View, ViewMut, matmul, matmul_transposed};
+use super::layers::add;
+use super::matmul::{View, ViewMut, matmul, matmul_of_columns, matmul_transposed};
 use super::parallel::Parallelism;
 
 /// Queries handled at once: bounds the scores to `QUERIES · tokens`, and leaves out most of the
@@ -26,13 +27,8 @@ impl Heads {
         let tokens = qkv.len() / (3 * n_embd);
         let mut by_head = vec![0.0; tokens * n_embd]; // (n_head, tokens, head_dim)
         let one_head = tokens * self.head_dim;
-        let slopes = alibi.map(|alibi| alibi.slopes(self.n_head)); // (n_head)
         parallelism.for_each_chunk(&mut by_head, one_head, |head, out| {
-            let bias = |keys| match (alibi, &slopes) {
-                (Some(alibi), Some(slopes)) => slopes[head] * alibi.shrink(keys),
-                _ => 0.0,
-            };
-            self.attend_head(qkv, head, bias, tokens, out);
+            Head::new(self, qkv, alibi, head).attend(out);
         });
 
         let mut out = vec![0.0; tokens * n_embd]; // (tokens, n_head, head_dim)
@@ -45,41 +41,132 @@ impl Heads {
         out
     }
 
-    /// One head: `softmax(scale · Q Kᵀ + slope · distance) V` with keys after the query left out.
-    /// `slope`: of a query that sees so many keys; `out`: (tokens, head_dim).
-    fn attend_head(
-        &self,
-        qkv: &[f32],
-        head: usize,
-        slope: impl Fn(usize) -> f32,
-        tokens: usize,
-        out: &mut [f32],
-    ) {
-        let (dim, n_embd) = (self.head_dim, self.n_head * self.head_dim);
-        let part = |which: usize, from: usize, rows: usize| {
-            let first = from * 3 * n_embd + which * n_embd + head * dim;
-            View::new(&qkv[first..], rows, dim, 3 * n_embd) // (rows, head_dim)
-        };
-        let mut scores = vec![0.0; QUERIES.min(tokens) * tokens];
+    /// `qkv` as for [`attend`](Self::attend); `grad`: a loss's gradient by the heads' outputs, (tokens,
+    /// n_embd) → by `qkv`, (tokens, 3 · n_embd). On the calling thread.
+    pub fn backward(&self, qkv: &[f32], grad: &[f32], alibi: Option<Alibi>) -> Vec<f32> {
+        let mut out = vec![0.0; qkv.len()];
+        for head in 0..self.n_head {
+            Head::new(self, qkv, alibi, head).backward(grad, &mut out);
+        }
+        out
+    }
+}
+
+/// One head at work: `softmax(scale · Q Kᵀ + slope · distance) V` with keys after the query left out.
+struct Head<'a> {
+    heads: &'a Heads,
+    /// (tokens, 3 · n_embd)
+    qkv: &'a [f32],
+    index: usize,
+    /// ALiBi and this head's slope.
+    alibi: Option<(Alibi, f32)>,
+    tokens: usize,
+}
+
+impl<'a> Head<'a> {
+    fn new(heads: &'a Heads, qkv: &'a [f32], alibi: Option<Alibi>, index: usize) -> Self {
+        let tokens = qkv.len() / (3 * heads.n_head * heads.head_dim);
+        let alibi = alibi.map(|alibi| (alibi, alibi.slopes(heads.n_head)[index]));
+        Self { heads, qkv, index, alibi, tokens }
+    }
+
+    /// Where the head's queries (0), keys (1) or values (2) begin in a row of `qkv`.
+    fn column(&self, which: usize) -> usize {
+        (which * self.heads.n_head + self.index) * self.heads.head_dim
+    }
+
+    /// Rows of queries (0), keys (1) or values (2): (rows, head_dim).
+    fn part(&self, which: usize, first: usize, rows: usize) -> View<'a> {
+        let stride = 3 * self.heads.n_head * self.heads.head_dim;
+        View::new(
+            &self.qkv[first * stride + self.column(which)..],
+            rows,
+            self.heads.head_dim,
+            stride,
+        )
+    }
+
+    /// `out`: (tokens, head_dim).
+    fn attend(&self, out: &mut [f32]) {
+        let dim = self.heads.head_dim;
+        let mut scores = vec![0.0; QUERIES.min(self.tokens) * self.tokens];
         for (block, out) in out.chunks_mut(QUERIES * dim).enumerate() {
             let (first, queries) = (block * QUERIES, out.len() / dim);
             let keys = first + queries;
             let scores = &mut scores[..queries * keys]; // (queries, keys)
-            let (q, k, v) = (part(0, first, queries), part(1, 0, keys), part(2, 0, keys));
-
-            let view = ViewMut::new(scores, queries, keys, keys);
-            matmul_transposed(view, self.scale, q, k, Parallelism::Serial);
-            for (query, row) in scores.chunks_mut(keys).enumerate() {
-                let (seen, unseen) = row.split_at_mut(first + query + 1);
-                let slope = slope(seen.len());
-                for (distance, score) in seen.iter_mut().rev().enumerate() {
-                    *score += slope * distance as f32;
-                }
-                softmax(seen);
-                unseen.fill(0.0);
-            }
+            self.probabilities(first, scores);
             let scores = View::new(scores, queries, keys, keys);
-            matmul(ViewMut::new(out, queries, dim, dim), 1.0, scores, v, Parallelism::Serial);
+            let values = self.part(2, 0, keys);
+            matmul(ViewMut::new(out, queries, dim, dim), 1.0, scores, values, Parallelism::Serial);
+        }
+    }
+
+    /// How much the queries from `first` on attend to each key up to their own, (queries, keys); the keys
+    /// end with the last query.
+    fn probabilities(&self, first: usize, scores: &mut [f32]) {
+        let queries = QUERIES.min(self.tokens - first);
+        let keys = first + queries;
+        let (q, k) = (self.part(0, first, queries), self.part(1, 0, keys));
+        let view = ViewMut::new(scores, queries, keys, keys);
+        matmul_transposed(view, self.heads.scale, q, k, Parallelism::Serial);
+        for (query, row) in scores.chunks_mut(keys).enumerate() {
+            let (seen, unseen) = row.split_at_mut(first + query + 1);
+            let slope = self.alibi.map_or(0.0, |(alibi, slope)| slope * alibi.shrink(seen.len()));
+            for (distance, score) in seen.iter_mut().rev().enumerate() {
+                *score += slope * distance as f32;
+            }
+            softmax(seen);
+            unseen.fill(0.0);
+        }
+    }
+
+    /// Fills this head's columns of `out`, the gradient by `qkv`, from `grad`, the gradient by the outputs.
+    ///
+    /// With `P` the probabilities and `G` the gradient by the head's output, the gradient by `V` is `Pᵀ G`,
+    /// that by the scores `S = P ∘ (G Vᵀ - rows(P ∘ G Vᵀ))`, by `Q` and `K` `scale · S K` and `scale · Sᵀ Q`.
+    fn backward(&self, grad: &[f32], out: &mut [f32]) {
+        let Heads { n_head, head_dim: dim, scale } = *self.heads;
+        let (n_embd, stride) = (n_head * dim, 3 * n_head * dim);
+        let size = QUERIES.min(self.tokens) * self.tokens;
+        let (mut scores, mut by_scores) = (vec![0.0; size], vec![0.0; size]);
+        let mut product = vec![0.0; self.tokens * dim];
+        let mut add_rows = |which: usize, first: usize, product: &[f32]| {
+            for (row, product) in out.chunks_mut(stride).skip(first).zip(product.chunks(dim)) {
+                add(&mut row[self.column(which)..][..dim], product);
+            }
+        };
+        for first in (0..self.tokens).step_by(QUERIES) {
+            let queries = QUERIES.min(self.tokens - first);
+            let keys = first + queries;
+            let scores = &mut scores[..queries * keys]; // (queries, keys)
+            let by_scores = &mut by_scores[..queries * keys]; // (queries, keys)
+            self.probabilities(first, scores);
+            let grad = &grad[first * n_embd + self.index * dim..];
+            let grad = View::new(grad, queries, dim, n_embd);
+            let probabilities = View::new(scores, queries, keys, keys);
+
+            let by_values = &mut product[..keys * dim];
+            matmul_of_columns(ViewMut::new(by_values, keys, dim, dim), 1.0, probabilities, grad);
+            add_rows(2, 0, by_values);
+
+            let view = ViewMut::new(by_scores, queries, keys, keys);
+            matmul_transposed(view, 1.0, grad, self.part(2, 0, keys), Parallelism::Serial);
+            for (row, p) in by_scores.chunks_mut(keys).zip(scores.chunks(keys)) {
+                let pairs = row.iter().zip(p);
+                let mean = pairs.map(|(g, p)| f64::from(*g) * f64::from(*p)).sum::<f64>() as f32;
+                row.iter_mut().zip(p).for_each(|(g, p)| *g = p * (*g - mean));
+            }
+            let by_scores = View::new(by_scores, queries, keys, keys);
+
+            let by_queries = &mut product[..queries * dim];
+            let view = ViewMut::new(by_queries, queries, dim, dim);
+            matmul(view, scale, by_scores, self.part(1, 0, keys), Parallelism::Serial);
+            add_rows(0, first, by_queries);
+
+            let by_keys = &mut product[..keys * dim];
+            let view = ViewMut::new(by_keys, keys, dim, dim);
+            matmul_of_columns(view, scale, by_scores, self.part(0, first, queries));
+            add_rows(1, 0, by_keys);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Visit;
 use super::attention::Heads;
 use super::error::Result;
-use super::layers::{LayerNorm, Linear, activate, add, multiply};
+use super::layers::{LayerNorm, Linear, activate, activate_backward, add, multiply};
 use super::parallel::Parallelism;
 use super::weights::Weights;
 use crate::checkpoint::Config;
@@ -59,6 +59,44 @@ impl Block {
         let mut h = self.hidden(&h, config, parallelism); // (tokens, n_inner)
         visit(&self.mlp_proj.name, &mut h);
         add(x, &self.mlp_proj.forward(&h, parallelism));
+    }
+
+    /// `x`: the layer's input; `grad`: a loss's gradient by its output → by its input; (tokens, n_embd) all.
+    /// On the calling thread.
+    pub fn backward(&self, x: &[f32], grad: &mut [f32], config: &Config) {
+        let serial = Parallelism::Serial;
+        let qkv = self.c_attn.forward(&self.ln_1.forward(x, serial), serial);
+        let mut middle = x.to_vec(); // between attention and MLP
+        let gathered = self.heads.attend(&qkv, config.alibi, serial);
+        add(&mut middle, &self.attn_proj.forward(&gathered, serial));
+
+        let h = self.ln_2.forward(&middle, serial);
+        let by_h = self.hidden_backward(&h, self.mlp_proj.backward(grad), config);
+        add(grad, &self.ln_2.backward(&middle, &by_h));
+
+        let by_qkv = self.heads.backward(&qkv, &self.attn_proj.backward(grad), config.alibi);
+        add(grad, &self.ln_1.backward(x, &self.c_attn.backward(&by_qkv)));
+    }
+
+    /// `h`: the input of [`hidden`](Self::hidden); `grad`: a loss's gradient by its output, (tokens,
+    /// n_inner) → by `h`, (tokens, n_embd).
+    fn hidden_backward(&self, h: &[f32], mut grad: Vec<f32>, config: &Config) -> Vec<f32> {
+        let serial = Parallelism::Serial;
+        let up = self.c_fc.forward(h, serial);
+        let Some(gate) = &self.gate else {
+            activate_backward(config.activation, &up, &mut grad);
+            return self.c_fc.backward(&grad);
+        };
+        let before = gate.forward(h, serial);
+        let mut by_gate = grad.clone();
+        multiply(&mut by_gate, &up);
+        activate_backward(config.activation, &before, &mut by_gate);
+        let mut activated = before;
+        activate(config.activation, &mut activated, serial);
+        multiply(&mut grad, &activated);
+        let mut by_h = self.c_fc.backward(&grad);
+        add(&mut by_h, &gate.backward(&by_gate));
+        by_h
     }
 
     /// The linear layer with the weight `name`.

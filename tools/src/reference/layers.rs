@@ -1,9 +1,13 @@
 //! The parts of a block that work on one token at a time: layer norm, linear layers, activation.
 
-use super::matmul::{View, ViewMut, matmul_transposed};
+use super::matmul::{View, ViewMut, matmul, matmul_transposed};
 use super::parallel::Parallelism;
 use super::weights::Weights;
 use crate::checkpoint::{Activation, Result};
+
+const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+/// Of GELU's approximation by tanh.
+const GELU_CUBIC: f64 = 0.044715;
 
 /// Layer normalization. Ba, Kiros and Hinton, arXiv 1607.06450.
 #[derive(Clone)]
@@ -30,6 +34,11 @@ impl LayerNorm {
         out
     }
 
+    /// `n_embd`.
+    pub fn width(&self) -> usize {
+        self.weight.len()
+    }
+
     /// Divides the outputs, channel by channel.
     pub fn divide(&mut self, by: &[f32]) {
         for ((weight, bias), by) in self.weight.iter_mut().zip(&mut self.bias).zip(by) {
@@ -38,11 +47,41 @@ impl LayerNorm {
         }
     }
 
-    fn normalize(&self, row: &mut [f32]) {
+    /// `x`: the input; `grad`: a loss's gradient by the output → by the input; (tokens, n_embd) all.
+    ///
+    /// With `n = (x - mean) · scale` and `g = grad · weight` it is `scale · (g - mean(g) - n · mean(g n))`.
+    pub fn backward(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
+        let width = self.weight.len();
+        let mut out = vec![0.0; x.len()];
+        for ((out, x), grad) in out.chunks_mut(width).zip(x.chunks(width)).zip(grad.chunks(width)) {
+            let (mean, scale) = self.statistics(x);
+            let channel = |i: usize| {
+                let normalized = (f64::from(x[i]) - mean) * scale;
+                (normalized, f64::from(grad[i]) * f64::from(self.weight[i]))
+            };
+            let (mut sum, mut along) = (0.0, 0.0);
+            for (normalized, g) in (0..width).map(channel) {
+                sum += g;
+                along += g * normalized;
+            }
+            let (sum, along) = (sum / width as f64, along / width as f64);
+            for (out, (normalized, g)) in out.iter_mut().zip((0..width).map(channel)) {
+                *out = (scale * (g - sum - normalized * along)) as f32;
+            }
+        }
+        out
+    }
+
+    /// Mean, and the inverse of the standard deviation.
+    fn statistics(&self, row: &[f32]) -> (f64, f64) {
         let n = row.len() as f64;
         let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
         let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n;
-        let scale = 1.0 / (variance + self.epsilon).sqrt();
+        (mean, 1.0 / (variance + self.epsilon).sqrt())
+    }
+
+    fn normalize(&self, row: &mut [f32]) {
+        let (mean, scale) = self.statistics(row);
         for ((x, weight), bias) in row.iter_mut().zip(&self.weight).zip(&self.bias) {
             *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
         }
@@ -75,6 +114,11 @@ impl Linear {
         parallelism.for_each_chunk(&mut out, n_out, |_, row| add(row, &self.bias));
         out
     }
+
+    /// `grad`: a loss's gradient by the output, (tokens, n_out) → by the input, (tokens, n_in).
+    pub fn backward(&self, grad: &[f32]) -> Vec<f32> {
+        project_back(&self.weight, grad, self.bias.len())
+    }
 }
 
 /// `x`: (tokens, n_in) times `weight`: (n_out, n_in), transposed → (tokens, n_out).
@@ -92,6 +136,20 @@ pub(crate) fn project(
         View::new(x, tokens, n_in, n_in),
         View::new(weight, n_out, n_in, n_in),
         parallelism,
+    );
+    out
+}
+
+/// `y`: (tokens, n_out) times `weight`: (n_out, n_in) → (tokens, n_in). On the calling thread.
+pub(crate) fn project_back(weight: &[f32], y: &[f32], n_out: usize) -> Vec<f32> {
+    let (tokens, n_in) = (y.len() / n_out, weight.len() / n_out);
+    let mut out = vec![0.0; tokens * n_in];
+    matmul(
+        ViewMut::new(&mut out, tokens, n_in, n_in),
+        1.0,
+        View::new(y, tokens, n_out, n_out),
+        View::new(weight, n_out, n_in, n_in),
+        Parallelism::Serial,
     );
     out
 }
@@ -131,23 +189,58 @@ pub(crate) fn activate(activation: Activation, x: &mut [f32], parallelism: Paral
     });
 }
 
+/// Multiplies `grad`, a loss's gradient by the activation's output, by the derivative at its input `x`.
+pub(crate) fn activate_backward(activation: Activation, x: &[f32], grad: &mut [f32]) {
+    let derivative = match activation {
+        Activation::GeluErf => gelu_erf_derivative,
+        Activation::GeluTanh => gelu_tanh_derivative,
+        Activation::Relu => relu_derivative,
+        Activation::Silu => silu_derivative,
+    };
+    for (grad, &x) in grad.iter_mut().zip(x) {
+        *grad *= derivative(f64::from(x)) as f32;
+    }
+}
+
 /// `x · Φ(x)`, Φ being the normal distribution function.
 fn gelu_erf(x: f64) -> f64 {
     0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))
 }
 
+/// `Φ(x) + x · φ(x)`, φ being the normal density.
+fn gelu_erf_derivative(x: f64) -> f64 {
+    const INV_SQRT_2_PI: f64 =
+        0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    let cumulative = 0.5 * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2));
+    cumulative + x * INV_SQRT_2_PI * libm::exp(-0.5 * x * x)
+}
+
 /// The approximation of Hendrycks and Gimpel, arXiv 1606.08415, section 2.
 fn gelu_tanh(x: f64) -> f64 {
-    const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-    0.5 * x * (1.0 + libm::tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+    0.5 * x * (1.0 + libm::tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)))
+}
+
+fn gelu_tanh_derivative(x: f64) -> f64 {
+    let tanh = libm::tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
+    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
+    0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
 }
 
 fn relu(x: f64) -> f64 {
     x.max(0.0)
 }
 
+fn relu_derivative(x: f64) -> f64 {
+    if x > 0.0 { 1.0 } else { 0.0 }
+}
+
 fn silu(x: f64) -> f64 {
     x / (1.0 + libm::exp(-x))
+}
+
+fn silu_derivative(x: f64) -> f64 {
+    let sigmoid = 1.0 / (1.0 + libm::exp(-x));
+    sigmoid * (1.0 + x * (1.0 - sigmoid))
 }
 
 #[cfg(test)]
@@ -169,6 +262,22 @@ mod tests {
                 assert!((found - expected).abs() < 1e-11, "{x}: {found} {expected}");
             }
             assert_eq!(relu(x), if x > 0.0 { x } else { 0.0 });
+        }
+    }
+    /// Against central differences.
+    #[test]
+    fn derivatives_are_those_of_the_activations() {
+        let pairs: [(fn(f64) -> f64, fn(f64) -> f64); 4] = [
+            (gelu_erf, gelu_erf_derivative),
+            (gelu_tanh, gelu_tanh_derivative),
+            (relu, relu_derivative),
+            (silu, silu_derivative),
+        ];
+        for (function, derivative) in pairs {
+            for x in [-4.0, -1.3, -0.4, 0.02, 0.9, 3.1] {
+                let slope = (function(x + 1e-5) - function(x - 1e-5)) / 2e-5;
+                assert!((derivative(x) - slope).abs() < 1e-9, "{x}: {} {slope}", derivative(x));
+            }
         }
     }
 }
