@@ -1,8 +1,8 @@
 //! Choosing each matrix's format under a budget of bits.
 //!
 //! What a format costs is measured: the divergence of the float model's predictions when one matrix
-//! alone, with the activations it reads, is rounded, as int4 with regard to the text, as the file's matrices
-//! will be, and as int8 to the nearest. The other group sizes follow from the squared error of the weights. Costs of small errors add up, so the best choice under a
+//! alone, with the activations it reads, is rounded, as int4 and as int8. The other group sizes follow
+//! from the squared error of the weights. Costs of small errors add up, so the best choice under a
 //! budget is nearly the one that a greedy walk finds: from the smallest formats on, always the step that
 //! saves the most divergence a byte (Fox, 1966, "Discrete optimization via marginal analysis").
 
@@ -13,13 +13,11 @@ use cerebellum::quant::{Scheme, TileLayout};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::calibrated::embedding_metric;
 use super::error::{Error, Result};
 use super::folding::{Folding, divide_columns, multiply_columns};
 use super::matrix::{Method, quantize_matrix};
-use super::rounding::Metric;
 use super::{MatrixFormat, Observer};
-use crate::calibrate::{Calibration, Network, Stage, round_activations};
+use crate::calibrate::{Calibration, round_activations};
 use crate::checkpoint::{Checkpoint, names};
 use crate::eval::{LogSoftmax, kl_divergence};
 use crate::reference::{Parallelism, Reference};
@@ -37,8 +35,6 @@ const FORMATS: [MatrixFormat; 6] = [
 const MEASURED: [MatrixFormat; 2] = [FORMATS[1], FORMATS[3]];
 /// Windows that costs are measured on: divergence settles with few tokens.
 const WINDOWS: usize = 2;
-/// Windows that int4 is rounded by: enough to tell matrices apart that rounding helps much or little.
-const ROUNDING_WINDOWS: usize = 16;
 
 /// A matrix, its format, and why.
 #[derive(Clone, Debug, Serialize)]
@@ -50,9 +46,9 @@ pub struct Choice {
     /// Inputs that share a scale.
     pub group_size: usize,
     /// Mean KL divergence from the float model, in nats a token, with this matrix alone in int4 in groups
-    /// of 64, rounded with regard to the text.
+    /// of 64, each weight rounded to the nearest.
     pub kl_int4: f64,
-    /// The same with int8 in groups of 128, each weight rounded to the nearest.
+    /// The same with int8 in groups of 128.
     pub kl_int8: f64,
 }
 
@@ -87,8 +83,14 @@ pub fn choose(
 ) -> Result<Vec<Choice>> {
     let budget = Budget::new(header, bits)?;
     observer.turn_to("cost of each tensor");
-    let probe = Probe::new(checkpoint, calibration, header)?;
-    let candidates = probe.measure_all(header, observer)?;
+    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS), header)?;
+    let matrices = header.tensors.iter().map(|(name, info)| (name, info.shape));
+    let candidates = matrices.map(|(name, shape)| {
+        let candidate = probe.measure(checkpoint, name, shape)?;
+        observer.advance((shape[0] * shape[1]) as u64);
+        Ok(candidate)
+    });
+    let candidates = candidates.collect::<Result<Vec<Candidate>>>()?;
     let formats = budget.spend(&candidates, &header.config);
     let choice = |(candidate, format): (Candidate, usize)| Choice {
         weights: FORMATS[format].scheme.name(),
@@ -194,10 +196,7 @@ fn bytes_of([rows, cols]: [usize; 2], format: MatrixFormat) -> usize {
 }
 
 /// The float model on a few windows, with one matrix at a time changed.
-struct Probe<'a> {
-    checkpoint: &'a Checkpoint,
-    /// What int4 is rounded by.
-    text: Calibration,
+struct Probe {
     reference: Reference,
     windows: Vec<Window>,
     /// What norms are folded by where int8 matrices read them, in groups of the measured format.
@@ -216,9 +215,8 @@ struct Window {
     logits: Vec<f32>,
 }
 
-impl<'a> Probe<'a> {
-    fn new(checkpoint: &'a Checkpoint, text: &Calibration, header: &Header) -> Result<Self> {
-        let calibration = &text.part(WINDOWS);
+impl Probe {
+    fn new(checkpoint: &Checkpoint, calibration: &Calibration, header: &Header) -> Result<Self> {
         let reference = Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial);
         let windows = calibration.tokens().par_chunks(calibration.window()).map(|tokens| {
             let mut last = reference.embed(reference.embedding(), tokens);
@@ -237,59 +235,19 @@ impl<'a> Probe<'a> {
             (info.scheme, info.group_size) = (MEASURED[1].scheme, MEASURED[1].group_size);
         });
         let folding = Folding::choose(checkpoint, Some(calibration), &matrices)?;
-        let (text, unfolded) = (text.part(ROUNDING_WINDOWS), Folding::default());
-        Ok(Self { checkpoint, text, reference, windows, folding, unfolded })
+        Ok(Self { reference, windows, folding, unfolded: Folding::default() })
     }
 
-    /// All matrices, by name.
-    fn measure_all(&self, header: &Header, observer: &dyn Observer) -> Result<Vec<Candidate>> {
-        let mut candidates = Vec::new();
-        let mut measure = |name: &str, metric: Option<&Metric>| -> Result<()> {
-            let shape = header.tensors[name].shape;
-            candidates.push(self.measure(name, shape, metric)?);
-            observer.advance((shape[0] * shape[1]) as u64);
-            Ok(())
-        };
-        let mut network = Network::new(self.checkpoint, &self.text)?;
-        let group_size = MEASURED[0].group_size;
-        for layer in 0..header.config.n_layer {
-            network.enter(layer, |_| ())?;
-            for stage in Stage::ALL {
-                let moments = network.moments(stage, group_size);
-                let metric = Metric::new(moments.second(), None);
-                let reads = |name: &&String| {
-                    names::layer(name) == Some(layer) && Stage::of_matrix(name) == Some(stage)
-                };
-                for name in header.tensors.keys().filter(reads) {
-                    measure(name, Some(&metric))?;
-                }
-                network.advance(stage);
-            }
-        }
-        let moments = network.head_moments(group_size)?;
-        let head = self.checkpoint.is_tied().then_some((&moments, false));
-        let metric = embedding_metric(self.checkpoint, &self.text, head)?;
-        measure(names::EMBEDDING, Some(&metric))?;
-        if !self.checkpoint.is_tied() {
-            measure(names::HEAD, Some(&Metric::new(moments.second(), None)))?;
-        }
-        candidates.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(candidates)
-    }
-
-    fn measure(&self, name: &str, shape: [usize; 2], metric: Option<&Metric>) -> Result<Candidate> {
+    fn measure(&self, checkpoint: &Checkpoint, name: &str, shape: [usize; 2]) -> Result<Candidate> {
         let mut errors = [0.0; FORMATS.len()];
         let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
         for (error, format) in errors.iter_mut().zip(FORMATS) {
             let folding =
                 if format.scheme == Scheme::Int8 { &self.folding } else { &self.unfolded };
-            let (mut restored, relative_error) = self.rounded(name, format, folding, None)?;
+            let (restored, relative_error) = nearest(checkpoint, name, format, folding)?;
             *error = f64::from(relative_error).powi(2);
             if let Some(which) = MEASURED.iter().position(|&m| m == format) {
                 of_measured[which] = *error;
-                if format.scheme == Scheme::Int4 {
-                    (restored, _) = self.rounded(name, format, folding, metric)?;
-                }
                 measured[which] = self.divergence(name, restored, format.group_size, folding);
             }
         }
@@ -304,27 +262,6 @@ impl<'a> Probe<'a> {
             costs: std::array::from_fn(cost),
             measured,
         })
-    }
-
-    /// A matrix as the file would have it, and the norm of the error over the weights'.
-    fn rounded(
-        &self,
-        name: &str,
-        format: MatrixFormat,
-        folding: &Folding,
-        metric: Option<&Metric>,
-    ) -> Result<(Vec<f32>, f32)> {
-        let source = folding.source(self.checkpoint.tensor(name)?);
-        let MatrixFormat { scheme, group_size } = format;
-        let tiles = TileLayout::new(source.rows(), source.columns(), scheme, group_size);
-        let tiles = tiles.expect("a shape and a format that exist");
-        let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());
-        let quantized =
-            quantize_matrix(&source, tiles, Method { metric, restore: true }, |part| {
-                restored.extend(part.restored);
-                Ok(())
-            })?;
-        Ok((restored, quantized.relative_error.unwrap_or(0.0)))
     }
 
     /// Mean divergence with these weights in place of the trained ones and the activations that they
@@ -384,4 +321,23 @@ impl<'a> Probe<'a> {
         let tokens: usize = self.windows.iter().map(|window| window.tokens.len()).sum();
         sums.iter().sum::<f64>() / tokens as f64
     }
+}
+
+/// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
+fn nearest(
+    checkpoint: &Checkpoint,
+    name: &str,
+    format: MatrixFormat,
+    folding: &Folding,
+) -> Result<(Vec<f32>, f32)> {
+    let source = folding.source(checkpoint.tensor(name)?);
+    let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
+    let tiles = tiles.expect("a shape and a format that exist");
+    let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());
+    let method = Method { metric: None, restore: true };
+    let quantized = quantize_matrix(&source, tiles, method, |part| {
+        restored.extend(part.restored);
+        Ok(())
+    })?;
+    Ok((restored, quantized.relative_error.unwrap_or(0.0)))
 }

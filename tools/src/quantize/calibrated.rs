@@ -151,7 +151,7 @@ impl Current {
 /// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if it
 /// is tied, as the head; `head` has the moments that the head reads with, and whether the target makes up for
 /// what happened to them.
-pub fn embedding_metric(
+fn embedding_metric(
     checkpoint: &Checkpoint,
     text: &Calibration,
     head: Option<(&Moments, bool)>,
