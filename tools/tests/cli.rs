@@ -167,16 +167,22 @@ fn an_exported_checkpoint_can_be_quantized() {
     assert_eq!(logits(&file), logits(&direct));
 }
 
+/// What reads the most uneven activations has smaller groups.
 #[test]
-fn int8_has_groups_of_128_unless_told() {
+fn int8_has_groups_of_128_and_32_unless_told() {
     let place = Place::new();
-    for (more, group_size) in [(&[][..], 128), (&["--group-size", "32", "--force"], 32)] {
-        let output = place.quantize(&[&["--weights", "int8", "--json"], more].concat());
-        let tensor = &json(&output)["tensors"][0];
-        assert_eq!(
-            (&tensor["scheme"], &tensor["group_size"]),
-            (&"int8".into(), &group_size.into())
-        );
+    for (more, [most, c_attn]) in
+        [(&[][..], [128, 32]), (&["--group-size", "64", "--force"], [64; 2])]
+    {
+        let output = json(&place.quantize(&[&["--weights", "int8", "--json"], more].concat()));
+        let tensors = output["tensors"].as_array().unwrap();
+        assert!(tensors.iter().any(|tensor| tensor["name"] == "h.0.attn.c_attn.weight"));
+        for tensor in tensors.iter().filter(|tensor| tensor["group_size"].is_number()) {
+            let name = tensor["name"].as_str().unwrap();
+            let group_size = if name.ends_with("attn.c_attn.weight") { c_attn } else { most };
+            let expected = (&"int8".into(), &group_size.into());
+            assert_eq!((&tensor["scheme"], &tensor["group_size"]), expected, "{name}");
+        }
     }
 }
 
