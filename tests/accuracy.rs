@@ -121,14 +121,22 @@ impl Budget {
         repository().join("tests/data/golden").join(self.case)
     }
 
-    fn quantized(&self, checkpoint: &Checkpoint) -> (TempDir, Model) {
+    /// Mean KL divergence, and share of changed predictions.
+    fn measure(&self) -> [f64; 2] {
+        let checkpoint = Checkpoint::open(&self.checkpoint()).unwrap();
         let calibration = (self.case == CALIBRATED).then(|| {
-            let tokens = tokens_of(checkpoint, "tools/demo/calibration.txt");
+            let tokens = tokens_of(&checkpoint, "tools/demo/calibration.txt");
             // As many windows as the demo has, or as int8's small errors need.
             let windows = if self.format == INT4 { 16 } else { 4 };
             Calibration::new(&tokens, windows, checkpoint.config()).unwrap()
         });
-        quantized(checkpoint, &Options { calibration, ..Options::uniform(self.format) })
+        let options = Options { calibration, ..Options::uniform(self.format) };
+        let (_place, model) = quantized(&checkpoint, &options);
+        let against = if self.is_demo() { against_reference } else { against_golden };
+        let scores = against(&checkpoint, &model, self.kv);
+        // One window of all tokens: only means are asked for.
+        let metrics = Metrics::new(&scores, scores.len() + 1).comparison.unwrap();
+        [metrics.kl_mean, 1.0 - metrics.top1_agreement]
     }
 }
 
@@ -168,17 +176,14 @@ fn against_golden(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<Tok
     scores
 }
 
-/// Every prediction of the demo model's files on `tests/data/text/stories.txt` against the float
-/// reference's, which is computed once for all of them.
-fn against_reference(checkpoint: &Checkpoint, models: &[(&Budget, Model)]) -> Vec<Vec<TokenScore>> {
+/// Every prediction of the demo model on `tests/data/text/stories.txt` against the float reference's.
+fn against_reference(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<TokenScore> {
     let windows = Windows::new(tokens_of(checkpoint, "tests/data/text/stories.txt"), 256).unwrap();
     let reference = eval::load_reference(checkpoint).unwrap();
-    let session = |(budget, model): &(&Budget, Model)| {
-        Predictor::Session(Box::new(model.session(&options(budget.kv)).unwrap()))
-    };
-    let worker = models.iter().map(session).collect();
-    let scores = eval::score(vec![worker], Some(&reference), &windows, &|| ()).unwrap();
-    assert!(scores.iter().all(|scores| scores.len() > 700), "the text is too short");
+    let workers = vec![vec![Predictor::Session(Box::new(model.session(&options(kv)).unwrap()))]];
+    let mut scores = eval::score(workers, Some(&reference), &windows, &|| ()).unwrap();
+    let scores = scores.remove(0);
+    assert!(scores.len() > 700, "the text is too short");
     scores
 }
 
@@ -193,39 +198,23 @@ fn tokens_of(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
 
 #[test]
 fn golden_cases_stay_within_their_budgets() {
-    check(BUDGETS.iter().filter(|budget| !budget.is_demo()).map(|budget| {
-        let checkpoint = Checkpoint::open(&budget.checkpoint()).unwrap();
-        let (_place, model) = budget.quantized(&checkpoint);
-        (budget, against_golden(&checkpoint, &model, budget.kv))
-    }));
+    measure(|budget| !budget.is_demo());
 }
 
 /// By itself: under an emulator the float reference and the calibration did not end in 18 minutes.
 #[test]
 fn demo_stays_within_its_budgets() {
-    let budgets: Vec<&Budget> = BUDGETS.iter().filter(|budget| budget.is_demo()).collect();
-    let checkpoint = Checkpoint::open(&budgets[0].checkpoint()).unwrap();
-    let (_places, models): (Vec<_>, Vec<_>) = budgets
-        .iter()
-        .map(|&budget| {
-            let (place, model) = budget.quantized(&checkpoint);
-            (place, (budget, model))
-        })
-        .unzip();
-    check(budgets.into_iter().zip(against_reference(&checkpoint, &models)));
+    measure(Budget::is_demo);
 }
 
-/// Prints what was measured of each budget, and fails if one is exceeded.
-fn check<'a>(measured: impl Iterator<Item = (&'a Budget, Vec<TokenScore>)>) {
+fn measure(wanted: impl Fn(&Budget) -> bool) {
     let mut table = format!(
         "{:<24}{:<10}{:<6}{:>12}{:>12}{:>10}{:>10}\n",
         "case", "weights", "cache", "mean KL", "budget", "changed", "budget"
     );
     let mut over = 0;
-    for (budget, scores) in measured {
-        // One window of all tokens: only means are asked for.
-        let metrics = Metrics::new(&scores, scores.len() + 1).comparison.unwrap();
-        let [kl_mean, changed] = [metrics.kl_mean, 1.0 - metrics.top1_agreement];
+    for budget in BUDGETS.iter().filter(|budget| wanted(budget)) {
+        let [kl_mean, changed] = budget.measure();
         let bad = kl_mean > budget.kl_mean || changed > budget.changed || kl_mean.is_nan();
         over += usize::from(bad);
         let Budget { case, format, kv, .. } = budget;
