@@ -66,18 +66,26 @@ fn check_cache(model: &Model, tokens: &[u32], base: &SessionOptions, want: &[u32
     assert!(collect(&mut session, tokens) == want, "after a reset");
 }
 
-#[test]
-fn demo_model_past_one_segment() {
-    // More positions than a segment of 256, so that segments merge.
-    for (scheme, group_size) in [(Scheme::Int4, 64), (Scheme::Int8, 128)] {
-        let model = quantized(&demo(), scheme, group_size);
-        let tokens = tokens(&model, 300);
-        for kv in [KvType::F16, KvType::Int8] {
-            check_threads_and_chunks(&model, &tokens, kv);
-            // Emulated FMA is slow: a few tokens past the first segment are enough.
-            check_isas(&model, &tokens[..260], kv);
-        }
+/// More positions than a segment of 256, so that segments merge.
+fn check_past_one_segment(scheme: Scheme, group_size: usize) {
+    let model = quantized(&demo(), scheme, group_size);
+    let tokens = tokens(&model, 300);
+    for kv in [KvType::F16, KvType::Int8] {
+        check_threads_and_chunks(&model, &tokens, kv);
+        // Emulated FMA is slow: a few tokens past the first segment are enough.
+        check_isas(&model, &tokens[..260], kv);
     }
+}
+
+// Two tests, for two cores.
+#[test]
+fn demo_model_in_int4_past_one_segment() {
+    check_past_one_segment(Scheme::Int4, 64);
+}
+
+#[test]
+fn demo_model_in_int8_past_one_segment() {
+    check_past_one_segment(Scheme::Int8, 128);
 }
 
 #[test]

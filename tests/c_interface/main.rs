@@ -46,7 +46,8 @@ fn library_directory() -> PathBuf {
     directory
 }
 
-/// The library whose functions panic on demand, without text: a build of its own.
+/// The library whose functions panic on demand, without text: a build of its own, of which little is
+/// optimized, because it takes longer to build than to run.
 fn panicking_library_directory() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -54,6 +55,15 @@ fn panicking_library_directory() -> PathBuf {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--locked", "--target-dir"]);
         cargo.arg(&target).args(["--no-default-features", "--features", "capi-test-panics"]);
+        for profile in [
+            "opt-level=1",
+            "package.cerebellum-kernels.codegen-units=16",
+            "package.'*'.opt-level=0",
+        ] {
+            cargo.args(["--config", &format!("profile.dev.{profile}")]);
+        }
+        // The wrapper of `.ci/run` would lint and document it.
+        cargo.env_remove("RUSTC_WORKSPACE_WRAPPER");
         succeed(cargo.current_dir(root()));
         target.join("debug")
     });
