@@ -126,8 +126,8 @@ impl Budget {
         let checkpoint = Checkpoint::open(&self.checkpoint()).unwrap();
         let calibration = (self.case == CALIBRATED).then(|| {
             let tokens = tokens_of(&checkpoint, "tools/demo/calibration.txt");
-            // As many windows as the demo has, or as int8's small errors need.
-            let windows = if self.format == INT4 { 16 } else { 4 };
+            // Half of what the demo takes, or as int8's small errors need.
+            let windows = if self.format == INT4 { 8 } else { 4 };
             Calibration::new(&tokens, windows, checkpoint.config()).unwrap()
         });
         let options = Options { calibration, ..Options::uniform(self.format) };
