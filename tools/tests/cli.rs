@@ -169,19 +169,24 @@ fn an_exported_checkpoint_can_be_quantized() {
 
 /// What reads the most uneven activations has smaller groups.
 #[test]
-fn int8_has_groups_of_128_and_32_unless_told() {
+fn int8_has_groups_of_128_64_and_32_unless_told() {
     let place = Place::new();
-    for (more, [most, c_attn]) in
-        [(&[][..], [128, 32]), (&["--group-size", "64", "--force"], [64; 2])]
+    for (more, [most, head, c_attn]) in
+        [(&[][..], [128, 64, 32]), (&["--group-size", "64", "--force"], [64; 3])]
     {
         let output = json(&place.quantize(&[&["--weights", "int8", "--json"], more].concat()));
         let tensors = output["tensors"].as_array().unwrap();
-        assert!(tensors.iter().any(|tensor| tensor["name"] == "h.0.attn.c_attn.weight"));
+        for part in ["attn.c_attn.weight", "mlp.c_proj.weight"] {
+            assert!(tensors.iter().any(|tensor| tensor["name"] == format!("h.0.{part}")), "{part}");
+        }
         for tensor in tensors.iter().filter(|tensor| tensor["group_size"].is_number()) {
-            let name = tensor["name"].as_str().unwrap();
-            let group_size = if name.ends_with("attn.c_attn.weight") { c_attn } else { most };
+            let group_size = match tensor["name"].as_str().unwrap() {
+                "wte.weight" => head,
+                name if name.ends_with("attn.c_attn.weight") => c_attn,
+                _ => most,
+            };
             let expected = (&"int8".into(), &group_size.into());
-            assert_eq!((&tensor["scheme"], &tensor["group_size"]), expected, "{name}");
+            assert_eq!((&tensor["scheme"], &tensor["group_size"]), expected, "{}", tensor["name"]);
         }
     }
 }

@@ -43,8 +43,8 @@ pub struct Args {
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Weights::Int4)]
     weights: Weights,
-    /// Weights that share a scale [default: 64 for int4; 128 for int8, but 32 in the matrices that read
-    /// the most uneven activations, h.N.attn.c_attn]
+    /// Weights that share a scale [default: 64 for int4; 128 for int8, but 32 and 64 in the matrices that
+    /// read the most uneven activations, h.N.attn.c_attn and the head]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
     /// A text of the kind that the model will see (UTF-8, some 100 kB): its activations decide how weights
@@ -112,7 +112,7 @@ impl Args {
         };
         let formats = match self.group_size {
             Some(group_size) => Options::uniform(MatrixFormat { scheme, group_size }),
-            None => Options::recommended(scheme, checkpoint.config().n_layer),
+            None => Options::recommended(scheme, checkpoint),
         };
         let templates = template::for_file(&self.checkpoint, &self.template)?;
         Ok(Options { calibration, bits: self.bits, templates, ..formats })

@@ -29,7 +29,7 @@ pub use budget::Choice;
 pub use error::{Error, Result};
 
 use crate::calibrate::Calibration;
-use crate::checkpoint::{self, Alibi, Checkpoint};
+use crate::checkpoint::{self, Alibi, Checkpoint, names};
 use crate::output::Output;
 use crate::summary::Summary;
 use calibrated::Calibrated;
@@ -88,15 +88,17 @@ impl Options {
         Self { format, exceptions, calibration: None, bits: None, templates }
     }
 
-    /// What suits `scheme` best in a model with so many layers: [`MatrixFormat::new`] for all matrices,
-    /// but int8 `c_attn` in groups of 32. What it reads has the most uneven channels of all activations,
-    /// and half of what int8 loses is lost there (`docs/quality.md`).
-    pub fn recommended(scheme: Scheme, layers: usize) -> Self {
-        let format = MatrixFormat { scheme, group_size: GROUP_SIZES[0] };
-        let name = |layer: usize| format!("h.{layer}.attn.c_attn.weight");
+    /// What suits `scheme` best in this model: [`MatrixFormat::new`] for all matrices, but with int8 smaller
+    /// groups where most of its loss arises, because activations are the most uneven: of 32 in `c_attn`, of
+    /// 64 in the head (`docs/quality.md`).
+    pub fn recommended(scheme: Scheme, checkpoint: &Checkpoint) -> Self {
+        let format = |group_size| MatrixFormat { scheme, group_size };
+        let layers = 0..checkpoint.config().n_layer;
+        let c_attn = layers.map(|layer| (format!("h.{layer}.attn.c_attn.weight"), format(32)));
+        let head = if checkpoint.is_tied() { names::EMBEDDING } else { names::HEAD };
         let exceptions = match scheme {
             Scheme::Int4 => BTreeMap::new(),
-            Scheme::Int8 => (0..layers).map(|layer| (name(layer), format)).collect(),
+            Scheme::Int8 => c_attn.chain([(head.to_owned(), format(64))]).collect(),
         };
         Self { exceptions, ..Self::uniform(MatrixFormat::new(scheme)) }
     }
