@@ -13,7 +13,7 @@ use cerebellum::error::FormatError;
 use cerebellum::{Error, Result};
 
 use crate::allocations::peak_of;
-use crate::exercise::{Ran, exercise};
+use crate::exercise::{Ran, Work, exercise, exercise_with};
 
 /// Memory that any file may take beside its own size.
 pub const MEMORY: usize = 16 << 20;
@@ -53,13 +53,23 @@ impl Class {
 
     /// Opens, verifies and runs a file; returns what became of it.
     pub fn run(&mut self, case: impl Display, file: &[u8]) -> Outcome {
+        self.keep(file);
+        self.attempt(case, file.len(), || exercise(file))
+    }
+
+    /// The same, of the evaluations only `work`.
+    pub fn run_with(&mut self, case: impl Display, file: &[u8], work: &Work) -> Outcome {
+        self.keep(file);
+        self.attempt(case, file.len(), || exercise_with(file, work))
+    }
+
+    fn keep(&mut self, file: &[u8]) {
         let (_, current, length) = &mut self.current;
         if *length != file.len() {
             current.set_len(file.len() as u64).unwrap();
             *length = file.len();
         }
         current.write_all_at(file, 0).unwrap();
-        self.attempt(case, file.len(), || exercise(file))
     }
 
     /// Does `work`, which takes `bytes` of untrusted input, within the bounds.

@@ -28,8 +28,51 @@ pub const CONTEXT: usize = 5;
 /// encoded there: that code is the library's.
 const REGEXES_TAKE_MINUTES: bool = cfg!(miri);
 
+/// A way to evaluate a model.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// One sequence, from its first position on.
+    Sequence,
+    /// Continuations that branch.
+    Tree,
+    /// Several sequences at once.
+    Batch,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Sequence, Self::Tree, Self::Batch];
+}
+
+/// What is done with a model, besides verifying it and reading its tokenizer.
+pub struct Work {
+    /// Ways to evaluate it, each with each of `caches`.
+    pub ways: &'static [Way],
+    /// Types of the keys and values.
+    pub caches: &'static [KvType],
+    /// Whether it classifies, if it can.
+    pub classify: bool,
+    /// The kernels.
+    pub isa: Isa,
+}
+
+impl Work {
+    /// Everything, on one of this processor's instruction sets: the file decides, so that files take turns
+    /// and a replay takes the same.
+    pub fn everything(file: &[u8]) -> Self {
+        let available: Vec<Isa> = Isa::available().collect();
+        let isa = available[crc32fast::hash(file) as usize % available.len()];
+        Self { ways: Way::ALL, caches: &[KvType::F16, KvType::Int8], classify: true, isa }
+    }
+}
+
 /// Opens, verifies and runs the bytes of a model file.
 pub fn exercise(file: &[u8]) -> Result<Ran> {
+    exercise_with(file, &Work::everything(file))
+}
+
+/// The same, of the evaluations only `work`.
+pub fn exercise_with(file: &[u8], work: &Work) -> Result<Ran> {
     let model = Model::borrow(AlignedBytes::copy(file))?;
     for name in model.header().templates.keys() {
         // Whether it is sound does not matter to the file.
@@ -41,25 +84,20 @@ pub fn exercise(file: &[u8]) -> Result<Ran> {
         kv,
         logits: LogitsFor::All,
         chunk: 3,
-        isa: Some(isa_for(file)),
+        isa: Some(work.isa),
         ..Default::default()
     };
-    let evaluation = [KvType::F16, KvType::Int8].into_iter().try_for_each(|kv| {
-        evaluate(&model, &options(kv))?;
-        score(&model, &options(kv))?;
-        batch(&model, &options(kv))
+    let evaluation = work.caches.iter().try_for_each(|&kv| {
+        work.ways.iter().try_for_each(|way| match way {
+            Way::Sequence => evaluate(&model, &options(kv)),
+            Way::Tree => score(&model, &options(kv)),
+            Way::Batch => batch(&model, &options(kv)),
+        })
     });
-    if !REGEXES_TAKE_MINUTES {
+    if work.classify && !REGEXES_TAKE_MINUTES {
         classify(&model, &options(KvType::F16));
     }
     Ok(Ran { damaged, tokenizer: read_tokens(&model), evaluation })
-}
-
-/// One of this processor's instruction sets: the file decides, so that files take turns and a replay
-/// takes the same.
-fn isa_for(file: &[u8]) -> Isa {
-    let available: Vec<Isa> = Isa::available().collect();
-    available[crc32fast::hash(file) as usize % available.len()]
 }
 
 fn tokens(model: &Model, count: usize) -> Vec<u32> {

@@ -480,21 +480,22 @@ fn quantizing_writes_a_report() {
     assert!(failure(&same).contains("the same name"));
 }
 
-/// A file that was made under a budget says by what its formats were chosen.
+/// A file that was made under a budget says by what its formats were chosen. A small model serves: to measure
+/// what formats cost takes long.
 #[test]
 fn the_page_shows_what_formats_were_chosen_by() {
     let place = Place::new();
-    let demo = demo();
+    let (demo, checkpoint) = (demo(), place.directory.path().join("checkpoint"));
+    Model::random(4096, 64, 96, 192).write(&checkpoint);
     let (file, page) =
         (place.directory.path().join("mixed.cbl"), place.directory.path().join("mixed.html"));
-    let calibration = place.write("calibration.txt", &fs::read(&place.text).unwrap().repeat(2));
-    let arguments =
-        ["quantize", text(&demo), "-o", text(&file), "--report", text(&page), "--bits", "5"];
-    let report = json(&[&arguments[..], &["--calibration", text(&calibration)]].concat());
+    let paths = ["quantize", text(&checkpoint), "-o", text(&file), "--report", text(&page)];
+    let options = ["--tokenizer", text(&demo), "--calibration", text(&place.text), "--bits", "7"];
+    let report = json(&[&paths[..], &options].concat());
     let page = fs::read_to_string(&page).unwrap();
     for expected in ["KL\u{a0}as int4", "KL\u{a0}as int8", "int4 / ", "int8 / "] {
         assert!(page.contains(expected), "{expected}");
     }
     assert!(!page.contains("kl_int4"), "the record's choices are shown once");
-    assert!(report["bits_per_weight"].as_f64().unwrap() <= 5.0);
+    assert!(report["bits_per_weight"].as_f64().unwrap() <= 7.0);
 }
