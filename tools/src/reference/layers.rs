@@ -267,7 +267,8 @@ mod tests {
     /// Against central differences.
     #[test]
     fn derivatives_are_those_of_the_activations() {
-        let pairs: [(fn(f64) -> f64, fn(f64) -> f64); 4] = [
+        type Function = fn(f64) -> f64;
+        let pairs: [(Function, Function); 4] = [
             (gelu_erf, gelu_erf_derivative),
             (gelu_tanh, gelu_tanh_derivative),
             (relu, relu_derivative),
