@@ -126,7 +126,7 @@ impl Budget {
         let checkpoint = Checkpoint::open(&self.checkpoint()).unwrap();
         let calibration = (self.case == CALIBRATED).then(|| {
             let tokens = tokens_of(&checkpoint, "tools/demo/calibration.txt");
-            // Half of what the demo takes, or as int8's small errors need.
+            // Half of what the demo takes; int8's small errors need fewer.
             let windows = if self.format == INT4 { 8 } else { 4 };
             Calibration::new(&tokens, windows, checkpoint.config()).unwrap()
         });

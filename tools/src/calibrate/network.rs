@@ -127,20 +127,15 @@ impl<'a> Network<'a> {
     }
 
     /// Takes only the float model through all layers: the moments of what its head reads, rounded in
-    /// groups of `group_size`. `progress` is told of each layer.
+    /// groups of `group_size`.
     ///
     /// # Errors
     /// If the checkpoint cannot be read.
-    pub fn float_head_moments(
-        &self,
-        group_size: usize,
-        progress: &mut dyn FnMut(),
-    ) -> Result<Moments> {
+    pub fn float_head_moments(&self, group_size: usize) -> Result<Moments> {
         let mut stream = Stream::new(self.float.x.clone());
         for layer in 0..self.checkpoint.config().n_layer {
             stream.block = Some(Block::load(self.checkpoint, layer)?);
             Stage::ALL.iter().for_each(|&stage| self.advance_stream(&mut stream, stage));
-            progress();
         }
         self.head_moments_of(&stream, &stream, group_size)
     }

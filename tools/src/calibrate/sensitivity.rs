@@ -3,12 +3,13 @@
 //! Errors of a token's row change predictions twice where the embedding is the head, too: as the head's
 //! row they change one logit at every position, as the embedding they enter the residual stream wherever
 //! the token stands. To second order the divergence of predictions is half a quadratic form of each error
-//! `e`, summed over tokens by how often they occur: `e (c H + F) eᵀ`.
+//! `e` of a row, summed over tokens by how often they occur: `e (c H + F) eᵀ`.
 //!
-//! - `H`, the mean of `x xᵀ` of what the head reads, is the calibration's ([`Moments`]); `c = 1 - Σ p²`, the
-//!   mean over positions, since an error of the logit of probability `p` costs `p (1 - p)` times its square.
+//! - `H`, the mean of `x xᵀ` of what the head reads, is the calibration's ([`Moments`]); `c` is the mean over
+//!   positions of `1 - Σ p²`, since an error of the logit of probability `p` costs `p (1 - p)` times its square,
+//!   times the square of what the model multiplies its logits by (muP).
 //! - `F` is the Fisher information of predictions about the embedding: the mean of `g gᵀ`, where `g` are
-//!   gradients by what enters the residual stream at a position of `v · logits`, with random `v` at each
+//!   gradients of `v · logits` by the row that is looked up at a position, with random `v` at each
 //!   position of the text so that the mean of `v vᵀ` is `diag(p) - p pᵀ`, the divergence's second derivative
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
 
@@ -79,8 +80,9 @@ impl Sensitivity {
             moments.add(&mut grad.clone(), grad);
         }
         let spread = windows.iter().map(|window| window.spread).sum::<f64>();
-        let tokens = text.tokens().len() as f64;
-        Ok(Self { embedding: moments.second(), head: spread / tokens })
+        let spread = spread / text.tokens().len() as f64;
+        let head = f64::from(config.logits_scale).powi(2) * spread;
+        Ok(Self { embedding: moments.second(), head })
     }
 }
 
@@ -212,8 +214,8 @@ mod tests {
         values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// Small noise on all embeddings costs half the trace of `F` times its variance, and noise on the
-    /// logits half of `c` times theirs.
+    /// Small noise on all embeddings costs half the trace of `F` times its variance, and noise on what the
+    /// head puts out half of `c` times its variance.
     #[test]
     fn small_errors_cost_what_the_quadratic_form_says() {
         for case in CASES {
@@ -230,6 +232,7 @@ mod tests {
             let (mut as_table, mut as_head) = (0.0, 0.0);
             let variance = |size: f32| f64::from(size * size) / 3.0;
             let (table_noise, logit_noise) = (1e-3, 0.05);
+            let logits_scale = config.logits_scale;
             for tokens in text.tokens().chunks(text.window()) {
                 let exact = reference.embed(reference.embedding(), tokens);
                 let logits = |mut x: Vec<f32>| {
@@ -248,8 +251,11 @@ mod tests {
                 for (p, q) in rows {
                     as_table += kl_divergence(&LogSoftmax::new(p), &LogSoftmax::new(q));
                     let noise = noise(&mut random, p.len());
-                    let q: Vec<f32> =
-                        p.iter().zip(noise).map(|(p, n)| p + logit_noise * n).collect();
+                    let q: Vec<f32> = p
+                        .iter()
+                        .zip(noise)
+                        .map(|(p, n)| p + logits_scale * logit_noise * n)
+                        .collect();
                     as_head += kl_divergence(&LogSoftmax::new(p), &LogSoftmax::new(&q));
                 }
             }

@@ -71,7 +71,9 @@ fn describe(summary: &Summary) -> String {
     }
     let mut quantizer = summary.quantizer.clone();
     if let Some(options) = quantizer["options"].as_object_mut() {
-        options.remove("choices"); // the table has them
+        // The table has them.
+        options.remove("choices");
+        options.remove("exceptions");
     }
     line("quantizer", &quantizer);
     format!("{text}\n{}", tensor_table(summary).to_string().trim_end())

@@ -68,7 +68,7 @@ impl<'a> Calibrated<'a> {
         self.restored.clear();
         if name == names::EMBEDDING {
             let moments = match self.checkpoint.is_tied() {
-                true => Some(self.network.float_head_moments(group_size, &mut || ())?),
+                true => Some(self.network.float_head_moments(group_size)?),
                 false => None,
             };
             let metric = embedding_metric(
@@ -76,7 +76,8 @@ impl<'a> Calibrated<'a> {
                 self.calibration,
                 moments.as_ref().map(|moments| (moments, corrects)),
             )?;
-            let means = moments.map_or(Default::default(), |moments| moments.means());
+            // No bias follows that would need the means.
+            let means = Default::default();
             self.current = Some(Current { stage: None, metric: Rc::new(metric), means });
         } else if name == names::HEAD {
             let moments = self.network.head_moments(group_size)?;

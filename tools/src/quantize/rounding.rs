@@ -67,6 +67,12 @@ impl Metric {
     /// From `H`, `[n, n]`, and perhaps `Sᵀ`.
     pub fn new(mut hessian: Vec<f64>, shift: Option<Vec<f32>>) -> Self {
         let n = hessian.len().isqrt();
+        // Where sums overflowed nothing is known either, and no damping would ever do.
+        let finite = hessian.iter().all(|h| h.is_finite());
+        if !finite {
+            hessian.fill(0.0);
+        }
+        let shift = shift.filter(|_| finite);
         let mean = (0..n).map(|i| hessian[i * n + i]).sum::<f64>() / n as f64;
         // Inputs that are all zero leave nothing to weigh by.
         let mut damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
@@ -440,10 +446,10 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_are_always_zero_do_no_harm() {
+    fn inputs_that_are_zero_or_overflow_do_no_harm() {
         let mut second = second_moments(&inputs(20)); // of rank 20, too
         (0..N).for_each(|i| [i, i * N].iter().for_each(|&at| second[at] = 0.0));
-        for second in [second, vec![0.0; N * N]] {
+        for second in [second, vec![0.0; N * N], vec![f64::NAN; N * N]] {
             let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 32).unwrap();
             let found =
                 restore(&Metric::new(second, None).round(&weights(), tiles, -16), tiles, -16);

@@ -264,6 +264,7 @@ mod tests {
             assert_eq!(relu(x), if x > 0.0 { x } else { 0.0 });
         }
     }
+
     /// Against central differences.
     #[test]
     fn derivatives_are_those_of_the_activations() {

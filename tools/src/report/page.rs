@@ -406,11 +406,12 @@ fn costs(choices: &[serde_json::Value], tensor: &str) -> [String; 2] {
     })
 }
 
-/// The quantizer's record of itself, without the choices, which the table has.
+/// The quantizer's record of itself, without choices and exceptions, which the table has.
 fn quantizer(summary: &Summary) -> String {
     let mut record = summary.quantizer.clone();
     if let Some(options) = record["options"].as_object_mut() {
         options.remove("choices");
+        options.remove("exceptions");
     }
     record.to_string()
 }
