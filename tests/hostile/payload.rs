@@ -70,8 +70,8 @@ fn every_payload_bit() {
     class.print();
 }
 
-/// Scalar kernels take ten times as long as others and would take most of the time: one case in eight, as the
-/// file decides, may have them.
+/// Scalar kernels take ten times as long as others and would take most of the time, so only one case in
+/// eight may get them, as the file decides.
 #[test]
 fn payload_bits_of_a_larger_model() {
     let vectors: Vec<Isa> =

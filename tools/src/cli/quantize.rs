@@ -30,7 +30,8 @@ use super::{Context, Failure, Outcome};
 /// Turn a checkpoint into a model file.
 ///
 /// All matrices become int4 or int8, embeddings and output head included; layer norms and biases stay
-/// float32, positions float16. The same checkpoint and options give the same bytes on any machine.
+/// float32, positions float16. The same checkpoint and options give the same bytes on any machine; with a
+/// calibration text, on any with the same instruction sets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

@@ -156,7 +156,8 @@ impl Observer for () {}
 /// Quantizes `checkpoint` into `output`, with the `tokenizer`'s tables if there are any, on the
 /// threads of the current rayon pool. The output is read back before it gets its name.
 ///
-/// Memory is bounded by some rows per thread, plus the checkpoint's mapped pages of one tensor.
+/// Memory is bounded by some rows per thread, plus the checkpoint's mapped pages of one tensor; what a
+/// calibration text and a budget take beside is in `docs/quantization.md`.
 ///
 /// # Errors
 /// See [`Error`]. The output is removed then.
