@@ -30,22 +30,35 @@ pub fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/demo")
 }
 
-/// Quantizes a checkpoint into `file`.
+/// Quantizes a checkpoint into `file`, all matrices in one format.
 pub fn quantize_to(file: &Path, checkpoint: &Path, scheme: Scheme, group_size: usize) {
     let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
+    write(file, &checkpoint, &Options::uniform(MatrixFormat { scheme, group_size }));
+}
+
+fn write(file: &Path, checkpoint: &Checkpoint, options: &Options) {
     let vocab_size = u32::try_from(checkpoint.config().vocab_size).expect("a small vocabulary");
     let tokenizer = tokenizer::import(checkpoint.path(), vocab_size).expect("a sound tokenizer");
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
     let output = Output::create(file, true, &checkpoint.files()).expect("a writable directory");
-    let options = Options::uniform(MatrixFormat { scheme, group_size });
-    quantize(&checkpoint, tables, &options, output, &()).expect("quantizes");
+    quantize(checkpoint, tables, options, output, &()).expect("quantizes");
 }
 
-/// A model quantized from a checkpoint, read into memory.
+/// A model quantized from a checkpoint, all matrices in one format, read into memory.
 pub fn quantized(checkpoint: &Path, scheme: Scheme, group_size: usize) -> Model {
+    in_memory(|file| quantize_to(file, checkpoint, scheme, group_size))
+}
+
+/// A model quantized from a checkpoint as `cerebellum quantize --weights` does by itself, read into memory.
+pub fn quantized_by_default(checkpoint: &Path, scheme: Scheme) -> Model {
+    let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
+    in_memory(|file| write(file, &checkpoint, &Options::recommended(scheme, &checkpoint)))
+}
+
+fn in_memory(write: impl FnOnce(&Path)) -> Model {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("model.cbl");
-    quantize_to(&file, checkpoint, scheme, group_size);
+    write(&file);
     Model::open(&file, Access::Read).expect("opens what was written")
 }
 
