@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use cerebellum::quant::Scheme;
 use cerebellum::text::{EncodeOptions, Tokenizer};
-use cerebellum::{Access, KvType, LogitsFor, Model, SessionOptions};
+use cerebellum::{Access, KvType, LogitsFor, Model, Session, SessionOptions};
 use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::eval::{self, Metrics, Predictor, TokenScore, Windows};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::tokenizer;
+use rayon::prelude::*;
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -121,8 +122,8 @@ impl Budget {
         repository().join("tests/data/golden").join(self.case)
     }
 
-    /// Mean KL divergence, and share of changed predictions.
-    fn measure(&self) -> [f64; 2] {
+    /// The model, and the directory where it lies.
+    fn quantized(&self) -> (TempDir, Model) {
         let checkpoint = Checkpoint::open(&self.checkpoint()).unwrap();
         let calibration = (self.case == CALIBRATED).then(|| {
             let tokens = tokens_of(&checkpoint, "tools/demo/calibration.txt");
@@ -131,32 +132,25 @@ impl Budget {
             Calibration::new(&tokens, windows, checkpoint.config()).unwrap()
         });
         let options = Options { calibration, ..Options::uniform(self.format) };
-        let (_place, model) = quantized(&checkpoint, &options);
-        let against = if self.is_demo() { against_reference } else { against_golden };
-        let scores = against(&checkpoint, &model, self.kv);
-        // One window of all tokens: only means are asked for.
-        let metrics = Metrics::new(&scores, scores.len() + 1).comparison.unwrap();
-        [metrics.kl_mean, 1.0 - metrics.top1_agreement]
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("model.cbl");
+        let output = Output::create(&path, false, &checkpoint.files()).unwrap();
+        quantize(&checkpoint, None, &options, output, &()).unwrap();
+        (place, Model::open(path, Access::Read).unwrap())
+    }
+
+    fn session(&self, model: &Model) -> Session {
+        let options = SessionOptions { kv: self.kv, logits: LogitsFor::All, ..Default::default() };
+        model.session(&options).unwrap()
     }
 }
 
-fn quantized(checkpoint: &Checkpoint, options: &Options) -> (TempDir, Model) {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("model.cbl");
-    let output = Output::create(&path, false, &checkpoint.files()).unwrap();
-    quantize(checkpoint, None, options, output, &()).unwrap();
-    (place, Model::open(path, Access::Read).unwrap())
-}
-
-fn options(kv: KvType) -> SessionOptions {
-    SessionOptions { kv, logits: LogitsFor::All, ..SessionOptions::default() }
-}
-
 /// Every prediction of the golden sequences against the transformers library's.
-fn against_golden(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<TokenScore> {
-    let bytes = std::fs::read(checkpoint.path().join("golden.safetensors")).unwrap();
+fn against_golden(budget: &Budget) -> Vec<TokenScore> {
+    let bytes = std::fs::read(budget.checkpoint().join("golden.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
-    let mut session = model.session(&options(kv)).unwrap();
+    let (_place, model) = budget.quantized();
+    let mut session = budget.session(&model);
     let mut scores = Vec::new();
     for pair in 0..5 {
         let ids = golden.tensor(&format!("ids.{pair}")).unwrap();
@@ -176,14 +170,20 @@ fn against_golden(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<Tok
     scores
 }
 
-/// Every prediction of the demo model on `tests/data/text/stories.txt` against the float reference's.
-fn against_reference(checkpoint: &Checkpoint, model: &Model, kv: KvType) -> Vec<TokenScore> {
-    let windows = Windows::new(tokens_of(checkpoint, "tests/data/text/stories.txt"), 256).unwrap();
-    let reference = eval::load_reference(checkpoint).unwrap();
-    let workers = vec![vec![Predictor::Session(Box::new(model.session(&options(kv)).unwrap()))]];
-    let mut scores = eval::score(workers, Some(&reference), &windows, &|| ()).unwrap();
-    let scores = scores.remove(0);
-    assert!(scores.len() > 700, "the text is too short");
+/// Every prediction of the demo model on `tests/data/text/stories.txt` against the float reference's, which
+/// is evaluated once for all budgets.
+fn against_reference(budgets: &[&Budget]) -> Vec<Vec<TokenScore>> {
+    let checkpoint = Checkpoint::open(&repository().join("tools/demo")).unwrap();
+    let windows = Windows::new(tokens_of(&checkpoint, "tests/data/text/stories.txt"), 256).unwrap();
+    let reference = eval::load_reference(&checkpoint).unwrap();
+    let models: Vec<_> = budgets.par_iter().map(|budget| budget.quantized()).collect();
+    let session = |(budget, (_, model)): (&&Budget, &(TempDir, Model))| {
+        Predictor::Session(Box::new(budget.session(model)))
+    };
+    // Two threads, for two cores.
+    let workers = (0..2).map(|_| budgets.iter().zip(&models).map(session).collect()).collect();
+    let scores = eval::score(workers, Some(&reference), &windows, &|| ()).unwrap();
+    assert!(scores.iter().all(|scores| scores.len() > 700), "the text is too short");
     scores
 }
 
@@ -198,23 +198,30 @@ fn tokens_of(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
 
 #[test]
 fn golden_cases_stay_within_their_budgets() {
-    measure(|budget| !budget.is_demo());
+    let budgets: Vec<_> = BUDGETS.iter().filter(|budget| !budget.is_demo()).collect();
+    let scores = budgets.iter().map(|budget| against_golden(budget)).collect();
+    compare(&budgets, scores);
 }
 
 /// By itself: under an emulator the float reference and the calibration did not end in 18 minutes.
 #[test]
 fn demo_stays_within_its_budgets() {
-    measure(Budget::is_demo);
+    let budgets: Vec<_> = BUDGETS.iter().filter(|budget| budget.is_demo()).collect();
+    let scores = against_reference(&budgets);
+    compare(&budgets, scores);
 }
 
-fn measure(wanted: impl Fn(&Budget) -> bool) {
+fn compare(budgets: &[&Budget], scores: Vec<Vec<TokenScore>>) {
     let mut table = format!(
         "{:<24}{:<10}{:<6}{:>12}{:>12}{:>10}{:>10}\n",
         "case", "weights", "cache", "mean KL", "budget", "changed", "budget"
     );
     let mut over = 0;
-    for budget in BUDGETS.iter().filter(|budget| wanted(budget)) {
-        let [kl_mean, changed] = budget.measure();
+    assert_eq!(budgets.len(), scores.len());
+    for (budget, scores) in budgets.iter().zip(scores) {
+        // One window of all tokens: only means are asked for.
+        let metrics = Metrics::new(&scores, scores.len() + 1).comparison.unwrap();
+        let (kl_mean, changed) = (metrics.kl_mean, 1.0 - metrics.top1_agreement);
         let bad = kl_mean > budget.kl_mean || changed > budget.changed || kl_mean.is_nan();
         over += usize::from(bad);
         let Budget { case, format, kv, .. } = budget;

@@ -46,8 +46,8 @@ fn library_directory() -> PathBuf {
     directory
 }
 
-/// The library whose functions panic on demand, without text: a build of its own, of which little is
-/// optimized, because it takes longer to build than to run.
+/// The library whose functions panic on demand, without text: a build of its own, of which only the
+/// kernels are optimized, because it takes longer to build than to run.
 fn panicking_library_directory() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -56,7 +56,8 @@ fn panicking_library_directory() -> PathBuf {
         cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--locked", "--target-dir"]);
         cargo.arg(&target).args(["--no-default-features", "--features", "capi-test-panics"]);
         for profile in [
-            "opt-level=1",
+            "opt-level=0",
+            "package.cerebellum-kernels.opt-level=1",
             "package.cerebellum-kernels.codegen-units=16",
             "package.'*'.opt-level=0",
         ] {
