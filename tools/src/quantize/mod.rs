@@ -9,6 +9,7 @@ mod calibrated;
 mod cholesky;
 mod error;
 mod folding;
+mod k_best;
 mod matrix;
 mod rounding;
 pub mod scale;
