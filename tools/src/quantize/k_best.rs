@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use super::rounding::{Lanes, ROWS, dot, nearest};
+use super::rounding::{Lanes, ROWS, dots, nearest};
 
 /// Paths that are kept of a row.
 const K: usize = 16;
@@ -97,9 +97,7 @@ impl Search<'_> {
         let mut trail = Trail::new(self.count);
         for start in (0..n).step_by(BLOCK) {
             let block = start..n.min(start + BLOCK);
-            for (i, step) in block.clone().enumerate() {
-                trail.feedback(&self.lattice.factor[step * n..][..start], i, &mut paths);
-            }
+            trail.feedback(&self.lattice.factor[start * n..], n, block.len(), &mut paths);
             let corner = self.corner(&block);
             for (row, paths) in paths.iter_mut().enumerate() {
                 (0..K).for_each(|k| paths[k].origin = k);
@@ -192,15 +190,17 @@ impl Trail {
         Self { settled: Vec::new(), open: Default::default(), agreed: vec![0; count] }
     }
 
-    /// What column `i` of a block has to make up for, by its row of `M` up to the block.
+    /// What the next `width` columns have to make up for, by their rows of `M`.
     #[inline(always)]
-    fn feedback(&self, factors: &[f32], i: usize, paths: &mut [[Path; K]]) {
-        let (settled, open) = factors.split_at(self.settled.len());
-        let shared = dot(&self.settled, settled);
+    fn feedback(&self, factors: &[f32], n: usize, width: usize, paths: &mut [[Path; K]]) {
+        let (mut shared, mut own) = ([[0.0; ROWS]; BLOCK], [[0.0; ROWS]; BLOCK]);
+        dots(&self.settled, factors, n, &mut shared[..width]);
         for (k, errors) in self.open.iter().enumerate() {
-            let own = dot(errors, open);
+            dots(errors, &factors[self.settled.len()..], n, &mut own[..width]);
             for (row, paths) in paths.iter_mut().enumerate() {
-                paths[k].feedback[i] = shared[row] + own[row];
+                for (i, feedback) in paths[k].feedback.iter_mut().enumerate() {
+                    *feedback = shared[i][row] + own[i][row];
+                }
             }
         }
     }

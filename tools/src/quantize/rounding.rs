@@ -213,9 +213,10 @@ impl<'a> Rows<'a> {
             self.descend(&mut errors);
         }
         let n = self.metric.n;
+        let mut pulls = vec![[0.0; ROWS]; n];
+        dots(&errors, &self.metric.hessian, n, &mut pulls);
         let mut squares = [0.0; ROWS];
-        for (of_column, row) in errors.iter().zip(self.metric.hessian.chunks(n)) {
-            let pull = dot(&errors, row);
+        for (of_column, pull) in errors.iter().zip(pulls) {
             for lane in 0..ROWS {
                 squares[lane] += of_column[lane] * pull[lane];
             }
@@ -247,9 +248,9 @@ impl<'a> Rows<'a> {
     fn correct_target(&mut self, shift: &[f32]) {
         let n = self.metric.n;
         let Lattice { order, factor, pivots } = &self.metric.lattice;
-        let row_of_shift = |&column: &usize| &shift[column * n..][..n];
-        let mut v: Vec<Lanes> =
-            order.iter().map(|column| dot(&self.weights, row_of_shift(column))).collect();
+        let mut shifted = vec![[0.0; ROWS]; n];
+        dots(&self.weights, shift, n, &mut shifted);
+        let mut v: Vec<Lanes> = order.iter().map(|&column| shifted[column]).collect();
         for t in (0..n).rev() {
             let (rest, done) = v.split_at_mut(t);
             for (v, &factor) in rest.iter_mut().zip(&factor[t * n..][..t]) {
@@ -302,9 +303,7 @@ impl<'a> Rows<'a> {
             let first = group * self.group_size;
             let width = self.group_size.min(n - first);
             // How the error would fall if an integer grew, before division by the curvature.
-            for (i, pull) in pulls[..width].iter_mut().enumerate() {
-                *pull = dot(errors, &self.metric.hessian[(first + i) * n..][..n]);
-            }
+            dots(errors, &self.metric.hessian[first * n..], n, &mut pulls[..width]);
             self.move_scale(group, errors, &mut pulls[..width]);
             for i in 0..width {
                 let row = &self.metric.hessian[(first + i) * n + first..][..width];
@@ -332,8 +331,9 @@ impl<'a> Rows<'a> {
     fn move_scale(&mut self, group: usize, errors: &mut [Lanes], pulls: &mut [Lanes]) {
         let (first, width) = (group * self.group_size, pulls.len());
         let integers = &self.integers[first..first + width];
-        let row = |i: usize| &self.metric.hessian[(first + i) * self.metric.n + first..][..width];
-        let curvatures: Vec<Lanes> = (0..width).map(|i| dot(integers, row(i))).collect();
+        let mut curvatures = vec![[0.0; ROWS]; width];
+        let hessian = &self.metric.hessian[first * self.metric.n + first..];
+        dots(integers, hessian, self.metric.n, &mut curvatures);
         let (mut pull, mut curvature) = ([0.0; ROWS], [0.0; ROWS]);
         for i in 0..width {
             for lane in 0..ROWS {
@@ -401,6 +401,27 @@ pub fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
         even[lane] += odd[lane];
     }
     even
+}
+
+/// [`dot`] with the rows of `factors`, `[out.len(), stride]`, up to as many as there are values: two at a
+/// time, so that values are read half as often.
+#[inline(always)]
+pub fn dots(values: &[Lanes], factors: &[f32], stride: usize, out: &mut [Lanes]) {
+    let row = |i: usize| &factors[i * stride..][..values.len()];
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for (pair, out) in pairs.iter_mut().enumerate() {
+        let (mut first, mut second) = ([0.0; ROWS], [0.0; ROWS]);
+        let factors = row(2 * pair).iter().zip(row(2 * pair + 1));
+        for (values, (a, b)) in values.iter().zip(factors) {
+            for lane in 0..ROWS {
+                first[lane] += values[lane] * a;
+                second[lane] += values[lane] * b;
+            }
+        }
+        *out = [first, second];
+    }
+    let done = 2 * pairs.len();
+    last.iter_mut().for_each(|out| *out = dot(values, row(done)));
 }
 
 #[cfg(test)]
