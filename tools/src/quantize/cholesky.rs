@@ -13,9 +13,13 @@ use crate::reference::matmul::{View, ViewMut, matmul_transposed};
 /// Columns of a block.
 const BLOCK: usize = 64;
 
-/// Overwrites the lower triangle of `a` (`[n, n]`, given whole) with `L` of `P a Pᵀ = L Lᵀ`, and returns
-/// the rows of `a` in their new order: each next one has the smallest diagonal of what the ones before it
-/// leave. `None` if `a` is not positive definite, to working precision.
+/// Rows whose next column is worth a thread's while.
+const ROWS_PER_TASK: usize = 512;
+
+/// Overwrites the lower triangle of `a` (`[n, n]`, given whole) with `L` of `P a Pᵀ = L Lᵀ`, what is above
+/// with nothing of use, and returns the rows of `a` in their new order: each next one has the smallest
+/// diagonal of the Schur complement that the ones before it leave. `None` if `a` is not positive definite,
+/// to working precision.
 pub fn cholesky(a: &mut [f64], n: usize) -> Option<Vec<usize>> {
     let mut order: Vec<usize> = (0..n).collect();
     for start in (0..n).step_by(BLOCK) {
@@ -24,7 +28,7 @@ pub fn cholesky(a: &mut [f64], n: usize) -> Option<Vec<usize>> {
         for j in start..end {
             let smallest = (j..n).min_by(|&x, &y| rest[x - start].total_cmp(&rest[y - start]));
             let pivot = smallest.expect("j is one");
-            swap(a, n, start, j, pivot);
+            swap(a, n, j, pivot);
             order.swap(j, pivot);
             rest.swap(j - start, pivot - start);
             if !(rest[j - start] > 0.0 && rest[j - start].is_finite()) {
@@ -34,23 +38,25 @@ pub fn cholesky(a: &mut [f64], n: usize) -> Option<Vec<usize>> {
             a[j * n + j] = root;
             let (above, below) = a.split_at_mut((j + 1) * n);
             let own = &above[j * n + start..j * n + j];
-            for (row, rest) in below.chunks_mut(n).zip(&mut rest[j + 1 - start..]) {
+            let rows = below.par_chunks_mut(n).zip(&mut rest[j + 1 - start..]);
+            rows.with_min_len(ROWS_PER_TASK).for_each(|(row, rest)| {
                 let sum: f64 = row[start..j].iter().zip(own).map(|(a, b)| a * b).sum();
                 row[j] = (row[j] - sum) / root;
                 *rest -= row[j] * row[j];
-            }
+            });
         }
         subtract_products(a, n, start, end);
     }
     Some(order)
 }
 
-/// Exchanges rows and columns `i` and `j`, of which nothing before column `start` is in use but `L`.
-fn swap(a: &mut [f64], n: usize, start: usize, i: usize, j: usize) {
+/// Exchanges rows and columns `i <= j`: before column `i` there is `L`, whose rows go along; from there on the
+/// matrix is symmetric still.
+fn swap(a: &mut [f64], n: usize, i: usize, j: usize) {
     if i != j {
         let (above, below) = a.split_at_mut(j * n);
         above[i * n..][..n].swap_with_slice(&mut below[..n]);
-        a[start * n..].chunks_mut(n).for_each(|row| row.swap(i, j));
+        a[i * n..].chunks_mut(n).for_each(|row| row.swap(i, j));
     }
 }
 
@@ -104,6 +110,22 @@ mod tests {
                     assert!((product - a[order[i] * n + order[j]]).abs() < 1e-10, "{n}: {i}, {j}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn each_pivot_is_the_least_that_is_left() {
+        let n = BLOCK + 30;
+        let mut l = matrix(n);
+        (0..n).for_each(|i| l[i * n + i] += (i * 7919 % 101) as f64);
+        let a = l.clone();
+        let order = cholesky(&mut l, n).unwrap();
+        for j in 0..n {
+            let left = |i: usize| {
+                let sum: f64 = (0..j).map(|k| l[i * n + k].powi(2)).sum();
+                a[order[i] * n + order[i]] - sum
+            };
+            assert!((j..n).all(|i| left(j) <= left(i) + 1e-9), "{j}");
         }
     }
 

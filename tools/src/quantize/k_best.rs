@@ -5,9 +5,9 @@
 //! column `t` can make up for the errors of the columns before it. Rounding each to the nearest after they
 //! have been made up for (GPTQ, LDLQ) is Babai's nearest plane algorithm (Chen et al., 2025, arXiv
 //! 2507.18553), which never looks back. Here K beginnings of a row are kept, those of the least error, and
-//! each goes on with the two integers nearest to its target: the M-algorithm (Anderson and Mohan, 1984,
-//! "Sequential coding algorithms"), which decoders of lattices call K-best (Guo and Nilsson, 2006). With
-//! K = 1 it is Babai's.
+//! each goes on with the two integers nearest to its target (with one, if the other is out of range): the
+//! M-algorithm (Anderson and Mohan, 1984, "Sequential coding algorithms"), which decoders of lattices call
+//! K-best (Guo and Nilsson, 2006). With K = 1 it is Babai's.
 //!
 //! Columns go in blocks: within one, each path carries what the block's later columns have to make up for;
 //! of the steps before, only errors are kept. Paths soon have a common beginning, of which they share the
@@ -100,7 +100,10 @@ impl Search<'_> {
             trail.feedback(&self.lattice.factor[start * n..], n, block.len(), &mut paths);
             let corner = self.corner(&block);
             for (row, paths) in paths.iter_mut().enumerate() {
-                (0..K).for_each(|k| paths[k].origin = k);
+                // What is no path agrees with the first, which is always one.
+                paths.iter_mut().enumerate().for_each(|(k, path)| {
+                    path.origin = if path.cost < f32::INFINITY { k } else { 0 };
+                });
                 for (i, step) in block.clone().enumerate() {
                     self.extend(paths, row, step, i, &corner[i]);
                 }
@@ -134,40 +137,11 @@ impl Search<'_> {
         i: usize,
         factors: &[f32; BLOCK],
     ) {
-        let (column, pivot) = (self.lattice.order[step], self.lattice.pivots[step]);
-        let weight = self.weights[column][row];
-        let scale = self.scales[column / self.group_size][row];
-        let (min, max) = self.range;
-        // Of each path with the integer nearest to its target, then with the second nearest.
-        let (mut costs, mut errors) = ([f32::INFINITY; 2 * K], [weight; 2 * K]);
-        for (k, path) in paths.iter().enumerate() {
-            let wanted = weight + path.feedback[i];
-            let cost = |integer: f32| {
-                let miss = wanted - integer * scale;
-                path.cost + pivot * miss * miss
-            };
-            if scale == 0.0 {
-                costs[k] = cost(0.0);
-                continue;
-            }
-            let target = wanted / scale;
-            let first = nearest(target, self.range);
-            let second = first + if target > first { 1.0 } else { -1.0 };
-            (costs[k], errors[k]) = (cost(first), weight - first * scale);
-            if second >= min && second <= max {
-                (costs[K + k], errors[K + k]) = (cost(second), weight - second * scale);
-            }
-        }
-        // How many are better than each.
-        let mut ranks = [0; 2 * K];
-        for (other, &cost) in costs.iter().enumerate() {
-            for (at, rank) in ranks.iter_mut().enumerate() {
-                *rank += u32::from(cost < costs[at] || (cost == costs[at] && other < at));
-            }
-        }
+        let (costs, errors) = self.candidates(paths, row, step, i);
+        let ranks = ranks(&costs);
         let is_kept = |candidate: usize| ranks[candidate] < K as u32;
-        // A path goes on in its place with the nearest integer, which is never worse than the second; what is
-        // kept of the second goes where a path ends.
+        // A path goes on in its place with the nearest integer, which is never worse than the second: products
+        // of an integer and a float16 are exact. What is kept of the second goes where a path ends.
         let mut ending = (0..K).filter(|&k| !is_kept(k));
         let mut chosen: [usize; K] = std::array::from_fn(|k| k);
         for k in (0..K).filter(|&k| is_kept(K + k)) {
@@ -178,11 +152,59 @@ impl Search<'_> {
         for (path, candidate) in paths.iter_mut().zip(chosen) {
             path.cost = costs[candidate];
             path.errors[i] = errors[candidate];
+            // Of the whole block, for the sake of vectors; nobody reads what lies behind.
             for (feedback, factor) in path.feedback.iter_mut().zip(factors) {
                 *feedback += errors[candidate] * factor;
             }
         }
     }
+
+    /// Costs and errors of the paths with the integer nearest to their target, then of those with the second
+    /// nearest. A cost is infinite where there is no such path, and where it is not a number.
+    #[inline(always)]
+    fn candidates(
+        &self,
+        paths: &[Path; K],
+        row: usize,
+        step: usize,
+        i: usize,
+    ) -> ([f32; 2 * K], [f32; 2 * K]) {
+        let (column, pivot) = (self.lattice.order[step], self.lattice.pivots[step]);
+        let weight = self.weights[column][row];
+        let scale = self.scales[column / self.group_size][row];
+        let (mut costs, mut errors) = ([f32::INFINITY; 2 * K], [weight; 2 * K]);
+        for (k, path) in paths.iter().enumerate() {
+            let wanted = weight + path.feedback[i];
+            let cost = |integer: f32| {
+                let miss = wanted - integer * scale;
+                (path.cost + pivot * miss * miss).min(f32::INFINITY)
+            };
+            if scale == 0.0 {
+                costs[k] = cost(0.0);
+                continue;
+            }
+            let target = wanted / scale;
+            let first = nearest(target, self.range);
+            let second = first + if target > first { 1.0 } else { -1.0 };
+            (costs[k], errors[k]) = (cost(first), weight - first * scale);
+            if second >= self.range.0 && second <= self.range.1 {
+                (costs[K + k], errors[K + k]) = (cost(second), weight - second * scale);
+            }
+        }
+        (costs, errors)
+    }
+}
+
+/// How many are better than each; of equals, the first is.
+#[inline(always)]
+fn ranks(costs: &[f32; 2 * K]) -> [u32; 2 * K] {
+    let mut ranks = [0; 2 * K];
+    for (other, &cost) in costs.iter().enumerate() {
+        for (at, rank) in ranks.iter_mut().enumerate() {
+            *rank += u32::from(cost < costs[at] || (cost == costs[at] && other < at));
+        }
+    }
+    ranks
 }
 
 impl Trail {
@@ -346,6 +368,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn paths_settle_even_where_there_is_but_one() {
+        let n = 12 * BLOCK;
+        let (lattice, weights) = (lattice(n), weights(n));
+        let mut scales = [[0.9; ROWS]];
+        scales[0][1] = 0.0;
+        let (trail, paths) = search(&lattice, &weights, &scales).walk();
+        assert!(trail.settled.len() >= n / 2, "{}", trail.settled.len());
+        assert!(paths[1][1..].iter().all(|path| path.cost == f32::INFINITY));
+    }
+
+    #[test]
+    fn what_is_no_number_does_no_harm() {
+        let n = BLOCK + 3;
+        let (mut lattice, mut weights) = (lattice(n), weights(n));
+        weights[5][0] = f32::NAN;
+        weights[9][1] = f32::MAX;
+        lattice.pivots[7] = f32::INFINITY;
+        let scales = [[0.9; ROWS]];
+        assert_eq!(search(&lattice, &weights, &scales).run().len(), n);
     }
 
     #[test]

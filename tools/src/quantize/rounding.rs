@@ -68,18 +68,26 @@ pub struct Rounded {
 }
 
 impl Metric {
-    /// From `H`, `[n, n]`, and perhaps `Sᵀ`.
+    /// From `H`, `[n, n]`, and perhaps `Sᵀ`. Both may be in any unit; where they are not finite, nothing is
+    /// known of the inputs.
     pub fn new(mut hessian: Vec<f64>, shift: Option<Vec<f32>>) -> Self {
         let n = hessian.len().isqrt();
-        // Where sums overflowed nothing is known either, and no damping would ever do.
-        let finite = hessian.iter().all(|h| h.is_finite());
-        if !finite {
-            hessian.fill(0.0);
-        }
-        let shift = shift.filter(|_| finite);
         let mean = (0..n).map(|i| hessian[i * n + i]).sum::<f64>() / n as f64;
+        let is_known = mean.is_finite() && hessian.iter().all(|h| h.is_finite());
         // Inputs that are all zero leave nothing to weigh by.
-        let mut damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+        let (mut damping, shift) = if is_known && mean >= f64::MIN_POSITIVE {
+            // The power of two in it, so that what follows is the same in every unit and binary32 suffices.
+            let unit = f64::from_bits(mean.to_bits() & f64::INFINITY.to_bits());
+            hessian.iter_mut().for_each(|h| *h /= unit);
+            let scaled = |shift: Vec<f32>| -> Vec<f32> {
+                shift.iter().map(|&s| (f64::from(s) / unit) as f32).collect()
+            };
+            (DAMPING * mean / unit, shift.map(scaled))
+        } else {
+            hessian.fill(0.0);
+            (1.0, None)
+        };
+        let shift = shift.filter(|shift| shift.iter().all(|s| s.is_finite()));
         let (mut order, factor) = loop {
             (0..n).for_each(|i| hessian[i * n + i] += damping);
             let mut factor = hessian.clone();
@@ -88,7 +96,7 @@ impl Metric {
             }
             damping *= 10.0;
         };
-        // `H = L Lᵀ` backwards: the last column of the one order is the first of the other.
+        // The smallest pivot's column comes last in the search: `H = L Lᵀ` read backwards is `H = Mᵀ D M`.
         order.reverse();
         let at = |p: usize, q: usize| factor[(n - 1 - q) * n + n - 1 - p];
         let mut unit = vec![0.0; n * n];
@@ -243,7 +251,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// `w = w + w S H⁻¹`: solves `v Mᵀ D M = w S` by substitution, forwards and backwards.
+    /// `w = w + w S H⁻¹`: solves `v Mᵀ D M = w S` by substitution, backwards and forwards.
     #[inline(always)]
     fn correct_target(&mut self, shift: &[f32]) {
         let n = self.metric.n;
@@ -287,7 +295,8 @@ impl<'a> Rows<'a> {
         for (column, errors) in errors.iter().enumerate() {
             let scales = &self.scales[column / self.group_size];
             for lane in 0..ROWS {
-                let integer = round((self.weights[column][lane] - errors[lane]) / scales[lane]);
+                let integer = (self.weights[column][lane] - errors[lane]) / scales[lane];
+                let integer = nearest(integer, self.range());
                 self.integers[column][lane] = if scales[lane] == 0.0 { 0.0 } else { integer };
             }
         }
@@ -403,8 +412,9 @@ pub fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
     even
 }
 
-/// [`dot`] with the rows of `factors`, `[out.len(), stride]`, up to as many as there are values: two at a
-/// time, so that values are read half as often.
+/// `Σ values[i] · factors[i]` for each row of `factors`, `[out.len(), stride]`, of which as many columns count
+/// as there are values. Two rows at a time, so that values are read half as often; each is summed in order,
+/// but the last of an odd number as [`dot`] does.
 #[inline(always)]
 pub fn dots(values: &[Lanes], factors: &[f32], stride: usize, out: &mut [Lanes]) {
     let row = |i: usize| &factors[i * stride..][..values.len()];
@@ -522,6 +532,39 @@ mod tests {
                 restore(&Metric::new(second, None).round(&weights(), tiles, -16), tiles, -16);
             let difference = found.iter().zip(weights()).map(|(f, w)| (f - f64::from(w)).abs());
             assert!(difference.fold(0.0, f64::max) < 0.1);
+        }
+    }
+
+    #[test]
+    fn the_factors_are_those_of_the_damped_moments() {
+        let metric = Metric::new(second_moments(&inputs(100)), None);
+        let Lattice { order, factor, pivots } = &metric.lattice;
+        let factor = |t: usize, u: usize| match t.cmp(&u) {
+            std::cmp::Ordering::Less => 0.0,
+            std::cmp::Ordering::Equal => 1.0,
+            std::cmp::Ordering::Greater => f64::from(factor[t * N + u]),
+        };
+        for (u, &column) in order.iter().enumerate() {
+            for (v, &other) in order.iter().enumerate() {
+                let terms = (0..N).map(|t| factor(t, u) * f64::from(pivots[t]) * factor(t, v));
+                let exact = f64::from(metric.hessian[column * N + other]);
+                assert!((terms.sum::<f64>() - exact).abs() < 1e-4, "{u}, {v}");
+            }
+        }
+    }
+
+    #[test]
+    fn moments_may_be_in_any_unit() {
+        let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 32).unwrap();
+        let round = |unit: f64| {
+            let second: Vec<f64> = second_moments(&inputs(50)).iter().map(|h| h * unit).collect();
+            let shift = second.iter().map(|&h| (0.1 * h) as f32).collect();
+            Metric::new(second, Some(shift)).round(&weights(), tiles, -16)
+        };
+        let found = round(1.0);
+        for exponent in [-80, 80] {
+            let scaled = round(2.0f64.powi(exponent));
+            assert!(found.integers == scaled.integers && found.scales == scaled.scales);
         }
     }
 
