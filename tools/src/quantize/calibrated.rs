@@ -63,10 +63,10 @@ impl<'a> Calibrated<'a> {
     }
 
     /// Turns to the matrix `name`; what to round it by.
-    pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Option<Rc<Metric>>> {
+    pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Rc<Metric>> {
         let corrects = self.corrects;
         self.restored.clear();
-        if name == names::EMBEDDING {
+        let current = if name == names::EMBEDDING {
             let moments = match self.checkpoint.is_tied() {
                 true => Some(self.network.float_head_moments(group_size)?),
                 false => None,
@@ -78,22 +78,25 @@ impl<'a> Calibrated<'a> {
             )?;
             // No bias follows that would need the means.
             let means = Default::default();
-            self.current = Some(Current { stage: None, metric: Rc::new(metric), means });
+            Current { stage: None, metric: Rc::new(metric), means }
         } else if name == names::HEAD {
             let moments = self.network.head_moments(group_size)?;
-            self.current = Some(Current::new(None, &moments, corrects));
+            Current::new(None, &moments, corrects)
         } else {
             let (layer, stage) = place(name);
             if stage == Stage::AttentionIn {
                 self.network.enter(layer, |block| self.folding.fold_block(layer, block))?;
             }
-            // A gate reads what its companion read.
-            if self.current.as_ref().is_none_or(|current| current.stage != Some(stage)) {
-                let moments = self.network.moments(stage, group_size);
-                self.current = Some(Current::new(Some(stage), &moments, corrects));
+            match self.current.take() {
+                // A gate reads what its companion read.
+                Some(current) if current.stage == Some(stage) => current,
+                _ => {
+                    let moments = self.network.moments(stage, group_size);
+                    Current::new(Some(stage), &moments, corrects)
+                }
             }
-        }
-        Ok(self.current.as_ref().map(|current| current.metric.clone()))
+        };
+        Ok(self.current.insert(current).metric.clone())
     }
 
     /// Takes note of rows as they are in the file.

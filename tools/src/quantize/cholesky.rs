@@ -1,8 +1,9 @@
-//! The Cholesky factorization of a symmetric positive definite matrix.
+//! The Cholesky factorization of a symmetric positive definite matrix, smallest pivots first.
 //!
-//! Golub and Van Loan, "Matrix Computations", section 4.2: block column by block column, in binary64.
-//! Products run on the current rayon pool, one tile on one thread, so that the result does not depend
-//! on the number of threads.
+//! Golub and Van Loan, "Matrix Computations", sections 4.2.6 to 4.2.9, in binary64: block column by block
+//! column, the pivots of a block one after another (as LAPACK's `dpstrf` does for the largest). Products
+//! run on the current rayon pool, one tile on one thread, so that the result does not depend on the number
+//! of threads.
 
 use rayon::prelude::*;
 
@@ -12,69 +13,76 @@ use crate::reference::matmul::{View, ViewMut, matmul_transposed};
 /// Columns of a block.
 const BLOCK: usize = 64;
 
-/// Overwrites the lower triangle of `a` (`[n, n]`) with `L`, `a = L Lᵀ`; `false` if `a` is not positive
-/// definite, to working precision.
-pub fn cholesky(a: &mut [f64], n: usize) -> bool {
+/// Rows whose next column is worth a thread's while.
+const ROWS_PER_TASK: usize = 512;
+
+/// Overwrites the lower triangle of `a` (`[n, n]`, given whole) with `L` of `P a Pᵀ = L Lᵀ`, what is above
+/// with nothing of use, and returns the rows of `a` in their new order: each next one has the smallest
+/// diagonal of the Schur complement that the ones before it leave. `None` if `a` is not positive definite,
+/// to working precision.
+pub fn cholesky(a: &mut [f64], n: usize) -> Option<Vec<usize>> {
+    let mut order: Vec<usize> = (0..n).collect();
     for start in (0..n).step_by(BLOCK) {
-        let width = BLOCK.min(n - start);
-        subtract_products(a, n, start, width);
-        if !factor_diagonal(a, n, start, width) {
-            return false;
+        let end = n.min(start + BLOCK);
+        let mut rest: Vec<f64> = (start..n).map(|i| a[i * n + i]).collect();
+        for j in start..end {
+            let smallest = (j..n).min_by(|&x, &y| rest[x - start].total_cmp(&rest[y - start]));
+            let pivot = smallest.expect("j is one");
+            swap(a, n, j, pivot);
+            order.swap(j, pivot);
+            rest.swap(j - start, pivot - start);
+            if !(rest[j - start] > 0.0 && rest[j - start].is_finite()) {
+                return None;
+            }
+            let root = rest[j - start].sqrt();
+            a[j * n + j] = root;
+            let (above, below) = a.split_at_mut((j + 1) * n);
+            let own = &above[j * n + start..j * n + j];
+            let rows = below.par_chunks_mut(n).zip(&mut rest[j + 1 - start..]);
+            rows.with_min_len(ROWS_PER_TASK).for_each(|(row, rest)| {
+                let sum: f64 = row[start..j].iter().zip(own).map(|(a, b)| a * b).sum();
+                row[j] = (row[j] - sum) / root;
+                *rest -= row[j] * row[j];
+            });
         }
-        divide_below(a, n, start, width);
+        subtract_products(a, n, start, end);
     }
-    true
+    Some(order)
 }
 
-/// Takes the products with the finished columns from the columns `start..start + width`.
-fn subtract_products(a: &mut [f64], n: usize, start: usize, width: usize) {
-    if start == 0 {
+/// Exchanges rows and columns `i <= j`: before column `i` there is `L`, whose rows go along; from there on the
+/// matrix is symmetric still.
+fn swap(a: &mut [f64], n: usize, i: usize, j: usize) {
+    if i != j {
+        let (above, below) = a.split_at_mut(j * n);
+        above[i * n..][..n].swap_with_slice(&mut below[..n]);
+        a[i * n..].chunks_mut(n).for_each(|row| row.swap(i, j));
+    }
+}
+
+/// Takes the products of the finished columns `start..end` from what is right of them.
+fn subtract_products(a: &mut [f64], n: usize, start: usize, end: usize) {
+    let (width, left) = (end - start, n - end);
+    if left == 0 {
         return;
     }
-    // The block's own rows of the finished columns, which all rows below are multiplied with.
-    let own: Vec<f64> =
-        (start..start + width).flat_map(|row| &a[row * n..][..start]).copied().collect();
-    a[start * n..].par_chunks_mut(BLOCK * n).for_each(|rows| {
-        let height = rows.len() / n;
-        let mut product = [0.0; BLOCK * BLOCK];
-        let product = &mut product[..height * width];
-        let out = ViewMut::new(product, height, width, width);
-        let (finished, own) =
-            (View::new(rows, height, start, n), View::new(&own, width, start, start));
-        matmul_transposed(out, 1.0, finished, own, Parallelism::Serial);
-        for (row, product) in rows.chunks_mut(n).zip(product.chunks(width)) {
-            row[start..].iter_mut().zip(product).for_each(|(a, product)| *a -= product);
-        }
-    });
-}
-
-/// Factors the block on the diagonal.
-fn factor_diagonal(a: &mut [f64], n: usize, start: usize, width: usize) -> bool {
-    for j in start..start + width {
-        let sum: f64 = (start..j).map(|k| a[j * n + k] * a[j * n + k]).sum();
-        let pivot = a[j * n + j] - sum;
-        if !(pivot > 0.0 && pivot.is_finite()) {
-            return false;
-        }
-        a[j * n + j] = pivot.sqrt();
-        for i in j + 1..start + width {
-            let sum: f64 = (start..j).map(|k| a[i * n + k] * a[j * n + k]).sum();
-            a[i * n + j] = (a[i * n + j] - sum) / a[j * n + j];
-        }
-    }
-    true
-}
-
-/// Solves for the rows below the block on the diagonal.
-fn divide_below(a: &mut [f64], n: usize, start: usize, width: usize) {
-    let (above, below) = a.split_at_mut((start + width) * n);
-    below.par_chunks_mut(n).for_each(|row| {
-        for j in start..start + width {
-            let factor = &above[j * n..][..=j];
-            let sum: f64 = (start..j).map(|k| row[k] * factor[k]).sum();
-            row[j] = (row[j] - sum) / factor[j];
-        }
-    });
+    let finished: Vec<f64> =
+        (end..n).flat_map(|row| &a[row * n + start..][..width]).copied().collect();
+    a[end * n..].par_chunks_mut(BLOCK * n).enumerate().for_each_init(
+        Vec::new,
+        |product, (tile, rows)| {
+            let height = rows.len() / n;
+            product.resize(height * left, 0.0);
+            let own = &finished[tile * BLOCK * width..][..height * width];
+            let out = ViewMut::new(product, height, left, left);
+            let (own, all) =
+                (View::new(own, height, width, width), View::new(&finished, left, width, width));
+            matmul_transposed(out, 1.0, own, all, Parallelism::Serial);
+            for (row, product) in rows.chunks_mut(n).zip(product.chunks(left)) {
+                row[end..].iter_mut().zip(product).for_each(|(a, product)| *a -= product);
+            }
+        },
+    );
 }
 
 #[cfg(test)]
@@ -95,13 +103,29 @@ mod tests {
         for n in [1, BLOCK - 1, BLOCK, 2 * BLOCK + 5] {
             let a = matrix(n);
             let mut l = a.clone();
-            assert!(cholesky(&mut l, n));
+            let order = cholesky(&mut l, n).unwrap();
             for i in 0..n {
                 for j in 0..=i {
                     let product: f64 = (0..=j).map(|k| l[i * n + k] * l[j * n + k]).sum();
-                    assert!((product - a[i * n + j]).abs() < 1e-10, "{n}: {i}, {j}");
+                    assert!((product - a[order[i] * n + order[j]]).abs() < 1e-10, "{n}: {i}, {j}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn each_pivot_is_the_least_that_is_left() {
+        let n = BLOCK + 30;
+        let mut l = matrix(n);
+        (0..n).for_each(|i| l[i * n + i] += (i * 7919 % 101) as f64);
+        let a = l.clone();
+        let order = cholesky(&mut l, n).unwrap();
+        for j in 0..n {
+            let left = |i: usize| {
+                let sum: f64 = (0..j).map(|k| l[i * n + k].powi(2)).sum();
+                a[order[i] * n + order[i]] - sum
+            };
+            assert!((j..n).all(|i| left(j) <= left(i) + 1e-9), "{j}");
         }
     }
 
@@ -110,6 +134,6 @@ mod tests {
         let n = BLOCK + 2;
         let mut a = matrix(n);
         a[(n - 1) * n + n - 1] = 0.0;
-        assert!(!cholesky(&mut a, n));
+        assert!(cholesky(&mut a, n).is_none());
     }
 }

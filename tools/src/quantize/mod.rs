@@ -9,6 +9,7 @@ mod calibrated;
 mod cholesky;
 mod error;
 mod folding;
+mod k_best;
 mod matrix;
 mod rounding;
 pub mod scale;
@@ -279,7 +280,7 @@ fn write_tensor(
                 Some(calibrated) => {
                     let metric = calibrated.begin(&tensor.name, matrix.tiles.group_size())?;
                     observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
-                    let method = Method { metric: metric.as_deref(), restore: true };
+                    let method = Method { metric: Some(&metric), restore: true };
                     let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
                         calibrated.take(&tensor.name, &part);

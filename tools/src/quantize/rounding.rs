@@ -8,15 +8,20 @@
 //!    and the activations rounded. The weights that come closest to the float model's outputs on the
 //!    inputs as they are, are `w + w S H⁻¹`, with `S` the mean of `(x_float - x) xᵀ`. They replace `w`.
 //!    (GPTAQ, Li et al., 2025, arXiv 2504.02692; Qronos, Zhang et al., 2025, arXiv 2505.11695.)
-//! 2. **Rounding with feedback.** Column after column, each weight is rounded after the errors of the
-//!    columns before it have been made up for as far as it can: GPTQ (Frantar et al., 2023, arXiv
-//!    2210.17323), in the form of LDLQ (Chee et al., 2023, arXiv 2307.13304), which is Babai's nearest
-//!    plane algorithm (Chen et al., 2025, arXiv 2507.18553) and needs one triangular factor of `H`
-//!    instead of its inverse. Columns go by the diagonal of `H`, largest first; scales come from the
-//!    search of [`super::scale`], weighted by that diagonal.
+//! 2. **Search.** Columns are rounded one after another, each so that it makes up for the errors before
+//!    it, as in GPTQ (Frantar et al., 2023, arXiv 2210.17323) and LDLQ (Chee et al., 2023, arXiv
+//!    2307.13304); but several beginnings are followed at a time ([`super::k_best`]). The order of columns
+//!    comes from sorting them while `H` is factored, as for receivers with several antennas (Wübben et
+//!    al., 2001, "sorted QR"): the last is the one that costs least, the one before it costs least given
+//!    that the last can make up for it, and so on. Scales come from the search of [`super::scale`],
+//!    weighted for each column by the geometric mean of what an error costs if nothing makes up for it,
+//!    `H`'s diagonal, and if all later columns do, `D` of `H = Mᵀ D M`.
 //! 3. **Descent.** Group after group, the scale and then each integer moves to where the error, as it
 //!    now is over the whole row, is least (coordinate descent, as in QuantEase, Behdin et al., 2023,
 //!    arXiv 2309.01885). The error never rises.
+//!
+//! The second and the third step are done once more from the scales so found; each row keeps the better
+//! result.
 //!
 //! Rows are worked on 32 at a time, as lanes of vectors. No operation is fused and all sums have a fixed
 //! order, so wider registers make it faster and not different.
@@ -25,6 +30,7 @@ use cerebellum::quant::{Scheme, TileLayout, power_of_two};
 use half::f16;
 
 use super::cholesky::cholesky;
+use super::k_best::{Lattice, Search};
 use super::scale::{quantize_group, round};
 
 /// Rows that are worked on together: two panels.
@@ -35,21 +41,19 @@ const DAMPING: f64 = 0.01;
 /// Sweeps of descent; more gain next to nothing.
 const SWEEPS: usize = 3;
 
+/// How often integers are searched, each time for the scales as descent has left them.
+const ROUNDS: usize = 2;
+
 /// A value for each of 32 rows.
-type Lanes = [f32; ROWS];
+pub type Lanes = [f32; ROWS];
 
 /// `H` and what follows from it.
 pub struct Metric {
     n: usize,
     /// `H`, damped, `[n, n]`.
     hessian: Vec<f32>,
-    /// Columns by the diagonal, smallest first.
-    order: Vec<usize>,
-    /// `M` of `H = Mᵀ D M` with columns in `order`, `M` unit upper triangular, `[n, n]`.
-    factor: Vec<f32>,
-    /// `D`.
-    pivots: Vec<f32>,
-    /// The diagonal, by which the search for scales weighs.
+    lattice: Lattice,
+    /// By which the search for scales weighs errors.
     importance: Vec<f32>,
     /// `Sᵀ`, `[n, n]`.
     shift: Option<Vec<f32>>,
@@ -64,40 +68,51 @@ pub struct Rounded {
 }
 
 impl Metric {
-    /// From `H`, `[n, n]`, and perhaps `Sᵀ`.
+    /// From `H`, `[n, n]`, and perhaps `Sᵀ`. Both may be in any unit; where they are not finite, nothing is
+    /// known of the inputs.
     pub fn new(mut hessian: Vec<f64>, shift: Option<Vec<f32>>) -> Self {
         let n = hessian.len().isqrt();
-        // Where sums overflowed nothing is known either, and no damping would ever do.
-        let finite = hessian.iter().all(|h| h.is_finite());
-        if !finite {
-            hessian.fill(0.0);
-        }
-        let shift = shift.filter(|_| finite);
         let mean = (0..n).map(|i| hessian[i * n + i]).sum::<f64>() / n as f64;
+        let is_known = mean.is_finite() && hessian.iter().all(|h| h.is_finite());
         // Inputs that are all zero leave nothing to weigh by.
-        let mut damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by(|&a, &b| hessian[a * n + a].total_cmp(&hessian[b * n + b]));
-        let factor = loop {
+        let (mut damping, shift) = if is_known && mean >= f64::MIN_POSITIVE {
+            // The power of two in it, so that what follows is the same in every unit and binary32 suffices.
+            let unit = f64::from_bits(mean.to_bits() & f64::INFINITY.to_bits());
+            hessian.iter_mut().for_each(|h| *h /= unit);
+            let scaled = |shift: Vec<f32>| -> Vec<f32> {
+                shift.iter().map(|&s| (f64::from(s) / unit) as f32).collect()
+            };
+            (DAMPING * mean / unit, shift.map(scaled))
+        } else {
+            hessian.fill(0.0);
+            (1.0, None)
+        };
+        let shift = shift.filter(|shift| shift.iter().all(|s| s.is_finite()));
+        let (mut order, factor) = loop {
             (0..n).for_each(|i| hessian[i * n + i] += damping);
-            let permuted = order.iter().flat_map(|&i| order.iter().map(move |&j| (i, j)));
-            let mut factor: Vec<f64> = permuted.map(|(i, j)| hessian[i * n + j]).collect();
-            if cholesky(&mut factor, n) {
-                break factor;
+            let mut factor = hessian.clone();
+            if let Some(order) = cholesky(&mut factor, n) {
+                break (order, factor);
             }
             damping *= 10.0;
         };
+        // The smallest pivot's column comes last in the search: `H = L Lᵀ` read backwards is `H = Mᵀ D M`.
+        order.reverse();
+        let at = |p: usize, q: usize| factor[(n - 1 - q) * n + n - 1 - p];
         let mut unit = vec![0.0; n * n];
-        for p in 0..n {
-            (p..n).for_each(|q| unit[p * n + q] = (factor[q * n + p] / factor[p * n + p]) as f32);
+        for t in 0..n {
+            (0..t).for_each(|u| unit[t * n + u] = (at(t, u) / at(t, t)) as f32);
+        }
+        let pivots: Vec<f32> = (0..n).map(|t| at(t, t).powi(2) as f32).collect();
+        let mut importance = vec![0.0; n];
+        for (&column, &pivot) in order.iter().zip(&pivots) {
+            importance[column] = (hessian[column * n + column] as f32 * pivot).sqrt();
         }
         Self {
             n,
-            order,
-            factor: unit,
-            pivots: (0..n).map(|p| factor[p * n + p].powi(2) as f32).collect(),
-            importance: (0..n).map(|i| hessian[i * n + i] as f32).collect(),
             hessian: hessian.iter().map(|&h| h as f32).collect(),
+            lattice: Lattice { order, factor: unit, pivots },
+            importance,
             shift,
         }
     }
@@ -145,6 +160,16 @@ struct Rows<'a> {
     scales: Vec<Lanes>,
 }
 
+/// What rows can be rounded to.
+struct Choice {
+    /// `(w - q s) H (w - q s)ᵀ`.
+    errors: Lanes,
+    /// As in `Rows`.
+    integers: Vec<Lanes>,
+    /// As in `Rows`.
+    scales: Vec<Lanes>,
+}
+
 impl<'a> Rows<'a> {
     #[inline(always)]
     fn new(metric: &'a Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Self {
@@ -172,11 +197,39 @@ impl<'a> Rows<'a> {
         if let Some(shift) = &self.metric.shift {
             self.correct_target(shift);
         }
-        let mut errors = self.round_with_feedback();
+        let mut best = self.choose();
+        for _ in 1..ROUNDS {
+            let next = self.choose();
+            for row in 0..self.count {
+                if next.errors[row] < best.errors[row] {
+                    best.errors[row] = next.errors[row];
+                    let columns = best.integers.iter_mut().zip(&next.integers);
+                    columns
+                        .chain(best.scales.iter_mut().zip(&next.scales))
+                        .for_each(|(best, next)| best[row] = next[row]);
+                }
+            }
+        }
+        best.finish(self.count)
+    }
+
+    /// Integers for the scales as they are, and both moved from there.
+    #[inline(always)]
+    fn choose(&mut self) -> Choice {
+        let mut errors = self.search_integers();
         for _ in 0..SWEEPS {
             self.descend(&mut errors);
         }
-        self.finish()
+        let n = self.metric.n;
+        let mut pulls = vec![[0.0; ROWS]; n];
+        dots(&errors, &self.metric.hessian, n, &mut pulls);
+        let mut squares = [0.0; ROWS];
+        for (of_column, pull) in errors.iter().zip(pulls) {
+            for lane in 0..ROWS {
+                squares[lane] += of_column[lane] * pull[lane];
+            }
+        }
+        Choice { errors: squares, integers: self.integers.clone(), scales: self.scales.clone() }
     }
 
     /// Each group's scale for rounding to the nearest.
@@ -198,25 +251,26 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// `w = w + w S H⁻¹`: solves `v Mᵀ D M = w S` by substitution, forwards and backwards.
+    /// `w = w + w S H⁻¹`: solves `v Mᵀ D M = w S` by substitution, backwards and forwards.
     #[inline(always)]
     fn correct_target(&mut self, shift: &[f32]) {
-        let Metric { n, order, factor, pivots, .. } = self.metric;
-        let row_of_shift = |&column: &usize| &shift[column * n..][..*n];
-        let mut v: Vec<Lanes> =
-            order.iter().map(|column| dot(&self.weights, row_of_shift(column))).collect();
-        for p in 0..*n {
-            let (done, rest) = v.split_at_mut(p + 1);
-            for (v, &factor) in rest.iter_mut().zip(&factor[p * n + p + 1..(p + 1) * n]) {
+        let n = self.metric.n;
+        let Lattice { order, factor, pivots } = &self.metric.lattice;
+        let mut shifted = vec![[0.0; ROWS]; n];
+        dots(&self.weights, shift, n, &mut shifted);
+        let mut v: Vec<Lanes> = order.iter().map(|&column| shifted[column]).collect();
+        for t in (0..n).rev() {
+            let (rest, done) = v.split_at_mut(t);
+            for (v, &factor) in rest.iter_mut().zip(&factor[t * n..][..t]) {
                 for lane in 0..ROWS {
-                    v[lane] -= factor * done[p][lane];
+                    v[lane] -= factor * done[0][lane];
                 }
             }
         }
-        for p in (0..*n).rev() {
-            let sum = dot(&v[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
-            for (v, sum) in v[p].iter_mut().zip(sum) {
-                *v = *v / pivots[p] - sum;
+        for t in 0..n {
+            let sum = dot(&v[..t], &factor[t * n..][..t]);
+            for (v, sum) in v[t].iter_mut().zip(sum) {
+                *v = *v / pivots[t] - sum;
             }
         }
         for (&column, v) in order.iter().zip(&v) {
@@ -226,27 +280,27 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Rounds in the order of the diagonal, largest first; returns the errors `w - q s` by column.
+    /// Searches integers; returns the errors `w - q s` by column.
     #[inline(always)]
-    fn round_with_feedback(&mut self) -> Vec<Lanes> {
-        let Metric { n, order, factor, .. } = self.metric;
-        let range = self.range();
-        let mut errors = vec![[0.0; ROWS]; *n];
-        for p in (0..*n).rev() {
-            let feedback = dot(&errors[p + 1..], &factor[p * n + p + 1..(p + 1) * n]);
-            let (weights, scales) =
-                (&self.weights[order[p]], &self.scales[order[p] / self.group_size]);
-            let integers = &mut self.integers[order[p]];
+    fn search_integers(&mut self) -> Vec<Lanes> {
+        let search = Search {
+            lattice: &self.metric.lattice,
+            count: self.count,
+            group_size: self.group_size,
+            range: self.range(),
+            weights: &self.weights,
+            scales: &self.scales,
+        };
+        let errors = search.run();
+        for (column, errors) in errors.iter().enumerate() {
+            let scales = &self.scales[column / self.group_size];
             for lane in 0..ROWS {
-                let (weight, scale) = (weights[lane], scales[lane]);
-                let integer = nearest((weight + feedback[lane]) / scale, range);
-                integers[lane] = if scale == 0.0 { 0.0 } else { integer };
-                errors[p][lane] = weight - integers[lane] * scale;
+                let integer = (self.weights[column][lane] - errors[lane]) / scales[lane];
+                let integer = nearest(integer, self.range());
+                self.integers[column][lane] = if scales[lane] == 0.0 { 0.0 } else { integer };
             }
         }
-        let mut by_column = vec![[0.0; ROWS]; *n];
-        order.iter().zip(errors).for_each(|(&column, error)| by_column[column] = error);
-        by_column
+        errors
     }
 
     /// One sweep over all groups.
@@ -258,9 +312,7 @@ impl<'a> Rows<'a> {
             let first = group * self.group_size;
             let width = self.group_size.min(n - first);
             // How the error would fall if an integer grew, before division by the curvature.
-            for (i, pull) in pulls[..width].iter_mut().enumerate() {
-                *pull = dot(errors, &self.metric.hessian[(first + i) * n..][..n]);
-            }
+            dots(errors, &self.metric.hessian[first * n..], n, &mut pulls[..width]);
             self.move_scale(group, errors, &mut pulls[..width]);
             for i in 0..width {
                 let row = &self.metric.hessian[(first + i) * n + first..][..width];
@@ -288,8 +340,9 @@ impl<'a> Rows<'a> {
     fn move_scale(&mut self, group: usize, errors: &mut [Lanes], pulls: &mut [Lanes]) {
         let (first, width) = (group * self.group_size, pulls.len());
         let integers = &self.integers[first..first + width];
-        let row = |i: usize| &self.metric.hessian[(first + i) * self.metric.n + first..][..width];
-        let curvatures: Vec<Lanes> = (0..width).map(|i| dot(integers, row(i))).collect();
+        let mut curvatures = vec![[0.0; ROWS]; width];
+        let hessian = &self.metric.hessian[first * self.metric.n + first..];
+        dots(integers, hessian, self.metric.n, &mut curvatures);
         let (mut pull, mut curvature) = ([0.0; ROWS], [0.0; ROWS]);
         for i in 0..width {
             for lane in 0..ROWS {
@@ -314,29 +367,31 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn finish(self) -> Rounded {
-        let rows = 0..self.count;
-        let scales =
-            rows.clone().flat_map(|row| self.scales.iter().map(move |s| f16::from_f32(s[row])));
-        let integers = rows.flat_map(|row| self.integers.iter().map(move |q| q[row] as i8));
-        Rounded { scales: scales.collect(), integers: integers.collect() }
-    }
-
     fn range(&self) -> (f32, f32) {
         let min = self.scheme.min() as f32;
         (min, -min - 1.0)
     }
 }
 
+impl Choice {
+    fn finish(self, count: usize) -> Rounded {
+        let rows = 0..count;
+        let scales =
+            rows.clone().flat_map(|row| self.scales.iter().map(move |s| f16::from_f32(s[row])));
+        let integers = rows.flat_map(|row| self.integers.iter().map(move |q| q[row] as i8));
+        Rounded { scales: scales.collect(), integers: integers.collect() }
+    }
+}
+
 /// The integer in range that is nearest to `x`, ties to even.
 #[inline(always)]
-fn nearest(x: f32, (min, max): (f32, f32)) -> f32 {
+pub fn nearest(x: f32, (min, max): (f32, f32)) -> f32 {
     round(x.clamp(min, max))
 }
 
 /// `Σ values[i] · factors[i]` in each lane: even and odd terms apart, so that additions overlap.
 #[inline(always)]
-fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
+pub fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
     let (mut even, mut odd) = ([0.0; ROWS], [0.0; ROWS]);
     let pairs = values.as_chunks::<2>();
     let factor_pairs = factors.as_chunks::<2>();
@@ -355,6 +410,28 @@ fn dot(values: &[Lanes], factors: &[f32]) -> Lanes {
         even[lane] += odd[lane];
     }
     even
+}
+
+/// `Σ values[i] · factors[i]` for each row of `factors`, `[out.len(), stride]`, of which as many columns count
+/// as there are values. Two rows at a time, so that values are read half as often; each is summed in order,
+/// but the last of an odd number as [`dot`] does.
+#[inline(always)]
+pub fn dots(values: &[Lanes], factors: &[f32], stride: usize, out: &mut [Lanes]) {
+    let row = |i: usize| &factors[i * stride..][..values.len()];
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for (pair, out) in pairs.iter_mut().enumerate() {
+        let (mut first, mut second) = ([0.0; ROWS], [0.0; ROWS]);
+        let factors = row(2 * pair).iter().zip(row(2 * pair + 1));
+        for (values, (a, b)) in values.iter().zip(factors) {
+            for lane in 0..ROWS {
+                first[lane] += values[lane] * a;
+                second[lane] += values[lane] * b;
+            }
+        }
+        *out = [first, second];
+    }
+    let done = 2 * pairs.len();
+    last.iter_mut().for_each(|out| *out = dot(values, row(done)));
 }
 
 #[cfg(test)]
@@ -455,6 +532,39 @@ mod tests {
                 restore(&Metric::new(second, None).round(&weights(), tiles, -16), tiles, -16);
             let difference = found.iter().zip(weights()).map(|(f, w)| (f - f64::from(w)).abs());
             assert!(difference.fold(0.0, f64::max) < 0.1);
+        }
+    }
+
+    #[test]
+    fn the_factors_are_those_of_the_damped_moments() {
+        let metric = Metric::new(second_moments(&inputs(100)), None);
+        let Lattice { order, factor, pivots } = &metric.lattice;
+        let factor = |t: usize, u: usize| match t.cmp(&u) {
+            std::cmp::Ordering::Less => 0.0,
+            std::cmp::Ordering::Equal => 1.0,
+            std::cmp::Ordering::Greater => f64::from(factor[t * N + u]),
+        };
+        for (u, &column) in order.iter().enumerate() {
+            for (v, &other) in order.iter().enumerate() {
+                let terms = (0..N).map(|t| factor(t, u) * f64::from(pivots[t]) * factor(t, v));
+                let exact = f64::from(metric.hessian[column * N + other]);
+                assert!((terms.sum::<f64>() - exact).abs() < 1e-4, "{u}, {v}");
+            }
+        }
+    }
+
+    #[test]
+    fn moments_may_be_in_any_unit() {
+        let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 32).unwrap();
+        let round = |unit: f64| {
+            let second: Vec<f64> = second_moments(&inputs(50)).iter().map(|h| h * unit).collect();
+            let shift = second.iter().map(|&h| (0.1 * h) as f32).collect();
+            Metric::new(second, Some(shift)).round(&weights(), tiles, -16)
+        };
+        let found = round(1.0);
+        for exponent in [-80, 80] {
+            let scaled = round(2.0f64.powi(exponent));
+            assert!(found.integers == scaled.integers && found.scales == scaled.scales);
         }
     }
 

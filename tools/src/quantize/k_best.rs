@@ -1,0 +1,438 @@
+//! Integers for rows of a matrix by the K-best search.
+//!
+//! With `H = Mᵀ D M`, `M` unit lower triangular and `D` diagonal, a row's error is
+//! `Σ D_t (e_t + Σ_u<t M_tu e_u)²`, where `e = w - q s` are the errors of its weights: the integers of a
+//! column `t` can make up for the errors of the columns before it. Rounding each to the nearest after they
+//! have been made up for (GPTQ, LDLQ) is Babai's nearest plane algorithm (Chen et al., 2025, arXiv
+//! 2507.18553), which never looks back. Here K beginnings of a row are kept, those of the least error, and
+//! each goes on with the two integers nearest to its target (with one, if the other is out of range): the
+//! M-algorithm (Anderson and Mohan, 1984, "Sequential coding algorithms"), which decoders of lattices call
+//! K-best (Guo and Nilsson, 2006). With K = 1 it is Babai's.
+//!
+//! Columns go in blocks: within one, each path carries what the block's later columns have to make up for;
+//! of the steps before, only errors are kept. Paths soon have a common beginning, of which they share the
+//! products.
+
+use std::ops::Range;
+
+use super::rounding::{Lanes, ROWS, dots, nearest};
+
+/// Paths that are kept of a row.
+const K: usize = 16;
+
+/// Columns of a block.
+const BLOCK: usize = 64;
+
+/// What a search goes by. Columns are numbered in its order.
+pub struct Lattice {
+    /// The matrix's columns.
+    pub order: Vec<usize>,
+    /// `M`, `[n, n]`; its diagonal and what is above are not looked at.
+    pub factor: Vec<f32>,
+    /// The diagonal of `D`.
+    pub pivots: Vec<f32>,
+}
+
+/// Up to 32 rows, of which integers are searched.
+pub struct Search<'a> {
+    pub lattice: &'a Lattice,
+    /// How many rows there are.
+    pub count: usize,
+    pub group_size: usize,
+    /// The least and the largest integer.
+    pub range: (f32, f32),
+    /// `[n]`, by the matrix's columns.
+    pub weights: &'a [Lanes],
+    /// `[groups]`.
+    pub scales: &'a [Lanes],
+}
+
+/// The beginning of a row, within a block.
+#[derive(Clone, Copy)]
+struct Path {
+    /// The error so far; infinite if there is no such path.
+    cost: f32,
+    /// The path that this one was when the block began.
+    origin: usize,
+    /// What each of the block's columns has to make up for.
+    feedback: [f32; BLOCK],
+    /// The errors of the block's columns so far.
+    errors: [f32; BLOCK],
+}
+
+/// The errors of all rows' paths before the current block.
+struct Trail {
+    /// Of the steps in which the paths of each row agree.
+    settled: Vec<Lanes>,
+    /// Of the steps after those, path by path.
+    open: [Vec<Lanes>; K],
+    /// In how many steps the paths of a row agree.
+    agreed: Vec<usize>,
+}
+
+impl Search<'_> {
+    /// The errors `w - q s` of the best integers found, `[n]`, by the matrix's columns.
+    #[inline(always)]
+    pub fn run(&self) -> Vec<Lanes> {
+        let (trail, paths) = self.walk();
+        let mut best = [0; ROWS];
+        for (best, paths) in best.iter_mut().zip(&paths) {
+            let least = (0..K).min_by(|&a, &b| paths[a].cost.total_cmp(&paths[b].cost));
+            *best = least.expect("K paths");
+        }
+        let mut errors = vec![[0.0; ROWS]; self.weights.len()];
+        for (step, &column) in self.lattice.order.iter().enumerate() {
+            errors[column] = trail.at(step, &best);
+        }
+        errors
+    }
+
+    #[inline(always)]
+    fn walk(&self) -> (Trail, Vec<[Path; K]>) {
+        let n = self.weights.len();
+        let none =
+            Path { cost: f32::INFINITY, origin: 0, feedback: [0.0; BLOCK], errors: [0.0; BLOCK] };
+        let mut paths = vec![[none; K]; self.count];
+        paths.iter_mut().for_each(|paths| paths[0].cost = 0.0);
+        let mut trail = Trail::new(self.count);
+        for start in (0..n).step_by(BLOCK) {
+            let block = start..n.min(start + BLOCK);
+            trail.feedback(&self.lattice.factor[start * n..], n, block.len(), &mut paths);
+            let corner = self.corner(&block);
+            for (row, paths) in paths.iter_mut().enumerate() {
+                // What is no path agrees with the first, which is always one.
+                paths.iter_mut().enumerate().for_each(|(k, path)| {
+                    path.origin = if path.cost < f32::INFINITY { k } else { 0 };
+                });
+                for (i, step) in block.clone().enumerate() {
+                    self.extend(paths, row, step, i, &corner[i]);
+                }
+            }
+            trail.follow(&paths, &block);
+        }
+        (trail, paths)
+    }
+
+    /// `M` within a block, transposed: what the error of a column is to each later one.
+    #[inline(always)]
+    fn corner(&self, block: &Range<usize>) -> [[f32; BLOCK]; BLOCK] {
+        let n = self.weights.len();
+        let mut corner = [[0.0; BLOCK]; BLOCK];
+        for (i, step) in block.clone().enumerate() {
+            for (later, factor) in corner[i][..block.len()].iter_mut().enumerate().skip(i + 1) {
+                *factor = self.lattice.factor[(block.start + later) * n + step];
+            }
+        }
+        corner
+    }
+
+    /// Takes a row's paths one step further, to column `i` of the block, whose error changes what later ones
+    /// have to make up for by `factors`.
+    #[inline(always)]
+    fn extend(
+        &self,
+        paths: &mut [Path; K],
+        row: usize,
+        step: usize,
+        i: usize,
+        factors: &[f32; BLOCK],
+    ) {
+        let (costs, errors) = self.candidates(paths, row, step, i);
+        let ranks = ranks(&costs);
+        let is_kept = |candidate: usize| ranks[candidate] < K as u32;
+        // A path goes on in its place with the nearest integer, which is never worse than the second: products
+        // of an integer and a float16 are exact. What is kept of the second goes where a path ends.
+        let mut ending = (0..K).filter(|&k| !is_kept(k));
+        let mut chosen: [usize; K] = std::array::from_fn(|k| k);
+        for k in (0..K).filter(|&k| is_kept(K + k)) {
+            let place = ending.next().expect("as many paths end as begin");
+            paths[place] = paths[k];
+            chosen[place] = K + k;
+        }
+        for (path, candidate) in paths.iter_mut().zip(chosen) {
+            path.cost = costs[candidate];
+            path.errors[i] = errors[candidate];
+            // Of the whole block, for the sake of vectors; nobody reads what lies behind.
+            for (feedback, factor) in path.feedback.iter_mut().zip(factors) {
+                *feedback += errors[candidate] * factor;
+            }
+        }
+    }
+
+    /// Costs and errors of the paths with the integer nearest to their target, then of those with the second
+    /// nearest. A cost is infinite where there is no such path, and where it is not a number.
+    #[inline(always)]
+    fn candidates(
+        &self,
+        paths: &[Path; K],
+        row: usize,
+        step: usize,
+        i: usize,
+    ) -> ([f32; 2 * K], [f32; 2 * K]) {
+        let (column, pivot) = (self.lattice.order[step], self.lattice.pivots[step]);
+        let weight = self.weights[column][row];
+        let scale = self.scales[column / self.group_size][row];
+        let (mut costs, mut errors) = ([f32::INFINITY; 2 * K], [weight; 2 * K]);
+        for (k, path) in paths.iter().enumerate() {
+            let wanted = weight + path.feedback[i];
+            let cost = |integer: f32| {
+                let miss = wanted - integer * scale;
+                (path.cost + pivot * miss * miss).min(f32::INFINITY)
+            };
+            if scale == 0.0 {
+                costs[k] = cost(0.0);
+                continue;
+            }
+            let target = wanted / scale;
+            let first = nearest(target, self.range);
+            let second = first + if target > first { 1.0 } else { -1.0 };
+            (costs[k], errors[k]) = (cost(first), weight - first * scale);
+            if second >= self.range.0 && second <= self.range.1 {
+                (costs[K + k], errors[K + k]) = (cost(second), weight - second * scale);
+            }
+        }
+        (costs, errors)
+    }
+}
+
+/// How many are better than each; of equals, the first is.
+#[inline(always)]
+fn ranks(costs: &[f32; 2 * K]) -> [u32; 2 * K] {
+    let mut ranks = [0; 2 * K];
+    for (other, &cost) in costs.iter().enumerate() {
+        for (at, rank) in ranks.iter_mut().enumerate() {
+            *rank += u32::from(cost < costs[at] || (cost == costs[at] && other < at));
+        }
+    }
+    ranks
+}
+
+impl Trail {
+    fn new(count: usize) -> Self {
+        Self { settled: Vec::new(), open: Default::default(), agreed: vec![0; count] }
+    }
+
+    /// What the next `width` columns have to make up for, by their rows of `M`.
+    #[inline(always)]
+    fn feedback(&self, factors: &[f32], n: usize, width: usize, paths: &mut [[Path; K]]) {
+        let (mut shared, mut own) = ([[0.0; ROWS]; BLOCK], [[0.0; ROWS]; BLOCK]);
+        dots(&self.settled, factors, n, &mut shared[..width]);
+        for (k, errors) in self.open.iter().enumerate() {
+            dots(errors, &factors[self.settled.len()..], n, &mut own[..width]);
+            for (row, paths) in paths.iter_mut().enumerate() {
+                for (i, feedback) in paths[k].feedback.iter_mut().enumerate() {
+                    *feedback = shared[i][row] + own[i][row];
+                }
+            }
+        }
+    }
+
+    /// Goes on behind a block: its errors come last, after those of the path that each path comes from.
+    #[inline(always)]
+    fn follow(&mut self, paths: &[[Path; K]], block: &Range<usize>) {
+        for at in 0..self.open[0].len() {
+            let before: [Lanes; K] = std::array::from_fn(|k| self.open[k][at]);
+            for (k, open) in self.open.iter_mut().enumerate() {
+                for (row, paths) in paths.iter().enumerate() {
+                    open[at][row] = before[paths[k].origin][row];
+                }
+            }
+        }
+        for (k, open) in self.open.iter_mut().enumerate() {
+            open.extend((0..block.len()).map(|i| lanes(paths, |paths| paths[k].errors[i])));
+        }
+        for (agreed, paths) in self.agreed.iter_mut().zip(paths) {
+            if paths.iter().all(|path| path.origin == paths[0].origin) {
+                *agreed = block.start;
+            }
+        }
+        let agreed = self.agreed.iter().min().expect("a row") - self.settled.len();
+        for (k, open) in self.open.iter_mut().enumerate() {
+            let agreed = open.drain(..agreed);
+            if k == 0 {
+                self.settled.extend(agreed);
+            }
+        }
+    }
+
+    /// The errors of a step, of one path for each row.
+    #[inline(always)]
+    fn at(&self, step: usize, paths: &[usize; ROWS]) -> Lanes {
+        match step.checked_sub(self.settled.len()) {
+            None => self.settled[step],
+            Some(at) => std::array::from_fn(|row| self.open[paths[row]][at][row]),
+        }
+    }
+}
+
+/// A value of each row; 0 where there is none.
+#[inline(always)]
+fn lanes(paths: &[[Path; K]], value: impl Fn(&[Path; K]) -> f32) -> Lanes {
+    let mut lanes = [0.0; ROWS];
+    lanes.iter_mut().zip(paths).for_each(|(lane, paths)| *lane = value(paths));
+    lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: usize = 5;
+    const RANGE: (f32, f32) = (-8.0, 7.0);
+
+    /// Numbers between -0.5 and 0.5.
+    fn noise(i: usize) -> f32 {
+        ((i * 7919 + 13) * (i + 104_729) % 10_007) as f32 / 10_007.0 - 0.5
+    }
+
+    /// Errors of `n` columns that make up for each other in part, as neighbours do most.
+    fn lattice(n: usize) -> Lattice {
+        let factor = |t: usize, u: usize| 3.0 * noise(t * n + u) / (1.0 + t.abs_diff(u) as f32);
+        Lattice {
+            order: (0..n).map(|i| (i * 7 + 3) % n).collect(),
+            factor: (0..n * n).map(|at| factor(at / n, at % n)).collect(),
+            pivots: (0..n).map(|t| 1.5 + noise(t)).collect(),
+        }
+    }
+
+    fn weights(n: usize) -> Vec<Lanes> {
+        (0..n).map(|i| std::array::from_fn(|row| 10.0 * noise(i * ROWS + row))).collect()
+    }
+
+    fn search<'a>(lattice: &'a Lattice, weights: &'a [Lanes], scales: &'a [Lanes]) -> Search<'a> {
+        let group_size = weights.len() / scales.len();
+        Search { lattice, count: COUNT, group_size, range: RANGE, weights, scales }
+    }
+
+    /// `Σ D_t (e_t + Σ_u<t M_tu e_u)²` of errors in the search's order.
+    fn cost(lattice: &Lattice, errors: &[f32]) -> f64 {
+        let n = errors.len();
+        let term = |t: usize| {
+            let made_up: f64 =
+                (0..t).map(|u| f64::from(lattice.factor[t * n + u]) * f64::from(errors[u])).sum();
+            f64::from(lattice.pivots[t]) * (f64::from(errors[t]) + made_up).powi(2)
+        };
+        (0..n).map(term).sum()
+    }
+
+    /// The least cost that integers can have after these errors.
+    fn exhaustive(search: &Search, row: usize, errors: &mut Vec<f32>) -> f64 {
+        let step = errors.len();
+        let Some(&column) = search.lattice.order.get(step) else {
+            return cost(search.lattice, errors);
+        };
+        let mut least = f64::INFINITY;
+        for integer in -8..8 {
+            errors.push(search.weights[column][row] - integer as f32 * search.scales[0][row]);
+            least = least.min(exhaustive(search, row, errors));
+            errors.pop();
+        }
+        least
+    }
+
+    /// Rounding to the nearest, each after what came before it was made up for.
+    fn babai(search: &Search, row: usize) -> f64 {
+        let n = search.weights.len();
+        let mut errors: Vec<f32> = Vec::new();
+        for (step, &column) in search.lattice.order.iter().enumerate() {
+            let factors = &search.lattice.factor[step * n..][..step];
+            let feedback: f32 = factors.iter().zip(&errors).map(|(m, e)| m * e).sum();
+            let (weight, scale) =
+                (search.weights[column][row], search.scales[column / search.group_size][row]);
+            errors.push(weight - nearest((weight + feedback) / scale, RANGE) * scale);
+        }
+        cost(search.lattice, &errors)
+    }
+
+    /// The errors of each row, in the search's order.
+    fn found(search: &Search) -> Vec<Vec<f32>> {
+        let by_column = search.run();
+        let of_row =
+            |row| search.lattice.order.iter().map(|&column| by_column[column][row]).collect();
+        (0..COUNT).map(of_row).collect()
+    }
+
+    #[test]
+    fn the_cost_of_each_path_is_that_of_its_errors_over_all_blocks() {
+        for n in [1, BLOCK - 1, BLOCK, 5 * BLOCK + 9] {
+            let (lattice, weights) = (lattice(n), weights(n));
+            let scales = [[0.9; ROWS]];
+            let (trail, paths) = search(&lattice, &weights, &scales).walk();
+            for (row, paths) in paths.iter().enumerate() {
+                for (k, path) in paths.iter().enumerate().filter(|(_, path)| path.cost < 1e30) {
+                    let errors: Vec<f32> =
+                        (0..n).map(|step| trail.at(step, &[k; ROWS])[row]).collect();
+                    let exact = cost(&lattice, &errors);
+                    let difference = (f64::from(path.cost) - exact).abs();
+                    assert!(difference < 1e-4 * exact, "{n}: {}, {exact}", path.cost);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn paths_settle_even_where_there_is_but_one() {
+        let n = 12 * BLOCK;
+        let (lattice, weights) = (lattice(n), weights(n));
+        let mut scales = [[0.9; ROWS]];
+        scales[0][1] = 0.0;
+        let (trail, paths) = search(&lattice, &weights, &scales).walk();
+        assert!(trail.settled.len() >= n / 2, "{}", trail.settled.len());
+        assert!(paths[1][1..].iter().all(|path| path.cost == f32::INFINITY));
+    }
+
+    #[test]
+    fn what_is_no_number_does_no_harm() {
+        let n = BLOCK + 3;
+        let (mut lattice, mut weights) = (lattice(n), weights(n));
+        weights[5][0] = f32::NAN;
+        weights[9][1] = f32::MAX;
+        lattice.pivots[7] = f32::INFINITY;
+        let scales = [[0.9; ROWS]];
+        assert_eq!(search(&lattice, &weights, &scales).run().len(), n);
+    }
+
+    #[test]
+    fn errors_are_those_of_integers_in_range() {
+        let n = 2 * BLOCK;
+        let (lattice, weights) = (lattice(n), weights(n));
+        // Weights beyond the range, of a negative scale, and a group without any.
+        let scales = [[0.3; ROWS], [-0.9; ROWS], [0.0; ROWS], [0.9; ROWS]];
+        let search = search(&lattice, &weights, &scales);
+        for (column, errors) in search.run().iter().enumerate() {
+            let scale = scales[column / search.group_size][0];
+            for row in 0..COUNT {
+                let units = weights[column][row] - errors[row];
+                if scale == 0.0 {
+                    assert!(units == 0.0);
+                } else {
+                    let integer = units / scale;
+                    assert!((integer - integer.round()).abs() < 1e-4, "{integer}");
+                    assert!(integer.round() >= RANGE.0 && integer.round() <= RANGE.1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_columns_have_the_best_integers() {
+        let n = 4;
+        let (lattice, weights, scales) = (lattice(n), weights(n), [[0.9; ROWS]]);
+        let search = search(&lattice, &weights, &scales);
+        for (row, errors) in found(&search).iter().enumerate() {
+            let (cost, best) = (cost(&lattice, errors), exhaustive(&search, row, &mut Vec::new()));
+            assert!(cost <= best * (1.0 + 1e-5), "{row}: {cost}, {best}");
+        }
+    }
+
+    #[test]
+    fn many_columns_are_better_than_without_looking_back() {
+        let n = 300;
+        let (lattice, weights, scales) = (lattice(n), weights(n), [[0.9; ROWS]]);
+        let search = search(&lattice, &weights, &scales);
+        for (row, errors) in found(&search).iter().enumerate() {
+            let (cost, babai) = (cost(&lattice, errors), babai(&search, row));
+            assert!(cost < 0.9 * babai, "{row}: {cost}, {babai}");
+        }
+    }
+}
