@@ -200,8 +200,10 @@ impl Search<'_> {
 fn ranks(costs: &[f32; 2 * K]) -> [u32; 2 * K] {
     let mut ranks = [0; 2 * K];
     for (other, &cost) in costs.iter().enumerate() {
-        for (at, rank) in ranks.iter_mut().enumerate() {
-            *rank += u32::from(cost < costs[at] || (cost == costs[at] && other < at));
+        // Without branches, not even those of overflow checks, so that all are compared at once.
+        for at in 0..2 * K {
+            let before = (cost < costs[at]) | (cost == costs[at]) & (other < at);
+            ranks[at] = u32::wrapping_add(ranks[at], u32::from(before));
         }
     }
     ranks
