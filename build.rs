@@ -7,4 +7,8 @@ fn main() {
         // Only our own functions are exported: a dependency may declare C functions, too.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
+    if os == "android" {
+        // Devices with pages of 16 KiB load nothing whose segments are aligned to less.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,max-page-size=16384");
+    }
 }

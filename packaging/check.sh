@@ -4,8 +4,8 @@
 # cmake and python3 with pip if they are there.
 #
 #     packaging/check.sh         everything
-#     packaging/check.sh small   only the size of the small library without text: it builds fastest, and what
-#                                makes it larger makes all of them larger
+#     packaging/check.sh small   only the small library without text, its size and how it is installed and
+#                                linked: it builds fastest, and what makes it larger makes all of them larger
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work="$PWD/target/packaging"
@@ -29,6 +29,93 @@ linked() {
     [ -z "$surplus" ] || { echo "$1 needs $surplus" >&2; exit 1; }
 }
 
+# The library in prefix $1 has what it must have beside code.
+licensed() {
+    local file
+    for file in LICENSE-APACHE LICENSE-MIT THIRD-PARTY.txt; do
+        cmp -s "$1/share/licenses/cerebellum/$file" "$file" ||
+            cmp "$1/share/licenses/cerebellum/$file" "packaging/$file"
+    done
+}
+
+# Links packaging/check/linked.c with compiler $1 and further arguments, and runs it where no shared library is
+# found.
+links() {
+    "$1" packaging/check/linked.c "${@:2}" -o "$work/linked" 2> "$work/linker.log" &&
+        [ "$(LD_LIBRARY_PATH='' "$work/linked" 2>> "$work/linker.log")" = linked ] ||
+        { cat "$work/linker.log" >&2; echo "does not link: $*" >&2; exit 1; }
+}
+
+# All ways to link the static library of prefix $1.
+static() {
+    local -x PKG_CONFIG_PATH="$1/lib/pkgconfig"
+    local flags compiler mode surplus
+    surplus=$(nm --extern-only --defined-only --format=posix "$1/lib/libcerebellum.a" | grep -v '^cbl_\|:$' || true)
+    [ -z "$surplus" ] || { printf 'the static library shows:\n%s\n' "$surplus" >&2; exit 1; }
+    # Words, not one argument.
+    # shellcheck disable=SC2207
+    flags=($(pkg-config --cflags --libs cerebellum-static))
+    rustc -O --crate-type staticlib packaging/check/other.rs --crate-name other -o "$work/libother.a"
+    for compiler in gcc clang; do
+        command -v "$compiler" > /dev/null || { skip "no $compiler"; continue; }
+        for mode in -pie -no-pie -static -static-pie; do
+            links "$compiler" $mode "${flags[@]}"
+            # shellcheck disable=SC2046
+            [[ $mode != -static* ]] || links "$compiler" $mode $(pkg-config --static --cflags --libs cerebellum)
+            # Whichever comes first.
+            links "$compiler" $mode -DOTHER "$work/libother.a" "${flags[@]}"
+            links "$compiler" $mode -DOTHER "${flags[@]}" "$work/libother.a" -lm
+        done
+    done
+    links g++ -x c++ "${flags[@]}"
+    ! command -v ld.lld > /dev/null || links gcc -fuse-ld=lld -DOTHER "${flags[@]}" "$work/libother.a"
+}
+
+# The files of CMake below $1 find the library wherever it was moved, and for the right versions only.
+cmake_finds() {
+    if ! command -v cmake > /dev/null; then
+        skip "CMake is not installed"
+        return
+    fi
+    rm -rf "$work/versions" "$work/moved"
+    cmake -S packaging/check -B "$work/versions" -DINSTALLED="$1/$2/cmake/cerebellum" > "$work/versions.log" 2>&1 ||
+        { cat "$work/versions.log" >&2; exit 1; }
+    cp -r "$1" "$work/moved"
+    mkdir "$work/found"
+    cp packaging/check/linked.c "$work/found"
+    cat > "$work/found/CMakeLists.txt" << 'END'
+cmake_minimum_required(VERSION 3.16)
+project(found C)
+find_package(cerebellum 0.1 REQUIRED)
+add_executable(shared linked.c)
+target_link_libraries(shared PRIVATE cerebellum::cerebellum)
+add_executable(static linked.c)
+target_link_libraries(static PRIVATE cerebellum::static -static)
+END
+    cmake -S "$work/found" -B "$work/found/build" -Dcerebellum_DIR="$work/moved/$2/cmake/cerebellum" \
+        > "$work/found.log" 2>&1 && cmake --build "$work/found/build" >> "$work/found.log" 2>&1 ||
+        { cat "$work/found.log" >&2; exit 1; }
+    LD_LIBRARY_PATH='' "$work/found/build/shared" > /dev/null
+    LD_LIBRARY_PATH='' "$work/found/build/static" > /dev/null
+}
+
+# Where it is installed: seen from where the caller is, in a directory of another name.
+placed() {
+    local elsewhere="$work/else where" install="$PWD/packaging/install.sh"
+    mkdir "$elsewhere"
+    (cd "$elsewhere" && "$install" --prefix here --libdir lib/multiarch "$@")
+    licensed "$elsewhere/here"
+    cmake_finds "$elsewhere/here" lib/multiarch
+    local -x PKG_CONFIG_PATH="$elsewhere/here/lib/multiarch/pkgconfig"
+    eval "links gcc $(pkg-config --cflags --libs cerebellum-static)"
+    eval "links gcc $(pkg-config --cflags --libs cerebellum) '-Wl,-rpath,$elsewhere/here/lib/multiarch'"
+    (cd "$elsewhere" && "$install" --prefix /opt/cerebellum --libdir /opt/lib64 --destdir staged "$@")
+    test -e "$elsewhere/staged/opt/lib64/libcerebellum.so"
+    grep -qx 'libdir=/opt/lib64' "$elsewhere/staged/opt/lib64/pkgconfig/cerebellum.pc"
+    test -e "$elsewhere/staged/opt/cerebellum/include/cerebellum.h"
+    ! "$install" --prefix /opt --libdir ../lib 2> /dev/null || { echo "took ../lib" >&2; exit 1; }
+}
+
 # The budgets are for x86-64 Linux, the only system whose sizes were measured.
 [ "$(uname -sm)" = "Linux x86_64" ] || budget() { printf '%s: %s bytes\n' "$1" "$(stat -L -c %s "$1")"; }
 
@@ -41,7 +128,49 @@ step "small library without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
 budget "$work/small/lib/libcerebellum.so" 940000
 linked "$work/small/lib/libcerebellum.so"
+licensed "$work/small"
+
+step "static programs, a second library of Rust's, directories, CMake's versions"
+if command -v pkg-config > /dev/null; then
+    static "$work/small"
+    placed --without-text --small
+else
+    skip "pkg-config is not installed"
+fi
 [ "${1:-}" != small ] || exit 0
+
+# rustc's standard library for target $1.
+has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ]; }
+
+step "musl"
+if has_target x86_64-unknown-linux-musl && command -v musl-gcc > /dev/null; then
+    packaging/install.sh --prefix "$work/musl" --without-text --small --target x86_64-unknown-linux-musl
+    for name in cerebellum cerebellum-static; do
+        for mode in '' -static -static-pie; do
+            # shellcheck disable=SC2046,SC2086
+            links musl-gcc $mode $(PKG_CONFIG_PATH="$work/musl/lib/pkgconfig" pkg-config --cflags --libs "$name")
+        done
+    done
+else
+    skip "musl: rustup target add x86_64-unknown-linux-musl, apt-get install musl-tools"
+fi
+
+step "Android"
+if has_target x86_64-linux-android; then
+    # Not with Android's tools, which are large: this machine's linker makes the same segments, and of
+    # libraries that only Android has there are empty ones. What comes out is looked at, not run.
+    mkdir "$work/empty"
+    ar rcs "$work/empty/liblog.a"
+    ar rcs "$work/empty/libunwind.a"
+    CARGO_TARGET_X86_64_LINUX_ANDROID_LINKER=gcc RUSTFLAGS="-L $work/empty" \
+        packaging/install.sh --prefix "$work/android" --without-text --small --target x86_64-linux-android
+    objdump -p "$work/android/lib/libcerebellum.so" > "$work/android.log"
+    grep -q 'SONAME *libcerebellum\.so$' "$work/android.log" || { echo "another SONAME" >&2; exit 1; }
+    [ ! -L "$work/android/lib/libcerebellum.so" ]
+    ! grep LOAD "$work/android.log" | grep -v 'align 2\*\*14' || { echo "segments are not of 16 KiB" >&2; exit 1; }
+else
+    skip "Android: rustup target add x86_64-linux-android"
+fi
 
 step "library without text"
 packaging/install.sh --prefix "$work/ids" --without-text
@@ -121,6 +250,7 @@ if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --
     "$work/venv/bin/pip" install --quiet --disable-pip-version-check target/python
     rm -rf target/python
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/constraints/lib/libcerebellum.so"
+    cmp "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY.txt packaging/THIRD-PARTY.txt
     for example in story batch classify score similar translate; do
         (cd "$work" && speaks venv/bin/python "$OLDPWD/examples/python/$example.py" demo.cbl)
     done

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Builds the C library and installs it with its header, C++ header, pkg-config and CMake files.
+# Builds the C library and installs it: shared and static, its header, C++ header, files for pkg-config and
+# CMake, and the licences of all that is in it.
 #
-#     packaging/install.sh [--prefix DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
+#     packaging/install.sh [--prefix DIR] [--libdir DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
 #                          [--with-constraints] [--small] [--rebuild-std]
 #
-# --prefix            where it will live (/usr/local)
+# --prefix            where it will live (/usr/local); a relative one starts where you are
+# --libdir            where its libraries will live (lib): absolute, or below the prefix
 # --destdir           put in front of every path, for packagers
-# --target            for another system, by the name rustc has for it
+# --target            for another system, by the name rustc has for it. The linker that cargo has for it
+#                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
+#                     AR and OBJCOPY do
 # --without-text      token ids only: a third of the size
 # --with-constraints  with choices, regular expressions and JSON schemas for generated texts
 #
@@ -17,12 +21,27 @@
 #                     panics, which nothing asks of it. Needs `rustup component add rust-src`, options of cargo
 #                     and rustc that may change, and on Linux a C library of 2022 or later (glibc 2.36)
 set -euo pipefail
+here="$PWD"
 cd "$(dirname "$0")/.."
 
-prefix=/usr/local destdir='' features=capi,text,scalar-fma,vnni target=() cargo=()
+usage() {
+    sed -n '2,/^set/s/^# \{0,1\}//p' packaging/install.sh >&2
+    exit 2
+}
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# ---- What was asked for ----
+
+prefix=/usr/local libdir=lib destdir='' features=capi,text,scalar-fma,vnni triple=''
+# None of the lists here is ever empty, which the bash of macOS would call unset.
+rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
 while [ $# -gt 0 ]; do
     case "$1" in
+        --prefix | --libdir | --destdir | --target) [ -n "${2:-}" ] || fail "$1 needs a value" ;;
+    esac
+    case "$1" in
         --prefix) prefix="$2"; shift 2 ;;
+        --libdir) libdir="$2"; shift 2 ;;
         --destdir) destdir="$2"; shift 2 ;;
         --without-text) features="${features/,text/}"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
@@ -32,61 +51,177 @@ while [ $# -gt 0 ]; do
             shift ;;
         --rebuild-std)
             cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features=optimize_for_size"); shift ;;
-        --target) target=(--target "$2"); shift 2 ;;
-        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --target) triple="$2"; shift 2 ;;
+        *) usage ;;
     esac
 done
+
+[[ "$prefix" = /* ]] || prefix="$here/$prefix"
+[[ -z "$destdir" || "$destdir" = /* ]] || destdir="$here/$destdir"
+prefix="${prefix%/}" libdir="${libdir%/}" destdir="${destdir%/}"
+[[ "$libdir" = /* ]] || libdir="$prefix/$libdir"
+case "$libdir/" in
+    "$prefix"/*/../* | "$prefix/../"*) fail "--libdir is absolute or below the prefix: write it without '..'" ;;
+esac
+case "$prefix$libdir" in
+    *[\"\$\\]*) fail "files of pkg-config and CMake cannot hold a path with one of \" \$ \\: $prefix, $libdir" ;;
+esac
+
+# ---- The system it is for ----
 
 # The standard library is only rebuilt for a system that is named, by a cargo that is told to allow it.
 if [[ "${cargo[*]}" = *build-std* ]]; then
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zlocation-detail=none"
-    [ ${#target[@]} -gt 0 ] || target=(--target "$(rustc -vV | sed -n 's/^host: //p')")
+    [ -n "$triple" ] || triple=$(rustc -vV | sed -n 's/^host: //p')
+fi
+if [ -n "$triple" ]; then
+    rustc+=(--target "$triple")
+    cargo+=(--target "$triple")
 fi
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 abi=$(sed -n 's/^#define CBL_ABI_VERSION //p' include/cerebellum.h)
-system=$(rustc "${target[@]}" --print cfg | sed -n 's/^target_os="\(.*\)"/\1/p')
+configuration=$("${rustc[@]}" --print cfg)
+system=$(sed -n 's/^target_os="\(.*\)"/\1/p' <<< "$configuration")
+pointer=$(($(sed -n 's/^target_pointer_width="\(.*\)"/\1/p' <<< "$configuration") / 8))
+
+# Less inlining and unrolling where the source does not ask for it: a tenth smaller, and as fast, because
+# kernels ask (docs/embedding.md, "Size").
+link=(-C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0)
 
 # The name that programs record, so that they find a library of the same interface.
-link=()
+crates=staticlib,cdylib
 case "$system" in
-    linux | android | freebsd | netbsd | openbsd)
+    linux | freebsd | netbsd | openbsd)
         shared=libcerebellum.so
         soname="$shared.$abi"
-        link=(-C "link-arg=-Wl,-soname,$soname") ;;
+        link+=(-C "link-arg=-Wl,-soname,$soname") ;;
+    android)
+        # An application's package holds libraries by names that end in .so, and nothing else.
+        shared=libcerebellum.so
+        soname="$shared"
+        link+=(-C "link-arg=-Wl,-soname,$soname") ;;
     macos | ios)
         shared=libcerebellum.dylib
         soname="libcerebellum.$abi.dylib"
-        link=(-C "link-arg=-Wl,-install_name,$prefix/lib/$soname") ;;
-    *) echo "no install rules for $system yet: copy the library by hand" >&2; exit 1 ;;
+        link+=(-C "link-arg=-Wl,-install_name,$libdir/$soname") ;;
+    *) fail "no install rules for $system yet: copy the library by hand" ;;
 esac
+# rustc's targets for musl are of static programs, which load no library.
+if grep -q '^target_feature="crt-static"' <<< "$configuration"; then
+    crates=staticlib shared='' soname=''
+fi
 
 # rustc links with lld there: functions that are the same are there once, relocations are a bit each.
-if [[ "${cargo[*]}" = *build-std* && "${target[1]}" = x86_64-unknown-linux-gnu ]]; then
+if [[ "${cargo[*]}" = *build-std* && "$triple" = x86_64-unknown-linux-gnu ]]; then
     link+=(-C link-arg=-Wl,--icf=all,-z,pack-relative-relocs)
 fi
 
-# Less inlining and unrolling where the source does not ask for it: a tenth smaller, and as fast, because
-# kernels ask (docs/embedding.md, "Size"). rustc says in a note what static programs have to link.
-output=$(cargo rustc --quiet --lib --profile device --locked --no-default-features --features "$features" \
-    "${target[@]}" "${cargo[@]}" --crate-type staticlib,cdylib -- "${link[@]}" --print native-static-libs \
-    -C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0 2>&1) || { echo "$output" >&2; exit 1; }
+# ---- Build ----
+
+# rustc says in a note what static programs have to link.
+output=$("${cargo[@]}" --features "$features" --crate-type "$crates" -- "${link[@]}" \
+    --print native-static-libs 2>&1) || fail "$output"
 private=$(sed -n 's/^note: native-static-libs: //p' <<< "$output" | tail -n 1)
-[ -n "$private" ] || { printf 'rustc did not say what to link:\n%s\n' "$output" >&2; exit 1; }
-built="${CARGO_TARGET_DIR:-target}/${target[1]:-}/device"
+[ -n "$private" ] || fail "rustc did not say what to link:"$'\n'"$output"
+built="${CARGO_TARGET_DIR:-target}/$triple/device"
 
-lib="$destdir$prefix/lib" include="$destdir$prefix/include"
-mkdir -p "$lib/pkgconfig" "$lib/cmake/cerebellum" "$include"
-install -m 644 include/cerebellum.h include/cerebellum.hpp "$include"
-install -m 644 "$built/libcerebellum.a" "$lib"
-install -m 755 "$built/$shared" "$lib/$soname"
-ln -sf "$soname" "$lib/$shared"
+# Compilers link the unwinder that fits by themselves: libgcc_s, and libgcc_eh into static programs, for which
+# there is no libgcc_s.
+private=" $private "
+private="${private/ -lgcc_s / }"
 
-fill() {
-    sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" -e "s|@PRIVATE@|$private|g" \
-        -e "s|@SHARED@|$soname|g" "packaging/$1" > "$2"
+# musl's systems do not always have the unwinder that rustc means; it brings its own.
+archives=("$built/libcerebellum.a")
+unwinder="$(rustc --print sysroot)/lib/rustlib/$triple/lib/self-contained/libunwind.a"
+if [[ "$private" = *' -lunwind '* && -f "$unwinder" ]]; then
+    private="${private/ -lunwind / }"
+    archives+=("$unwinder")
+fi
+private=$(sed 's/^ *//; s/ *$//' <<< "$private")
+
+# The compiler that links for the target; it knows where its `ar` and `objcopy` are.
+variable=CARGO_TARGET_$(tr 'a-z.-' 'A-Z__' <<< "$triple")_LINKER
+compiler="${!variable:-${CC:-cc}}"
+tool() { "$compiler" -print-prog-name="$1"; }
+
+# Writes the static library to $1 with no symbols but those of the interface. As rustc makes it, it cannot
+# be linked with a second library of Rust's: both define rust_eh_personality and others of the standard library.
+# Without groups, because the linker would drop the second library's group with the reference to that
+# function. And without the bitcode of rustc's LLVM, at which the LLVM of other tools fails.
+hide_symbols() {
+    local work="$built/static"
+    rm -rf "$work" && mkdir -p "$work"
+    "$compiler" -r -nostdlib -o "$work/all.o" -Wl,-u,cbl_abi_version,--force-group-allocation \
+        "${archives[@]}" &&
+        "${OBJCOPY:-$(tool objcopy)}" --wildcard --keep-global-symbol='cbl_*' --strip-unneeded \
+            --remove-section=.llvmbc --remove-section=.llvmcmd "$work/all.o" "$work/cerebellum.o" &&
+        "${AR:-$(tool ar)}" rcs "$work/libcerebellum.a" "$work/cerebellum.o" ||
+        fail "cannot hide the symbols of the static library: name the target's tools in CC, AR and OBJCOPY"
+    install -m 644 "$work/libcerebellum.a" "$1"
 }
-fill cerebellum.pc.in "$lib/pkgconfig/cerebellum.pc"
-fill cerebellum-config.cmake.in "$lib/cmake/cerebellum/cerebellum-config.cmake"
-fill cerebellum-config-version.cmake.in "$lib/cmake/cerebellum/cerebellum-config-version.cmake"
+
+# ---- Install ----
+
+lib="$destdir$libdir" include="$destdir$prefix/include" licences="$destdir$prefix/share/licenses/cerebellum"
+mkdir -p "$lib/pkgconfig" "$lib/cmake/cerebellum" "$include" "$licences"
+install -m 644 include/cerebellum.h include/cerebellum.hpp "$include"
+case "$system" in
+    # Apple's linker has other options for that.
+    macos | ios) install -m 644 "$built/libcerebellum.a" "$lib" ;;
+    *) hide_symbols "$lib" ;;
+esac
+if [ -n "$shared" ]; then
+    install -m 755 "$built/$shared" "$lib/$soname"
+    [ "$soname" = "$shared" ] || ln -sf "$soname" "$lib/$shared"
+fi
+
+install -m 644 LICENSE-APACHE LICENSE-MIT packaging/THIRD-PARTY.txt "$licences"
+# What the toolchain says of its standard library, a part of which is in ours. Not every toolchain has it.
+notice="$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html"
+[ ! -f "$notice" ] || install -m 644 "$notice" "$licences/rust-standard-library.html"
+
+# Paths below the prefix are written relative to it: CMake's files may be moved with the rest.
+pkgconfig_libdir="$libdir" cmake_include="$prefix/include"
+case "$libdir/" in
+    "$prefix"/*)
+        below="${libdir#"$prefix"}"
+        pkgconfig_libdir="\${prefix}$below"
+        cmake_include="\${_cerebellum_lib}$(sed 's|[^/][^/]*|..|g' <<< "$below")/include" ;;
+esac
+
+# Replaces @NAME@ in file $1 of this directory for every further argument NAME=value, where `&` is no sign.
+shopt -u patsub_replacement 2> /dev/null || true
+fill() {
+    local text pair value
+    text=$(cat "packaging/$1")
+    shift
+    for pair in "$@"; do
+        value="${pair#*=}"
+        text=${text//@${pair%%=*}@/$value}
+    done
+    printf '%s\n' "$text"
+}
+
+# The words of a file of pkg-config are separated by blanks.
+pkgconfig() {
+    fill cerebellum.pc.in "PREFIX=${prefix// /\\ }" "LIBDIR=${pkgconfig_libdir// /\\ }" "VERSION=$version" \
+        "NAME=$1" "LIBS=$2" "PRIVATE=$3"
+}
+
+# Where there are both, `-lcerebellum` takes the shared library, whatever follows.
+case "$system" in
+    macos | ios) archive='${libdir}/libcerebellum.a' ;;
+    *) archive='-L${libdir} -l:libcerebellum.a' ;;
+esac
+pkgconfig cerebellum-static "$archive $private" '' > "$lib/pkgconfig/cerebellum-static.pc"
+if [ -n "$shared" ]; then
+    pkgconfig cerebellum '-L${libdir} -lcerebellum' "$private" > "$lib/pkgconfig/cerebellum.pc"
+else
+    pkgconfig cerebellum "$archive $private" '' > "$lib/pkgconfig/cerebellum.pc"
+fi
+fill cerebellum-config.cmake.in "INCLUDE=$cmake_include" "SHARED=$soname" "PRIVATE=$private" \
+    > "$lib/cmake/cerebellum/cerebellum-config.cmake"
+fill cerebellum-config-version.cmake.in "VERSION=$version" "POINTER=$pointer" \
+    > "$lib/cmake/cerebellum/cerebellum-config-version.cmake"
 echo "installed cerebellum $version (interface $abi) in $destdir$prefix"

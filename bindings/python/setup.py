@@ -19,6 +19,7 @@ except ImportError:
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = {"darwin": "libcerebellum.dylib", "win32": "cerebellum.dll"}
 NAME = NAMES.get(sys.platform, "libcerebellum.so")
+LICENCES = ["LICENSE-APACHE", "LICENSE-MIT", "packaging/THIRD-PARTY.txt"]
 
 
 def library(prefix):
@@ -38,8 +39,14 @@ def library(prefix):
 class Build(build_py):
     def run(self):
         super().run()
+        package = Path(self.build_lib) / "cerebellum"
         with tempfile.TemporaryDirectory() as prefix:
-            shutil.copy(library(Path(prefix)), Path(self.build_lib) / "cerebellum" / NAME)
+            shutil.copy(library(Path(prefix)), package / NAME)
+        for file in LICENCES:
+            # Beside this directory, unless it was taken out of the repository.
+            if (REPOSITORY / file).exists():
+                (package / "licences").mkdir(exist_ok=True)
+                shutil.copy(REPOSITORY / file, package / "licences")
 
 
 class Wheel(bdist_wheel):
