@@ -51,8 +51,17 @@ fn linked() -> BTreeSet<(String, String)> {
     let mut all = BTreeSet::new();
     for target in TARGETS {
         let tree = cargo(&[
-            "tree", "--package", "cerebellum", "--all-features", "--target", target, "--edges",
-            "normal,no-proc-macro", "--prefix", "none", "--no-dedupe",
+            "tree",
+            "--package",
+            "cerebellum",
+            "--all-features",
+            "--target",
+            target,
+            "--edges",
+            "normal,no-proc-macro",
+            "--prefix",
+            "none",
+            "--no-dedupe",
         ]);
         for line in tree.lines() {
             let mut words = line.split(' ');
