@@ -21,7 +21,8 @@
  * cbl_session_reset(), the two ..._free(), cbl_session_error(), and options for length, temperature and
  * stop strings. Then, as needed: "Scores and embeddings", "Classification", "Templates" (translating,
  * summarizing), "Batches" for other tasks; CBL_OPTION_JSON_SCHEMA and its like for texts of a given form;
- * cbl_generate_steps() for the probabilities of tokens; cbl_session_evaluate(), cbl_session_logits() and
+ * "Generation on demand" for a loop that asks for the next token; cbl_generate_steps() for the
+ * probabilities of tokens; cbl_session_evaluate(), cbl_session_logits() and
  * cbl_session_sample() for a loop of your own; "Saving" for prompts that come again; "What a host may
  * bring along" for a log, memory and threads of your own.
  *
@@ -170,6 +171,11 @@ enum {
    * the call is good for nothing any more but for being freed; all others are fine.
    */
   CBL_PANIC = 22,
+  /**
+   * The generation on demand is none of the session's, or was ended: by a call that changes the
+   * session, or by a failure.
+   */
+  CBL_NO_GENERATION = 23,
 };
 
 /**
@@ -561,7 +567,7 @@ cbl_status cbl_model_verify(const cbl_model *model, char *message, size_t messag
 /** Why a generation ended. */
 typedef int32_t cbl_stop_reason;
 enum {
-  /** It did not: there was none, or it failed. */
+  /** It did not: there was none, it failed, or it is on its way. */
   CBL_STOP_NONE = 0,
   /** The model chose the end-of-text token. */
   CBL_STOP_END_OF_TEXT = 1,
@@ -571,7 +577,7 @@ enum {
   CBL_STOP_STRING = 3,
   /** The session has no position left. */
   CBL_STOP_CONTEXT_FULL = 4,
-  /** The callback returned false, or cbl_session_cancel() was called. */
+  /** The callback returned false, or cbl_session_cancel() or cbl_generation_end() was called. */
   CBL_STOP_CANCELLED = 5,
   /** The text is all that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA asks for. */
   CBL_STOP_COMPLETE = 6,
@@ -604,7 +610,7 @@ typedef struct {
   uint64_t threads;
   /** Tokens evaluated since the session was made. */
   uint64_t evaluated_tokens;
-  /** Time that took, sampling and callbacks during generation included. */
+  /** Time that took, sampling included. */
   double evaluation_seconds;
   /** Tokens of the last generation's prompt. */
   uint64_t prompt_tokens;
@@ -614,7 +620,7 @@ typedef struct {
   uint64_t generated_tokens;
   /** Time from the first to the last of them. */
   double generation_seconds;
-  /** Why the last generation ended: a cbl_stop_reason. */
+  /** Why the last generation ended: a cbl_stop_reason. CBL_STOP_NONE while one is on its way. */
   int32_t stop_reason;
   /** 0. */
   int32_t reserved;
@@ -902,6 +908,91 @@ cbl_status cbl_generate_steps(cbl_session *session,
                               size_t count,
                               cbl_step_callback callback,
                               void *user,
+                              cbl_stop_reason *reason);
+
+/* ---- Generation on demand -----------------------------------------------------------------
+ *
+ * The same generation for a loop of your own: the library works only while you ask for the next token.
+ * Stop strings, whole characters, constraints and cbl_session_cancel() are as in "Generation".
+ *
+ *     uint64_t generation;
+ *     cbl_stop_reason reason = CBL_STOP_NONE;
+ *     cbl_step step;
+ *     cbl_status status = cbl_generation_begin(session, options, "Once", 4, &generation);
+ *     while (status == CBL_OK) {
+ *       status = cbl_generation_next(session, generation, &step, sizeof step, &reason);
+ *       if (status != CBL_OK || reason != CBL_STOP_NONE) break;
+ *       fwrite(step.text, 1, step.length, stdout);
+ *     }
+ *     cbl_generation_end(session, generation, NULL);
+ *
+ * A generation is a number, there is nothing to free, and a session has one at a time. It goes on as long
+ * as the session stays as it left it. These functions leave it so: cbl_session_tokens(),
+ * cbl_session_logits(), cbl_session_sample(), cbl_session_get_stats(), cbl_session_fork() (the fork has no
+ * generation), cbl_session_save(), cbl_session_save_file(), and those that take a `const cbl_session *`.
+ * Every other call on the session ends the generation, also a call that fails, CBL_BUSY apart:
+ * cbl_generation_next() then returns CBL_NO_GENERATION.
+ */
+
+/**
+ * Begins to continue a text, as cbl_generate() does. Nothing is evaluated yet: the first
+ * cbl_generation_next() evaluates the prompt. `*generation` is 0 on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
+ * CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION, CBL_MODEL_CHANGED,
+ * CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_generation_begin(cbl_session *session,
+                                const cbl_options *options,
+                                const char *prompt,
+                                size_t length,
+                                uint64_t *generation);
+
+/**
+ * As cbl_generation_begin(), from a prompt of `count` token ids; none of them starts a new text. Works in
+ * a build that cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings
+ * are refused with CBL_NO_TOKENIZER.
+ *
+ * One thread at a time. Errors: those of cbl_generation_begin(), CBL_BAD_TOKEN.
+ */
+cbl_status cbl_generation_begin_from_tokens(cbl_session *session,
+                                            const cbl_options *options,
+                                            const uint32_t *prompt,
+                                            size_t count,
+                                            uint64_t *generation);
+
+/**
+ * Evaluates what is to be evaluated and chooses the next token: `*step` receives it, with the text that
+ * has become certain, which is often empty. `size` is `sizeof *step`. What the step points to is valid
+ * until the next call on the session.
+ *
+ * When the generation has ended, `*reason` receives why and `*step` is empty: no token, no text; also if
+ * called again. Before that `*reason` is CBL_STOP_NONE. A request of cbl_session_cancel() that came since
+ * the last call ends the generation at once. Allocates nothing, unless there is a constraint.
+ *
+ * One thread at a time. A failure ends the generation; the session holds what was evaluated before.
+ * Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_GENERATION, CBL_BAD_OPTION if a constraint fails,
+ * CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_generation_next(cbl_session *session,
+                               uint64_t generation,
+                               cbl_step *step,
+                               size_t size,
+                               cbl_stop_reason *reason);
+
+/**
+ * Ends a generation, whether it has come to its end or not, and takes back a request of
+ * cbl_session_cancel(), so that it does not stop the call that follows. `reason` may be NULL, or receives
+ * why the generation ended: CBL_STOP_CANCELLED if it had not. If it failed or is none of the session's,
+ * nothing is done, and that is no error: CBL_STOP_NONE.
+ *
+ * Not needed if the session is not used any more, or another generation begins on it. The session then
+ * holds what "Generation" says of it; cbl_session_stats has the figures.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_generation_end(cbl_session *session,
+                              uint64_t generation,
                               cbl_stop_reason *reason);
 
 /* ---- Text ---------------------------------------------------------------------------------
@@ -1431,6 +1522,13 @@ cbl_status cbl_batch_sample(cbl_batch *batch,
  * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
  */
 cbl_status cbl_batch_cancel(const cbl_batch *batch);
+
+/**
+ * Takes back a request of cbl_batch_cancel() that no call has followed yet.
+ *
+ * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+ */
+cbl_status cbl_batch_clear_cancel(const cbl_batch *batch);
 
 /**
  * Continues `count` prompts, any number: `prompts` points to so many texts of UTF-8, each ended by a

@@ -1,5 +1,9 @@
-//! Generation: a prompt in, a stream of tokens or of text out.
+//! Generation: a prompt in, tokens or text out, one by one.
+//!
+//! [`Generator`] and [`TextGenerator`] are asked for each token; [`generate_tokens`],
+//! [`generate_text`] and their like hand each on to a function.
 
+use std::borrow::Cow;
 use std::ops::{ControlFlow, DerefMut};
 use std::time::{Duration, Instant};
 
@@ -171,90 +175,142 @@ fn per_second(tokens: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
 }
 
-/// Tokens one by one: evaluates each chosen token only when the next one is asked for.
+/// Tokens one by one: each is evaluated only when the next one is asked for.
 ///
-/// Allocates nothing.
+/// ```no_run
+/// use cerebellum::generate::{GenerateOptions, Generator};
+/// use cerebellum::{Access, Model, SessionOptions};
+///
+/// # fn main() -> cerebellum::Result<()> {
+/// let model = Model::open("111m.cbl", Access::Map)?;
+/// let mut session = model.session(&SessionOptions::default())?;
+/// let options = GenerateOptions::default();
+/// let mut generator = Generator::new(&mut session, &[464, 3290], &options, None)?;
+/// while let Some(step) = generator.next_step()? {
+///     println!("{}", step.token);
+/// }
+/// println!("{}", generator.end().stop_reason.name());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Allocates nothing, if its constraint does not.
 pub struct Generator<'a> {
     session: &'a mut Session,
-    sampler: &'a SamplerOptions,
-    next: Next<'a>,
-    prompt_tokens: usize,
-}
-
-/// What is to be evaluated next.
-enum Next<'a> {
-    Prompt(&'a [u32]),
-    Token([u32; 1]),
-}
-
-impl Next<'_> {
-    fn tokens(&self) -> &[u32] {
-        match self {
-            Self::Prompt(tokens) => tokens,
-            Self::Token(token) => token,
-        }
-    }
+    progress: Progress<'a, &'a mut dyn Constraint>,
 }
 
 impl<'a> Generator<'a> {
-    /// Prepares to continue `prompt`, which comes after whatever the session holds already. An empty
-    /// prompt stands for the end-of-text token, after which a new text begins.
+    /// Prepares to continue `prompt`, which comes after whatever the session holds already, within a
+    /// constraint if one is given. An empty prompt stands for the end-of-text token, after which a new
+    /// text begins. Nothing is evaluated yet.
     ///
-    /// Fails before anything is evaluated if the prompt is longer than the session has room for.
+    /// # Errors
+    /// [`Error::Option`]; [`Error::TokenOutOfRange`]; [`Error::ContextFull`] if the prompt is longer
+    /// than the session has room for.
     pub fn new(
         session: &'a mut Session,
         prompt: &'a [u32],
-        sampler: &'a SamplerOptions,
+        options: &'a GenerateOptions,
+        constraint: Option<&'a mut dyn Constraint>,
     ) -> Result<Self> {
-        sampler.check()?;
-        let next = match (prompt, session.model().config().eos_token_id) {
-            ([], Some(end_of_text)) => Next::Token([end_of_text]),
-            ([], None) => return Err(Error::NoTokens),
-            _ => Next::Prompt(prompt),
-        };
-        let (position, context) = (session.position(), session.context());
-        let prompt_tokens = next.tokens().len();
-        if prompt_tokens > context - position {
-            return Err(Error::ContextFull { position, tokens: prompt_tokens, context });
-        }
-        Ok(Self { session, sampler, next, prompt_tokens })
+        let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+        let progress = Progress::new(session, prompt, options, constraint)?;
+        Ok(Self { session, progress })
     }
 
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
-        self.prompt_tokens
+        self.progress.prompt_tokens
     }
 
-    /// Chooses the next token; `None` when the session has no position left for the last one.
-    pub fn next_token(&mut self) -> Result<Option<u32>> {
-        if !self.evaluate(&[], &mut || ())? {
-            return Ok(None);
+    /// The next token; none once there is a [`stop_reason`](Self::stop_reason), or after an error.
+    ///
+    /// # Errors
+    /// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own. To be
+    /// cancelled is none: it ends the text.
+    pub fn next_step(&mut self) -> Result<Option<Step<'_>>> {
+        self.progress.next(self.session)
+    }
+
+    /// Why the text has ended, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.progress.stop_reason()
+    }
+
+    /// What was done. A text that has not ended is [cancelled](StopReason::Cancelled).
+    pub fn end(self) -> Generation {
+        self.progress.generation()
+    }
+}
+
+/// A token of a text, and what has become certain with it.
+#[derive(Clone, Copy, Debug)]
+pub struct TextStep<'a> {
+    /// Whole characters, and nothing that may be the beginning of a stop string; often none.
+    pub text: &'a str,
+    /// The token; none if text that was held back follows the last one.
+    pub step: Option<Step<'a>>,
+}
+
+/// Text piece by piece: as [`Generator`], with stop strings.
+///
+/// Allocates when it is made, and then no more, if its constraint does not.
+pub struct TextGenerator<'a, B> {
+    session: &'a mut Session,
+    table: &'a TokenTable<B>,
+    progress: Progress<'a, &'a mut dyn Constraint>,
+    buffer: TextBuffer,
+}
+
+impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
+    /// As [`Generator::new`]; `table` says what tokens stand for.
+    ///
+    /// # Errors
+    /// Those of [`Generator::new`] and [`TextStream::new`].
+    pub fn new(
+        session: &'a mut Session,
+        table: &'a TokenTable<B>,
+        prompt: &'a [u32],
+        options: &'a GenerateOptions,
+        constraint: Option<&'a mut dyn Constraint>,
+    ) -> Result<Self> {
+        let buffer = TextBuffer::new(table, &options.stop)?;
+        let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+        let progress = Progress::new(session, prompt, options, constraint)?;
+        Ok(Self { session, table, progress, buffer })
+    }
+
+    /// The next token with its text, and at the end what was held back, if the text goes as far. None
+    /// after that, or after an error.
+    ///
+    /// # Errors
+    /// Those of [`Generator::next_step`].
+    pub fn next_step(&mut self) -> Result<Option<TextStep<'_>>> {
+        self.buffer.next(&mut self.progress, self.session, self.table)
+    }
+
+    /// The next text that is not empty.
+    ///
+    /// # Errors
+    /// Those of [`Generator::next_step`].
+    pub fn next_text(&mut self) -> Result<Option<&str>> {
+        while let Some(step) = self.buffer.next(&mut self.progress, self.session, self.table)? {
+            if !step.text.is_empty() {
+                return Ok(Some(self.buffer.text()));
+            }
         }
-        self.choose(None).map(Some)
+        Ok(None)
     }
 
-    /// Evaluates what is to be evaluated, and `forced` tokens behind it, calling `beside` meanwhile;
-    /// false if they do not fit.
-    fn evaluate(&mut self, forced: &[u32], beside: &mut dyn FnMut()) -> Result<bool> {
-        let tokens = self.next.tokens();
-        let room = self.session.context() - self.session.position();
-        if tokens.len() + forced.len() > room {
-            return Ok(false);
-        }
-        match forced {
-            [] => self.session.evaluate_beside(tokens, beside)?,
-            _ => self.session.evaluate_beside(&[tokens, forced].concat(), beside)?,
-        };
-        Ok(true)
+    /// As [`Generator::stop_reason`]; text that was held back may still follow.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.progress.stop_reason()
     }
 
-    fn choose(&mut self, allowed: Option<&[u32]>) -> Result<u32> {
-        let token = match allowed {
-            None => self.session.sample(self.sampler)?,
-            Some(allowed) => self.session.sample_within(self.sampler, allowed)?,
-        };
-        self.next = Next::Token([token]);
-        Ok(token)
+    /// As [`Generator::end`].
+    pub fn end(self) -> Generation {
+        self.progress.generation()
     }
 }
 
@@ -278,30 +334,25 @@ pub fn generate_steps(
     prompt: &[u32],
     options: &GenerateOptions,
     constraint: Option<&mut dyn Constraint>,
-    on_step: impl FnMut(Step) -> ControlFlow<StopReason>,
+    mut on_step: impl FnMut(Step) -> ControlFlow<StopReason>,
 ) -> Result<Generation> {
-    let end_of_text = session.model().config().eos_token_id;
-    let generator = Generator::new(session, prompt, &options.sampler)?;
-    let prompt_tokens = generator.prompt_tokens();
-    let course = Course::new(options, end_of_text, constraint);
-    let (start, prompt_time) = (Instant::now(), Duration::ZERO);
-    let mut run = Run { generator, course, on_step, start, prompt_time };
-    let stop_reason = run.run()?;
-    Ok(Generation {
-        prompt_tokens,
-        tokens: run.course.tokens,
-        stop_reason,
-        pending: run.course.pending(),
-        prompt_time: run.prompt_time,
-        decode_time: run.start.elapsed() - run.prompt_time,
-    })
+    let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+    let mut progress = Progress::new(session, prompt, options, constraint)?;
+    while let Some(step) = progress.next(session)? {
+        if let ControlFlow::Break(reason) = on_step(step) {
+            progress.stop(reason)?;
+        }
+    }
+    Ok(progress.generation())
 }
 
 /// What becomes of a text, whoever evaluates it: counts its tokens, and keeps its constraint in step.
 pub(crate) struct Course<C> {
     constraint: Option<C>,
-    /// Tokens that the constraint forced since the last choice.
+    /// Tokens that the constraint forced since the last choice, and how many of them were handed on; not
+    /// known before it is asked.
     forced: Vec<u32>,
+    handed_on: Option<usize>,
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
@@ -318,6 +369,7 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
         Self {
             constraint,
             forced: Vec::new(),
+            handed_on: None,
             end_of_text: end_of_text.filter(|_| ends),
             max_tokens: options.max_tokens,
             tokens: 0,
@@ -340,21 +392,27 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
         self.chosen.filter(|_| self.constraint.is_none())
     }
 
-    /// Hands on the tokens that must come next. Goes before each choice.
-    pub fn force(&mut self, on_step: &mut impl FnMut(Step) -> Flow) -> Result<Flow> {
-        self.forced.clear();
+    /// The next token that must come and is to be handed on, until there is none: then one may be
+    /// chosen.
+    pub fn next_forced(&mut self) -> Result<ControlFlow<StopReason, Option<u32>>> {
         if let Some(constraint) = &mut self.constraint {
-            if !constraint.is_over() {
-                constraint.force(&mut self.forced)?;
-            }
-            for &token in &self.forced {
+            let handed_on = match &mut self.handed_on {
+                Some(handed_on) => handed_on,
+                unknown => {
+                    self.forced.clear();
+                    if !constraint.is_over() {
+                        constraint.force(&mut self.forced)?;
+                    }
+                    unknown.insert(0)
+                }
+            };
+            if let Some(&token) = self.forced.get(*handed_on) {
                 if self.tokens == self.max_tokens {
                     return Ok(ControlFlow::Break(StopReason::Incomplete));
                 }
+                *handed_on += 1;
                 self.tokens += 1;
-                if let ControlFlow::Break(reason) = on_step(Step { token, logits: None }) {
-                    return Ok(ControlFlow::Break(reason));
-                }
+                return Ok(ControlFlow::Continue(Some(token)));
             }
             if constraint.is_over() {
                 return Ok(ControlFlow::Break(StopReason::Complete));
@@ -362,7 +420,21 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
         }
         match self.tokens == self.max_tokens {
             true => Ok(ControlFlow::Break(StopReason::MaxTokens)),
-            false => Ok(ControlFlow::Continue(())),
+            false => Ok(ControlFlow::Continue(None)),
+        }
+    }
+
+    /// Hands on all of them.
+    pub fn force(&mut self, on_step: &mut impl FnMut(Step) -> Flow) -> Result<Flow> {
+        loop {
+            let flow = match self.next_forced()? {
+                ControlFlow::Continue(None) => return Ok(ControlFlow::Continue(())),
+                ControlFlow::Continue(Some(token)) => on_step(Step { token, logits: None }),
+                ControlFlow::Break(reason) => ControlFlow::Break(reason),
+            };
+            if flow.is_break() {
+                return Ok(flow);
+            }
         }
     }
 
@@ -380,6 +452,7 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
 
     /// Takes the token that was chosen; it is to be handed on unless the text ends before it.
     pub fn accept(&mut self, token: u32) -> Result<Flow> {
+        self.handed_on = None;
         self.chosen = Some(token).filter(|_| Some(token) != self.end_of_text);
         if self.chosen.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
@@ -405,51 +478,172 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
     }
 }
 
-/// A generation on its way.
-struct Run<'a, 'c, F> {
-    generator: Generator<'a>,
-    course: Course<&'c mut dyn Constraint>,
-    on_step: F,
-    start: Instant,
+/// A generation on its way, but for its session, which every call is given and which nobody else changes
+/// meanwhile.
+pub(crate) struct Progress<'a, C> {
+    options: Cow<'a, GenerateOptions>,
+    course: Course<C>,
+    /// What is to be evaluated before the next choice, and before what is forced.
+    next: Next<'a>,
+    state: State,
+    prompt_tokens: usize,
+    /// Time spent until the first choice, and since.
     prompt_time: Duration,
+    decode_time: Duration,
 }
 
-impl<F: FnMut(Step) -> Flow> Run<'_, '_, F> {
-    fn run(&mut self) -> Result<StopReason> {
-        loop {
-            let flow = match self.course.force(&mut self.on_step) {
-                Ok(ControlFlow::Continue(())) => self.step(),
-                other => other,
-            };
-            match flow {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(reason)) => return self.course.judge(reason),
-                Err(Error::Cancelled) => return Ok(StopReason::Cancelled),
-                Err(error) => return Err(error),
+/// What is to be evaluated next.
+enum Next<'a> {
+    Prompt(Cow<'a, [u32]>),
+    Token([u32; 1]),
+}
+
+impl Next<'_> {
+    fn tokens(&self) -> &[u32] {
+        match self {
+            Self::Prompt(tokens) => tokens,
+            Self::Token(token) => token,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing was chosen yet.
+    InPrompt,
+    InText,
+    Over(StopReason),
+    Failed,
+}
+
+impl<'a, C: DerefMut<Target: Constraint>> Progress<'a, C> {
+    /// See [`Generator::new`].
+    pub fn new(
+        session: &Session,
+        prompt: Cow<'a, [u32]>,
+        options: Cow<'a, GenerateOptions>,
+        constraint: Option<C>,
+    ) -> Result<Self> {
+        options.sampler.check()?;
+        let end_of_text = session.model().config().eos_token_id;
+        let next = match (&prompt[..], end_of_text) {
+            ([], Some(end_of_text)) => Next::Token([end_of_text]),
+            _ => Next::Prompt(prompt),
+        };
+        let prompt_tokens = next.tokens().len();
+        session.check_tokens(next.tokens(), prompt_tokens)?;
+        Ok(Self {
+            course: Course::new(&options, end_of_text, constraint),
+            options,
+            next,
+            state: State::InPrompt,
+            prompt_tokens,
+            prompt_time: Duration::ZERO,
+            decode_time: Duration::ZERO,
+        })
+    }
+
+    /// See [`Generator::next_step`].
+    pub fn next<'s>(&mut self, session: &'s mut Session) -> Result<Option<Step<'s>>> {
+        let is_in_prompt = match self.state {
+            State::InPrompt => true,
+            State::InText => false,
+            State::Over(_) | State::Failed => return Ok(None),
+        };
+        let start = Instant::now();
+        let found = self.advance(session);
+        *(if is_in_prompt { &mut self.prompt_time } else { &mut self.decode_time }) +=
+            start.elapsed();
+        match found {
+            Ok(ControlFlow::Continue(Choice::Forced(token))) => {
+                Ok(Some(Step { token, logits: None }))
+            }
+            Ok(ControlFlow::Continue(Choice::Chosen(token))) => {
+                Ok(Some(Step { token, logits: Some(session.last_logits()?) }))
+            }
+            Ok(ControlFlow::Break(reason)) => self.stop(reason).map(|()| None),
+            Err(Error::Cancelled) => self.stop(StopReason::Cancelled).map(|()| None),
+            Err(error) => {
+                self.state = State::Failed;
+                Err(error)
             }
         }
     }
 
-    /// Chooses the next token and hands it on.
-    fn step(&mut self) -> Result<Flow> {
-        let Self { generator, course, .. } = self;
-        // A guessed token takes no pass, and nothing is prepared beside it.
-        let forced = std::mem::take(&mut course.forced);
-        let fits = generator.evaluate(&forced, &mut || course.prepare())?;
-        course.forced = forced;
-        if !fits {
+    fn advance(&mut self, session: &mut Session) -> Result<ControlFlow<StopReason, Choice>> {
+        session.follow_cancel()?;
+        match self.course.next_forced()? {
+            ControlFlow::Break(reason) => return Ok(ControlFlow::Break(reason)),
+            ControlFlow::Continue(Some(token)) => {
+                return Ok(ControlFlow::Continue(Choice::Forced(token)));
+            }
+            ControlFlow::Continue(None) => {}
+        }
+        if !self.evaluate(session)? {
             return Ok(ControlFlow::Break(StopReason::ContextFull));
         }
-        let token = generator.choose(course.allowed()?)?;
-        if self.prompt_time.is_zero() {
-            self.prompt_time = self.start.elapsed();
-        }
-        if let ControlFlow::Break(reason) = course.accept(token)? {
-            return Ok(ControlFlow::Break(reason));
-        }
-        let logits = generator.session.last_logits()?;
-        Ok((self.on_step)(Step { token, logits: Some(logits) }))
+        let sampler = &self.options.sampler;
+        let token = match self.course.allowed()? {
+            None => session.sample(sampler)?,
+            Some(allowed) => session.sample_within(sampler, allowed)?,
+        };
+        self.state = State::InText;
+        self.next = Next::Token([token]);
+        Ok(match self.course.accept(token)? {
+            ControlFlow::Break(reason) => ControlFlow::Break(reason),
+            ControlFlow::Continue(()) => ControlFlow::Continue(Choice::Chosen(token)),
+        })
     }
+
+    /// Evaluates what is to be evaluated, and what was forced after it; false if it does not fit.
+    fn evaluate(&mut self, session: &mut Session) -> Result<bool> {
+        let Self { course, next, .. } = self;
+        let (tokens, forced) = (next.tokens(), std::mem::take(&mut course.forced));
+        if tokens.len() + forced.len() > session.context() - session.position() {
+            return Ok(false);
+        }
+        // A guessed token takes no pass, and nothing is prepared beside it.
+        let mut beside = || course.prepare();
+        match &forced[..] {
+            [] => session.evaluate_beside(tokens, &mut beside)?,
+            forced => session.evaluate_beside(&[tokens, forced].concat(), &mut beside)?,
+        }
+        course.forced = forced;
+        Ok(true)
+    }
+
+    /// Ends the text, even if it had another end.
+    pub fn stop(&mut self, reason: StopReason) -> Result<()> {
+        self.state = State::Failed;
+        self.state = State::Over(self.course.judge(reason)?);
+        Ok(())
+    }
+
+    /// Why it has ended, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.state {
+            State::Over(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// What was done; whoever asks before the end has cancelled it.
+    pub fn generation(&self) -> Generation {
+        Generation {
+            prompt_tokens: self.prompt_tokens,
+            tokens: self.course.tokens(),
+            stop_reason: self.stop_reason().unwrap_or(StopReason::Cancelled),
+            pending: self.course.pending(),
+            prompt_time: self.prompt_time,
+            decode_time: self.decode_time,
+        }
+    }
+}
+
+/// How a token came about.
+enum Choice {
+    Forced(u32),
+    Chosen(u32),
 }
 
 /// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
@@ -481,30 +675,23 @@ pub fn generate_text_steps<B: AsRef<[u8]>>(
     constraint: Option<&mut dyn Constraint>,
     mut on_text: impl FnMut(&str, Option<Step>) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut stream = TextStream::new(table, &options.stop)?;
-    let generation = generate_steps(session, prompt, options, constraint, |step| {
-        let mut is_told = false;
-        let flow = stream.push(step.token, &mut |text: &str| {
-            is_told = true;
-            on_text(text, Some(step))
-        });
-        if !is_told && on_text("", Some(step)).is_break() {
-            return ControlFlow::Break(StopReason::Cancelled);
+    let mut buffer = TextBuffer::new(table, &options.stop)?;
+    let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+    let mut progress = Progress::new(session, prompt, options, constraint)?;
+    while let Some(TextStep { text, step }) = buffer.next(&mut progress, session, table)? {
+        // Nothing comes after text without a token, so whether to go on does not matter.
+        if on_text(text, step).is_break() && step.is_some() {
+            progress.stop(StopReason::Cancelled)?;
         }
-        flow
-    })?;
-    stream.finish(generation.stop_reason, &mut |text: &str| on_text(text, None));
-    Ok(generation)
+    }
+    Ok(progress.generation())
 }
 
 /// Text out of tokens, as soon as it is certain: whole characters, and nothing that may be the beginning
 /// of a stop string. Allocates only when it is made.
 pub struct TextStream<'a, B> {
     table: &'a TokenTable<B>,
-    characters: Utf8Stream,
-    stops: StopMatcher,
-    decoded: String,
-    certain: String,
+    buffer: TextBuffer,
 }
 
 impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
@@ -513,13 +700,7 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
     /// # Errors
     /// [`Error::Text`] if a stop string is empty; [`Error::OutOfMemory`].
     pub fn new(table: &'a TokenTable<B>, stop: &[String]) -> Result<Self> {
-        let mut stops = StopMatcher::new(stop)?;
-        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
-        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
-        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
-        let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
-        let (decoded, certain) = (string_with_room(room)?, string_with_room(room)?);
-        Ok(Self { table, characters: Utf8Stream::new(), stops, decoded, certain })
+        Ok(Self { table, buffer: TextBuffer::new(table, stop)? })
     }
 
     /// Hands on what has become certain with a token. Breaks when a stop string is there, or
@@ -529,14 +710,15 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
         token: u32,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> ControlFlow<StopReason> {
-        self.decoded.clear();
-        let bytes = self.table.token_bytes(token).unwrap_or_default();
-        self.characters.push(bytes, &mut self.decoded);
-        let stopped = self.stops.push(&self.decoded, &mut self.certain).is_some();
-        match self.emit(on_text) {
-            ControlFlow::Break(()) => ControlFlow::Break(StopReason::Cancelled),
-            ControlFlow::Continue(()) if stopped => ControlFlow::Break(StopReason::StopString),
-            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+        let stopped = self.buffer.push(self.table, token);
+        match self.buffer.text() {
+            "" => {}
+            text if on_text(text).is_break() => return ControlFlow::Break(StopReason::Cancelled),
+            _ => {}
+        }
+        match stopped {
+            true => ControlFlow::Break(StopReason::StopString),
+            false => ControlFlow::Continue(()),
         }
     }
 
@@ -546,24 +728,76 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
         reason: StopReason,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) {
+        self.buffer.finish(reason);
+        if !self.buffer.text().is_empty() {
+            // Nothing comes after this piece, so whether to go on does not matter.
+            let _ = on_text(self.buffer.text());
+        }
+    }
+}
+
+/// What a [`TextStream`] holds back and hands on.
+pub(crate) struct TextBuffer {
+    characters: Utf8Stream,
+    stops: StopMatcher,
+    decoded: String,
+    certain: String,
+}
+
+impl TextBuffer {
+    /// See [`TextStream::new`].
+    pub fn new<B: AsRef<[u8]>>(table: &TokenTable<B>, stop: &[String]) -> Result<Self> {
+        let mut stops = StopMatcher::new(stop)?;
+        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
+        let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
+        stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
+        let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
+        let (decoded, certain) = (string_with_room(room)?, string_with_room(room)?);
+        Ok(Self { characters: Utf8Stream::new(), stops, decoded, certain })
+    }
+
+    /// What has become certain with the last token, or at the end.
+    pub fn text(&self) -> &str {
+        &self.certain
+    }
+
+    /// Takes a token; whether a stop string is there.
+    fn push<B: AsRef<[u8]>>(&mut self, table: &TokenTable<B>, token: u32) -> bool {
+        self.decoded.clear();
+        self.certain.clear();
+        let bytes = table.token_bytes(token).unwrap_or_default();
+        self.characters.push(bytes, &mut self.decoded);
+        self.stops.push(&self.decoded, &mut self.certain).is_some()
+    }
+
+    /// Takes the end.
+    fn finish(&mut self, reason: StopReason) {
+        self.decoded.clear();
+        self.certain.clear();
         if matches!(reason, StopReason::StopString | StopReason::Cancelled) {
             return;
         }
-        self.decoded.clear();
         self.characters.finish(&mut self.decoded);
         self.stops.push(&self.decoded, &mut self.certain);
         self.stops.finish(&mut self.certain);
-        // Nothing comes after this piece, so whether to go on does not matter.
-        let _ = self.emit(on_text);
     }
 
-    fn emit(&mut self, on_text: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
-        if self.certain.is_empty() {
-            return ControlFlow::Continue(());
+    /// See [`TextGenerator::next_step`].
+    pub fn next<'s, B: AsRef<[u8]>, C: DerefMut<Target: Constraint>>(
+        &'s mut self,
+        progress: &mut Progress<C>,
+        session: &'s mut Session,
+        table: &TokenTable<B>,
+    ) -> Result<Option<TextStep<'s>>> {
+        if let Some(step) = progress.next(session)? {
+            if self.push(table, step.token) {
+                progress.stop(StopReason::StopString)?;
+            }
+            return Ok(Some(TextStep { text: self.text(), step: Some(step) }));
         }
-        let flow = on_text(&self.certain);
-        self.certain.clear();
-        flow
+        let Some(reason) = progress.stop_reason() else { return Ok(None) };
+        self.finish(reason);
+        Ok(Some(TextStep { text: self.text(), step: None }).filter(|last| !last.text.is_empty()))
     }
 }
 

@@ -183,6 +183,11 @@ impl Session {
         self.cancel = Cancel::by(flag);
     }
 
+    /// Fails if there is a request to stop, and uses it up.
+    pub(crate) fn follow_cancel(&self) -> Result<()> {
+        self.cancel.follow()
+    }
+
     /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
     ///
     /// # Safety

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// The header's sections in order, simple first: files of `src/ffi`. Their module comments become the
 /// introductions.
-const SECTIONS: [&str; 13] = [
-    "version", "status", "options", "model", "session", "generate", "text", "score", "classify",
-    "template", "batch", "saved", "host",
+const SECTIONS: [&str; 14] = [
+    "version", "status", "options", "model", "session", "generate", "pull", "text", "score",
+    "classify", "template", "batch", "saved", "host",
 ];
 
 const INTRODUCTION: &str = include_str!("../src/ffi/introduction.txt");

@@ -294,9 +294,22 @@ pub unsafe extern "C" fn cbl_batch_sample(
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_cancel(batch: *const cbl_batch) -> cbl_status {
+    set_cancel(batch, true)
+}
+
+/// Takes back a request of cbl_batch_cancel() that no call has followed yet.
+///
+/// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_clear_cancel(batch: *const cbl_batch) -> cbl_status {
+    set_cancel(batch, false)
+}
+
+/// An atomic store, no lock: safe in a signal handler.
+fn set_cancel(batch: *const cbl_batch, wanted: bool) -> cbl_status {
     boundary::status(Report::Nothing, || {
-        // SAFETY: the caller's contract. A store to an atomic, no lock.
-        unsafe { handle::get(batch) }?.cancel.store(true, Relaxed);
+        // SAFETY: the caller's contract.
+        unsafe { handle::get(batch) }?.cancel.store(wanted, Relaxed);
         Ok(())
     })
 }

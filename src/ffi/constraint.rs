@@ -44,7 +44,7 @@ mod with_constraints {
         }
 
         /// For one text.
-        pub fn constraint(&self, shared: &Shared) -> Result<Option<Box<dyn Constraint>>> {
+        pub fn constraint(&self, shared: &Shared) -> Result<Option<Box<dyn Constraint + Send>>> {
             let Some(form) = &self.0 else { return Ok(None) };
             Ok(Some(Box::new(shared.vocabulary.of(shared)?.constrain(form)?)))
         }
@@ -56,7 +56,8 @@ mod with_constraints {
             texts: usize,
         ) -> Result<Vec<Option<Box<dyn Constraint>>>> {
             let texts = if self.0.is_some() { texts } else { 0 };
-            (0..texts).map(|_| self.constraint(shared)).collect()
+            let one = |_| Ok(self.constraint(shared)?.map(|it| it as Box<dyn Constraint>));
+            (0..texts).map(one).collect()
         }
     }
 
@@ -104,7 +105,7 @@ mod without_constraints {
             Err(UNSUPPORTED)
         }
 
-        pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint>>> {
+        pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint + Send>>> {
             Ok(None)
         }
 

@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::arguments::{Out, text};
+use super::arguments::{Growing, Out, text};
 use super::boundary::Failure;
 use super::host::{cbl_log_level, log};
 use super::options::{self, Options, cbl_options};
@@ -61,25 +61,29 @@ unsafe fn generate(
             let out = out?;
             let generation = options::with(options, |options| {
                 let mut constraint = options.constraint.constraint(&inner.shared)?;
-                body(inner, options, constraint.as_mut().map(|it| &mut **it as _))
+                body(inner, options, constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint))
             })?;
             inner.counters.generated(&generation);
-            log(
-                inner.shared.log,
-                cbl_log_level::CBL_LOG_INFO,
-                format_args!(
-                    "generated {} tokens after {}: {}",
-                    generation.tokens,
-                    generation.prompt_tokens,
-                    generation.stop_reason.name(),
-                ),
-            );
+            log_generation(inner, &generation);
             if let Some(out) = out {
                 out.set(generation.stop_reason.into());
             }
             Ok(())
         })
     }
+}
+
+pub(super) fn log_generation(inner: &Inner, generation: &Generation) {
+    log(
+        inner.shared.log,
+        cbl_log_level::CBL_LOG_INFO,
+        format_args!(
+            "generated {} tokens after {}: {}",
+            generation.tokens,
+            generation.prompt_tokens,
+            generation.stop_reason.name(),
+        ),
+    );
 }
 
 /// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
@@ -174,6 +178,7 @@ pub unsafe extern "C" fn cbl_generate_tokens(
 
 /// A token of a generation, and the text that has become certain with it. Later versions may add fields at
 /// the end.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_step {
     /// The token, or -1 if text that was held back follows the last one.
@@ -188,6 +193,24 @@ pub struct cbl_step {
     pub logits: *const f32,
     /// How many logits.
     pub logits_count: usize,
+}
+
+// SAFETY: `repr(C)`, and zeros are null pointers and numbers.
+unsafe impl Growing for cbl_step {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+impl cbl_step {
+    pub(super) fn new(text: &str, step: Option<Step>) -> Self {
+        let logits = step.and_then(|step| step.logits);
+        Self {
+            token: step.map_or(-1, |step| i64::from(step.token)),
+            text: text.as_ptr().cast(),
+            length: text.len(),
+            logits: logits.map_or(ptr::null(), <[f32]>::as_ptr),
+            logits_count: logits.map_or(0, <[f32]>::len),
+        }
+    }
 }
 
 /// Receives a step of a generation; all that it points to is gone when the callback returns. Return false
@@ -215,14 +238,7 @@ pub unsafe extern "C" fn cbl_generate_steps(
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
             stream_text(inner, options, constraint, prompt, &mut |text, step| {
-                let logits = step.and_then(|step| step.logits);
-                let step = cbl_step {
-                    token: step.map_or(-1, |step| i64::from(step.token)),
-                    text: text.as_ptr().cast(),
-                    length: text.len(),
-                    logits: logits.map_or(ptr::null(), <[f32]>::as_ptr),
-                    logits_count: logits.map_or(0, <[f32]>::len),
-                };
+                let step = cbl_step::new(text, step);
                 callback(user, &raw const step)
             })
         })

@@ -29,6 +29,7 @@ mod generate;
 mod host;
 mod model;
 mod options;
+mod pull;
 mod saved;
 mod score;
 mod session;

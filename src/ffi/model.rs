@@ -147,7 +147,7 @@ pub struct cbl_model_info {
 
 // SAFETY: `repr(C)`, and zeros are null pointers, numbers and `false`.
 unsafe impl Growing for cbl_model_info {
-    const FIRST_SIZE: usize = 72;
+    const FIRST_SIZE: usize = size_of::<cbl_model_info>();
 }
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_model_info>() == 72);

@@ -33,7 +33,7 @@ pub unsafe extern "C" fn cbl_session_save(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(size, 0);
-        session::with(session, |inner| {
+        session::with_running(session, |inner| {
             let needed = inner.session.saved_bytes();
             out?.set(needed);
             let buffer = buffer_for(needed, buffer.cast::<u8>(), capacity)?;
@@ -70,7 +70,9 @@ pub unsafe extern "C" fn cbl_session_save_file(
     path: *const c_char,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { session::with(session, |inner| save_file(&mut inner.session, self::path(path)?)) }
+    unsafe {
+        session::with_running(session, |inner| save_file(&mut inner.session, self::path(path)?))
+    }
 }
 
 fn save_file(session: &mut Session, path: &Path) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ use super::host::{Log, Pool, cbl_log_level, log};
 use super::locked::Locked;
 use super::model::{self, Shared, cbl_model};
 use super::options::{self, Options, cbl_options};
+use super::pull::Running;
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::version::isa_name;
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ pub(super) struct Inner {
     pub shared: Arc<Shared>,
     pub made: Made,
     pub counters: Counters,
+    pub running: Option<Running>,
 }
 
 /// What a session is made with.
@@ -60,7 +62,7 @@ pub(super) struct Made {
 }
 
 /// What the session has done so far.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Counters {
     evaluated_tokens: u64,
     evaluation: Duration,
@@ -83,11 +85,31 @@ impl Counters {
     }
 }
 
-/// Runs a function on a session that nobody else is using.
+/// Runs a function on a session that nobody else is using. It may change the session, so it ends a
+/// generation on demand.
 ///
 /// # Safety
 /// As [`handle::get`].
 pub(super) unsafe fn with(
+    session: *mut cbl_session,
+    body: impl FnOnce(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's contract.
+    unsafe {
+        with_dyn(session, &mut |inner| {
+            inner.end_running();
+            once(&mut body)(inner)
+        })
+    }
+}
+
+/// As [`with`], for a function that leaves the session's tokens as they are: a generation on demand goes
+/// on.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn with_running(
     session: *mut cbl_session,
     body: impl FnOnce(&mut Inner) -> Result<(), Failure>,
 ) -> cbl_status {
@@ -138,10 +160,11 @@ fn make(
         log(made.log, cbl_log_level::CBL_LOG_WARNING, text);
     }
     let log_to = made.log;
+    let inner = Inner { session, shared, made, counters: Counters::default(), running: None };
     let mut handle = Place::new(cbl_session {
         cancel: AtomicBool::new(false),
         position: AtomicUsize::new(0),
-        locked: Locked::new(Inner { session, shared, made, counters: Counters::default() }, log_to),
+        locked: Locked::new(inner, log_to),
     })?;
     let flag = NonNull::from(&handle.cancel);
     // SAFETY: the flag lies beside the session in the same box, and is dropped with it.
@@ -214,7 +237,7 @@ pub unsafe extern "C" fn cbl_session_fork(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(fork, ptr::null_mut());
-        with(session, |inner| {
+        with_running(session, |inner| {
             let out = out?;
             let (made, arena) = if options.is_null() {
                 (inner.made.clone(), None)
@@ -316,7 +339,7 @@ pub unsafe extern "C" fn cbl_session_tokens(
     // SAFETY: the caller's contract.
     unsafe {
         let outs = (Out::new(tokens, ptr::null()), Out::new(count, 0));
-        with(session, |inner| {
+        with_running(session, |inner| {
             let (tokens, count) = (outs.0?, outs.1?);
             tokens.set(inner.session.tokens().as_ptr());
             count.set(inner.session.tokens().len());
@@ -430,7 +453,7 @@ pub unsafe extern "C" fn cbl_session_logits(
     // SAFETY: the caller's contract.
     unsafe {
         let outs = (Out::new(logits, ptr::null()), Out::new(count, 0));
-        with(session, |inner| {
+        with_running(session, |inner| {
             let (logits, count) = (outs.0?, outs.1?);
             let row = inner.session.last_logits()?;
             logits.set(row.as_ptr());
@@ -457,7 +480,7 @@ pub unsafe extern "C" fn cbl_session_sample(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(token, 0);
-        with(session, |inner| {
+        with_running(session, |inner| {
             let out = out?;
             let sample = |options: &Options| Ok(inner.session.sample(&options.generate.sampler)?);
             out.set(options::with(options, sample)?);
@@ -498,7 +521,7 @@ fn set_cancel(session: *const cbl_session, wanted: bool) -> cbl_status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_stop_reason {
-    /// It did not: there was none, or it failed.
+    /// It did not: there was none, it failed, or it is on its way.
     CBL_STOP_NONE = 0,
     /// The model chose the end-of-text token.
     CBL_STOP_END_OF_TEXT = 1,
@@ -508,7 +531,7 @@ pub enum cbl_stop_reason {
     CBL_STOP_STRING = 3,
     /// The session has no position left.
     CBL_STOP_CONTEXT_FULL = 4,
-    /// The callback returned false, or cbl_session_cancel() was called.
+    /// The callback returned false, or cbl_session_cancel() or cbl_generation_end() was called.
     CBL_STOP_CANCELLED = 5,
     /// The text is all that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA asks for.
     CBL_STOP_COMPLETE = 6,
@@ -563,7 +586,7 @@ pub struct cbl_session_stats {
     pub threads: u64,
     /// Tokens evaluated since the session was made.
     pub evaluated_tokens: u64,
-    /// Time that took, sampling and callbacks during generation included.
+    /// Time that took, sampling included.
     pub evaluation_seconds: f64,
     /// Tokens of the last generation's prompt.
     pub prompt_tokens: u64,
@@ -573,7 +596,7 @@ pub struct cbl_session_stats {
     pub generated_tokens: u64,
     /// Time from the first to the last of them.
     pub generation_seconds: f64,
-    /// Why the last generation ended: a cbl_stop_reason.
+    /// Why the last generation ended: a cbl_stop_reason. CBL_STOP_NONE while one is on its way.
     pub stop_reason: i32,
     /// 0.
     pub reserved: i32,
@@ -589,7 +612,7 @@ pub struct cbl_session_stats {
 
 // SAFETY: `repr(C)`, and zeros are a null pointer and numbers.
 unsafe impl Growing for cbl_session_stats {
-    const FIRST_SIZE: usize = 88;
+    const FIRST_SIZE: usize = std::mem::offset_of!(cbl_session_stats, guessed_tokens);
 }
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 112);
@@ -604,7 +627,7 @@ pub unsafe extern "C" fn cbl_session_get_stats(
     size: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with(session, |inner| put_growing(stats, size, || inner.stats())) }
+    unsafe { with_running(session, |inner| put_growing(stats, size, || inner.stats())) }
 }
 
 impl Inner {
@@ -634,8 +657,13 @@ impl Inner {
     }
 
     fn stats(&self) -> cbl_session_stats {
-        let (session, counters) = (&self.session, &self.counters);
+        let (session, mut counters) = (&self.session, self.counters);
+        let on_its_way = self.running.as_ref().and_then(Running::uncounted);
+        if let Some(generation) = &on_its_way {
+            counters.generated(generation);
+        }
         let of_last = counters.generation;
+        let reason = of_last.filter(|_| on_its_way.is_none()).map(|it| it.stop_reason);
         let seconds =
             |time: fn(Generation) -> Duration| of_last.map_or(0.0, |g| time(g).as_secs_f64());
         cbl_session_stats {
@@ -649,8 +677,7 @@ impl Inner {
             prompt_seconds: seconds(|g| g.prompt_time),
             generated_tokens: of_last.map_or(0, |g| g.tokens as u64),
             generation_seconds: seconds(|g| g.decode_time),
-            stop_reason: of_last.map_or(cbl_stop_reason::CBL_STOP_NONE, |g| g.stop_reason.into())
-                as i32,
+            stop_reason: reason.map_or(cbl_stop_reason::CBL_STOP_NONE, Into::into) as i32,
             reserved: 0,
             guessed_tokens: session.draft_counts().drafted,
             right_guesses: session.draft_counts().accepted,

@@ -64,13 +64,17 @@ pub enum cbl_status {
     /// A bug in the library, or a thread pool of the host's that breaks its contract. The handle of
     /// the call is good for nothing any more but for being freed; all others are fine.
     CBL_PANIC = 22,
+    /// The generation on demand is none of the session's, or was ended: by a call that changes the
+    /// session, or by a failure.
+    CBL_NO_GENERATION = 23,
 }
 
 use cbl_status::{
     CBL_BAD_ARGUMENT, CBL_BAD_HANDLE, CBL_BAD_MODEL, CBL_BAD_OPTION, CBL_BAD_POSITION,
     CBL_BAD_SAVED, CBL_BAD_TEXT, CBL_BAD_TOKEN, CBL_BUFFER_TOO_SMALL, CBL_BUSY, CBL_CANCELLED,
-    CBL_CONTEXT_FULL, CBL_INVALID_UTF8, CBL_IO, CBL_MODEL_CHANGED, CBL_NO_LOGITS, CBL_NO_MEMORY,
-    CBL_NO_THREADS, CBL_NO_TOKENIZER, CBL_NON_FINITE, CBL_OK, CBL_PANIC, CBL_UNSUPPORTED,
+    CBL_CONTEXT_FULL, CBL_INVALID_UTF8, CBL_IO, CBL_MODEL_CHANGED, CBL_NO_GENERATION,
+    CBL_NO_LOGITS, CBL_NO_MEMORY, CBL_NO_THREADS, CBL_NO_TOKENIZER, CBL_NON_FINITE, CBL_OK,
+    CBL_PANIC, CBL_UNSUPPORTED,
 };
 
 impl cbl_status {
@@ -113,7 +117,7 @@ pub extern "C" fn cbl_status_text(status: i32) -> *const c_char {
 }
 
 fn text(status: i32) -> &'static CStr {
-    const TEXTS: [(cbl_status, &CStr); 23] = [
+    const TEXTS: [(cbl_status, &CStr); 24] = [
         (CBL_OK, c"ok"),
         (CBL_BAD_HANDLE, c"bad handle"),
         (CBL_BAD_ARGUMENT, c"bad argument"),
@@ -137,6 +141,7 @@ fn text(status: i32) -> &'static CStr {
         (CBL_BAD_SAVED, c"not a saved session for this model"),
         (CBL_UNSUPPORTED, c"not in this build"),
         (CBL_PANIC, c"a bug in the library"),
+        (CBL_NO_GENERATION, c"no such generation"),
     ];
     let known = TEXTS.iter().find(|(known, _)| *known as i32 == status);
     known.map_or(c"unknown status", |(_, text)| text)
@@ -149,12 +154,13 @@ mod tests {
     /// The promise of the enumeration: these pairs stay for ever.
     #[test]
     fn numbers_never_change() {
-        let texts: Vec<_> = (-1..=23).map(|n| text(n).to_str().unwrap()).collect();
+        let texts: Vec<_> = (-1..=24).map(|n| text(n).to_str().unwrap()).collect();
         assert_eq!(texts[0], "unknown status");
         assert_eq!(texts[1], "ok");
         assert_eq!(texts[7], "out of memory");
         assert_eq!(texts[18], "handle in use");
         assert_eq!(texts[23], "a bug in the library");
-        assert_eq!(texts[24], "unknown status");
+        assert_eq!(texts[24], "no such generation");
+        assert_eq!(texts[25], "unknown status");
     }
 }

@@ -109,6 +109,20 @@ static cbl_status generate_text(void) {
   return cbl_generate_from_tokens(session, options, TOKENS, 3, ignore_text, NULL, NULL);
 }
 
+static cbl_status pull_text(void) {
+  CHECK_OK(cbl_session_rewind(session, 3));
+  uint64_t generation;
+  cbl_step step;
+  cbl_stop_reason reason = CBL_STOP_NONE;
+  cbl_status status =
+      cbl_generation_begin_from_tokens(session, options, TOKENS, 3, &generation);
+  while (status == CBL_OK && reason == CBL_STOP_NONE) {
+    status = cbl_generation_next(session, generation, &step, sizeof step, &reason);
+  }
+  CHECK_OK(cbl_generation_end(session, generation, NULL));
+  return status;
+}
+
 static const size_t LENGTHS[3] = {3, 1, 2}, SEQUENCES[2] = {0, 1};
 static const uint32_t LISTS[6] = {5, 6, 7, 5, 5, 8};
 
@@ -267,6 +281,7 @@ int main(int count, char **arguments) {
   CHECK(check_every_failure(make_threads, true) >= 4);
   CHECK(check_every_failure(fork_session, false) >= 2);
   CHECK(check_every_failure(generate_text, false) >= 2);
+  CHECK(check_every_failure(pull_text, false) >= 3);
   CHECK(check_every_failure(make_batch, false) >= 4);
   CHECK(check_every_failure(make_pooled_batch, false) >= 5);
   CHECK(check_every_failure(make_threaded_batch, true) >= 6);
@@ -294,6 +309,7 @@ int main(int count, char **arguments) {
 
   /* Text streaming allocates at its start, and nothing per token. */
   CHECK(allocations_of(generate_text, 2) == allocations_of(generate_text, 40));
+  CHECK(allocations_of(pull_text, 2) == allocations_of(pull_text, 40));
   CHECK(allocations_of(generate_tokens, 40) == 0);
 
   free(saved);

@@ -84,6 +84,10 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "const cbl_template*", _) => "(f.template = new_template())",
         (_, "cbl_template_result*", _) => "&applied",
         (_, "cbl_step_callback", _) => "ignore_step",
+        (_, "uint64_t", "generation") => "f.generation",
+        (_, "uint64_t*", "generation") => "&f.generation",
+        ("cbl_generation_next", "cbl_step*", _) => "&step",
+        ("cbl_generation_next", _, "size") => "sizeof step",
         (_, "const float*", "logits") => "LOGITS",
         (_, "uint32_t", "token") => "5",
         (_, "cbl_options*" | "const cbl_options*", _) => "f.options",
@@ -127,7 +131,8 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
 /// Whether the header says that it may be NULL.
 fn may_be_null(function: &str, parameter: &Parameter) -> bool {
     match parameter.name.as_str() {
-        "message" | "user" | "reason" | "reasons" | "statuses" | "each" => true,
+        "reason" => function != "cbl_generation_next",
+        "message" | "user" | "reasons" | "statuses" | "each" => true,
         "lengths" => function == "cbl_score",
         "log_probabilities" => function == "cbl_top_tokens",
         "prepared" => function == "cbl_template_free",
@@ -148,9 +153,10 @@ fn takes_lists(function: &str) -> bool {
 
 /// Functions that need a tokenizer in the library.
 fn needs_text(function: &str) -> bool {
-    const TEXT: [&str; 13] = [
+    const TEXT: [&str; 14] = [
         "cbl_model_tokenize",
         "cbl_generate",
+        "cbl_generation_begin",
         "cbl_score",
         "cbl_embed",
         "cbl_classifier_new",

@@ -15,6 +15,7 @@ static struct {
   cbl_classifier *classifier, *spare_classifier;
   cbl_batch *batch, *spare_batch;
   cbl_template *template, *spare_template;
+  uint64_t generation;
 } f;
 
 static const char *model_path;
@@ -28,6 +29,7 @@ static cbl_model_info info;
 static cbl_memory_plan plan;
 static cbl_session_stats stats;
 static cbl_template_result applied;
+static cbl_step step;
 static cbl_stop_reason reason;
 static uint32_t token_buffer[64];
 static const uint32_t *tokens;
@@ -91,6 +93,7 @@ static void open_fixture(void) {
   f.model = open_model(model_path);
   f.session = new_session(f.model, f.options);
   CHECK_OK(cbl_session_evaluate(f.session, TOKENS, 2));
+  CHECK_OK(cbl_generation_begin_from_tokens(f.session, f.options, TOKENS, 2, &f.generation));
   f.batch = new_batch();
   CHECK_OK(cbl_batch_evaluate(f.batch, SEQUENCES, LENGTHS, 2, TOKENS));
 }

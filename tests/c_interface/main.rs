@@ -162,6 +162,12 @@ fn biases_probabilities_constraints_and_templates_are_as_promised() {
 }
 
 #[test]
+fn generation_on_demand_is_as_promised() {
+    run_silently(&test_program("pull", &SANITIZERS), &[model(), &scratch("sanitized")]);
+    run_silently(&test_program("pull", &[]), &[model(), &scratch("files")]);
+}
+
+#[test]
 fn hard_hosts_are_served() {
     let library = library_directory().join("libcerebellum.so");
     run_silently(&test_program("host", &[]), &[model(), &library]);

@@ -138,6 +138,10 @@ _STATUS = {
     "cbl_generate_steps": [
         _H, _H, POINTER(c_uint32), _S, StepCallback, c_void_p, POINTER(c_int32)
     ],
+    "cbl_generation_begin": [_H, _H, c_char_p, _S, POINTER(c_uint64)],
+    "cbl_generation_begin_from_tokens": [_H, _H, POINTER(c_uint32), _S, POINTER(c_uint64)],
+    "cbl_generation_next": [_H, c_uint64, POINTER(Step), _S, POINTER(c_int32)],
+    "cbl_generation_end": [_H, c_uint64, POINTER(c_int32)],
     "cbl_top_tokens": [
         POINTER(c_float), _S, POINTER(c_uint32), POINTER(c_double), _S, POINTER(_S)
     ],
@@ -168,6 +172,7 @@ _STATUS = {
     "cbl_batch_new": [_H, _H, _S, _P, *_MESSAGE],
     "cbl_batch_free": [_H],
     "cbl_batch_cancel": [_H],
+    "cbl_batch_clear_cancel": [_H],
     "cbl_batch_generate": [
         _H, _H, POINTER(c_char_p), _S, BatchTextCallback, c_void_p, POINTER(c_int32), POINTER(c_int32)
     ],

@@ -255,7 +255,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tokens = tokenizer.encode(&prompt, encode)?;
     let mut session = model.session(&options)?;
     // What cannot be continued is not repeated either.
-    Generator::new(&mut session, &tokens, &generate.sampler)?;
+    Generator::new(&mut session, &tokens, &generate, None)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     let mut steps = Vec::new();
     if !args.no_echo {
