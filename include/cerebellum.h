@@ -66,6 +66,18 @@ extern "C" {
 /** The version of this interface, which is also the number in the name of the shared library. */
 #define CBL_ABI_VERSION 0
 
+/** The version of the library whose header this is, part by part. */
+#define CBL_VERSION_MAJOR 0
+
+/** As above. */
+#define CBL_VERSION_MINOR 1
+
+/** As above. */
+#define CBL_VERSION_PATCH 0
+
+/** The same as one number, for comparing: 1002003 is version 1.2.3. */
+#define CBL_VERSION_NUMBER (((CBL_VERSION_MAJOR * 1000000) + (CBL_VERSION_MINOR * 1000)) + CBL_VERSION_PATCH)
+
 /**
  * The CBL_ABI_VERSION of the library that is loaded. If it differs from the header's, do not go on.
  *
@@ -79,6 +91,13 @@ uint32_t cbl_abi_version(void);
  * Thread-safe.
  */
 const char *cbl_version_string(void);
+
+/**
+ * The CBL_VERSION_NUMBER of the library that is loaded, which may be later than the header's.
+ *
+ * Thread-safe.
+ */
+uint32_t cbl_version_number(void);
 
 /**
  * Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return

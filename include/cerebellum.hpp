@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -204,11 +205,10 @@ class Model {
 
   /// A model in memory that the caller keeps, on a 64-byte boundary.
   static Model from_memory(const void *data, std::size_t size) {
-    char message[256];
-    cbl_model *made = nullptr;
-    detail::check(cbl_model_open_memory(data, size, nullptr, &made, message, sizeof message),
-                  message);
-    return Model(made);
+    return from_memory_with(data, size, nullptr);
+  }
+  static Model from_memory(const void *data, std::size_t size, const Options &options) {
+    return from_memory_with(data, size, options.get());
   }
 
   cbl_model_info info() const {
@@ -216,21 +216,12 @@ class Model {
     detail::check(cbl_model_get_info(get(), &info, sizeof info));
     return info;
   }
-  cbl_memory_plan plan(const Options &options) const {
-    char message[256];
-    cbl_memory_plan plan;
-    detail::check(cbl_model_plan(get(), options.get(), &plan, sizeof plan, message, sizeof message),
-                  message);
-    return plan;
-  }
+  cbl_memory_plan plan() const { return plan_with(nullptr); }
+  cbl_memory_plan plan(const Options &options) const { return plan_with(options.get()); }
   /// The memory of a batch of so many sequences.
+  cbl_memory_plan plan(std::size_t sequences) const { return plan_with(nullptr, sequences); }
   cbl_memory_plan plan(const Options &options, std::size_t sequences) const {
-    char message[256];
-    cbl_memory_plan plan;
-    detail::check(cbl_model_plan_batch(get(), options.get(), sequences, &plan, sizeof plan, message,
-                                       sizeof message),
-                  message);
-    return plan;
+    return plan_with(options.get(), sequences);
   }
   void verify() const {
     char message[256];
@@ -265,6 +256,28 @@ class Model {
     cbl_model *made = nullptr;
     detail::check(cbl_model_open(path.c_str(), options, &made, message, sizeof message), message);
     model_.reset(made);
+  }
+  static Model from_memory_with(const void *data, std::size_t size, const cbl_options *options) {
+    char message[256];
+    cbl_model *made = nullptr;
+    detail::check(cbl_model_open_memory(data, size, options, &made, message, sizeof message),
+                  message);
+    return Model(made);
+  }
+  cbl_memory_plan plan_with(const cbl_options *options) const {
+    char message[256];
+    cbl_memory_plan plan;
+    detail::check(cbl_model_plan(get(), options, &plan, sizeof plan, message, sizeof message),
+                  message);
+    return plan;
+  }
+  cbl_memory_plan plan_with(const cbl_options *options, std::size_t sequences) const {
+    char message[256];
+    cbl_memory_plan plan;
+    detail::check(cbl_model_plan_batch(get(), options, sequences, &plan, sizeof plan, message,
+                                       sizeof message),
+                  message);
+    return plan;
   }
   std::vector<std::uint32_t> tokenize(const std::string &text, cbl_options *options) const {
     char message[256];
@@ -345,6 +358,101 @@ struct Classification {
   std::vector<double> probabilities;
 };
 
+/// The text of a generation, piece by piece, as it is asked for: what Session::stream() makes.
+///
+///     for (const std::string &piece : session.stream("Once upon a time")) std::cout << piece;
+///
+/// Leaving the loop, by an exception too, ends the generation; so does any other use of the session that
+/// changes it. The session must outlive the stream.
+class Stream {
+ public:
+  Stream(Stream &&other) noexcept
+      : session_(other.session_),
+        generation_(other.generation_),
+        reason_(other.reason_),
+        piece_(std::move(other.piece_)) {
+    other.generation_ = 0;
+  }
+  Stream &operator=(Stream &&other) noexcept {
+    std::swap(session_, other.session_);
+    std::swap(generation_, other.generation_);
+    std::swap(reason_, other.reason_);
+    std::swap(piece_, other.piece_);
+    return *this;
+  }
+  ~Stream() { stop(); }
+
+  /// The next piece of text, which is not empty; false when there is none: see reason().
+  bool next(std::string &piece) {
+    if (!advance()) return false;
+    piece = piece_;
+    return true;
+  }
+
+  /// Why the text has ended; CBL_STOP_NONE before that.
+  cbl_stop_reason reason() const noexcept { return reason_; }
+
+  /// Ends the generation now rather than with the stream.
+  void stop() noexcept {
+    cbl_stop_reason reason = CBL_STOP_NONE;
+    if (generation_ != 0) cbl_generation_end(session_, generation_, &reason);
+    if (reason_ == CBL_STOP_NONE) reason_ = reason;
+    generation_ = 0;
+  }
+
+  class iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = std::string;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const std::string *;
+    using reference = const std::string &;
+
+    iterator() = default;
+    explicit iterator(Stream *stream) : stream_(stream) { ++*this; }
+    /// Valid until the next one is asked for.
+    reference operator*() const noexcept { return stream_->piece_; }
+    pointer operator->() const noexcept { return &stream_->piece_; }
+    iterator &operator++() {
+      if (!stream_->advance()) stream_ = nullptr;
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    bool operator==(const iterator &other) const noexcept { return stream_ == other.stream_; }
+    bool operator!=(const iterator &other) const noexcept { return stream_ != other.stream_; }
+
+   private:
+    Stream *stream_ = nullptr;
+  };
+  /// Asks for the next piece: a stream is walked once.
+  iterator begin() { return iterator(this); }
+  iterator end() const noexcept { return iterator(); }
+
+ private:
+  friend class Session;
+  Stream(cbl_session *session, std::uint64_t generation)
+      : session_(session), generation_(generation) {}
+  bool advance() {
+    while (generation_ != 0 && reason_ == CBL_STOP_NONE) {
+      cbl_step step;
+      const cbl_status status =
+          cbl_generation_next(session_, generation_, &step, sizeof step, &reason_);
+      if (status != CBL_OK) {
+        generation_ = 0;
+        throw Error(status, cbl_session_error(session_));
+      }
+      if (step.length == 0) continue;
+      piece_.assign(step.text, step.length);
+      return true;
+    }
+    return false;
+  }
+  cbl_session *session_;
+  std::uint64_t generation_;
+  cbl_stop_reason reason_ = CBL_STOP_NONE;
+  std::string piece_;
+};
+
 /// A sequence of tokens and what it takes to continue it.
 class Session {
  public:
@@ -380,69 +488,68 @@ class Session {
     check(cbl_session_logits(get(), &logits, &count));
     return std::vector<float>(logits, logits + count);
   }
-  std::uint32_t sample(const Options &options) {
-    std::uint32_t token = 0;
-    check(cbl_session_sample(get(), options.get(), &token));
-    return token;
+  std::uint32_t sample() { return sample_with(nullptr); }
+  std::uint32_t sample(const Options &options) { return sample_with(options.get()); }
+
+  /// Continues a text, which the stream is asked for piece by piece. Not of a session that is gone
+  /// before its stream.
+  Stream stream(const std::string &prompt) & { return stream_with(prompt, nullptr); }
+  Stream stream(const std::string &prompt, const Options &options) & {
+    return stream_with(prompt, options.get());
+  }
+  /// The same from a prompt of tokens.
+  Stream stream(const Tokens &prompt) & { return stream_with(prompt, nullptr); }
+  Stream stream(const Tokens &prompt, const Options &options) & {
+    return stream_with(prompt, options.get());
   }
 
   /// Continues a text; `on_text` takes a `const std::string &` and returns whether to go on.
   template <typename OnText>
+  cbl_stop_reason generate(const std::string &prompt, OnText &&on_text) {
+    return generate_with(prompt, nullptr, on_text);
+  }
+  template <typename OnText>
   cbl_stop_reason generate(const std::string &prompt, const Options &options, OnText &&on_text) {
-    detail::Callback<OnText> callback = {on_text, nullptr};
-    cbl_stop_reason reason = CBL_STOP_NONE;
-    const cbl_status status = cbl_generate(get(), options.get(), prompt.data(), prompt.size(),
-                                           callback.on_text, &callback, &reason);
-    callback.rethrow();
-    check(status);
-    return reason;
+    return generate_with(prompt, options.get(), on_text);
   }
   /// The same from a prompt of tokens.
   template <typename OnText>
+  cbl_stop_reason generate(const Tokens &prompt, OnText &&on_text) {
+    return generate_with(prompt, nullptr, on_text);
+  }
+  template <typename OnText>
   cbl_stop_reason generate(const Tokens &prompt, const Options &options, OnText &&on_text) {
-    detail::Callback<OnText> callback = {on_text, nullptr};
-    cbl_stop_reason reason = CBL_STOP_NONE;
-    const cbl_status status = cbl_generate_from_tokens(
-        get(), options.get(), prompt.data(), prompt.size(), callback.on_text, &callback, &reason);
-    callback.rethrow();
-    check(status);
-    return reason;
+    return generate_with(prompt, options.get(), on_text);
   }
   /// Tokens from tokens; `on_token` takes a `std::uint32_t` and returns whether to go on.
   template <typename OnToken>
+  cbl_stop_reason generate_tokens(const Tokens &prompt, OnToken &&on_token) {
+    return generate_tokens_with(prompt, nullptr, on_token);
+  }
+  template <typename OnToken>
   cbl_stop_reason generate_tokens(const Tokens &prompt, const Options &options, OnToken &&on_token) {
-    detail::Callback<OnToken> callback = {on_token, nullptr};
-    cbl_stop_reason reason = CBL_STOP_NONE;
-    const cbl_status status = cbl_generate_tokens(
-        get(), options.get(), prompt.data(), prompt.size(), callback.on_token, &callback, &reason);
-    callback.rethrow();
-    check(status);
-    return reason;
+    return generate_tokens_with(prompt, options.get(), on_token);
   }
 
   /// Tokens with their text and logits; `on_step` takes a `const cbl_step &` and returns whether to go
   /// on.
   template <typename OnStep>
+  cbl_stop_reason generate_steps(const Tokens &prompt, OnStep &&on_step) {
+    return generate_steps_with(prompt, nullptr, on_step);
+  }
+  template <typename OnStep>
   cbl_stop_reason generate_steps(const Tokens &prompt, const Options &options, OnStep &&on_step) {
-    detail::Callback<OnStep> callback = {on_step, nullptr};
-    cbl_stop_reason reason = CBL_STOP_NONE;
-    const cbl_status status = cbl_generate_steps(get(), options.get(), prompt.data(), prompt.size(),
-                                                 callback.on_step, &callback, &reason);
-    callback.rethrow();
-    check(status);
-    return reason;
+    return generate_steps_with(prompt, options.get(), on_step);
   }
   /// Does with a text what a template asks for; `on_text` as for generate().
   template <typename OnText>
   cbl_template_result apply(const Template &how, const std::string &text, OnText &&on_text) {
-    detail::Callback<OnText> callback = {on_text, nullptr};
-    cbl_template_result result;
-    const cbl_status status =
-        cbl_apply_template(get(), how.get(), nullptr, text.data(), text.size(), callback.on_text,
-                           &callback, &result, sizeof result);
-    callback.rethrow();
-    check(status);
-    return result;
+    return apply_with(how, text, nullptr, on_text);
+  }
+  template <typename OnText>
+  cbl_template_result apply(const Template &how, const std::string &text, const Options &options,
+                            OnText &&on_text) {
+    return apply_with(how, text, options.get(), on_text);
   }
 
   /// Appends tokens; `on_logits` takes the position and the logits of each, a `const float *` and their
@@ -475,15 +582,13 @@ class Session {
   }
 
   /// A text as a vector of length 1. Takes the place of what the session holds.
+  std::vector<float> embed(const std::string &text) { return embed_with(text, nullptr); }
   std::vector<float> embed(const std::string &text, const Options &options) {
-    return embedding([&](float *place, std::size_t room, std::size_t *count) {
-      return cbl_embed(get(), options.get(), text.data(), text.size(), place, room, count);
-    });
+    return embed_with(text, options.get());
   }
+  std::vector<float> embed(const Tokens &tokens) { return embed_with(tokens, nullptr); }
   std::vector<float> embed(const Tokens &tokens, const Options &options) {
-    return embedding([&](float *place, std::size_t room, std::size_t *count) {
-      return cbl_embed_tokens(get(), options.get(), tokens.data(), tokens.size(), place, room, count);
-    });
+    return embed_with(tokens, options.get());
   }
 
   /// The label that fits a text best. Replaces what the session holds.
@@ -539,6 +644,85 @@ class Session {
     for (std::size_t i = 0; i < count; i++) scores.push_back({sums[i], lengths[i]});
     return scores;
   }
+  std::uint32_t sample_with(const cbl_options *options) {
+    std::uint32_t token = 0;
+    check(cbl_session_sample(get(), options, &token));
+    return token;
+  }
+  Stream stream_with(const std::string &prompt, const cbl_options *options) {
+    std::uint64_t generation = 0;
+    check(cbl_generation_begin(get(), options, prompt.data(), prompt.size(), &generation));
+    return Stream(get(), generation);
+  }
+  Stream stream_with(const Tokens &prompt, const cbl_options *options) {
+    std::uint64_t generation = 0;
+    check(cbl_generation_begin_from_tokens(get(), options, prompt.data(), prompt.size(),
+                                           &generation));
+    return Stream(get(), generation);
+  }
+  template <typename OnText>
+  cbl_stop_reason generate_with(const std::string &prompt, const cbl_options *options,
+                                OnText &on_text) {
+    return run(on_text, [&](detail::Callback<OnText> &callback, cbl_stop_reason *reason) {
+      return cbl_generate(get(), options, prompt.data(), prompt.size(), callback.on_text, &callback,
+                          reason);
+    });
+  }
+  template <typename OnText>
+  cbl_stop_reason generate_with(const Tokens &prompt, const cbl_options *options, OnText &on_text) {
+    return run(on_text, [&](detail::Callback<OnText> &callback, cbl_stop_reason *reason) {
+      return cbl_generate_from_tokens(get(), options, prompt.data(), prompt.size(), callback.on_text,
+                                      &callback, reason);
+    });
+  }
+  template <typename OnToken>
+  cbl_stop_reason generate_tokens_with(const Tokens &prompt, const cbl_options *options,
+                                       OnToken &on_token) {
+    return run(on_token, [&](detail::Callback<OnToken> &callback, cbl_stop_reason *reason) {
+      return cbl_generate_tokens(get(), options, prompt.data(), prompt.size(), callback.on_token,
+                                 &callback, reason);
+    });
+  }
+  template <typename OnStep>
+  cbl_stop_reason generate_steps_with(const Tokens &prompt, const cbl_options *options,
+                                      OnStep &on_step) {
+    return run(on_step, [&](detail::Callback<OnStep> &callback, cbl_stop_reason *reason) {
+      return cbl_generate_steps(get(), options, prompt.data(), prompt.size(), callback.on_step,
+                                &callback, reason);
+    });
+  }
+  // A generation that calls back.
+  template <typename Function, typename Call>
+  cbl_stop_reason run(Function &function, Call call) {
+    detail::Callback<Function> callback = {function, nullptr};
+    cbl_stop_reason reason = CBL_STOP_NONE;
+    const cbl_status status = call(callback, &reason);
+    callback.rethrow();
+    check(status);
+    return reason;
+  }
+  template <typename OnText>
+  cbl_template_result apply_with(const Template &how, const std::string &text,
+                                 const cbl_options *options, OnText &on_text) {
+    detail::Callback<OnText> callback = {on_text, nullptr};
+    cbl_template_result result;
+    const cbl_status status =
+        cbl_apply_template(get(), how.get(), options, text.data(), text.size(), callback.on_text,
+                           &callback, &result, sizeof result);
+    callback.rethrow();
+    check(status);
+    return result;
+  }
+  std::vector<float> embed_with(const std::string &text, const cbl_options *options) {
+    return embedding([&](float *place, std::size_t room, std::size_t *count) {
+      return cbl_embed(get(), options, text.data(), text.size(), place, room, count);
+    });
+  }
+  std::vector<float> embed_with(const Tokens &tokens, const cbl_options *options) {
+    return embedding([&](float *place, std::size_t room, std::size_t *count) {
+      return cbl_embed_tokens(get(), options, tokens.data(), tokens.size(), place, room, count);
+    });
+  }
   template <typename Embed>
   std::vector<float> embedding(Embed embed) {
     std::size_t width = 0;
@@ -591,40 +775,37 @@ class Batch {
     check(cbl_batch_logits(get(), sequence, &logits, &count));
     return std::vector<float>(logits, logits + count);
   }
+  std::uint32_t sample(std::size_t sequence) { return sample_with(sequence, nullptr); }
   std::uint32_t sample(std::size_t sequence, const Options &options) {
-    std::uint32_t token = 0;
-    check(cbl_batch_sample(get(), sequence, options.get(), &token));
-    return token;
+    return sample_with(sequence, options.get());
   }
 
   /// Continues prompts, any number; `on_text` takes a prompt's index and a `const std::string &` and
   /// returns whether that text is to go on. One that cannot be continued does not disturb the others:
   /// see its outcome.
   template <typename OnText>
+  std::vector<Outcome> generate(const std::vector<std::string> &prompts, OnText &&on_text) {
+    return generate_with(prompts, nullptr, on_text);
+  }
+  template <typename OnText>
   std::vector<Outcome> generate(const std::vector<std::string> &prompts, const Options &options,
                                 OnText &&on_text) {
-    detail::Callback<OnText> callback = {on_text, nullptr};
-    const std::vector<const char *> list = detail::list(prompts);
-    return run(list.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
-      return cbl_batch_generate(get(), options.get(), list.data(), list.size(),
-                                callback.on_batch_text, &callback, statuses, reasons);
-    });
+    return generate_with(prompts, options.get(), on_text);
   }
   /// The same in tokens; `on_token` takes a prompt's index and a `std::uint32_t`.
   template <typename OnToken>
+  std::vector<Outcome> generate_tokens(const std::vector<Tokens> &prompts, OnToken &&on_token) {
+    return generate_tokens_with(prompts, nullptr, on_token);
+  }
+  template <typename OnToken>
   std::vector<Outcome> generate_tokens(const std::vector<Tokens> &prompts, const Options &options,
                                        OnToken &&on_token) {
-    detail::Callback<OnToken> callback = {on_token, nullptr};
-    const detail::Lists lists(prompts);
-    return run(prompts.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
-      return cbl_batch_generate_tokens(get(), options.get(), lists.tokens.data(),
-                                       lists.lengths.data(), prompts.size(), callback.on_batch_token,
-                                       &callback, statuses, reasons);
-    });
+    return generate_tokens_with(prompts, options.get(), on_token);
   }
 
   /// From any thread, or a signal handler.
   void cancel() const noexcept { cbl_batch_cancel(get()); }
+  void clear_cancel() const noexcept { cbl_batch_clear_cancel(get()); }
 
   cbl_batch *get() const noexcept { return batch_.get(); }
 
@@ -638,6 +819,32 @@ class Batch {
   }
   void check(cbl_status status) {
     if (status != CBL_OK) throw Error(status, cbl_batch_error(get()));
+  }
+  std::uint32_t sample_with(std::size_t sequence, const cbl_options *options) {
+    std::uint32_t token = 0;
+    check(cbl_batch_sample(get(), sequence, options, &token));
+    return token;
+  }
+  template <typename OnText>
+  std::vector<Outcome> generate_with(const std::vector<std::string> &prompts,
+                                     const cbl_options *options, OnText &on_text) {
+    detail::Callback<OnText> callback = {on_text, nullptr};
+    const std::vector<const char *> list = detail::list(prompts);
+    return run(list.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
+      return cbl_batch_generate(get(), options, list.data(), list.size(), callback.on_batch_text,
+                                &callback, statuses, reasons);
+    });
+  }
+  template <typename OnToken>
+  std::vector<Outcome> generate_tokens_with(const std::vector<Tokens> &prompts,
+                                            const cbl_options *options, OnToken &on_token) {
+    detail::Callback<OnToken> callback = {on_token, nullptr};
+    const detail::Lists lists(prompts);
+    return run(prompts.size(), callback, [&](cbl_status *statuses, cbl_stop_reason *reasons) {
+      return cbl_batch_generate_tokens(get(), options, lists.tokens.data(), lists.lengths.data(),
+                                       prompts.size(), callback.on_batch_token, &callback, statuses,
+                                       reasons);
+    });
   }
   // Results are not written if the call as a whole fails.
   template <typename Called, typename Call>

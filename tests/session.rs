@@ -6,10 +6,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use cerebellum::batch::Append;
 use cerebellum::format::ModelBytes;
-use cerebellum::generate::{GenerateOptions, StopReason, generate_text, generate_tokens};
+use cerebellum::generate::{
+    GenerateOptions, Generator, StopReason, TextGenerator, generate_text, generate_tokens,
+};
 use cerebellum::quant::Scheme;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::{Access, DraftCounts, Error, KvType, Model, Session, SessionOptions};
@@ -479,4 +482,69 @@ fn sessions_on_one_model_and_one_team_do_not_disturb_each_other() {
         }
     });
     assert!(results.into_inner().unwrap().iter().all(|got| *got == want));
+}
+
+#[test]
+fn generators_give_what_functions_are_handed() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let tokenizer = model.tokenizer().unwrap();
+    let (prompt, mut session) = (tokens(&model, 5), model.session(&Default::default()).unwrap());
+    let base = GenerateOptions { max_tokens: 30, ignore_end_of_text: true, ..Default::default() };
+    let mut handed = Vec::new();
+    let expected = generate_tokens(&mut session, &prompt, &base, |token| {
+        handed.push(token);
+        ControlFlow::Continue(())
+    });
+    let expected = expected.unwrap();
+    session.reset();
+    let (mut generator, mut asked) =
+        (Generator::new(&mut session, &prompt, &base, None).unwrap(), Vec::new());
+    assert_eq!((generator.prompt_tokens(), generator.stop_reason()), (5, None));
+    while let Some(step) = generator.next_step().unwrap() {
+        let logits = step.logits.unwrap();
+        assert!(logits.iter().all(|&logit| logit <= logits[step.token as usize]));
+        asked.push(step.token);
+    }
+    assert!(generator.next_step().unwrap().is_none());
+    let generation = generator.end();
+    assert_eq!(asked, handed);
+    assert_eq!(
+        (generation.tokens, generation.stop_reason, generation.pending),
+        (expected.tokens, expected.stop_reason, expected.pending)
+    );
+
+    // Text, whatever stops it; left early it is cancelled, and goes on from the pending token.
+    let mut bytes = Vec::new();
+    tokenizer.table().decode_into(&handed, &mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let at = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
+    let stop = vec![text[at..].chars().take(4).collect()];
+    for options in [base.clone(), GenerateOptions { stop, ..base.clone() }] {
+        session.reset();
+        let mut handed = String::new();
+        generate_text(&mut session, tokenizer.table(), &prompt, &options, |piece| {
+            handed.push_str(piece);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        session.reset();
+        let table = tokenizer.table();
+        let mut generator =
+            TextGenerator::new(&mut session, table, &prompt, &options, None).unwrap();
+        let mut asked = String::new();
+        while let Some(piece) = generator.next_text().unwrap() {
+            assert!(!piece.is_empty());
+            asked.push_str(piece);
+        }
+        assert_eq!(asked, handed);
+        let is_cut = generator.end().stop_reason == StopReason::StopString;
+        assert_eq!(is_cut, !options.stop.is_empty());
+    }
+    session.reset();
+    let mut generator = Generator::new(&mut session, &prompt, &base, None).unwrap();
+    let first: Vec<u32> = (0..3).map(|_| generator.next_step().unwrap().unwrap().token).collect();
+    let left = generator.end();
+    assert_eq!((left.stop_reason, left.tokens), (StopReason::Cancelled, 3));
+    assert_eq!((left.pending, &first[..]), (first.last().copied(), &handed[..3]));
+    assert!(left.prompt_time > Duration::ZERO && left.decode_time > Duration::ZERO);
 }

@@ -24,10 +24,9 @@ int main(int count, char **arguments) {
       options.set(CBL_OPTION_SEED, story);
       cerebellum::Session session = beginning.fork();
       std::cout << "Once upon a time, there was";
-      session.generate(model.tokenize(", there was"), options, [](const std::string &text) {
+      for (const std::string &text : session.stream(model.tokenize(", there was"), options)) {
         std::cout << text << std::flush;
-        return true;
-      });
+      }
       std::cout << "\n";
     }
   } catch (const std::exception &error) {

@@ -12,6 +12,28 @@ use crate::kernels::Isa;
 /// The version of this interface, which is also the number in the name of the shared library.
 pub const CBL_ABI_VERSION: u32 = 0;
 
+/// The version of the library whose header this is, part by part.
+pub const CBL_VERSION_MAJOR: u32 = 0;
+/// As above.
+pub const CBL_VERSION_MINOR: u32 = 1;
+/// As above.
+pub const CBL_VERSION_PATCH: u32 = 0;
+
+/// The same as one number, for comparing: 1002003 is version 1.2.3.
+pub const CBL_VERSION_NUMBER: u32 =
+    CBL_VERSION_MAJOR * 1000000 + CBL_VERSION_MINOR * 1000 + CBL_VERSION_PATCH;
+
+/// They are written out for the generated header, so the compiler compares them with the package's.
+const _: () = {
+    assert!(is(CBL_VERSION_MAJOR, env!("CARGO_PKG_VERSION_MAJOR")));
+    assert!(is(CBL_VERSION_MINOR, env!("CARGO_PKG_VERSION_MINOR")));
+    assert!(is(CBL_VERSION_PATCH, env!("CARGO_PKG_VERSION_PATCH")));
+};
+
+const fn is(number: u32, digits: &str) -> bool {
+    matches!(u32::from_str_radix(digits, 10), Ok(found) if found == number)
+}
+
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(version) => version,
@@ -32,6 +54,14 @@ pub extern "C" fn cbl_abi_version() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cbl_version_string() -> *const c_char {
     boundary::value(VERSION.as_ptr(), || Ok(VERSION.as_ptr()))
+}
+
+/// The CBL_VERSION_NUMBER of the library that is loaded, which may be later than the header's.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn cbl_version_number() -> u32 {
+    boundary::value(CBL_VERSION_NUMBER, || Ok(CBL_VERSION_NUMBER))
 }
 
 /// Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return

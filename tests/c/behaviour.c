@@ -11,7 +11,14 @@ static const char *path, *directory;
 
 static void versions(void) {
   CHECK(cbl_abi_version() == CBL_ABI_VERSION);
-  CHECK(strchr(cbl_version_string(), '.'));
+  char version[64];
+  snprintf(version, sizeof version, "%d.%d.%d", CBL_VERSION_MAJOR, CBL_VERSION_MINOR, CBL_VERSION_PATCH);
+  CHECK(!strcmp(cbl_version_string(), version));
+  CHECK(cbl_version_number() == CBL_VERSION_NUMBER);
+  CHECK(CBL_VERSION_NUMBER == (CBL_VERSION_MAJOR * 1000 + CBL_VERSION_MINOR) * 1000 + CBL_VERSION_PATCH);
+#if CBL_VERSION_NUMBER < 1000
+#error "a header of an unlikely version"
+#endif
   CHECK(!strcmp(cbl_isa_name(0), "scalar"));
   size_t count = 0;
   while (cbl_isa_name(count)) count++;

@@ -74,6 +74,77 @@ int main(int, char **arguments) {
   CHECK(session.sample(biased.set_logit_bias(7, 100)) == 7);
   CHECK(session.sample(biased.clear_logit_biases()) == fork.sample(options));
 
+  // On demand: the same text. Leaving the loop, by an exception too, ends the generation.
+  Session asked(model, options);
+  std::string by_loop, piece;
+  for (const std::string &it : asked.stream("Once upon a time", options)) by_loop += it;
+  CHECK(by_loop == text);
+  asked.reset();
+  by_loop.clear();
+  {
+    Stream stream = asked.stream(prompt, options);
+    CHECK(stream.reason() == CBL_STOP_NONE);
+    while (stream.next(piece)) by_loop += piece;
+    CHECK(by_loop == text && stream.reason() == CBL_STOP_MAX_TOKENS && !stream.next(piece));
+    CHECK(stream.begin() == stream.end());
+  }
+  asked.reset();
+  try {
+    for (const std::string &it : asked.stream(prompt, options)) throw std::string(it);
+    CHECK(false);
+  } catch (const std::string &it) {
+    CHECK(!it.empty() && text.compare(0, it.size(), it) == 0);
+  }
+  CHECK(asked.stats().stop_reason == CBL_STOP_CANCELLED);
+  asked.cancel();
+  for (const std::string &it : asked.stream(prompt, options)) CHECK(it.empty());
+  asked.reset();
+  {
+    // An older stream does not end a later one, and says that it is over itself.
+    Stream older = asked.stream(prompt, options);
+    CHECK(older.next(piece));
+    Stream later = asked.stream(prompt, options);
+    try {
+      older.next(piece);
+      CHECK(false);
+    } catch (const Error &error) {
+      CHECK(error.status() == CBL_NO_GENERATION);
+    }
+    older = asked.stream(prompt, options);
+    Stream moved_stream = std::move(older);
+    older.stop();
+    CHECK(moved_stream.next(piece) && !older.next(piece));
+    moved_stream.stop();
+    CHECK(moved_stream.reason() == CBL_STOP_CANCELLED && !moved_stream.next(piece));
+  }
+  asked.evaluate({5});
+  try {
+    asked.stream("\x80");
+    CHECK(false);
+  } catch (const Error &error) {
+    CHECK(error.status() == CBL_INVALID_UTF8);
+  }
+
+  // Without options: 128 tokens, or as many as fit.
+  std::size_t defaults = 0;
+  auto count_piece = [&](const std::string &) { return ++defaults, true; };
+  asked.reset();
+  CHECK(asked.generate("Once upon a time", count_piece) != CBL_STOP_NONE && defaults > 0);
+  asked.reset();
+  CHECK(asked.generate(prompt, count_piece) != CBL_STOP_NONE);
+  asked.reset();
+  CHECK(asked.generate_tokens(prompt, [](std::uint32_t) { return false; }) == CBL_STOP_CANCELLED);
+  asked.reset();
+  CHECK(asked.generate_steps(prompt, [](const cbl_step &) { return false; }) == CBL_STOP_CANCELLED);
+  asked.reset();
+  for (const std::string &it : asked.stream(prompt)) by_loop = it;
+  asked.reset();
+  asked.evaluate(prompt);
+  CHECK(asked.sample() == fork.sample(options));
+  CHECK(asked.embed(prompt) == asked.embed("Once upon a time"));
+  CHECK(model.plan().total_bytes > model.plan(options).total_bytes);
+  CHECK(model.plan(2).cache_bytes == 2 * model.plan().cache_bytes);
+
   // Scores, embeddings, classes, templates.
   Options all;
   all.set(CBL_OPTION_CONTEXT, 64).set(CBL_OPTION_ALL_LOGITS, true);
@@ -134,6 +205,14 @@ int main(int, char **arguments) {
   std::size_t told_tokens = 0;
   batch.generate_tokens({prompt}, options, [&](std::size_t, std::uint32_t) { return ++told_tokens, true; });
   CHECK(told_tokens == 12);
+  CHECK(batch.generate({"a"}, [](std::size_t, const std::string &) { return false; })[0].reason ==
+        CBL_STOP_CANCELLED);
+  CHECK(batch.generate_tokens({prompt}, [](std::size_t, std::uint32_t) { return false; }).size() == 1);
+  for (std::size_t i = 0; i < 2; i++) batch.rewind(i, 0);
+  batch.cancel();
+  batch.clear_cancel();
+  batch.evaluate({0}, {prompt});
+  CHECK(batch.sample(0) == fork.sample(options));
   try {
     batch.generate({"a"}, options, [](std::size_t, const std::string &) -> bool { throw Stop(); });
     CHECK(false);

@@ -180,6 +180,7 @@ _STATUS = {
 _OTHER = {
     "cbl_abi_version": (c_uint32, []),
     "cbl_version_string": (c_char_p, []),
+    "cbl_version_number": (c_uint32, []),
     "cbl_has_text": (c_bool, []),
     "cbl_has_constraints": (c_bool, []),
     "cbl_isa_name": (c_char_p, [_S]),
