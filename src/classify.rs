@@ -24,6 +24,7 @@
 use crate::error::{Error, Result};
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
+use crate::terminal::quoted;
 use crate::text::{EncodeOptions, Tokenizer};
 
 /// Where text and label stand in a prompt: `{text}` and `{label}`, each once and in this order.
@@ -48,7 +49,8 @@ impl Template {
         const TEXT: &str = "{text}";
         const LABEL: &str = "{label}";
         let fail = |detail: &str| {
-            let detail = format!("{template:?} {detail}, as \"Text: {{text}}\\nTopic: {{label}}\"");
+            let template = quoted(template);
+            let detail = format!("{template} {detail}, as \"Text: {{text}}\\nTopic: {{label}}\"");
             Error::Option { name: "template", detail }
         };
         let missing = || fail("must have {text} and then {label}");

@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// A tensor's bytes are not those that were written.
-    #[error("tensor {tensor} is damaged; copy or quantize the file again")]
+    #[error("tensor {} is damaged; copy or quantize the file again", crate::terminal::name(tensor))]
     Damaged {
         /// The tensor.
         tensor: String,

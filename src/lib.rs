@@ -26,6 +26,7 @@ pub mod score;
 #[cfg(feature = "text")]
 pub mod task;
 pub mod template;
+pub mod terminal;
 pub mod text;
 pub mod threads;
 

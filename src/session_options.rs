@@ -22,10 +22,11 @@ pub enum LogitsFor {
     All,
 }
 
-/// The instruction set that the environment variable `CEREBELLUM_ISA` names, if it is set. For programs;
-/// the library itself never reads the environment.
+/// The instruction set that the environment variable `CEREBELLUM_ISA` names, if it is set and not empty.
+/// For programs; the library itself never reads the environment.
 pub fn isa_from_environment() -> Result<Option<Isa>> {
-    let Some(name) = std::env::var_os("CEREBELLUM_ISA") else { return Ok(None) };
+    let name = std::env::var_os("CEREBELLUM_ISA").filter(|name| !name.is_empty());
+    let Some(name) = name else { return Ok(None) };
     let isa = name.to_str().and_then(Isa::from_name);
     let isa = isa.ok_or_else(|| {
         let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::SamplerOptions;
+use crate::terminal::quoted;
 
 /// A template may not be longer than this.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 14;
@@ -193,7 +194,7 @@ impl FromStr for Template {
             sampler: SamplerOptions::default(),
         };
         for (number, line) in options {
-            let told = |detail| bad(format!("line {number}: {line:?} {detail}"));
+            let told = |detail| bad(format!("line {number}: {} {detail}", quoted(line)));
             template.set(line).map_err(told)?;
         }
         template.sampler.check()?;
@@ -215,7 +216,7 @@ impl Model {
         built_in.map(|(_, text)| *text).ok_or_else(|| {
             let names = own.keys().map(String::as_str).chain(BUILT_IN.map(|(name, _)| name));
             let names = names.collect::<Vec<_>>().join(", ");
-            bad(format!("there is no {name:?}; there are {names}"))
+            bad(format!("there is no {}; there are {names}", quoted(name)))
         })
     }
 

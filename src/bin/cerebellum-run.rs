@@ -8,6 +8,7 @@ use std::time::Instant;
 use cerebellum::generate::{GenerateOptions, Generation, generate_text};
 use cerebellum::kernels::Isa;
 use cerebellum::sampler::SamplerOptions;
+use cerebellum::terminal;
 use cerebellum::text::TokenTable;
 use cerebellum::{Access, KvType, Model, Session, SessionOptions};
 
@@ -61,7 +62,8 @@ fn main() -> ExitCode {
         // Whoever read the text has closed the pipe: not our failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cerebellum-run: {error}");
+            // Of names from the file, too, which must not give orders to a terminal.
+            eprintln!("cerebellum-run: {}", terminal::text(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -179,7 +181,7 @@ fn write_text<B: AsRef<[u8]>>(
 ) -> Result<Generation, Failure> {
     let mut out = std::io::stdout().lock();
     let mut failure = None;
-    let mut write = |text: &str| match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let mut write = |text: &str| match terminal::write(&mut out, text).and_then(|()| out.flush()) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failure = Some(error);

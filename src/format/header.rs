@@ -15,6 +15,7 @@ use super::{
     MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
 };
 use crate::quant::Scheme;
+use crate::terminal;
 
 /// Why bytes are not a model file.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum FormatError {
     )]
     HeaderChecksum,
     /// The header is not the JSON it should be.
-    #[error("bad header: {0}")]
+    #[error("bad header: {}", terminal::name(.0))]
     Json(String),
     /// A version this library does not know.
     #[error(
@@ -40,7 +41,7 @@ pub enum FormatError {
         found: u32,
     },
     /// A configuration field out of its bounds.
-    #[error("bad configuration: {field}: {detail}")]
+    #[error("bad configuration: {field}: {}", terminal::text(detail))]
     Config {
         /// The field.
         field: &'static str,
@@ -48,7 +49,7 @@ pub enum FormatError {
         detail: String,
     },
     /// A tensor that is missing, surplus, or not what the configuration implies.
-    #[error("tensor {name}: {detail}")]
+    #[error("tensor {}: {detail}", terminal::name(name))]
     Tensor {
         /// The tensor.
         name: String,
