@@ -27,6 +27,17 @@ pub const PARSERS: [(&str, Parser); 8] = [
     ("tokenizer_files", tokenizer_files),
 ];
 
+/// What a parser may allocate for each byte of its input. The densest inputs (`amplification.rs`) take
+/// about half.
+pub const MULTIPLE: usize = 64;
+/// And beside that: tables of a fixed size, paths, a small model.
+const BESIDE: usize = 1 << 20;
+
+/// The most memory that a parser may take for `bytes` of input.
+pub fn memory_bound(bytes: usize) -> usize {
+    BESIDE + MULTIPLE * bytes
+}
+
 const CONFIG: &str = r#"{"model_type":"gpt2","vocab_size":3,"n_positions":2,"n_embd":2,"n_head":1,"n_layer":1,"n_inner":3}"#;
 const VOCAB_SIZE: u32 = 300;
 

@@ -9,6 +9,7 @@
 //! `HOSTILE_ALL=1` evaluates the model with each payload bit in all ways and with both caches.
 
 mod allocations;
+mod amplification;
 mod base;
 mod bits;
 mod bombs;

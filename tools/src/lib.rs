@@ -4,6 +4,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod eval;
 pub mod gguf;
+pub mod json;
 pub mod output;
 pub mod quantize;
 mod random;

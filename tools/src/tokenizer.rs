@@ -15,7 +15,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use cerebellum::terminal::quoted;
 use cerebellum::text::{Encoder, TextError, TokenTable};
+
+use crate::json;
 
 pub use vocabulary::{AddedToken, TokenType, Vocabulary};
 
@@ -91,7 +94,7 @@ pub enum TokenizerError {
         what: String,
     },
     /// The tokenizer has tokens that the model does not have.
-    #[error("{}: token {token:?} has id {id}, but the model's vocab_size is {vocab_size}: this is another model's tokenizer. Give the right directory with --tokenizer", path.display())]
+    #[error("{}: token {token} has id {id}, but the model's vocab_size is {vocab_size}: this is another model's tokenizer. Give the right directory with --tokenizer", path.display(), token = quoted(token))]
     BeyondModel {
         /// The file.
         path: PathBuf,
@@ -200,9 +203,14 @@ fn read_file(path: &Path) -> Result<Vec<u8>, TokenizerError> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, TokenizerError> {
-    let bytes = read_file(path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|source| TokenizerError::Json { path: path.into(), source })
+    parse_json(&read_file(path)?, path)
+}
+
+fn parse_json<'a, T: serde::Deserialize<'a>>(
+    bytes: &'a [u8],
+    path: &Path,
+) -> Result<T, TokenizerError> {
+    json::parse(bytes).map_err(|source| TokenizerError::Json { path: path.into(), source })
 }
 
 fn unsupported(path: &Path, what: impl Into<String>) -> TokenizerError {

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::{Error, Result};
+use crate::json::{self, Object};
 
 /// `model_type` values accepted. JAIS models are built by the same code as BTLM.
 const MODEL_TYPES: &[(&str, Architecture)] =
@@ -180,9 +181,9 @@ impl Config {
     /// [`Error::UnsupportedActivation`] or [`Error::ConfigField`], naming the field, for its
     /// content.
     pub fn parse(json: &[u8], path: &Path) -> Result<Self> {
-        let map = serde_json::from_slice(json)
-            .map_err(|source| Error::Json { path: path.to_owned(), source })?;
-        let fields = Fields { path, map };
+        let object =
+            json::parse(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        let fields = Fields { path, object };
         let architecture = fields.architecture()?;
         fields.reject_cross_attention()?;
 
@@ -249,12 +250,12 @@ impl Config {
 /// The file's fields, with errors that say which one is wrong. `null` counts as missing.
 struct Fields<'a> {
     path: &'a Path,
-    map: Map<String, Value>,
+    object: Object<'a>,
 }
 
 impl Fields<'_> {
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.map.get(field).filter(|value| !value.is_null())
+    fn get(&self, field: &str) -> Option<Value> {
+        self.object.value(field)
     }
 
     fn error(&self, field: &'static str, problem: impl Into<String>) -> Error {
@@ -290,10 +291,12 @@ impl Fields<'_> {
         value.as_bool().map(Some).ok_or_else(problem)
     }
 
-    fn text(&self, field: &'static str) -> Result<Option<&str>> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let problem = || self.error(field, format!("is {value}, but must be a string"));
-        value.as_str().map(Some).ok_or_else(problem)
+    fn text(&self, field: &'static str) -> Result<Option<String>> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(value) => Err(self.error(field, format!("is {value}, but must be a string"))),
+        }
     }
 
     fn token(&self, field: &'static str, vocab_size: usize) -> Result<Option<u32>> {
@@ -304,10 +307,10 @@ impl Fields<'_> {
         let found = self.text("model_type")?.ok_or_else(|| {
             self.error("model_type", format!("is missing: add one of {}", names(MODEL_TYPES)))
         })?;
-        lookup(MODEL_TYPES, found).ok_or_else(|| Error::UnsupportedModelType {
+        lookup(MODEL_TYPES, &found).ok_or_else(|| Error::UnsupportedModelType {
             path: self.path.to_owned(),
             field: "model_type",
-            found: found.to_owned(),
+            found,
             supported: names(MODEL_TYPES),
         })
     }
@@ -319,23 +322,22 @@ impl Fields<'_> {
         if found == SWIGLU {
             return Ok(Activation::Silu);
         }
-        lookup(ACTIVATIONS, found).ok_or_else(|| Error::UnsupportedActivation {
+        lookup(ACTIVATIONS, &found).ok_or_else(|| Error::UnsupportedActivation {
             path: self.path.to_owned(),
-            found: found.to_owned(),
+            found,
             supported: format!("{}, {SWIGLU}", names(ACTIVATIONS)),
         })
     }
 
     fn is_gated(&self) -> Result<bool> {
-        Ok(self.text("activation_function")? == Some(SWIGLU))
+        Ok(self.text("activation_function")?.as_deref() == Some(SWIGLU))
     }
 
     /// A multiplier of muP, under the name BTLM or JAIS gives it; 1 when the file does not say.
     fn scale(&self, aliases: [&'static str; 2]) -> Result<f64> {
-        let Some(field) = aliases.into_iter().find(|field| self.get(field).is_some()) else {
-            return Ok(1.0);
-        };
-        self.positive(field, &self.map[field], 1.0 / MAX_SCALE..=MAX_SCALE)
+        let found = aliases.into_iter().find_map(|field| Some((field, self.get(field)?)));
+        let Some((field, value)) = found else { return Ok(1.0) };
+        self.positive(field, &value, 1.0 / MAX_SCALE..=MAX_SCALE)
     }
 
     fn positive(
@@ -358,9 +360,9 @@ impl Fields<'_> {
     /// The position embedding, with the scaling that extends its reach.
     fn alibi(&self) -> Result<Option<Alibi>> {
         const FIELD: &str = "alibi_scaling";
-        let kind = self.text("position_embedding_type")?.unwrap_or("learned");
+        let kind = self.text("position_embedding_type")?.unwrap_or("learned".to_owned());
         let supported = || format!("is {kind:?}, but must be one of {}", names(POSITIONS));
-        match lookup(POSITIONS, kind) {
+        match lookup(POSITIONS, &kind) {
             Some(true) => {}
             Some(false) => return Ok(None),
             None => return Err(self.error("position_embedding_type", supported())),
@@ -585,7 +587,7 @@ mod tests {
 
     #[test]
     fn each_missing_field_is_named() {
-        let whole: Map<String, Value> = serde_json::from_str(&with("")).unwrap();
+        let whole: serde_json::Map<String, Value> = serde_json::from_str(&with("")).unwrap();
         for field in whole.keys() {
             let mut map = whole.clone();
             map.remove(field);

@@ -1,7 +1,11 @@
 //! Everything that can be wrong with a checkpoint, each with what to do about it.
+//!
+//! Names from files are shown by [`name`] and [`quoted`]: a tensor's name must neither forge a line nor
+//! give orders to a terminal.
 
 use std::path::PathBuf;
 
+use cerebellum::terminal::{name, quoted, text};
 use thiserror::Error;
 
 /// Why a checkpoint could not be opened or read.
@@ -47,6 +51,33 @@ pub enum Error {
         /// The file names that were tried.
         looked_for: String,
     },
+    /// The directory holds an adapter, which is no model by itself.
+    #[error(
+        "{path} is an adapter (PEFT, LoRA), no model: it changes {base}; merge it into that model \
+         (`PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(DIR)`) and \
+         give DIR",
+        path = path.display(),
+        base = base.as_ref().map_or("its base model".to_owned(), |base| format!("the model {}", quoted(base)))
+    )]
+    Adapter {
+        /// The file that shows it.
+        path: PathBuf,
+        /// The base model, if the adapter's configuration names it.
+        base: Option<String>,
+    },
+    /// The weights contain matrices of an adapter beside those of the model.
+    #[error(
+        "{file}: tensor {tensor} is part of an adapter (LoRA) that was not merged into the model: \
+         call `model.merge_and_unload()` before saving it",
+        file = file.display(),
+        tensor = name(tensor)
+    )]
+    UnmergedAdapter {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+    },
     /// Something other than a regular file (a directory, a pipe, a device) bears a file's name.
     #[error("{path} is not a regular file: put the downloaded file in its place", path = path.display())]
     NotAFile {
@@ -77,7 +108,11 @@ pub enum Error {
         limit: u64,
     },
     /// A JSON file does not parse.
-    #[error("{path} is not the JSON expected: {source}; download it again", path = path.display())]
+    #[error(
+        "{path} is not the JSON expected: {}; download it again",
+        name(&source.to_string()),
+        path = path.display()
+    )]
     Json {
         /// The file.
         path: PathBuf,
@@ -85,7 +120,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of the configuration is missing, of the wrong type or out of bounds.
-    #[error("{path}: `{field}` {problem}", path = path.display())]
+    #[error("{path}: `{field}` {problem}", path = path.display(), problem = text(problem))]
     ConfigField {
         /// The configuration file.
         path: PathBuf,
@@ -96,8 +131,9 @@ pub enum Error {
     },
     /// The model is of a family this project does not run.
     #[error(
-        "{path}: `{field}` is {found:?}, which is not supported; supported: {supported}",
-        path = path.display()
+        "{path}: `{field}` is {found}, which is not supported; supported: {supported}",
+        path = path.display(),
+        found = quoted(found)
     )]
     UnsupportedModelType {
         /// The configuration file.
@@ -111,8 +147,9 @@ pub enum Error {
     },
     /// The activation function is not one of those implemented.
     #[error(
-        "{path}: `activation_function` is {found:?}, which is not supported; supported: {supported}",
-        path = path.display()
+        "{path}: `activation_function` is {found}, which is not supported; supported: {supported}",
+        path = path.display(),
+        found = quoted(found)
     )]
     UnsupportedActivation {
         /// The configuration file.
@@ -124,8 +161,9 @@ pub enum Error {
     },
     /// A safetensors file is cut short, has bytes to spare, or has a damaged header.
     #[error(
-        "{path} is truncated or damaged ({source}): compare its size with the original and \
+        "{path} is truncated or damaged ({}): compare its size with the original and \
          download it again",
+        name(&source.to_string()),
         path = path.display()
     )]
     Safetensors {
@@ -160,9 +198,10 @@ pub enum Error {
     },
     /// An entry of a PyTorch archive is not as `torch.save` writes it.
     #[error(
-        "{path}: entry {entry:?} {problem}: torch.save writes no such archive; download it again, \
+        "{path}: entry {entry} {problem}: torch.save writes no such archive; download it again, \
          or get the weights as safetensors",
-        path = path.display()
+        path = path.display(),
+        entry = quoted(entry)
     )]
     ZipEntry {
         /// The file.
@@ -200,7 +239,8 @@ pub enum Error {
         "{path} names {class}, which is no part of a state dict: loaded by Python, such a file can \
          run any code, and nothing of it is used; get the weights as safetensors from a source you \
          trust",
-        path = path.display()
+        path = path.display(),
+        class = name(class)
     )]
     PickleClass {
         /// The file.
@@ -212,7 +252,8 @@ pub enum Error {
     #[error(
         "{file}: tensor {tensor} cannot be read: {problem}; save the checkpoint again, best as \
          safetensors",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor)
     )]
     TensorStorage {
         /// The file.
@@ -236,9 +277,10 @@ pub enum Error {
     },
     /// The index names a shard outside the checkpoint's directory.
     #[error(
-        "{index} names the shard {shard:?}, which is not a plain file name: shards must lie \
+        "{index} names the shard {shard}, which is not a plain file name: shards must lie \
          beside their index",
-        index = index.display()
+        index = index.display(),
+        shard = quoted(shard)
     )]
     ShardPath {
         /// The index.
@@ -251,7 +293,8 @@ pub enum Error {
         "{index} places tensor {tensor} in {shard}, which does not contain it: the index and the \
          shards are from different versions; download both again",
         index = index.display(),
-        shard = shard.display()
+        shard = shard.display(),
+        tensor = name(tensor)
     )]
     IndexMismatch {
         /// The index.
@@ -265,7 +308,8 @@ pub enum Error {
     #[error(
         "tensor {tensor} is stored twice, in {first} and in {second}: remove one of the two",
         first = first.display(),
-        second = second.display()
+        second = second.display(),
+        tensor = name(tensor)
     )]
     DuplicateTensor {
         /// The canonical name.
@@ -290,9 +334,12 @@ pub enum Error {
     },
     /// A tensor's shape contradicts the configuration.
     #[error(
-        "{file}: tensor {tensor} has shape {found:?}, but the configuration asks for {expected:?}: \
+        "{file}: tensor {tensor} has shape {found}, but the configuration asks for {expected}: \
          the two are not from the same model; download both again",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor),
+        expected = shape(expected),
+        found = shape(found)
     )]
     WrongShape {
         /// The file that holds the tensor.
@@ -309,7 +356,9 @@ pub enum Error {
         "{file}: tensor {tensor} is transposed in relation to {other}: square matrices could be \
          either way round, so the checkpoint cannot be read; save all linear layers as GPT-2 does, \
          [in, out]",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor),
+        other = name(other)
     )]
     MixedLayouts {
         /// The file that holds the tensor.
@@ -323,7 +372,8 @@ pub enum Error {
     #[error(
         "{file}: tensor {tensor} has {rows} rows, but `vocab_size` is {vocab_size}: take both from \
          the same model, or set `vocab_size` in config.json to {rows}",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor)
     )]
     VocabularySize {
         /// The file that holds the tensor.
@@ -339,7 +389,8 @@ pub enum Error {
     #[error(
         "{file}: tensor {tensor} belongs to a layer beyond `n_layer` = {n_layer} in config.json: \
          the two are not from the same model; download both again",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor)
     )]
     UnexpectedLayer {
         /// The file that holds the tensor.
@@ -353,7 +404,9 @@ pub enum Error {
     #[error(
         "{file}: tensor {tensor} is stored as {found}, which is not supported: save the \
          checkpoint as F32, F16 or BF16 (or, as GGUF, also Q8_0, Q6_K, Q5_K, Q4_K)",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor),
+        found = name(found)
     )]
     UnsupportedDtype {
         /// The file that holds the tensor.
@@ -365,9 +418,11 @@ pub enum Error {
     },
     /// A weight is not a number, or infinite.
     #[error(
-        "{file}: tensor {tensor} holds {value} at index {index:?}: the checkpoint is damaged or \
+        "{file}: tensor {tensor} holds {value} at index {index}: the checkpoint is damaged or \
          its training diverged; it cannot be converted",
-        file = file.display()
+        file = file.display(),
+        tensor = name(tensor),
+        index = shape(index)
     )]
     NotFinite {
         /// The file that holds the tensor.
@@ -380,13 +435,18 @@ pub enum Error {
         index: Vec<usize>,
     },
     /// A tensor was asked for that a model of this configuration does not have.
-    #[error("{location} has no tensor named {tensor}: see `tensor_names` for those it has", location = location.display())]
+    #[error("{location} has no tensor named {tensor}: see `tensor_names` for those it has", location = location.display(), tensor = name(tensor))]
     UnknownTensor {
         /// The name asked for.
         tensor: String,
         /// The checkpoint's directory.
         location: PathBuf,
     },
+}
+
+/// A shape, of which a file may have as many dimensions as it likes.
+fn shape(extents: &[usize]) -> String {
+    name(&format!("{extents:?}")).to_string()
 }
 
 /// A result of reading a checkpoint.

@@ -21,6 +21,7 @@
 //! shapes, types, tying and contents are checked here, once for all formats. A new format is a new
 //! file beside them and an arm in `open_source`.
 
+mod adapter;
 mod config;
 mod digest;
 mod error;
@@ -42,6 +43,7 @@ pub use error::{Error, Result};
 pub use storage::{Dtype, Layout};
 pub use tensor::Tensor;
 
+use cerebellum::terminal::name;
 use expected::{Expected, expected};
 use names::{EMBEDDING, HEAD};
 use shards::Format;
@@ -223,6 +225,7 @@ fn open_source(path: &Path) -> Result<Source> {
     }
     let config_path = path.join(CONFIG);
     if !config_path.exists() {
+        adapter::refuse(path)?;
         return Err(Error::MissingConfig { path: config_path });
     }
     let config_bytes = read_json(&config_path, MAX_CONFIG_BYTES)?;
@@ -233,6 +236,7 @@ fn open_source(path: &Path) -> Result<Source> {
             return Ok(Source { config, config_bytes, files, tensors, canonical, layout: None });
         }
     }
+    adapter::refuse(path)?;
     let names = DIRECTORY_FORMATS.iter().flat_map(|format| [format.single, format.index]);
     let looked_for = names.collect::<Vec<_>>().join(", ");
     Err(Error::MissingWeights { directory: path.to_owned(), looked_for })
@@ -244,9 +248,14 @@ fn by_canonical_name(
     canonical: fn(&str) -> String,
     files: &[MappedFile],
 ) -> Result<BTreeMap<String, StoredTensor>> {
+    let wrapper = names::wrapper(tensors.iter().map(|tensor| tensor.name.as_str()));
     let mut map = BTreeMap::<String, StoredTensor>::new();
     for tensor in tensors {
-        let name = canonical(&tensor.name);
+        if names::is_adapter(&tensor.name) {
+            let (file, tensor) = (files[tensor.file].path().to_owned(), tensor.name);
+            return Err(Error::UnmergedAdapter { file, tensor });
+        }
+        let name = canonical(&tensor.name[wrapper.len()..]);
         if names::is_buffer(&name, &tensor.shape) {
             continue;
         }
@@ -310,7 +319,7 @@ fn leave_out_padding(stored: &mut StoredTensor, expected: &Expected) -> Option<S
     let row_bytes = stored.bytes.len() / rows;
     stored.shape[0] = vocab_size;
     stored.bytes.end = stored.bytes.start + vocab_size * row_bytes;
-    let (tensor, extra) = (&stored.name, rows - vocab_size);
+    let (tensor, extra) = (name(&stored.name), rows - vocab_size);
     Some(format!(
         "the last {extra} rows of {tensor} are left out as padding: it has {rows}, but \
          `vocab_size` is {vocab_size}"

@@ -17,6 +17,32 @@ pub fn canonical(stored: &str) -> String {
     stored.strip_prefix("transformer.").unwrap_or(stored).to_owned()
 }
 
+/// What training frameworks put before every name of a checkpoint when the model was wrapped:
+/// `torch.compile`, and `DataParallel` or `DistributedDataParallel`.
+const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+
+/// The wrappers before all of these names, in any order and nesting. A prefix that some names lack belongs
+/// to the others.
+pub fn wrapper<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let mut prefix = String::new();
+    loop {
+        let is_everywhere = |wrapper: &&&str| {
+            let longer = format!("{prefix}{wrapper}");
+            // Of no names at all every wrapper would be a prefix.
+            names.clone().next().is_some() && names.clone().all(|name| name.starts_with(&longer))
+        };
+        match WRAPPERS.iter().find(is_everywhere) {
+            Some(wrapper) => prefix += wrapper,
+            None => return prefix,
+        }
+    }
+}
+
+/// Whether a tensor is part of an adapter that was not merged into its model (PEFT's LoRA).
+pub fn is_adapter(stored: &str) -> bool {
+    stored.contains(".lora_")
+}
+
 /// The layer `N` of a canonical name `h.N.…`.
 pub fn layer(canonical: &str) -> Option<usize> {
     canonical.strip_prefix("h.")?.split_once('.')?.0.parse().ok()
@@ -48,6 +74,17 @@ mod tests {
         assert_eq!(canonical("transformer.h.0.ln_1.weight"), "h.0.ln_1.weight");
         assert_eq!(canonical("h.0.ln_1.weight"), "h.0.ln_1.weight");
         assert_eq!(canonical("lm_head.weight"), HEAD);
+    }
+
+    #[test]
+    fn wrappers_are_those_of_all_names() {
+        let wrapper = |names: &[&str]| wrapper(names.iter().copied());
+        assert_eq!(wrapper(&["_orig_mod.wte.weight", "_orig_mod.ln_f.bias"]), "_orig_mod.");
+        assert_eq!(wrapper(&["module._orig_mod.wte.weight"]), "module._orig_mod.");
+        assert_eq!(wrapper(&["_orig_mod.module.module.a"]), "_orig_mod.module.module.");
+        assert_eq!(wrapper(&["module.wte.weight", "ln_f.bias"]), "");
+        assert_eq!(wrapper(&["wte.weight"]), "");
+        assert_eq!(wrapper(&[]), "");
     }
 
     #[test]

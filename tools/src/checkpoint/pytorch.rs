@@ -19,6 +19,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
+use cerebellum::terminal::quoted;
+
 use super::error::{Error, Result};
 use super::shards::Format;
 use super::storage::{Dtype, MappedFile, StoredTensor};
@@ -47,17 +49,17 @@ fn place(
 ) -> Result<StoredTensor> {
     let TensorRef { name, storage, offset, shape, strides } = tensor;
     let refuse = |problem: &str| {
-        let (file, tensor, problem) = (path.to_owned(), name.clone(), problem.to_owned());
+        let (file, tensor, problem) = (path.to_owned(), name.to_owned(), problem.to_owned());
         Err(Error::TensorStorage { file, tensor, problem })
     };
     let StorageRef { key, element, elements } = storage;
-    let Some(bytes) = storages.get(&key) else {
-        return refuse(&format!("its storage {key:?} is not in the file"));
+    let Some(bytes) = storages.get(key) else {
+        return refuse(&format!("its storage {} is not in the file", quoted(key)));
     };
     let size = element.size();
     if elements.checked_mul(size) != Some(bytes.len()) {
-        let found = bytes.len();
-        return refuse(&format!("its storage {key:?} has {found} bytes, not {elements} elements"));
+        let (key, found) = (quoted(key), bytes.len());
+        return refuse(&format!("its storage {key} has {found} bytes, not {elements} elements"));
     }
     if !is_contiguous(&shape, &strides) {
         return refuse("it is a strided view: call `.contiguous()` on it before saving");
@@ -73,7 +75,7 @@ fn place(
             file: number,
             // Neither product overflows, being at most `elements · size`.
             bytes: bytes.start + offset * size..bytes.start + end * size,
-            name,
+            name: name.to_owned(),
         }),
         _ => refuse(&format!("it reaches beyond the {elements} elements of its storage")),
     }

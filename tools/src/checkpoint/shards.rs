@@ -1,17 +1,23 @@
 //! Which files hold a directory's weights: one, or shards listed by an index. The same for every
 //! format that comes in a directory; only the file names and the tables inside differ.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use cerebellum::terminal::name;
+
 use super::error::{Error, Result};
 use super::storage::{MappedFile, StoredTensor, read_json};
+use crate::json;
 
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// The longest file name of common file systems.
+const MAX_FILE_NAME_BYTES: usize = 255;
 
 /// A format of weight files in a directory.
 pub(super) struct Format {
@@ -51,7 +57,7 @@ pub(super) fn open(directory: &Path, format: &Format) -> Result<Option<Weights>>
 }
 
 fn open_shards(directory: &Path, path: &Path, format: &Format) -> Result<Weights> {
-    let index: Index = serde_json::from_slice(&read_json(path, MAX_INDEX_BYTES)?)
+    let index: Index = json::parse(&read_json(path, MAX_INDEX_BYTES)?)
         .map_err(|source| Error::Json { path: path.to_owned(), source })?;
     let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
 
@@ -67,8 +73,9 @@ fn open_shards(directory: &Path, path: &Path, format: &Format) -> Result<Weights
 
 fn open_shard(directory: &Path, index: &Path, shard: &str) -> Result<MappedFile> {
     let mut components = Path::new(shard).components();
-    let plain =
-        matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    let plain = shard.len() <= MAX_FILE_NAME_BYTES
+        && !shard.contains(char::is_control)
+        && matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     if !plain {
         return Err(Error::ShardPath { index: index.to_owned(), shard: shard.to_owned() });
     }
@@ -115,10 +122,16 @@ fn each_once<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stri
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
             let mut map = BTreeMap::new();
             while let Some((tensor, shard)) = entries.next_entry::<String, String>()? {
-                if let Some(first) = map.insert(tensor.clone(), shard.clone()) {
-                    let twice = format!("tensor {tensor} is listed twice, in {first} and {shard}");
-                    return Err(A::Error::custom(twice));
-                }
+                match map.entry(tensor) {
+                    Entry::Vacant(place) => place.insert(shard),
+                    Entry::Occupied(first) => {
+                        let [tensor, first, shard] =
+                            [first.key(), first.get(), &shard].map(|it| name(it));
+                        let twice =
+                            format!("tensor {tensor} is listed twice, in {first} and {shard}");
+                        return Err(A::Error::custom(twice));
+                    }
+                };
             }
             Ok(map)
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cerebellum::SessionOptions;
 use cerebellum::quant::Scheme;
+use cerebellum::terminal::name;
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
@@ -259,8 +260,15 @@ fn import_tokenizer(
 
 /// Says what of the checkpoint does not make it into the file.
 fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context: &Context) {
-    if !checkpoint.extra_tensors().is_empty() {
-        let names = checkpoint.extra_tensors().join(", ");
+    /// A broken checkpoint may have thousands.
+    const MOST_NAMES: usize = 20;
+    let extra = checkpoint.extra_tensors();
+    if !extra.is_empty() {
+        let shown = extra.iter().take(MOST_NAMES).map(|it| name(it).to_string());
+        let mut names = shown.collect::<Vec<_>>().join(", ");
+        if extra.len() > MOST_NAMES {
+            names += &format!(" and {} more", extra.len() - MOST_NAMES);
+        }
         context.warn(format_args!("left out, since the model does not use them: {names}"));
     }
     checkpoint.notes().iter().for_each(|note| context.warn(note));

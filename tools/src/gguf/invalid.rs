@@ -1,5 +1,6 @@
 //! What can be wrong with a GGUF file.
 
+use cerebellum::terminal::quoted;
 use thiserror::Error;
 
 /// Why bytes are no GGUF file that can be read. Who reports it names the file.
@@ -32,7 +33,7 @@ pub enum Invalid {
         count: u64,
     },
     /// A metadata entry is not as the format has it.
-    #[error("metadata entry {key:?} {problem}")]
+    #[error("metadata entry {key} {problem}", key = quoted(key))]
     Entry {
         /// The entry's key.
         key: String,
@@ -40,7 +41,7 @@ pub enum Invalid {
         problem: String,
     },
     /// A tensor is not as the format has it.
-    #[error("tensor {tensor:?} {problem}")]
+    #[error("tensor {tensor} {problem}", tensor = quoted(tensor))]
     Tensor {
         /// The tensor's name.
         tensor: String,

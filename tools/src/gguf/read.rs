@@ -4,7 +4,10 @@
 //! it has bytes, whatever it claims.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display, Formatter};
 use std::ops::Range;
+
+use cerebellum::terminal::quoted;
 
 use super::invalid::Invalid;
 use super::{DEFAULT_ALIGNMENT, MAGIC, VERSIONS, ValueType, keys};
@@ -43,6 +46,19 @@ pub enum Value<'a> {
     Text(&'a str),
     /// An array of one type.
     Array(Array<'a>),
+}
+
+/// For messages: of an array only how many values it has.
+impl Display for Value<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Self::Int(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Text(value) => write!(f, "{}", quoted(value)),
+            Self::Array(array) => write!(f, "an array of {}", array.count),
+        }
+    }
 }
 
 /// An array of metadata, checked to lie in the file; arrays of arrays are not supported.
@@ -189,7 +205,7 @@ fn check_apart(tensors: &[TensorEntry]) -> Result<()> {
     by_place.sort_by_key(|tensor| tensor.bytes.start);
     for pair in by_place.windows(2) {
         if pair[0].bytes.end > pair[1].bytes.start {
-            let problem = format!("overlaps tensor {:?}", pair[0].name);
+            let problem = format!("overlaps tensor {}", quoted(&pair[0].name));
             return Err(Invalid::Tensor { tensor: pair[1].name.clone(), problem });
         }
     }

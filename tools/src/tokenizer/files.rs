@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cerebellum::terminal::quoted;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
-use super::vocabulary::{AddedToken, Vocabulary, split_merge};
-use super::{TokenizerError, exists, invalid, read_file, read_json, unsupported};
+use super::vocabulary::{AddedToken, Vocabulary, split_merges};
+use super::{TokenizerError, exists, invalid, parse_json, read_file, read_json, unsupported};
+use crate::json::{Object, without_mark};
 
 /// The control token of GPT-2, special even if no file says so.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -72,7 +72,8 @@ pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, Token
         }
     }
     let tokens: BTreeMap<String, u32> = read_json(vocab)?;
-    let config = Config::read(dir, "tokenizer_config.json")?;
+    let config = OptionalFile::read(dir, "tokenizer_config.json")?;
+    let config = config.config()?;
     config.check_class()?;
     Ok(Vocabulary {
         merges: read_merges(merges)?,
@@ -85,10 +86,11 @@ pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, Token
 
 /// `merges.txt`: a line `#version`, then one merge a line in the order they apply.
 fn read_merges(path: &Path) -> Result<Vec<(String, String)>, TokenizerError> {
-    let text = String::from_utf8(read_file(path)?)
+    let bytes = read_file(path)?;
+    let text = std::str::from_utf8(without_mark(&bytes))
         .map_err(|_| invalid(path, "it is not UTF-8 text".into()))?;
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("#version"));
-    lines.enumerate().map(|(rank, line)| split_merge(line, rank, path)).collect()
+    split_merges(lines, path)
 }
 
 /// Gathers added tokens by content: with ids from `added_tokens.json` and the config, and special
@@ -102,12 +104,13 @@ fn added_tokens(
     for (id, token) in config.added_tokens_decoder()? {
         added.insert(token.content.clone(), token.with_id(id));
     }
-    for (content, id) in Config::read(dir, "added_tokens.json")?.ids()? {
+    let by_content = OptionalFile::read(dir, "added_tokens.json")?;
+    for (content, id) in by_content.parse::<BTreeMap<String, u32>>()? {
         let token = TokenOptions::from(NamedToken::Text(content.clone()));
         added.entry(content).or_insert(token.with_id(id));
     }
-    let special_map = Config::read(dir, "special_tokens_map.json")?;
-    for token in special_tokens(&[config, &special_map])? {
+    let special_map = OptionalFile::read(dir, "special_tokens_map.json")?;
+    for token in special_tokens(&[config, &special_map.config()?])? {
         let known = added.get(&token.content).map(|token| token.id);
         // A special token without an id anywhere is no token of the model.
         let Some(id) = known.or(tokens.get(&token.content).copied()) else { continue };
@@ -131,53 +134,59 @@ fn special_tokens(files: &[&Config]) -> Result<Vec<TokenOptions>, TokenizerError
     Ok(tokens)
 }
 
-/// One of the optional JSON files; empty if it is absent.
-struct Config {
+/// One of the optional JSON files; an empty object if it is absent.
+struct OptionalFile {
     path: PathBuf,
-    object: Map<String, Value>,
+    bytes: Vec<u8>,
 }
 
-impl Config {
+impl OptionalFile {
     fn read(dir: &Path, name: &str) -> Result<Self, TokenizerError> {
         let path = dir.join(name);
-        let object = if exists(&path) { read_json(&path)? } else { Map::new() };
-        Ok(Self { path, object })
+        let bytes = if exists(&path) { read_file(&path)? } else { b"{}".to_vec() };
+        Ok(Self { path, bytes })
     }
 
+    fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TokenizerError> {
+        parse_json(&self.bytes, &self.path)
+    }
+
+    fn config(&self) -> Result<Config<'_>, TokenizerError> {
+        Ok(Config { path: &self.path, object: self.parse()? })
+    }
+}
+
+/// A file's content, by keys of which any may be missing.
+struct Config<'a> {
+    path: &'a Path,
+    object: Object<'a>,
+}
+
+impl<'a> Config<'a> {
     /// The value of `key`; absent and null are the same.
-    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, TokenizerError> {
-        let Some(value) = self.object.get(key) else { return Ok(None) };
-        Option::deserialize(value).map_err(|source| self.json_error(source))
+    fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, TokenizerError> {
+        let json = |source| TokenizerError::Json { path: self.path.to_owned(), source };
+        self.object.get(key).map_err(json)
     }
 
     fn flag(&self, key: &str) -> Result<bool, TokenizerError> {
         Ok(self.get(key)?.unwrap_or(false))
     }
 
-    /// `added_tokens.json` itself: ids by content.
-    fn ids(&self) -> Result<BTreeMap<String, u32>, TokenizerError> {
-        BTreeMap::deserialize(&self.object).map_err(|source| self.json_error(source))
-    }
-
     /// `added_tokens_decoder` of `tokenizer_config.json`: options by id.
-    fn added_tokens_decoder(&self) -> Result<Vec<(u32, TokenOptions)>, TokenizerError> {
-        let tokens: Option<BTreeMap<u32, TokenOptions>> = self.get("added_tokens_decoder")?;
-        Ok(tokens.unwrap_or_default().into_iter().collect())
+    fn added_tokens_decoder(&self) -> Result<BTreeMap<u32, TokenOptions>, TokenizerError> {
+        Ok(self.get("added_tokens_decoder")?.unwrap_or_default())
     }
 
     /// Other tokenizers use the same two files with other rules.
     fn check_class(&self) -> Result<(), TokenizerError> {
         let class: Option<String> = self.get("tokenizer_class")?;
         if let Some(class) = class.filter(|class| !CLASSES.contains(&class.as_str())) {
-            return Err(unsupported(&self.path, format!("tokenizer_class {class}")));
+            return Err(unsupported(self.path, format!("tokenizer_class {}", quoted(&class))));
         }
         if self.flag("add_bos_token")? {
-            return Err(unsupported(&self.path, "add_bos_token"));
+            return Err(unsupported(self.path, "add_bos_token"));
         }
         Ok(())
-    }
-
-    fn json_error(&self, source: serde_json::Error) -> TokenizerError {
-        TokenizerError::Json { path: self.path.clone(), source }
     }
 }

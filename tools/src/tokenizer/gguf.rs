@@ -23,13 +23,13 @@ pub fn read(path: &Path) -> Result<Option<Vocabulary>, TokenizerError> {
     match gguf.get(keys::TOKENIZER) {
         None | Some(Value::Text("no_vocab")) => return Ok(None),
         Some(Value::Text("gpt2")) => {}
-        Some(other) => return Err(unsupported(path, format!("{} {other:?}", keys::TOKENIZER))),
+        Some(other) => return Err(unsupported(path, format!("{} {other}", keys::TOKENIZER))),
     }
     match gguf.get(keys::PRE_TOKENIZER) {
         // Files from before that entry existed; the architecture is GPT-2's.
         None | Some(Value::Text("default")) => {}
         Some(Value::Text(pre)) if PRE_TOKENIZERS.contains(&pre) => {}
-        Some(other) => return Err(unsupported(path, format!("{} {other:?}", keys::PRE_TOKENIZER))),
+        Some(other) => return Err(unsupported(path, format!("{} {other}", keys::PRE_TOKENIZER))),
     }
     vocabulary(&gguf, path).map(Some)
 }
@@ -55,17 +55,17 @@ fn token_types(types: Array, path: &Path) -> Result<Vec<TokenType>, TokenizerErr
         };
         number
             .and_then(TokenType::from_gguf)
-            .ok_or_else(|| unsupported(path, format!("token {id} of type {value:?}")))
+            .ok_or_else(|| unsupported(path, format!("token {id} of type {value}")))
     };
     types.iter().enumerate().map(known).collect()
 }
 
-fn texts(gguf: &Gguf, key: &str, path: &Path) -> Result<Vec<String>, TokenizerError> {
+fn texts<'a>(gguf: &Gguf<'a>, key: &str, path: &Path) -> Result<Vec<&'a str>, TokenizerError> {
     let list = || match gguf.get(key) {
         Some(Value::Array(array)) => array
             .iter()
             .map(|value| match value {
-                Value::Text(text) => Some(text.to_owned()),
+                Value::Text(text) => Some(text),
                 _ => None,
             })
             .collect(),

@@ -1,44 +1,60 @@
 //! Hugging Face's `tokenizer.json`.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
+use cerebellum::terminal;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::vocabulary::{AddedToken, Vocabulary, split_merge};
-use super::{TokenizerError, invalid, read_json, unsupported};
+use super::{TokenizerError, invalid, parse_json, read_file, unsupported};
+use crate::json::Object;
 
-/// The file. Parts that differ from one kind of tokenizer to the next are read later, once the
-/// kind is known. `truncation` and `padding` concern batches and are not read.
-#[derive(Deserialize)]
-struct TokenizerJson {
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
-    #[serde(default)]
-    decoder: Value,
-    model: Value,
-}
+/// The stages of the pipeline around the model, which differ from one kind of tokenizer to the next.
+const STAGES: [Stage; 4] = [
+    Stage { name: "normalizer", may_be_absent: true, may_be_byte_level: false },
+    Stage { name: "pre_tokenizer", may_be_absent: false, may_be_byte_level: true },
+    Stage { name: "post_processor", may_be_absent: true, may_be_byte_level: true },
+    Stage { name: "decoder", may_be_absent: true, may_be_byte_level: true },
+];
 
-/// The model, once it is known to be BPE.
-#[derive(Deserialize)]
-struct Bpe {
-    vocab: BTreeMap<String, u32>,
-    merges: Merges,
+struct Stage {
+    name: &'static str,
+    may_be_absent: bool,
+    may_be_byte_level: bool,
 }
 
 /// Merges are pairs since version 0.20 of the `tokenizers` library, lines `"left right"` before.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merges {
-    Pairs(Vec<(String, String)>),
-    Lines(Vec<String>),
+///
+/// Untagged, serde would keep each as a tree of values before it knows which it is.
+struct Merge(String, String);
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairOrLine;
+
+        impl<'de> Visitor<'de> for PairOrLine {
+            type Value = Merge;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("two tokens, as a list or with a space between them")
+            }
+
+            fn visit_str<E: de::Error>(self, line: &str) -> Result<Merge, E> {
+                let (left, right) = split_merge(line).map_err(E::custom)?;
+                Ok(Merge(left.to_owned(), right.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Merge, A::Error> {
+                let (left, right) = Deserialize::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Merge(left, right))
+            }
+        }
+
+        deserializer.deserialize_any(PairOrLine)
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,29 +69,24 @@ fn yes() -> bool {
     true
 }
 
-/// Reads `tokenizer.json` and refuses every feature that would change what the tokens are.
+/// Reads `tokenizer.json` and refuses every feature that would change what the tokens are. (`truncation`
+/// and `padding` concern batches and are not read.)
 pub fn read(path: &Path) -> Result<Vocabulary, TokenizerError> {
-    let file: TokenizerJson = read_json(path)?;
-    check_pipeline(&file, path)?;
-    check_model(&file.model, path)?;
+    let bytes = read_file(path)?;
+    let file: Object = parse_json(&bytes, path)?;
     let json = |source| TokenizerError::Json { path: path.into(), source };
-    let splitter: ByteLevel = serde_json::from_value(file.pre_tokenizer).map_err(json)?;
-    let bpe: Bpe = serde_json::from_value(file.model).map_err(json)?;
-    let merges = match bpe.merges {
-        Merges::Pairs(pairs) => pairs,
-        Merges::Lines(lines) => split_lines(&lines, path)?,
-    };
+    check_pipeline(&file, path)?;
+    let model: Object = file.require("model").map_err(json)?;
+    check_model(&model, path)?;
+    let splitter: ByteLevel = file.require("pre_tokenizer").map_err(json)?;
+    let merges: Vec<Merge> = model.require("merges").map_err(json)?;
     Ok(Vocabulary {
-        tokens: bpe.vocab,
-        merges,
-        added: with_content(file.added_tokens, path)?,
+        tokens: model.require("vocab").map_err(json)?,
+        merges: merges.into_iter().map(|Merge(left, right)| (left, right)).collect(),
+        added: with_content(file.get("added_tokens").map_err(json)?.unwrap_or_default(), path)?,
         add_prefix_space: splitter.add_prefix_space,
         use_regex: splitter.use_regex,
     })
-}
-
-fn split_lines(lines: &[String], path: &Path) -> Result<Vec<(String, String)>, TokenizerError> {
-    lines.iter().enumerate().map(|(rank, line)| split_merge(line, rank, path)).collect()
 }
 
 fn with_content(tokens: Vec<AddedToken>, path: &Path) -> Result<Vec<AddedToken>, TokenizerError> {
@@ -86,39 +97,38 @@ fn with_content(tokens: Vec<AddedToken>, path: &Path) -> Result<Vec<AddedToken>,
 }
 
 /// The stages around the model: only byte-level ones, and no normalizer.
-fn check_pipeline(file: &TokenizerJson, path: &Path) -> Result<(), TokenizerError> {
-    let stages = [
-        ("normalizer", &file.normalizer, true, false),
-        ("pre_tokenizer", &file.pre_tokenizer, false, true),
-        ("post_processor", &file.post_processor, true, true),
-        ("decoder", &file.decoder, true, true),
-    ];
-    for (stage, value, may_be_absent, may_be_byte_level) in stages {
-        let supported = match kind(value) {
+fn check_pipeline(file: &Object, path: &Path) -> Result<(), TokenizerError> {
+    for Stage { name, may_be_absent, may_be_byte_level } in STAGES {
+        let kind = file.text(name).map(kind);
+        let supported = match kind.as_deref() {
             None => may_be_absent,
             Some(kind) => may_be_byte_level && kind == "ByteLevel",
         };
         if !supported {
-            return Err(unsupported(path, format!("{stage} {}", kind(value).unwrap_or("missing"))));
+            let kind = kind.as_deref().unwrap_or("missing");
+            return Err(unsupported(path, format!("{name} {}", terminal::name(kind))));
         }
     }
     Ok(())
 }
 
-/// The `type` of a stage, `None` for an absent one.
-fn kind(stage: &Value) -> Option<&str> {
-    match stage {
-        Value::Null => None,
-        stage => Some(stage.get("type").and_then(Value::as_str).unwrap_or("of unknown type")),
-    }
+/// The `type` of a stage or a model.
+fn kind(stage: &str) -> String {
+    let kind = Object::of(stage).and_then(|stage| stage.get("type").ok().flatten());
+    kind.unwrap_or_else(|| "of unknown type".to_owned())
 }
 
 /// Options of the BPE model that GPT-2's does not have.
-fn check_model(model: &Value, path: &Path) -> Result<(), TokenizerError> {
+fn check_model(model: &Object, path: &Path) -> Result<(), TokenizerError> {
     // Old files leave the type out; their vocabulary and merges then have to parse as BPE's.
-    let kind = model.get("type").map_or(Some("BPE"), Value::as_str);
-    if kind != Some("BPE") {
-        return Err(unsupported(path, format!("model {}", kind.unwrap_or("of unknown type"))));
+    let kind = model.text("type").map(|_| model.get::<String>("type"));
+    match kind {
+        None => {}
+        Some(Ok(Some(kind))) if kind == "BPE" => {}
+        Some(Ok(Some(kind))) => {
+            return Err(unsupported(path, format!("model {}", terminal::name(&kind))));
+        }
+        Some(_) => return Err(unsupported(path, "model of unknown type")),
     }
     // `unk_token` and `fuse_unk` are no obstacle: every byte has a token, or the encoder says so.
     let options = [
@@ -128,18 +138,13 @@ fn check_model(model: &Value, path: &Path) -> Result<(), TokenizerError> {
         "continuing_subword_prefix",
         "end_of_word_suffix",
     ];
-    match options.iter().find(|option| is_set(model.get(**option))) {
+    match options.iter().find(|option| model.text(option).is_some_and(is_set)) {
         Some(option) => Err(unsupported(path, format!("model option {option}"))),
         None => Ok(()),
     }
 }
 
-/// Whether an option is there and is not its neutral value.
-fn is_set(option: Option<&Value>) -> bool {
-    match option {
-        None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(_) => true,
-    }
+/// Whether an option's JSON is not its neutral value.
+fn is_set(option: &str) -> bool {
+    option != "false" && option != r#""""# && option.parse::<f64>() != Ok(0.0)
 }

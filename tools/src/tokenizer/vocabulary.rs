@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use cerebellum::terminal::quoted;
 use cerebellum::text::{byte_level, layout};
 
 use super::blob::Parts;
@@ -111,21 +112,20 @@ impl Vocabulary {
     /// # Errors
     /// [`TokenizerError::Invalid`], naming `source`, if the lists differ in length, two tokens are
     /// equal, or a merge is no pair.
-    pub fn from_lists(
-        tokens: &[String],
+    pub fn from_lists<T: AsRef<str>>(
+        tokens: &[T],
         types: &[TokenType],
-        merges: &[String],
+        merges: &[T],
         source: &Path,
     ) -> Result<Self, TokenizerError> {
         if tokens.len() != types.len() {
             let what = format!("{} tokens but {} token types", tokens.len(), types.len());
             return Err(invalid(source, what));
         }
-        let merges = merges.iter().enumerate().map(|(rank, line)| split_merge(line, rank, source));
-        let mut vocabulary =
-            Self { merges: merges.collect::<Result<_, _>>()?, use_regex: true, ..Self::default() };
+        let merges = split_merges(merges.iter().map(AsRef::as_ref), source)?;
+        let mut vocabulary = Self { merges, use_regex: true, ..Self::default() };
         for ((id, token), kind) in (0..).zip(tokens).zip(types) {
-            vocabulary.add(id, token, *kind, source)?;
+            vocabulary.add(id, token.as_ref(), *kind, source)?;
         }
         Ok(vocabulary)
     }
@@ -152,7 +152,8 @@ impl Vocabulary {
         match self.tokens.insert(token.into(), id) {
             None => Ok(()),
             Some(first) => {
-                Err(invalid(source, format!("tokens {first} and {id} are both {token:?}")))
+                let what = format!("tokens {first} and {id} are both {}", quoted(token));
+                Err(invalid(source, what))
             }
         }
     }
@@ -181,27 +182,35 @@ impl Vocabulary {
         self.added = kept;
         let warn = |token: &AddedToken| {
             self.tokens.remove(&token.content);
-            let (content, id) = (&token.content, token.id);
+            let (content, id) = (quoted(&token.content), token.id);
             format!(
-                "added token {content:?} is left out: its id {id} is not below the model's vocab_size {vocab_size}"
+                "added token {content} is left out: its id {id} is not below the model's vocab_size {vocab_size}"
             )
         };
         dropped.iter().map(warn).collect()
     }
 }
 
-/// `"left right"` as a pair.
-pub(super) fn split_merge(
-    line: &str,
-    rank: usize,
-    source: &Path,
-) -> Result<(String, String), TokenizerError> {
+/// The merge `"left right"` as a pair, or what is wrong with it.
+pub(super) fn split_merge(line: &str) -> Result<(&str, &str), String> {
     match line.split_once(' ') {
         Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
-            Ok((left.into(), right.into()))
+            Ok((left, right))
         }
-        _ => Err(invalid(source, format!("merge {rank}, {line:?}, is not two tokens"))),
+        _ => Err(format!("{} is not two tokens", quoted(line))),
     }
+}
+
+/// Merges `"left right"`, one of a line or a list each.
+pub(super) fn split_merges<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    source: &Path,
+) -> Result<Vec<(String, String)>, TokenizerError> {
+    let merge = |(rank, line)| match split_merge(line) {
+        Ok((left, right)) => Ok((left.to_owned(), right.to_owned())),
+        Err(problem) => Err(invalid(source, format!("merge {rank}, {problem}"))),
+    };
+    lines.enumerate().map(merge).collect()
 }
 
 /// Fills the table's tokens.
@@ -239,8 +248,8 @@ impl Resolver<'_> {
         let (content, id) = (&token.content, token.id);
         let Some(&listed) = ordinary.get(content) else { return Ok(false) };
         if listed != id {
-            let what =
-                format!("added token {content:?} has id {id}, but {listed} in the vocabulary");
+            let content = quoted(content);
+            let what = format!("added token {content} has id {id}, but {listed} in the vocabulary");
             return Err(invalid(self.source, what));
         }
         match byte_level::unspell(content) {
@@ -250,7 +259,8 @@ impl Resolver<'_> {
             Some(_) => Err(unsupported(
                 self.source,
                 format!(
-                    "added token {content:?} (id {id}) is also a token in byte-level spelling, with another meaning"
+                    "added token {} (id {id}) is also a token in byte-level spelling, with another meaning",
+                    quoted(content)
                 ),
             )),
         }
@@ -281,7 +291,8 @@ impl Resolver<'_> {
     }
 
     fn not_byte_level(&self, name: &str, id: u32) -> TokenizerError {
-        let what = format!("token {name:?} (id {id}) is not in the byte-level alphabet");
+        let name = quoted(name);
+        let what = format!("token {name} (id {id}) is not in the byte-level alphabet");
         unsupported(self.source, what)
     }
 
@@ -295,7 +306,7 @@ impl Resolver<'_> {
             });
         }
         if id >= MAX_TOKENS {
-            let what = format!("token {name:?} has id {id}, the limit is {MAX_TOKENS}");
+            let what = format!("token {} has id {id}, the limit is {MAX_TOKENS}", quoted(name));
             return Err(invalid(self.source, what));
         }
         let index = id as usize;
@@ -303,7 +314,8 @@ impl Resolver<'_> {
             self.tokens.resize(index + 1, Vec::new());
         }
         if bytes.is_empty() || !self.tokens[index].is_empty() {
-            let what = format!("token {name:?} is empty or shares its id {id} with another");
+            let name = quoted(name);
+            let what = format!("token {name} is empty or shares its id {id} with another");
             return Err(invalid(self.source, what));
         }
         self.tokens[index] = bytes;
@@ -316,7 +328,8 @@ impl Resolver<'_> {
         ids: &HashMap<&str, u32>,
     ) -> Result<Vec<(u32, u32)>, TokenizerError> {
         let id = |rank: usize, name: &str| {
-            let what = || format!("merge {rank} needs token {name:?}, which the vocabulary lacks");
+            let what =
+                || format!("merge {rank} needs token {}, which the vocabulary lacks", quoted(name));
             ids.get(name).copied().ok_or_else(|| invalid(self.source, what()))
         };
         let resolve = |(rank, (left, right)): (usize, &(String, String))| {

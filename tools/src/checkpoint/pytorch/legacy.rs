@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use cerebellum::terminal::quoted;
+
 use super::Storages;
 use super::pickle::{self, TensorRef, pickle_error};
 use crate::checkpoint::error::{Error, Result};
@@ -22,7 +24,7 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-pub(super) fn read(bytes: &[u8], path: &Path) -> Result<(Vec<TensorRef>, Storages)> {
+pub(super) fn read<'a>(bytes: &'a [u8], path: &'a Path) -> Result<(Vec<TensorRef<'a>>, Storages)> {
     let mut at = MAGIC.len();
     let (protocol, length) = pickle::int(&bytes[at..], path)?;
     if protocol != PROTOCOL {
@@ -46,18 +48,16 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<(Vec<TensorRef>, Storage
 fn storages(
     bytes: &[u8],
     mut at: usize,
-    keys: Vec<String>,
+    keys: Vec<&str>,
     tensors: &[TensorRef],
     path: &Path,
 ) -> Result<Storages> {
-    let sizes: HashMap<&str, usize> = tensors
-        .iter()
-        .map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element.size()))
-        .collect();
+    let sizes: HashMap<&str, usize> =
+        tensors.iter().map(|tensor| (tensor.storage.key, tensor.storage.element.size())).collect();
     let mut storages = Storages::new();
     for key in keys {
-        let Some(size) = sizes.get(key.as_str()) else {
-            return Err(pickle_error(path, at, format!("no tensor uses storage {key:?}")));
+        let Some(size) = sizes.get(key) else {
+            return Err(pickle_error(path, at, format!("no tensor uses storage {}", quoted(key))));
         };
         let data = at.saturating_add(COUNT_BYTES);
         let end = bytes.get(at..data).and_then(|count| {
@@ -68,8 +68,8 @@ fn storages(
             Some(end) if end <= bytes.len() => end,
             _ => return Err(Error::Truncated { path: path.to_owned() }),
         };
-        if storages.insert(key.clone(), data..at).is_some() {
-            return Err(pickle_error(path, at, format!("storage {key:?} is there twice")));
+        if storages.insert(key.to_owned(), data..at).is_some() {
+            return Err(pickle_error(path, at, format!("storage {} is there twice", quoted(key))));
         }
     }
     Ok(storages)

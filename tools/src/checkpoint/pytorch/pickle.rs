@@ -8,16 +8,29 @@
 //!
 //! Values are small and are copied; tuples, lists and dictionaries lie in common tables and are
 //! referred to by number. So a value costs memory in proportion to the pickle however it is nested
-//! or repeated, and dropping it needs no recursion.
+//! or repeated, and dropping it needs no recursion. Strings are never copied: names and keys that
+//! leave this module are slices of the pickle. What the tables take is charged against the bytes
+//! that were read ([`MEMORY_PER_BYTE`]).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
+
+use cerebellum::terminal::quoted;
 
 use crate::checkpoint::error::{Error, Result};
 
-/// Larger than the pickle of any checkpoint (some hundred bytes for each tensor); bounds memory to
-/// some dozen times as much.
+/// Larger than the pickle of any checkpoint (some hundred bytes for each tensor).
 const MAX_BYTES: usize = 4 << 20;
+/// What the machine's tables may take for each byte of the pickle, and what they may take beside that.
+/// The tables of a state dict take 8 bytes for each byte, of one with the shortest names 11.
+const MEMORY_PER_BYTE: usize = 20;
+const MEMORY_BESIDE: usize = 1 << 16;
+/// The deepest stack. A state dict's entries are put on it, two values each, in batches of 1000.
+const MAX_STACK: usize = 1 << 16;
+/// The least bytes of a pickle that a tensor in a state dict takes, its name among them: some sixty.
+const MIN_ENTRY_BYTES: usize = 32;
+/// Two names of one tensor are pickled in fewer bytes, and a model may have some.
+const ENTRIES_BESIDE: usize = 64;
 /// More extents than a tensor of any model has.
 const MAX_EXTENTS: usize = 8;
 /// The newest protocol, as of Python 3.14.
@@ -25,9 +38,9 @@ const MAX_PROTOCOL: u8 = 5;
 
 /// A tensor as the state dict describes it.
 #[derive(Debug)]
-pub(super) struct TensorRef {
-    pub name: String,
-    pub storage: StorageRef,
+pub(super) struct TensorRef<'a> {
+    pub name: &'a str,
+    pub storage: StorageRef<'a>,
     /// The first element's place in the storage.
     pub offset: usize,
     pub shape: Vec<usize>,
@@ -36,9 +49,9 @@ pub(super) struct TensorRef {
 }
 
 /// A storage that tensors are views of.
-#[derive(Debug)]
-pub(super) struct StorageRef {
-    pub key: String,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StorageRef<'a> {
+    pub key: &'a str,
     pub element: Element,
     /// How many elements it says it has.
     pub elements: usize,
@@ -116,45 +129,52 @@ enum Value<'a> {
     Tensor(u32),
 }
 
-/// A view of storage number `storage`.
-#[derive(Clone, Debug)]
+/// A view of storage number `storage`; `shape` and `strides` are numbers of tuples that
+/// [`Machine::extents`] accepts.
+#[derive(Clone, Copy, Debug)]
 struct View {
     storage: u32,
     offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct StorageId<'a> {
-    key: &'a str,
-    element: Element,
-    elements: usize,
+    shape: u32,
+    strides: u32,
 }
 
 /// The tensors of a state dict in the order saved, and the bytes its pickle takes.
 ///
 /// # Errors
 /// [`Error::Pickle`] and [`Error::PickleClass`].
-pub(super) fn state_dict(bytes: &[u8], path: &Path) -> Result<(Vec<TensorRef>, usize)> {
+pub(super) fn state_dict<'a>(
+    bytes: &'a [u8],
+    path: &'a Path,
+) -> Result<(Vec<TensorRef<'a>>, usize)> {
     let mut machine = Machine::new(bytes, path);
     let Value::Dict(entries) = machine.run()? else {
         return Err(machine.error("it holds no dictionary"));
     };
     let entries = std::mem::take(&mut machine.dicts[entries as usize]);
+    if entries.len() > ENTRIES_BESIDE + machine.at / MIN_ENTRY_BYTES {
+        return Err(machine.error("it lists more tensors than its bytes can describe"));
+    }
     let mut tensors = Vec::with_capacity(entries.len());
+    let mut names = HashSet::with_capacity(entries.len());
     for (name, value) in entries {
         let Value::Text(name) = name else {
             return Err(machine.error("a tensor's name is no string"));
         };
         let Value::Tensor(view) = value else {
-            let what = format!("entry {name:?} is no tensor; only a bare state dict is read");
+            let what =
+                format!("entry {} is no tensor; only a bare state dict is read", quoted(name));
             return Err(machine.error(what));
         };
-        let View { storage, offset, shape, strides } = machine.views[view as usize].clone();
-        let StorageId { key, element, elements } = machine.storages[storage as usize];
-        let storage = StorageRef { key: key.to_owned(), element, elements };
-        tensors.push(TensorRef { name: name.to_owned(), storage, offset, shape, strides });
+        // A dictionary's names differ, so each has its own bytes, and all copies together have no more.
+        if !names.insert(name) {
+            return Err(machine.error(format!("tensor {} is there twice", quoted(name))));
+        }
+        let View { storage, offset, shape, strides } = machine.views[view as usize];
+        let storage = machine.storages[storage as usize];
+        let extents = |tuple| machine.extents(tuple).expect("checked where the view was made");
+        let (shape, strides) = (extents(shape), extents(strides));
+        tensors.push(TensorRef { name, storage, offset, shape, strides });
     }
     Ok((tensors, machine.at))
 }
@@ -177,18 +197,18 @@ pub(super) fn flag(bytes: &[u8], key: &str, path: &Path) -> Result<(bool, usize)
     let mut entries = machine.dicts[entries as usize].iter();
     match entries.find(|(name, _)| matches!(name, Value::Text(name) if *name == key)) {
         Some((_, Value::Bool(flag))) => Ok((*flag, machine.at)),
-        _ => Err(machine.error(format!("{key:?} is missing"))),
+        _ => Err(machine.error(format!("{} is missing", quoted(key)))),
     }
 }
 
 /// A pickled list of strings, and the bytes it takes.
-pub(super) fn texts(bytes: &[u8], path: &Path) -> Result<(Vec<String>, usize)> {
+pub(super) fn texts<'a>(bytes: &'a [u8], path: &'a Path) -> Result<(Vec<&'a str>, usize)> {
     let mut machine = Machine::new(bytes, path);
     let Value::List(items) = machine.run()? else {
         return Err(machine.error("a list was expected"));
     };
-    let text = |value: &Value| match value {
-        Value::Text(text) => Some((*text).to_owned()),
+    let text = |value: &Value<'a>| match value {
+        Value::Text(text) => Some(*text),
         _ => None,
     };
     match machine.lists[items as usize].iter().map(text).collect() {
@@ -206,14 +226,17 @@ struct Machine<'a> {
     at: usize,
     path: &'a Path,
     stack: Vec<Value<'a>>,
-    memo: HashMap<u32, Value<'a>>,
+    /// By key: Python numbers what it memorizes from 0 or 1 on.
+    memo: Vec<Option<Value<'a>>>,
     /// Where in `items` each tuple lies: first and end.
     tuples: Vec<(usize, usize)>,
     items: Vec<Value<'a>>,
     lists: Vec<Vec<Value<'a>>>,
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
-    storages: Vec<StorageId<'a>>,
+    storages: Vec<StorageRef<'a>>,
     views: Vec<View>,
+    /// Bytes that the tables take.
+    memory: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -223,13 +246,14 @@ impl<'a> Machine<'a> {
             at: 0,
             path,
             stack: Vec::new(),
-            memo: HashMap::new(),
+            memo: Vec::new(),
             tuples: Vec::new(),
             items: Vec::new(),
             lists: Vec::new(),
             dicts: Vec::new(),
             storages: Vec::new(),
             views: Vec::new(),
+            memory: 0,
         }
     }
 
@@ -241,6 +265,9 @@ impl<'a> Machine<'a> {
                 return self.pop();
             }
             self.step(opcode)?;
+            if self.stack.len() > MAX_STACK {
+                return Err(self.error("its stack is deeper than that of any state dict"));
+            }
         }
     }
 
@@ -255,12 +282,12 @@ impl<'a> Machine<'a> {
             b'J' | b'K' | b'M' | 0x8a | b'G' => self.number(opcode)?,
             b'X' | 0x8c | b'U' | b'T' => self.text(opcode)?,
             b')' | 0x85 | 0x86 | 0x87 | b't' => self.tuple(opcode)?,
-            b']' => self.empty_list(), // EMPTY_LIST
-            b'}' => self.empty_dict(), // EMPTY_DICT
-            b'a' => self.append(1)?,   // APPEND
-            b'e' => self.appends()?,   // APPENDS
+            b']' => self.empty_list()?, // EMPTY_LIST
+            b'}' => self.empty_dict()?, // EMPTY_DICT
+            b'a' => self.append(1)?,    // APPEND
+            b'e' => self.appends()?,    // APPENDS
             b's' => self.set_items_from(self.stack.len().saturating_sub(2))?, // SETITEM
-            b'u' => self.set_items()?, // SETITEMS
+            b'u' => self.set_items()?,  // SETITEMS
             b'q' | b'r' | 0x94 => self.put(opcode)?,
             b'h' | b'j' => self.get(opcode)?,
             b'c' => self.global()?,        // GLOBAL
@@ -271,6 +298,15 @@ impl<'a> Machine<'a> {
             other => {
                 return Err(self.error(format!("opcode {other:#04x} is no part of a state dict")));
             }
+        }
+        Ok(())
+    }
+
+    /// Makes room in a table for `count` more values of `T`, if the pickle is long enough for so many.
+    fn charge<T>(&mut self, count: usize) -> Result<()> {
+        self.memory = self.memory.saturating_add(count.saturating_mul(size_of::<T>()));
+        if self.memory > MEMORY_BESIDE + MEMORY_PER_BYTE * self.at {
+            return Err(self.error("it makes more values than a state dict of its length"));
         }
         Ok(())
     }
@@ -387,7 +423,12 @@ impl<'a> Machine<'a> {
             _ => self.index(self.memo.len()),                // MEMOIZE
         };
         let value = self.top()?;
-        self.memo.insert(key, value);
+        let key = key as usize;
+        if key >= self.memo.len() {
+            self.charge::<Option<Value>>(key + 1 - self.memo.len())?;
+            self.memo.resize(key + 1, None);
+        }
+        self.memo[key] = Some(value);
         Ok(())
     }
 
@@ -396,7 +437,7 @@ impl<'a> Machine<'a> {
             b'h' => u8::from_le_bytes(self.array()?).into(), // BINGET
             _ => u32::from_le_bytes(self.array()?),          // LONG_BINGET
         };
-        let value = self.memo.get(&key).copied();
+        let value = self.memo.get(key as usize).copied().flatten();
         let value = value.ok_or_else(|| self.error(format!("memo {key} was never put")))?;
         self.stack.push(value);
         Ok(())
@@ -411,6 +452,8 @@ impl<'a> Machine<'a> {
             b't' => self.mark()?,                              // TUPLE
             n => length.saturating_sub(usize::from(n) - 0x84), // TUPLE1, TUPLE2, TUPLE3
         };
+        self.charge::<(usize, usize)>(1)?;
+        self.charge::<Value>(length.saturating_sub(first))?;
         let items = self.items.len();
         self.items.extend(self.stack.drain(first..));
         self.tuples.push((items, self.items.len()));
@@ -419,16 +462,20 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn empty_list(&mut self) {
+    fn empty_list(&mut self) -> Result<()> {
+        self.charge::<Vec<Value>>(1)?;
         self.lists.push(Vec::new());
         let list = self.index(self.lists.len() - 1);
         self.stack.push(Value::List(list));
+        Ok(())
     }
 
-    fn empty_dict(&mut self) {
+    fn empty_dict(&mut self) -> Result<()> {
+        self.charge::<Vec<Value>>(1)?;
         self.dicts.push(Vec::new());
         let dict = self.index(self.dicts.len() - 1);
         self.stack.push(Value::Dict(dict));
+        Ok(())
     }
 
     fn appends(&mut self) -> Result<()> {
@@ -437,6 +484,7 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, count: usize) -> Result<()> {
+        self.charge::<Value>(count)?;
         let first = self.stack.len().saturating_sub(count);
         let items = self.stack.split_off(first);
         match self.top()? {
@@ -452,6 +500,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items_from(&mut self, first: usize) -> Result<()> {
+        self.charge::<Value>(self.stack.len() - first)?;
         let items = self.stack.split_off(first);
         let (pairs, rest) = items.as_chunks::<2>();
         match self.top()? {
@@ -520,7 +569,7 @@ impl<'a> Machine<'a> {
                 Value::Text(_),
                 Value::Int(elements),
                 Value::None,
-            ] => usize::try_from(*elements).ok().map(|elements| StorageId {
+            ] => usize::try_from(*elements).ok().map(|elements| StorageRef {
                 key,
                 element: *element,
                 elements,
@@ -528,6 +577,7 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         let storage = storage.ok_or_else(|| self.error("a persistent id is no storage"))?;
+        self.charge::<StorageRef>(1)?;
         self.storages.push(storage);
         let storage = self.index(self.storages.len() - 1);
         self.stack.push(Value::Storage(storage));
@@ -543,7 +593,7 @@ impl<'a> Machine<'a> {
             return Err(self.error("something is called that has no name"));
         };
         match (class, self.tuple_items(arguments)) {
-            (Class::OrderedDict, []) => self.empty_dict(),
+            (Class::OrderedDict, []) => self.empty_dict()?,
             // (data, requires_grad, hooks)
             (Class::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => {
                 let tensor = *tensor;
@@ -560,17 +610,14 @@ impl<'a> Machine<'a> {
                     ..,
                 ],
             ) => {
-                let view = (|| {
-                    Some(View {
-                        storage: *storage,
-                        offset: usize::try_from(*offset).ok()?,
-                        shape: self.extents(*size)?,
-                        strides: self.extents(*stride)?,
-                    })
-                })();
-                let view =
-                    view.ok_or_else(|| self.error("a tensor has no shape that makes sense"))?;
-                self.views.push(view);
+                let (storage, shape, strides) = (*storage, *size, *stride);
+                let offset = usize::try_from(*offset).ok();
+                let extents = self.extents(shape).and(self.extents(strides));
+                let Some((offset, _)) = offset.zip(extents) else {
+                    return Err(self.error("a tensor has no shape that makes sense"));
+                };
+                self.charge::<View>(1)?;
+                self.views.push(View { storage, offset, shape, strides });
                 let view = self.index(self.views.len() - 1);
                 self.stack.push(Value::Tensor(view));
             }
@@ -585,7 +632,7 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         let extents = self.tuple_items(tuple);
-        // Copied for each tensor, so that a long tuple used often would take memory without bound.
+        // Copied for each tensor, so that one long tuple used often would take far more memory than bytes.
         if extents.len() > MAX_EXTENTS {
             return None;
         }

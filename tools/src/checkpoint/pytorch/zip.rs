@@ -16,7 +16,7 @@ use crate::checkpoint::error::{Error, Result};
 /// More storages than the largest checkpoint has. Bounds what the archive's table may cost.
 const MAX_ENTRIES: usize = 1 << 17;
 
-pub(super) fn read(bytes: &[u8], path: &Path) -> Result<(Vec<TensorRef>, Storages)> {
+pub(super) fn read<'a>(bytes: &'a [u8], path: &'a Path) -> Result<(Vec<TensorRef<'a>>, Storages)> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))
         .map_err(|source| Error::Zip { path: path.to_owned(), source })?;
     if archive.len() > MAX_ENTRIES {
