@@ -71,6 +71,39 @@ impl Summary {
             tensors,
         }
     }
+
+    /// An option that the quantizer recorded. The record may be any JSON, so that there may be none.
+    pub fn option(&self, name: &str) -> Option<&serde_json::Value> {
+        self.quantizer.get("options")?.get(name)
+    }
+
+    /// What the file records of each tensor's choice of format, if it was made under a budget of bits.
+    pub fn choices(&self) -> Option<&[serde_json::Value]> {
+        self.option("choices")?.as_array().map(Vec::as_slice)
+    }
+
+    /// The quantizer's record of itself, without what tables of tensors show.
+    pub fn record(&self) -> serde_json::Value {
+        let mut record = self.quantizer.clone();
+        if let Some(options) = record.get_mut("options").and_then(|options| options.as_object_mut())
+        {
+            options.remove("choices");
+            options.remove("exceptions");
+        }
+        record
+    }
+}
+
+/// What a tensor's choice of format says under `field`.
+pub fn choice_of<'a>(
+    choices: &'a [serde_json::Value],
+    tensor: &str,
+    field: &str,
+) -> Option<&'a serde_json::Value> {
+    let is_of_tensor = |choice: &&serde_json::Value| {
+        choice.get("tensor").and_then(|name| name.as_str()) == Some(tensor)
+    };
+    choices.iter().find(is_of_tensor)?.get(field)
 }
 
 impl TensorSummary {

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use cerebellum::terminal::text;
 use clap::ValueEnum;
 
 /// A value of `--color`.
@@ -42,13 +43,18 @@ pub fn choose() {
     }
 }
 
-/// Prints a line on standard error, in one write so that lines do not mix; without its styles if there
-/// are to be no colours.
-pub fn print_to_stderr(line: impl Display) {
-    let mut line = format!("{line}\n");
+/// Prints a message on standard error, after a `label` that is without its style if there are to be no
+/// colours; in one write, so that lines do not mix.
+///
+/// What a terminal would obey in the message is escaped, always: messages are for people, and a log of
+/// them is read on a terminal sooner or later.
+pub fn print_to_stderr(label: Option<Styled>, message: impl Display) {
+    let (message, space) = (message.to_string(), if label.is_some() { " " } else { "" });
+    let mut label = label.map_or(String::new(), |label| label.to_string());
     if anstream::AutoStream::choice(&io::stderr()) == anstream::ColorChoice::Never {
-        line = anstream::adapter::strip_str(&line).to_string();
+        label = anstream::adapter::strip_str(&label).to_string();
     }
+    let line = format!("{label}{space}{}\n", text(&message));
     // Nobody may be there to read it, which is no failure.
     let _ = io::stderr().write_all(line.as_bytes());
 }

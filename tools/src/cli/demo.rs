@@ -121,8 +121,8 @@ fn calibration(
 /// What the bundled model became.
 fn cost(args: &Args, summary: &Summary) -> String {
     let source = summary.source.as_ref().map_or(0, |source| source.bytes);
-    let record = &summary.quantizer["options"]["calibration"];
-    let calibrated = match (record["windows"].as_u64(), record["window"].as_u64()) {
+    let calibration = |field| summary.option("calibration")?.get(field)?.as_u64();
+    let calibrated = match (calibration("windows"), calibration("window")) {
         (Some(windows), Some(window)) => format!("; calibrated on {} tokens", windows * window),
         _ => String::new(),
     };

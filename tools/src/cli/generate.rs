@@ -1,6 +1,6 @@
 //! `cerebellum generate`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +14,14 @@ use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::{log_probabilities_of, top_log_probabilities};
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
+use cerebellum_tools::json;
 use serde::Serialize;
 
 use super::generate_lines::Prompts;
 use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::table::bytes;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, print_text};
 
 type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 
@@ -138,7 +139,7 @@ impl FormArgs {
         let name = path.display();
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|e| format!("cannot read the JSON schema {name}: {e}"))?;
-        let schema = serde_json::from_str(&text);
+        let schema = json::parse(text.as_bytes());
         let schema = schema.map_err(|e| format!("the JSON schema {name} is not JSON: {e}"))?;
         Ok(Some(after_space(Form::JsonSchema(schema))))
     }
@@ -362,12 +363,7 @@ pub struct Stream {
 impl Stream {
     /// Writes text that the model did not make.
     pub fn echo(&self, text: &str) -> io::Result<()> {
-        if !self.to_stdout {
-            return Ok(());
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        if self.to_stdout { print_text(text) } else { Ok(()) }
     }
 
     fn push(&mut self, text: &str) -> ControlFlow<()> {

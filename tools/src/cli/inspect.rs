@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum::format::{Access, FileLayout, Header, ModelBytes, read_header};
-use cerebellum_tools::summary::{Summary, TensorSummary};
+use cerebellum::terminal::name;
+use cerebellum_tools::summary::{Summary, TensorSummary, choice_of};
 use serde::Serialize;
 
 use super::table::{Table, bytes};
@@ -55,8 +56,8 @@ fn describe(summary: &Summary) -> String {
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         writeln!(text, "{name:<32}{value}").expect("strings can grow");
     };
-    for (name, value) in config.as_object().into_iter().flatten() {
-        line(name, value);
+    for (field, value) in config.as_object().into_iter().flatten() {
+        line(field, value);
     }
     line("parameters", &summary.parameters);
     line("bits per weight", &format_args!("{:.3}", summary.bits_per_weight));
@@ -66,16 +67,10 @@ fn describe(summary: &Summary) -> String {
     }
     line("tokenizer", &summary.tokenizer_bytes.map_or("none".into(), |n| bytes(n as u64)));
     if let Some(source) = &summary.source {
-        line("source", &source.digest);
+        line("source", &name(&source.digest));
         line("source's weights", &bytes(source.bytes));
     }
-    let mut quantizer = summary.quantizer.clone();
-    if let Some(options) = quantizer["options"].as_object_mut() {
-        // The table has them.
-        options.remove("choices");
-        options.remove("exceptions");
-    }
-    line("quantizer", &quantizer);
+    line("quantizer", &summary.record());
     format!("{text}\n{}", tensor_table(summary).to_string().trim_end())
 }
 
@@ -87,14 +82,18 @@ fn to_value(value: &impl Serialize) -> serde_json::Result<serde_json::Value> {
 /// A row for each matrix, one for the positions, one for all vectors. If formats were chosen by their
 /// cost, with the divergence that decided it.
 pub fn tensor_table(summary: &Summary) -> Table {
-    let choices = summary.quantizer["options"]["choices"].as_array();
+    let choices = summary.choices();
     let mut head = vec!["tensor", "shape", "scheme", "bits/weight", "relative error"];
     head.extend(choices.iter().flat_map(|_| ["KL as int4", "KL as int8"]));
     let mut table = Table::new(&head);
-    let costs = |name: &str| {
-        let choice = choices.iter().flat_map(|all| all.iter()).find(|c| c["tensor"] == name);
-        let cost = |key: &str| choice.map_or(String::new(), |choice| choice[key].to_string());
-        choices.map(|_| [cost("kl_int4"), cost("kl_int8")]).into_iter().flatten()
+    let costs = |tensor: &str| {
+        let costs = choices.map(|choices| {
+            ["kl_int4", "kl_int8"].map(|field| {
+                let cost = choice_of(choices, tensor, field);
+                cost.map_or(String::new(), |cost| name(&cost.to_string()).to_string())
+            })
+        });
+        costs.into_iter().flatten()
     };
     let (vectors, others): (Vec<&TensorSummary>, Vec<_>) =
         summary.tensors.iter().partition(|tensor| tensor.shape.len() == 1);

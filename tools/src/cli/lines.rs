@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use cerebellum::batch::{Batch, Next};
+use cerebellum::terminal;
 use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::quantize::Observer;
 use serde::Serialize;
@@ -404,7 +405,7 @@ fn print_in_order(
         waiting.insert(index, output);
         let mut out = io::stdout().lock();
         while let Some((text, is_error)) = waiting.remove(&next) {
-            writeln!(out, "{text}")?;
+            terminal::write(&mut out, &(text + "\n"))?;
             failed += usize::from(is_error);
             next += 1;
             progress.advance(1);

@@ -1,5 +1,6 @@
 //! Measuring model files on a text: what `eval` and the report of `quantize` share.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -220,13 +221,25 @@ pub fn check_reference(
     Ok(())
 }
 
-/// Reads a UTF-8 text.
+/// Reads a UTF-8 text; `-` is standard input.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = match path == Path::new("-") {
+        true => {
+            let mut text = Vec::new();
+            io::stdin().lock().read_to_end(&mut text).map(|_| text)
+        }
+        false => std::fs::read(path),
+    };
+    let name = text_name(path);
+    let text = text.map_err(|e| format!("cannot read {name}: {e}"))?;
     Ok(String::from_utf8(text).map_err(|e| {
-        let (path, offset) = (path.display(), e.utf8_error().valid_up_to());
-        format!("{path} is not UTF-8 text: byte {offset} begins no character; convert it first")
+        let offset = e.utf8_error().valid_up_to();
+        format!("{name} is not UTF-8 text: byte {offset} begins no character; convert it first")
     })?)
+}
+
+fn text_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The text's tokens, special ones parsed.
@@ -237,7 +250,7 @@ pub fn encode<B: AsRef<[u8]>>(tokenizer: &Tokenizer<B>, text: &str) -> Result<Ve
 /// What a report says of the text.
 pub fn describe_text(path: &Path, text: &str, windows: &Windows) -> Text {
     Text {
-        name: file_name(path),
+        name: file_name(Path::new(&text_name(path))),
         digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
         tokens: windows.text_tokens(),
     }

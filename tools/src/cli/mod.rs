@@ -35,9 +35,10 @@ mod version;
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
+use cerebellum::terminal;
 use cerebellum::threads::MAX_WORKERS;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
@@ -210,8 +211,19 @@ fn failed(message: &str) -> serde_json::Value {
 
 fn try_print_json(json: &impl Serialize) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    serde_json::to_writer(&mut stdout, json)?;
+    if stdout.is_terminal() {
+        terminal::write(&mut stdout, &serde_json::to_string(json)?)?;
+    } else {
+        serde_json::to_writer(&mut stdout, json)?;
+    }
     writeln!(stdout)?;
+    stdout.flush()
+}
+
+/// Prints a text on standard output, at once. On a terminal it gives no orders to it.
+fn print_text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    terminal::write(&mut stdout, text)?;
     stdout.flush()
 }
 
@@ -232,12 +244,7 @@ impl Context {
     }
 
     fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
-        if self.json {
-            return try_print_json(json);
-        }
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
-        stdout.flush()
+        if self.json { try_print_json(json) } else { print_text(&format!("{text}\n")) }
     }
 
     /// Threads of a session: as many as were asked for, or one for each processor.
@@ -259,13 +266,15 @@ impl Context {
     /// Prints a remark on standard error.
     fn note(&self, remark: impl Display) {
         if !self.quiet {
-            color::print_to_stderr(remark);
+            color::print_to_stderr(None, remark);
         }
     }
 
     /// Prints a warning on standard error.
     fn warn(&self, warning: impl Display) {
-        self.note(format_args!("{} {warning}", color::WARNING));
+        if !self.quiet {
+            color::print_to_stderr(Some(color::WARNING), warning);
+        }
     }
 
     fn fail(&self, failure: &Failure) -> ExitCode {
@@ -273,7 +282,7 @@ impl Context {
             return ExitCode::from(BROKEN_PIPE);
         }
         let message = explain(failure);
-        color::print_to_stderr(format_args!("{} {message}", color::ERROR));
+        color::print_to_stderr(Some(color::ERROR), &message);
         if self.json {
             let _ = try_print_json(&failed(&message));
         }

@@ -1,7 +1,6 @@
 //! `cerebellum translate` and `cerebellum summarize`.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -14,7 +13,7 @@ use serde::Serialize;
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::template::template_text;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, print_text};
 
 /// Translate a text, or one on each line.
 ///
@@ -186,7 +185,7 @@ fn one_text(
     let result = task.run(&mut session, text, |piece| {
         let written = match context.json {
             true => Ok(()),
-            false => write_piece(piece),
+            false => print_text(piece),
         };
         failure = written.err();
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -197,16 +196,10 @@ fn one_text(
     if context.json {
         context.print("", &report(&result))?;
     } else {
-        write_piece("\n")?;
+        print_text("\n")?;
     }
     remark(&result, session.context(), context);
     Ok(ExitCode::SUCCESS)
-}
-
-fn write_piece(piece: &str) -> Result<(), io::Error> {
-    let mut out = io::stdout().lock();
-    out.write_all(piece.as_bytes())?;
-    out.flush()
 }
 
 /// Says what the reader of the result ought to know.

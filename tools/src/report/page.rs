@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Measured, Report, plots, schemes};
 use crate::eval::{Comparison, Metrics};
-use crate::summary::{Summary, TensorSummary};
+use crate::summary::{Summary, TensorSummary, choice_of};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -319,7 +319,7 @@ fn tensors(report: &Report) -> Markup {
             p.soft {
                 "Norm of the rounding error over the norm of the weights. It says how coarsely a matrix is \
                  stored, not how much that matters: the figures above do."
-                @if report.models.iter().any(|model| recorded_choices(&model.summary).is_some()) {
+                @if report.models.iter().any(|model| model.summary.choices().is_some()) {
                     " Where formats were chosen under a budget of bits, the last columns have what each \
                      matrix costs when it alone is rounded, by which they were chosen."
                 }
@@ -340,7 +340,7 @@ fn tensors(report: &Report) -> Markup {
 
 fn tensor_table(model: &Measured) -> Markup {
     let tensors = &model.summary.tensors;
-    let choices = recorded_choices(&model.summary);
+    let choices = model.summary.choices();
     let matrices: Vec<&TensorSummary> = tensors.iter().filter(|t| t.group_size.is_some()).collect();
     let errors = matrices.iter().filter_map(|tensor| tensor.relative_error);
     let largest = f64::from(errors.fold(0.0, f32::max));
@@ -392,28 +392,12 @@ fn tensor_table(model: &Measured) -> Markup {
     }
 }
 
-/// What a file that was made under a budget of bits records of its choices.
-fn recorded_choices(summary: &Summary) -> Option<&Vec<serde_json::Value>> {
-    summary.quantizer["options"]["choices"].as_array()
-}
-
 /// What a matrix costs alone, in int4 and in int8, by which its format was chosen.
 fn costs(choices: &[serde_json::Value], tensor: &str) -> [String; 2] {
-    let choice = choices.iter().find(|choice| choice["tensor"] == tensor);
     ["kl_int4", "kl_int8"].map(|field| {
-        let cost = choice.and_then(|choice| choice[field].as_f64());
+        let cost = choice_of(choices, tensor, field).and_then(|cost| cost.as_f64());
         cost.map_or(String::new(), nats)
     })
-}
-
-/// The quantizer's record of itself, without choices and exceptions, which the table has.
-fn quantizer(summary: &Summary) -> String {
-    let mut record = summary.quantizer.clone();
-    if let Some(options) = record["options"].as_object_mut() {
-        options.remove("choices");
-        options.remove("exceptions");
-    }
-    record.to_string()
 }
 
 fn method(report: &Report) -> Markup {
@@ -452,7 +436,7 @@ fn method(report: &Report) -> Markup {
                     (fact(&model.name, html! {
                         (grouped(model.summary.file_bytes)) " bytes, BLAKE3 " code { (model.digest) }
                         @if model.metrics.is_some() { ", cache in " (model.kv) }
-                        ". Quantizer: " code { (quantizer(&model.summary)) }
+                        ". Quantizer: " code { (model.summary.record()) }
                     }))
                 }
                 (fact("Measured by", html! { "cerebellum " (env!("CARGO_PKG_VERSION")) }))
