@@ -251,8 +251,8 @@ if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --
     rm -rf target/python
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/constraints/lib/libcerebellum.so"
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY.txt packaging/THIRD-PARTY.txt
-    for example in story batch classify score similar translate; do
-        (cd "$work" && speaks venv/bin/python "$OLDPWD/examples/python/$example.py" demo.cbl)
+    for example in examples/python/*.py; do
+        (cd "$work" && speaks venv/bin/python "$OLDPWD/$example" demo.cbl)
     done
 else
     skip "Python has no venv, or pip no network"

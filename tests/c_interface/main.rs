@@ -217,9 +217,8 @@ fn examples_run() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.matches("Once upon a time, there was").count(), 3, "{text}");
 
-    for example in ["story.py", "batch.py", "classify.py", "score.py", "similar.py", "translate.py"]
-    {
-        let output = succeed(python().arg(sources.join("python").join(example)).arg(model()));
+    for example in fs::read_dir(sources.join("python")).unwrap() {
+        let output = succeed(python().arg(example.unwrap().path()).arg(model()));
         assert!(output.stdout.len() > 80, "{output:?}");
     }
 }
@@ -234,8 +233,18 @@ fn python() -> Command {
 
 #[test]
 fn python_module_keeps_its_promises() {
-    let output = succeed(python().arg(root().join("tests/c_interface/bindings.py")).arg(model()));
-    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    let mut unittest = python();
+    unittest.args([
+        "-X",
+        "faulthandler",
+        "-W",
+        "error",
+        "-m",
+        "unittest",
+        "discover",
+        "--start-directory",
+    ]);
+    succeed(unittest.arg(root().join("tests/python")).env("CEREBELLUM_MODEL", model()));
 }
 
 /// Programs of the first header go on working with every later library of the same interface.

@@ -1,4 +1,7 @@
-"""The C interface (include/cerebellum.h) through ctypes."""
+"""The C interface (include/cerebellum.h) through ctypes: every constant, structure and prototype that this
+module uses. tests/python/test_native.py compares them with the header."""
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -7,6 +10,7 @@ from ctypes import (
     CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t,
     c_uint32, c_uint64, c_void_p,
 )
+from typing import Any, Dict, List, Tuple
 
 _NAMES = {"darwin": "libcerebellum.dylib", "win32": "cerebellum.dll"}
 _NAME = _NAMES.get(sys.platform, "libcerebellum.so")
@@ -14,17 +18,15 @@ _BESIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), _NAME)
 
 ABI_VERSION = 0
 
-OK, BUFFER_TOO_SMALL = 0, 5
-
-# Name: (key, setter).
-OPTIONS = {
-    "access": (1, "int"),
-    "verify": (2, "int"),
+# Name: (key, kind). A bool is an int of the library's, 0 or 1; a seed is one without a sign.
+OPTIONS: Dict[str, Tuple[int, str]] = {
+    "access": (1, "word"),
+    "verify": (2, "bool"),
     "context": (3, "int"),
-    "cache": (4, "int"),
+    "cache": (4, "word"),
     "threads": (5, "int"),
     "chunk": (6, "int"),
-    "all_logits": (7, "int"),
+    "all_logits": (7, "bool"),
     "isa": (8, "string"),
     "max_tokens": (9, "int"),
     "temperature": (10, "float"),
@@ -33,19 +35,20 @@ OPTIONS = {
     "min_p": (13, "float"),
     "repetition_penalty": (14, "float"),
     "repetition_window": (15, "int"),
-    "seed": (16, "int"),
-    "ignore_end_of_text": (17, "int"),
-    "parse_special": (18, "int"),
+    "seed": (16, "seed"),
+    "ignore_end_of_text": (17, "bool"),
+    "parse_special": (18, "bool"),
     "draft": (19, "int"),
-    "pooling": (20, "int"),
+    "pooling": (20, "word"),
     "template": (21, "string"),
-    "normalization": (22, "int"),
-    "calibration": (23, "int"),
+    "normalization": (22, "word"),
+    "calibration": (23, "word"),
     "choices": (24, "string"),
     "regex": (25, "string"),
     "json_schema": (26, "string"),
 }
-VALUES = {
+# The numbers of options whose values have names.
+WORDS: Dict[str, Dict[str, int]] = {
     "access": {"map": 0, "read": 1},
     "cache": {"f16": 0, "int8": 1},
     "pooling": {"mean": 0, "last": 1},
@@ -95,15 +98,13 @@ class Step(Structure):
     ]
 
 
-StepCallback = CFUNCTYPE(c_bool, c_void_p, POINTER(Step))
 TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
 BatchTextCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_void_p, c_size_t)
-BatchTokenCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_uint32)
 
 _H, _S, _P = c_void_p, c_size_t, POINTER(c_void_p)
 _MESSAGE = [c_char_p, c_size_t]
 # Functions that return a status, with their arguments.
-_STATUS = {
+_STATUS: Dict[str, List[Any]] = {
     "cbl_options_new": [_P],
     "cbl_options_free": [_H],
     "cbl_options_set_int": [_H, c_int32, c_int64],
@@ -131,13 +132,8 @@ _STATUS = {
     "cbl_session_get_stats": [_H, POINTER(SessionStats), _S],
     "cbl_session_save": [_H, c_void_p, _S, POINTER(_S)],
     "cbl_session_restore": [_H, c_char_p, _S],
-    "cbl_generate": [_H, _H, c_char_p, _S, TextCallback, c_void_p, POINTER(c_int32)],
-    "cbl_generate_from_tokens": [
-        _H, _H, POINTER(c_uint32), _S, TextCallback, c_void_p, POINTER(c_int32)
-    ],
-    "cbl_generate_steps": [
-        _H, _H, POINTER(c_uint32), _S, StepCallback, c_void_p, POINTER(c_int32)
-    ],
+    "cbl_session_save_file": [_H, c_char_p],
+    "cbl_session_restore_file": [_H, c_char_p],
     "cbl_generation_begin": [_H, _H, c_char_p, _S, POINTER(c_uint64)],
     "cbl_generation_begin_from_tokens": [_H, _H, POINTER(c_uint32), _S, POINTER(c_uint64)],
     "cbl_generation_next": [_H, c_uint64, POINTER(Step), _S, POINTER(c_int32)],
@@ -177,11 +173,9 @@ _STATUS = {
         _H, _H, POINTER(c_char_p), _S, BatchTextCallback, c_void_p, POINTER(c_int32), POINTER(c_int32)
     ],
 }
-_OTHER = {
+_OTHER: Dict[str, Tuple[Any, List[Any]]] = {
     "cbl_abi_version": (c_uint32, []),
     "cbl_version_string": (c_char_p, []),
-    "cbl_version_number": (c_uint32, []),
-    "cbl_has_text": (c_bool, []),
     "cbl_has_constraints": (c_bool, []),
     "cbl_isa_name": (c_char_p, [_S]),
     "cbl_status_text": (c_char_p, [c_int32]),
@@ -193,18 +187,29 @@ _OTHER = {
 }
 
 
-def _load():
-    path = os.environ.get("CEREBELLUM_LIBRARY")
-    library = ctypes.CDLL(path or (_BESIDE if os.path.exists(_BESIDE) else _NAME))
-    for name, arguments in _STATUS.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = c_int32, arguments
-    for name, (result, arguments) in _OTHER.items():
-        function = getattr(library, name)
+def _load() -> ctypes.CDLL:
+    """The library that CEREBELLUM_LIBRARY names, or the one beside this file, or the system's."""
+    path = os.environ.get("CEREBELLUM_LIBRARY") or (_BESIDE if os.path.exists(_BESIDE) else _NAME)
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        advice = "set CEREBELLUM_LIBRARY to the path of the library, or install it beside the module with pip"
+        raise ImportError(f"the cerebellum library cannot be loaded: {error}; {advice}") from error
+    prototypes = [(name, c_int32, arguments) for name, arguments in _STATUS.items()]
+    prototypes += [(name, *rest) for name, rest in _OTHER.items()]
+    for name, result, arguments in prototypes:
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            advice = "it is older than this module: install both from the same version"
+            raise ImportError(f"the cerebellum library {path} has no {name}(); {advice}") from None
         function.restype, function.argtypes = result, arguments
     if library.cbl_abi_version() != ABI_VERSION:
         version = library.cbl_version_string().decode()
-        raise ImportError(f"the cerebellum library {version} does not fit this module")
+        raise ImportError(
+            f"the cerebellum library {path} {version} has interface {library.cbl_abi_version()}, and this "
+            f"module needs interface {ABI_VERSION}: install both from the same version"
+        )
     return library
 
 

@@ -1,0 +1,274 @@
+"""Options: which there are, where each belongs, and how they are passed to the library."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from ctypes import byref
+from typing import Any, Dict, Iterable, Iterator, List, Literal, Mapping, Tuple, Type, TypedDict, Union
+
+from . import _native
+from ._native import library
+from .arguments import token, utf8, whole_number, kind_of
+from .errors import OptionError, check, error_for, in_python_words
+from .handles import Handle, Pointer
+
+
+class BatchOptions(TypedDict, total=False):
+    """How a batch is made; Model.batch(). None stands for the default everywhere."""
+
+    context: int | None
+    """Positions of a sequence, at most the model's: prompt and generated tokens together. Memory is
+    proportional to it. The model's by default."""
+    cache: Literal["f16", "int8"] | None
+    """Type of the cache of keys and values. "int8" takes about half the memory of "f16", the default."""
+    threads: int | None
+    """Threads that share the work, 1 to 64, the calling one among them. 1 by default."""
+    chunk: int | None
+    """Tokens of a prompt that are evaluated at once, from 1. More is faster and takes more memory. 64 by
+    default."""
+    isa: str | None
+    """Instruction set, one of isa_names(). The best one by default."""
+
+
+class SessionOptions(BatchOptions, total=False):
+    """How a session is made; Model.session()."""
+
+    all_logits: bool | None
+    """Compute the logits of every token of a prompt: makes score() and classify() faster. False by
+    default."""
+    draft: int | None
+    """The most tokens that are guessed and evaluated along with a single one, 0 to 15. Changes the speed and
+    no result. 4 by default."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How a token is chosen; Session.sample()."""
+
+    temperature: float | None
+    """0, the default, takes the most probable token; 1 draws from the model's own distribution; less
+    sharpens it."""
+    top_k: int | None
+    """Draw from the top_k most probable tokens only. 0, the default: from all."""
+    top_p: float | None
+    """Draw from the most probable tokens that together have this probability, over 0 to 1. 1, the default:
+    from all."""
+    min_p: float | None
+    """Draw from tokens only that are at least min_p times as probable as the first, 0 to 1. 0, the default:
+    from all."""
+    repetition_penalty: float | None
+    """Values over 1 make recent tokens less probable. 1 by default."""
+    repetition_window: int | None
+    """How many of the last tokens count as recent. 64 by default."""
+    seed: int | None
+    """The same seed, 0 to 2^64 - 1, draws the same tokens on every machine. 0 by default."""
+    logit_bias: Mapping[int, float] | None
+    """What is added to the logits of tokens, -1000 to 1000: -100 all but forbids a token, 100 all but forces
+    it."""
+
+
+class GenerationOptions(SamplingOptions, total=False):
+    """How a text is continued; Session.generate(), stream(), steps(), and those of a batch."""
+
+    max_tokens: int | None
+    """The most tokens to generate. 128 by default."""
+    stop: str | Iterable[str] | None
+    """The text ends before the first of these strings; no part of it is passed on."""
+    ignore_end_of_text: bool | None
+    """Go on after the token that ends a text. False by default."""
+    parse_special: bool | None
+    """Read special tokens, such as <|endoftext|>, that are written in the prompt. False by default, because
+    a text from outside must not speak with the program's voice."""
+    choices: Iterable[str] | None
+    """The text is one of these strings. choices, regex and json_schema need has_constraints(), one of them
+    at a time. If the text ends before it has the form, Incomplete is raised."""
+    regex: str | None
+    """The text matches this regular expression from beginning to end."""
+    json_schema: Mapping[str, Any] | str | None
+    """The text is JSON, in one line, that follows this JSON schema: a dictionary or JSON."""
+
+
+class ClassifierOptions(TypedDict, total=False):
+    """How labels are put to a model; Model.classifier()."""
+
+    template: str | None
+    """Where text and label stand in what the model reads. "Utterance: {text}\\nIntent: {label}\\n" by
+    default."""
+    examples: Iterable[Tuple[str, str]] | None
+    """Pairs of a text and its label, which the model is shown before every text."""
+    normalization: Literal["sum", "mean"] | None
+    """A label's score is the log-probability of all its tokens, "sum", the default, or of one on average."""
+    calibration: Literal["none", "content_free", "mutual_information"] | None
+    """What is taken off a label's score because the model prefers some labels whatever the text."""
+
+
+class _ModelOptions(TypedDict, total=False):
+    access: str
+    verify: bool
+
+
+class _EmbeddingOptions(TypedDict, total=False):
+    pooling: str
+
+
+CONSTRAINTS = ("choices", "regex", "json_schema")
+
+# Where an option belongs, for those who gave it elsewhere. The first place that has it is named.
+_PLACES: Tuple[Tuple[Any, str], ...] = (
+    (_ModelOptions, "Model()"),
+    (SessionOptions, "Model.session()"),
+    (GenerationOptions, "generate(), stream() and steps()"),
+    (ClassifierOptions, "Model.classifier()"),
+    (_EmbeddingOptions, "Session.embed()"),
+)
+
+
+def refuse_others(options: Mapping[str, object], kind: Any, where: str) -> None:
+    """Refuses options that are not of a kind, one of the classes above, and tells where they belong."""
+    known = list(kind.__annotations__)
+    for name in options:
+        if name in known:
+            continue
+        for place, home in _PLACES:
+            if name in place.__annotations__:
+                raise TypeError(f"{where} takes no option {name!r}: it is one of {home}")
+        message = f"{where} takes no option {name!r}"
+        everywhere = [name for place, _ in _PLACES for name in place.__annotations__]
+        near = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(name, everywhere, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"{message}{meant} It takes {', '.join(known)}")
+
+
+def is_constrained(options: Mapping[str, object]) -> bool:
+    """Whether the options ask for a text of a given form."""
+    return any(options.get(name) is not None for name in CONSTRAINTS)
+
+
+class _OptionsPointer(Pointer):
+    free = library.cbl_options_free
+
+
+class NativeOptions(Handle):
+    """The library's set of options, of names and values that belong where they are given."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        pointer = _OptionsPointer()
+        check(library.cbl_options_new(byref(pointer)))
+        self._pointer = pointer
+        given = {name: value for name, value in options.items() if value is not None}
+        constraints = [name for name in CONSTRAINTS if name in given]
+        if len(constraints) > 1:
+            raise OptionError(3, f"{' and '.join(constraints)}: only one of them at a time")
+        for name, value in given.items():
+            special = _SPECIAL.get(name)
+            if special:
+                special(self, value)
+            else:
+                self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        key, kind = _native.OPTIONS[name]
+        if kind == "float":
+            status = library.cbl_options_set_float(self._open, key, _number(name, value))
+        elif kind == "string":
+            text = utf8(value, name)
+            status = library.cbl_options_set_string(self._open, key, text, len(text))
+        else:
+            status = library.cbl_options_set_int(self._open, key, _INTEGERS[kind](name, value))
+        self._check(status, name)
+
+    def _check(self, status: int, name: str) -> None:
+        if status:
+            message = in_python_words(library.cbl_options_error(self._open).decode(errors="replace"))
+            detail = message.partition(": ")[2] or message
+            raise error_for(status, f"{name}: {detail}".encode())
+
+    def _set_stop(self, stop: Union[str, Iterable[str]]) -> None:
+        for text in _strings("stop", [stop] if isinstance(stop, str) else stop):
+            self._check(library.cbl_options_add_stop(self._open, text, len(text)), "stop")
+
+    def _set_logit_bias(self, biases: Mapping[int, float]) -> None:
+        for id, bias in biases.items():
+            id, bias = token(id, "logit_bias"), _number("logit_bias", bias)
+            self._check(library.cbl_options_set_logit_bias(self._open, id, bias), "logit_bias")
+
+    def _set_choices(self, choices: Iterable[str]) -> None:
+        texts = list(_strings("choices", choices))
+        if not texts or any(b"\n" in text for text in texts):
+            raise OptionError(3, "choices: there are none, or one of them has a line break")
+        self._set("choices", b"\n".join(texts).decode())
+
+    def _set_regex(self, regex: str) -> None:
+        if regex == "":
+            raise OptionError(3, "regex: it is empty; leave the option out for any text")
+        self._set("regex", regex)
+
+    def _set_json_schema(self, schema: Union[Mapping[str, Any], str]) -> None:
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+        if not text.strip():
+            raise OptionError(3, "json_schema: it is empty; leave the option out for any text")
+        self._set("json_schema", text)
+
+    def _set_examples(self, examples: Iterable[Tuple[str, str]]) -> None:
+        for index, (text, label) in enumerate(examples):
+            one, two = utf8(text, f"examples[{index}]"), utf8(label, f"examples[{index}]")
+            status = library.cbl_options_add_example(self._open, one, len(one), two, len(two))
+            self._check(status, "examples")
+
+
+# Options that are more than one value of the library's.
+_SPECIAL: Dict[str, Any] = {
+    "stop": NativeOptions._set_stop,
+    "logit_bias": NativeOptions._set_logit_bias,
+    "choices": NativeOptions._set_choices,
+    "regex": NativeOptions._set_regex,
+    "json_schema": NativeOptions._set_json_schema,
+    "examples": NativeOptions._set_examples,
+}
+
+
+def _strings(name: str, texts: Iterable[str]) -> Iterator[bytes]:
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"{name}: a list of strings is needed, not one {kind_of(texts)}")
+    return (utf8(text, name) for text in texts)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name}: a number is needed, not {kind_of(value)} {value!r}")
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name}: a number is needed, not {kind_of(value)} {value!r}") from None
+
+
+def _int(name: str, value: Any) -> int:
+    number = whole_number(value, name)
+    if not -(2**63) <= number < 2**63:
+        raise OptionError(3, f"{name}: {number} is out of range")
+    return number
+
+
+def _bool(name: str, value: Any) -> int:
+    number = whole_number(value, name)
+    if number not in (0, 1):
+        raise OptionError(3, f"{name}: {number} is not True or False")
+    return number
+
+
+def _seed(name: str, value: Any) -> int:
+    number = whole_number(value, name)
+    if not 0 <= number < 2**64:
+        raise OptionError(3, f"{name}: {number} is not from 0 to 2^64 - 1")
+    # The library takes the same 64 bits with a sign.
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _word(name: str, value: Any) -> int:
+    words = _native.WORDS[name]
+    if not isinstance(value, str) or value not in words:
+        raise OptionError(3, f"{name}: {value!r} is not one of {', '.join(words)}")
+    return words[value]
+
+
+_INTEGERS: Dict[str, Any] = {"int": _int, "bool": _bool, "seed": _seed, "word": _word}

@@ -1,0 +1,333 @@
+"""Sessions: a sequence of tokens and all that is done with it."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from ctypes import byref, c_double, c_float, c_size_t, c_uint32
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Tuple, Union
+
+from . import _native
+from ._native import library
+from .arguments import Path, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8
+from .calls import Call, interruptible
+from .classifier import Classifier
+from .errors import Error, Status, check, failure
+from .generation import Generation, step_with, text_of
+from .handles import Handle, Pointer
+from .model import Model, fields
+from .options import (
+    GenerationOptions, NativeOptions, SamplingOptions, SessionOptions, is_constrained, refuse_others,
+)
+from .stream import StepStream, Text, TextStream, stop_reason_name
+from .template import Template
+
+if TYPE_CHECKING:
+    from typing_extensions import Literal, Unpack
+
+Prompt = Union[str, Iterable[int]]
+
+
+class _SessionPointer(Pointer):
+    free = library.cbl_session_free
+
+    def cancel(self) -> None:
+        library.cbl_session_cancel(self)
+
+    def clear_cancel(self) -> None:
+        library.cbl_session_clear_cancel(self)
+
+
+class Session(Handle):
+    """A sequence of tokens, and what it takes to continue it.
+
+    A prompt comes after what the session holds already; reset() starts over. A session is for one thread at
+    a time: while a call runs on another thread, calls raise Error with the status BUSY. The interpreter's lock is released while the library works, and Ctrl-C ends every call that takes long.
+
+    The options are those of SessionOptions.
+    """
+
+    model: Model
+    """The model that it is of."""
+
+    def __init__(self, model: Model, **options: Unpack[SessionOptions]) -> None:
+        refuse_others(options, SessionOptions, "Model.session()")
+        self.model, self._lock = model, threading.Lock()
+        pointer, message = _SessionPointer(), message_buffer()
+        with NativeOptions(options) as made:
+            status = library.cbl_session_new(
+                model._open, made._open, byref(pointer), message, len(message)
+            )
+        check(status, message.value)
+        self._pointer = pointer
+
+    @property
+    def _open(self) -> _SessionPointer:
+        pointer = super()._open
+        assert isinstance(pointer, _SessionPointer)
+        return pointer
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled: pickle its model, and save() its state")
+
+    # ---- Generating
+
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Text:
+        """The text that follows a prompt, which is a string or token ids.
+
+        At most 128 tokens unless max_tokens says otherwise, each the most probable one unless temperature
+        does. The text knows why it ended: see Text. Incomplete is raised if it ended before it had the form
+        that choices, regex or json_schema ask for, Cancelled if cancel() stopped it, Error if the prompt does
+        not fit (CONTEXT_FULL), among others.
+        """
+        return self._text(prompt, options, "Session.generate()").read()
+
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> TextStream:
+        """As generate(), but yields pieces of the text as they come: whole characters, and nothing that may
+        be the beginning of a stop string. See Stream."""
+        return self._text(prompt, options, "Session.stream()")
+
+    def steps(self, prompt: Prompt, top: int = 0, **options: Unpack[GenerationOptions]) -> StepStream:
+        """As stream(), but yields a Step for each token, with the `top` most probable tokens in its
+        place."""
+        piece_of = step_with(size(top, "top"))
+        source, constrained = self._generation(prompt, options, "Session.steps()", piece_of)
+        return StepStream(source, self, constrained)
+
+    def _text(self, prompt: Prompt, options: GenerationOptions, where: str) -> TextStream:
+        source, constrained = self._generation(prompt, options, where, text_of)
+        return TextStream(source, self, constrained)
+
+    def _generation(
+        self, prompt: Prompt, options: GenerationOptions, where: str, piece_of: Any
+    ) -> Tuple[Generation, bool]:
+        refuse_others(options, GenerationOptions, where)
+        if isinstance(prompt, str):
+            data, begin = utf8(prompt, "prompt"), library.cbl_generation_begin
+        else:
+            data, begin = token_array(prompt, "prompt"), library.cbl_generation_begin_from_tokens
+        return Generation(self, begin, NativeOptions(options), data, piece_of), is_constrained(options)
+
+    def apply(self, template: Template, text: str, seed: int = 0) -> Text:
+        """What a template makes of a text, such as its translation. Takes the place of what the session
+        holds."""
+        return self.stream_apply(template, text, seed).read()
+
+    def stream_apply(self, template: Template, text: str, seed: int = 0) -> TextStream:
+        """As apply(), but yields pieces as they come. See Stream."""
+        data, session = utf8(text), self._open
+        made, prepared = NativeOptions({"seed": seed}), template._open
+
+        def run(call: Call[str]) -> str:
+            def callback(_: object, address: int, length: int) -> bool:
+                return call.hand_over(ctypes.string_at(address, length).decode())
+
+            result = _native.TemplateResult()
+            with self._alone:
+                self._check(library.cbl_apply_template(
+                    session, prepared, made._open, data, len(data), _native.TextCallback(callback), None,
+                    byref(result), ctypes.sizeof(result),
+                ))
+            return stop_reason_name(result.stop_reason)
+
+        return TextStream(Call(run, session), self)
+
+    # ---- Asking
+
+    def score(
+        self, prompt: Prompt, continuations: Iterable[Prompt], parse_special: bool = False
+    ) -> List[Tuple[float, int]]:
+        """How probable continuations of a prompt are: for each the natural logarithm of the probability of
+        all its tokens, and their number.
+
+        The prompt comes after what the session holds, and stays. Prompt and continuations are strings, or
+        all are token ids. A session made with all_logits=True is fastest.
+        """
+        if not isinstance(prompt, str):
+            return self._score_tokens(prompt, continuations)  # type: ignore[arg-type]
+        text, array = utf8(prompt), text_array(continuations, "continuations")  # type: ignore[arg-type]
+        scores, lengths = (c_double * len(array))(), (c_size_t * len(array))()
+        with NativeOptions({"parse_special": parse_special}) as made:
+            self._run(
+                library.cbl_score, made._open, text, len(text), array, len(array), scores, lengths
+            )
+        return list(zip(scores, lengths))
+
+    def _score_tokens(
+        self, prompt: Iterable[int], continuations: Iterable[Iterable[int]]
+    ) -> List[Tuple[float, int]]:
+        start, lists = token_array(prompt, "prompt"), token_lists(continuations, "continuations")
+        lengths = (c_size_t * len(lists))(*map(len, lists))
+        tokens = (c_uint32 * sum(lengths))(*(id for ids in lists for id in ids))
+        scores = (c_double * len(lengths))()
+        self._run(
+            library.cbl_score_tokens, start, len(start), tokens, lengths, len(lengths), scores, None
+        )
+        return list(zip(scores, lengths))
+
+    def embed(
+        self, text: Prompt, pooling: Literal["mean", "last"] = "mean", parse_special: bool = False
+    ) -> ctypes.Array[c_float]:
+        """The embedding of a text, a string or token ids: a vector of length 1 with as many floats as
+        model.info["embedding"], as a ctypes array, which numpy.frombuffer() takes.
+
+        `pooling` is "mean", of all tokens, or "last", the last token's. Takes the place of what the session
+        holds.
+        """
+        is_text = isinstance(text, str)
+        data = utf8(text) if isinstance(text, str) else token_array(text, "text")
+        function = library.cbl_embed if is_text else library.cbl_embed_tokens
+        width = c_size_t()
+        with NativeOptions({"pooling": pooling, "parse_special": parse_special}) as made:
+            try:
+                self._call(function, made._open, data, len(data), None, 0, byref(width))
+            except Error as error:
+                if error.status != Status.BUFFER_TOO_SMALL:
+                    raise
+            embedding = (c_float * width.value)()
+            self._run(function, made._open, data, len(data), embedding, len(embedding), byref(width))
+        return embedding
+
+    def classify(self, classifier: Classifier, text: str) -> Tuple[str, Dict[str, float]]:
+        """The label that fits a text best, and the probabilities of all labels, which together are 1.
+
+        Takes the place of what the session holds. A session made with all_logits=True is fastest.
+        """
+        data, best, labels = utf8(text), c_size_t(), classifier.labels
+        probabilities = (c_double * len(labels))()
+        self._run(
+            library.cbl_classify, classifier._open, data, len(data), byref(best), probabilities, len(labels)
+        )
+        return labels[best.value], dict(zip(labels, probabilities))
+
+    # ---- Token by token
+
+    def evaluate(self, tokens: Iterable[int]) -> None:
+        """Appends tokens. Afterwards logits are the last one's."""
+        array = token_array(tokens)
+        if len(array) == 1:  # takes no longer than Ctrl-C may wait
+            self._call(library.cbl_session_evaluate, array, 1)
+        else:
+            self._run(library.cbl_session_evaluate, array, len(array))
+
+    @property
+    def logits(self) -> ctypes.Array[c_float]:
+        """A copy of the last token's logits, one for each token of the vocabulary, as a ctypes array, which
+        numpy.frombuffer() takes."""
+        start, count, session = ctypes.POINTER(c_float)(), c_size_t(), self._open
+        with self._alone:
+            self._check(library.cbl_session_logits(session, byref(start), byref(count)))
+            copy = (c_float * count.value)()
+            ctypes.memmove(copy, start, ctypes.sizeof(copy))
+        return copy
+
+    def sample(self, **options: Unpack[SamplingOptions]) -> int:
+        """Chooses the next token by the last one's logits. The session does not change: evaluate([token])
+        goes on."""
+        refuse_others(options, SamplingOptions, "Session.sample()")
+        token = c_uint32()
+        with NativeOptions(options) as made:
+            self._call(library.cbl_session_sample, made._open, byref(token))
+        return token.value
+
+    @property
+    def tokens(self) -> List[int]:
+        """The tokens that the session holds."""
+        start, count, session = ctypes.POINTER(c_uint32)(), c_size_t(), self._open
+        with self._alone:
+            self._check(library.cbl_session_tokens(session, byref(start), byref(count)))
+            return start[: count.value]
+
+    @property
+    def position(self) -> int:
+        """The number of tokens that the session holds. From any thread."""
+        position: int = library.cbl_session_position(self._open)
+        return position
+
+    def reset(self) -> None:
+        """Forgets every token."""
+        self._call(library.cbl_session_reset)
+
+    def rewind(self, position: int) -> None:
+        """Forgets the tokens from `position` on, which is at most self.position."""
+        self._call(library.cbl_session_rewind, size(position, "position"))
+
+    # ---- State
+
+    def cancel(self) -> None:
+        """Stops what is running on the session, or else the next call, which raises Cancelled. From any
+        thread."""
+        self._open.cancel()
+
+    def clear_cancel(self) -> None:
+        """Takes back a cancel() that no call has followed yet. From any thread."""
+        self._open.clear_cancel()
+
+    def fork(self) -> Session:
+        """Another session that holds the same tokens, made as this one was."""
+        pointer = _SessionPointer()
+        self._call(library.cbl_session_fork, None, byref(pointer))
+        fork = Session.__new__(Session)
+        fork.model, fork._lock, fork._pointer = self.model, threading.Lock(), pointer
+        return fork
+
+    def save(self) -> bytes:
+        """The session's tokens and cache as bytes, for restore(). They are not encrypted."""
+        needed, session = c_size_t(), self._open
+        with self._alone:
+            status = library.cbl_session_save(session, None, 0, byref(needed))
+            buffer = ctypes.create_string_buffer(needed.value)
+            if status == Status.BUFFER_TOO_SMALL:
+                status = library.cbl_session_save(session, buffer, needed.value, byref(needed))
+            self._check(status)
+        return buffer.raw
+
+    def restore(self, saved: Union[bytes, bytearray, memoryview]) -> None:
+        """Takes over what save() returned, from a session of the same model and type of cache, in place of
+        what this one holds."""
+        if not isinstance(saved, (bytes, bytearray, memoryview)):
+            raise TypeError("saved: the bytes of save() are needed; restore_file() takes a path")
+        data = bytes(saved)
+        self._call(library.cbl_session_restore, data, len(data))
+
+    def save_file(self, path: Path) -> None:
+        """As save(), to a file: there is the old one or the new one, and never a part."""
+        self._call(library.cbl_session_save_file, path_bytes(path))
+
+    def restore_file(self, path: Path) -> None:
+        """As restore(), from the file of save_file()."""
+        self._call(library.cbl_session_restore_file, path_bytes(path))
+
+    @property
+    def stats(self) -> Dict[str, Any]:
+        """What the session is and has done: isa, context and position (tokens), threads; evaluated_tokens
+        and evaluation_seconds since it was made; of the last generation prompt_tokens, prompt_seconds,
+        generated_tokens, generation_seconds, stop_reason and pending_token, which is generated but not
+        evaluated, or -1; guessed_tokens and right_guesses."""
+        stats = _native.SessionStats()
+        self._call(library.cbl_session_get_stats, byref(stats), ctypes.sizeof(stats))
+        return {**fields(stats), "stop_reason": stop_reason_name(stats.stop_reason)}
+
+    @property
+    def _alone(self) -> Any:
+        """The lock of one call, for `with`. Who comes second is told so, and does not wait."""
+        if self._lock.locked():
+            raise failure(Status.BUSY, "session", b"")
+        return self._lock
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        """Makes a short call."""
+        session = self._open
+        with self._alone:
+            self._check(function(session, *arguments))
+
+    def _run(self, function: Any, *arguments: Any) -> None:
+        """Makes a call that may take long."""
+        session = self._open
+        with self._alone:
+            self._check(interruptible(lambda: function(session, *arguments), session))
+
+    def _check(self, status: int) -> None:
+        """Raises what a call says that was made alone."""
+        if status != Status.OK:
+            raise failure(status, "session", library.cbl_session_error(self._open))
