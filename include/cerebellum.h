@@ -333,8 +333,8 @@ typedef int32_t cbl_access;
 enum {
   /**
    * Map the file: opens in milliseconds, and its pages are shared and can be evicted. Replace the
-   * file only by renaming another one over it. If it is changed in place, most accidents give
-   * CBL_MODEL_CHANGED, but truncating it in the middle of a call raises SIGBUS.
+   * file only by renaming another one over it. If it was changed in place, calls that need it give
+   * CBL_MODEL_CHANGED; but truncating it in the middle of a call raises SIGBUS.
    */
   CBL_ACCESS_MAP = 0,
   /** Read the file into memory: nothing that happens to it matters any more. */
@@ -368,8 +368,8 @@ cbl_status cbl_options_new(cbl_options **options);
 cbl_status cbl_options_free(cbl_options *options);
 
 /**
- * Why the last failed call with these options failed: English, never NULL, valid until the next call
- * with them.
+ * Why the last failed call that was to change these options failed: English, never NULL, valid until
+ * the next call with them. After CBL_BUSY it says so, to the thread that got it.
  *
  * One thread at a time.
  */
@@ -440,6 +440,10 @@ cbl_status cbl_options_clear_logit_biases(cbl_options *options);
  * A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
  * of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
  *
+ * The file of a model that is mapped may be removed, or replaced by renaming another one over it. If it is
+ * written to or truncated instead, the functions that need the file return CBL_MODEL_CHANGED from then
+ * on; those that do not list this status work from memory.
+ *
  * Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
  * which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
  * is empty after a success.
@@ -503,7 +507,8 @@ typedef struct {
  * By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
  * CBL_OPTION_VERIFY.
  *
- * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY.
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY;
+ * CBL_MODEL_CHANGED if the file is changed meanwhile.
  */
 cbl_status cbl_model_open(const char *path,
                           const cbl_options *options,
@@ -609,8 +614,8 @@ typedef struct cbl_session cbl_session;
 
 /**
  * Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
- * false to receive no more; the evaluation goes on. Must not throw or longjmp. Runs in the default
- * floating-point environment, whatever the host's is.
+ * false to receive no more; the evaluation goes on. Must not throw or longjmp. Called on the thread that
+ * called the library, in its floating-point environment.
  */
 typedef bool (*cbl_logits_callback)(void *user,
                                     size_t position,
@@ -661,8 +666,8 @@ typedef struct {
  * This is where memory is taken, all of it: as much as cbl_model_plan() says; and where threads are
  * started, if the options ask for more than one.
  *
- * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY,
- * CBL_NO_THREADS, CBL_BUSY.
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, also if the arena belongs to another session;
+ * CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_NO_THREADS, CBL_BUSY.
  */
 cbl_status cbl_session_new(const cbl_model *model,
                            const cbl_options *options,
@@ -677,7 +682,7 @@ cbl_status cbl_session_new(const cbl_model *model,
  * fails.
  *
  * One thread at a time. Errors: those of cbl_session_new(); CBL_BAD_SAVED if the type of the cache
- * differs; CBL_CONTEXT_FULL.
+ * differs; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED.
  */
 cbl_status cbl_session_fork(cbl_session *session,
                             const cbl_options *options,
@@ -693,8 +698,9 @@ cbl_status cbl_session_fork(cbl_session *session,
 cbl_status cbl_session_free(cbl_session *session);
 
 /**
- * Why the last failed call on this session failed, CBL_BUSY apart: English, never NULL, valid until the
- * next call on it. For log files and developers; branch on the status instead.
+ * Why the last failed call on this session failed: English, never NULL, valid until the next call on
+ * it. For log files and developers; branch on the status instead. After CBL_BUSY it says so, to the
+ * thread that got it; the message of the call that is running is not touched.
  *
  * One thread at a time.
  */
@@ -746,7 +752,8 @@ cbl_status cbl_session_evaluate(cbl_session *session, const uint32_t *tokens, si
  * As cbl_session_evaluate(), and calls `callback` with the logits of every token, in order: what it
  * takes to score a text. The session must be made with CBL_OPTION_ALL_LOGITS.
  *
- * One thread at a time. Errors: those of cbl_session_evaluate(), CBL_BAD_OPTION.
+ * One thread at a time. Errors: those of cbl_session_evaluate(), CBL_MODEL_CHANGED among them;
+ * CBL_BAD_OPTION.
  */
 cbl_status cbl_session_evaluate_each(cbl_session *session,
                                      const uint32_t *tokens,
@@ -891,7 +898,7 @@ cbl_status cbl_generate(cbl_session *session,
  * As cbl_generate(), from a prompt of `count` token ids; none of them starts a new text. Works in a
  * build that cannot tokenize.
  *
- * One thread at a time. Errors: those of cbl_generate(), CBL_BAD_TOKEN.
+ * One thread at a time. Errors: those of cbl_generate(), CBL_MODEL_CHANGED among them; CBL_BAD_TOKEN.
  */
 cbl_status cbl_generate_from_tokens(cbl_session *session,
                                     const cbl_options *options,
@@ -905,7 +912,8 @@ cbl_status cbl_generate_from_tokens(cbl_session *session,
  * Continues a prompt of `count` token ids, none of which starts a new text, with token ids: needs no
  * tokenizer. Stop strings are not looked for. The token that ends a text is not passed on.
  *
- * One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text.
+ * One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text,
+ * CBL_MODEL_CHANGED among them.
  */
 cbl_status cbl_generate_tokens(cbl_session *session,
                                const cbl_options *options,
@@ -919,7 +927,7 @@ cbl_status cbl_generate_tokens(cbl_session *session,
  * As cbl_generate_from_tokens(), telling of every token, the text that is certain with it, and what it
  * was chosen from.
  *
- * One thread at a time. Errors: those of cbl_generate_from_tokens().
+ * One thread at a time. Errors: those of cbl_generate_from_tokens(), CBL_MODEL_CHANGED among them.
  */
 cbl_status cbl_generate_steps(cbl_session *session,
                               const cbl_options *options,
@@ -1016,7 +1024,8 @@ cbl_status cbl_generation_end(cbl_session *session,
 
 /* ---- Text ---------------------------------------------------------------------------------
  *
- * From text to token ids and back, with the tokenizer in the model file.
+ * From text to token ids and back, with the tokenizer in the model file. Its tables are copied at the
+ * first use if the file is mapped: about 1 MB for 50 000 tokens.
  */
 
 /**
@@ -1027,7 +1036,8 @@ cbl_status cbl_generation_end(cbl_session *session,
  * The first call takes some tens of milliseconds to build the tokenizer.
  *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
- * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,
+ * CBL_PANIC.
  */
 cbl_status cbl_model_tokenize(const cbl_model *model,
                               const cbl_options *options,
@@ -1045,7 +1055,7 @@ cbl_status cbl_model_tokenize(const cbl_model *model,
  * ask first. A token may be part of a character, so the bytes of some tokens may be no whole UTF-8.
  *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
- * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_PANIC.
+ * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_PANIC.
  */
 cbl_status cbl_model_detokenize(const cbl_model *model,
                                 const uint32_t *tokens,
@@ -1058,10 +1068,11 @@ cbl_status cbl_model_detokenize(const cbl_model *model,
 
 /**
  * The bytes that one token stands for: `*bytes` points to `*length` bytes inside the model, valid as
- * long as it, not ended by a zero byte. NULL and 0 on failure, and for a token that stands for nothing.
+ * long as it whatever happens to its file, not ended by a zero byte. NULL and 0 on failure, and for a
+ * token that stands for nothing.
  *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
- * CBL_BAD_TEXT, CBL_PANIC.
+ * CBL_BAD_TEXT, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_PANIC.
  */
 cbl_status cbl_model_token_bytes(const cbl_model *model,
                                  uint32_t token,
@@ -1151,7 +1162,8 @@ cbl_status cbl_score(cbl_session *session,
  * the natural logarithm of the probability of each of all these tokens after those before it. Works in
  * a build that cannot tokenize.
  *
- * One thread at a time. Errors: those of cbl_score() that concern no text, CBL_BAD_TOKEN.
+ * One thread at a time. Errors: those of cbl_score() that concern no text, CBL_MODEL_CHANGED among them;
+ * CBL_BAD_TOKEN.
  */
 cbl_status cbl_score_tokens(cbl_session *session,
                             const uint32_t *prompt,
@@ -1188,7 +1200,8 @@ cbl_status cbl_embed(cbl_session *session,
  * As cbl_embed(), of `count` token ids; `*width` receives the number of elements. Works in a build that
  * cannot tokenize.
  *
- * One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_BAD_TOKEN.
+ * One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_MODEL_CHANGED among them;
+ * CBL_BAD_TOKEN.
  */
 cbl_status cbl_embed_tokens(cbl_session *session,
                             const cbl_options *options,
@@ -1246,8 +1259,8 @@ typedef struct cbl_classifier cbl_classifier;
  * cbl_options_add_example() count. Everything is copied. `*classifier` is NULL if that fails.
  *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there are no
- * labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_NO_MEMORY,
- * CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ * labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_MODEL_CHANGED,
+ * CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_classifier_new(const cbl_model *model,
                               const cbl_options *options,
@@ -1579,8 +1592,8 @@ cbl_status cbl_batch_generate(cbl_batch *batch,
  * text; all of them lie one after another at `tokens`. Works in a build that cannot tokenize. Stop
  * strings are not looked for. The token that ends a text is not passed on.
  *
- * One thread at a time. Errors: those of cbl_batch_generate() that concern no text; CBL_BAD_TOKEN and
- * CBL_CONTEXT_FULL for single prompts.
+ * One thread at a time. Errors: those of cbl_batch_generate() that concern no text, CBL_MODEL_CHANGED
+ * among them; CBL_BAD_TOKEN and CBL_CONTEXT_FULL for single prompts.
  */
 cbl_status cbl_batch_generate_tokens(cbl_batch *batch,
                                      const cbl_options *options,
@@ -1605,8 +1618,8 @@ cbl_status cbl_batch_generate_tokens(cbl_batch *batch,
  * Saves a session to a buffer of `capacity` bytes. `*size` receives the size of what is saved, also if
  * the buffer is too small; call with a capacity of 0 to ask first.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_BUSY,
- * CBL_PANIC.
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL,
+ * CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_session_save(cbl_session *session,
                             void *buffer,
@@ -1617,7 +1630,7 @@ cbl_status cbl_session_save(cbl_session *session,
  * Restores what cbl_session_save() wrote, `size` bytes at `data`, in place of what the session holds.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_SAVED, CBL_CONTEXT_FULL if
- * the session has too few positions, CBL_BUSY, CBL_PANIC.
+ * the session has too few positions, CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_session_restore(cbl_session *session,
                                const void *data,
@@ -1627,7 +1640,8 @@ cbl_status cbl_session_restore(cbl_session *session,
  * Saves a session to a file: written beside it under the name with ".tmp" appended, flushed to the
  * disk, then renamed, so that there is the old file or the new one and never a part.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_BUSY, CBL_PANIC.
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_MODEL_CHANGED, CBL_BUSY,
+ * CBL_PANIC.
  */
 cbl_status cbl_session_save_file(cbl_session *session,
                                  const char *path);
@@ -1636,7 +1650,7 @@ cbl_status cbl_session_save_file(cbl_session *session,
  * Restores what cbl_session_save_file() wrote. The file is read twice, first to check it; if it is
  * changed or fails in between, the session is reset.
  *
- * One thread at a time. Errors: those of cbl_session_restore(), CBL_IO.
+ * One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them; CBL_IO.
  */
 cbl_status cbl_session_restore_file(cbl_session *session,
                                     const char *path);
@@ -1692,10 +1706,12 @@ cbl_status cbl_options_set_log(cbl_options *options,
  * Sets memory to use for the session that is made with these options, in place of the heap: `bytes`
  * bytes from `memory`, which begins on a 64-byte boundary. NULL, the default, for none.
  *
- * It must hold the total of cbl_model_plan(). It is the session's alone until that is freed, so set
- * another one before making another session. Making the session writes zeros to all of the plan's
- * bytes. The library takes nothing from the heap then but the session's handle (under 2 KiB) and, with
- * more than one thread, what the system needs for threads.
+ * It must hold the total of cbl_model_plan(). So many bytes are the session's alone until that is freed,
+ * so set another one before making another session: CBL_BAD_ARGUMENT of cbl_session_new() and
+ * cbl_session_fork() says that some of them belong to another session. Making the session writes zeros
+ * to all of these bytes. The library takes nothing from the heap then but the session's handle (under
+ * 2 KiB), a note of whose memory it is and, with more than one thread, what the system needs for
+ * threads. Batches do not use an arena.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
  */

@@ -22,6 +22,7 @@
 //! puts behind it, so that a label that begins another one competes fairly.
 
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
 use crate::terminal::quoted;
@@ -228,6 +229,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// # Errors
     /// Those of [`Session::score`].
     pub fn calibrate(&self, session: &mut Session) -> Result<Bias> {
+        let _env = FpEnv::set_default();
         let mut bias = vec![0.0; self.labels.len()];
         match self.calibration {
             Calibration::None => {}
@@ -273,6 +275,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         session: &mut Session,
         text: &str,
     ) -> Result<Classification> {
+        let _env = FpEnv::set_default();
         let mut scores = self.scores(session, &self.template.prompt(text))?;
         scores.iter_mut().zip(&bias.0).for_each(|(score, bias)| *score -= bias);
         Ok(Classification::of(scores))

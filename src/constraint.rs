@@ -41,6 +41,7 @@ use llguidance::{JsonCompileOptions, Matcher, ParserFactory, regex_to_lark};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::generate::Constraint;
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer, layout};
@@ -99,6 +100,8 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::Constraint`] if the form makes no sense, or asks for what is not supported.
     pub fn constrain(&self, form: &Form) -> Result<TextConstraint> {
+        // The bounds of a schema's numbers are computed with.
+        let _env = FpEnv::set_default();
         let grammar = TopLevelGrammar::from_lark(lark(form)?);
         let parser = self.factory.create_parser(grammar).map_err(|e| {
             let what = form.name();

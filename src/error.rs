@@ -114,6 +114,11 @@ pub enum Error {
         /// Bytes of the arena.
         given: usize,
     },
+    /// The memory that the host gave belongs to a session, in part at least.
+    #[error(
+        "the arena's memory belongs to another session; drop or free that one first, or give other memory"
+    )]
+    ArenaInUse,
     /// Somebody asked the evaluation to stop.
     #[error("cancelled; the session is as it was before the call")]
     Cancelled,

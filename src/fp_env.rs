@@ -1,47 +1,77 @@
 //! The floating-point environment our numbers are defined in, whatever the host has set.
 //!
 //! A host may run with subnormals flushed to zero (audio and game engines do), with another
-//! rounding direction, or with trapping exceptions. Any of these changes bits. So every entry into
-//! the library and every worker thread holds an [`FpEnv`] while it computes: all exceptions masked,
-//! round to nearest (ties to even), subnormals kept.
+//! rounding direction, or with trapping exceptions. Any of these changes bits or ends the process. So
+//! these hold an [`FpEnv`] while they compute: all exceptions masked, round to nearest (ties to even),
+//! subnormals kept.
 //!
-//! | processor | register | what is assumed instead |
+//! - The border of the C interface (`ffi::boundary`), once for all its functions. A callback of the
+//!   host's runs in the host's environment.
+//! - Every public function of this crate that computes with floating-point numbers: opening a model,
+//!   evaluating, sampling, scores, embeddings, classes, templates, constraints. Closures that a Rust
+//!   program hands over run in the default environment or in the program's.
+//! - Every worker thread, and every task on a pool of the host's.
+//!
+//! | processor | registers | what is assumed instead |
 //! |---|---|---|
 //! | x86, x86-64 with SSE | MXCSR | |
-//! | AArch64 | FPCR | |
+//! | AArch64 | FPCR, FPSR | |
 //! | WebAssembly | none: the environment is fixed by its specification | |
 //! | Miri (which runs no assembly) | none: arithmetic is always the default's | |
 //! | others | not touched | the host calls us with the environment a process starts with |
 //!
-//! **Status flags** (inexact, underflow, ...) are neither cleared nor restored: they gather what we
-//! raised, as after any call that does arithmetic.
+//! **Status flags** (inexact, underflow, ...) come back as they were found: what we raise stays with us.
 //!
-//! **Ordering.** The compiler knows nothing of this register and may move arithmetic across the
+//! **Ordering.** The compiler knows nothing of these registers and may move arithmetic across the
 //! guard's two ends, except arithmetic on values that go through memory: both ends are compiler
 //! barriers for memory. Work that takes its inputs from buffers and leaves its results in buffers,
 //! as all of ours does, stays inside. A lone scalar computed in the same function might not.
 
 use std::marker::PhantomData;
 
+/// A thread's floating-point environment: control bits and status flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Environment(arch::State);
+
+impl Environment {
+    /// This thread's.
+    #[inline]
+    pub fn current() -> Self {
+        Self(arch::state())
+    }
+
+    /// The default one, with the flags of this.
+    #[inline]
+    pub fn with_default_control(self) -> Self {
+        Self(arch::with_default_control(self.0))
+    }
+
+    /// Makes it this thread's.
+    ///
+    /// Writing the registers stalls the pipeline on many processors, so they are only written when they
+    /// differ.
+    #[inline]
+    pub fn set(self) {
+        arch::change(arch::state(), self.0);
+    }
+}
+
 /// Holds this thread's floating-point environment at the default until dropped.
 ///
-/// Guards nest. The register belongs to a thread, so the guard is neither `Send` nor `Sync`.
+/// Guards nest. The environment belongs to a thread, so the guard is neither `Send` nor `Sync`.
 #[must_use = "the host's environment comes back as soon as this is dropped"]
 #[derive(Debug)]
 pub struct FpEnv {
-    host: arch::Control,
+    host: Environment,
     _of_this_thread: PhantomData<*const ()>,
 }
 
 impl FpEnv {
     /// Sets the default environment; the drop, also by unwinding, brings back the host's.
-    ///
-    /// Writing the register stalls the pipeline on many processors, so it is only written when the
-    /// host's setting is not the default already.
     #[inline]
     pub fn set_default() -> Self {
-        let host = arch::control();
-        set(host, arch::DEFAULT);
+        let host = Environment::current();
+        arch::change(host.0, host.with_default_control().0);
         Self { host, _of_this_thread: PhantomData }
     }
 }
@@ -49,14 +79,7 @@ impl FpEnv {
 impl Drop for FpEnv {
     #[inline]
     fn drop(&mut self) {
-        set(arch::control(), self.host);
-    }
-}
-
-#[inline]
-fn set(current: arch::Control, wanted: arch::Control) {
-    if current != wanted {
-        arch::set_control(wanted);
+        self.host.set();
     }
 }
 
@@ -65,15 +88,15 @@ fn set(current: arch::Control, wanted: arch::Control) {
 mod arch {
     use std::arch::asm;
 
-    pub(super) type Control = u32;
+    /// Control bits and sticky flags share the register.
+    pub(super) type State = u32;
 
     /// All six exceptions masked; rounding, flush-to-zero and denormals-are-zero at 0.
-    pub(super) const DEFAULT: Control = 0x1F80;
-    /// The six sticky flags share the register with the control bits.
-    const STATUS_FLAGS: u32 = 0x3F;
+    pub(super) const DEFAULT: State = 0x1F80;
+    pub(super) const FLAGS: State = 0x3F;
 
     #[inline]
-    fn mxcsr() -> u32 {
+    pub(super) fn state() -> State {
         let mut value = 0_u32;
         // SAFETY: SSE is present (cfg); stmxcsr writes 4 bytes to `value`, which outlives it.
         unsafe {
@@ -83,41 +106,63 @@ mod arch {
     }
 
     #[inline]
-    pub(super) fn control() -> Control {
-        mxcsr() & !STATUS_FLAGS
+    pub(super) fn with_default_control(state: State) -> State {
+        DEFAULT | state & FLAGS
     }
 
     #[inline]
-    pub(super) fn set_control(control: Control) {
-        let value = control | (mxcsr() & STATUS_FLAGS);
-        // SAFETY: SSE is present (cfg); `value` is a live u32. Its bits are the default's or were
-        // read from this register, so none is reserved (a reserved bit would fault).
-        unsafe { asm!("ldmxcsr dword ptr [{}]", in(reg) &raw const value, options(nostack)) }
+    pub(super) fn change(from: State, to: State) {
+        if from != to {
+            // SAFETY: SSE is present (cfg); `to` is a live u32. Its bits are the default's or were
+            // read from this register, so none is reserved (a reserved bit would fault).
+            unsafe { asm!("ldmxcsr dword ptr [{}]", in(reg) &raw const to, options(nostack)) }
+        }
     }
 }
 
-/// FPCR: Arm Architecture Reference Manual, section C5.2. Status flags live apart, in FPSR.
+/// FPCR and FPSR: Arm Architecture Reference Manual, section C5.2.
 #[cfg(target_arch = "aarch64")]
 mod arch {
     use std::arch::asm;
 
-    pub(super) type Control = u64;
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct State {
+        pub(super) control: u64,
+        pub(super) flags: u64,
+    }
 
     /// No trap enabled, round to nearest, subnormals kept, NaN payloads propagated.
-    pub(super) const DEFAULT: Control = 0;
+    pub(super) const DEFAULT: u64 = 0;
 
     #[inline]
-    pub(super) fn control() -> Control {
-        let value: u64;
-        // SAFETY: FPCR is readable at every exception level and reading it changes nothing.
-        unsafe { asm!("mrs {}, fpcr", out(reg) value, options(nostack, preserves_flags)) }
-        value
+    pub(super) fn state() -> State {
+        let (control, flags): (u64, u64);
+        // SAFETY: both registers are readable at every exception level, which changes nothing.
+        unsafe {
+            asm!("mrs {}, fpcr", out(reg) control, options(nostack, preserves_flags));
+            asm!("mrs {}, fpsr", out(reg) flags, options(nostack, preserves_flags));
+        }
+        State { control, flags }
     }
 
     #[inline]
-    pub(super) fn set_control(control: Control) {
-        // SAFETY: the bits are zero or were read from this register, so they are valid here.
-        unsafe { asm!("msr fpcr, {}", in(reg) control, options(nostack, preserves_flags)) }
+    pub(super) fn with_default_control(state: State) -> State {
+        State { control: DEFAULT, ..state }
+    }
+
+    /// The flags last: none is raised by writing the control bits, whichever way round.
+    #[inline]
+    pub(super) fn change(from: State, to: State) {
+        if from.control != to.control {
+            // SAFETY: the bits are zero or were read from this register, so they are valid here.
+            unsafe {
+                asm!("msr fpcr, {}", in(reg) to.control, options(nostack, preserves_flags));
+            }
+        }
+        if from.flags != to.flags {
+            // SAFETY: the bits were read from this register.
+            unsafe { asm!("msr fpsr, {}", in(reg) to.flags, options(nostack)) }
+        }
     }
 }
 
@@ -127,10 +172,10 @@ mod arch {
     target_arch = "aarch64"
 )))]
 mod arch {
-    pub(super) type Control = ();
-    pub(super) const DEFAULT: Control = ();
-    pub(super) fn control() -> Control {}
-    pub(super) fn set_control((): Control) {}
+    pub(super) type State = ();
+    pub(super) fn state() -> State {}
+    pub(super) fn with_default_control((): State) -> State {}
+    pub(super) fn change((): State, (): State) {}
 }
 
 /// What a careless host does to the register; shared with the tests of the worker threads.
@@ -142,23 +187,23 @@ mod arch {
     )
 ))]
 pub(crate) mod hostile {
-    use super::arch;
+    use super::{Environment, arch};
     use std::hint::black_box;
 
-    /// Flush to zero, denormals are zero, round toward zero.
+    /// Flush to zero, denormals are zero, round toward zero; no flag, so that each of ours shows.
     #[cfg(not(target_arch = "aarch64"))]
-    const SETTING: arch::Control = arch::DEFAULT | 1 << 15 | 1 << 6 | 0b11 << 13;
-    /// FZ, and RMode toward zero.
+    const SETTING: arch::State = arch::DEFAULT | 1 << 15 | 1 << 6 | 0b11 << 13;
+    /// FZ, and RMode toward zero; no flag.
     #[cfg(target_arch = "aarch64")]
-    const SETTING: arch::Control = 1 << 24 | 0b11 << 22;
+    const SETTING: arch::State = arch::State { control: 1 << 24 | 0b11 << 22, flags: 0 };
 
-    /// Runs `f` with the register set against us; true if it is still so afterwards.
+    /// Runs `f` with the registers set against us; true if they are still so afterwards.
     pub(crate) fn with_hostile_setting(f: impl FnOnce()) -> bool {
-        let before = arch::control();
-        arch::set_control(SETTING);
+        let (before, hostile) = (Environment::current(), Environment(SETTING));
+        hostile.set();
         f();
-        let kept = arch::control() == SETTING;
-        arch::set_control(before);
+        let kept = Environment::current() == hostile;
+        before.set();
         kept
     }
 

@@ -1,5 +1,6 @@
 //! Logarithms of probabilities (`docs/numbers.md` section 11): the same bits on every processor.
 
+use crate::fp_env::FpEnv;
 use crate::kernels::scalar::{LANES, fold16};
 use crate::math::exp;
 
@@ -9,6 +10,7 @@ const BLOCK: usize = 1024;
 /// The logarithm of the sum of the exponentials: what to subtract from a logit for the logarithm of its
 /// token's probability. NaN if a logit is NaN or +infinity, or all are -infinity.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let _env = FpEnv::set_default();
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor supports both.

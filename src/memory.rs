@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -115,8 +116,47 @@ pub(crate) struct Arena {
     /// Begins on a boundary of [`ALIGN`].
     start: NonNull<u8>,
     bytes: usize,
-    /// What is to be freed; `None` if it is the host's memory.
-    allocation: Option<(NonNull<u8>, Layout)>,
+    owner: Owner,
+}
+
+/// Whose an arena's memory is.
+enum Owner {
+    /// Ours, to be freed.
+    Allocation(NonNull<u8>, Layout),
+    /// The host's.
+    Host { _claim: Claim },
+}
+
+/// Memory of the host's that no other arena has as long as this lives. Two sessions in the same memory
+/// would overwrite each other in silence.
+struct Claim(Range<usize>);
+
+/// The addresses of all claims.
+static CLAIMED: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
+impl Claim {
+    fn new(addresses: Range<usize>) -> Result<Self> {
+        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlaps = |of: &Range<usize>| of.start < addresses.end && addresses.start < of.end;
+        if claimed.iter().any(overlaps) {
+            return Err(Error::ArenaInUse);
+        }
+        let memory = |_| Error::OutOfMemory { bytes: size_of::<Range<usize>>() };
+        claimed.try_reserve(1).map_err(memory)?;
+        claimed.push(addresses.clone());
+        Ok(Self(addresses))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.retain(|addresses| *addresses != self.0);
+        if claimed.is_empty() {
+            // Nothing stays when the library is unloaded.
+            *claimed = Vec::new();
+        }
+    }
 }
 
 // SAFETY: nobody else uses an arena's memory, and access to it is governed by the contracts of `read` and
@@ -142,7 +182,7 @@ impl Arena {
         let offset = (base.as_ptr() as usize).next_multiple_of(ALIGN) - base.as_ptr() as usize;
         // SAFETY: the boundary is less than `ALIGN` bytes away, and so much was added.
         let start = unsafe { base.add(offset) };
-        Ok(Self { start, bytes, allocation: Some((base, layout)) })
+        Ok(Self { start, bytes, owner: Owner::Allocation(base, layout) })
     }
 
     /// Takes what was planned from the host's memory.
@@ -157,9 +197,11 @@ impl Arena {
         if bytes < required {
             return Err(Error::ArenaTooSmall { required, given: bytes });
         }
+        let first = start.addr().get();
+        let claim = Claim::new(first..first + required)?;
         // SAFETY: `required` of its bytes are valid for writes and ours, by `HostMemory::new`.
         unsafe { start.as_ptr().write_bytes(0, required) };
-        Ok(Self { start, bytes: required, allocation: None })
+        Ok(Self { start, bytes: required, owner: Owner::Host { _claim: claim } })
     }
 
     /// The bytes at `range`, counted from the beginning of the arena.
@@ -213,7 +255,7 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        if let Some((base, layout)) = self.allocation {
+        if let Owner::Allocation(base, layout) = self.owner {
             // SAFETY: `base` was allocated with `layout` and is not used again.
             unsafe { dealloc(base.as_ptr(), layout) }
         }
@@ -317,6 +359,30 @@ mod tests {
         drop(arena);
         assert_eq!(memory.0[..5], [1, 1, 1, 1, 0]);
         assert_eq!(memory.0[128..], [7; 64], "wrote behind the plan");
+    }
+
+    #[test]
+    fn memory_of_the_hosts_has_one_owner_at_a_time() {
+        #[repr(align(64))]
+        struct Memory([u8; 256]);
+        let mut memory = Memory([0; 256]);
+        let start = NonNull::from(&mut memory.0).cast::<u8>();
+        let mut planner = Planner::default();
+        planner.reserve::<i8>(&[128]).unwrap();
+        // SAFETY: `memory` outlives every arena below, and is not used but by them.
+        let place =
+            |at: usize| unsafe { Arena::place(&planner, HostMemory::new(start.add(at), 256 - at)) };
+        let middle = place(64).unwrap();
+        for at in [0, 64, 128] {
+            assert!(matches!(place(at).map(drop), Err(Error::ArenaInUse)), "at {at}");
+        }
+        drop(middle);
+        // A plan's bytes are claimed, not all that the host gave.
+        let (first, second) = (place(0).unwrap(), place(128).unwrap());
+        drop(first);
+        assert!(matches!(place(64).map(drop), Err(Error::ArenaInUse)));
+        drop(second);
+        place(64).unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::format::{
     self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
 };
 use crate::kernels::{LayerNorm, Weights};
+use crate::memory::try_vec;
 use crate::quant::{TileLayout, power_of_two};
 use crate::text::Tokenizer;
 
@@ -24,15 +25,22 @@ struct Inner {
     network: Network,
 }
 
-/// The tokenizer's tables, in place in the model's bytes (`docs/tokenizer-format.md`).
-pub struct TokenizerBytes {
-    model: Model,
-    range: Range<usize>,
+/// The tokenizer's tables (`docs/tokenizer-format.md`): in place in the model's bytes, unless these are
+/// a mapped file. Text is made and read between evaluations, where nobody looks whether the file was
+/// changed; so of a mapped file they are a copy, about 1 MB for 50 000 tokens.
+pub struct TokenizerBytes(Tables);
+
+enum Tables {
+    InPlace { model: Model, range: Range<usize> },
+    Copied(Vec<u8>),
 }
 
 impl AsRef<[u8]> for TokenizerBytes {
     fn as_ref(&self) -> &[u8] {
-        &self.model.0.bytes[self.range.clone()]
+        match &self.0 {
+            Tables::InPlace { model, range } => &model.0.bytes.checked()[range.clone()],
+            Tables::Copied(tables) => tables,
+        }
     }
 }
 
@@ -105,7 +113,7 @@ impl Model {
     }
 
     fn from_bytes(bytes: ModelBytes) -> Result<Self> {
-        let (header, layout) = read_header(&bytes)?;
+        let (header, layout) = read_header(bytes.get()?)?;
         let network = Network::find(&header.config, &layout);
         Ok(Self(Arc::new(Inner { bytes, header, layout, network })))
     }
@@ -130,16 +138,31 @@ impl Model {
         self.0.bytes.len()
     }
 
-    /// The tokenizer in the file, its tables validated; [`Error::NoTokenizer`] if there is none.
+    /// The tokenizer in the file, its tables validated. It needs the file no more if that is mapped.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if there is none; [`Error::Text`] if its tables are damaged;
+    /// [`Error::FileChanged`]; [`Error::OutOfMemory`].
     pub fn tokenizer(&self) -> Result<Tokenizer<TokenizerBytes>> {
         let tensor = self.0.layout.get(format::TOKENIZER).ok_or(Error::NoTokenizer)?;
-        Ok(Tokenizer::parse(TokenizerBytes { model: self.clone(), range: tensor.range.clone() })?)
+        let range = tensor.range.clone();
+        let in_place = &self.0.bytes.get()?[range.clone()];
+        let tables = if self.is_mapped() {
+            let mut copy = try_vec(in_place.len())?;
+            copy.extend_from_slice(in_place);
+            Tables::Copied(copy)
+        } else {
+            Tables::InPlace { model: self.clone(), range }
+        };
+        Ok(Tokenizer::parse(TokenizerBytes(tables))?)
     }
 
     /// Reads the whole file and checks every tensor's checksum; returns those that are damaged.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`].
     pub fn verify(&self) -> Result<Vec<Fault>> {
-        self.0.bytes.check_unchanged()?;
-        Ok(format::verify(&self.0.bytes, &self.0.layout))
+        Ok(format::verify(self.0.bytes.get()?, &self.0.layout))
     }
 
     /// Whether the weights lie in a mapped file and so cost no private memory.
@@ -147,14 +170,22 @@ impl Model {
         self.0.bytes.is_mapped()
     }
 
+    /// Fails if the file is mapped and was changed. Comes before everything that reads weights.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.0.bytes.check_unchanged()
     }
 
     /// The table of the tensors' checksums.
-    pub(crate) fn checksums(&self) -> &[u8] {
+    pub(crate) fn checksums(&self) -> Result<&[u8]> {
         let tensor = self.0.layout.get(format::CHECKSUMS).expect("every layout has checksums");
-        &self.0.bytes[tensor.range.clone()]
+        Ok(&self.0.bytes.get()?[tensor.range.clone()])
+    }
+
+    /// Bytes of a tensor that a forward pass reads, whose beginning was [`check_unchanged`].
+    ///
+    /// [`check_unchanged`]: Self::check_unchanged
+    fn tensor(&self, range: &Range<usize>) -> &[u8] {
+        &self.0.bytes.checked()[range.clone()]
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -162,7 +193,7 @@ impl Model {
     }
 
     pub(crate) fn weights(&self, matrix: &MatrixAt) -> Weights<'_> {
-        Weights::new(matrix.tiles, matrix.scale, &self.0.bytes[matrix.range.clone()])
+        Weights::new(matrix.tiles, matrix.scale, self.tensor(&matrix.range))
     }
 
     pub(crate) fn norm(&self, norm: &NormAt) -> LayerNorm<'_> {
@@ -174,14 +205,14 @@ impl Model {
     }
 
     pub(crate) fn vector(&self, range: &Range<usize>) -> &[f32] {
-        cast(&self.0.bytes[range.clone()])
+        cast(self.tensor(range))
     }
 
     /// Float16 bits of the position embedding of `position`, `[n_embd]`; `None` with ALiBi.
     pub(crate) fn position(&self, position: usize) -> Option<&[u16]> {
-        let range = self.0.network.wpe.clone()?;
+        let range = self.0.network.wpe.as_ref()?;
         let width = self.config().n_embd;
-        Some(&cast(&self.0.bytes[range])[position * width..][..width])
+        Some(&cast(self.tensor(range))[position * width..][..width])
     }
 
     /// What the distance of a key is multiplied by in a head's scores; `None` without ALiBi.

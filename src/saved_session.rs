@@ -90,11 +90,12 @@ impl Session {
     /// Writes the session's tokens, cache and last logits.
     ///
     /// # Errors
-    /// [`Error::SavedSessionIo`].
+    /// [`Error::SavedSessionIo`]; [`Error::FileChanged`], because the model's checksums go with it.
     pub fn save(&mut self, out: &mut dyn Write) -> Result<()> {
         let fail = |source| Error::SavedSessionIo { action: "write", source };
+        let header = self.header()?;
         let mut out = Summing { inner: out, checksum: crc32fast::Hasher::new() };
-        out.write_all(&self.header().to_bytes()).map_err(fail)?;
+        out.write_all(&header.to_bytes()).map_err(fail)?;
         out.write_all(as_bytes(self.tokens())).map_err(fail)?;
         out.write_all(as_bytes(self.last_logits().unwrap_or_default())).map_err(fail)?;
         let position = self.position();
@@ -112,8 +113,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::SavedSession`] if it is damaged, or of another model, cache type or version;
-    /// [`Error::ContextFull`] if it has more positions than this session; [`Error::SavedSessionIo`].
-    /// If the source fails or changes between the two readings, the session is reset.
+    /// [`Error::ContextFull`] if it has more positions than this session; [`Error::SavedSessionIo`];
+    /// [`Error::FileChanged`], because it is compared with the model's checksums. If the source fails or changes between the two readings, the session is reset.
     pub fn restore(&mut self, source: &mut dyn Source) -> Result<()> {
         let fail = |source| Error::SavedSessionIo { action: "read", source };
         let start = source.stream_position().map_err(fail)?;
@@ -141,7 +142,7 @@ impl Session {
     /// [`Error::SavedSession`] if model or cache type differ; [`Error::ContextFull`] if this session
     /// has fewer positions than the other one holds. Then this session is as before.
     pub fn copy_from(&mut self, other: &mut Session) -> Result<()> {
-        self.check_header(other.header())?;
+        self.check_header(other.header()?)?;
         let position = other.position();
         self.forget_and_record(other.tokens());
         let ranges = self.cache.prefix(position).zip(other.cache.prefix(position));
@@ -154,23 +155,23 @@ impl Session {
         Ok(())
     }
 
-    fn header(&self) -> Header {
-        Header {
+    fn header(&self) -> Result<Header> {
+        Ok(Header {
             kind: match self.cache.kind() {
                 KvType::F16 => 0,
                 KvType::Int8 => 1,
             },
             model_bytes: self.model().file_bytes() as u64,
-            model_checksums: fingerprint(self.model()),
+            model_checksums: fingerprint(self.model())?,
             position: self.position() as u64,
             logits: self.last_logits().map_or(0, |logits| logits.len() as u64),
             length: self.saved_bytes() as u64,
-        }
+        })
     }
 
     /// Whether this session can take what `saved` announces.
     fn check_header(&self, saved: Header) -> Result<()> {
-        let own = self.header();
+        let own = self.header()?;
         let vocab_size = self.model().config().vocab_size as u64;
         if (saved.model_bytes, saved.model_checksums) != (own.model_bytes, own.model_checksums) {
             return Err(Error::SavedSession("it belongs to another model"));
@@ -269,8 +270,8 @@ impl Session {
 
 /// Tells models apart by the checksums that their files carry: of the table of all tensors'
 /// checksums, and of the header.
-fn fingerprint(model: &Model) -> [u8; 8] {
-    *model.checksums().last_chunk().expect("a table of checksums ends with two")
+fn fingerprint(model: &Model) -> Result<[u8; 8]> {
+    Ok(*model.checksums()?.last_chunk().expect("a table of checksums ends with two"))
 }
 
 fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {

@@ -5,6 +5,7 @@
 //! figures are bit for bit those of evaluating each continuation alone.
 
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::memory::{try_filled, try_vec};
 use crate::session::Session;
 
@@ -13,6 +14,7 @@ pub use crate::log_softmax::log_sum_exp;
 /// Natural logarithms of the probabilities of some tokens, given the logits `[vocab_size]` they were
 /// or might have been chosen from. Panics if a token is not in the vocabulary.
 pub fn log_probabilities_of(logits: &[f32], tokens: &[u32]) -> Vec<f64> {
+    let _env = FpEnv::set_default();
     let log_sum = log_sum_exp(logits);
     tokens.iter().map(|&token| f64::from(logits[token as usize]) - log_sum).collect()
 }
@@ -223,6 +225,7 @@ impl Session {
         prompt: &[u32],
         continuations: &'a Continuations,
     ) -> Result<Scores<'a>> {
+        let _env = FpEnv::set_default();
         let end_of_text = self.model().config().eos_token_id;
         let first = match (prompt, self.position()) {
             ([], 0) => end_of_text.as_slice(),

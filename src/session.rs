@@ -52,7 +52,12 @@ impl Model {
     }
 
     /// Makes a session on threads of its own (`options.threads` is not used) and, if given, in the
-    /// host's memory, at least [`MemoryPlan::total_private_bytes`]. Then nothing else is allocated.
+    /// host's memory, at least [`MemoryPlan::total_private_bytes`]. Then nothing else is allocated but a
+    /// few bytes that note whose memory it is.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is out of range; [`Error::OutOfMemory`], [`Error::ArenaTooSmall`];
+    /// [`Error::ArenaInUse`] if any of the memory belongs to a session that is still there.
     pub fn session_in(
         &self,
         options: &SessionOptions,
@@ -414,7 +419,6 @@ impl Session {
     ) -> Result<()> {
         debug_assert_eq!(tokens.len(), positions.len());
         self.model.check_unchanged()?;
-        let _env = FpEnv::set_default();
         self.move_to(self.position);
         self.logits_row = None;
         let mut runs = try_vec(self.scratch.rows())?;

@@ -7,6 +7,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::model::Model;
 use crate::sampler::SamplerOptions;
 use crate::terminal::quoted;
@@ -172,6 +173,8 @@ impl FromStr for Template {
     /// [`Error::Option`] if an option is unknown or has no sound value, or the prompt has not exactly
     /// one `{text}`.
     fn from_str(template: &str) -> Result<Self> {
+        // Numbers are parsed by arithmetic.
+        let _env = FpEnv::set_default();
         if template.len() > MAX_TEMPLATE_BYTES {
             let bytes = template.len();
             return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));

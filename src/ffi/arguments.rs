@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::path::Path;
+use std::ptr;
 
 use super::boundary::Failure;
 use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVALID_UTF8};
@@ -206,29 +207,39 @@ pub(super) unsafe trait Growing: Copy {
     const FIRST_SIZE: usize;
 }
 
-/// Writes the first `size` bytes of a structure, as many as the caller's header knew of, and zeros
-/// behind it if the caller's header knew of more.
-///
-/// # Safety
-/// Unless null or misaligned, `place` is valid for writing `size` bytes.
-pub(super) unsafe fn put_growing<T: Growing>(
+/// A place of the caller's for such a structure.
+pub(super) struct GrowingOut<T> {
     place: *mut T,
     size: usize,
-    value: impl FnOnce() -> T,
-) -> Result<(), Failure> {
-    if place.is_null() || !place.is_aligned() {
-        return Err(bad("a place for a result is NULL or misaligned"));
+}
+
+impl<T: Growing> GrowingOut<T> {
+    /// Writes zeros at once, so that the place is defined whatever happens. `size` is that of the
+    /// structure in the caller's header.
+    ///
+    /// # Safety
+    /// Unless null or misaligned, `place` is valid for writing `size` bytes as long as this lives.
+    pub unsafe fn new(place: *mut T, size: usize) -> Result<Self, Failure> {
+        if place.is_null() || !place.is_aligned() {
+            return Err(bad("a place for a result is NULL or misaligned"));
+        }
+        if size < T::FIRST_SIZE || size > 1 << 16 {
+            return Err(bad(
+                "the size is not that of any version of the structure; pass its sizeof",
+            ));
+        }
+        // SAFETY: the caller's contract.
+        unsafe { place.cast::<u8>().write_bytes(0, size) };
+        Ok(Self { place, size })
     }
-    if size < T::FIRST_SIZE || size > 1 << 16 {
-        return Err(bad("the size is not that of any version of the structure; pass its sizeof"));
+
+    /// Writes as many bytes as the caller's header knew of; zeros stay behind them if it knew of more.
+    pub fn set(&self, value: &T) {
+        let known = self.size.min(size_of::<T>());
+        // SAFETY: valid by the contract of `new`, and `value` has at least `known` bytes.
+        unsafe {
+            let value = ptr::from_ref(value).cast::<u8>();
+            ptr::copy_nonoverlapping(value, self.place.cast(), known);
+        }
     }
-    // SAFETY: the caller's contract; zeros first, so that the place is defined whatever happens.
-    unsafe { place.cast::<u8>().write_bytes(0, size) };
-    let value = value();
-    let known = size.min(size_of::<T>());
-    // SAFETY: the caller's contract, and `value` has at least `known` bytes.
-    unsafe {
-        std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), place.cast(), known);
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::arguments::{Out, list_lengths, put_growing, slice, slice_mut, texts};
+use super::arguments::{GrowingOut, Out, list_lengths, slice, slice_mut, texts};
 use super::boundary::{self, Failure, Report};
 use super::handle::{self, Handle, Place};
 use super::locked::Locked;
@@ -81,16 +81,17 @@ pub unsafe extern "C" fn cbl_model_plan_batch(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
+        let out = GrowingOut::new(plan, size);
         model::with(model, Report::Buffer(message, message_size), |shared| {
-            let empty = cbl_memory_plan::from(crate::session_options::MemoryPlan::default());
-            put_growing(plan, size, || empty)?;
+            let out = out?;
             let needed = options::with(options, |options| {
                 let (session, workers) = (&options.session, Made::with(options).workers());
                 let session =
                     crate::session_options::SessionOptions { threads: workers, ..session.clone() };
                 Ok(shared.model.plan_batch(&session, sequences)?)
             })?;
-            put_growing(plan, size, || needed.into())
+            out.set(&cbl_memory_plan::from(needed));
+            Ok(())
         })
     }
 }
@@ -155,7 +156,7 @@ pub unsafe extern "C" fn cbl_batch_free(batch: *mut cbl_batch) -> cbl_status {
 pub unsafe extern "C" fn cbl_batch_error(batch: *mut cbl_batch) -> *const c_char {
     boundary::value(handle::NONE.as_ptr(), || {
         // SAFETY: the caller's contract.
-        Ok(unsafe { handle::get(batch) }?.locked.message().as_ptr())
+        Ok(unsafe { handle::get(batch) }?.locked.failure())
     })
 }
 
@@ -307,7 +308,7 @@ pub unsafe extern "C" fn cbl_batch_clear_cancel(batch: *const cbl_batch) -> cbl_
 
 /// An atomic store, no lock: safe in a signal handler.
 fn set_cancel(batch: *const cbl_batch, wanted: bool) -> cbl_status {
-    boundary::status(Report::Nothing, || {
+    boundary::status_in_signal(|| {
         // SAFETY: the caller's contract.
         unsafe { handle::get(batch) }?.cancel.store(wanted, Relaxed);
         Ok(())
@@ -402,7 +403,8 @@ pub unsafe extern "C" fn cbl_batch_generate(
             })?;
             let table = inner.shared.tokenizer()?.table();
             let on_text = |index, text: &str| {
-                let wants_more = callback(user, index, text.as_ptr().cast(), text.len());
+                let (start, length) = (text.as_ptr().cast(), text.len());
+                let wants_more = callback.call(|on_text| on_text(user, index, start, length));
                 if wants_more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             let within = options.constraint.constraints(&inner.shared, count)?;
@@ -415,8 +417,8 @@ pub unsafe extern "C" fn cbl_batch_generate(
 /// text; all of them lie one after another at `tokens`. Works in a build that cannot tokenize. Stop
 /// strings are not looked for. The token that ends a text is not passed on.
 ///
-/// One thread at a time. Errors: those of cbl_batch_generate() that concern no text; CBL_BAD_TOKEN and
-/// CBL_CONTEXT_FULL for single prompts.
+/// One thread at a time. Errors: those of cbl_batch_generate() that concern no text, CBL_MODEL_CHANGED
+/// among them; CBL_BAD_TOKEN and CBL_CONTEXT_FULL for single prompts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_generate_tokens(
     batch: *mut cbl_batch,
@@ -443,7 +445,8 @@ pub unsafe extern "C" fn cbl_batch_generate_tokens(
                 Ok(prompt)
             })?;
             let within = options.constraint.constraints(&inner.shared, count)?;
-            let on_step = |index, step: Step| match callback(user, index, step.token) {
+            let wants_more = |index, token| callback.call(|on_token| on_token(user, index, token));
+            let on_step = |index, step: Step| match wants_more(index, step.token) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(StopReason::Cancelled),
             };

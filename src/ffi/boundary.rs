@@ -1,20 +1,26 @@
-//! The border between C and Rust: failures become status codes, and so do panics.
+//! The border between C and Rust: failures become status codes, and so do panics; what is computed
+//! behind it is computed in the default floating-point environment.
 
 use std::any::Any;
-use std::ffi::c_char;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Once, OnceLock};
 
+use super::last_failure::LastFailure;
 use super::message::{Message, copy_to_buffer};
 use super::status::cbl_status;
 use crate::error::Error;
+use crate::fp_env::Environment;
 
 /// Why a call failed.
 pub(super) enum Failure {
     /// A misuse that has nothing more to say.
     Misuse(cbl_status, &'static str),
+    /// A handle, the call's own or one that it was given, is in use.
+    Busy(&'static CStr),
     Error(Error),
     Panic(Box<dyn Any + Send>),
 }
@@ -29,6 +35,7 @@ impl Failure {
     pub fn status(&self) -> cbl_status {
         match self {
             Self::Misuse(status, _) => *status,
+            Self::Busy(_) => cbl_status::CBL_BUSY,
             Self::Error(error) => cbl_status::of(error),
             Self::Panic(_) => cbl_status::CBL_PANIC,
         }
@@ -39,6 +46,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misuse(_, detail) => f.write_str(detail),
+            Self::Busy(detail) => f.write_str(detail.to_str().unwrap_or_default()),
             Self::Error(error) => error.fmt(f),
             Self::Panic(payload) => {
                 let text = payload.downcast_ref::<&str>().copied();
@@ -62,7 +70,7 @@ pub(super) enum Report<'a> {
     /// To a buffer of the caller's, valid for writing so many bytes, or null.
     Buffer(*mut c_char, usize),
     /// To the handle.
-    Handle(&'a Mutex<Message>),
+    Handle(&'a LastFailure),
 }
 
 impl Report<'_> {
@@ -80,11 +88,7 @@ impl Report<'_> {
             Self::Buffer(buffer, size) => unsafe {
                 copy_to_buffer(Message::new(failure).as_bytes(), buffer, size);
             },
-            // Whoever is using the handle may be reading its message.
-            Self::Handle(_) if failure.status() == cbl_status::CBL_BUSY => {}
-            Self::Handle(message) => {
-                *message.lock().unwrap_or_else(PoisonError::into_inner) = Message::new(failure);
-            }
+            Self::Handle(last) => last.set(failure),
         }
     }
 }
@@ -113,34 +117,118 @@ pub(super) fn once<T>(body: &mut Option<T>) -> T {
 }
 
 fn run(report: Report<'_>, body: &mut dyn FnMut() -> Result<(), Failure>) -> cbl_status {
-    report.start();
-    match catch(body) {
-        Ok(()) => cbl_status::CBL_OK,
-        Err(failure) => {
+    let mut status = cbl_status::CBL_OK;
+    inside(&mut || {
+        report.start();
+        if let Err(failure) = catch(&mut *body) {
             report.write(&failure);
-            let status = failure.status();
+            status = failure.status();
             discard(failure);
-            status
         }
-    }
+    });
+    status
 }
 
 /// Runs a function of the interface that returns a plain value, or `otherwise`.
 pub(super) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
-    let result = catch(|| {
+    let (mut body, mut value) = (Some(body), None);
+    inside(&mut || {
+        let result = catch(|| {
+            panic_if_armed();
+            once(&mut body)()
+        });
+        match result {
+            Ok(result) => value = Some(result),
+            Err(failure) => discard(failure),
+        }
+    });
+    value.unwrap_or(otherwise)
+}
+
+/// Runs a function that is called from signal handlers: it stores to an atomic and computes nothing, so
+/// the thread's floating-point environment stays as it is. To keep that would need a variable of the
+/// thread, for which a thread that has none yet allocates memory.
+pub(super) fn status_in_signal(body: impl FnOnce() -> Result<(), Failure>) -> cbl_status {
+    let _call = Call::begin();
+    catch(|| {
         panic_if_armed();
         body()
-    });
-    result.unwrap_or_else(|failure| {
-        discard(failure);
-        otherwise
     })
+    .map_or_else(
+        |failure| {
+            let status = failure.status();
+            discard(failure);
+            status
+        },
+        |()| cbl_status::CBL_OK,
+    )
+}
+
+/// Runs `body` inside of the library: counted as a call, in the default floating-point environment.
+///
+/// Never compiled into its callers, and `body` is reached through a pointer: no arithmetic on a caller's
+/// arguments, which may be in registers, moves out across the change of environment.
+#[inline(never)]
+fn inside(body: &mut dyn FnMut()) {
+    let _call = Call::begin();
+    let _host = HostEnvironment::leave();
+    body();
 }
 
 /// `AssertUnwindSafe`: what a panic may leave half done lies behind a lock that it poisons.
 fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let _call = Call::begin();
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+}
+
+thread_local! {
+    /// The host's environment during this thread's innermost call.
+    static HOST: Cell<Option<Environment>> = const { Cell::new(None) };
+}
+
+/// The host's floating-point environment, which is back when this is dropped.
+struct HostEnvironment {
+    /// That of the call around the callback which this call comes from.
+    outer: Option<Environment>,
+}
+
+impl HostEnvironment {
+    fn leave() -> Self {
+        let host = Environment::current();
+        let outer = HOST.replace(Some(host));
+        host.with_default_control().set();
+        Self { outer }
+    }
+}
+
+impl Drop for HostEnvironment {
+    fn drop(&mut self) {
+        if let Some(host) = HOST.replace(self.outer) {
+            host.set();
+        }
+    }
+}
+
+/// A function of the host's. It finds the environment that the host called the library in, and what it
+/// changes there stays changed.
+#[derive(Clone, Copy)]
+pub(super) struct Callback<F>(F);
+
+impl<F: Copy> Callback<F> {
+    pub fn new(function: F) -> Self {
+        Self(function)
+    }
+
+    /// Calls it by `call`.
+    pub fn call<T>(self, call: impl FnOnce(F) -> T) -> T {
+        let Some(host) = HOST.get() else { return call(self.0) };
+        let ours = Environment::current();
+        host.set();
+        // Unwinding would abort: the host's functions must not throw.
+        let result = call(self.0);
+        HOST.set(Some(Environment::current()));
+        ours.set();
+        result
+    }
 }
 
 /// A payload's own drop may panic, and nothing is left to catch that; those of `panic!` are plain.

@@ -65,8 +65,8 @@ impl Handle for cbl_classifier {
 /// cbl_options_add_example() count. Everything is copied. `*classifier` is NULL if that fails.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there are no
-/// labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_NO_MEMORY,
-/// CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+/// labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_MODEL_CHANGED,
+/// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_classifier_new(
     model: *const cbl_model,

@@ -67,10 +67,11 @@ mod with_constraints {
 
     impl Vocabulary {
         fn of(&self, shared: &Shared) -> Result<&constraint::Vocabulary> {
+            let tokenizer = shared.tokenizer()?;
             if let Some(prepared) = self.0.get() {
                 return Ok(prepared);
             }
-            let tokenizer = Arc::clone(shared.tokenizer()?);
+            let tokenizer = Arc::clone(tokenizer);
             let prepared = constraint::Vocabulary::new(&shared.model, tokenizer)?;
             // If two threads come here at once, one result is dropped.
             Ok(self.0.get_or_init(|| prepared))

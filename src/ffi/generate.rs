@@ -17,8 +17,8 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::arguments::{Growing, Out, text};
-use super::boundary::Failure;
+use super::arguments::{Growing, GrowingOut, Out, text};
+use super::boundary::{Callback, Failure};
 use super::host::{cbl_log_level, log};
 use super::options::{self, Options, cbl_options};
 use super::session::{self, Inner, cbl_session, cbl_stop_reason, required, tokens_that_fit};
@@ -40,6 +40,10 @@ pub type cbl_text_callback =
 
 /// Receives a token id. Return false to stop. Otherwise as cbl_text_callback.
 pub type cbl_token_callback = Option<unsafe extern "C" fn(user: *mut c_void, token: u32) -> bool>;
+
+/// A [`cbl_text_callback`] that is there.
+type TextCallback =
+    Callback<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, length: usize) -> bool>;
 
 type Body<'a> = dyn FnMut(&mut Inner, &Options, Option<&mut dyn Constraint>) -> Result<Generation, Failure>
     + 'a;
@@ -115,7 +119,7 @@ pub unsafe extern "C" fn cbl_generate(
             let prompt = text(prompt, length)?;
             let prompt = encode(&inner.shared, prompt, options.parse_special)?;
             stream_text(inner, options, constraint, &prompt, &mut |text, _| {
-                text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
+                text.is_empty() || pass_on(callback, user, text)
             })
         })
     }
@@ -124,7 +128,7 @@ pub unsafe extern "C" fn cbl_generate(
 /// As cbl_generate(), from a prompt of `count` token ids; none of them starts a new text. Works in a
 /// build that cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_generate(), CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_generate(), CBL_MODEL_CHANGED among them; CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate_from_tokens(
     session: *mut cbl_session,
@@ -141,7 +145,7 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
             stream_text(inner, options, constraint, prompt, &mut |text, _| {
-                text.is_empty() || callback(user, text.as_ptr().cast(), text.len())
+                text.is_empty() || pass_on(callback, user, text)
             })
         })
     }
@@ -150,7 +154,8 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
 /// Continues a prompt of `count` token ids, none of which starts a new text, with token ids: needs no
 /// tokenizer. Stop strings are not looked for. The token that ends a text is not passed on.
 ///
-/// One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text.
+/// One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text,
+/// CBL_MODEL_CHANGED among them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate_tokens(
     session: *mut cbl_session,
@@ -166,7 +171,7 @@ pub unsafe extern "C" fn cbl_generate_tokens(
         generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
-            let on_step = |step: Step| match callback(user, step.token) {
+            let on_step = |step: Step| match callback.call(|on_token| on_token(user, step.token)) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(StopReason::Cancelled),
             };
@@ -221,7 +226,7 @@ pub type cbl_step_callback =
 /// As cbl_generate_from_tokens(), telling of every token, the text that is certain with it, and what it
 /// was chosen from.
 ///
-/// One thread at a time. Errors: those of cbl_generate_from_tokens().
+/// One thread at a time. Errors: those of cbl_generate_from_tokens(), CBL_MODEL_CHANGED among them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate_steps(
     session: *mut cbl_session,
@@ -239,10 +244,20 @@ pub unsafe extern "C" fn cbl_generate_steps(
             let prompt = tokens_that_fit(&inner.session, prompt, count)?;
             stream_text(inner, options, constraint, prompt, &mut |text, step| {
                 let step = cbl_step::new(text, step);
-                callback(user, &raw const step)
+                callback.call(|on_step| on_step(user, &raw const step))
             })
         })
     }
+}
+
+/// Passes a piece of text on; whether more is wanted.
+///
+/// # Safety
+/// The contract of [`cbl_text_callback`].
+pub(super) unsafe fn pass_on(callback: TextCallback, user: *mut c_void, text: &str) -> bool {
+    let (start, length) = (text.as_ptr().cast(), text.len());
+    // SAFETY: the caller's contract.
+    callback.call(|on_text| unsafe { on_text(user, start, length) })
 }
 
 fn stream_text(

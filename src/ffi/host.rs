@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_void};
 use std::fmt::{self, Debug};
 use std::ptr::NonNull;
 
-use super::boundary::Failure;
+use super::boundary::{Callback, Failure};
 use super::message::Message;
 use super::options::{cbl_options, change};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
@@ -45,7 +45,7 @@ pub type cbl_parallel_callback = Option<
 /// A log and its user data.
 #[derive(Clone, Copy)]
 pub(super) struct Log {
-    callback: unsafe extern "C" fn(*mut c_void, i32, *const c_char),
+    callback: Callback<unsafe extern "C" fn(*mut c_void, i32, *const c_char)>,
     user: *mut c_void,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn log(log: Option<Log>, level: cbl_log_level, text: fmt::Arguments<'
     if let Some(Log { callback, user }) = log {
         let message = Message::new(text);
         // SAFETY: the contract of `cbl_options_set_log`.
-        unsafe { callback(user, level as i32, message.as_ptr()) };
+        callback.call(|log| unsafe { log(user, level as i32, message.as_ptr()) });
     }
 }
 
@@ -85,7 +85,7 @@ impl Arena {
 /// The host's thread pool.
 #[derive(Clone, Copy)]
 pub(super) struct Pool {
-    callback: unsafe extern "C" fn(*mut c_void, usize, cbl_task, *mut c_void),
+    callback: Callback<unsafe extern "C" fn(*mut c_void, usize, cbl_task, *mut c_void)>,
     user: *mut c_void,
     pub workers: usize,
 }
@@ -116,7 +116,7 @@ impl HostPool for Pool {
         }
         let context = (&raw const task).cast_mut().cast();
         // SAFETY: the contract of `cbl_options_set_pool`. A task never unwinds.
-        unsafe { (self.callback)(self.user, tasks, Some(run), context) };
+        self.callback.call(|pool| unsafe { pool(self.user, tasks, Some(run), context) });
     }
 }
 
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn cbl_options_set_log(
     // SAFETY: the caller's contract.
     unsafe {
         change(options, |options| {
-            options.log = callback.map(|callback| Log { callback, user });
+            options.log = callback.map(|function| Log { callback: Callback::new(function), user });
             Ok(())
         })
     }
@@ -145,10 +145,12 @@ pub unsafe extern "C" fn cbl_options_set_log(
 /// Sets memory to use for the session that is made with these options, in place of the heap: `bytes`
 /// bytes from `memory`, which begins on a 64-byte boundary. NULL, the default, for none.
 ///
-/// It must hold the total of cbl_model_plan(). It is the session's alone until that is freed, so set
-/// another one before making another session. Making the session writes zeros to all of the plan's
-/// bytes. The library takes nothing from the heap then but the session's handle (under 2 KiB) and, with
-/// more than one thread, what the system needs for threads.
+/// It must hold the total of cbl_model_plan(). So many bytes are the session's alone until that is freed,
+/// so set another one before making another session: CBL_BAD_ARGUMENT of cbl_session_new() and
+/// cbl_session_fork() says that some of them belong to another session. Making the session writes zeros
+/// to all of these bytes. The library takes nothing from the heap then but the session's handle (under
+/// 2 KiB), a note of whose memory it is and, with more than one thread, what the system needs for
+/// threads. Batches do not use an arena.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -193,7 +195,8 @@ pub unsafe extern "C" fn cbl_options_set_pool(
                 let detail = "the number of a pool's workers is not in 1..=64";
                 return Err(Failure::Misuse(CBL_BAD_ARGUMENT, detail));
             }
-            options.pool = callback.map(|callback| Pool { callback, user, workers });
+            options.pool =
+                callback.map(|function| Pool { callback: Callback::new(function), user, workers });
             Ok(())
         })
     }

@@ -1,43 +1,41 @@
 //! State for one call at a time: who comes second is told so and does not wait.
 
+use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
-use super::host::{Log, cbl_log_level, log};
-use super::message::Message;
-use super::status::cbl_status::{self, CBL_BUSY};
+use super::host::Log;
+use super::last_failure::LastFailure;
+use super::status::cbl_status;
 
-/// What a handle guards, with the message of the last failure.
+/// What a handle guards, with why its last call failed.
 pub(super) struct Locked<T> {
-    message: Mutex<Message>,
-    log: Option<Log>,
+    failure: LastFailure,
     inner: Mutex<T>,
 }
 
+const IN_USE: Failure = Failure::Busy(
+    c"the handle is in use, by another thread or by the call whose callback this is; \
+      call again when that has returned",
+);
+
 impl<T> Locked<T> {
     pub fn new(inner: T, log: Option<Log>) -> Self {
-        Self { message: Mutex::new(Message::empty()), log, inner: Mutex::new(inner) }
+        Self { failure: LastFailure::none(log), inner: Mutex::new(inner) }
     }
 
     /// Runs a call; a panic poisons the state.
     pub fn run(&self, body: &mut dyn FnMut(&mut T) -> Result<(), Failure>) -> cbl_status {
-        let was_poisoned = self.inner.is_poisoned();
-        let status = boundary::status_of_locked(Report::Handle(&self.message), || {
+        boundary::status_of_locked(Report::Handle(&self.failure), || {
             let mut inner = self.lock()?;
             panic_if_armed();
             body(&mut inner)
-        });
-        if status == cbl_status::CBL_PANIC && !was_poisoned {
-            // Copied, because the callback may ask for the message.
-            let message = self.message().clone();
-            log(self.log, cbl_log_level::CBL_LOG_ERROR, format_args!("{message}"));
-        }
-        status
+        })
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, T>, Failure> {
         self.inner.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the handle is in use"),
+            TryLockError::WouldBlock => IN_USE,
             TryLockError::Poisoned(_) => POISONED,
         })
     }
@@ -45,14 +43,17 @@ impl<T> Locked<T> {
     /// Whether it may be freed now, poisoned or not.
     pub fn check_unused(&self) -> Result<(), Failure> {
         match self.inner.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(Failure::Misuse(CBL_BUSY, "the handle is in use")),
+            Err(TryLockError::WouldBlock) => {
+                self.failure.set(&IN_USE);
+                Err(IN_USE)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Why the last failed call failed.
-    pub fn message(&self) -> MutexGuard<'_, Message> {
-        self.message.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why the last failed call failed: see [`LastFailure::text`].
+    pub fn failure(&self) -> *const c_char {
+        self.failure.text()
     }
 
     /// The state, of a handle that is still being made.

@@ -17,6 +17,7 @@ mod arguments;
 mod boundary;
 mod constraint;
 mod handle;
+mod last_failure;
 mod locked;
 mod message;
 #[cfg(feature = "capi-test-panics")]

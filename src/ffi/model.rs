@@ -3,6 +3,10 @@
 //! A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
 //! of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
 //!
+//! The file of a model that is mapped may be removed, or replaced by renaming another one over it. If it is
+//! written to or truncated instead, the functions that need the file return CBL_MODEL_CHANGED from then
+//! on; those that do not list this status work from memory.
+//!
 //! Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
 //! which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
 //! is empty after a success.
@@ -12,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use super::arguments::{Growing, Out, path, put_growing, slice};
+use super::arguments::{Growing, GrowingOut, Out, path, slice};
 use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, cbl_log_level, log};
@@ -47,7 +51,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The tokenizer, for one call. A model file that was changed gives an error whether or not the
+    /// tokenizer was opened before, as it does for evaluations.
     pub fn tokenizer(&self) -> Result<&Arc<Tokenizer<TokenizerBytes>>> {
+        self.model.check_unchanged()?;
         if self.tokenizer.get().is_none() {
             // If two threads come here at once, one result is dropped.
             let _ = self.tokenizer.set(Arc::new(self.model.tokenizer()?));
@@ -240,7 +247,8 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
 /// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
 /// CBL_OPTION_VERIFY.
 ///
-/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY.
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY;
+/// CBL_MODEL_CHANGED if the file is changed meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_open(
     path: *const c_char,
@@ -347,7 +355,13 @@ pub unsafe extern "C" fn cbl_model_get_info(
     size: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with(model, Report::Nothing, |shared| put_growing(info, size, || describe(shared))) }
+    unsafe {
+        let out = GrowingOut::new(info, size);
+        with(model, Report::Nothing, |shared| {
+            out?.set(&describe(shared));
+            Ok(())
+        })
+    }
 }
 
 fn describe(shared: &Shared) -> cbl_model_info {
@@ -404,14 +418,16 @@ pub unsafe extern "C" fn cbl_model_plan(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
+        let out = GrowingOut::new(plan, size);
         with(model, Report::Buffer(message, message_size), |shared| {
-            put_growing(plan, size, || cbl_memory_plan::from(MemoryPlan::default()))?;
+            let out = out?;
             let planned = options::with(options, |options| {
                 let mut session = options.session.clone();
                 session.threads = options.pool.map_or(session.threads, |pool| pool.workers);
                 Ok(shared.model.plan(&session)?)
             })?;
-            put_growing(plan, size, || planned.into())
+            out.set(&planned.into());
+            Ok(())
         })
     }
 }

@@ -12,8 +12,7 @@
 //! changed or freed as soon as the call that took it has returned.
 
 use std::ffi::c_char;
-use std::hint::black_box;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{RwLock, RwLockReadGuard, TryLockError};
 
 use super::arguments::{Out, text};
 use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
@@ -21,12 +20,11 @@ use super::classify::{Settings, cbl_calibration, cbl_normalization};
 use super::constraint;
 use super::handle::{self, Handle, Place};
 use super::host::{Arena, Log, Pool};
-use super::message::Message;
+use super::last_failure::LastFailure;
 use super::score::cbl_pooling;
-use super::status::cbl_status::{self, CBL_BUSY};
+use super::status::cbl_status;
 use crate::draft::MAX_DRAFT;
 use crate::error::{Error, Result};
-use crate::fp_env::FpEnv;
 use crate::generate::GenerateOptions;
 use crate::kernels::Isa;
 use crate::sampler::{SamplerOptions, check_bias};
@@ -119,8 +117,8 @@ pub enum cbl_option {
 #[repr(i32)]
 pub enum cbl_access {
     /// Map the file: opens in milliseconds, and its pages are shared and can be evicted. Replace the
-    /// file only by renaming another one over it. If it is changed in place, most accidents give
-    /// CBL_MODEL_CHANGED, but truncating it in the middle of a call raises SIGBUS.
+    /// file only by renaming another one over it. If it was changed in place, calls that need it give
+    /// CBL_MODEL_CHANGED; but truncating it in the middle of a call raises SIGBUS.
     CBL_ACCESS_MAP = 0,
     /// Read the file into memory: nothing that happens to it matters any more.
     CBL_ACCESS_READ = 1,
@@ -138,9 +136,14 @@ pub enum cbl_cache {
 
 /// A set of options.
 pub struct cbl_options {
-    message: Mutex<Message>,
+    failure: LastFailure,
     options: RwLock<Options>,
 }
+
+const IN_USE: Failure = Failure::Busy(
+    c"the options are in use, by another thread or by the call whose callback this is; \
+      call again when that has returned",
+);
 
 impl Handle for cbl_options {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-opts");
@@ -249,9 +252,7 @@ impl Options {
     }
 
     fn set_float(&mut self, key: i32, value: f64) -> Result<()> {
-        let _env = FpEnv::set_default();
-        // Not narrowed before the environment is set.
-        let value = black_box(value) as f32;
+        let value = value as f32;
         let field: fn(&mut SamplerOptions) -> &mut f32 = match key {
             k if k == cbl_option::CBL_OPTION_TEMPERATURE as i32 => |it| &mut it.temperature,
             k if k == cbl_option::CBL_OPTION_TOP_P as i32 => |it| &mut it.top_p,
@@ -268,8 +269,7 @@ impl Options {
     }
 
     fn set_logit_bias(&mut self, token: u32, bias: f64) -> Result<()> {
-        let _env = FpEnv::set_default();
-        let bias = black_box(bias) as f32;
+        let bias = bias as f32;
         check_bias(bias)?;
         let biases = &mut self.generate.sampler.logit_bias;
         let memory = |_| Error::OutOfMemory { bytes: size_of::<(u32, f32)>() };
@@ -357,7 +357,7 @@ pub(super) unsafe fn with<T>(
 impl cbl_options {
     fn read(&self) -> Result<RwLockReadGuard<'_, Options>, Failure> {
         self.options.try_read().map_err(|error| match error {
-            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the options are in use"),
+            TryLockError::WouldBlock => IN_USE,
             TryLockError::Poisoned(_) => POISONED,
         })
     }
@@ -387,9 +387,9 @@ unsafe fn change_dyn(
         Ok(options) => options,
         Err(failure) => return failure.status(),
     };
-    boundary::status_of_locked(Report::Handle(&options.message), || {
+    boundary::status_of_locked(Report::Handle(&options.failure), || {
         let mut locked = options.options.try_write().map_err(|error| match error {
-            TryLockError::WouldBlock => Failure::Misuse(CBL_BUSY, "the options are in use"),
+            TryLockError::WouldBlock => IN_USE,
             TryLockError::Poisoned(_) => POISONED,
         })?;
         panic_if_armed();
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn cbl_options_new(options: *mut *mut cbl_options) -> cbl_
         let out = unsafe { Out::new(options, std::ptr::null_mut()) }?;
         out.set(
             Place::new(cbl_options {
-                message: Mutex::new(Message::empty()),
+                failure: LastFailure::none(None),
                 options: RwLock::new(Options::default()),
             })?
             .give(),
@@ -428,7 +428,8 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
         // SAFETY: the caller's contract.
         let handle = unsafe { handle::get(options) }?;
         if let Err(TryLockError::WouldBlock) = handle.options.try_write() {
-            return Err(Failure::Misuse(CBL_BUSY, "the options are in use"));
+            handle.failure.set(&IN_USE);
+            return Err(IN_USE);
         }
         // SAFETY: the caller's contract, and no call is using them.
         unsafe { handle::free(options) };
@@ -436,16 +437,15 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
     })
 }
 
-/// Why the last failed call with these options failed: English, never NULL, valid until the next call
-/// with them.
+/// Why the last failed call that was to change these options failed: English, never NULL, valid until
+/// the next call with them. After CBL_BUSY it says so, to the thread that got it.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_error(options: *mut cbl_options) -> *const c_char {
     boundary::value(handle::NONE.as_ptr(), || {
         // SAFETY: the caller's contract.
-        let options = unsafe { handle::get(options) }?;
-        Ok(options.message.lock().unwrap_or_else(PoisonError::into_inner).as_ptr())
+        Ok(unsafe { handle::get(options) }?.failure.text())
     })
 }
 

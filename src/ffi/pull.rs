@@ -26,7 +26,7 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::arguments::{Out, put_growing, text};
+use super::arguments::{GrowingOut, Out, text};
 use super::boundary::Failure;
 use super::generate::{cbl_step, log_generation};
 use super::options::{self, Options, cbl_options};
@@ -179,7 +179,8 @@ pub unsafe extern "C" fn cbl_generation_begin(
 /// a build that cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings
 /// are refused with CBL_NO_TOKENIZER.
 ///
-/// One thread at a time. Errors: those of cbl_generation_begin(), CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_generation_begin(), CBL_MODEL_CHANGED among them;
+/// CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generation_begin_from_tokens(
     session: *mut cbl_session,
@@ -220,15 +221,15 @@ pub unsafe extern "C" fn cbl_generation_next(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
+        let step = GrowingOut::new(step, size).inspect(|out| out.set(&cbl_step::NONE));
         let reason = Out::new(reason, cbl_stop_reason::CBL_STOP_NONE);
         session::with_running(session, |inner| {
-            let reason = reason?;
-            put_growing(step, size, || cbl_step::NONE)?;
+            let (step, reason) = (step?, reason?);
             inner.running(generation)?;
             let mut next = None;
             inner.next(&mut |step| next = Some(step))?;
             match next {
-                Some(next) => put_growing(step, size, || next)?,
+                Some(next) => step.set(&next),
                 None => {
                     let why = inner.running(generation)?.progress.stop_reason();
                     reason.set(why.map_or(cbl_stop_reason::CBL_STOP_NONE, Into::into));

@@ -21,8 +21,8 @@ use crate::session::Session;
 /// Saves a session to a buffer of `capacity` bytes. `*size` receives the size of what is saved, also if
 /// the buffer is too small; call with a capacity of 0 to ask first.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_BUSY,
-/// CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL,
+/// CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_save(
     session: *mut cbl_session,
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn cbl_session_save(
 /// Restores what cbl_session_save() wrote, `size` bytes at `data`, in place of what the session holds.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_SAVED, CBL_CONTEXT_FULL if
-/// the session has too few positions, CBL_BUSY, CBL_PANIC.
+/// the session has too few positions, CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_restore(
     session: *mut cbl_session,
@@ -63,7 +63,8 @@ pub unsafe extern "C" fn cbl_session_restore(
 /// Saves a session to a file: written beside it under the name with ".tmp" appended, flushed to the
 /// disk, then renamed, so that there is the old file or the new one and never a part.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_MODEL_CHANGED, CBL_BUSY,
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_save_file(
     session: *mut cbl_session,
@@ -114,7 +115,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// Restores what cbl_session_save_file() wrote. The file is read twice, first to check it; if it is
 /// changed or fails in between, the session is reset.
 ///
-/// One thread at a time. Errors: those of cbl_session_restore(), CBL_IO.
+/// One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them; CBL_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_restore_file(
     session: *mut cbl_session,

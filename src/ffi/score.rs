@@ -4,7 +4,6 @@
 //! generating anything.
 
 use std::ffi::c_char;
-use std::hint::black_box;
 
 use super::arguments::{Out, buffer_for, copy_out, list_lengths, slice, slice_mut, text, texts};
 use super::boundary::{self, Failure, Report};
@@ -13,7 +12,6 @@ use super::session::{self, Inner, cbl_session, tokens_that_fit};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::text::encode;
 use crate::error::{Error, Result};
-use crate::fp_env::FpEnv;
 use crate::memory::{try_filled, try_vec};
 use crate::score::{Continuations, log_sum_exp, most_probable};
 use crate::session::Pooling;
@@ -112,12 +110,10 @@ fn write_log_probabilities(
     if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
         return Err(Error::TokenOutOfRange { token, vocab_size }.into());
     }
-    let _env = FpEnv::set_default();
-    let log_sum = log_sum_exp(black_box(logits));
+    let log_sum = log_sum_exp(logits);
     for (place, &token) in places.iter_mut().zip(tokens) {
         *place = f64::from(logits[token as usize]) - log_sum;
     }
-    black_box(places);
     Ok(())
 }
 
@@ -177,7 +173,8 @@ pub unsafe extern "C" fn cbl_score(
 /// the natural logarithm of the probability of each of all these tokens after those before it. Works in
 /// a build that cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_score() that concern no text, CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_score() that concern no text, CBL_MODEL_CHANGED among them;
+/// CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_score_tokens(
     session: *mut cbl_session,
@@ -268,7 +265,8 @@ pub unsafe extern "C" fn cbl_embed(
 /// As cbl_embed(), of `count` token ids; `*width` receives the number of elements. Works in a build that
 /// cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_MODEL_CHANGED among them;
+/// CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_embed_tokens(
     session: *mut cbl_session,

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::arguments::{Growing, Out, put_growing, slice};
-use super::boundary::{self, Failure, Report, once};
+use super::arguments::{Growing, GrowingOut, Out, slice};
+use super::boundary::{self, Callback, Failure, Report, once};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, Pool, cbl_log_level, log};
 use super::locked::Locked;
@@ -197,8 +197,8 @@ impl Made {
 /// This is where memory is taken, all of it: as much as cbl_model_plan() says; and where threads are
 /// started, if the options ask for more than one.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY,
-/// CBL_NO_THREADS, CBL_BUSY.
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, also if the arena belongs to another session;
+/// CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_NO_THREADS, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_new(
     model: *const cbl_model,
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn cbl_session_new(
 /// fails.
 ///
 /// One thread at a time. Errors: those of cbl_session_new(); CBL_BAD_SAVED if the type of the cache
-/// differs; CBL_CONTEXT_FULL.
+/// differs; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_fork(
     session: *mut cbl_session,
@@ -275,8 +275,9 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
     })
 }
 
-/// Why the last failed call on this session failed, CBL_BUSY apart: English, never NULL, valid until the
-/// next call on it. For log files and developers; branch on the status instead.
+/// Why the last failed call on this session failed: English, never NULL, valid until the next call on
+/// it. For log files and developers; branch on the status instead. After CBL_BUSY it says so, to the
+/// thread that got it; the message of the call that is running is not touched.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]
@@ -284,7 +285,7 @@ pub unsafe extern "C" fn cbl_session_error(session: *mut cbl_session) -> *const 
     boundary::value(handle::NONE.as_ptr(), || {
         // SAFETY: the caller's contract.
         let session = unsafe { handle::get(session) }?;
-        Ok(session.locked.message().as_ptr())
+        Ok(session.locked.failure())
     })
 }
 
@@ -364,8 +365,8 @@ pub unsafe extern "C" fn cbl_session_evaluate(
 }
 
 /// Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
-/// false to receive no more; the evaluation goes on. Must not throw or longjmp. Runs in the default
-/// floating-point environment, whatever the host's is.
+/// false to receive no more; the evaluation goes on. Must not throw or longjmp. Called on the thread that
+/// called the library, in its floating-point environment.
 pub type cbl_logits_callback = Option<
     unsafe extern "C" fn(
         user: *mut c_void,
@@ -378,7 +379,8 @@ pub type cbl_logits_callback = Option<
 /// As cbl_session_evaluate(), and calls `callback` with the logits of every token, in order: what it
 /// takes to score a text. The session must be made with CBL_OPTION_ALL_LOGITS.
 ///
-/// One thread at a time. Errors: those of cbl_session_evaluate(), CBL_BAD_OPTION.
+/// One thread at a time. Errors: those of cbl_session_evaluate(), CBL_MODEL_CHANGED among them;
+/// CBL_BAD_OPTION.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_evaluate_each(
     session: *mut cbl_session,
@@ -397,15 +399,17 @@ pub unsafe extern "C" fn cbl_session_evaluate_each(
             }
             let mut wanted = true;
             evaluate(inner, tokens, count, &mut |position, logits| {
-                wanted = wanted && callback(user, position, logits.as_ptr(), logits.len());
+                let (row, count) = (logits.as_ptr(), logits.len());
+                wanted = wanted && callback.call(|visit| visit(user, position, row, count));
             })
         })
     }
 }
 
 /// A callback that may not be NULL.
-pub(super) fn required<T>(callback: Option<T>) -> Result<T, Failure> {
-    callback.ok_or(Failure::Misuse(CBL_BAD_ARGUMENT, "a callback is NULL"))
+pub(super) fn required<T: Copy>(callback: Option<T>) -> Result<Callback<T>, Failure> {
+    let missing = Failure::Misuse(CBL_BAD_ARGUMENT, "a callback is NULL");
+    callback.map(Callback::new).ok_or(missing)
 }
 
 /// The caller's tokens, if the session has room for them: a count that is out of proportion is found
@@ -510,7 +514,7 @@ pub unsafe extern "C" fn cbl_session_clear_cancel(session: *const cbl_session) -
 /// An atomic store, no lock: safe in a signal handler. (The border's one-time preparations are done:
 /// somebody has made the session.)
 fn set_cancel(session: *const cbl_session, wanted: bool) -> cbl_status {
-    boundary::status(Report::Nothing, || {
+    boundary::status_in_signal(|| {
         // SAFETY: the caller's contract.
         unsafe { handle::get(session) }?.cancel.store(wanted, Relaxed);
         Ok(())
@@ -627,7 +631,13 @@ pub unsafe extern "C" fn cbl_session_get_stats(
     size: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with_running(session, |inner| put_growing(stats, size, || inner.stats())) }
+    unsafe {
+        let out = GrowingOut::new(stats, size);
+        with_running(session, |inner| {
+            out?.set(&inner.stats());
+            Ok(())
+        })
+    }
 }
 
 impl Inner {

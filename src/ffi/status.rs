@@ -84,7 +84,10 @@ impl cbl_status {
             Error::Io { .. } | Error::NotAFile { .. } | Error::SavedSessionIo { .. } => CBL_IO,
             Error::Format(_) | Error::Damaged { .. } => CBL_BAD_MODEL,
             Error::FileChanged { .. } => CBL_MODEL_CHANGED,
-            Error::Misaligned { .. } | Error::NoTokens | Error::NothingAllowed => CBL_BAD_ARGUMENT,
+            Error::Misaligned { .. }
+            | Error::NoTokens
+            | Error::NothingAllowed
+            | Error::ArenaInUse => CBL_BAD_ARGUMENT,
             Error::Option { .. } | Error::Constraint(_) => CBL_BAD_OPTION,
             Error::TokenOutOfRange { .. } => CBL_BAD_TOKEN,
             Error::ContextFull { .. } | Error::Task(_) => CBL_CONTEXT_FULL,

@@ -12,9 +12,9 @@
 
 use std::ffi::{c_char, c_void};
 
-use super::arguments::{Growing, Out, put_growing, text};
+use super::arguments::{Growing, GrowingOut, Out, text};
 use super::boundary::{self, Report};
-use super::generate::cbl_text_callback;
+use super::generate::{cbl_text_callback, pass_on};
 use super::handle::{self, Handle, Place};
 use super::model::{self, cbl_model};
 use super::options::{self, cbl_options};
@@ -160,38 +160,21 @@ pub unsafe extern "C" fn cbl_apply_template(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
+        let wanted = !(result.is_null() && size == 0);
+        let out = wanted.then(|| GrowingOut::new(result, size)).transpose();
         session::with(session, |inner| {
+            let out = out?;
             let callback = required(callback)?;
             let prepared = &handle::get(prepared)?.prepared;
             let text = self::text(text, length)?;
-            let wanted = !(result.is_null() && size == 0);
-            if wanted {
-                put_growing(result, size, cbl_template_result::nothing)?;
-            }
             let seed = options::with(options, |options| Ok(options.generate.sampler.seed))?;
-            let came = prepared.apply(inner, seed, text, &mut |text| {
-                callback(user, text.as_ptr().cast(), text.len())
-            })?;
-            match wanted {
-                true => put_growing(result, size, || came),
-                false => Ok(()),
+            let came =
+                prepared.apply(inner, seed, text, &mut |text| pass_on(callback, user, text))?;
+            if let Some(out) = out {
+                out.set(&came);
             }
+            Ok(())
         })
-    }
-}
-
-impl cbl_template_result {
-    fn nothing() -> Self {
-        Self {
-            parts: 0,
-            cut_parts: 0,
-            text_tokens: 0,
-            prompt_tokens: 0,
-            generated_tokens: 0,
-            seconds: 0.0,
-            stop_reason: 0,
-            split: 0,
-        }
     }
 }
 

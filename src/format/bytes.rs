@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek};
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,15 +14,16 @@ use crate::quant::TILE_ALIGN;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Map the file: opens at once, pages are shared and evictable. The file must not be changed
-    /// while it is mapped: [`ModelBytes::check_unchanged`] turns most accidents into an error, but
-    /// a truncation in the middle of an evaluation raises SIGBUS.
+    /// while it is mapped: every call that reads it looks first whether it was, and fails with
+    /// [`Error::FileChanged`]; but a truncation in the middle of a call raises SIGBUS.
     #[default]
     Map,
     /// Read the file into memory of our own: nothing that happens to the file matters any more.
     Read,
 }
 
-/// The bytes of a model file, beginning on a 64-byte boundary.
+/// The bytes of a model file, beginning on a 64-byte boundary. There is no way to them but by
+/// [`get`](Self::get), which looks first whether they are still the same.
 pub struct ModelBytes(Kind);
 
 enum Kind {
@@ -92,9 +92,38 @@ impl ModelBytes {
         Ok(Self(Kind::Borrowed(bytes)))
     }
 
-    /// Fails if a mapped file was changed since it was opened, as far as its length and
-    /// modification time tell.
-    pub fn check_unchanged(&self) -> Result<()> {
+    /// The bytes, for a call that reads them now.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`] if a mapped file was changed since it was opened, as far as its length and
+    /// modification time tell: to read what was cut off would raise SIGBUS.
+    pub fn get(&self) -> Result<&[u8]> {
+        self.check_unchanged()?;
+        Ok(self.checked())
+    }
+
+    /// The bytes, within a call that has looked already ([`get`](Self::get),
+    /// [`check_unchanged`](Self::check_unchanged)).
+    pub(crate) fn checked(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Mapped { map, .. } => map,
+            Kind::Owned(bytes) => bytes.as_slice(),
+            Kind::Borrowed(bytes) => (**bytes).as_ref(),
+        }
+    }
+
+    /// How many there are, or were when the file was opened.
+    pub fn len(&self) -> usize {
+        self.checked().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fails as [`get`](Self::get) does.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
         match &self.0 {
             Kind::Mapped { file, path, stamp, .. } if Stamp::of(file).ok() != Some(*stamp) => {
                 Err(Error::FileChanged { path: path.clone() })
@@ -106,18 +135,6 @@ impl ModelBytes {
     /// Whether the bytes are a mapped file (and so cost no private memory).
     pub fn is_mapped(&self) -> bool {
         matches!(self.0, Kind::Mapped { .. })
-    }
-}
-
-impl Deref for ModelBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Kind::Mapped { map, .. } => map,
-            Kind::Owned(bytes) => bytes.as_slice(),
-            Kind::Borrowed(bytes) => (**bytes).as_ref(),
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     Config, FileLayout, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES,
     MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
 };
+use crate::fp_env::FpEnv;
 use crate::quant::Scheme;
 use crate::terminal;
 
@@ -170,6 +171,8 @@ pub struct Header {
 /// Reads and validates the header of a whole file: afterwards every place in the returned layout
 /// lies within `file`, and the payload may hold anything.
 pub fn read_header(file: &[u8]) -> Result<(Header, FileLayout), FormatError> {
+    // Numbers are parsed by arithmetic.
+    let _env = FpEnv::set_default();
     let json = framed_json(file)?;
     let (metadata, listed) = parse(json)?;
     let header = parse_metadata(&metadata)?;

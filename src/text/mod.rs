@@ -1,7 +1,7 @@
 //! Text in and out: the tokenizer inside the model file, streaming decoding and stop strings.
 //!
 //! Turning ids into text is always possible and needs no other crate: [`TokenTable`] reads token
-//! bytes in place from the mapped file, [`Utf8Stream`] makes whole characters of them,
+//! bytes in place from the tables, [`Utf8Stream`] makes whole characters of them,
 //! [`StopMatcher`] ends the text at a stop string. Turning text into ids needs the feature `text`;
 //! the encoder is built from the same table when it is first used, see [`Tokenizer`].
 

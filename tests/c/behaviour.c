@@ -438,7 +438,22 @@ static void text(void) {
   CHECK_OK(cbl_model_free(model));
 }
 
-typedef struct { cbl_session *session; cbl_options *options; int calls; } reentry;
+typedef struct {
+  cbl_model *model;
+  cbl_session *session, *other;
+  cbl_options *options;
+  int calls;
+} reentry;
+
+static cbl_status fail(cbl_session *session) {
+  uint32_t token = UINT32_MAX;
+  return cbl_session_evaluate(session, &token, 1);
+}
+
+static void *look_at_the_older_message(void *session) {
+  CHECK(strstr(cbl_session_error(session), "not below the vocabulary"));
+  return NULL;
+}
 
 static bool reenter(void *user, uint32_t token) {
   reentry *r = user;
@@ -448,8 +463,12 @@ static bool reenter(void *user, uint32_t token) {
   size_t n;
   uint32_t t;
   cbl_session_stats stats;
+  /* The message is this call's, not that of an older failure. */
+  if (r->calls == 0) CHECK(strstr(cbl_session_error(s), "not below the vocabulary"));
   CHECK_STATUS(CBL_BUSY, cbl_session_free(s));
+  CHECK(strstr(cbl_session_error(s), "handle is in use"));
   CHECK_STATUS(CBL_BUSY, cbl_session_evaluate(s, &token, 1));
+  CHECK(strstr(cbl_session_error(s), "handle is in use"));
   CHECK_STATUS(CBL_BUSY, cbl_session_reset(s));
   CHECK_STATUS(CBL_BUSY, cbl_session_rewind(s, 0));
   CHECK_STATUS(CBL_BUSY, cbl_session_logits(s, &logits, &n));
@@ -459,19 +478,36 @@ static bool reenter(void *user, uint32_t token) {
   CHECK_STATUS(CBL_BUSY, cbl_session_get_stats(s, &stats, sizeof stats));
   CHECK_STATUS(CBL_BUSY, cbl_generate_tokens(s, NULL, &token, 1, reenter, r, NULL));
   CHECK_STATUS(CBL_BUSY, cbl_options_set_int(r->options, CBL_OPTION_MAX_TOKENS, 1));
+  CHECK(strstr(cbl_options_error(r->options), "options are in use"));
   CHECK_STATUS(CBL_BUSY, cbl_options_free(r->options));
   CHECK(cbl_session_position(s) == 0);
+  CHECK_STATUS(CBL_BUSY, cbl_session_reset(s));
+  /* Other handles have their own messages, and so have other threads. */
+  CHECK(!*cbl_session_error(r->other));
+  pthread_t thread;
+  pthread_create(&thread, NULL, look_at_the_older_message, s);
+  pthread_join(thread, NULL);
+  /* The next failure takes the place of this one. */
+  CHECK_STATUS(CBL_BAD_TOKEN, fail(r->other));
+  CHECK(strstr(cbl_session_error(s), "handle is in use"));
+  CHECK(strstr(cbl_session_error(r->other), "not below the vocabulary"));
+  CHECK_OK(cbl_session_free(r->other));
+  r->other = new_session(r->model, NULL);
   return ++r->calls < 3;
 }
 
 /* A callback that calls back. */
 static void re_entry(void) {
   cbl_model *model = open_model(path);
-  reentry r = {new_session(model, NULL), new_options(), 0};
+  reentry r = {model, new_session(model, NULL), new_session(model, NULL), new_options(), 0};
+  CHECK_STATUS(CBL_BAD_TOKEN, fail(r.session));
   CHECK_OK(cbl_options_set_int(r.options, CBL_OPTION_IGNORE_END_OF_TEXT, 1));
   CHECK_OK(cbl_generate_tokens(r.session, r.options, TOKENS, 3, reenter, &r, NULL));
   CHECK(r.calls == 3);
+  CHECK_STATUS(CBL_BAD_TOKEN, fail(r.session));
+  CHECK(strstr(cbl_session_error(r.session), "not below the vocabulary"));
   CHECK_OK(cbl_session_free(r.session));
+  CHECK_OK(cbl_session_free(r.other));
   CHECK_OK(cbl_options_free(r.options));
   CHECK_OK(cbl_model_free(model));
 }
@@ -704,8 +740,22 @@ static void arena(void) {
   size_t count;
   CHECK_OK(cbl_session_logits(session, &logits, &count));
   CHECK((const char *)logits > memory && (const char *)logits < memory + size);
-  CHECK_OK(cbl_session_free(session));
+
+  /* Another session in the same memory, or in a part of it, would overwrite this one. */
+  cbl_session *second;
+  uint64_t hash = hash_logits(session);
+  for (size_t offset = 0; offset <= 64; offset += 64) {
+    CHECK_OK(cbl_options_set_arena(o, memory + offset, size));
+    CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_session_new(model, o, &second, message, sizeof message));
+    CHECK(!second && strstr(message, "belongs to another session"));
+    CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_session_fork(session, o, &second));
+    CHECK(!second && strstr(cbl_session_error(session), "belongs to another session"));
+  }
+  CHECK(hash_logits(session) == hash);
   for (size_t i = 0; i < 64; i++) CHECK(memory[size + i] == 'x');
+  CHECK_OK(cbl_session_free(session));
+  CHECK_OK(cbl_session_new(model, o, &second, message, sizeof message));
+  CHECK_OK(cbl_session_free(second));
   CHECK_OK(cbl_options_set_arena(o, NULL, 0));
   CHECK_OK(cbl_session_free(new_session(model, o)));
   free(memory);

@@ -1,11 +1,16 @@
-//! A C program made from the header that misuses every function it declares, pointer by pointer, and
-//! lets every one of them panic. A function that is added without arguments for it here fails.
+//! C programs made from the header that call every function it declares: one misuses each, pointer by
+//! pointer, and lets it panic; one calls it in every floating-point environment; one after the model's
+//! file was changed. A function that is added without arguments for it here fails.
 
 use std::fmt::Write as _;
 
 use super::prototypes::{Parameter, Prototype};
 
+/// Handles and arguments, and what each program does with a call.
 const HEAD: &str = include_str!("calls_head.c");
+const MISUSE: &str = include_str!("calls_misuse.c");
+const ENVIRONMENTS: &str = include_str!("calls_environments.c");
+const CHANGED: &str = include_str!("calls_changed.c");
 
 /// What to pass for a valid call, in terms of the fixture in `calls_head.c`.
 fn argument(function: &str, parameter: &Parameter) -> &'static str {
@@ -35,7 +40,7 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_options_set_arena", _, "bytes") => "sizeof arena",
         ("cbl_options_set_pool", _, "callback") => "serial",
         ("cbl_options_set_pool", _, "workers") => "2",
-        ("cbl_options_set_log", _, "callback") => "ignore_log",
+        ("cbl_options_set_log", _, "callback") => "see_log",
         ("cbl_options_add_stop", _, "stop") => "\"stop\"",
         ("cbl_options_add_stop", _, "length") => "4",
         ("cbl_options_set_logit_bias", _, "bias") => "1.5",
@@ -83,8 +88,8 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "cbl_template**", _) => "&f.spare_template",
         (_, "const cbl_template*", _) => "(f.template = new_template())",
         (_, "cbl_template_result*", _) => "&applied",
-        (_, "cbl_step_callback", _) => "ignore_step",
-        (_, "uint64_t", "generation") => "f.generation",
+        (_, "cbl_step_callback", _) => "see_step",
+        (_, "uint64_t", "generation") => "(f.generation = new_generation())",
         (_, "uint64_t*", "generation") => "&f.generation",
         ("cbl_generation_next", "cbl_step*", _) => "&step",
         ("cbl_generation_next", _, "size") => "sizeof step",
@@ -97,11 +102,11 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "cbl_session*" | "const cbl_session*", _) => "f.session",
         (_, "char*", "message") => "message",
         (_, "size_t", "message_size") => "sizeof message",
-        (_, "cbl_text_callback", _) => "ignore_text",
-        (_, "cbl_token_callback", _) => "ignore_token",
-        (_, "cbl_logits_callback", _) => "ignore_logits",
-        (_, "cbl_batch_text_callback", _) => "ignore_batch_text",
-        (_, "cbl_batch_token_callback", _) => "ignore_batch_token",
+        (_, "cbl_text_callback", _) => "see_text",
+        (_, "cbl_token_callback", _) => "see_token",
+        (_, "cbl_logits_callback", _) => "see_logits",
+        (_, "cbl_batch_text_callback", _) => "see_batch_text",
+        (_, "cbl_batch_token_callback", _) => "see_batch_token",
         (_, "void*", "user") => "text_buffer",
         (_, "cbl_status*", _) => "statuses",
         (_, "cbl_stop_reason*", "reasons") => "reasons",
@@ -172,13 +177,55 @@ fn needs_text(function: &str) -> bool {
     TEXT.contains(&function)
 }
 
-fn call(function: &Prototype, replace: Option<(usize, &str)>) -> String {
+/// The arguments of a valid call, but for those that are replaced.
+fn arguments<'a>(function: &Prototype, replace: Option<(usize, &'a str)>) -> Vec<&'a str> {
     let argument = |(i, parameter)| match replace {
         Some((at, with)) if at == i => with,
         _ => argument(&function.name, parameter),
     };
-    let arguments: Vec<_> = function.parameters.iter().enumerate().map(argument).collect();
-    format!("{}({})", function.name, arguments.join(", "))
+    function.parameters.iter().enumerate().map(argument).collect()
+}
+
+fn call(function: &Prototype, replace: Option<(usize, &str)>) -> String {
+    format!("{}({})", function.name, arguments(function, replace).join(", "))
+}
+
+/// A handle that is made for the call, and how: `(f.template = new_template())`.
+fn made_for_it(argument: &str) -> Option<(&str, &str)> {
+    let assignment = argument.strip_prefix('(')?.strip_suffix(')')?;
+    let (place, _) = assignment.split_once(" = ")?;
+    Some((place, assignment))
+}
+
+/// A valid call whose handles were made before, and how.
+fn prepared_call(function: &Prototype) -> (String, String) {
+    let arguments = arguments(function, None);
+    let made: String = arguments.iter().filter_map(|it| made_for_it(it)).fold(
+        String::new(),
+        |mut text, (_, assignment)| {
+            let _ = write!(text, " {assignment};");
+            text
+        },
+    );
+    let places = arguments.iter().map(|it| made_for_it(it).map_or(*it, |(place, _)| place));
+    (made, format!("{}({})", function.name, places.collect::<Vec<_>>().join(", ")))
+}
+
+/// The place of a handle that the function frees.
+fn freed(function: &Prototype) -> Option<&'static str> {
+    function.name.strip_suffix("_free")?;
+    made_for_it(argument(&function.name, &function.parameters[0])).map(|(place, _)| place)
+}
+
+/// Places for results that are to be defined whatever comes of a call with these arguments: not arrays.
+fn results<'a>(function: &Prototype, arguments: &[&'a str]) -> Vec<&'a str> {
+    let pairs = function.parameters.iter().zip(arguments);
+    let is_result = |(parameter, argument): &(&Parameter, &&str)| {
+        let writes = parameter.kind.ends_with("**") || !parameter.kind.starts_with("const ");
+        let is_place = argument.starts_with('&') || **argument == "token_buffer";
+        parameter.is_pointer() && writes && is_place && parameter.name != "tokens"
+    };
+    pairs.filter(is_result).map(|(_, argument)| *argument).collect()
 }
 
 fn is_handle(parameter: &Parameter) -> bool {
@@ -196,8 +243,8 @@ fn status_of_null(function: &Prototype, parameter: &Parameter) -> &'static str {
     }
 }
 
-/// The whole program, and how many cases it has.
-pub fn program(functions: &[Prototype]) -> (String, usize) {
+/// The program that misuses everything, and how many cases it has.
+pub fn misuse_program(functions: &[Prototype]) -> (String, usize) {
     let (mut body, mut cases) = (String::new(), 0);
     for function in functions {
         let name = &function.name;
@@ -206,25 +253,19 @@ pub fn program(functions: &[Prototype]) -> (String, usize) {
         if needs_text(name) {
             let _ = writeln!(body, "  if (cbl_has_text()) {{");
         }
-        match function.returns.as_str() {
-            "cbl_status" => case(&mut body, &mut cases, "CBL_OK", &call(function, None)),
-            _ => value(&mut body, &mut cases, &call(function, None)),
-        }
+        let mut add = |expected: &str, replace: Option<(usize, &str)>| {
+            case(&mut body, function, expected, replace);
+            cases += 1;
+        };
+        add("CBL_OK", None);
         for (i, parameter) in function.parameters.iter().enumerate().filter(|(_, p)| p.is_pointer())
         {
-            let null = call(function, Some((i, "NULL")));
-            match returns_status {
-                true => {
-                    case(&mut body, &mut cases, status_of_null(function, parameter), &null);
-                }
-                false => value(&mut body, &mut cases, &null),
-            }
+            add(status_of_null(function, parameter), Some((i, "NULL")));
             if is_handle(parameter) && returns_status {
                 // Handles of other kinds.
                 for wrong in ["f.options", "f.model", "f.session", "f.batch"] {
                     if !parameter.kind.contains(&wrong[2..]) {
-                        let wrong = call(function, Some((i, &format!("(void *){wrong}"))));
-                        case(&mut body, &mut cases, "CBL_BAD_HANDLE", &wrong);
+                        add("CBL_BAD_HANDLE", Some((i, &format!("(void *){wrong}"))));
                     }
                 }
             }
@@ -232,29 +273,91 @@ pub fn program(functions: &[Prototype]) -> (String, usize) {
         if needs_text(name) {
             let _ = writeln!(body, "  }}");
         }
-        // What makes a handle to be freed must not panic itself.
-        let prepare = match name.strip_suffix("_free") {
-            Some(_) => argument(name, &function.parameters[0]),
-            None => "(void)0",
-        };
-        let spare = format!("f.{}", name.replace("cbl_", "spare_").replace("_free", ""));
-        let panics = call(function, name.ends_with("_free").then_some((0, spare.as_str())));
+        // What makes a handle for the call must not panic itself.
+        let (made, panics) = prepared_call(function);
         let _ = match returns_status {
-            true => writeln!(body, "  PANICS({prepare}, {panics});"),
-            false => writeln!(body, "  PANICS_QUIETLY({});", call(function, None)),
+            true => writeln!(body, "  PANICS({{{made}}}, {panics});"),
+            false => writeln!(body, "  PANICS_QUIETLY({panics});"),
         };
         cases += 1;
     }
+    (program(MISUSE, "", &format!("{body}\n  poisoned_handles();\n")), cases)
+}
+
+fn case(body: &mut String, function: &Prototype, expected: &str, replace: Option<(usize, &str)>) {
+    let call = call(function, replace);
+    if function.returns != "cbl_status" {
+        let _ = writeln!(body, "  VALUE({call});");
+        return;
+    }
+    let results = results(function, &arguments(function, replace));
+    let each = |what: &str| {
+        let each: Vec<_> = results.iter().map(|place| format!("{what}({place})")).collect();
+        if each.is_empty() { "(void)0".to_owned() } else { each.join(", ") }
+    };
+    let (undefine, check) = (each("UNDEFINE"), each("CHECK_DEFINED"));
+    let _ = writeln!(body, "  CASE({expected}, {call}, ({undefine}), ({check}));");
+}
+
+/// The program that calls everything in every floating-point environment.
+pub fn environments_program(functions: &[Prototype]) -> String {
+    let (mut calls, mut body) = (String::new(), String::new());
+    for function in functions {
+        let Prototype { name, returns, .. } = function;
+        let (made, call) = prepared_call(function);
+        let see = match returns.as_str() {
+            "const char*" => "see(came, came ? strlen(came) : 0)",
+            _ => "see(&came, sizeof came)",
+        };
+        let forget = freed(function).map_or(String::new(), |place| format!(" {place} = NULL;"));
+        let _ = writeln!(
+            calls,
+            "static void call_{name}(void) {{\n  {made}\n  {returns} came = {call};\n  \
+             check_environment();\n  {see};{forget}\n}}"
+        );
+        let uses_options = |p: &Parameter| {
+            ["const cbl_options*", "const cbl_classifier*"].contains(&p.kind.as_str())
+        };
+        let variants = if function.parameters.iter().any(uses_options) { "VARIANTS" } else { "1" };
+        let run = format!("same_in_every_environment(\"{name}\", call_{name}, {variants});");
+        let _ = writeln!(body, "  {}{run}", if_text(function));
+    }
+    program(ENVIRONMENTS, &calls, &body)
+}
+
+/// The program that calls everything after the model's file was changed.
+pub fn changed_program(functions: &[Prototype]) -> String {
+    let (mut calls, mut body) = (String::new(), String::new());
+    for function in functions {
+        let name = &function.name;
+        let (made, call) = prepared_call(function);
+        let call = match function.returns.as_str() {
+            "cbl_status" => format!("cbl_status status = {call};"),
+            _ => format!("(void){call}; cbl_status status = CBL_OK;"),
+        };
+        let forget = freed(function).map_or(String::new(), |place| format!(" {place} = NULL;"));
+        let _ = writeln!(
+            calls,
+            "static void make_{name}(void) {{{made}}}\nstatic cbl_status call_{name}(void) {{\n  \
+             {call}{forget}\n  return status;\n}}"
+        );
+        // Opening opens another file, which was not changed.
+        let opens = name.starts_with("cbl_model_open");
+        let lists_it = !opens && function.documentation.contains("CBL_MODEL_CHANGED");
+        let _ = writeln!(
+            body,
+            "  {}survives_a_changed_file(\"{name}\", {lists_it}, make_{name}, call_{name});",
+            if_text(function),
+        );
+    }
+    program(CHANGED, &calls, &body)
+}
+
+fn if_text(function: &Prototype) -> &'static str {
+    if needs_text(&function.name) { "if (cbl_has_text()) " } else { "" }
+}
+
+fn program(kind: &str, functions: &str, body: &str) -> String {
     let main = "int main(int argc, char **argv) {\n  set_up(argc, argv);\n";
-    (format!("{HEAD}\n{main}{body}\n  poisoned_handles();\n  return tear_down();\n}}\n"), cases)
-}
-
-fn case(body: &mut String, cases: &mut usize, status: &str, call: &str) {
-    let _ = writeln!(body, "  CASE({status}, {call});");
-    *cases += 1;
-}
-
-fn value(body: &mut String, cases: &mut usize, call: &str) {
-    let _ = writeln!(body, "  VALUE({call});");
-    *cases += 1;
+    format!("{HEAD}\n{kind}\n{functions}\n{main}{body}  return tear_down();\n}}\n")
 }

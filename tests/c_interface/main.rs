@@ -263,14 +263,37 @@ fn programs_of_the_first_header_work() {
     }
 }
 
+fn generated(name: &str, text: &str) -> PathBuf {
+    let source = scratch("source").join(name).with_extension("c");
+    fs::write(&source, text).unwrap();
+    source
+}
+
+/// Every function in every rounding direction, with subnormals flushed, with exceptions that trap.
+#[test]
+fn every_function_gives_the_same_in_any_floating_point_environment() {
+    let functions = prototypes::read(&root().join("include/cerebellum.h"));
+    let source = generated("environments", &calls::environments_program(&functions));
+    let program = compile(&source, "environments", &library_directory(), &[]);
+    run_silently(&program, &[model(), &scratch("environments")]);
+}
+
+/// Every function after the model's file was cut off, overwritten, or replaced as it should be.
+#[test]
+fn every_function_survives_a_changed_file() {
+    let functions = prototypes::read(&root().join("include/cerebellum.h"));
+    let source = generated("changed", &calls::changed_program(&functions));
+    let program = compile(&source, "changed", &library_directory(), &[]);
+    run_silently(&program, &[model(), &scratch("changed")]);
+}
+
 /// Every pointer of every function, and a panic in each.
 #[test]
 fn every_function_survives_misuse_and_panics() {
     let functions = prototypes::read(&root().join("include/cerebellum.h"));
-    let (text, cases) = calls::program(&functions);
+    let (text, cases) = calls::misuse_program(&functions);
     assert!(cases >= 200, "only {cases} cases");
-    let source = scratch("source").join("calls.c");
-    fs::write(&source, text).unwrap();
+    let source = generated("calls", &text);
     let files = scratch("calls");
     let plain = compile(&source, "calls", &library_directory(), &[]);
     run_silently(&plain, &[model(), &files]);

@@ -9,6 +9,8 @@ pub struct Prototype {
     pub name: String,
     pub returns: String,
     pub parameters: Vec<Parameter>,
+    /// The comment before it.
+    pub documentation: String,
 }
 
 #[derive(Clone, Debug)]
@@ -40,24 +42,14 @@ impl Parameter {
     }
 }
 
-/// All functions, in the header's order.
+/// All functions, in the header's order. Each has a comment.
 pub fn read(header: &Path) -> Vec<Prototype> {
     let text = fs::read_to_string(header).unwrap();
-    let code = without_comments(&text);
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let code = lines.collect::<Vec<_>>().join(" ");
-    code.split([';', '{', '}']).filter_map(prototype).collect()
+    let parts = text.split("/*").skip(1).map(|part| part.split_once("*/").unwrap());
+    parts.filter_map(|(comment, code)| prototype(comment, code.split(';').next()?)).collect()
 }
 
-fn without_comments(text: &str) -> String {
-    let mut out = String::new();
-    for (i, part) in text.split("/*").enumerate() {
-        out.push_str(if i == 0 { part } else { part.split_once("*/").unwrap().1 });
-    }
-    out
-}
-
-fn prototype(declaration: &str) -> Option<Prototype> {
+fn prototype(comment: &str, declaration: &str) -> Option<Prototype> {
     let declaration = declaration.trim();
     if declaration.starts_with("typedef") {
         return None;
@@ -69,5 +61,6 @@ fn prototype(declaration: &str) -> Option<Prototype> {
         "void" => Vec::new(),
         list => list.split(',').map(Parameter::parse).collect(),
     };
-    name.starts_with("cbl_").then_some(Prototype { name, returns, parameters })
+    let documentation = comment.to_owned();
+    name.starts_with("cbl_").then_some(Prototype { name, returns, parameters, documentation })
 }

@@ -46,7 +46,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 /// Opens a model file, with everything checked that opening checks; errors name the file.
 pub fn open(path: &Path) -> Result<(ModelBytes, Header, FileLayout), Failure> {
     let file = ModelBytes::open(path, Access::Map)?;
-    let (header, layout) = read_header(&file).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (header, layout) =
+        read_header(file.get()?).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok((file, header, layout))
 }
 

@@ -44,7 +44,7 @@ struct TensorReport {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let (file, header, layout) = open(&args.file)?;
-    let faults = verify(&file, &layout);
+    let faults = verify(file.get()?, &layout);
     // Opening checked the checksums themselves.
     let tensors = layout.tensors().iter().filter(|tensor| tensor.name != CHECKSUMS);
     let tensors = tensors.map(|tensor| TensorReport {

@@ -1,5 +1,6 @@
 //! A model file's weights in float32.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cerebellum::format::{Access, FileLayout, Matrix, ModelBytes, TensorKind, read_header};
@@ -26,7 +27,7 @@ impl StoredWeights {
     /// Those of opening a model.
     pub fn open(path: &Path, checkpoint: &Checkpoint) -> cerebellum::Result<Self> {
         let file = ModelBytes::open(path, Access::Map)?;
-        let (_, layout) = read_header(&file)?;
+        let (_, layout) = read_header(file.get()?)?;
         let (config, tied) = (checkpoint.config().clone(), checkpoint.is_tied());
         Ok(Self { path: path.to_owned(), file, layout, config, tied })
     }
@@ -46,7 +47,8 @@ impl Weights for StoredWeights {
             tensor: name.to_owned(),
             location: self.path.clone(),
         })?;
-        let bytes = &self.file[tensor.range.clone()];
+        let changed = |e| Error::Io { path: self.path.clone(), source: io::Error::other(e) };
+        let bytes = &self.file.get().map_err(changed)?[tensor.range.clone()];
         Ok(match &tensor.kind {
             TensorKind::Matrix(matrix) => dequantize(matrix, bytes),
             TensorKind::Positions => {

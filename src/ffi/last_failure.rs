@@ -1,0 +1,59 @@
+//! Why the last call on a handle failed.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::boundary::Failure;
+use super::host::{Log, cbl_log_level, log};
+use super::message::Message;
+
+thread_local! {
+    /// The last handle, by its number, that was in use when this thread called on it, and what that call
+    /// said. Kept by thread: whoever is using the handle may be reading its message.
+    static BUSY: Cell<Option<(u64, &'static CStr)>> = const { Cell::new(None) };
+}
+
+/// The message of a handle's last failure.
+pub(super) struct LastFailure {
+    /// No other handle's, freed ones included.
+    number: u64,
+    message: Mutex<Message>,
+    /// Where bugs are told.
+    log: Option<Log>,
+}
+
+impl LastFailure {
+    pub fn none(log: Option<Log>) -> Self {
+        static HANDLES: AtomicU64 = AtomicU64::new(0);
+        let number = HANDLES.fetch_add(1, Relaxed);
+        Self { number, message: Mutex::new(Message::empty()), log }
+    }
+
+    pub fn set(&self, failure: &Failure) {
+        if let &Failure::Busy(detail) = failure {
+            BUSY.set(Some((self.number, detail)));
+            return;
+        }
+        BUSY.set(BUSY.get().filter(|&(number, _)| number != self.number));
+        *self.message() = Message::new(failure);
+        if let Failure::Panic(_) = failure {
+            // The lock is free again: the callback may ask for the message.
+            log(self.log, cbl_log_level::CBL_LOG_ERROR, format_args!("{failure}"));
+        }
+    }
+
+    /// The text, ended by a zero: for the thread whose last failure was that the handle is in use, that;
+    /// otherwise the last other failure's.
+    pub fn text(&self) -> *const c_char {
+        match BUSY.get() {
+            Some((number, detail)) if number == self.number => detail.as_ptr(),
+            _ => self.message().as_ptr(),
+        }
+    }
+
+    fn message(&self) -> MutexGuard<'_, Message> {
+        self.message.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
