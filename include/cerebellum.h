@@ -980,7 +980,8 @@ cbl_status cbl_generation_begin(cbl_session *session,
  * a build that cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings
  * are refused with CBL_NO_TOKENIZER.
  *
- * One thread at a time. Errors: those of cbl_generation_begin(), CBL_BAD_TOKEN.
+ * One thread at a time. Errors: those of cbl_generation_begin(), CBL_MODEL_CHANGED among them;
+ * CBL_BAD_TOKEN.
  */
 cbl_status cbl_generation_begin_from_tokens(cbl_session *session,
                                             const cbl_options *options,

@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::arguments::{Growing, GrowingOut, Out, text};
+use super::arguments::{Growing, Out, text};
 use super::boundary::{Callback, Failure};
 use super::host::{cbl_log_level, log};
 use super::options::{self, Options, cbl_options};

@@ -103,10 +103,10 @@ impl Inner {
         let Some(Running { progress, text, .. }) = &mut self.running else { return Err(NONE) };
         let (session, was_over) = (&mut self.session, progress.stop_reason().is_some());
         let next = match text {
-            Some(buffer) => {
-                let table = self.shared.tokenizer()?.table();
-                buffer.next(progress, session, table)
-            }
+            Some(buffer) => self
+                .shared
+                .tokenizer()
+                .and_then(|tokenizer| buffer.next(progress, session, tokenizer.table())),
             None => progress
                 .next(session)
                 .map(|step| step.map(|step| TextStep { text: "", step: Some(step) })),
