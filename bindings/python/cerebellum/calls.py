@@ -119,7 +119,8 @@ class Call(Generic[T]):
             raise RuntimeError("the interpreter is exiting")
         self._started = True
         self._over.acquire()
-        threading.Thread(target=self._work, name="cerebellum", daemon=True).start()
+        # Not threading.Thread, whose start() an interrupt can leave in the midst of its own locks.
+        _thread.start_new_thread(self._work, ())
 
     def _work(self) -> None:
         with self._begin:
