@@ -113,6 +113,8 @@ class Misuse(unittest.TestCase):
         self.refused(OptionError, "logit_bias: ", session.generate, "a", logit_bias={5: 1e9})
         self.refused(OptionError, "choices: ", session.generate, "a", choices=["a\nb"])
         self.refused(OptionError, "choices: ", session.generate, "a", choices=[])
+        self.refused(OptionError, "choices: ", session.generate, "a", choices=[""])
+        self.refused(OptionError, "sequences: 0", model.batch, 0)
         self.refused(OptionError, "regex: ", session.generate, "a", regex="")
         self.refused(OptionError, "choices and regex: ", session.generate, "a", choices=["a"], regex="b")
         self.refused(OptionError, "all_logits: 7", model.session, all_logits=7)

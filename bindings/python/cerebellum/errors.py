@@ -93,7 +93,8 @@ def in_python_words(message: str) -> str:
     """The library's message with the names that options and functions have here."""
     option = re.match(r"option ([a-z0-9 ]+): ", message)
     if option:
-        message = f"{option[1].replace(' ', '_')}: {message[option.end():]}"
+        name = "sequences" if option[1] == "batch" else option[1].replace(" ", "_")
+        message = f"{name}: {message[option.end():]}"
     message = re.sub(r"CBL_OPTION_([A-Z_]+)", lambda key: key[1].lower(), message)
     return message.replace("cbl_isa_name()", "isa_names()")
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Literal, Mapping, Tuple,
 from . import _native
 from ._native import library
 from .arguments import token, utf8, whole_number, kind_of
-from .errors import OptionError, check, error_for, in_python_words
+from .errors import OptionError, Status, check, error_for, in_python_words
 from .handles import Handle, Pointer
 
 
@@ -158,7 +158,7 @@ class NativeOptions(Handle):
         given = {name: value for name, value in options.items() if value is not None}
         constraints = [name for name in CONSTRAINTS if name in given]
         if len(constraints) > 1:
-            raise OptionError(3, f"{' and '.join(constraints)}: only one of them at a time")
+            raise OptionError(Status.BAD_OPTION, f"{' and '.join(constraints)}: only one of them at a time")
         for name, value in given.items():
             special = _SPECIAL.get(name)
             if special:
@@ -194,19 +194,19 @@ class NativeOptions(Handle):
 
     def _set_choices(self, choices: Iterable[str]) -> None:
         texts = list(_strings("choices", choices))
-        if not texts or any(b"\n" in text for text in texts):
-            raise OptionError(3, "choices: there are none, or one of them has a line break")
+        if not texts or not all(texts) or any(b"\n" in text for text in texts):
+            raise OptionError(Status.BAD_OPTION, "choices: there are none, or one of them is empty or has a line break")
         self._set("choices", b"\n".join(texts).decode())
 
     def _set_regex(self, regex: str) -> None:
         if regex == "":
-            raise OptionError(3, "regex: it is empty; leave the option out for any text")
+            raise OptionError(Status.BAD_OPTION, "regex: it is empty; leave the option out for any text")
         self._set("regex", regex)
 
     def _set_json_schema(self, schema: Union[Mapping[str, Any], str]) -> None:
         text = schema if isinstance(schema, str) else json.dumps(schema)
         if not text.strip():
-            raise OptionError(3, "json_schema: it is empty; leave the option out for any text")
+            raise OptionError(Status.BAD_OPTION, "json_schema: it is empty; leave the option out for any text")
         self._set("json_schema", text)
 
     def _set_examples(self, examples: Iterable[Tuple[str, str]]) -> None:
@@ -245,21 +245,21 @@ def _number(name: str, value: Any) -> float:
 def _int(name: str, value: Any) -> int:
     number = whole_number(value, name)
     if not -(2**63) <= number < 2**63:
-        raise OptionError(3, f"{name}: {number} is out of range")
+        raise OptionError(Status.BAD_OPTION, f"{name}: {number} is out of range")
     return number
 
 
 def _bool(name: str, value: Any) -> int:
     number = whole_number(value, name)
     if number not in (0, 1):
-        raise OptionError(3, f"{name}: {number} is not True or False")
+        raise OptionError(Status.BAD_OPTION, f"{name}: {number} is not True or False")
     return number
 
 
 def _seed(name: str, value: Any) -> int:
     number = whole_number(value, name)
     if not 0 <= number < 2**64:
-        raise OptionError(3, f"{name}: {number} is not from 0 to 2^64 - 1")
+        raise OptionError(Status.BAD_OPTION, f"{name}: {number} is not from 0 to 2^64 - 1")
     # The library takes the same 64 bits with a sign.
     return number - 2**64 if number >= 2**63 else number
 
@@ -267,7 +267,7 @@ def _seed(name: str, value: Any) -> int:
 def _word(name: str, value: Any) -> int:
     words = _native.WORDS[name]
     if not isinstance(value, str) or value not in words:
-        raise OptionError(3, f"{name}: {value!r} is not one of {', '.join(words)}")
+        raise OptionError(Status.BAD_OPTION, f"{name}: {value!r} is not one of {', '.join(words)}")
     return words[value]
 
 

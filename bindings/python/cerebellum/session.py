@@ -109,8 +109,9 @@ class Session(Handle):
         return Generation(self, begin, NativeOptions(options), data, piece_of), is_constrained(options)
 
     def apply(self, template: Template, text: str, seed: int = 0) -> Text:
-        """What a template makes of a text, such as its translation. Takes the place of what the session
-        holds."""
+        """What a template makes of a text, such as its translation. A text that is too long for the session's
+        context is cut between sentences, and the result is that of its parts. Takes the place of what the
+        session holds."""
         return self.stream_apply(template, text, seed).read()
 
     def stream_apply(self, template: Template, text: str, seed: int = 0) -> TextStream:
@@ -141,7 +142,10 @@ class Session(Handle):
         all its tokens, and their number.
 
         The prompt comes after what the session holds, and stays. Prompt and continuations are strings, or
-        all are token ids. A session made with all_logits=True is fastest.
+        all are token ids; none of the continuations is empty. The space before a word belongs to the
+        continuation: " time", not "time". A session made with all_logits=True is fastest.
+
+        Raises Error with the status CONTEXT_FULL if prompt and longest continuation do not fit.
         """
         if not isinstance(prompt, str):
             return self._score_tokens(prompt, continuations)  # type: ignore[arg-type]
@@ -168,8 +172,9 @@ class Session(Handle):
     def embed(
         self, text: Prompt, pooling: Literal["mean", "last"] = "mean", parse_special: bool = False
     ) -> ctypes.Array[c_float]:
-        """The embedding of a text, a string or token ids: a vector of length 1 with as many floats as
-        model.info["embedding"], as a ctypes array, which numpy.frombuffer() takes.
+        """The embedding of a text, a string or token ids: a vector of length 1 with model.info["embedding"]
+        floats, as a ctypes array, which numpy.frombuffer(vector, "float32") takes. The product of two such
+        vectors, element by element and summed, is near 1 if the texts are alike.
 
         `pooling` is "mean", of all tokens, or "last", the last token's. Takes the place of what the session
         holds.
@@ -189,7 +194,8 @@ class Session(Handle):
         return embedding
 
     def classify(self, classifier: Classifier, text: str) -> Tuple[str, Dict[str, float]]:
-        """The label that fits a text best, and the probabilities of all labels, which together are 1.
+        """The label that fits a text best, and the probabilities of all labels by label, which together are
+        1.
 
         Takes the place of what the session holds. A session made with all_logits=True is fastest.
         """
@@ -203,7 +209,11 @@ class Session(Handle):
     # ---- Token by token
 
     def evaluate(self, tokens: Iterable[int]) -> None:
-        """Appends tokens. Afterwards logits are the last one's."""
+        """Appends tokens, at least one. Afterwards `logits` are the last one's.
+
+        Raises Error with the status CONTEXT_FULL if they do not fit, BAD_TOKEN if the model has no such token;
+        the session is as before.
+        """
         array = token_array(tokens)
         if len(array) == 1:  # takes no longer than Ctrl-C may wait
             self._call(library.cbl_session_evaluate, array, 1)
@@ -212,8 +222,11 @@ class Session(Handle):
 
     @property
     def logits(self) -> ctypes.Array[c_float]:
-        """A copy of the last token's logits, one for each token of the vocabulary, as a ctypes array, which
-        numpy.frombuffer() takes."""
+        """A copy of the last token's logits: a float for each token of the vocabulary, as a ctypes array,
+        which numpy.frombuffer(logits, "float32") takes.
+
+        Raises Error with the status NO_LOGITS if nothing was evaluated since a reset() or rewind().
+        """
         start, count, session = ctypes.POINTER(c_float)(), c_size_t(), self._open
         with self._alone:
             self._check(library.cbl_session_logits(session, byref(start), byref(count)))
@@ -222,8 +235,8 @@ class Session(Handle):
         return copy
 
     def sample(self, **options: Unpack[SamplingOptions]) -> int:
-        """Chooses the next token by the last one's logits. The session does not change: evaluate([token])
-        goes on."""
+        """Chooses the next token by the last one's logits; the options are those of SamplingOptions. The
+        session does not change: evaluate([token]) goes on."""
         refuse_others(options, SamplingOptions, "Session.sample()")
         token = c_uint32()
         with NativeOptions(options) as made:
@@ -284,7 +297,11 @@ class Session(Handle):
 
     def restore(self, saved: Union[bytes, bytearray, memoryview]) -> None:
         """Takes over what save() returned, from a session of the same model and type of cache, in place of
-        what this one holds."""
+        what this one holds.
+
+        Raises Error with the status BAD_SAVED if it is damaged or of another model, CONTEXT_FULL if this
+        session has too few positions.
+        """
         if not isinstance(saved, (bytes, bytearray, memoryview)):
             raise TypeError("saved: the bytes of save() are needed; restore_file() takes a path")
         data = bytes(saved)
