@@ -5,7 +5,7 @@ import time
 import unittest
 
 import cerebellum
-from support import LONG, PROMPT, SHORT, model
+from support import LONG, PROMPT, SHORT, model, run
 
 
 class Asynchronous(unittest.IsolatedAsyncioTestCase):
@@ -96,6 +96,24 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
             async for _ in self.session.stream([10**9]):
                 pass
         self.check_usable()
+
+    def test_ctrl_c_ends_the_loop(self):
+        done = run("""
+import asyncio, os, signal, threading
+session = model.session()
+async def main():
+    while True:
+        session.reset()
+        async for _ in session.stream([5, 6] * 200, max_tokens=10**6):
+            pass
+threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    session.reset()
+    print(session.generate([5], max_tokens=3).stop_reason)
+""")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "max_tokens\n", ""))
 
 
 if __name__ == "__main__":

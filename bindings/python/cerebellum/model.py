@@ -61,8 +61,8 @@ class Model(Handle):
         """What there is to know about the model: architecture, digest (of the checkpoint), file_bytes,
         parameters, bits_per_weight, vocabulary (number of tokens), context (positions it was trained on),
         embedding (width), layers, heads, end_of_text (a token, or -1), has_tokenizer, is_mapped."""
-        info = _native.ModelInfo()
-        check(library.cbl_model_get_info(self._open, byref(info), ctypes.sizeof(info)))
+        info, model = _native.ModelInfo(), self._open  # in which its texts lie
+        check(library.cbl_model_get_info(model, byref(info), ctypes.sizeof(info)))
         return fields(info)
 
     def plan(self, **options: Unpack[SessionOptions]) -> Dict[str, int]:
