@@ -148,8 +148,8 @@ enum {
   /** The buffer does not hold the result; the size needed was returned. */
   CBL_BUFFER_TOO_SMALL = 5,
   /**
-   * Memory is not to be had, or the arena is smaller than the memory plan. Try a smaller context
-   * or chunk, or an int8 cache.
+   * Memory is not to be had or may not be locked, or the arena is smaller than the memory plan. Try a
+   * smaller context or chunk, or an int8 cache.
    */
   CBL_NO_MEMORY = 6,
   /** The operating system refused to open, map, read or write a file. */
@@ -177,7 +177,7 @@ enum {
   CBL_BAD_TEXT = 16,
   /** The handle is in use, by another thread or by the call whose callback this is. */
   CBL_BUSY = 17,
-  /** cbl_session_cancel() stopped the call. */
+  /** cbl_session_cancel() stopped the call, or a cbl_progress_callback did. */
   CBL_CANCELLED = 18,
   /** The system refused to start a thread. */
   CBL_NO_THREADS = 19,
@@ -504,10 +504,10 @@ typedef struct {
  * Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
  * `options` may be NULL. `*model` is NULL if that fails.
  *
- * By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
- * CBL_OPTION_VERIFY.
+ * By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS, CBL_OPTION_VERIFY and,
+ * if they take long, cbl_options_set_progress().
  *
- * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY;
+ * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED, CBL_BUSY;
  * CBL_MODEL_CHANGED if the file is changed meanwhile.
  */
 cbl_status cbl_model_open(const char *path,
@@ -517,8 +517,8 @@ cbl_status cbl_model_open(const char *path,
                           size_t message_size);
 
 /**
- * As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's and
- * may be closed afterwards. Reading (not mapping) moves its offset. On Unix only.
+ * As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's, with
+ * its offset, and may be closed afterwards. On Unix only.
  *
  * Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
  */
@@ -527,6 +527,25 @@ cbl_status cbl_model_open_fd(int32_t fd,
                              cbl_model **model,
                              char *message,
                              size_t message_size);
+
+/**
+ * As cbl_model_open_fd(), from a part of the file: `length` bytes from `offset` on, wherever the
+ * descriptor's own offset is. For a model inside of a package, such as what AAsset_openFileDescriptor64()
+ * tells of on Android.
+ *
+ * To be mapped, the part must be stored uncompressed and begin at a multiple of 64 bytes, which zipalign
+ * and most packagers see to; otherwise CBL_BAD_ARGUMENT says so, and CBL_ACCESS_READ takes it. A model
+ * that is mapped counts as changed when any part of the file was.
+ *
+ * Thread-safe. Errors: those of cbl_model_open_fd(); CBL_BAD_ARGUMENT also if the file has no such part.
+ */
+cbl_status cbl_model_open_fd_range(int32_t fd,
+                                   uint64_t offset,
+                                   uint64_t length,
+                                   const cbl_options *options,
+                                   cbl_model **model,
+                                   char *message,
+                                   size_t message_size);
 
 /**
  * As cbl_model_open(), from the `size` bytes at `data`: flash, an asset, a buffer. They begin on a
@@ -577,6 +596,18 @@ cbl_status cbl_model_plan(const cbl_model *model,
  * CBL_MODEL_CHANGED.
  */
 cbl_status cbl_model_verify(const cbl_model *model, char *message, size_t message_size);
+
+/**
+ * Brings the model's pages into memory and keeps them there as long as the model and its sessions live,
+ * so that no evaluation waits for the disk. Takes the time to read what is not there yet. Evaluations may
+ * go on meanwhile. If the system refuses, the message names the bytes and the limit (RLIMIT_MEMLOCK), and
+ * the model can be used as before.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_MODEL_CHANGED.
+ */
+cbl_status cbl_model_lock_memory(const cbl_model *model,
+                                 char *message,
+                                 size_t message_size);
 
 /* ---- Sessions -----------------------------------------------------------------------------
  *
@@ -687,6 +718,15 @@ cbl_status cbl_session_new(const cbl_model *model,
 cbl_status cbl_session_fork(cbl_session *session,
                             const cbl_options *options,
                             cbl_session **fork);
+
+/**
+ * Brings a session's memory into RAM and keeps it there as long as the session lives: all of
+ * cbl_model_plan(), whatever of the cache is in use. See cbl_model_lock_memory() for the weights. If the
+ * system refuses, the session can be used as before.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_session_lock_memory(cbl_session *session);
 
 /**
  * Frees a session. NULL is fine.
@@ -956,7 +996,8 @@ cbl_status cbl_generate_steps(cbl_session *session,
  * A generation is a number, there is nothing to free, and a session has one at a time. It goes on as long
  * as the session stays as it left it. These functions leave it so: cbl_session_tokens(),
  * cbl_session_logits(), cbl_session_sample(), cbl_session_get_stats(), cbl_session_fork() (the fork has no
- * generation), cbl_session_save(), cbl_session_save_file(), and those that take a `const cbl_session *`.
+ * generation), cbl_session_save(), cbl_session_save_file(), cbl_session_lock_memory(), and those that take
+ * a `const cbl_session *`.
  * Every other call on the session ends the generation, also a call that fails, CBL_BUSY apart:
  * cbl_generation_next() then returns CBL_NO_GENERATION.
  */
@@ -1477,6 +1518,13 @@ cbl_status cbl_batch_new(const cbl_model *model,
                          size_t message_size);
 
 /**
+ * As cbl_session_lock_memory().
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_batch_lock_memory(cbl_batch *batch);
+
+/**
  * Frees a batch. NULL is fine.
  *
  * No other call may be using the handle, but that is checked: CBL_BUSY frees nothing. Errors:
@@ -1658,7 +1706,7 @@ cbl_status cbl_session_restore_file(cbl_session *session,
 
 /* ---- What a host may bring along ----------------------------------------------------------
  *
- * A log, memory, threads. All are options, and none is needed.
+ * A log, somebody to tell of progress, memory, threads. All are options, and none is needed.
  */
 
 /** How much a log message matters. */
@@ -1672,11 +1720,28 @@ enum {
   CBL_LOG_INFO = 3,
 };
 
+/** What takes time when a model is opened. */
+typedef int32_t cbl_stage;
+enum {
+  /** CBL_ACCESS_READ: the file is read into memory. */
+  CBL_STAGE_READ = 1,
+  /** CBL_OPTION_VERIFY: the checksums are computed. */
+  CBL_STAGE_VERIFY = 2,
+};
+
 /**
  * Receives a log message: a cbl_log_level and English text that ends with a zero byte and is gone when
  * the callback returns. Called on the thread whose call it is about. Must not throw or longjmp.
  */
 typedef void (*cbl_log_callback)(void *user, int32_t level, const char *message);
+
+/**
+ * Is told how far a model is opened: a cbl_stage, and with how many bytes of how many it is done. Called
+ * at the beginning of each stage, every few mebibytes and at the end, on the thread that opens. Return
+ * false to give up: the call then returns CBL_CANCELLED, and nothing is opened. Must not throw or
+ * longjmp.
+ */
+typedef bool (*cbl_progress_callback)(void *user, int32_t stage, uint64_t done, uint64_t total);
 
 /** One piece of work; see cbl_parallel_callback. */
 typedef void (*cbl_task)(void *context, size_t index);
@@ -1702,6 +1767,19 @@ typedef void (*cbl_parallel_callback)(void *user, size_t count, cbl_task task, v
 cbl_status cbl_options_set_log(cbl_options *options,
                                cbl_log_callback callback,
                                void *user);
+
+/**
+ * Sets who is told of the progress of opening models with these options, and may give up. NULL, the
+ * default, for nobody. To map a file takes no time worth telling of.
+ *
+ * `user` is passed to the callback. Both stay valid as long as any call that opens a model with these
+ * options.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ */
+cbl_status cbl_options_set_progress(cbl_options *options,
+                                    cbl_progress_callback callback,
+                                    void *user);
 
 /**
  * Sets memory to use for the session that is made with these options, in place of the heap: `bytes`

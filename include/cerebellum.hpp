@@ -186,7 +186,7 @@ class Options {
   }
   Options &clear_examples() { return check(cbl_options_clear_examples(get())); }
 
-  /// The C handle, for everything else: log, arena, pool.
+  /// The C handle, for everything else: log, progress, arena, pool.
   cbl_options *get() const noexcept { return options_.get(); }
 
  private:
@@ -211,6 +211,15 @@ class Model {
     return from_memory_with(data, size, options.get());
   }
 
+  /// A model that is a part of a file, such as an asset in a package: `length` bytes from `offset` on. The
+  /// descriptor stays the caller's.
+  static Model from_fd(int fd, std::uint64_t offset, std::uint64_t length) {
+    return from_fd_with(fd, offset, length, nullptr);
+  }
+  static Model from_fd(int fd, std::uint64_t offset, std::uint64_t length, const Options &options) {
+    return from_fd_with(fd, offset, length, options.get());
+  }
+
   cbl_model_info info() const {
     cbl_model_info info;
     detail::check(cbl_model_get_info(get(), &info, sizeof info));
@@ -226,6 +235,12 @@ class Model {
   void verify() const {
     char message[256];
     detail::check(cbl_model_verify(get(), message, sizeof message), message);
+  }
+
+  /// Keeps all pages in memory; throws CBL_NO_MEMORY if the system refuses.
+  void lock_memory() const {
+    char message[256];
+    detail::check(cbl_model_lock_memory(get(), message, sizeof message), message);
   }
 
   std::vector<std::uint32_t> tokenize(const std::string &text) const { return tokenize(text, nullptr); }
@@ -256,6 +271,14 @@ class Model {
     cbl_model *made = nullptr;
     detail::check(cbl_model_open(path.c_str(), options, &made, message, sizeof message), message);
     model_.reset(made);
+  }
+  static Model from_fd_with(int fd, std::uint64_t offset, std::uint64_t length,
+                            const cbl_options *options) {
+    char message[256];
+    cbl_model *made = nullptr;
+    detail::check(
+        cbl_model_open_fd_range(fd, offset, length, options, &made, message, sizeof message), message);
+    return Model(made);
   }
   static Model from_memory_with(const void *data, std::size_t size, const cbl_options *options) {
     char message[256];
@@ -467,6 +490,9 @@ class Session {
     check(cbl_session_fork(get(), nullptr, &made));
     return Session(made);
   }
+
+  /// As Model::lock_memory().
+  void lock_memory() { check(cbl_session_lock_memory(get())); }
 
   void reset() { check(cbl_session_reset(get())); }
   void rewind(std::size_t position) { check(cbl_session_rewind(get(), position)); }
@@ -749,6 +775,9 @@ class Batch {
   Batch(const Model &model, std::size_t sequences) : Batch(model, sequences, nullptr) {}
   Batch(const Model &model, std::size_t sequences, const Options &options)
       : Batch(model, sequences, options.get()) {}
+
+  /// As Model::lock_memory().
+  void lock_memory() { check(cbl_batch_lock_memory(get())); }
 
   void rewind(std::size_t sequence, std::size_t position) {
     check(cbl_batch_rewind(get(), sequence, position));

@@ -221,6 +221,16 @@ impl Batch {
         self.scratch.rows()
     }
 
+    /// Brings the batch's memory into RAM and keeps it there as long as the batch lives, so that no call
+    /// waits for pages; see [`Model::lock_memory`] for the weights. A cache that is large and was to become
+    /// resident only as tokens fill it is resident then.
+    ///
+    /// # Errors
+    /// [`Error::PageLock`] if the system refuses, and the batch can be used as before.
+    pub fn lock_memory(&mut self) -> Result<()> {
+        self.arena.lock()
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.kernels.isa()

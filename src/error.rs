@@ -41,6 +41,34 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A part of a file that is not there, or cannot be mapped.
+    #[error("{}, {length} bytes from {offset} on: {detail}", path.display())]
+    FileRange {
+        /// The file.
+        path: PathBuf,
+        /// Where the part begins.
+        offset: u64,
+        /// How long it is.
+        length: u64,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+    /// Whoever is told of the progress gave up.
+    #[error("opening the model was cancelled by the receiver of its progress")]
+    OpenCancelled,
+    /// The system refused to keep pages in memory.
+    #[error(
+        "cannot keep {bytes} bytes in memory: {source}{}; go on without, or let the process lock more",
+        limit_of_locks(.limit)
+    )]
+    PageLock {
+        /// How many bytes were to be kept.
+        bytes: usize,
+        /// How many bytes the process may lock, if not any number.
+        limit: Option<u64>,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// Bytes to borrow do not begin on the boundary that the kernels need.
     #[error(
         "model bytes must begin on a {required}-byte boundary, these are {offset} bytes past one; align the buffer or the flash section"
@@ -156,6 +184,12 @@ pub enum Error {
     /// The tokenizer's tables are damaged, a text cannot be encoded, or a stop string is empty.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
+}
+
+fn limit_of_locks(limit: &Option<u64>) -> String {
+    limit.map_or_else(String::new, |limit| {
+        format!("; the limit is {limit} bytes (RLIMIT_MEMLOCK, ulimit -l, LimitMEMLOCK=)")
+    })
 }
 
 /// The runtime's result.

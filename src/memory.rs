@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::page_lock::PageLock;
 
 /// Every region begins on a cache line of its own, so that two never share one.
 const ALIGN: usize = 64;
@@ -117,6 +118,7 @@ pub(crate) struct Arena {
     start: NonNull<u8>,
     bytes: usize,
     owner: Owner,
+    lock: Option<PageLock>,
 }
 
 /// Whose an arena's memory is.
@@ -182,7 +184,7 @@ impl Arena {
         let offset = (base.as_ptr() as usize).next_multiple_of(ALIGN) - base.as_ptr() as usize;
         // SAFETY: the boundary is less than `ALIGN` bytes away, and so much was added.
         let start = unsafe { base.add(offset) };
-        Ok(Self { start, bytes, owner: Owner::Allocation(base, layout) })
+        Ok(Self { start, bytes, owner: Owner::Allocation(base, layout), lock: None })
     }
 
     /// Takes what was planned from the host's memory.
@@ -201,7 +203,15 @@ impl Arena {
         let claim = Claim::new(first..first + required)?;
         // SAFETY: `required` of its bytes are valid for writes and ours, by `HostMemory::new`.
         unsafe { start.as_ptr().write_bytes(0, required) };
-        Ok(Self { start, bytes: required, owner: Owner::Host { _claim: claim } })
+        Ok(Self { start, bytes: required, owner: Owner::Host { _claim: claim }, lock: None })
+    }
+
+    /// Keeps the pages in memory, all of which are used now.
+    pub fn lock(&mut self) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(PageLock::new(self.start.as_ptr(), self.bytes)?);
+        }
+        Ok(())
     }
 
     /// The bytes at `range`, counted from the beginning of the arena.
@@ -255,6 +265,7 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        self.lock = None;
         if let Owner::Allocation(base, layout) = self.owner {
             // SAFETY: `base` was allocated with `layout` and is not used again.
             unsafe { dealloc(base.as_ptr(), layout) }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -11,6 +11,8 @@ use crate::format::{
 };
 use crate::kernels::{LayerNorm, Weights};
 use crate::memory::try_vec;
+use crate::open_options::Tell;
+use crate::page_lock::PageLock;
 use crate::quant::{TileLayout, power_of_two};
 use crate::text::Tokenizer;
 
@@ -19,6 +21,8 @@ use crate::text::Tokenizer;
 pub struct Model(Arc<Inner>);
 
 struct Inner {
+    /// Dropped before the bytes.
+    lock: OnceLock<PageLock>,
     bytes: ModelBytes,
     header: Header,
     layout: FileLayout,
@@ -95,7 +99,7 @@ pub(crate) struct NormAt {
 }
 
 impl Model {
-    /// Opens a model file by mapping or reading it.
+    /// Opens a model file by mapping or reading it. [`OpenOptions`](crate::OpenOptions) can do more.
     ///
     /// Takes time proportional to the header, not to the model; [`Model::verify`] reads it all.
     pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
@@ -112,10 +116,10 @@ impl Model {
         Self::from_bytes(ModelBytes::borrow(bytes)?)
     }
 
-    fn from_bytes(bytes: ModelBytes) -> Result<Self> {
+    pub(crate) fn from_bytes(bytes: ModelBytes) -> Result<Self> {
         let (header, layout) = read_header(bytes.get()?)?;
         let network = Network::find(&header.config, &layout);
-        Ok(Self(Arc::new(Inner { bytes, header, layout, network })))
+        Ok(Self(Arc::new(Inner { lock: OnceLock::new(), bytes, header, layout, network })))
     }
 
     /// Shape and switches.
@@ -162,7 +166,31 @@ impl Model {
     /// # Errors
     /// [`Error::FileChanged`].
     pub fn verify(&self) -> Result<Vec<Fault>> {
-        Ok(format::verify(self.0.bytes.get()?, &self.0.layout))
+        self.verify_telling(&mut |_, _| Ok(()))
+    }
+
+    /// As [`verify`](Self::verify), telling how many bytes were checked.
+    pub(crate) fn verify_telling(&self, tell: &mut Tell) -> Result<Vec<Fault>> {
+        format::verify_telling(self.0.bytes.get()?, &self.0.layout, &mut |done, total| {
+            self.0.bytes.check_unchanged()?;
+            tell(done, total)
+        })
+    }
+
+    /// Brings the model's pages into memory and keeps them there as long as the model lives, so that no
+    /// evaluation waits for the disk. Takes the time to read what is not there yet.
+    ///
+    /// # Errors
+    /// [`Error::PageLock`] if the system refuses, and the model can be used as before;
+    /// [`Error::FileChanged`].
+    pub fn lock_memory(&self) -> Result<()> {
+        if self.0.lock.get().is_none()
+            && let Err(second) = self.0.lock.set(self.0.bytes.lock()?)
+        {
+            // Somebody else was faster; dropped, it would take the pages back from both.
+            std::mem::forget(second);
+        }
+        Ok(())
     }
 
     /// Whether the weights lie in a mapped file and so cost no private memory.

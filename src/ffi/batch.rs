@@ -130,6 +130,15 @@ pub unsafe extern "C" fn cbl_batch_new(
     }
 }
 
+/// As cbl_session_lock_memory().
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_lock_memory(batch: *mut cbl_batch) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with(batch, &mut |inner| Ok(inner.batch.lock_memory()?)) }
+}
+
 /// Frees a batch. NULL is fine.
 ///
 /// No other call may be using the handle, but that is checked: CBL_BUSY frees nothing. Errors:

@@ -1,9 +1,10 @@
 //! What a host may bring along
 //!
-//! A log, memory, threads. All are options, and none is needed.
+//! A log, somebody to tell of progress, memory, threads. All are options, and none is needed.
 
 use std::ffi::{c_char, c_void};
 use std::fmt::{self, Debug};
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use super::boundary::{Callback, Failure};
@@ -11,6 +12,7 @@ use super::message::Message;
 use super::options::{cbl_options, change};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use crate::memory::HostMemory;
+use crate::open_options::{OpenProgress, OpenStage};
 use crate::threads::{HostPool, MAX_WORKERS};
 
 /// How much a log message matters.
@@ -29,6 +31,23 @@ pub enum cbl_log_level {
 /// the callback returns. Called on the thread whose call it is about. Must not throw or longjmp.
 pub type cbl_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
+
+/// What takes time when a model is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_stage {
+    /// CBL_ACCESS_READ: the file is read into memory.
+    CBL_STAGE_READ = 1,
+    /// CBL_OPTION_VERIFY: the checksums are computed.
+    CBL_STAGE_VERIFY = 2,
+}
+
+/// Is told how far a model is opened: a cbl_stage, and with how many bytes of how many it is done. Called
+/// at the beginning of each stage, every few mebibytes and at the end, on the thread that opens. Return
+/// false to give up: the call then returns CBL_CANCELLED, and nothing is opened. Must not throw or
+/// longjmp.
+pub type cbl_progress_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, stage: i32, done: u64, total: u64) -> bool>;
 
 /// One piece of work; see cbl_parallel_callback.
 pub type cbl_task = Option<unsafe extern "C" fn(context: *mut c_void, index: usize)>;
@@ -60,6 +79,33 @@ pub(super) fn log(log: Option<Log>, level: cbl_log_level, text: fmt::Arguments<'
         let message = Message::new(text);
         // SAFETY: the contract of `cbl_options_set_log`.
         callback.call(|log| unsafe { log(user, level as i32, message.as_ptr()) });
+    }
+}
+
+/// Who is told of progress.
+#[derive(Clone, Copy)]
+pub(super) struct OnProgress {
+    callback: unsafe extern "C" fn(*mut c_void, i32, u64, u64) -> bool,
+    user: *mut c_void,
+}
+
+// SAFETY: as for `Log`.
+unsafe impl Send for OnProgress {}
+// SAFETY: as for `Log`.
+unsafe impl Sync for OnProgress {}
+
+impl OnProgress {
+    pub fn tell(self, progress: OpenProgress) -> ControlFlow<()> {
+        let OpenProgress { stage, done, total } = progress;
+        let stage = match stage {
+            OpenStage::Read => cbl_stage::CBL_STAGE_READ,
+            OpenStage::Verify => cbl_stage::CBL_STAGE_VERIFY,
+        };
+        // SAFETY: the contract of `cbl_options_set_progress`.
+        match unsafe { (self.callback)(self.user, stage as i32, done, total) } {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
     }
 }
 
@@ -137,6 +183,28 @@ pub unsafe extern "C" fn cbl_options_set_log(
     unsafe {
         change(options, |options| {
             options.log = callback.map(|function| Log { callback: Callback::new(function), user });
+            Ok(())
+        })
+    }
+}
+
+/// Sets who is told of the progress of opening models with these options, and may give up. NULL, the
+/// default, for nobody. To map a file takes no time worth telling of.
+///
+/// `user` is passed to the callback. Both stay valid as long as any call that opens a model with these
+/// options.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_options_set_progress(
+    options: *mut cbl_options,
+    callback: cbl_progress_callback,
+    user: *mut c_void,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        change(options, |options| {
+            options.progress = callback.map(|callback| OnProgress { callback, user });
             Ok(())
         })
     }

@@ -12,6 +12,8 @@
 //! is empty after a success.
 
 use std::ffi::{CString, c_char, c_void};
+use std::fs::File;
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -20,11 +22,12 @@ use super::arguments::{Growing, GrowingOut, Out, path, slice};
 use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::handle::{self, Handle, Place};
 use super::host::{Log, cbl_log_level, log};
-use super::options::{self, Options, cbl_options};
+use super::options::{self, cbl_options};
 use super::status::cbl_status;
 use crate::error::{Error, Result};
 use crate::format::{Architecture, TensorKind};
 use crate::model::{Model, TokenizerBytes};
+use crate::open_options::OpenOptions;
 use crate::session_options::MemoryPlan;
 use crate::text::Tokenizer;
 
@@ -179,7 +182,7 @@ unsafe impl Growing for cbl_memory_plan {
     const FIRST_SIZE: usize = size_of::<cbl_memory_plan>();
 }
 
-/// Opens a model and gives it to `*out`, which is NULL on failure.
+/// Opens a model by the caller's options and gives it to `*out`, which is NULL on failure.
 ///
 /// # Safety
 /// As [`options::with`], [`Out::new`] and [`Report::Buffer`].
@@ -187,7 +190,7 @@ unsafe fn open(
     options: *const cbl_options,
     out: *mut *mut cbl_model,
     report: Report<'_>,
-    from: &dyn Fn(&Options) -> Result<Model, Failure>,
+    from: &dyn Fn(OpenOptions) -> Result<Model, Failure>,
 ) -> cbl_status {
     boundary::status(report, || {
         // SAFETY: the caller's contract.
@@ -195,10 +198,11 @@ unsafe fn open(
         // SAFETY: the caller's contract.
         unsafe {
             options::with(options, |options| {
-                let model = from(options)?;
-                if options.verify {
-                    check_all(&model)?;
-                }
+                let how = OpenOptions::new().access(options.access).verify(options.verify);
+                let model = match options.progress {
+                    Some(progress) => from(how.on_progress(&mut |it| progress.tell(it))),
+                    None => from(how),
+                }?;
                 out.set(new_handle(model, options.log)?.give());
                 Ok(())
             })
@@ -244,10 +248,10 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
 /// Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
 /// `options` may be NULL. `*model` is NULL if that fails.
 ///
-/// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS and
-/// CBL_OPTION_VERIFY.
+/// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS, CBL_OPTION_VERIFY and,
+/// if they take long, cbl_options_set_progress().
 ///
-/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_BUSY;
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED, CBL_BUSY;
 /// CBL_MODEL_CHANGED if the file is changed meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_open(
@@ -259,14 +263,14 @@ pub unsafe extern "C" fn cbl_model_open(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), &|options| {
-            Ok(Model::open(self::path(path)?, options.access)?)
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.open(self::path(path)?)?)
         })
     }
 }
 
-/// As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's and
-/// may be closed afterwards. Reading (not mapping) moves its offset. On Unix only.
+/// As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's, with
+/// its offset, and may be closed afterwards. On Unix only.
 ///
 /// Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
 #[unsafe(no_mangle)]
@@ -279,28 +283,58 @@ pub unsafe extern "C" fn cbl_model_open_fd(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), &|options| open_fd(fd, options))
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.open_file(duplicate(fd)?, Path::new(FD_NAME))?)
+        })
     }
 }
 
+/// As cbl_model_open_fd(), from a part of the file: `length` bytes from `offset` on, wherever the
+/// descriptor's own offset is. For a model inside of a package, such as what AAsset_openFileDescriptor64()
+/// tells of on Android.
+///
+/// To be mapped, the part must be stored uncompressed and begin at a multiple of 64 bytes, which zipalign
+/// and most packagers see to; otherwise CBL_BAD_ARGUMENT says so, and CBL_ACCESS_READ takes it. A model
+/// that is mapped counts as changed when any part of the file was.
+///
+/// Thread-safe. Errors: those of cbl_model_open_fd(); CBL_BAD_ARGUMENT also if the file has no such part.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_fd_range(
+    fd: i32,
+    offset: u64,
+    length: u64,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            let range = offset..offset.saturating_add(length);
+            Ok(how.open_range(duplicate(fd)?, Path::new(FD_NAME), range)?)
+        })
+    }
+}
+
+/// What messages call a file without a path.
+const FD_NAME: &str = "the file descriptor's file";
+
 #[cfg(unix)]
-fn open_fd(fd: i32, options: &Options) -> Result<Model, Failure> {
+fn duplicate(fd: i32) -> Result<File, Failure> {
     use std::os::fd::BorrowedFd;
-    use std::path::Path;
     if fd < 0 {
         let detail = "a file descriptor is negative";
         return Err(Failure::Misuse(cbl_status::CBL_BAD_ARGUMENT, detail));
     }
-    let name = Path::new("the file descriptor's file");
     // SAFETY: not -1; it is used for nothing but to be duplicated, which fails unless it is open.
     let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    let duplicate =
-        duplicate.map_err(|source| Error::Io { action: "duplicate", path: name.into(), source })?;
-    Ok(Model::from_file(duplicate.into(), name, options.access)?)
+    let fail = |source| Error::Io { action: "duplicate", path: FD_NAME.into(), source };
+    Ok(duplicate.map_err(fail)?.into())
 }
 
 #[cfg(not(unix))]
-fn open_fd(_: i32, _: &Options) -> Result<Model, Failure> {
+fn duplicate(_: i32) -> Result<File, Failure> {
     let detail = "file descriptors are for Unix only";
     Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
 }
@@ -321,8 +355,8 @@ pub unsafe extern "C" fn cbl_model_open_memory(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), &|_| {
-            Ok(Model::borrow(slice::<'static, u8>(data.cast(), size)?)?)
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.borrow(slice::<'static, u8>(data.cast(), size)?)?)
         })
     }
 }
@@ -455,4 +489,24 @@ pub unsafe extern "C" fn cbl_model_verify(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe { with(model, Report::Buffer(message, message_size), |shared| check_all(&shared.model)) }
+}
+
+/// Brings the model's pages into memory and keeps them there as long as the model and its sessions live,
+/// so that no evaluation waits for the disk. Takes the time to read what is not there yet. Evaluations may
+/// go on meanwhile. If the system refuses, the message names the bytes and the limit (RLIMIT_MEMLOCK), and
+/// the model can be used as before.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_MODEL_CHANGED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_lock_memory(
+    model: *const cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(model, Report::Buffer(message, message_size), |shared| {
+            Ok(shared.model.lock_memory()?)
+        })
+    }
 }

@@ -19,7 +19,7 @@ use super::boundary::{self, Failure, POISONED, Report, once, panic_if_armed};
 use super::classify::{Settings, cbl_calibration, cbl_normalization};
 use super::constraint;
 use super::handle::{self, Handle, Place};
-use super::host::{Arena, Log, Pool};
+use super::host::{Arena, Log, OnProgress, Pool};
 use super::last_failure::LastFailure;
 use super::score::cbl_pooling;
 use super::status::cbl_status;
@@ -161,6 +161,7 @@ pub(super) struct Options {
     pub classification: Settings,
     pub constraint: constraint::Setting,
     pub log: Option<Log>,
+    pub progress: Option<OnProgress>,
     pub pool: Option<Pool>,
     pub arena: Option<Arena>,
 }

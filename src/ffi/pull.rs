@@ -17,7 +17,8 @@
 //! A generation is a number, there is nothing to free, and a session has one at a time. It goes on as long
 //! as the session stays as it left it. These functions leave it so: cbl_session_tokens(),
 //! cbl_session_logits(), cbl_session_sample(), cbl_session_get_stats(), cbl_session_fork() (the fork has no
-//! generation), cbl_session_save(), cbl_session_save_file(), and those that take a `const cbl_session *`.
+//! generation), cbl_session_save(), cbl_session_save_file(), cbl_session_lock_memory(), and those that take
+//! a `const cbl_session *`.
 //! Every other call on the session ends the generation, also a call that fails, CBL_BUSY apart:
 //! cbl_generation_next() then returns CBL_NO_GENERATION.
 

@@ -255,6 +255,17 @@ pub unsafe extern "C" fn cbl_session_fork(
     }
 }
 
+/// Brings a session's memory into RAM and keeps it there as long as the session lives: all of
+/// cbl_model_plan(), whatever of the cache is in use. See cbl_model_lock_memory() for the weights. If the
+/// system refuses, the session can be used as before.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_session_lock_memory(session: *mut cbl_session) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with_running(session, |inner| Ok(inner.session.lock_memory()?)) }
+}
+
 /// Frees a session. NULL is fine.
 ///
 /// No other call may be using the handle, but that is checked: while a call runs, by another thread or

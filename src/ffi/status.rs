@@ -27,8 +27,8 @@ pub enum cbl_status {
     CBL_INVALID_UTF8 = 4,
     /// The buffer does not hold the result; the size needed was returned.
     CBL_BUFFER_TOO_SMALL = 5,
-    /// Memory is not to be had, or the arena is smaller than the memory plan. Try a smaller context
-    /// or chunk, or an int8 cache.
+    /// Memory is not to be had or may not be locked, or the arena is smaller than the memory plan. Try a
+    /// smaller context or chunk, or an int8 cache.
     CBL_NO_MEMORY = 6,
     /// The operating system refused to open, map, read or write a file.
     CBL_IO = 7,
@@ -53,7 +53,7 @@ pub enum cbl_status {
     CBL_BAD_TEXT = 16,
     /// The handle is in use, by another thread or by the call whose callback this is.
     CBL_BUSY = 17,
-    /// cbl_session_cancel() stopped the call.
+    /// cbl_session_cancel() stopped the call, or a cbl_progress_callback did.
     CBL_CANCELLED = 18,
     /// The system refused to start a thread.
     CBL_NO_THREADS = 19,
@@ -85,6 +85,7 @@ impl cbl_status {
             Error::Format(_) | Error::Damaged { .. } => CBL_BAD_MODEL,
             Error::FileChanged { .. } => CBL_MODEL_CHANGED,
             Error::Misaligned { .. }
+            | Error::FileRange { .. }
             | Error::NoTokens
             | Error::NothingAllowed
             | Error::ArenaInUse => CBL_BAD_ARGUMENT,
@@ -93,8 +94,10 @@ impl cbl_status {
             Error::ContextFull { .. } | Error::Task(_) => CBL_CONTEXT_FULL,
             Error::Rewind { .. } => CBL_BAD_POSITION,
             Error::NonFinite { .. } => CBL_NON_FINITE,
-            Error::OutOfMemory { .. } | Error::ArenaTooSmall { .. } => CBL_NO_MEMORY,
-            Error::Cancelled => CBL_CANCELLED,
+            Error::OutOfMemory { .. } | Error::ArenaTooSmall { .. } | Error::PageLock { .. } => {
+                CBL_NO_MEMORY
+            }
+            Error::Cancelled | Error::OpenCancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,
             Error::Threads(TeamError::Spawn { source, .. })

@@ -171,9 +171,22 @@ pub struct Header {
 /// Reads and validates the header of a whole file: afterwards every place in the returned layout
 /// lies within `file`, and the payload may hold anything.
 pub fn read_header(file: &[u8]) -> Result<(Header, FileLayout), FormatError> {
+    let last = file.last_chunk::<4>().copied().unwrap_or_default();
+    let (header, layout) = read_front(file, last, file.len() as u64)?;
+    super::verify::check_table(file, &layout)?;
+    Ok((header, layout))
+}
+
+/// As [`read_header`], from a file's beginning, its last bytes, and its length: all but the table of the
+/// tensors' checksums.
+pub(super) fn read_front(
+    front: &[u8],
+    last: [u8; 4],
+    file_bytes: u64,
+) -> Result<(Header, FileLayout), FormatError> {
     // Numbers are parsed by arithmetic.
     let _env = FpEnv::set_default();
-    let json = framed_json(file)?;
+    let json = framed_json(front, last, file_bytes)?;
     let (metadata, listed) = parse(json)?;
     let header = parse_metadata(&metadata)?;
     header.config.validate()?;
@@ -181,17 +194,21 @@ pub fn read_header(file: &[u8]) -> Result<(Header, FileLayout), FormatError> {
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     layout.check_listed(&listed)?;
     let expected = (8 + json.len()) as u64 + layout.data_bytes() as u64;
-    if expected != file.len() as u64 {
-        return Err(FormatError::Length { expected, found: file.len() as u64 });
+    if expected != file_bytes {
+        return Err(FormatError::Length { expected, found: file_bytes });
     }
-    let layout = layout.based_at(8 + json.len());
-    super::verify::check_table(file, &layout)?;
-    Ok((header, layout))
+    Ok((header, layout.based_at(8 + json.len())))
+}
+
+/// How many bytes of a file [`read_front`] needs, given its first ones.
+pub(super) fn front_bytes(first: &[u8]) -> u64 {
+    let length = first.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    8 + if length > MAX_HEADER_BYTES as u64 { 0 } else { length }
 }
 
 /// The JSON bytes, after everything that can be checked before parsing them.
-fn framed_json(file: &[u8]) -> Result<&[u8], FormatError> {
-    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+fn framed_json(front: &[u8], last: [u8; 4], file_bytes: u64) -> Result<&[u8], FormatError> {
+    let Some((length, rest)) = front.split_first_chunk::<8>() else {
         return Err(FormatError::NotAModel("shorter than its first field"));
     };
     let length = u64::from_le_bytes(*length);
@@ -205,10 +222,10 @@ fn framed_json(file: &[u8]) -> Result<&[u8], FormatError> {
     let Some(json) = rest.get(..length) else {
         return Err(FormatError::NotAModel("shorter than its header"));
     };
-    let Some(stored) = rest[length..].last_chunk::<4>() else {
+    if file_bytes < (8 + length + last.len()) as u64 {
         return Err(FormatError::NotAModel("no data after its header"));
-    };
-    if u32::from_le_bytes(*stored) != checksum(&file[..8 + length]) {
+    }
+    if u32::from_le_bytes(last) != checksum(&front[..8 + length]) {
         return Err(FormatError::HeaderChecksum);
     }
     Ok(json)

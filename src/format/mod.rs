@@ -17,6 +17,7 @@ pub use header::{
     FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
 };
 pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
+pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 
 /// The one version of the format.

@@ -145,6 +145,27 @@ int main(int, char **arguments) {
   CHECK(model.plan().total_bytes > model.plan(options).total_bytes);
   CHECK(model.plan(2).cache_bytes == 2 * model.plan().cache_bytes);
 
+  // A part of a file, and pages that stay in memory if the system allows it.
+  std::FILE *file = std::fopen(arguments[1], "rb");
+  CHECK(file != nullptr);
+  const auto whole = model.info().file_bytes;
+  const Model part = Model::from_fd(fileno(file), 0, whole);
+  CHECK(part.info().file_bytes == whole && part.tokenize("Once upon a time") == prompt);
+  try {
+    Model::from_fd(fileno(file), 64, whole, options);
+    CHECK(false);
+  } catch (const Error &error) {
+    CHECK(error.status() == CBL_BAD_ARGUMENT);
+  }
+  std::fclose(file);
+  try {
+    part.lock_memory();
+    asked.lock_memory();
+    Batch(part, 1, options).lock_memory();
+  } catch (const Error &error) {
+    CHECK(error.status() == CBL_NO_MEMORY);
+  }
+
   // Scores, embeddings, classes, templates.
   Options all;
   all.set(CBL_OPTION_CONTEXT, 64).set(CBL_OPTION_ALL_LOGITS, true);

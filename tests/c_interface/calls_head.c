@@ -77,6 +77,10 @@ static bool see_step(void *u, const cbl_step *s) {
   return see_text(u, s->text, s->length);
 }
 static void see_log(void *u, int32_t l, const char *m) { (void)u, see_piece((size_t)l, m, strlen(m)); }
+static bool see_progress(void *u, int32_t s, uint64_t d, uint64_t t) {
+  const uint64_t both[2] = {d, t};
+  return (void)u, see_piece((size_t)s, both, sizeof both);
+}
 static void serial(void *u, size_t n, cbl_task task, void *context) {
   (void)u;
   if (at_callback) at_callback();

@@ -98,6 +98,7 @@ class Step(Structure):
     ]
 
 
+ProgressCallback = CFUNCTYPE(c_bool, c_void_p, c_int32, c_uint64, c_uint64)
 TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
 BatchTextCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_void_p, c_size_t)
 
@@ -112,6 +113,9 @@ _STATUS: Dict[str, List[Any]] = {
     "cbl_options_set_string": [_H, c_int32, c_char_p, _S],
     "cbl_options_add_stop": [_H, c_char_p, _S],
     "cbl_model_open": [c_char_p, _H, _P, *_MESSAGE],
+    "cbl_model_open_fd_range": [c_int32, c_uint64, c_uint64, _H, _P, *_MESSAGE],
+    "cbl_model_lock_memory": [_H, *_MESSAGE],
+    "cbl_options_set_progress": [_H, ProgressCallback, c_void_p],
     "cbl_model_free": [_H],
     "cbl_model_get_info": [_H, POINTER(ModelInfo), _S],
     "cbl_model_plan": [_H, _H, POINTER(MemoryPlan), _S, *_MESSAGE],
@@ -121,6 +125,7 @@ _STATUS: Dict[str, List[Any]] = {
     "cbl_session_new": [_H, _H, _P, *_MESSAGE],
     "cbl_session_fork": [_H, _H, _P],
     "cbl_session_free": [_H],
+    "cbl_session_lock_memory": [_H],
     "cbl_session_reset": [_H],
     "cbl_session_rewind": [_H, _S],
     "cbl_session_tokens": [_H, POINTER(POINTER(c_uint32)), POINTER(_S)],
@@ -167,6 +172,7 @@ _STATUS: Dict[str, List[Any]] = {
     "cbl_model_plan_batch": [_H, _H, _S, POINTER(MemoryPlan), _S, *_MESSAGE],
     "cbl_batch_new": [_H, _H, _S, _P, *_MESSAGE],
     "cbl_batch_free": [_H],
+    "cbl_batch_lock_memory": [_H],
     "cbl_batch_cancel": [_H],
     "cbl_batch_clear_cancel": [_H],
     "cbl_batch_generate": [

@@ -1,0 +1,157 @@
+//! Opening a model: from where, how thoroughly, and who is told of it.
+
+use std::fs::File;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::{Access, ModelBytes};
+use crate::model::Model;
+
+/// How a model is opened. [`Model::open`] is enough for most.
+///
+/// ```no_run
+/// use cerebellum::{Access, OpenOptions};
+/// use std::ops::ControlFlow;
+///
+/// # fn main() -> cerebellum::Result<()> {
+/// let mut tell = |progress: cerebellum::OpenProgress| {
+///     println!("{:?}: {} of {} bytes", progress.stage, progress.done, progress.total);
+///     ControlFlow::Continue(())
+/// };
+/// let model = OpenOptions::new().access(Access::Read).on_progress(&mut tell).open("111m.cbl")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct OpenOptions<'a> {
+    access: Access,
+    verify: bool,
+    progress: Option<&'a mut OnProgress<'a>>,
+}
+
+/// Is told how far a model is opened. Breaking gives up, with [`Error::OpenCancelled`].
+pub type OnProgress<'a> = dyn FnMut(OpenProgress) -> ControlFlow<()> + 'a;
+
+/// How far a model is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenProgress {
+    /// What is done now.
+    pub stage: OpenStage,
+    /// Bytes of the file that it was done with.
+    pub done: u64,
+    /// Bytes of the file that it is to be done with.
+    pub total: u64,
+}
+
+/// What takes time when a model is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenStage {
+    /// The file is read into memory.
+    Read,
+    /// The checksums are computed.
+    Verify,
+}
+
+impl<'a> OpenOptions<'a> {
+    /// A file that is mapped, of which only the header is checked.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the file is mapped or read.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Whether to read the whole file and check every checksum, as [`Model::verify`] does.
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Calls `progress` at the beginning of each stage, every few mebibytes, and at its end. To map a file
+    /// has no stage.
+    pub fn on_progress(mut self, progress: &'a mut OnProgress<'a>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Opens a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::NotAFile`]; [`Error::Format`]; [`Error::OutOfMemory`];
+    /// [`Error::Damaged`]; [`Error::FileChanged`] if the file is changed meanwhile;
+    /// [`Error::OpenCancelled`].
+    pub fn open(mut self, path: impl AsRef<Path>) -> Result<Model> {
+        let (path, access) = (path.as_ref(), self.access);
+        let bytes = ModelBytes::open_telling(path, access, &mut self.teller(OpenStage::Read))?;
+        self.finish(bytes)
+    }
+
+    /// Opens a model file that is open already; `name` is its name in messages.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_file(self, file: File, name: &Path) -> Result<Model> {
+        self.open_part(file, name, None)
+    }
+
+    /// Opens a model that is a part of a file, such as an asset in a package: the bytes of `range`. To be
+    /// mapped it must begin at a multiple of 64 bytes, which `zipalign` sees to; not to be read.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); [`Error::FileRange`] if the file has no such part, or it cannot be
+    /// mapped.
+    pub fn open_range(self, file: File, name: &Path, range: Range<u64>) -> Result<Model> {
+        self.open_part(file, name, Some(range))
+    }
+
+    /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
+    ///
+    /// # Errors
+    /// [`Error::Misaligned`], and those of [`open`](Self::open) that concern no file.
+    pub fn borrow(self, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Model> {
+        self.finish(ModelBytes::borrow(bytes)?)
+    }
+
+    fn open_part(mut self, file: File, name: &Path, range: Option<Range<u64>>) -> Result<Model> {
+        let access = self.access;
+        let bytes = {
+            let mut tell = self.teller(OpenStage::Read);
+            ModelBytes::from_file_range(file, name, range, access, &mut tell)?
+        };
+        self.finish(bytes)
+    }
+
+    fn finish(mut self, bytes: ModelBytes) -> Result<Model> {
+        let model = Model::from_bytes(bytes)?;
+        if self.verify {
+            let faults = model.verify_telling(&mut self.teller(OpenStage::Verify))?;
+            if let Some(fault) = faults.into_iter().next() {
+                return Err(Error::Damaged { tensor: fault.tensor });
+            }
+        }
+        Ok(model)
+    }
+
+    /// What is told of a stage, bytes done and in total.
+    fn teller(&mut self, stage: OpenStage) -> impl FnMut(u64, u64) -> Result<()> + use<'_, 'a> {
+        let progress = &mut self.progress;
+        move |done, total| {
+            let Some(progress) = progress else { return Ok(()) };
+            match progress(OpenProgress { stage, done, total }) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Error::OpenCancelled),
+            }
+        }
+    }
+}
+
+/// Who is told of bytes that are done, and of how many in total; an error gives up.
+pub(crate) type Tell<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
+
+/// So many bytes are done between two times that somebody is told: a millisecond or two.
+pub(crate) const TELL_EVERY: usize = 4 << 20;
