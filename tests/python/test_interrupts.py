@@ -69,11 +69,13 @@ class Interrupts(unittest.TestCase):
                     call()
             self.interrupted(again, 10)
             self.check_usable(session)
-        session.reset()
-        with self.assertRaises(KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.002)
-            session.evaluate(tokens)
-        self.assertEqual(session.position, 0, "it was evaluated to the end")
+        positions = set()
+        for _ in range(50):
+            session.reset()
+            self.interrupted(lambda: session.evaluate(tokens), 1, 0.003)
+            positions.add(session.position)
+        # Before the end, unless other programs keep us from the processor.
+        self.assertIn(0, positions)
 
     def test_batches_are_interrupted(self):
         batch, prompts = model.batch(2), [PROMPT, "The cat"] * 10

@@ -30,6 +30,9 @@ class Native(unittest.TestCase):
         for option, words in _native.WORDS.items():
             self.assertEqual({w.upper(): n for w, n in words.items()}, constants(f"CBL_{option.upper()}"))
 
+    def test_stages(self):
+        self.assertEqual({word.upper(): n for n, word in _native.STAGES.items()}, constants("CBL_STAGE"))
+
     def test_prototypes(self):
         functions = dict(re.findall(r"\b(cbl_\w+)\(([^)]*)\);", CODE))
         ours = dict(_native._STATUS)

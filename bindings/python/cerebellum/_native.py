@@ -55,6 +55,8 @@ WORDS: Dict[str, Dict[str, int]] = {
     "normalization": {"sum": 0, "mean": 1},
     "calibration": {"none": 0, "content_free": 1, "mutual_information": 2},
 }
+# What takes time when a model is opened.
+STAGES = {1: "read", 2: "verify"}
 
 
 class ModelInfo(Structure):

@@ -76,6 +76,13 @@ class Batch(Handle):
         run = _Run(self, prompts, options, "Batch.stream()")
         return Stream(Call(run.hand_over, run.pointer), self)
 
+    def lock_memory(self) -> None:
+        """As Session.lock_memory()."""
+        pointer = self._open
+        status = library.cbl_batch_lock_memory(pointer)
+        if status != Status.OK:
+            raise failure(status, "batch", library.cbl_batch_error(pointer))
+
     def cancel(self) -> None:
         """Stops what is running on the batch, or else the next call, which raises Cancelled. From any
         thread."""

@@ -76,7 +76,7 @@ class Call(Generic[T]):
             self._start()
         return self._pieces.get()
 
-    def pass_on(self, take: Callable[[Any], None]) -> None:
+    def pass_on(self, take: Callable[[Any], object]) -> None:
         """Passes on all pieces."""
         while True:
             piece = self.next_piece()

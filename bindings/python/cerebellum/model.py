@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import byref, c_size_t, c_uint32
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Literal, Tuple
+from typing import (
+    TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Literal, Optional, Protocol, Tuple, Union,
+)
 
 from . import _native
 from ._native import library
-from .arguments import Path, message_buffer, path_bytes, size, token_array, utf8
+from .arguments import Path, kind_of, message_buffer, path_bytes, size, token_array, utf8
+from .calls import Call
 from .errors import Status, check
 from .handles import Handle, Pointer
 from .options import BatchOptions, ClassifierOptions, NativeOptions, SessionOptions, refuse_others
@@ -22,6 +26,15 @@ if TYPE_CHECKING:
     from .template import Template
 
 
+Access = Literal["map", "read"]
+
+
+class HasFileno(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int: ...
+
+
 class _ModelPointer(Pointer):
     free = library.cbl_model_free
 
@@ -33,6 +46,9 @@ def fields(structure: ctypes.Structure) -> Dict[str, Any]:
     return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
 
 
+Progress = Callable[[str, int, int], object]
+
+
 class Model(Handle):
     """A model file that is open.
 
@@ -40,21 +56,42 @@ class Model(Handle):
     what they need of a model, so it may be closed before them.
 
     `access` is "map", which opens in milliseconds and shares memory with other processes, or "read", which
-    reads the file into private memory. `verify` reads the file and checks every checksum.
+    reads the file into private memory. `verify` reads the file and checks every checksum. Both may take
+    long: `progress` is called with "read" or "verify" and with how many bytes of how many are done, on the
+    calling thread. What it raises ends the opening, as Ctrl-C does.
 
     Raises Error with the status IO or BAD_MODEL if the file cannot be opened or is no model.
     """
 
-    def __init__(self, path: Path, access: Literal["map", "read"] = "map", verify: bool = False) -> None:
-        self._arguments = (path, access, verify)
-        pointer, message, name = _ModelPointer(), message_buffer(), path_bytes(path)
-        with NativeOptions({"access": access, "verify": verify}) as options:
-            status = library.cbl_model_open(name, options._open, byref(pointer), message, len(message))
-        check(status, message.value)
-        self._pointer = pointer
+    def __init__(
+        self, path: Path, access: Access = "map", verify: bool = False, progress: Optional[Progress] = None
+    ) -> None:
+        self._recipe: Optional[Tuple[Any, ...]] = (path, access, verify)
+        self._pointer = _opened(library.cbl_model_open, (path_bytes(path),), access, verify, progress)
+
+    @classmethod
+    def from_fd(
+        cls, file: Union[int, HasFileno], offset: int = 0, length: Optional[int] = None,
+        access: Access = "map", verify: bool = False, progress: Optional[Progress] = None,
+    ) -> Model:
+        """A model inside of an open file, a descriptor or what has a fileno(): `length` bytes from `offset`
+        on, all that follow by default. The file may be closed afterwards. To be mapped, a model begins at a
+        multiple of 64 bytes. Not on Windows. Such a model does not pickle."""
+        if not isinstance(file, int) and not hasattr(file, "fileno"):
+            raise TypeError(f"file: an open file or its descriptor is needed, not {kind_of(file)} {file!r}")
+        descriptor = file if isinstance(file, int) else file.fileno()
+        start = size(offset, "offset")
+        rest = max(os.fstat(descriptor).st_size - start, 0) if length is None else size(length, "length")
+        model = cls.__new__(cls)
+        model._recipe = None
+        where = (descriptor, start, rest)
+        model._pointer = _opened(library.cbl_model_open_fd_range, where, access, verify, progress)
+        return model
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return (Model, self._arguments)
+        if self._recipe is None:
+            raise TypeError("a model of from_fd() cannot be pickled: it has no path to be opened by")
+        return (Model, self._recipe)
 
     @property
     def info(self) -> Dict[str, Any]:
@@ -93,6 +130,12 @@ class Model(Handle):
         """Reads the whole file and raises Error if a checksum does not fit."""
         message = message_buffer()
         check(library.cbl_model_verify(self._open, message, len(message)), message.value)
+
+    def lock_memory(self) -> None:
+        """Brings the model into memory and keeps it there as long as it and its sessions live, so that no
+        evaluation waits for the disk. Raises Error with the status NO_MEMORY if the system refuses."""
+        message = message_buffer()
+        check(library.cbl_model_lock_memory(self._open, message, len(message)), message.value)
 
     def tokenize(self, text: str, parse_special: bool = False) -> List[int]:
         """The token ids of a text. With parse_special, special tokens such as <|endoftext|> that are written
@@ -144,3 +187,37 @@ class Model(Handle):
         from .template import Template
 
         return Template(self, name)
+
+
+class _Opening:
+    """A call that opens a model. Its callback ends it, and it needs no request."""
+
+    def cancel(self) -> None:
+        pass
+
+    def clear_cancel(self) -> None:
+        pass
+
+
+def _opened(
+    function: Any, where: Tuple[Any, ...], access: Access, verify: bool, progress: Optional[Progress]
+) -> _ModelPointer:
+    """Opens a model with one of the library's functions."""
+    pointer, message = _ModelPointer(), message_buffer()
+    options = NativeOptions({"access": access, "verify": verify})
+
+    def run(call: Call[int]) -> int:
+        def callback(_: object, stage: int, done: int, total: int) -> bool:
+            if progress is None:
+                return not call.is_closed
+            return call.hand_over((_native.STAGES.get(stage, "?"), done, total))
+
+        tell = _native.ProgressCallback(callback)
+        check(library.cbl_options_set_progress(options._open, tell, None))
+        status: int = function(*where, options._open, byref(pointer), message, len(message))
+        return status
+
+    with Call(run, _Opening()) as call:
+        call.pass_on(lambda piece: progress(*piece) if progress else None)
+        check(call.result(), message.value)
+    return pointer

@@ -315,6 +315,11 @@ class Session(Handle):
         """As restore(), from the file of save_file()."""
         self._call(library.cbl_session_restore_file, path_bytes(path))
 
+    def lock_memory(self) -> None:
+        """Brings the session's memory, all of Model.plan(), into RAM and keeps it there as long as the session
+        lives. Raises Error with the status NO_MEMORY if the system refuses."""
+        self._call(library.cbl_session_lock_memory)
+
     @property
     def stats(self) -> Dict[str, Any]:
         """What the session is and has done: isa, context and position (tokens), threads; evaluated_tokens
