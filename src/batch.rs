@@ -454,10 +454,11 @@ impl Batch {
         options: &SamplerOptions,
         allowed: Option<&[u32]>,
     ) -> Result<u32> {
-        options.check()?;
+        options.check_for(self.model.config().vocab_size)?;
         let before = (self.tokens(sequence), self.position(sequence));
         let logits = self.logits(sequence)?;
+        let how = (options, self.kernels);
         // SAFETY: `&mut self`: nobody else uses the sampler's regions.
-        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, allowed) })
+        Ok(unsafe { self.sampler.sample(&self.arena, how, logits, before, allowed) })
     }
 }

@@ -30,21 +30,29 @@
 //! an Earley parser over a lexer of regular expressions' derivatives, run along the trie of the
 //! vocabulary. Where only one text is possible it is put in without asking the model.
 
-use std::fmt::Display;
+mod message;
+mod numbers;
+mod schema;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
+use llguidance::derivre::RegexBuilder;
 use llguidance::toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
-use llguidance::{JsonCompileOptions, Matcher, ParserFactory, regex_to_lark};
+use llguidance::{GrammarBuilder, JsonCompileOptions, Matcher, ParserFactory, regex_to_lark};
 use serde_json::Value;
 
+use self::message::reason;
+use self::numbers::Numbers;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::Constraint;
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer, layout};
+use crate::threads::on_deep_stack;
 
 /// What a text must be like.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,18 +60,30 @@ pub enum Form {
     /// One of these, exactly.
     Choices(Vec<String>),
     /// A match of this regular expression from its first to its last character, in the syntax of the
-    /// crate `regex`, without anchors, look-around and lazy repetition.
+    /// crate `regex`. So anchors are not needed: `^` at the beginning and `$` at the end change nothing, and
+    /// anywhere else they are errors, as are `\b`, look-around and back-references. A lazy repetition is the
+    /// same as a greedy one.
     Regex(String),
     /// JSON that follows this JSON schema (draft 2020-12; what is not supported is an error), in one
-    /// line, a space behind each comma and colon.
+    /// line, a space after each comma and colon.
+    ///
+    /// A number has at most 15 digits before the point, 15 after it and 2 in its exponent, unless the schema
+    /// leaves it no choice: else a small model would go on with digits for ever, and integers would be more
+    /// than a binary64 can hold. Bounds and values beyond 2^53, where that ends, are errors.
     JsonSchema(Value),
-    /// What another form says, with or without a space before it: a text that goes on behind a word
+    /// What another form says, with or without a space before it: a text that goes on after a word
     /// mostly begins with one.
     AfterSpace(Box<Form>),
 }
 
 /// A model's vocabulary, prepared for constraints. Making it takes some time and several times the
 /// tokenizer's memory: make one for a model, and as many constraints as there are texts.
+///
+/// A token of more than [`MAX_TOKEN_BYTES`] bytes is no part of it: within a constraint its text comes from
+/// shorter tokens.
+///
+/// Making it, and a constraint, runs on a thread of its own for the time, whose stack is deeper than the
+/// caller's may be.
 pub struct Vocabulary {
     factory: ParserFactory,
 }
@@ -72,8 +92,9 @@ impl Vocabulary {
     /// Prepares the vocabulary of `model`, whose `tokenizer` it keeps.
     ///
     /// # Errors
-    /// [`Error::Constraint`] if the vocabulary cannot be used; [`Error::Text`] if the tokenizer's tables
-    /// make no encoder.
+    /// [`Error::Constraint`] if the vocabulary cannot be used: its tokens have more than
+    /// [`MAX_TREE_NODES`] different beginnings; [`Error::Text`] if the tokenizer's tables make no encoder;
+    /// [`Error::Threads`].
     pub fn new<B>(model: &Model, tokenizer: Arc<Tokenizer<B>>) -> Result<Self>
     where
         B: AsRef<[u8]> + Send + Sync + 'static,
@@ -82,36 +103,143 @@ impl Vocabulary {
         tokenizer.encode("", EncodeOptions::default())?;
         let config = model.config();
         let words = words(&tokenizer, config.vocab_size, config.eos_token_id);
+        check_tree(&words)?;
         // A model without an end-of-text token gets one past its vocabulary that it cannot choose.
         let end_of_text = config.eos_token_id.unwrap_or(config.vocab_size as u32);
         let info = TokRxInfo::new(words.len() as u32, end_of_text);
-        let environment = Environment { tokenizer, trie: TokTrie::from(&info, &words) };
-        let environment: TokEnv = Arc::new(environment);
-        let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
-        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut factory =
-            ParserFactory::new(&environment, capabilities, &slices).map_err(|e| failure(&e))?;
-        factory.quiet();
-        Ok(Self { factory })
+        on_deep_stack(|| {
+            let environment = Environment { tokenizer, trie: TokTrie::from(&info, &words) };
+            let environment: TokEnv = Arc::new(environment);
+            let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+            let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+            let factory = ParserFactory::new(&environment, capabilities, &slices);
+            let mut factory = factory.map_err(|e| failure(&e))?;
+            factory.quiet();
+            factory.limits_mut().verbose_errors = false;
+            Ok(Self { factory })
+        })?
     }
 
     /// A constraint for one text.
     ///
     /// # Errors
-    /// [`Error::Constraint`] if the form makes no sense, or asks for what is not supported.
+    /// [`Error::Constraint`] if the form makes no sense, or asks for what is not supported;
+    /// [`Error::Threads`].
     pub fn constrain(&self, form: &Form) -> Result<TextConstraint> {
-        // The bounds of a schema's numbers are computed with.
-        let _env = FpEnv::set_default();
-        let grammar = TopLevelGrammar::from_lark(lark(form)?);
-        let parser = self.factory.create_parser(grammar).map_err(|e| {
-            let what = form.name();
-            Error::Constraint(format!("the {what} cannot be used: {}", one_line(&e.to_string())))
-        })?;
-        Ok(TextConstraint { matcher: Matcher::new(Ok(parser)), allowed: None })
+        on_deep_stack(|| {
+            let grammar = TopLevelGrammar::from_lark(lark(form)?);
+            let parser = self.factory.create_parser(grammar).map_err(|error| {
+                // What is wrong with the form alone is said better without its surroundings.
+                form.check_here().err().unwrap_or_else(|| form.unusable(&error.to_string()))
+            })?;
+            Ok(TextConstraint {
+                matcher: Matcher::new(Ok(parser)),
+                allowed: None,
+                numbers: form.is_json().then(Numbers::default),
+                environment: self.factory.tok_env().clone(),
+            })
+        })?
     }
 }
 
+/// The longest token, in bytes, that a text within a constraint is made of; of special tokens one less.
+pub const MAX_TOKEN_BYTES: usize = 1024;
+
+/// The most different beginnings, from one byte to the whole token, that the tokens of a vocabulary may have.
+pub const MAX_TREE_NODES: usize = (1 << 22) - 2;
+
+/// Whether the tree of these tokens is one that the library can make.
+fn check_tree(words: &[Vec<u8>]) -> Result<()> {
+    let mut sorted: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    sorted.sort_unstable();
+    let mut before: &[u8] = &[];
+    let mut nodes = 0;
+    for word in sorted {
+        let shared = std::iter::zip(word, before).take_while(|(a, b)| a == b).count();
+        // Of equal tokens each has an end of its own.
+        nodes += (word.len() - shared).max(usize::from(!word.is_empty()));
+        before = word;
+    }
+    if nodes <= MAX_TREE_NODES {
+        return Ok(());
+    }
+    Err(Error::Constraint(format!(
+        "the vocabulary's tokens have {nodes} different beginnings, more than the {MAX_TREE_NODES} of the \
+         largest vocabulary that can be constrained; generate without choices, regex and schema"
+    )))
+}
+
 impl Form {
+    /// JSON that follows the JSON schema that is written in `text`.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
+    pub fn json_schema(text: &str) -> Result<Self> {
+        on_deep_stack(|| {
+            let schema = serde_json::from_str(text);
+            let schema =
+                schema.map_err(|e| Error::Constraint(format!("not a JSON schema: {e}")))?;
+            let form = Self::JsonSchema(schema);
+            form.check_here().map(|()| form)
+        })?
+    }
+
+    /// Whether it makes sense, as far as can be told without a vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`], which says what does not; [`Error::Threads`].
+    pub fn check(&self) -> Result<()> {
+        on_deep_stack(|| self.check_here())?
+    }
+
+    /// As [`check`](Self::check), on the caller's stack.
+    fn check_here(&self) -> Result<()> {
+        // The library has sums that overflow.
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.compile()));
+        compiled.unwrap_or_else(|_| Err(self.unusable("a number in it is too large or too small")))
+    }
+
+    fn compile(&self) -> Result<()> {
+        let fail = |error: &dyn ToString| self.unusable(&error.to_string());
+        match self {
+            Self::Choices(_) => rules(self).map(drop),
+            Self::Regex(regex) => {
+                rules(self)?;
+                RegexBuilder::new().mk_regex(regex).map(drop).map_err(|e| fail(&e))
+            }
+            Self::JsonSchema(schema) => {
+                let builder = GrammarBuilder::new(None, Default::default());
+                let compiled = json_options().json_to_llg(builder, schema::bounded(schema)?);
+                compiled.map(drop).map_err(|e| fail(&e))
+            }
+            Self::AfterSpace(form) => form.compile(),
+        }
+    }
+
+    /// The error that says why it cannot be used, given what the library says.
+    fn unusable(&self, message: &str) -> Error {
+        Error::Constraint(format!("the {} cannot be used: {}", self.name(), reason(message)))
+    }
+
+    fn is_json(&self) -> bool {
+        match self {
+            Self::Choices(_) | Self::Regex(_) => false,
+            Self::JsonSchema(_) => true,
+            Self::AfterSpace(form) => form.is_json(),
+        }
+    }
+
+    /// The name of the option that asks for such a form.
+    #[cfg(feature = "capi")]
+    pub(crate) fn option(&self) -> &'static str {
+        match self {
+            Self::Choices(_) => "choices",
+            Self::Regex(_) => "regex",
+            Self::JsonSchema(_) => "json_schema",
+            Self::AfterSpace(form) => form.option(),
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Choices(_) => "list of choices",
@@ -140,6 +268,10 @@ fn rules(form: &Form) -> Result<String> {
             let choices: Vec<_> = choices.iter().map(|choice| escape(choice)).collect();
             rules(&Form::Regex(choices.join("|")))
         }
+        // A rule cannot be empty, nor can such a text be told from none.
+        Form::Regex(regex) if regex.is_empty() => {
+            Err(Error::Constraint("an empty regular expression matches no text".to_owned()))
+        }
         Form::Regex(regex) => Ok(format!("value: /{}/\n", regex_to_lark(regex, ""))),
         Form::JsonSchema(schema) => Ok(format!("value: %json {}\n", compact(schema)?)),
         Form::AfterSpace(form) => rules(form),
@@ -161,22 +293,18 @@ fn escape(text: &str) -> String {
 /// The schema, with the white space that JSON has when it is written in one line: a small model would
 /// otherwise go on with white space for ever.
 fn compact(schema: &Value) -> Result<Value> {
-    let mut schema = match schema {
-        Value::Bool(true) => Value::Object(Default::default()),
-        Value::Object(_) => schema.clone(),
-        _ => {
-            let detail = "a JSON schema is an object, such as {\"type\": \"string\"}";
-            return Err(Error::Constraint(detail.to_owned()));
-        }
-    };
-    let options = JsonCompileOptions {
+    let mut schema = schema::bounded(schema)?;
+    json_options().apply_to(&mut schema);
+    Ok(schema)
+}
+
+fn json_options() -> JsonCompileOptions {
+    JsonCompileOptions {
         item_separator: ", ".to_owned(),
         key_separator: ": ".to_owned(),
         whitespace_flexible: false,
         ..Default::default()
-    };
-    options.apply_to(&mut schema);
-    Ok(schema)
+    }
 }
 
 /// Each token's bytes, those of special tokens marked; none for ids without a token.
@@ -189,7 +317,11 @@ fn words<B: AsRef<[u8]>>(
     let special = |id| table.added_token(id).is_some_and(|token| token.has(layout::SPECIAL));
     let marked = |bytes: &[u8]| [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat();
     let word = |id: u32| match table.token_bytes(id).unwrap_or_default() {
-        bytes if end_of_text == Some(id) => marked(if bytes.is_empty() { b"end" } else { bytes }),
+        bytes if end_of_text == Some(id) => {
+            let has_name = (1..MAX_TOKEN_BYTES).contains(&bytes.len());
+            marked(if has_name { bytes } else { b"end" })
+        }
+        bytes if bytes.len() + usize::from(special(id)) > MAX_TOKEN_BYTES => Vec::new(),
         bytes if special(id) => marked(bytes),
         // The marker's byte occurs in no UTF-8 text, so neither does such a token.
         bytes if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) => Vec::new(),
@@ -226,6 +358,9 @@ pub struct TextConstraint {
     matcher: Matcher,
     /// What may come next, once that was computed.
     allowed: Option<SimpleVob>,
+    /// How far the numbers of a JSON text are.
+    numbers: Option<Numbers>,
+    environment: TokEnv,
 }
 
 impl TextConstraint {
@@ -233,65 +368,73 @@ impl TextConstraint {
     pub fn warnings(&mut self) -> Vec<String> {
         self.matcher.grammar_warnings()
     }
+
+    /// Takes tokens that are in the text now.
+    fn follow(&mut self, tokens: &[u32]) {
+        self.allowed = None;
+        if let Some(numbers) = &mut self.numbers {
+            let trie = self.environment.tok_trie();
+            for &token in tokens {
+                numbers.follow(trie.token(token));
+            }
+        }
+    }
+
+    fn compute(&mut self) -> Result<SimpleVob> {
+        let computed = self.matcher.compute_mask_or_eos();
+        let mut allowed = computed.map_err(|e| failure(&e))?;
+        if let Some(numbers) = &self.numbers {
+            numbers.keep_short(&mut allowed, self.environment.tok_trie());
+        }
+        Ok(allowed)
+    }
+}
+
+fn failure(error: &impl ToString) -> Error {
+    Error::Constraint(reason(&error.to_string()))
 }
 
 impl Constraint for TextConstraint {
     fn force(&mut self, tokens: &mut Vec<u32>) -> Result<()> {
         let forced = self.matcher.consume_ff_tokens();
         if !forced.is_empty() {
-            self.allowed = None;
+            self.follow(&forced);
             tokens.extend(forced);
         }
-        self.check()
+        // The matcher keeps an error to itself where a method returns none.
+        self.matcher.get_error().map_or(Ok(()), |error| Err(failure(&error)))
     }
 
     fn prepare(&mut self) {
         // An error stays with the matcher, which tells it again.
         if self.allowed.is_none() {
-            self.allowed = self.matcher.compute_mask_or_eos().ok();
+            self.allowed = self.compute().ok();
         }
     }
 
     fn allowed(&mut self) -> Result<&[u32]> {
         let allowed = match self.allowed.take() {
             Some(allowed) => allowed,
-            None => self.matcher.compute_mask_or_eos().map_err(|e| failure(&e))?,
+            None => self.compute()?,
         };
         Ok(self.allowed.insert(allowed).as_slice())
     }
 
     fn accept(&mut self, token: u32) -> Result<()> {
-        self.allowed = None;
+        self.follow(&[token]);
         self.matcher.consume_token(token).map_err(|e| failure(&e))
     }
 
     fn is_complete(&mut self) -> Result<bool> {
-        Ok(self.is_over() || self.matcher.is_accepting().map_err(|e| failure(&e))?)
+        if self.is_over() {
+            return Ok(true);
+        }
+        self.matcher.is_accepting().map_err(|e| failure(&e))
     }
 
     fn is_over(&self) -> bool {
         self.matcher.is_stopped()
     }
-}
-
-impl TextConstraint {
-    /// The matcher keeps an error to itself where a method returns none.
-    fn check(&self) -> Result<()> {
-        match self.matcher.get_error() {
-            Some(error) => Err(failure(&error)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn failure(error: &impl Display) -> Error {
-    Error::Constraint(one_line(&error.to_string()))
-}
-
-/// A message of the library without the picture that may follow it.
-fn one_line(message: &str) -> String {
-    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.take(2).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -306,6 +449,7 @@ mod tests {
             Form::JsonSchema(Value::Null),
             Form::JsonSchema(Value::Bool(false)),
             Form::AfterSpace(Box::new(Form::JsonSchema(Value::from("string")))),
+            Form::Regex(String::new()),
         ] {
             assert!(matches!(lark(&form), Err(Error::Constraint(_))), "{form:?}");
         }
@@ -317,5 +461,19 @@ mod tests {
         let form = Form::AfterSpace(Box::new(Form::Choices(choices.into())));
         let want = "start: \" \"? value\nvalue: /a\\.b|\\(c\\|d\\)|e\\/f/\n";
         assert_eq!(lark(&form).unwrap(), want);
+    }
+
+    #[test]
+    fn the_nodes_of_a_tree_are_counted() {
+        let words = |n: usize| -> Vec<Vec<u8>> {
+            // Tokens of 4 bytes that share nothing but their first byte or two.
+            let word = |i: usize| vec![i as u8, (i >> 8) as u8, (i >> 16) as u8, 1];
+            (0..n).map(word).collect()
+        };
+        assert!(check_tree(&words(1 << 20)).is_ok());
+        // 256, 2^16, 2^22 - 1 and as many nodes of each length.
+        let error = check_tree(&words((1 << 22) - 1)).unwrap_err().to_string();
+        assert!(error.contains("8454398 different beginnings"), "{error}");
+        assert!(check_tree(&[b"ab".to_vec(), b"ab".to_vec(), Vec::new()]).is_ok());
     }
 }

@@ -50,7 +50,7 @@ use crate::kernels::{
     MOST_QUERIES, Matmul, QUERY_BLOCK, QuantizedRowMut, QuantizedRows, SEGMENT, padded_head_size,
 };
 use crate::kv_cache::KvCache;
-use crate::log_softmax::log_sum_exp;
+use crate::log_softmax::log_sum_exp_by;
 use crate::memory::{Arena, Region};
 use crate::model::{LinearAt, MatrixAt, Model};
 use crate::quant::{PANEL_ROWS, TileLayout};
@@ -459,7 +459,7 @@ impl Pass<'_> {
                 let logits = self.arena.read(self.scratch.logits, row_range(row, vocab_size));
                 (logits, self.arena.write(self.scratch.log_sums, row_range(row, 1)))
             };
-            sum[0] = log_sum_exp(logits);
+            sum[0] = log_sum_exp_by(self.kernels, logits);
         }
     }
 

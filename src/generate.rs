@@ -524,7 +524,7 @@ impl<'a, C: DerefMut<Target: Constraint>> Progress<'a, C> {
         options: Cow<'a, GenerateOptions>,
         constraint: Option<C>,
     ) -> Result<Self> {
-        options.sampler.check()?;
+        options.sampler.check_for(session.model().config().vocab_size)?;
         let end_of_text = session.model().config().eos_token_id;
         let next = match (&prompt[..], end_of_text) {
             ([], Some(end_of_text)) => Next::Token([end_of_text]),

@@ -20,6 +20,7 @@ pub mod error;
 pub mod format;
 pub mod fp_env;
 pub mod generate;
+pub mod number;
 pub mod random;
 pub mod sampler;
 pub mod score;

@@ -2,6 +2,7 @@
 
 use crate::fp_env::FpEnv;
 use crate::kernels::scalar::{LANES, fold16};
+use crate::kernels::{Kernels, Work};
 use crate::math::exp;
 
 /// Terms that are summed in binary32 before the sum goes on in binary64.
@@ -11,22 +12,23 @@ const BLOCK: usize = 1024;
 /// token's probability. NaN if a logit is NaN or +infinity, or all are -infinity.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let _env = FpEnv::set_default();
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor supports both.
-        return unsafe { with_fma(logits) };
-    }
-    compute(logits)
+    log_sum_exp_by(Kernels::best(), logits)
 }
 
-/// The same source, where a fused multiply-add is an instruction.
-///
-/// # Safety
-/// The processor supports AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn with_fma(logits: &[f32]) -> f64 {
-    compute(logits)
+/// The same, compiled for the instruction set of these kernels.
+pub(crate) fn log_sum_exp_by(kernels: &Kernels, logits: &[f32]) -> f64 {
+    kernels.run(LogSumExp(logits))
+}
+
+struct LogSumExp<'a>(&'a [f32]);
+
+impl Work for LogSumExp<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        compute(self.0)
+    }
 }
 
 #[inline(always)]
@@ -89,6 +91,7 @@ pub(crate) fn ln(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Isa;
     use proptest::prelude::*;
 
     proptest! {
@@ -103,7 +106,10 @@ mod tests {
             let log_sum = log_sum_exp(&logits);
             let total: f64 = logits.iter().map(|&z| (f64::from(z) - log_sum).exp()).sum();
             prop_assert!((total - 1.0).abs() < 1e-6, "{total}");
-            prop_assert_eq!(log_sum.to_bits(), compute(&logits).to_bits());
+            for kernels in Isa::available().filter_map(Kernels::new) {
+                let by_them = log_sum_exp_by(kernels, &logits);
+                prop_assert_eq!(log_sum.to_bits(), by_them.to_bits(), "{}", kernels.isa());
+            }
         }
     }
 

@@ -2,33 +2,36 @@
 
 use std::cmp::Ordering;
 use std::mem::take;
+use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::kernels::{Kernels, Work};
 use crate::math;
 use crate::memory::{Arena, Plain, Planner, Region};
+use crate::number;
 use crate::random;
 
 /// How a token is chosen. The defaults choose the most probable one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerOptions {
-    /// 0 always takes the largest logit; 1 samples from the model's own distribution.
+    /// 0 always takes the largest logit; 1 samples from the model's own distribution. 0 to 100.
     pub temperature: f32,
-    /// Keeps the so many most probable tokens; 0 keeps all.
+    /// Keeps the `k` most probable tokens; 0 keeps all.
     pub top_k: usize,
-    /// Keeps the most probable tokens that together reach this share; 1 keeps all
+    /// Keeps the most probable tokens that together reach this share, over 0 to 1; 1 keeps all
     /// (Holtzman et al., 2020).
     pub top_p: f32,
-    /// Keeps tokens at least this fraction as probable as the first; 0 keeps all
+    /// Keeps tokens at least this fraction, 0 to 1, as probable as the first; 0 keeps all
     /// (Nguyen et al., 2024).
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens; 1 leaves them alone
+    /// Divides positive and multiplies negative logits of recent tokens, 0.01 to 100; 1 leaves them alone
     /// (Keskar et al., 2019).
     pub repetition_penalty: f32,
-    /// How many of the last tokens are penalized.
+    /// How many of the last tokens, those of the prompt among them, are penalized; 0 penalizes all.
     pub repetition_window: usize,
     /// Tokens with what is added to their logits before all else, -1000 to 1000: -100 all but forbids
-    /// one, 100 all but forces it. Tokens that the model does not have are passed over.
+    /// one, 100 all but forces it. A token that the model does not have is an error.
     pub logit_bias: Vec<(u32, f32)>,
     /// The same seed gives the same tokens on every machine.
     pub seed: u64,
@@ -49,40 +52,91 @@ impl Default for SamplerOptions {
     }
 }
 
-/// The largest [`SamplerOptions::logit_bias`].
-const MAX_BIAS: f32 = 1000.0;
+const TEMPERATURES: RangeInclusive<f32> = 0.0..=100.0;
+const PENALTIES: RangeInclusive<f32> = 0.01..=100.0;
+const BIASES: RangeInclusive<f32> = -1000.0..=1000.0;
 
 impl SamplerOptions {
+    /// The options that one number sets, as [`set`](Self::set) and all programs name them.
+    pub const NAMES: [&str; 7] = [
+        "temperature",
+        "top-k",
+        "top-p",
+        "min-p",
+        "repetition-penalty",
+        "repetition-window",
+        "seed",
+    ];
+
+    /// Sets the option of that name to a number in writing. False if there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if it is no number, or out of the option's range. Then nothing is changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        let mut changed = self.clone();
+        match name {
+            "temperature" => changed.temperature = number::real("temperature", value)?,
+            "top-k" => changed.top_k = number::whole("top_k", value, 0..=usize::MAX)?,
+            "top-p" => changed.top_p = number::real("top_p", value)?,
+            "min-p" => changed.min_p = number::real("min_p", value)?,
+            "repetition-penalty" => {
+                changed.repetition_penalty = number::real("repetition_penalty", value)?;
+            }
+            "repetition-window" => {
+                changed.repetition_window =
+                    number::whole("repetition_window", value, 0..=usize::MAX)?;
+            }
+            "seed" => changed.seed = number::whole("seed", value, 0..=u64::MAX)?,
+            _ => return Ok(false),
+        }
+        changed.check()?;
+        *self = changed;
+        Ok(true)
+    }
+
     /// Fails if an option is out of its range.
-    pub(crate) fn check(&self) -> Result<()> {
-        let bad = |name, value: f32, range| {
-            Err(Error::Option { name, detail: format!("{value} is not {range}") })
-        };
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return bad("temperature", self.temperature, "at least 0");
-        }
+    ///
+    /// # Errors
+    /// [`Error::Option`], which names the option and its range.
+    pub fn check(&self) -> Result<()> {
+        within("temperature", self.temperature, TEMPERATURES)?;
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return bad("top_p", self.top_p, "over 0 and at most 1");
+            let detail = format!("{} is not over 0 and at most 1", self.top_p);
+            return Err(Error::Option { name: "top_p", detail });
         }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return bad("min_p", self.min_p, "in 0..=1");
-        }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
-            return bad("repetition_penalty", self.repetition_penalty, "over 0");
-        }
+        within("min_p", self.min_p, 0.0..=1.0)?;
+        within("repetition_penalty", self.repetition_penalty, PENALTIES)?;
         self.logit_bias.iter().try_for_each(|&(_, bias)| check_bias(bias))
+    }
+
+    /// As [`check`](Self::check), and whether a vocabulary of so many tokens has those that are biased.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check_for(&self, vocab_size: usize) -> Result<()> {
+        self.check()?;
+        let unknown = self.logit_bias.iter().find(|&&(token, _)| token as usize >= vocab_size);
+        unknown.map_or(Ok(()), |&(token, _)| {
+            let detail = format!("token id {token} is not below the vocabulary size {vocab_size}");
+            Err(Error::Option { name: "logit_bias", detail })
+        })
     }
 }
 
 /// Fails if it is no [`SamplerOptions::logit_bias`].
 pub(crate) fn check_bias(bias: f32) -> Result<()> {
-    if (-MAX_BIAS..=MAX_BIAS).contains(&bias) {
-        return Ok(());
-    }
-    Err(Error::Option { name: "logit_bias", detail: format!("{bias} is not in -1000..=1000") })
+    within("logit_bias", bias, BIASES)
 }
 
-/// A token that may be chosen.
+fn within(name: &'static str, value: f32, range: RangeInclusive<f32>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let detail = format!("{value} is not in {}..={}", range.start(), range.end());
+    Err(Error::Option { name, detail })
+}
+
+/// A token that may be chosen. Its logit is [`settled`].
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Candidate {
@@ -100,9 +154,20 @@ impl Candidate {
     }
 }
 
+/// A logit as candidates have it: finite, and of the two zeros the positive one.
+///
+/// Finite logits have a largest one, which weighs `exp(0) = 1`: so the weights have a positive, finite sum,
+/// and the first candidate passes every filter, whatever the options. A sum, product or quotient beyond the
+/// largest number becomes that number; a NaN, which no session hands out, the least.
+#[inline(always)]
+fn settled(logit: f32) -> f32 {
+    (logit + 0.0).max(f32::MIN).min(f32::MAX)
+}
+
 /// Chooses tokens; its buffers are allocated when it is made.
 pub struct Sampler {
     options: SamplerOptions,
+    kernels: &'static Kernels,
     candidates: Vec<Candidate>,
     weights: Vec<f64>,
     seen: Vec<u64>,
@@ -110,10 +175,14 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler for a vocabulary of `vocab_size` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an option is out of range; [`Error::OutOfMemory`].
     pub fn new(options: &SamplerOptions, vocab_size: usize) -> Result<Self> {
-        options.check()?;
+        options.check_for(vocab_size)?;
         Ok(Self {
             options: options.clone(),
+            kernels: Kernels::best(),
             candidates: zeroed(vocab_size)?,
             weights: zeroed(vocab_size)?,
             seen: zeroed(seen_words(vocab_size))?,
@@ -122,8 +191,9 @@ impl Sampler {
 
     /// Chooses the token at `position` from the logits before it.
     ///
-    /// `history` is the sequence so far, whose end may be penalized. Allocates nothing. Panics if
-    /// `logits` is empty or longer than the vocabulary the sampler was made for.
+    /// `history` is the sequence so far, whose end may be penalized. Logits that are not finite count as the
+    /// largest or the least number. Allocates nothing. Panics if `logits` is empty or longer than the
+    /// vocabulary the sampler was made for.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: usize) -> u32 {
         self.choice().make(logits, history, position, None)
     }
@@ -131,6 +201,7 @@ impl Sampler {
     fn choice(&mut self) -> Choice<'_> {
         Choice {
             options: &self.options,
+            kernels: self.kernels,
             candidates: &mut self.candidates,
             weights: &mut self.weights,
             seen: &mut self.seen,
@@ -177,7 +248,7 @@ impl SamplerRegions {
     pub unsafe fn sample(
         &self,
         arena: &Arena,
-        options: &SamplerOptions,
+        (options, kernels): (&SamplerOptions, &Kernels),
         logits: &[f32],
         (history, position): (&[u32], usize),
         allowed: Option<&[u32]>,
@@ -186,6 +257,7 @@ impl SamplerRegions {
         let choice = unsafe {
             Choice {
                 options,
+                kernels,
                 candidates: arena.write(self.candidates, 0..self.vocab_size),
                 weights: arena.write(self.weights, 0..self.vocab_size),
                 seen: arena.write(self.seen, 0..seen_words(self.vocab_size)),
@@ -210,6 +282,7 @@ pub(crate) fn allows_any(allowed: &[u32], vocab_size: usize) -> bool {
 /// One choice, in buffers for the whole vocabulary.
 struct Choice<'a> {
     options: &'a SamplerOptions,
+    kernels: &'a Kernels,
     /// Those that may still be chosen; shrinks.
     candidates: &'a mut [Candidate],
     /// Weight of `candidates[i]` while both are in id order.
@@ -245,8 +318,7 @@ impl Choice<'_> {
         assert!(!logits.is_empty() && logits.len() <= self.candidates.len());
         self.keep(logits.len());
         for ((token, &logit), candidate) in (0..).zip(logits).zip(&mut *self.candidates) {
-            // Adding +0 makes one zero of the two, so that they are equal in every order below.
-            *candidate = Candidate { logit: logit + 0.0, token };
+            *candidate = Candidate { logit: settled(logit), token };
         }
     }
 
@@ -254,7 +326,7 @@ impl Choice<'_> {
     fn add_bias(&mut self) {
         for &(token, bias) in &self.options.logit_bias {
             if let Some(candidate) = self.candidates.get_mut(token as usize) {
-                candidate.logit += bias;
+                candidate.logit = settled(candidate.logit + bias);
             }
         }
     }
@@ -289,14 +361,17 @@ impl Choice<'_> {
         if penalty == 1.0 {
             return;
         }
-        let recent = &history[history.len().saturating_sub(self.options.repetition_window)..];
+        let recent = match self.options.repetition_window {
+            0 => history,
+            window => &history[history.len().saturating_sub(window)..],
+        };
         for &token in recent {
             let (word, bit) = (token as usize / 64, 1 << (token % 64));
             let Some(candidate) = self.candidates.get_mut(token as usize) else { continue };
             if self.seen[word] & bit == 0 {
                 self.seen[word] |= bit;
                 let z = candidate.logit;
-                candidate.logit = if z > 0.0 { z / penalty } else { z * penalty };
+                candidate.logit = settled(if z > 0.0 { z / penalty } else { z * penalty });
             }
         }
         for &token in recent {
@@ -316,8 +391,12 @@ impl Choice<'_> {
     }
 
     fn weigh(&mut self) {
-        let max = self.largest_logit();
-        weigh(self.candidates, max, self.options.temperature, self.weights);
+        self.kernels.run(Weigh {
+            candidates: self.candidates,
+            max: self.largest_logit(),
+            temperature: self.options.temperature,
+            weights: self.weights,
+        });
     }
 
     fn largest_logit(&self) -> f32 {
@@ -362,7 +441,7 @@ impl Choice<'_> {
             }
             rest[..take].sort_unstable_by(Candidate::order);
             for candidate in &rest[..take] {
-                sum += f64::from(math::exp((candidate.logit - max) / temperature));
+                sum += weight(candidate.logit, max, temperature);
                 last = *candidate;
                 if sum >= goal {
                     break;
@@ -388,36 +467,28 @@ impl Choice<'_> {
 }
 
 /// Fills in the candidates' weights.
-fn weigh(candidates: &[Candidate], max: f32, temperature: f32, weights: &mut [f64]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor supports both.
-        return unsafe { weigh_with_fma(candidates, max, temperature, weights) };
-    }
-    weigh_each(candidates, max, temperature, weights);
-}
-
-/// The same source, where a fused multiply-add is an instruction: else it is a call, and weighing a
-/// large vocabulary takes as long as evaluating a small model.
-///
-/// # Safety
-/// The processor supports AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn weigh_with_fma(
-    candidates: &[Candidate],
+struct Weigh<'a> {
+    candidates: &'a [Candidate],
     max: f32,
     temperature: f32,
-    weights: &mut [f64],
-) {
-    weigh_each(candidates, max, temperature, weights);
+    weights: &'a mut [f64],
 }
 
-#[inline(always)]
-fn weigh_each(candidates: &[Candidate], max: f32, temperature: f32, weights: &mut [f64]) {
-    for (weight, candidate) in weights.iter_mut().zip(candidates) {
-        *weight = f64::from(math::exp((candidate.logit - max) / temperature));
+impl Work for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (to, candidate) in self.weights.iter_mut().zip(self.candidates) {
+            *to = weight(candidate.logit, self.max, self.temperature);
+        }
     }
+}
+
+/// 1 for the largest logit, and 0 for one that is too far below it to tell.
+#[inline(always)]
+fn weight(logit: f32, max: f32, temperature: f32) -> f64 {
+    f64::from(math::exp((logit - max) / temperature))
 }
 
 /// The largest logit; the lowest id among equals.
@@ -428,7 +499,14 @@ fn most_probable(candidates: &[Candidate]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::kernels::Isa;
+
+    fn base() -> SamplerOptions {
+        SamplerOptions::default()
+    }
 
     fn sampler(options: SamplerOptions, vocab_size: usize) -> Sampler {
         Sampler::new(&options, vocab_size).unwrap()
@@ -521,6 +599,10 @@ mod tests {
         assert_eq!(s.sample(&[-1.0, -1.5, -4.0], &[0, 2, 0], 0), 1);
         // The marks of one call do not reach the next.
         assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[], 0), 0);
+        // A window of 0 is the whole sequence.
+        let all = SamplerOptions { repetition_penalty: 2.0, repetition_window: 0, ..base() };
+        let history: Vec<u32> = (0..100).map(|i| u32::from(i > 0)).collect();
+        assert_eq!(sampler(all, 3).sample(&[4.0, 3.0, 2.5], &history, 0), 2);
     }
 
     #[test]
@@ -531,7 +613,7 @@ mod tests {
             sampler(options, 4).sample(&z, &[], 0)
         };
         assert_eq!(biased(vec![(1, -1.5)]), 2);
-        assert_eq!(biased(vec![(3, 1.0), (3, 2.0), (9, 100.0)]), 3);
+        assert_eq!(biased(vec![(3, 1.0), (3, 2.0)]), 3);
         let options = SamplerOptions {
             logit_bias: vec![(0, 3.0)],
             repetition_penalty: 2.0,
@@ -556,14 +638,24 @@ mod tests {
     }
 
     #[test]
-    fn weights_have_the_same_bits_with_and_without_fused_instructions() {
+    fn weights_have_the_same_bits_on_every_instruction_set() {
         let logit = |token: u32| ((token * 7919) % 5003) as f32 / 100.0 - 25.0;
         let candidates: Vec<_> =
             (0..5003).map(|token| Candidate { logit: logit(token), token }).collect();
-        let (mut a, mut b) = (vec![0.0; 5003], vec![0.0; 5003]);
-        weigh(&candidates, 25.03, 0.7, &mut a);
-        weigh_each(&candidates, 25.03, 0.7, &mut b);
-        assert_eq!(a, b);
+        let weights = |kernels: &Kernels| {
+            let mut weights = vec![0.0; 5003];
+            kernels.run(Weigh {
+                candidates: &candidates,
+                max: 25.03,
+                temperature: 0.7,
+                weights: &mut weights,
+            });
+            weights
+        };
+        let want = weights(Kernels::new(Isa::Scalar).unwrap());
+        for kernels in Isa::available().filter_map(Kernels::new) {
+            assert_eq!(weights(kernels), want, "{}", kernels.isa());
+        }
     }
 
     #[test]
@@ -581,17 +673,115 @@ mod tests {
 
     #[test]
     fn options_out_of_range_are_errors() {
-        let base = SamplerOptions::default;
         for options in [
             SamplerOptions { temperature: -1.0, ..base() },
             SamplerOptions { temperature: f32::NAN, ..base() },
             SamplerOptions { top_p: 0.0, ..base() },
             SamplerOptions { min_p: 1.5, ..base() },
+            SamplerOptions { temperature: 100.1, ..base() },
             SamplerOptions { repetition_penalty: 0.0, ..base() },
+            SamplerOptions { repetition_penalty: 1e-40, ..base() },
+            SamplerOptions { repetition_penalty: 1e38, ..base() },
+            SamplerOptions { logit_bias: vec![(5, 1.0)], ..base() },
             SamplerOptions { logit_bias: vec![(0, 1.0), (1, f32::NAN)], ..base() },
             SamplerOptions { logit_bias: vec![(0, f32::NEG_INFINITY)], ..base() },
         ] {
             assert!(Sampler::new(&options, 5).is_err(), "{options:?}");
         }
+    }
+
+    #[test]
+    fn options_are_set_by_name_or_left_as_they_are() {
+        let mut options = base();
+        for name in SamplerOptions::NAMES {
+            assert!(options.set(name, "1").unwrap(), "{name}");
+        }
+        let ones = SamplerOptions {
+            temperature: 1.0,
+            top_k: 1,
+            top_p: 1.0,
+            min_p: 1.0,
+            repetition_penalty: 1.0,
+            repetition_window: 1,
+            logit_bias: Vec::new(),
+            seed: 1,
+        };
+        assert_eq!(options, ones);
+        for (name, value, what) in [
+            ("temperature", "101", "option temperature: 101 is not in 0..=100"),
+            ("temperature", "warm", "option temperature: \"warm\" is not a number"),
+            ("top-p", "0", "option top_p: 0 is not over 0 and at most 1"),
+            ("repetition-penalty", "1e-44", "option repetition_penalty: 0"),
+            ("seed", "-1", "option seed: -1 is not in 0..=18446744073709551615"),
+            ("top-k", "1.5", "option top_k: \"1.5\" is not a whole number in 0..="),
+        ] {
+            let error = options.set(name, value).unwrap_err().to_string();
+            assert!(error.starts_with(what), "{error}");
+            assert_eq!(options, ones);
+        }
+        assert!(!options.set("heat", "1").unwrap());
+    }
+
+    /// Numbers that sums, products, quotients and differences overflow with, or round to nothing.
+    fn nasty() -> impl Strategy<Value = f32> {
+        let edges = [0.0, -0.0, 1.0, -1.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -1e-45];
+        prop_oneof![
+            prop::sample::select(edges.to_vec()),
+            -30.0..30.0f32,
+            any::<f32>().prop_filter("finite", |x| x.is_finite()),
+        ]
+    }
+
+    fn any_options() -> impl Strategy<Value = SamplerOptions> {
+        let share =
+            || prop_oneof![Just(1e-45f32), Just(1.0 - f32::EPSILON), Just(1.0), 1e-6..1.0f32];
+        let temperature =
+            prop_oneof![Just(0.0f32), Just(1e-45), Just(100.0), Just(1.0), 0.0..2.0f32];
+        let penalty = prop_oneof![Just(0.01f32), Just(100.0), Just(1.0), 0.5..2.0f32];
+        let biases = prop::collection::vec((0..6u32, -1000.0..=1000.0f32), 0..3);
+        let least = prop_oneof![Just(0.0f32), share()];
+        let rest = (0..8usize, biases, any::<u64>());
+        (temperature, 0..8usize, share(), least, penalty, rest).prop_map(
+            |(temperature, top_k, top_p, min_p, repetition_penalty, rest)| SamplerOptions {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition_penalty,
+                repetition_window: rest.0,
+                logit_bias: rest.1,
+                seed: rest.2,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn any_options_and_any_finite_logits_give_a_token(
+            options in any_options(),
+            logits in prop::collection::vec(nasty(), 6),
+            history in prop::collection::vec(0..6u32, 0..10),
+            allowed in 1..64u32,
+            position in any::<usize>(),
+        ) {
+            let mut sampler = sampler(options, logits.len());
+            let token = sampler.sample(&logits, &history, position);
+            prop_assert!((token as usize) < logits.len());
+            let token = sampler.choice().make(&logits, &history, position, Some(&[allowed]));
+            prop_assert!(is_allowed(&[allowed], token), "{token}");
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_give_a_token_too() {
+        let options = SamplerOptions { temperature: 1.0, min_p: 0.5, ..base() };
+        let mut s = sampler(options, 3);
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        for logits in [[nan; 3], [inf; 3], [-inf; 3], [nan, inf, -inf]] {
+            assert!(s.sample(&logits, &[], 0) < 3);
+        }
+        assert_eq!(s.sample(&[nan, -inf, -1e30], &[], 0), 2);
     }
 }

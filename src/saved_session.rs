@@ -23,7 +23,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
 use crate::model::Model;
-use crate::session::Session;
+use crate::session::{Session, all_finite};
 
 const MAGIC: [u8; 8] = *b"CBLSAVED";
 const VERSION: u32 = 1;
@@ -204,18 +204,22 @@ impl Session {
         self.check_header(header)?;
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(&head);
-        let mut rest = header.length - (HEADER_BYTES + CHECKSUM_BYTES) as u64;
-        let mut buffer = [0; 4096];
-        while rest > 0 {
-            let part = rest.min(buffer.len() as u64) as usize;
-            read(source, &mut buffer[..part])?;
-            checksum.update(&buffer[..part]);
-            rest -= part as u64;
-        }
+        let mut checked = Summing { inner: source, checksum };
+        let (tokens, logits) = (header.position * 4, header.logits * 4);
+        let cache = header.length - (HEADER_BYTES + CHECKSUM_BYTES) as u64 - tokens - logits;
+        let mut is_finite = true;
+        each_part(&mut checked, tokens, |_| ())?;
+        each_part(&mut checked, logits, |part| is_finite &= all_finite_bytes(part))?;
+        each_part(&mut checked, cache, |_| ())?;
+        let Summing { inner: source, checksum } = checked;
         let mut stored = [0; CHECKSUM_BYTES];
         read(source, &mut stored)?;
         if checksum.finalize() != u32::from_le_bytes(stored) {
             return Err(Error::SavedSession("it is damaged"));
+        }
+        // A checksum is no signature, and no session has such logits.
+        if !is_finite {
+            return Err(Error::SavedSession("its logits are not finite"));
         }
         // Not `read`, which a signal may interrupt.
         match source.read_exact(&mut [0]) {
@@ -238,7 +242,11 @@ impl Session {
         let position = checked.position as usize;
         self.load_tokens(&mut source, position)?;
         if checked.logits > 0 {
-            read(&mut source, as_bytes_mut(self.logits_to_fill()))?;
+            let logits = self.logits_to_fill();
+            read(&mut source, as_bytes_mut(logits))?;
+            if !all_finite(logits) {
+                return Err(Error::SavedSession("it changed while it was read"));
+            }
         }
         for range in self.cache.prefix(position) {
             read(&mut source, self.arena.bytes(range))?;
@@ -272,6 +280,24 @@ impl Session {
 /// checksums, and of the header.
 fn fingerprint(model: &Model) -> Result<[u8; 8]> {
     Ok(*model.checksums()?.last_chunk().expect("a table of checksums ends with two"))
+}
+
+/// Reads `bytes` bytes in parts, each of whole numbers if all are.
+fn each_part(source: &mut dyn Read, mut bytes: u64, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    let mut buffer = [0; 4096];
+    while bytes > 0 {
+        let part = bytes.min(buffer.len() as u64) as usize;
+        read(source, &mut buffer[..part])?;
+        visit(&buffer[..part]);
+        bytes -= part as u64;
+    }
+    Ok(())
+}
+
+/// Whether none of these binary32 numbers, little-endian, is infinite or NaN.
+fn all_finite_bytes(numbers: &[u8]) -> bool {
+    let (numbers, _) = numbers.as_chunks();
+    numbers.iter().all(|&number| f32::from_le_bytes(number).is_finite())
 }
 
 fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {

@@ -244,10 +244,11 @@ impl Session {
     }
 
     fn choose(&mut self, options: &SamplerOptions, allowed: Option<&[u32]>) -> Result<u32> {
-        options.check()?;
+        options.check_for(self.model.config().vocab_size)?;
         let (logits, before) = (self.last_logits()?, (self.tokens(), self.position));
+        let how = (options, self.kernels);
         // SAFETY: `&mut self`: nobody else uses the sampler's regions.
-        Ok(unsafe { self.sampler.sample(&self.arena, options, logits, before, allowed) })
+        Ok(unsafe { self.sampler.sample(&self.arena, how, logits, before, allowed) })
     }
 
     /// Appends `tokens`, calling `visit` with each position for which the session computes logits

@@ -90,6 +90,14 @@ fn bad(detail: String) -> Error {
     Error::Option { name: "template", detail }
 }
 
+/// What an error says of an option's value, for a sentence that begins with the option.
+fn detail(error: Error) -> String {
+    match error {
+        Error::Option { detail, .. } => format!("is out of range: {detail}"),
+        error => error.to_string(),
+    }
+}
+
 impl Template {
     /// A built-in template.
     pub fn built_in(name: &str) -> Option<Self> {
@@ -120,7 +128,6 @@ impl Template {
         let (name, value) =
             line.split_once(':').ok_or("is not an option, which has the form \"name: value\"")?;
         let value = value.trim();
-        let sampler = &mut self.sampler;
         match name.trim() {
             "stop" => match serde_json::from_str::<String>(value) {
                 Ok(stop) if !stop.is_empty() => self.stop.push(stop),
@@ -141,13 +148,12 @@ impl Template {
                     _ => return Err("needs fit, sentences or never".into()),
                 }
             }
-            "temperature" => sampler.temperature = number(value)?,
-            "top-k" => sampler.top_k = number(value)?,
-            "top-p" => sampler.top_p = number(value)?,
-            "repetition-penalty" => sampler.repetition_penalty = number(value)?,
+            // Whoever runs a template gives the seed.
+            name if name != "seed" && self.sampler.set(name, value).map_err(detail)? => {}
             _ => {
-                let known = "stop, max-tokens, sentences, split, temperature, top-k, top-p, \
-                             repetition-penalty";
+                let sampler = SamplerOptions::NAMES.into_iter().filter(|&name| name != "seed");
+                let known = ["stop", "max-tokens", "sentences", "split"].into_iter().chain(sampler);
+                let known = known.collect::<Vec<_>>().join(", ");
                 return Err(format!("is unknown; options are {known}"));
             }
         }
@@ -200,7 +206,6 @@ impl FromStr for Template {
             let told = |detail| bad(format!("line {number}: {} {detail}", quoted(line)));
             template.set(line).map_err(told)?;
         }
-        template.sampler.check()?;
         Ok(template)
     }
 }
@@ -228,7 +233,10 @@ impl Model {
     /// # Errors
     /// [`Error::Option`] if there is none of that name, or it is not sound.
     pub fn template(&self, name: &str) -> Result<Template> {
-        self.template_text(name)?.parse()
+        self.template_text(name)?.parse().map_err(|error| match error {
+            Error::Option { detail, .. } => bad(format!("{name:?}: {detail}")),
+            error => error,
+        })
     }
 }
 
@@ -240,12 +248,13 @@ mod tests {
     fn options_and_prompt_are_read() {
         let text = "stop: \"\\n\"\nstop: \"A:\"\n\nmax-tokens: 3x\nsplit: sentences\n\
                     sentences: 2\ntemperature: 0.5\ntop-k: 2\ntop-p: 0.9\n\
-                    repetition-penalty: 1.1\n---\r\nQ: {text}\n---\nA: \n\n";
+                    repetition-penalty: 1.1\nrepetition-window: 9\nmin-p: 0.1\n---\r\nQ: {text}\n---\nA: \n\n";
         let template: Template = text.parse().unwrap();
         assert_eq!((template.before.as_str(), template.after.as_str()), ("Q: ", "\n---\nA:"));
         assert_eq!(template.stop, ["\n", "A:"]);
         assert_eq!((template.budget, template.split), (Budget::Times(3), Split::Sentences));
         assert_eq!((template.sentences, template.sampler.top_k), (Some(2), 2));
+        assert_eq!((template.sampler.repetition_window, template.sampler.min_p), (9, 0.1));
         let plain: Template = "{text}".parse().unwrap();
         assert_eq!(
             (plain.budget, plain.split, plain.stop.len()),
@@ -268,7 +277,10 @@ mod tests {
             ("max-tokens: 0\n---\n{text}", "needs 1 to"),
             ("max-tokens: manyx\n---\n{text}", "needs a number"),
             ("split: words\n---\n{text}", "needs fit, sentences or never"),
-            ("top-p: 3\n---\n{text}", "option top_p: 3 is not"),
+            ("top-p: 3\n---\n{text}", "line 1: \"top-p: 3\" is out of range: 3 is not over 0"),
+            ("top-k: 1\nrepetition-penalty: 1e-44\n---\n{text}", "line 2"),
+            ("temperature: inf\n---\n{text}", "inf is not in 0..=100"),
+            ("seed: 1\n---\n{text}", "is unknown"),
             (&long, "are too many"),
         ] {
             let error = text.parse::<Template>().unwrap_err().to_string();

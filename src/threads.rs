@@ -40,6 +40,8 @@
 //! [loom]: https://docs.rs/loom
 
 mod board;
+#[cfg(feature = "constraints")]
+mod deep;
 mod host;
 #[cfg(all(loom, test))]
 mod model;
@@ -48,6 +50,8 @@ mod spawn;
 mod sync;
 mod team;
 
+#[cfg(feature = "constraints")]
+pub(crate) use deep::on_deep_stack;
 pub use host::{HostPool, HostTeam};
 pub use team::{Team, TeamError};
 

@@ -192,29 +192,178 @@ fn guesses_and_threads_change_nothing() {
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error_that_names_it() {
+fn what_makes_no_sense_is_an_error_that_says_why() {
     let setup = Setup::new();
-    let fails = |form: Form| match setup.vocabulary.constrain(&form) {
+    let fails = |form: &Form| match setup.vocabulary.constrain(form) {
         Ok(_) => panic!("{form:?} is accepted"),
         Err(Error::Constraint(message)) => message,
         Err(other) => panic!("{other}"),
     };
-    for regex in ["(", "[a", "a{2,1}", "*", r"(a)\1", "a(?=b)"] {
-        let message = fails(Form::Regex(regex.to_owned()));
-        assert!(message.starts_with("the regular expression cannot be used: "), "{message}");
-    }
-    for schema in [
-        json!({"type": "strin"}),
-        json!({"type": 7}),
-        json!({"$ref": "#/nowhere"}),
-        json!({"$ref": "https://example.com/schema"}),
-        json!({"type": "string", "pattern": "("}),
-        json!({"type": "integer", "minimum": 5, "maximum": 1}),
-        json!({"not": {"type": "string"}}),
+    // The same without a vocabulary, and when the form is part of another.
+    let says = |form: Form, want: &str| {
+        assert_eq!(fails(&form), want);
+        assert_eq!(form.check().unwrap_err().to_string(), format!("constraint: {want}"));
+        assert_eq!(fails(&Form::AfterSpace(Box::new(form))), want);
+    };
+    for (regex, why) in [
+        ("(", "unclosed group, at character 1 of \"(\""),
+        ("[a", "unclosed character class, at character 1 of \"[a\""),
+        (
+            "a{2,1}",
+            "invalid repetition count range, the start must be <= the end, at character 2 of \"a{2,1}\"",
+        ),
+        ("*", "repetition operator missing expression, at character 1 of \"*\""),
+        (r"(a)\1", "backreferences are not supported, at character 4 of \"(a)\\\\1\""),
+        (
+            "a(?=b)",
+            "look-around, including look-ahead and look-behind, is not supported, at character 2 of \"a(?=b)\"",
+        ),
+        (r"\bfoo", r"lookarounds not supported yet; WordUnicode in regex /\bfoo/"),
+        ("a^b", "lookarounds not supported yet; Start in regex /a^b/"),
     ] {
-        let message = fails(Form::JsonSchema(schema));
-        assert!(message.starts_with("the JSON schema cannot be used: "), "{message}");
+        let want = format!("the regular expression cannot be used: {why}");
+        says(Form::Regex(regex.to_owned()), &want);
     }
+    for (schema, why) in [
+        (json!({"type": "strin"}), "Invalid type: strin"),
+        (json!({"type": 7}), "type must be a string or array of strings"),
+        (json!({"$ref": "#/nowhere"}), "Reference segment 'nowhere' not found in '#/nowhere'."),
+        (
+            json!({"$ref": "https://example.com/schema"}),
+            "only references into the schema itself (#/...) are supported, not 'https://example.com/schema'",
+        ),
+        (
+            json!({"properties": {"a": {"type": "string", "pattern": "^[a"}}}),
+            "unclosed character class, at character 2 of \"^[a\"",
+        ),
+        (
+            json!({"type": "integer", "minimum": 5, "maximum": 1}),
+            "nothing can follow it: minimum (5) is greater than maximum (1)",
+        ),
+        (json!({"not": {"type": "string"}}), "not supported are [\"not\"]"),
+        (json!({"const": (1u64 << 53) + 1}), "\"const\": 9007199254740993 is beyond 2^53"),
+    ] {
+        let message = fails(&Form::JsonSchema(schema.clone()));
+        let want = format!("the JSON schema cannot be used: {why}");
+        assert!(message.starts_with(&want), "{message}");
+        assert!(Form::JsonSchema(schema).check().is_err());
+    }
+}
+
+#[test]
+fn anchors_at_the_ends_change_nothing() {
+    let setup = Setup::new();
+    for regex in ["^[0-9]{3}$", "[0-9]{3}", "^(?:[0-9]{3})", "[0-9]{3}?$"] {
+        let (text, _) = setup.generate(
+            &Form::Regex(regex.to_owned()),
+            "A",
+            &SessionOptions::default(),
+            &options(0, 20),
+        );
+        assert!(text.len() == 3 && text.parse::<u32>().is_ok(), "{regex}: {text}");
+    }
+}
+
+#[test]
+fn numbers_end_and_are_exact() {
+    let setup = Setup::new();
+    let session = SessionOptions::default();
+    let whole = Form::JsonSchema(json!({
+        "type": "object",
+        "properties": {
+            "count": {"type": "integer"},
+            "size": {"type": "integer", "minimum": 0, "maximum": i64::MAX},
+            "weight": {"type": "number"},
+            "id": {"type": "integer", "minimum": 1u64 << 52, "maximum": 1u64 << 53},
+            "fixed": {"const": 0.30000000000000004},
+        },
+        "required": ["count", "size", "weight", "id", "fixed"],
+        "additionalProperties": false,
+    }));
+    for seed in 0..20 {
+        let prompt = ["1000000", "A price as JSON: 0.000", "2222222222"][seed % 3];
+        let (text, generation) =
+            setup.generate(&whole, prompt, &session, &options(seed as u64, 200));
+        assert_eq!(generation.stop_reason, StopReason::Complete, "{text}");
+        let value: Value = serde_json::from_str(&text).expect(&text);
+        for name in ["count", "size", "id"] {
+            let exact = value[name].as_i64().expect(&text);
+            assert!(exact.unsigned_abs() <= 1 << 53, "{text}");
+            assert!(text.contains(&format!("\"{name}\": {exact}")) || exact == 0, "{text}");
+        }
+        assert!(value["weight"].as_f64().expect(&text).is_finite());
+        assert!(value["id"].as_u64().unwrap() >= 1 << 52, "{text}");
+        let any = Form::JsonSchema(json!({"type": ["number", "integer"]}));
+        let (text, generation) = setup.generate(&any, prompt, &session, &options(seed as u64, 200));
+        assert_eq!(generation.stop_reason, StopReason::Complete, "{text}");
+    }
+}
+
+/// Preparing, generating and letting go, of schemas up to the deepest there is.
+#[test]
+fn a_stack_of_64_kib_is_enough() {
+    let setup = Setup::new();
+    let nested = |levels| {
+        (0..levels).fold(
+            json!({"type": "integer"}),
+            |inner, _| json!({"type": "array", "items": inner, "minItems": 1, "maxItems": 1}),
+        )
+    };
+    for (schema, text) in [(schema(), None), (json!({}), None), (nested(98), Some("["))] {
+        let written = schema.to_string();
+        let form = Form::JsonSchema(schema);
+        let (setup, form) = (&setup, &form);
+        let run = move || {
+            let model = &setup.model;
+            let vocabulary = Vocabulary::new(model, Arc::clone(&setup.tokenizer)).unwrap();
+            let mut constraint = vocabulary.constrain(form).unwrap();
+            Form::json_schema(&written).unwrap();
+            form.check().unwrap();
+            let constraint: Option<&mut dyn Constraint> = Some(&mut constraint);
+            let (made, _) =
+                setup.generate_within(constraint, "", &SessionOptions::default(), &options(1, 60));
+            assert!(text.is_none_or(|text| made.starts_with(text)), "{made}");
+        };
+        std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(64 << 10);
+            small.spawn_scoped(scope, run).unwrap().join().unwrap();
+        });
+    }
+}
+
+fn hostile(file: &str) -> Model {
+    let directory =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hostile/model");
+    Model::open(directory.join(file), cerebellum::Access::Read).unwrap()
+}
+
+/// A token of 5000 bytes: longer than the library's tree can hold.
+#[test]
+fn a_long_token_is_left_out() {
+    let model = hostile("longtok5000.cbl");
+    let tokenizer = Arc::new(model.tokenizer().unwrap());
+    assert!(tokenizer.table().longest_token() >= 5000);
+    let vocabulary = Vocabulary::new(&model, Arc::clone(&tokenizer)).unwrap();
+    let setup = Setup { model, tokenizer, vocabulary };
+    let (text, generation) = setup.generate(
+        &Form::Regex("a{1,3}".to_owned()),
+        "a",
+        &SessionOptions::default(),
+        &options(1, 5),
+    );
+    assert!((1..=3).contains(&text.len()) && text.chars().all(|c| c == 'a'), "{text}");
+    assert!(generation.tokens <= 3);
+}
+
+/// The model's vocabulary has no digits.
+#[test]
+fn a_text_that_no_token_continues_is_an_error_in_words() {
+    let model = hostile("seed.cbl");
+    let tokenizer = Arc::new(model.tokenizer().unwrap());
+    let vocabulary = Vocabulary::new(&model, tokenizer).unwrap();
+    let mut constraint = vocabulary.constrain(&Form::Regex("[0-9]+".to_owned())).unwrap();
+    let error = constraint.allowed().unwrap_err().to_string();
+    assert!(error.contains("no token that goes on with this text"), "{error}");
 }
 
 /// The tokens 5 and 6 by turns, forced by pairs: what any program may write.

@@ -547,4 +547,64 @@ fn generators_give_what_functions_are_handed() {
     assert_eq!((left.stop_reason, left.tokens), (StopReason::Cancelled, 3));
     assert_eq!((left.pending, &first[..]), (first.last().copied(), &handed[..3]));
     assert!(left.prompt_time > Duration::ZERO && left.decode_time > Duration::ZERO);
+
+/// A checksum is no signature: whoever writes the file can make it match.
+#[test]
+fn saved_logits_that_are_not_finite_are_refused() {
+    let model = quantized(&golden("cerebras-17-heads"), Scheme::Int4, 64);
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let given = tokens(&model, 3);
+    session.evaluate(&given).unwrap();
+    let mut saved = Vec::new();
+    session.save(&mut saved).unwrap();
+    let logits = 56 + given.len() * 4;
+    let last = logits + (model.config().vocab_size - 1) * 4;
+    for (at, bad) in [(logits, f32::NAN), (last, f32::INFINITY), (last, f32::NEG_INFINITY)] {
+        let mut forged = saved.clone();
+        forged[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+        let end = forged.len() - 4;
+        let checksum = crc32fast::hash(&forged[..end]);
+        forged[end..].copy_from_slice(&checksum.to_le_bytes());
+        let mut other = model.session(&SessionOptions::default()).unwrap();
+        other.evaluate(&given[..1]).unwrap();
+        let error = other.restore_bytes(&forged).unwrap_err();
+        assert!(matches!(error, Error::SavedSession("its logits are not finite")), "{error}");
+        // It is as it was.
+        assert_eq!(other.tokens(), &given[..1]);
+        assert!(other.sample(&SamplerOptions::default()).is_ok());
+    }
+    session.restore_bytes(&saved).unwrap();
+}
+
+/// A file's finite logits may be as large as a float can be.
+#[test]
+fn huge_logits_give_tokens_by_any_options() {
+    let file = "tests/data/hostile/model/hugelogit.cbl";
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let model = Model::open(file, cerebellum::Access::Read).unwrap();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    for (temperature, repetition_penalty, bias) in
+        [(1.0, 1.1, 0.0), (1e-45, 0.01, -1000.0), (100.0, 100.0, 1000.0), (0.0, 0.01, 1000.0)]
+    {
+        let options = SamplerOptions {
+            temperature,
+            repetition_penalty,
+            min_p: 0.05,
+            top_p: 0.5,
+            top_k: 2,
+            logit_bias: vec![(0, bias)],
+            ..Default::default()
+        };
+        session.reset();
+        let mut token = 0;
+        for _ in 0..session.context().min(8) {
+            session.evaluate(&[token]).unwrap();
+            token = session.sample(&options).unwrap();
+            let within = session.sample_within(&options, &[0b10]).unwrap();
+            assert_eq!(within, 1);
+        }
+    }
+    let unknown = SamplerOptions { logit_bias: vec![(u32::MAX, 1.0)], ..Default::default() };
+    let error = session.sample(&unknown).unwrap_err().to_string();
+    assert!(error.contains("logit_bias: token id 4294967295 is not below"), "{error}");
 }

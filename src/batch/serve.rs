@@ -173,7 +173,7 @@ impl<'a> Active<'a> {
         client: &mut dyn Client<'a>,
     ) -> Result<Self> {
         let Request { prompt, options } = job.request.as_ref();
-        options.sampler.check()?;
+        options.sampler.check_for(batch.model().config().vocab_size)?;
         let end_of_text = batch.model().config().eos_token_id;
         let prompt = match (&prompt[..], &end_of_text) {
             ([], Some(end_of_text)) => std::slice::from_ref(end_of_text),

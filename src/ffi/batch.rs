@@ -276,7 +276,7 @@ pub unsafe extern "C" fn cbl_batch_logits(
 
 /// As cbl_session_sample(), for a sequence. The token is not appended.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: those of cbl_session_sample().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_sample(
     batch: *mut cbl_batch,
@@ -291,7 +291,7 @@ pub unsafe extern "C" fn cbl_batch_sample(
             let out = boundary::once(&mut out)?;
             inner.check(sequence)?;
             out.set(options::with(options, |options| {
-                Ok(inner.batch.sample(sequence, &options.generate.sampler)?)
+                Ok(inner.batch.sample(sequence, options.choice()?)?)
             })?);
             Ok(())
         })

@@ -12,7 +12,7 @@ mod with_constraints {
     use super::super::boundary::Failure;
     use super::super::model::Shared;
     use crate::constraint::{self, Form};
-    use crate::error::{Error, Result};
+    use crate::error::Result;
     use crate::generate::Constraint;
 
     /// None by default.
@@ -21,26 +21,38 @@ mod with_constraints {
 
     impl Setting {
         pub fn set_choices(&mut self, lines: &str) -> Result<(), Failure> {
-            let choices = || Form::Choices(lines.lines().map(str::to_owned).collect());
-            self.0 = (!lines.is_empty()).then(|| Form::AfterSpace(Box::new(choices())));
-            Ok(())
+            self.set(lines, |lines| {
+                let choices = Form::Choices(lines.lines().map(str::to_owned).collect());
+                choices.check()?;
+                Ok(Form::AfterSpace(Box::new(choices)))
+            })
         }
 
         pub fn set_regex(&mut self, regex: &str) -> Result<(), Failure> {
-            self.0 = (!regex.is_empty()).then(|| Form::Regex(regex.to_owned()));
-            Ok(())
+            self.set(regex, |regex| {
+                let regex = Form::Regex(regex.to_owned());
+                regex.check()?;
+                Ok(regex)
+            })
         }
 
         pub fn set_json_schema(&mut self, schema: &str) -> Result<(), Failure> {
-            if schema.is_empty() {
-                self.0 = None;
-                return Ok(());
-            }
-            let schema = serde_json::from_str(schema);
-            let schema =
-                schema.map_err(|e| Error::Constraint(format!("not a JSON schema: {e}")))?;
-            self.0 = Some(Form::AfterSpace(Box::new(Form::JsonSchema(schema))));
+            self.set(schema, |schema| Ok(Form::AfterSpace(Box::new(Form::json_schema(schema)?))))
+        }
+
+        /// Takes the form that `value` describes; none if it is empty.
+        fn set(
+            &mut self,
+            value: &str,
+            form: impl FnOnce(&str) -> Result<Form>,
+        ) -> Result<(), Failure> {
+            self.0 = if value.is_empty() { None } else { Some(form(value)?) };
             Ok(())
+        }
+
+        /// The name of the option that is set, if one is.
+        pub fn name(&self) -> Option<&'static str> {
+            self.0.as_ref().map(Form::option)
         }
 
         /// For one text.
@@ -104,6 +116,10 @@ mod without_constraints {
 
         pub fn set_json_schema(&mut self, _: &str) -> Result<(), Failure> {
             Err(UNSUPPORTED)
+        }
+
+        pub fn name(&self) -> Option<&'static str> {
+            None
         }
 
         pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint + Send>>> {

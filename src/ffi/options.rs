@@ -59,10 +59,10 @@ pub enum cbl_option {
     CBL_OPTION_ISA = 8,
     /// int, from 0. Generation: the most tokens to generate. 128 by default.
     CBL_OPTION_MAX_TOKENS = 9,
-    /// float, from 0. Generation: 0, the default, takes the most probable token; 1 draws from the
+    /// float, 0 to 100. Generation: 0, the default, takes the most probable token; 1 draws from the
     /// model's own distribution; less than 1 sharpens it.
     CBL_OPTION_TEMPERATURE = 10,
-    /// int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all.
+    /// int, from 0. Generation: draw from this number of most probable tokens only. 0, the default: all.
     CBL_OPTION_TOP_K = 11,
     /// float, over 0 to 1. Generation: draw from the most probable tokens that together have this
     /// probability. 1, the default: all.
@@ -70,11 +70,13 @@ pub enum cbl_option {
     /// float, 0 to 1. Generation: draw from tokens at least so probable compared to the first only. 0,
     /// the default: all.
     CBL_OPTION_MIN_P = 13,
-    /// float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default.
+    /// float, 0.01 to 100. Generation: values over 1 make recent tokens less probable. 1 by default.
     CBL_OPTION_REPETITION_PENALTY = 14,
-    /// int, from 0. Generation: how many of the last tokens count as recent. 64 by default.
+    /// int, from 0. Generation: how many of the last tokens, those of the prompt among them, count as
+    /// recent. 0: all. 64 by default.
     CBL_OPTION_REPETITION_WINDOW = 15,
-    /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine.
+    /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. 0 by
+    /// default.
     CBL_OPTION_SEED = 16,
     /// int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default.
     CBL_OPTION_IGNORE_END_OF_TEXT = 17,
@@ -167,8 +169,21 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// How to choose a single token.
+    pub fn choice(&self) -> Result<&SamplerOptions> {
+        match self.constraint.name() {
+            None => Ok(&self.generate.sampler),
+            Some(name) => {
+                let detail =
+                    "concerns a whole text: generate one, or leave it out to choose a token";
+                Err(Error::Option { name, detail: detail.to_owned() })
+            }
+        }
+    }
+
     fn set_int(&mut self, key: i32, value: i64) -> Result<(), Failure> {
         use cbl_option as key_;
+        let name = name_of(key, Kind::Int)?;
         let (session, generate) = (&mut self.session, &mut self.generate);
         match key {
             k if k == key_::CBL_OPTION_ACCESS as i32 => {
@@ -176,62 +191,62 @@ impl Options {
                     (cbl_access::CBL_ACCESS_MAP as i64, Access::Map),
                     (cbl_access::CBL_ACCESS_READ as i64, Access::Read),
                 ];
-                self.access = choose("access", value, values)?;
+                self.access = choose(name, value, values)?;
             }
-            k if k == key_::CBL_OPTION_VERIFY as i32 => self.verify = switch("verify", value)?,
+            k if k == key_::CBL_OPTION_VERIFY as i32 => self.verify = switch(name, value)?,
             k if k == key_::CBL_OPTION_CONTEXT as i32 => {
-                session.context = Some(size("context", value, 0, usize::MAX)?).filter(|&n| n > 0);
+                session.context = Some(size(name, value, 0, usize::MAX)?).filter(|&n| n > 0);
             }
             k if k == key_::CBL_OPTION_CACHE as i32 => {
                 let values = [
                     (cbl_cache::CBL_CACHE_F16 as i64, KvType::F16),
                     (cbl_cache::CBL_CACHE_INT8 as i64, KvType::Int8),
                 ];
-                session.kv = choose("cache", value, values)?;
+                session.kv = choose(name, value, values)?;
             }
             k if k == key_::CBL_OPTION_THREADS as i32 => {
-                session.threads = size("threads", value, 1, MAX_WORKERS)?;
+                session.threads = size(name, value, 1, MAX_WORKERS)?;
             }
             k if k == key_::CBL_OPTION_CHUNK as i32 => {
-                session.chunk = size("chunk", value, 1, usize::MAX)?;
+                session.chunk = size(name, value, 1, usize::MAX)?;
             }
             k if k == key_::CBL_OPTION_ALL_LOGITS as i32 => {
-                let all = switch("all logits", value)?;
+                let all = switch(name, value)?;
                 session.logits = if all { LogitsFor::All } else { LogitsFor::Last };
             }
             k if k == key_::CBL_OPTION_MAX_TOKENS as i32 => {
-                generate.max_tokens = size("max tokens", value, 0, usize::MAX)?;
+                generate.max_tokens = size(name, value, 0, usize::MAX)?;
             }
             k if k == key_::CBL_OPTION_TOP_K as i32 => {
-                generate.sampler.top_k = size("top k", value, 0, usize::MAX)?;
+                generate.sampler.top_k = size(name, value, 0, usize::MAX)?;
             }
             k if k == key_::CBL_OPTION_REPETITION_WINDOW as i32 => {
-                let window = size("repetition window", value, 0, usize::MAX)?;
+                let window = size(name, value, 0, usize::MAX)?;
                 generate.sampler.repetition_window = window;
             }
             k if k == key_::CBL_OPTION_SEED as i32 => {
                 generate.sampler.seed = value.cast_unsigned();
             }
             k if k == key_::CBL_OPTION_IGNORE_END_OF_TEXT as i32 => {
-                generate.ignore_end_of_text = switch("ignore end of text", value)?;
+                generate.ignore_end_of_text = switch(name, value)?;
             }
             k if k == key_::CBL_OPTION_PARSE_SPECIAL as i32 => {
-                self.parse_special = switch("parse special", value)?;
+                self.parse_special = switch(name, value)?;
             }
             k if k == key_::CBL_OPTION_DRAFT as i32 => {
-                session.draft = size("draft", value, 0, MAX_DRAFT)?;
+                session.draft = size(name, value, 0, MAX_DRAFT)?;
             }
             k if k == key_::CBL_OPTION_POOLING as i32 => {
                 let values = [
                     (cbl_pooling::CBL_POOLING_MEAN as i64, Pooling::Mean),
                     (cbl_pooling::CBL_POOLING_LAST as i64, Pooling::Last),
                 ];
-                self.pooling = choose("pooling", value, values)?;
+                self.pooling = choose(name, value, values)?;
             }
             k if k == key_::CBL_OPTION_NORMALIZATION as i32 => {
                 use cbl_normalization::{CBL_NORMALIZATION_MEAN, CBL_NORMALIZATION_SUM};
                 let values = [CBL_NORMALIZATION_SUM, CBL_NORMALIZATION_MEAN].map(|v| (v as i64, v));
-                let chosen = choose("normalization", value, values)?;
+                let chosen = choose(name, value, values)?;
                 self.classification.set_normalization(chosen)?;
             }
             k if k == key_::CBL_OPTION_CALIBRATION as i32 => {
@@ -244,15 +259,16 @@ impl Options {
                     CBL_CALIBRATION_CONTENT_FREE,
                     CBL_CALIBRATION_MUTUAL_INFORMATION,
                 ];
-                let chosen = choose("calibration", value, values.map(|v| (v as i64, v)))?;
+                let chosen = choose(name, value, values.map(|v| (v as i64, v)))?;
                 self.classification.set_calibration(chosen)?;
             }
-            _ => return Err(unknown(key, "an int").into()),
+            _ => return Err(unknown(key).into()),
         }
         Ok(())
     }
 
     fn set_float(&mut self, key: i32, value: f64) -> Result<()> {
+        name_of(key, Kind::Float)?;
         let value = value as f32;
         let field: fn(&mut SamplerOptions) -> &mut f32 = match key {
             k if k == cbl_option::CBL_OPTION_TEMPERATURE as i32 => |it| &mut it.temperature,
@@ -261,7 +277,7 @@ impl Options {
             k if k == cbl_option::CBL_OPTION_REPETITION_PENALTY as i32 => {
                 |it| &mut it.repetition_penalty
             }
-            _ => return Err(unknown(key, "a float")),
+            _ => return Err(unknown(key)),
         };
         // Not cloned, which may need memory.
         let sampler = &mut self.generate.sampler;
@@ -273,6 +289,10 @@ impl Options {
         let bias = bias as f32;
         check_bias(bias)?;
         let biases = &mut self.generate.sampler.logit_bias;
+        if bias == 0.0 {
+            biases.retain(|&(known, _)| known != token);
+            return Ok(());
+        }
         let memory = |_| Error::OutOfMemory { bytes: size_of::<(u32, f32)>() };
         biases.try_reserve(1).map_err(memory)?;
         match biases.iter_mut().find(|(known, _)| *known == token) {
@@ -283,6 +303,7 @@ impl Options {
     }
 
     fn set_string(&mut self, key: i32, value: &str) -> Result<(), Failure> {
+        name_of(key, Kind::String)?;
         match key {
             k if k == cbl_option::CBL_OPTION_ISA as i32 => {
                 let isa = Isa::from_name(value).ok_or_else(|| {
@@ -301,14 +322,75 @@ impl Options {
             k if k == cbl_option::CBL_OPTION_JSON_SCHEMA as i32 => {
                 self.constraint.set_json_schema(value)?;
             }
-            _ => return Err(unknown(key, "a string").into()),
+            _ => return Err(unknown(key).into()),
         }
         Ok(())
     }
 }
 
-fn unknown(key: i32, kind: &str) -> Error {
-    let detail = format!("{key} is not the key of {kind} option of this version");
+/// What an option's value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Int,
+    Float,
+    String,
+}
+
+impl Kind {
+    /// In words, and the function that sets it.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Int => ("an int", "cbl_options_set_int()"),
+            Self::Float => ("a float", "cbl_options_set_float()"),
+            Self::String => ("a string", "cbl_options_set_string()"),
+        }
+    }
+}
+
+/// Every option, with its name in messages and its kind; that of key 1 first.
+const OPTIONS: [(&str, Kind); 26] = [
+    ("access", Kind::Int),
+    ("verify", Kind::Int),
+    ("context", Kind::Int),
+    ("cache", Kind::Int),
+    ("threads", Kind::Int),
+    ("chunk", Kind::Int),
+    ("all_logits", Kind::Int),
+    ("isa", Kind::String),
+    ("max_tokens", Kind::Int),
+    ("temperature", Kind::Float),
+    ("top_k", Kind::Int),
+    ("top_p", Kind::Float),
+    ("min_p", Kind::Float),
+    ("repetition_penalty", Kind::Float),
+    ("repetition_window", Kind::Int),
+    ("seed", Kind::Int),
+    ("ignore_end_of_text", Kind::Int),
+    ("parse_special", Kind::Int),
+    ("draft", Kind::Int),
+    ("pooling", Kind::Int),
+    ("template", Kind::String),
+    ("normalization", Kind::Int),
+    ("calibration", Kind::Int),
+    ("choices", Kind::String),
+    ("regex", Kind::String),
+    ("json_schema", Kind::String),
+];
+
+/// The name of an option that is to be set as one of this kind.
+fn name_of(key: i32, kind: Kind) -> Result<&'static str> {
+    let index = usize::try_from(key).ok().and_then(|key| key.checked_sub(1));
+    let &(name, its) = index.and_then(|index| OPTIONS.get(index)).ok_or_else(|| unknown(key))?;
+    if its == kind {
+        return Ok(name);
+    }
+    let ((words, setter), (_, called)) = (its.words(), kind.words());
+    let detail = format!("is {words}: set it with {setter}, not {called}");
+    Err(Error::Option { name, detail })
+}
+
+fn unknown(key: i32) -> Error {
+    let detail = format!("{key} is not the key of an option of this version");
     Error::Option { name: "key", detail }
 }
 
@@ -536,7 +618,8 @@ pub unsafe extern "C" fn cbl_options_clear_stops(options: *mut cbl_options) -> c
 }
 
 /// Adds `bias` to the logit of a token before all else, -1000 to 1000: -100 all but forbids it, 100 all but
-/// forces it, 0 undoes what was set. A token that the model does not have is passed over.
+/// forces it, 0 undoes what was set. A generation or a choice by a model that does not have the token fails
+/// with CBL_BAD_OPTION.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -560,5 +643,45 @@ pub unsafe extern "C" fn cbl_options_clear_logit_biases(options: *mut cbl_option
             options.generate.sampler.logit_bias.clear();
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_set_as_another_kind_says_its_name_and_its_setter() {
+        use cbl_option::*;
+        let mut options = Options::default();
+        let texts = [
+            options.set_int(CBL_OPTION_TEMPERATURE as i32, 1).map_err(|e| e.to_string()),
+            options.set_float(CBL_OPTION_SEED as i32, 1.0).map_err(|e| e.to_string()),
+            options.set_string(CBL_OPTION_TOP_P as i32, "1").map_err(|e| e.to_string()),
+            options.set_int(CBL_OPTION_REGEX as i32, 1).map_err(|e| e.to_string()),
+            options.set_int(0, 1).map_err(|e| e.to_string()),
+            options.set_float(99, 1.0).map_err(|e| e.to_string()),
+            options.set_int(CBL_OPTION_TOP_K as i32, -1).map_err(|e| e.to_string()),
+            options.set_float(CBL_OPTION_TEMPERATURE as i32, 101.0).map_err(|e| e.to_string()),
+        ];
+        let wants = [
+            "temperature: is a float: set it with cbl_options_set_float(), not cbl_options_set_int()",
+            "seed: is an int: set it with cbl_options_set_int(), not cbl_options_set_float()",
+            "top_p: is a float: set it with cbl_options_set_float(), not cbl_options_set_string()",
+            "regex: is a string: set it with cbl_options_set_string(), not cbl_options_set_int()",
+            "key: 0 is not the key of an option of this version",
+            "key: 99 is not the key of an option of this version",
+            "top_k: -1 is not at least 0",
+            "temperature: 101 is not in 0..=100",
+        ];
+        for (text, want) in texts.into_iter().zip(wants) {
+            assert_eq!(text.unwrap_err(), format!("option {want}"));
+        }
+    }
+
+    /// The last key that there is has the last name.
+    #[test]
+    fn every_option_has_a_name() {
+        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_JSON_SCHEMA as i32);
     }
 }

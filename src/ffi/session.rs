@@ -485,7 +485,11 @@ pub unsafe extern "C" fn cbl_session_logits(
 /// the position (which, with the seed, makes the random number), and on nothing else. `*token` is 0 on
 /// failure.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+/// A single choice cannot follow CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA, which
+/// concern a text from its beginning: with one of them set it fails with CBL_BAD_OPTION.
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_LOGITS, CBL_BUSY,
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_sample(
     session: *mut cbl_session,
@@ -497,7 +501,7 @@ pub unsafe extern "C" fn cbl_session_sample(
         let out = Out::new(token, 0);
         with_running(session, |inner| {
             let out = out?;
-            let sample = |options: &Options| Ok(inner.session.sample(&options.generate.sampler)?);
+            let sample = |options: &Options| Ok(inner.session.sample(options.choice()?)?);
             out.set(options::with(options, sample)?);
             Ok(())
         })

@@ -100,7 +100,7 @@ impl cbl_status {
             Error::Cancelled | Error::OpenCancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,
-            Error::Threads(TeamError::Spawn { source, .. })
+            Error::Threads(TeamError::Spawn { source, .. } | TeamError::DeepStack { source })
                 if source.kind() == ErrorKind::OutOfMemory =>
             {
                 CBL_NO_MEMORY

@@ -23,11 +23,11 @@ pub(super) use standard::{Thread, spawn};
 
 /// Stack of a thread, in bytes. Kernels keep their tiles in registers and their buffers in the session but
 /// for some KiB, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
-const STACK_SIZE: usize = 512 << 10;
+pub(super) const STACK_SIZE: usize = 512 << 10;
 
 #[cfg(all(unix, not(any(miri, all(loom, test)))))]
 mod posix {
-    use super::{Life, STACK_SIZE, io};
+    use super::{Life, io};
     use std::ffi::c_void;
     use std::io::Write;
     use std::mem::MaybeUninit;
@@ -45,15 +45,16 @@ mod posix {
         }
     }
 
-    /// Starts a thread that lives `life`, named `cerebellum-` and its index.
+    /// Starts a thread with a stack of so many bytes that lives `life`, named `cerebellum-` and its index.
     ///
     /// # Safety
     /// `life` stays valid until the thread has ended.
     pub(in super::super) unsafe fn spawn<T: Life>(
         index: usize,
         life: *const T,
+        stack: usize,
     ) -> io::Result<Thread> {
-        let attributes = Attributes::new()?;
+        let attributes = Attributes::new(stack)?;
         let _blocked = Blocked::new();
         let mut id = MaybeUninit::uninit();
         // SAFETY: the pointers are valid; `start` gets what it expects, valid as long as it runs.
@@ -80,13 +81,13 @@ mod posix {
     struct Attributes(libc::pthread_attr_t);
 
     impl Attributes {
-        fn new() -> io::Result<Self> {
+        fn new(stack: usize) -> io::Result<Self> {
             let mut attributes = MaybeUninit::uninit();
             // SAFETY: the pointer is valid for the call, which initializes what it points to.
             check(unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) })?;
             // SAFETY: it is initialized now.
             let mut attributes = Self(unsafe { attributes.assume_init() });
-            let size = STACK_SIZE.max(libc::PTHREAD_STACK_MIN);
+            let size = stack.max(libc::PTHREAD_STACK_MIN);
             // SAFETY: the attributes are initialized.
             check(unsafe { libc::pthread_attr_setstacksize(&mut attributes.0, size) })?;
             Ok(attributes)
@@ -154,7 +155,7 @@ mod posix {
 #[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
 mod standard {
     use super::super::sync::{Builder, JoinHandle};
-    use super::{Life, STACK_SIZE, io};
+    use super::{Life, io};
 
     /// A running thread.
     #[derive(Debug)]
@@ -175,6 +176,7 @@ mod standard {
     pub(in super::super) unsafe fn spawn<T: Life + 'static>(
         index: usize,
         life: *const T,
+        stack: usize,
     ) -> io::Result<Thread> {
         /// Crosses to the thread.
         struct Shared<T>(*const T);
@@ -187,7 +189,7 @@ mod standard {
             // SAFETY: the caller's contract.
             unsafe { &*life }.live();
         };
-        let builder = Builder::new().name(format!("cerebellum-{index}")).stack_size(STACK_SIZE);
+        let builder = Builder::new().name(format!("cerebellum-{index}")).stack_size(stack);
         Ok(Thread(builder.spawn(body)?))
     }
 }

@@ -7,7 +7,7 @@
 
 use super::board::{Board, Patience, State};
 use super::panics::FirstPanic;
-use super::spawn::{Life, Thread, spawn};
+use super::spawn::{Life, STACK_SIZE, Thread, spawn};
 use super::sync::{AtomicBool, AtomicPtr, AtomicUsize};
 use super::{MAX_WORKERS, PhaseFn, Worker, run_alone};
 use crate::fp_env::FpEnv;
@@ -38,6 +38,14 @@ pub enum TeamError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system refused the thread on whose stack the forms of texts are prepared.
+    #[error(
+        "cannot start the thread whose stack this call needs: {source}; allow the process one more thread"
+    )]
+    DeepStack {
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// A team of worker threads. Dropping it ends and joins them.
@@ -62,7 +70,7 @@ impl Team {
     /// system refuses a thread, after the ones already started have ended.
     pub fn new(threads: usize) -> Result<Self, TeamError> {
         // SAFETY: `Threads` keeps what the threads share until they have ended.
-        Self::start(threads, |index, shared| unsafe { spawn(index, shared) })
+        Self::start(threads, |index, shared| unsafe { spawn(index, shared, STACK_SIZE) })
     }
 
     fn start(
@@ -314,7 +322,7 @@ mod tests {
         fn spawn(&self, index: usize, shared: *const Shared) -> io::Result<Thread> {
             self.shared.store(shared.cast_mut(), SeqCst);
             // SAFETY: the team, which is dropped first, waits for its threads.
-            unsafe { spawn(index, self) }
+            unsafe { spawn(index, self, STACK_SIZE) }
         }
     }
 

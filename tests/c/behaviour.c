@@ -33,6 +33,7 @@ static void options_are_checked(void) {
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_int(o, 0, 1));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_int(o, INT32_MAX, 1));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_int(o, CBL_OPTION_TEMPERATURE, 1));
+  CHECK(strstr(cbl_options_error(o), "temperature") && strstr(cbl_options_error(o), "set_float"));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_THREADS, 1));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_THREADS, "1", 1));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_ISA, "z80", 3));
@@ -53,6 +54,9 @@ static void options_are_checked(void) {
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TEMPERATURE, -0.1));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TEMPERATURE, zero / zero));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TEMPERATURE, 1e300));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TEMPERATURE, 101));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_REPETITION_PENALTY, 1e-40));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_REPETITION_PENALTY, 1e38));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TOP_P, 0));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_TOP_P, 1.5));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_float(o, CBL_OPTION_MIN_P, -1));

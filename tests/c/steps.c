@@ -19,8 +19,12 @@ static void logit_biases(void) {
   CHECK_OK(cbl_options_set_logit_bias(o, 42, 100));
   CHECK_OK(cbl_session_sample(session, o, &second));
   CHECK(second == 42);
-  /* A token of another vocabulary; the last value counts; what is refused changes nothing. */
+  /* A token of another vocabulary is found out when a model is there. */
   CHECK_OK(cbl_options_set_logit_bias(o, UINT32_MAX, 5));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_session_sample(session, o, &second));
+  CHECK(strstr(cbl_session_error(session), "4294967295"));
+  CHECK_OK(cbl_options_set_logit_bias(o, UINT32_MAX, 0));
+  /* The last value counts; what is refused changes nothing. */
   CHECK_OK(cbl_options_set_logit_bias(o, 42, 0));
   CHECK_OK(cbl_options_set_logit_bias(o, first, 0));
   CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_logit_bias(o, 42, 1001));
@@ -162,9 +166,10 @@ static void constrained_batch(cbl_session *session, cbl_options *o) {
   cbl_status statuses[3];
   cbl_batch *batch;
   CHECK_OK(cbl_batch_new(model, NULL, 2, &batch, NULL, 0));
-  CHECK_STATUS(CBL_BAD_OPTION, cbl_batch_generate_tokens(batch, o, TOKENS, &(size_t){1}, 1, ignore_batch,
-                                                         NULL, NULL, NULL));
-  CHECK(strstr(cbl_batch_error(batch), "regular expression"));
+  uint32_t token;
+  CHECK_OK(cbl_batch_evaluate(batch, &(size_t){0}, &(size_t){1}, 1, TOKENS));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_batch_sample(batch, 0, o, &token));
+  CHECK(strstr(cbl_batch_error(batch), "json_schema"));
   CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 20));
   CHECK_OK(cbl_options_set_string(o, CBL_OPTION_REGEX, REGEX, strlen(REGEX)));
   CHECK_OK(cbl_batch_generate(batch, o, PROMPTS, 3, collect_each, together, statuses, reasons));
@@ -212,9 +217,20 @@ static void constraints(void) {
     CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 1));
     CHECK(constrained(session, o, &text) == CBL_STOP_INCOMPLETE);
     CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_JSON_SCHEMA, "{", 1));
-    CHECK_OK(cbl_options_set_string(o, CBL_OPTION_REGEX, "(", 1));
-    CHECK_STATUS(CBL_BAD_OPTION, cbl_generate(session, o, "a", 1, collect_text, &text, NULL));
-    CHECK(strstr(cbl_session_error(session), "regular expression"));
+    /* What makes no sense is refused when it is set, and changes nothing. */
+    CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_REGEX, "(", 1));
+    CHECK(strstr(cbl_options_error(o), "regular expression") && strstr(cbl_options_error(o), "unclosed group"));
+    static const char BAD_SCHEMA[] = "{\"type\": \"strin\"}";
+    CHECK_STATUS(CBL_BAD_OPTION,
+                 cbl_options_set_string(o, CBL_OPTION_JSON_SCHEMA, BAD_SCHEMA, sizeof BAD_SCHEMA - 1));
+    CHECK(strstr(cbl_options_error(o), "strin"));
+    CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_CHOICES, "a\n\nb", 4));
+    CHECK(constrained(session, o, &text) == CBL_STOP_INCOMPLETE);
+
+    /* A single token cannot follow the form of a text. */
+    uint32_t token;
+    CHECK_STATUS(CBL_BAD_OPTION, cbl_session_sample(session, o, &token));
+    CHECK(strstr(cbl_session_error(session), "json_schema"));
 
     constrained_batch(session, o);
     CHECK_OK(cbl_options_set_string(o, CBL_OPTION_REGEX, "", 0));

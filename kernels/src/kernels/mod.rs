@@ -477,6 +477,34 @@ type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
 type StoreFn = unsafe fn(&mut HeadCacheMut, usize, &[f32], &[f32]);
 type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &CellWriter);
 
+/// Work for [`Kernels::run`]: arithmetic of scalars whose fused multiply-adds are worth an instruction. As
+/// a call each of them takes ten times as long, and weighing a large vocabulary as long as evaluating a small
+/// model.
+pub trait Work {
+    /// What it results in.
+    type Output;
+
+    /// Does it. To be marked `#[inline(always)]`, as all that it calls, so that it is compiled for the
+    /// instruction set of whoever calls it.
+    fn run(self) -> Self::Output;
+}
+
+/// # Safety
+/// The processor supports AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_with_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
+/// # Safety
+/// The processor supports FMA.
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
+#[target_feature(enable = "fma")]
+unsafe fn run_with_fma<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 /// The kernels of one instruction set, which this processor supports.
 ///
 /// The methods check shapes, then call the table's function. Every such function is unsafe for one
@@ -524,9 +552,31 @@ impl Kernels {
         }
     }
 
+    /// The best that this processor supports.
+    pub fn best() -> &'static Self {
+        Self::new(Isa::best()).unwrap_or(&scalar::PORTABLE)
+    }
+
     /// Which instruction set they use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// Does work that has one source for all instruction sets, compiled for this one.
+    pub fn run<W: Work>(&self, work: W) -> W::Output {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => {
+                // SAFETY: `self` exists only if the processor supports its instruction set, each of which
+                // includes AVX2 and FMA (`avx2::is_supported`).
+                unsafe { run_with_avx2(work) }
+            }
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
+            // SAFETY: `self` exists only if the processor supports FMA.
+            Isa::ScalarFma => unsafe { run_with_fma(work) },
+            // 64-bit Arm always has it; for any other processor it is a call.
+            _ => work.run(),
+        }
     }
 
     /// `out = (embedding row + position) * scale`, each `[n_embd]`.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::session::ModelArgs;
 use super::table::Table;
+use super::values::whole;
 use super::{Context, Failure, Outcome};
 
 /// Measure how fast a model file runs on this machine, and how near that is to what the machine can do.
@@ -19,13 +20,13 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// Lengths of prompts
-    #[arg(short, long, value_name = "N,..", value_delimiter = ',', default_value = "512")]
+    #[arg(short, long, value_name = "N,..", value_delimiter = ',', default_value = "512", value_parser = whole(0..=usize::MAX))]
     prompt: Vec<usize>,
     /// Tokens to decode one by one; 0 leaves decoding out
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = whole(0..=usize::MAX))]
     tokens: usize,
     /// Tokens in the cache before decoding
-    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0", value_parser = whole(0..=usize::MAX))]
     depth: Vec<usize>,
     /// Also decode in batches of so many sequences
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -21,6 +21,7 @@ use super::quantize::read_calibration;
 use super::session::open;
 use super::table::bytes;
 use super::template;
+use super::values::whole;
 use super::{Context, Failure, Outcome};
 
 /// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/demo"), hide_default_value = true)]
     checkpoint: PathBuf,
     /// Windows of that text: ten seconds of work on two cores
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
     /// Where to put the model file, which is replaced if it exists
     #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(short, long, value_name = "TEXT", default_value = "Once upon a time there was a king")]
     prompt: String,
     /// Another seed tells another story
-    #[arg(long, default_value_t = 5, value_name = "S")]
+    #[arg(long, default_value_t = 5, value_name = "S", value_parser = whole(0..=u64::MAX))]
     seed: u64,
 }
 

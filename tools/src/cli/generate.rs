@@ -21,6 +21,7 @@ use super::generate_lines::Prompts;
 use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::table::bytes;
+use super::values::{sampling, stop, whole};
 use super::{Context, Failure, Outcome, print_text};
 
 type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
@@ -48,11 +49,12 @@ pub struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
-    /// to its logit, -1000 to 1000; may be given several times
+    /// to its logit, -1000 to 1000; may be given several times. The model must have the token
     #[arg(long, value_name = "TOKEN:BIAS", allow_hyphen_values = true)]
     logit_bias: Vec<String>,
-    /// End the text before this string; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    /// End the text before this string, where \n stands for a line break, \t for a tab and \\ for a
+    /// backslash; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
     #[command(flatten)]
     form: FormArgs,
@@ -84,25 +86,28 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct SamplingArgs {
     /// The most tokens to generate
-    #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N", value_parser = whole(0..=usize::MAX))]
     pub max_tokens: usize,
-    /// 0 always takes the most probable token
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    /// 0 always takes the most probable token; up to 100
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = sampling::<f32>("temperature"))]
     temperature: f32,
     /// Keep the K most probable tokens; 0 keeps all
-    #[arg(long, default_value_t = 0, value_name = "K")]
+    #[arg(long, default_value_t = 0, value_name = "K", value_parser = sampling::<usize>("top-k"))]
     top_k: usize,
-    /// Keep the most probable tokens that together reach this share
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    /// Keep the most probable tokens that together reach this share, over 0 to 1
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = sampling::<f32>("top-p"))]
     top_p: f32,
-    /// Keep tokens at least this fraction as probable as the first
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    /// Keep tokens at least this fraction, 0 to 1, as probable as the first
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = sampling::<f32>("min-p"))]
     min_p: f32,
-    /// Make recent tokens less probable, if over 1
-    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    /// Make recent tokens less probable, if over 1; 0.01 to 100
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = sampling::<f32>("repetition-penalty"))]
     repetition_penalty: f32,
+    /// How many of the last tokens, those of the prompt among them, are recent; 0: all
+    #[arg(long, default_value_t = SamplerOptions::default().repetition_window, value_name = "N", value_parser = sampling::<usize>("repetition-window"))]
+    repetition_window: usize,
     /// Seed of the random choices
-    #[arg(long, default_value_t = 0, value_name = "S")]
+    #[arg(long, default_value_t = 0, value_name = "S", value_parser = sampling::<u64>("seed"))]
     seed: u64,
 }
 
@@ -119,7 +124,8 @@ struct FormArgs {
     /// before it
     #[arg(long, value_name = "LIST|FILE")]
     choices: Option<String>,
-    /// The text must match this regular expression from its beginning to its end
+    /// The text must match this regular expression from its beginning to its end, so that ^ and $ are
+    /// not needed
     #[arg(long, value_name = "REGEX")]
     regex: Option<String>,
     /// The text must be JSON by this JSON schema; a space may come before it
@@ -130,10 +136,14 @@ struct FormArgs {
 impl FormArgs {
     fn form(&self) -> Result<Option<Form>, Failure> {
         if let Some(choices) = &self.choices {
-            return Ok(Some(after_space(Form::Choices(read_list(choices, "choices")?))));
+            let choices = Form::Choices(read_list(choices, "choices")?);
+            choices.check()?;
+            return Ok(Some(after_space(choices)));
         }
         if let Some(regex) = &self.regex {
-            return Ok(Some(Form::Regex(regex.clone())));
+            let regex = Form::Regex(regex.clone());
+            regex.check()?;
+            return Ok(Some(regex));
         }
         let Some(path) = &self.json_schema else { return Ok(None) };
         let name = path.display();
@@ -141,7 +151,9 @@ impl FormArgs {
         let text = text.map_err(|e| format!("cannot read the JSON schema {name}: {e}"))?;
         let schema = json::parse(text.as_bytes());
         let schema = schema.map_err(|e| format!("the JSON schema {name} is not JSON: {e}"))?;
-        Ok(Some(after_space(Form::JsonSchema(schema))))
+        let schema = Form::JsonSchema(schema);
+        schema.check().map_err(|e| format!("{name}: {e}"))?;
+        Ok(Some(after_space(schema)))
     }
 }
 
@@ -154,6 +166,7 @@ impl SamplingArgs {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
+            repetition_window: self.repetition_window,
             seed: self.seed,
             ..SamplerOptions::default()
         }
@@ -161,11 +174,16 @@ impl SamplingArgs {
 }
 
 impl Args {
-    fn options(&self, tokenizer: &Tokenizer) -> Result<GenerateOptions, Failure> {
+    fn options(
+        &self,
+        tokenizer: &Tokenizer,
+        vocab_size: usize,
+    ) -> Result<GenerateOptions, Failure> {
         let mut sampler = self.sampling.sampler();
         for bias in &self.logit_bias {
             sampler.logit_bias.push(read_bias(bias, tokenizer)?);
         }
+        sampler.check_for(vocab_size)?;
         Ok(GenerateOptions {
             max_tokens: self.sampling.max_tokens,
             sampler,
@@ -231,7 +249,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let options = args.model.options(context)?;
     let tokenizer = Arc::new(model.tokenizer()?);
-    let generate = args.options(&tokenizer)?;
+    let generate = args.options(&tokenizer, model.config().vocab_size)?;
     let encode = EncodeOptions { parse_special: args.parse_special };
     if let Some(file) = &args.file {
         let prompts = Prompts {

@@ -30,6 +30,7 @@ mod session;
 mod table;
 mod template;
 mod translate;
+mod values;
 mod verify;
 mod version;
 
@@ -110,8 +111,9 @@ struct Context {
     /// Print one JSON object on standard output instead of text, in case of an error too
     #[arg(long, global = true)]
     json: bool,
-    /// Number of threads [default: one for each processor]; `bench` takes several numbers
-    #[arg(short, long, global = true, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Number of threads, 1 to 64 (`quantize`: 1024) [default: one for each processor]; `bench` takes
+    /// several numbers
+    #[arg(short, long, global = true, value_name = "N", value_delimiter = ',', value_parser = values::whole(1..=1024u16))]
     threads: Vec<u16>,
     /// Print no progress and no warnings
     #[arg(short, long, global = true)]
@@ -158,7 +160,13 @@ pub fn main() -> ExitCode {
 
 /// The command line's description, with what is known only when it runs.
 fn command() -> clap::Command {
-    Cli::command().long_version(version::long())
+    // A negative number after an option is its value, which says what is allowed, and no option itself.
+    let negative = |argument: clap::Arg| match argument.is_positional() {
+        true => argument,
+        false => argument.allow_negative_numbers(true),
+    };
+    let command = Cli::command().long_version(version::long());
+    command.mut_args(negative).mut_subcommands(|subcommand| subcommand.mut_args(negative))
 }
 
 fn parse() -> Result<Cli, clap::Error> {
@@ -166,6 +174,13 @@ fn parse() -> Result<Cli, clap::Error> {
     if cli.context.threads.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
         let error = "only `bench` takes several numbers of threads";
         return Err(command().error(clap::error::ErrorKind::TooManyValues, error));
+    }
+    let most = cli.context.threads.iter().copied().max().unwrap_or(1);
+    if usize::from(most) > MAX_WORKERS && !matches!(cli.command, Command::Quantize(_)) {
+        let error = format!(
+            "invalid value '{most}' for '--threads <N>': {most} is not in 1..={MAX_WORKERS}"
+        );
+        return Err(command().error(clap::error::ErrorKind::ValueValidation, error));
     }
     Ok(cli)
 }
@@ -249,10 +264,7 @@ impl Context {
 
     /// Threads of a session: as many as were asked for, or one for each processor.
     fn session_threads(&self) -> usize {
-        match self.threads.first() {
-            Some(&threads) => threads.into(),
-            None => self.thread_count().min(MAX_WORKERS),
-        }
+        self.thread_count().min(MAX_WORKERS)
     }
 
     /// Every number of threads that was asked for, or the one of [`Self::session_threads`].

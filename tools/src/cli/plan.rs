@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::session::{SessionArgs, open};
 use super::table::{Table, bytes};
+use super::values::whole;
 use super::{Context, Failure, Outcome};
 
 /// Say how much memory running a model file will take.
@@ -22,8 +23,8 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     session: SessionArgs,
-    /// For a batch of so many sequences that are evaluated together
-    #[arg(long, value_name = "N")]
+    /// For a batch of N sequences that are evaluated together, 1 to 1024
+    #[arg(long, value_name = "N", value_parser = whole(1..=cerebellum::batch::MAX_SEQUENCES))]
     batch: Option<usize>,
 }
 

@@ -26,6 +26,7 @@ use super::progress::Progress;
 use super::report::ReportArgs;
 use super::table::bytes;
 use super::template;
+use super::values::whole;
 use super::{Context, Failure, Outcome};
 
 /// Turn a checkpoint into a model file.
@@ -54,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     calibration: Option<PathBuf>,
     /// Windows of min(positions, 512) tokens to take from TEXT, spread over it
-    #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration")]
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration", value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
     /// Bits per weight that FILE may have on average, tokenizer aside: chooses int4 or int8 and the group
     /// size for each matrix by what they cost on TEXT
@@ -74,7 +75,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Positions to plan for with --dry-run [default: all that the model has]
-    #[arg(long, value_name = "N", requires = "dry_run")]
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = whole(1..=usize::MAX))]
     context: Option<usize>,
     /// Type of the cached keys and values to plan for with --dry-run
     #[arg(long, value_enum, default_value_t, requires = "dry_run")]

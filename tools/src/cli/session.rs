@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cerebellum::{Access, Model, SessionOptions};
 
 use super::kv::Kv;
+use super::values::whole;
 use super::{Context, Failure};
 
 /// A model file and how to run it.
@@ -26,6 +27,11 @@ impl ModelArgs {
         open(&self.model, if self.read { Access::Read } else { Access::Map })
     }
 
+    /// Its path.
+    pub fn file(&self) -> &Path {
+        &self.model
+    }
+
     /// The session's options.
     pub fn options(&self, context: &Context) -> Result<SessionOptions, Failure> {
         self.session.options(context)
@@ -36,17 +42,17 @@ impl ModelArgs {
 #[derive(Debug, clap::Args)]
 pub struct SessionArgs {
     /// Positions of the cache [default: all that the model has]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1..=usize::MAX))]
     context: Option<usize>,
     /// Type of the cached keys and values
     #[arg(long, value_enum, default_value_t)]
     kv: Kv,
     /// Tokens of a prompt that are evaluated at once; affects speed and memory, never results
-    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk)]
+    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk, value_parser = whole(1..=usize::MAX))]
     chunk: usize,
     /// The most tokens to guess from what was said before and evaluate along with each token, 0 to 15;
     /// affects speed and memory, never results
-    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().draft)]
+    #[arg(long, value_name = "N", default_value_t = SessionOptions::default().draft, value_parser = whole(0..=15usize))]
     draft: usize,
 }
 

@@ -8,12 +8,27 @@ use cerebellum::format::is_template_name;
 use cerebellum::template::Template;
 
 use super::Failure;
+use super::values::unescape;
 
-/// A template's text: the argument itself if it has a place for the text, with `\n` for a line break;
-/// the content of a file of that name; or what the model file or the library has under that name.
+/// The template that an argument means, as [`template_text`] finds it; an error says where it was.
+pub fn template(model: &Model, file: &Path, argument: &str) -> Result<Template, Failure> {
+    let text = template_text(model, argument)?;
+    Ok(text.parse::<Template>().map_err(|error| {
+        if argument.contains("{text}") {
+            return format!("--template: {error}");
+        }
+        if Path::new(argument).is_file() {
+            return format!("{argument}: {error}");
+        }
+        format!("{}: template {argument:?}: {error}", file.display())
+    })?)
+}
+
+/// A template's text: the argument itself if it has a place for the text, with `\n` for a line break, `\t`
+/// for a tab and `\\` for a backslash; the content of a file of that name; or what the model file or the library has under that name.
 pub fn template_text(model: &Model, argument: &str) -> Result<String, Failure> {
     if argument.contains("{text}") {
-        return Ok(argument.replace("\\n", "\n").replace("\\t", "\t"));
+        return Ok(unescape(argument));
     }
     let path = Path::new(argument);
     if path.is_file() {

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use cerebellum::batch::Next;
 use cerebellum::task::{Task, TaskResult};
-use cerebellum::template::Template;
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use serde::Serialize;
 
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
-use super::template::template_text;
+use super::template;
+use super::values::whole;
 use super::{Context, Failure, Outcome, print_text};
 
 /// Translate a text, or one on each line.
@@ -79,7 +79,7 @@ struct TaskArgs {
     #[command(flatten)]
     lines: LinesArgs,
     /// Seed of the random choices, if the template asks for such
-    #[arg(long, default_value_t = 0, value_name = "S")]
+    #[arg(long, default_value_t = 0, value_name = "S", value_parser = whole(0..=u64::MAX))]
     seed: u64,
     /// The text; without it, standard input
     text: Option<String>,
@@ -126,7 +126,7 @@ impl TaskArgs {
     fn run(&self, template: &str, by_line: bool, context: &Context) -> Outcome {
         let model = self.model.open()?;
         let tokenizer = model.tokenizer()?;
-        let template: Template = template_text(&model, template)?.parse()?;
+        let template = template::template(&model, self.model.file(), template)?;
         let mut task = Task::new(&tokenizer, template);
         task.set_seed(self.seed);
         let options = self.model.options(context)?;

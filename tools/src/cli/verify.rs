@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cerebellum::classify;
 use cerebellum::format::{Architecture, CHECKSUMS, verify};
+use cerebellum::template::Template;
 use cerebellum_tools::summary::Summary;
 use serde::Serialize;
 
 use super::inspect::open;
 use super::{Context, Outcome};
 
-/// Check every byte of a model file against its checksums.
+/// Check every byte of a model file against its checksums, and its templates.
 ///
-/// Fails if a tensor is damaged, and names it. The checksums guard against accidents, not against
-/// somebody who changes them too.
+/// Fails if a tensor is damaged or a template cannot be used, and names it. The checksums guard against
+/// accidents, not against somebody who changes them too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -33,12 +35,30 @@ struct Report {
     architecture: Architecture,
     parameters: u64,
     tensors: Vec<TensorReport>,
+    templates: Vec<TemplateReport>,
 }
 
 #[derive(Serialize)]
 struct TensorReport {
     name: String,
     ok: bool,
+}
+
+#[derive(Serialize)]
+struct TemplateReport {
+    name: String,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// Reads a template of the file.
+fn check_template(name: &str, text: &str) -> TemplateReport {
+    // One that is for labels is not for results.
+    let is_sound = |_: &cerebellum::Error| classify::Template::parse(text).is_ok();
+    let error = text.parse::<Template>().err().filter(|error| !is_sound(error));
+    let message = error.map(|error| error.to_string());
+    TemplateReport { name: name.to_owned(), ok: message.is_none(), message }
 }
 
 /// Runs the command.
@@ -51,20 +71,29 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         name: tensor.name.clone(),
         ok: faults.iter().all(|fault| fault.tensor != tensor.name),
     });
+    let templates: Vec<_> =
+        header.templates.iter().map(|(name, text)| check_template(name, text)).collect();
     let report = Report {
-        ok: faults.is_empty(),
+        ok: faults.is_empty() && templates.iter().all(|template| template.ok),
         architecture: header.config.architecture,
         parameters: Summary::new(&header, &layout, file.len() as u64).parameters,
         tensors: tensors.collect(),
+        templates,
     };
     let path = args.file.display();
     let mut text = match faults.len() {
-        0 => format!("{path}: ok, {} tensors", report.tensors.len()),
+        0 if report.ok => format!("{path}: ok, {} tensors", report.tensors.len()),
+        0 => format!("{path}: the {} tensors are ok, but not its templates:", report.tensors.len()),
         n => format!("{path}: {n} of {} tensors are damaged:", report.tensors.len()),
     };
     for fault in &faults {
         let (tensor, expected, found) = (&fault.tensor, fault.expected, fault.found);
         text += &format!("\n  {tensor}: checksum {found:08x} instead of {expected:08x}");
+    }
+    for TemplateReport { name, message, .. } in &report.templates {
+        if let Some(message) = message {
+            text += &format!("\n  template {name:?} cannot be used: {message}");
+        }
     }
     context.print(text, &report)?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,12 +1,9 @@
 //! The commands of a chat: lines that begin with a slash.
 
-use std::fmt::Display;
-use std::str::FromStr;
-
 use cerebellum::generate::GenerateOptions;
+use cerebellum::number;
 
 use super::super::Failure;
-use super::check;
 
 pub const HELP: &str = "\
 /more            go on where the last answer ended
@@ -68,30 +65,30 @@ impl<'a> Command<'a> {
 
 /// Changes the setting `name`.
 pub fn set(options: &mut GenerateOptions, name: &str, value: &str) -> Result<(), Failure> {
-    let sampler = &mut options.sampler;
     match name {
-        "max-tokens" | "n" => options.max_tokens = number(value)?,
-        "temperature" => sampler.temperature = number(value)?,
-        "top-k" => sampler.top_k = number(value)?,
-        "top-p" => sampler.top_p = number(value)?,
-        "min-p" => sampler.min_p = number(value)?,
-        "repetition-penalty" => sampler.repetition_penalty = number(value)?,
-        "seed" => sampler.seed = number(value)?,
+        "max-tokens" | "n" => {
+            options.max_tokens = number::whole("max_tokens", value, 0..=usize::MAX)?;
+        }
+        name if options.sampler.set(name, value)? => {}
         _ => return Err(format!("there is no setting {name}; /set shows them").into()),
     }
-    check(&options.sampler)
-}
-
-fn number<T: FromStr<Err: Display>>(value: &str) -> Result<T, Failure> {
-    value.parse().map_err(|e| format!("{value}: {e}").into())
+    Ok(())
 }
 
 /// All settings, as [`set`] takes them.
 pub fn settings(options: &GenerateOptions) -> String {
     let s = &options.sampler;
     format!(
-        "max-tokens {}\ntemperature {}\ntop-k {}\ntop-p {}\nmin-p {}\nrepetition-penalty {}\nseed {}",
-        options.max_tokens, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, s.seed,
+        "max-tokens {}\ntemperature {}\ntop-k {}\ntop-p {}\nmin-p {}\nrepetition-penalty {}\n\
+         repetition-window {}\nseed {}",
+        options.max_tokens,
+        s.temperature,
+        s.top_k,
+        s.top_p,
+        s.min_p,
+        s.repetition_penalty,
+        s.repetition_window,
+        s.seed,
     )
 }
 

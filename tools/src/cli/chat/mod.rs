@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cerebellum::generate::{GenerateOptions, Generation, StopReason};
-use cerebellum::sampler::SamplerOptions;
 use serde::Serialize;
 
 use self::command::{Command, HELP};
@@ -19,6 +18,7 @@ use self::input::{Input, Line};
 use super::generate::{SamplingArgs, Stream, speeds};
 use super::interrupt::Cancellable;
 use super::session::ModelArgs;
+use super::values::{stop, unescape};
 use super::{Context, Failure, Outcome, is_broken_pipe};
 
 /// Continue texts line by line, each with all that was said before.
@@ -32,7 +32,7 @@ use super::{Context, Failure, Outcome, is_broken_pipe};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What a line becomes, with {text} where the line goes; \n stands for a line break
+    /// What a line becomes, with {text} where the line goes; \n, \t and \\ as in --stop
     #[arg(long, default_value = "{text}", value_name = "TEXT", value_parser = template)]
     template: String,
     /// How the conversation begins
@@ -43,8 +43,9 @@ pub struct Args {
     forget: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// End an answer before this string, where \n stands for a line break; may be given several times
-    #[arg(long, value_name = "TEXT", value_parser = unescape)]
+    /// End an answer before this string, where \n stands for a line break, \t for a tab and \\ for a
+    /// backslash; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
     /// Where lines are kept for the next time [default: cerebellum/history in the directory for the
     /// state of programs]
@@ -68,13 +69,7 @@ fn template(argument: &str) -> Result<String, String> {
     if !argument.contains(PLACE) {
         return Err(format!("there is no {PLACE} in it"));
     }
-    unescape(argument)
-}
-
-/// `\n` is easier to type in a shell than a line break.
-#[expect(clippy::unnecessary_wraps, reason = "it is a parser")]
-fn unescape(argument: &str) -> Result<String, String> {
-    Ok(argument.replace("\\n", "\n"))
+    Ok(unescape(argument))
 }
 
 /// The JSON object of an answer.
@@ -220,9 +215,4 @@ impl Chat<'_> {
         let (position, context) = (session.position(), session.context());
         self.context.note(format_args!("{position} of {context} positions are used"));
     }
-}
-
-/// Fails if the sampler would not take `options`.
-fn check(options: &SamplerOptions) -> Result<(), Failure> {
-    Ok(cerebellum::sampler::Sampler::new(options, 1).map(drop)?)
 }

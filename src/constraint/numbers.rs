@@ -1,0 +1,114 @@
+//! Numbers in JSON that end.
+//!
+//! A grammar lets digits follow one another for ever, and a small model takes it up on that. So of the tokens
+//! that a grammar allows those go that would make a number too long, unless none is left then.
+
+use llguidance::toktrie::{SimpleVob, TokTrie};
+
+/// The most digits before a number's point, and as many after it: with so many, every integer and every
+/// decimal fraction keeps its value in a binary64.
+const MOST_DIGITS: u8 = 15;
+/// The most digits of its exponent, with which no number overflows.
+const MOST_EXPONENT_DIGITS: u8 = 2;
+
+/// Where in a JSON text we are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Neither in a string nor in a number.
+    #[default]
+    Between,
+    String,
+    /// In a string after a backslash.
+    Escape,
+    /// Before a number's point, after it, in its exponent.
+    Whole,
+    Fraction,
+    Exponent,
+}
+
+/// Follows a JSON text, byte by byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    place: Place,
+    /// Digits at this place of a number so far.
+    digits: u8,
+}
+
+impl Numbers {
+    /// Takes the bytes of a token. Whether all numbers are short so far.
+    pub fn follow(&mut self, bytes: &[u8]) -> bool {
+        // What begins so is no text but the name of a special token.
+        let bytes = if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) { &[] } else { bytes };
+        bytes.iter().fold(true, |short, &byte| self.take(byte) && short)
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        use Place::*;
+        let place = match (self.place, byte) {
+            (String, b'\\') => Escape,
+            (String, b'"') => Between,
+            (String | Escape, _) => String,
+            (_, b'"') => String,
+            (Between, b'0'..=b'9') => Whole,
+            (Whole | Fraction | Exponent, b'0'..=b'9') => self.place,
+            (Whole, b'.') => Fraction,
+            (Whole | Fraction, b'e' | b'E') | (Exponent, b'+' | b'-') => Exponent,
+            _ => Between,
+        };
+        if place != self.place {
+            *self = Self { place, digits: 0 };
+        }
+        let most = match place {
+            Whole | Fraction => MOST_DIGITS,
+            Exponent => MOST_EXPONENT_DIGITS,
+            Between | String | Escape => return true,
+        };
+        self.digits = self.digits.saturating_add(byte.is_ascii_digit().into());
+        self.digits <= most
+    }
+
+    /// Takes away the tokens that make a number too long, if others are left.
+    pub fn keep_short(self, allowed: &mut SimpleVob, trie: &TokTrie) {
+        // No token of a string begins outside of it, and there are many.
+        if matches!(self.place, Place::String | Place::Escape) {
+            return;
+        }
+        let mut short = allowed.clone();
+        allowed.iter_set_entries(|token| {
+            let mut after = self;
+            if !after.follow(trie.token(token as u32)) {
+                short.disallow_token(token as u32);
+            }
+        });
+        if !short.is_zero() {
+            *allowed = short;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_counted_where_numbers_are() {
+        let short = |text: &str| Numbers::default().follow(text.as_bytes());
+        let (most, more) = ("1".repeat(15), "1".repeat(16));
+        for text in [
+            &most,
+            &format!("-{most}.{most}e-99"),
+            &format!("[{most}, {most}]"),
+            &format!("{{\"{more}\": \"\\\"{more}\", \"a\": true}}"),
+            "false",
+        ] {
+            assert!(short(text), "{text}");
+        }
+        for text in [&more, &format!("1.{more}"), "1E100", &format!("\"\\\\\", {more}")] {
+            assert!(!short(text), "{text}");
+        }
+        // However the text is cut.
+        let mut numbers = Numbers::default();
+        assert!(numbers.follow(b"-1") && numbers.follow(&[b'2'; 14]) && !numbers.follow(b"3"));
+        assert!(numbers.follow(b"\xff<|endoftext|>0000000000000000"));
+    }
+}
