@@ -254,11 +254,11 @@ enum {
   /** int, from 0. Generation: the most tokens to generate. 128 by default. */
   CBL_OPTION_MAX_TOKENS = 9,
   /**
-   * float, from 0. Generation: 0, the default, takes the most probable token; 1 draws from the
+   * float, 0 to 100. Generation: 0, the default, takes the most probable token; 1 draws from the
    * model's own distribution; less than 1 sharpens it.
    */
   CBL_OPTION_TEMPERATURE = 10,
-  /** int, from 0. Generation: draw from the so many most probable tokens only. 0, the default: all. */
+  /** int, from 0. Generation: draw from this number of most probable tokens only. 0, the default: all. */
   CBL_OPTION_TOP_K = 11,
   /**
    * float, over 0 to 1. Generation: draw from the most probable tokens that together have this
@@ -270,11 +270,17 @@ enum {
    * the default: all.
    */
   CBL_OPTION_MIN_P = 13,
-  /** float, over 0. Generation: values over 1 make recent tokens less probable. 1 by default. */
+  /** float, 0.01 to 100. Generation: values over 1 make recent tokens less probable. 1 by default. */
   CBL_OPTION_REPETITION_PENALTY = 14,
-  /** int, from 0. Generation: how many of the last tokens count as recent. 64 by default. */
+  /**
+   * int, from 0. Generation: how many of the last tokens, those of the prompt among them, count as
+   * recent. 0: all. 64 by default.
+   */
   CBL_OPTION_REPETITION_WINDOW = 15,
-  /** int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. */
+  /**
+   * int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. 0 by
+   * default.
+   */
   CBL_OPTION_SEED = 16,
   /** int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default. */
   CBL_OPTION_IGNORE_END_OF_TEXT = 17,
@@ -420,7 +426,8 @@ cbl_status cbl_options_clear_stops(cbl_options *options);
 
 /**
  * Adds `bias` to the logit of a token before all else, -1000 to 1000: -100 all but forbids it, 100 all but
- * forces it, 0 undoes what was set. A token that the model does not have is passed over.
+ * forces it, 0 undoes what was set. A generation or a choice by a model that does not have the token fails
+ * with CBL_BAD_OPTION.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_BUSY.
  */
@@ -820,7 +827,11 @@ cbl_status cbl_session_logits(cbl_session *session,
  * the position (which, with the seed, makes the random number), and on nothing else. `*token` is 0 on
  * failure.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ * A single choice cannot follow CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA, which
+ * concern a text from its beginning: with one of them set it fails with CBL_BAD_OPTION.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_LOGITS, CBL_BUSY,
+ * CBL_PANIC.
  */
 cbl_status cbl_session_sample(cbl_session *session,
                               const cbl_options *options,
@@ -1589,7 +1600,7 @@ cbl_status cbl_batch_logits(cbl_batch *batch,
 /**
  * As cbl_session_sample(), for a sequence. The token is not appended.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+ * One thread at a time. Errors: those of cbl_session_sample().
  */
 cbl_status cbl_batch_sample(cbl_batch *batch,
                             size_t sequence,

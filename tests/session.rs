@@ -547,6 +547,7 @@ fn generators_give_what_functions_are_handed() {
     assert_eq!((left.stop_reason, left.tokens), (StopReason::Cancelled, 3));
     assert_eq!((left.pending, &first[..]), (first.last().copied(), &handed[..3]));
     assert!(left.prompt_time > Duration::ZERO && left.decode_time > Duration::ZERO);
+}
 
 /// A checksum is no signature: whoever writes the file can make it match.
 #[test]

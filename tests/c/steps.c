@@ -140,10 +140,6 @@ static void every_step(void) {
   CHECK_OK(cbl_session_free(session));
 }
 
-static bool ignore_batch(void *user, size_t index, uint32_t token) {
-  return (void)user, (void)index, (void)token, true;
-}
-
 static cbl_stop_reason constrained(cbl_session *session, cbl_options *o, collected *to) {
   cbl_stop_reason reason;
   memset(to, 0, sizeof *to);
