@@ -1,13 +1,17 @@
 //! What the libraries below say, for whoever wrote the form.
 
 /// Phrases that speak of the library's inside, and what they mean.
-const PHRASES: [(&str, &str); 10] = [
+const PHRASES: [(&str, &str); 11] = [
     (
         "NoExtensionBias",
         "the model has no token that goes on with this text; allow other characters",
     ),
     ("LexerTooComplex", "it is too complex; make it simpler, or bound its repetitions"),
     ("ParserTooComplex", "it is too complex; make it simpler, or bound its repetitions"),
+    (
+        "lookarounds not supported yet;",
+        "anchors within the text and look-around are not supported:",
+    ),
     ("Enable 'coerce_one_of' option to approximate oneOf with anyOf", "use anyOf"),
     (
         "Only absolute $ref's (#/...) are supported without 'referencing' feature; ref",

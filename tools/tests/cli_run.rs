@@ -232,13 +232,18 @@ fn the_same_seed_gives_the_same_text_on_every_instruction_set() {
 
 #[test]
 fn what_cannot_be_is_said_and_exits_with_1() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["generate", "-m", "no-such.cbl"], "no-such.cbl"),
         (&["generate", "-m", model(), "--context", "9999"], "1..=512"),
         (&["generate", "-m", model(), "--context", "3", "-p", INTENT], "give a larger --context"),
-        (&["generate", "-m", model(), "--temperature", "nan"], "temperature"),
-        (&["generate", "-m", model(), "--stop", ""], "stop string"),
-        (&["plan", model(), "--chunk", "0"], "chunk"),
+        (&["generate", "-m", model(), "--logit-bias", "4096:1"], "4096 is not below"),
+        (&["generate", "-m", model(), "--logit-bias", "1:1001"], "1001 is not in -1000..=1000"),
+        (&["generate", "-m", model(), "--regex", "(a"], "unclosed group, at character 1"),
+        (&["generate", "-m", model(), "--regex", "a^"], "anchors"),
+        (
+            &["translate", "-m", model(), "--template", "temperature: 101\n---\n{text}", "a"],
+            "line 1: \"temperature: 101\" is out of range: 101 is not in 0..=100",
+        ),
     ];
     for (arguments, part) in cases {
         let output = cerebellum(arguments);
@@ -247,6 +252,100 @@ fn what_cannot_be_is_said_and_exits_with_1() {
     }
     let output = command(&["doctor"]).env("CEREBELLUM_ISA", "abacus").output().unwrap();
     assert!(stderr(&output).contains("abacus") && output.status.code() == Some(1));
+}
+
+/// One style for all commands: what was given, and what may be.
+#[test]
+fn numbers_out_of_range_exit_with_2_and_say_the_range() {
+    let most = u64::MAX;
+    let generate = ["generate", "-m", model()];
+    for (option, value, part) in [
+        ("--seed", "-1", format!("-1 is not in 0..={most}")),
+        ("-n", "-1", format!("-1 is not in 0..={most}")),
+        ("-t", "0", "0 is not in 1..=1024".to_owned()),
+        ("-t", "65", "65 is not in 1..=64".to_owned()),
+        ("-t", "many", "\"many\" is not a whole number in 1..=1024".to_owned()),
+        ("--chunk", "0", format!("0 is not in 1..={most}")),
+        ("--draft", "16", "16 is not in 0..=15".to_owned()),
+        ("--temperature", "nan", "NaN is not in 0..=100".to_owned()),
+        ("--temperature", "-0.5", "-0.5 is not in 0..=100".to_owned()),
+        ("--top-p", "0", "0 is not over 0 and at most 1".to_owned()),
+        ("--repetition-penalty", "1e38", "is not in 0.01..=100".to_owned()),
+        ("--stop", "", "it is empty".to_owned()),
+    ] {
+        let output = cerebellum(&[&generate[..], &[option, value]].concat());
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+        assert!(stderr(&output).contains(&part), "{option} {value}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+    }
+    for command in ["translate", "chat", "bench", "embed", "classify"] {
+        let output = cerebellum(&[command, "-m", model(), "-t", "65"]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(stderr(&output).contains("65 is not in 1..=64"), "{}", stderr(&output));
+    }
+}
+
+/// `\n` means the same to `generate` and `chat`.
+#[test]
+fn stop_strings_are_read_alike() {
+    let prompt = "Utterance: wake me at six\nIntent:";
+    let generate = [
+        "generate",
+        "-m",
+        model(),
+        "-q",
+        "--no-echo",
+        "--ignore-end-of-text",
+        "-n",
+        "30",
+        "-p",
+        prompt,
+    ];
+    let whole = cerebellum(&generate);
+    let stopped = cerebellum(&[&generate[..], &["--stop", r"\n"]].concat());
+    let first = stdout(&whole).split_once('\n').expect("a line break comes").0;
+    assert_eq!(stdout(&stopped), format!("{first}\n"));
+    let chat = with_input(
+        &[
+            "chat",
+            "-m",
+            model(),
+            "-q",
+            "-n",
+            "30",
+            "--stop",
+            r"\n",
+            "--template",
+            r"{text}\nIntent:",
+        ],
+        "Utterance: wake me at six\n",
+    );
+    assert_eq!(stdout(&chat), stdout(&stopped));
+}
+
+/// Files whose options, logits and tokens made the program panic.
+#[test]
+fn hostile_files_give_texts_or_errors_that_name_them() {
+    let hostile = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/hostile/model/");
+    let file = |name: &str| format!("{hostile}{name}");
+    let (panics, huge, long) =
+        (file("filepanic.cbl"), file("hugelogit.cbl"), file("longtok5000.cbl"));
+    for command in [&["translate", "-m", &panics, "the aa bb"][..], &["verify", &panics]] {
+        let output = cerebellum(command);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let told = format!("{}{}", stdout(&output), stderr(&output));
+        for part in ["filepanic.cbl", "translate", "repetition-penalty", "0.01..=100"] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+    let sampled =
+        ["--temperature", "1", "--min-p", "0.05", "--repetition-penalty", "1.1", "-n", "4"];
+    let output = cerebellum(&[&["generate", "-m", &huge], &sampled[..]].concat());
+    assert_ne!(output.status.code(), Some(101), "{}", stderr(&output));
+    let output =
+        cerebellum(&["generate", "-m", &long, "-p", "a", "--regex", "a{1,3}", "--no-echo", "-q"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).trim_end().chars().all(|c| c == 'a'), "{}", stdout(&output));
 }
 
 #[test]
