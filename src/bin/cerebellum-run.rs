@@ -1,16 +1,17 @@
 //! The device binary: continues a prompt from a model file, and nothing else.
 
+use std::fmt::Display;
 use std::io::Write;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use cerebellum::generate::{GenerateOptions, Generation, generate_text};
 use cerebellum::kernels::Isa;
 use cerebellum::sampler::SamplerOptions;
-use cerebellum::terminal;
 use cerebellum::text::TokenTable;
-use cerebellum::{Access, KvType, Model, Session, SessionOptions};
+use cerebellum::threads::MAX_WORKERS;
+use cerebellum::{Access, Error, KvType, Model, Session, SessionOptions, number, terminal};
 
 const HELP: &str = "\
 Continues a prompt from a quantized model file.
@@ -18,10 +19,10 @@ Continues a prompt from a quantized model file.
 usage: cerebellum-run FILE [PROMPT] [options]
 
   -n, --max-tokens N     tokens to generate (128)
-  -t, --threads N        threads (all processors, at most 8)
+  -t, --threads N        threads, 1 to 64 (all processors, at most 8)
       --context N        positions of the cache (the model's)
       --kv f16|int8      type of the cache (f16)
-      --temperature T    0 takes the most probable token (0)
+      --temperature T    0 takes the most probable token, up to 100 (0)
       --top-k K          keep the K most probable tokens (0: all)
       --top-p P          keep the most probable tokens up to this share (1: all)
       --seed S           the same seed gives the same text everywhere (0)
@@ -92,17 +93,19 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
                 print_version();
                 return Ok(None);
             }
-            "-n" | "--max-tokens" => generate.max_tokens = number(&word, &value()?)?,
-            "-t" | "--threads" => session.threads = number(&word, &value()?)?,
-            "--context" => session.context = Some(number(&word, &value()?)?),
+            "-n" | "--max-tokens" => {
+                generate.max_tokens = whole(&word, &value()?, 0..=usize::MAX)?;
+            }
+            "-t" | "--threads" => session.threads = whole(&word, &value()?, 1..=MAX_WORKERS)?,
+            "--context" => session.context = Some(whole(&word, &value()?, 1..=usize::MAX)?),
             "--kv" => session.kv = kv_type(&value()?)?,
-            "--temperature" => generate.sampler.temperature = number(&word, &value()?)?,
-            "--top-k" => generate.sampler.top_k = number(&word, &value()?)?,
-            "--top-p" => generate.sampler.top_p = number(&word, &value()?)?,
-            "--seed" => generate.sampler.seed = number(&word, &value()?)?,
+            "--temperature" | "--top-k" | "--top-p" | "--seed" => {
+                let set = generate.sampler.set(&word[2..], &value()?);
+                set.map_err(|error| usage(&word, &error))?;
+            }
             "--tokens" => {
                 let ids = value()?;
-                let ids = ids.split(',').map(|id| number(&word, id.trim()));
+                let ids = ids.split(',').map(|id| whole(&word, id.trim(), 0..=u32::MAX));
                 tokens = Some(ids.collect::<Result<_, _>>()?);
             }
             "--ids" => ids = true,
@@ -125,8 +128,19 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
     Ok(Some(Arguments { file, prompt, tokens, ids, access, session, generate }))
 }
 
-fn number<T: std::str::FromStr>(option: &str, word: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("{option}: {word:?} is not a valid number"))
+fn whole<T>(option: &str, word: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: TryFrom<i128> + PartialOrd + Display,
+{
+    number::whole("", word, range).map_err(|error| usage(option, &error))
+}
+
+/// What an option's value is not, as the command line names the option.
+fn usage(option: &str, error: &Error) -> String {
+    match error {
+        Error::Option { detail, .. } => format!("{option}: {detail}"),
+        error => format!("{option}: {error}"),
+    }
 }
 
 fn kv_type(word: &str) -> Result<KvType, String> {

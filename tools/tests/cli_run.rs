@@ -278,7 +278,7 @@ fn numbers_out_of_range_exit_with_2_and_say_the_range() {
         assert!(stderr(&output).contains(&part), "{option} {value}: {}", stderr(&output));
         assert_eq!(stdout(&output), "");
     }
-    for command in ["translate", "chat", "bench", "embed", "classify"] {
+    for command in ["translate", "chat", "bench", "embed"] {
         let output = cerebellum(&[command, "-m", model(), "-t", "65"]);
         assert_eq!(output.status.code(), Some(2), "{command}");
         assert!(stderr(&output).contains("65 is not in 1..=64"), "{}", stderr(&output));

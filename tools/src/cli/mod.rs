@@ -161,9 +161,9 @@ pub fn main() -> ExitCode {
 /// The command line's description, with what is known only when it runs.
 fn command() -> clap::Command {
     // A negative number after an option is its value, which says what is allowed, and no option itself.
-    let negative = |argument: clap::Arg| match argument.is_positional() {
-        true => argument,
-        false => argument.allow_negative_numbers(true),
+    let negative = |argument: clap::Arg| {
+        let has_value = !argument.is_positional() && argument.get_action().takes_values();
+        if has_value { argument.allow_negative_numbers(true) } else { argument }
     };
     let command = Cli::command().long_version(version::long());
     command.mut_args(negative).mut_subcommands(|subcommand| subcommand.mut_args(negative))
