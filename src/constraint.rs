@@ -48,7 +48,6 @@ use serde_json::Value;
 use self::message::reason;
 use self::numbers::Numbers;
 use crate::error::{Error, Result};
-use crate::fp_env::FpEnv;
 use crate::generate::Constraint;
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer, layout};
