@@ -73,6 +73,8 @@ impl Model {
         threads: Threads,
         memory: Option<HostMemory>,
     ) -> Result<Session> {
+        // How well guesses do is assumed at first, and computed.
+        let _env = FpEnv::set_default();
         let plan = Plan::new(self, options, threads.executor().workers())?;
         let kernels = kernels_of(options)?;
         let arena = match memory {

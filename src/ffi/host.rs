@@ -85,7 +85,7 @@ pub(super) fn log(log: Option<Log>, level: cbl_log_level, text: fmt::Arguments<'
 /// Who is told of progress.
 #[derive(Clone, Copy)]
 pub(super) struct OnProgress {
-    callback: unsafe extern "C" fn(*mut c_void, i32, u64, u64) -> bool,
+    callback: Callback<unsafe extern "C" fn(*mut c_void, i32, u64, u64) -> bool>,
     user: *mut c_void,
 }
 
@@ -102,10 +102,9 @@ impl OnProgress {
             OpenStage::Verify => cbl_stage::CBL_STAGE_VERIFY,
         };
         // SAFETY: the contract of `cbl_options_set_progress`.
-        match unsafe { (self.callback)(self.user, stage as i32, done, total) } {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
+        let goes_on =
+            self.callback.call(|tell| unsafe { tell(self.user, stage as i32, done, total) });
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -204,7 +203,8 @@ pub unsafe extern "C" fn cbl_options_set_progress(
     // SAFETY: the caller's contract.
     unsafe {
         change(options, |options| {
-            options.progress = callback.map(|callback| OnProgress { callback, user });
+            options.progress =
+                callback.map(|function| OnProgress { callback: Callback::new(function), user });
             Ok(())
         })
     }

@@ -119,6 +119,8 @@ static void set_variant(void) {
       CHECK_OK(cbl_options_set_float(f.options, CBL_OPTION_REPETITION_PENALTY, 1.1));
       CHECK_OK(cbl_options_set_int(f.options, CBL_OPTION_SEED, 5));
       CHECK_OK(cbl_options_set_log(f.options, see_log, NULL));
+      CHECK_OK(cbl_options_set_progress(f.options, see_progress, NULL));
+      CHECK_OK(cbl_options_set_int(f.options, CBL_OPTION_VERIFY, 1));
       CHECK_OK(cbl_options_set_pool(f.options, serial, 2, NULL));
       if (!cbl_has_text()) break;
       CHECK_OK(cbl_options_set_int(f.options, CBL_OPTION_CALIBRATION, CBL_CALIBRATION_CONTENT_FREE));
