@@ -73,6 +73,15 @@ class Promises(unittest.TestCase):
         bias = {steps[0].token: -100}
         self.assertNotEqual(self.session.generate(PROMPT, logit_bias=bias, **SHORT), self.text)
 
+    def test_the_penalty_s_window_may_be_all_tokens(self):
+        options = {"repetition_penalty": 5, "max_tokens": 50, "ignore_end_of_text": True}
+        texts = []
+        for window in (1, 64, 0):
+            self.session.reset()
+            texts.append(self.session.generate(PROMPT, repetition_window=window, **options))
+        self.assertNotEqual(texts[0], texts[2])
+        self.assertEqual(texts[1], texts[2])
+
     def test_saved_restored_forked_the_same(self):
         self.session.evaluate(self.tokens)
         saved, fork = self.session.save(), self.session.fork()

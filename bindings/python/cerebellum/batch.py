@@ -119,9 +119,17 @@ class _Run:
             self.pointer, self.options._open, self.prompts, count, _native.BatchTextCallback(callback), None,
             statuses, reasons,
         )
-        if status != Status.OK and (none in statuses or not count):
-            raise failure(status, "batch", library.cbl_batch_error(self.pointer))
-        return [self._outcome(index, statuses[index], reasons[index]) for index in range(count)]
+        message = library.cbl_batch_error(self.pointer) if status != Status.OK else b""
+        # Options are the same for all prompts: a mistake in them is no single prompt's.
+        concerns_all = none in statuses or not count or status == Status.BAD_OPTION
+        if status != Status.OK and concerns_all:
+            raise failure(status, "batch", message)
+        outcomes = []
+        for index in range(count):
+            outcomes.append(self._outcome(index, statuses[index], reasons[index], message))
+            if statuses[index] != Status.OK:
+                message = b""  # it is that of the first one that failed
+        return outcomes
 
     def hand_over(self, call: Call[None]) -> None:
         """Makes the call and hands over what it makes."""
@@ -130,9 +138,9 @@ class _Run:
             if isinstance(outcome, Error):
                 call.hand_over((index, outcome))
 
-    def _outcome(self, index: int, status: int, reason: int) -> Outcome:
+    def _outcome(self, index: int, status: int, reason: int, message: bytes) -> Outcome:
         if status != Status.OK:
-            return error_for(status)
+            return error_for(status, message)
         text, why = "".join(self.texts[index]), stop_reason_name(reason)
         try:
             check_form(text, why, self.is_constrained)

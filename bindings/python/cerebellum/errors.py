@@ -91,11 +91,12 @@ _CLASSES = {Status.BAD_OPTION: OptionError, Status.CANCELLED: Cancelled}
 
 def in_python_words(message: str) -> str:
     """The library's message with the names that options and functions have here."""
-    option = re.match(r"option ([a-z0-9 ]+): ", message)
+    option = re.match(r"option ([a-z0-9_ ]+): ", message)
     if option:
         name = "sequences" if option[1] == "batch" else option[1].replace(" ", "_")
         message = f"{name}: {message[option.end():]}"
     message = re.sub(r"CBL_OPTION_([A-Z_]+)", lambda key: key[1].lower(), message)
+    message = re.sub(r"is not in (\S+)\.\.=(\S+)", r"is not from \1 to \2", message)
     return message.replace("cbl_isa_name()", "isa_names()")
 
 

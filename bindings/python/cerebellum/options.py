@@ -46,8 +46,8 @@ class SamplingOptions(TypedDict, total=False):
     """How a token is chosen; Session.sample()."""
 
     temperature: float | None
-    """0, the default, takes the most probable token; 1 draws from the model's own distribution; less
-    sharpens it."""
+    """0 to 100. 0, the default, takes the most probable token; 1 draws from the model's own distribution;
+    less sharpens it."""
     top_k: int | None
     """Draw from the top_k most probable tokens only. 0, the default: from all."""
     top_p: float | None
@@ -57,14 +57,15 @@ class SamplingOptions(TypedDict, total=False):
     """Draw from tokens only that are at least min_p times as probable as the first, 0 to 1. 0, the default:
     from all."""
     repetition_penalty: float | None
-    """Values over 1 make recent tokens less probable. 1 by default."""
+    """0.01 to 100. Values over 1 make recent tokens less probable. 1 by default."""
     repetition_window: int | None
-    """How many of the last tokens count as recent. 64 by default."""
+    """How many of the last tokens, those of the prompt among them, count as recent. 0: all. 64 by
+    default."""
     seed: int | None
     """The same seed, 0 to 2^64 - 1, draws the same tokens on every machine. 0 by default."""
     logit_bias: Mapping[int, float] | None
     """What is added to the logits of tokens, -1000 to 1000: -100 all but forbids a token, 100 all but forces
-    it."""
+    it. A token that the model does not have is an OptionError."""
 
 
 class GenerationOptions(SamplingOptions, total=False):
