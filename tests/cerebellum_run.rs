@@ -1,6 +1,12 @@
 //! The device binary, as a user of it sees it.
 
 mod common;
+#[path = "hostile/parts.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod parts;
+#[cfg(unix)]
+#[path = "common/terminal.rs"]
+mod terminal;
 
 use std::process::{Command, Output};
 
@@ -37,6 +43,44 @@ fn continues_a_prompt() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output), format!("{prompt} alarm\n\n"));
     assert!(stderr(&output).contains("private memory") && stderr(&output).contains("/s"));
+}
+
+/// What a terminal would obey is shown there, and passed on into a pipe.
+#[test]
+#[cfg(all(feature = "text", unix))]
+fn a_terminal_gets_no_orders() {
+    let (directory, file) = model(&demo());
+    let prompt = "\u{1b}[2J\u{9b}m\u{202e}\tSay:";
+    let arguments = [file.as_str(), prompt, "-n", "4", "-t", "1"];
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum-run"));
+        command.args(arguments);
+        command
+    };
+    let (status, shown) = terminal::on_terminal(command(&arguments));
+    assert!(status.success() && shown.starts_with("\\u001b[2J\\u009bm\\u202e\tSay:"), "{shown:?}");
+    assert_eq!(terminal::first_obeyed(&shown.replace('\t', "")), None, "{shown:?}");
+    assert!(stdout(&run(&arguments)).starts_with(prompt));
+
+    // A header that does not parse, and says so with a text of the file's.
+    let mut parts = parts::Parts::of(&std::fs::read(&file).unwrap());
+    parts.metadata["config"]["activation"] = "\u{1b}[2J\nforged".into();
+    let file = directory.path().join("forged.cbl");
+    std::fs::write(&file, parts.file()).unwrap();
+    let (status, shown) = terminal::on_terminal(command(&[file.to_str().unwrap(), "x"]));
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(terminal::first_obeyed(&shown), None, "{shown:?}");
+    assert!(shown.contains("\\u001b[2J\\u000aforged") && shown.lines().count() == 1, "{shown}");
+}
+
+/// As if it were not set.
+#[test]
+fn an_empty_instruction_set_is_none() {
+    let (_directory, file) = model(&golden("cerebras-odd-inner"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum-run"));
+    command.args([&file, "--tokens", "1,2", "--ids", "-n", "2"]);
+    let output = command.env("CEREBELLUM_ISA", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
 #[test]

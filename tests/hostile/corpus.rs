@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::base::{checkpoints, tiny, tiny_btlm, tiny_int8, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
 use crate::exercise::Ran;
-use crate::importers::PARSERS;
+use crate::importers::{PARSERS, parse_within_bounds};
 use crate::parts::{from_fuzzer, split};
 
 fn directory(name: &str) -> PathBuf {
@@ -43,7 +43,7 @@ fn what_the_tools_read() {
         let mut class = Class::with_bounds("corpus: what the tools read", 4 * MEMORY, 2 * TIME);
         for (path, input) in inputs(name) {
             class.attempt(path, input.len(), || {
-                parse(&input);
+                parse_within_bounds(parse, &input);
                 Ok(Ran { damaged: Vec::new(), tokenizer: Ok(()), evaluation: Ok(()) })
             });
         }

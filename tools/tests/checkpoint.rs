@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cerebellum_tools::checkpoint::{Checkpoint, Dtype, Error, Layout};
+use cerebellum_tools::tokenizer;
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorView;
@@ -355,6 +356,92 @@ fn what_is_missing_is_named() {
 
     fs::remove_file(directory.path().join("config.json")).unwrap();
     refuses(&directory, &["config.json is missing"]);
+}
+
+/// `torch.compile` and `DataParallel` put a prefix before every name.
+#[test]
+fn wrappers_of_training_frameworks_are_taken_off() {
+    let plain = model();
+    let digest = Checkpoint::open(plain.write().path()).unwrap().digest();
+    let renamed = |rename: &dyn Fn(&String) -> String| {
+        let tensors = plain.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone()));
+        Model { config: plain.config.clone(), tensors: tensors.collect() }
+    };
+    for wrapper in ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."] {
+        let wrapped = renamed(&|name| format!("{wrapper}{name}"));
+        let checkpoint = Checkpoint::open(wrapped.write().path()).unwrap();
+        assert_eq!(checkpoint.digest(), digest, "{wrapper}");
+        assert!(checkpoint.extra_tensors().is_empty(), "{wrapper}");
+    }
+    // What only some names have is no wrapper.
+    let mixed = renamed(&|name| name.replace("transformer.ln_f", "module.transformer.ln_f"));
+    refuses(&mixed.write(), &["tensor ln_f.weight is missing from"]);
+}
+
+#[test]
+fn adapters_are_named_for_what_they_are() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("adapter_config.json");
+    fs::write(directory.path().join("adapter_model.safetensors"), "").unwrap();
+    let parts = ["adapter_model.safetensors is an adapter", "its base model", "merge_and_unload"];
+    refuses(&directory, &parts);
+    fs::write(&config, "\u{feff}{\"base_model_name_or_path\": \"big\\nmodel\"}").unwrap();
+    refuses(&directory, &["adapter_config.json is an adapter", "the model \"big\\u000amodel\""]);
+    // With the base model's configuration beside it, which PEFT does not write.
+    model().write_config(directory.path());
+    refuses(&directory, &["adapter_config.json is an adapter", "merge"]);
+
+    // Beside a whole model it is not looked at.
+    let whole = model().write();
+    fs::copy(&config, whole.path().join("adapter_config.json")).unwrap();
+    assert!(Checkpoint::open(whole.path()).is_ok());
+
+    let mut unmerged = model();
+    let name = "base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight";
+    unmerged.tensors.insert(name.to_owned(), Stored::zeros(FileDtype::F32, &[2, EMBD]));
+    refuses(&unmerged.write(), &[name, "was not merged", "merge_and_unload"]);
+}
+
+/// Editors of some systems put a byte order mark before what they save.
+#[test]
+fn a_byte_order_mark_before_json_does_no_harm() {
+    let mark = |path: &Path| {
+        let content = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{content}")).unwrap();
+    };
+    let directory = model().write();
+    let path = directory.path();
+    mark(&path.join("config.json"));
+    assert!(Checkpoint::open(path).is_ok());
+
+    fs::rename(path.join("model.safetensors"), path.join("a.safetensors")).unwrap();
+    let index = path.join("model.safetensors.index.json");
+    fs::write(
+        &index,
+        json!({ "weight_map": { "transformer.wte.weight": "a.safetensors" } }).to_string(),
+    )
+    .unwrap();
+    mark(&index);
+    assert!(Checkpoint::open(path).is_ok());
+
+    let files = [
+        ("vocab.json", r#"{"a": 0, "b": 1, "ab": 2}"#),
+        ("merges.txt", "#version: 0.2\na b\n"),
+        ("tokenizer_config.json", "{}"),
+        (
+            "tokenizer.json",
+            r#"{"pre_tokenizer": {"type": "ByteLevel"}, "model":
+            {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}"#,
+        ),
+    ];
+    for files in [&files[..3], &files[3..]] {
+        for (name, content) in files {
+            fs::write(path.join(name), content).unwrap();
+        }
+        let plain = tokenizer::import(path, 3).unwrap().unwrap();
+        files.iter().for_each(|(name, _)| mark(&path.join(name)));
+        assert_eq!(tokenizer::import(path, 3).unwrap().unwrap(), plain);
+    }
 }
 
 #[test]

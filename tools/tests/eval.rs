@@ -99,6 +99,29 @@ fn assert_close(found: &[f32], expected: &[f32]) {
     }
 }
 
+/// `-` is standard input, as everywhere.
+#[test]
+fn a_text_comes_from_standard_input_too() {
+    let place = Place::new();
+    let input = fs::File::open(&place.text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+        .args(["eval", "-m", text(&place.file), "--text", "-", "--json", "--window", "100"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["perplexity"], json(&place.eval(&["--window", "100"]))["perplexity"]);
+
+    let input = fs::File::open(&place.file).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+        .args(["eval", "-m", text(&place.file), "--text", "-"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    assert!(code(&output) == 1 && stderr(&output).contains("standard input is not UTF-8"));
+}
+
 /// Against the transformers library's logits.
 #[test]
 fn logits_of_a_checkpoint_are_the_golden_ones() {

@@ -281,10 +281,11 @@ fn only_known_names_are_loaded() {
 /// Pickles that no `torch.save` writes: errors, quickly, and in little memory.
 #[test]
 fn absurd_pickles_are_refused() {
-    let tuple_of_many = [b"(".as_slice(), &b"K\x01".repeat(1 << 20), b"tq\x00"].concat();
+    let tuple_of = |count| [b"(".as_slice(), &b"K\x01".repeat(count), b"tq\x00"].concat();
     let rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
         X\x01\0\0\x000X\0\0\0\0K\x01tQK\x00h\x00h\x00tR";
-    let rebuilds = [&tuple_of_many[..], rebuild, b"."].concat();
+    let rebuilds = |count| [&tuple_of(count)[..], rebuild, b"."].concat();
+    let repeated = [b"X\x01\0\0\0aq\0N}(".as_slice(), &b"h\0N".repeat(10), b"u."].concat();
     for (pickle, problem) in [
         (b"".to_vec(), "it has no end"),
         (b"\x80\x02".to_vec(), "it has no end"),
@@ -306,13 +307,46 @@ fn absurd_pickles_are_refused() {
         (b"\x8a\xff.".to_vec(), "it has no end"),
         (b"\x92.".to_vec(), "opcode 0x92"),
         (b"]K\x01aQ.".to_vec(), "a tuple was expected"),
-        (rebuilds, "no shape that makes sense"),
+        (rebuilds(100), "no shape that makes sense"),
+        (rebuilds(1 << 20), "deeper than that of any state dict"),
+        (repeated, "entry \"a\" is no tensor"),
+        (b"Nr\xff\xff\xff\xff.".to_vec(), "more values than a state dict of its length"),
+        (b"]".repeat(1 << 16), "more values than a state dict of its length"),
+        (
+            [b"](".as_slice(), &b"N".repeat(1 << 15), b"e."].concat(),
+            "more values than a state dict",
+        ),
         // Nested deeper than any stack.
-        ([&b")".to_vec()[..], &b"\x85".repeat(3 << 20), b"."].concat(), "no dictionary"),
-        (b"(".repeat(5 << 20), "it has no end"),
+        ([&b")".to_vec()[..], &b"\x85".repeat(3 << 20), b"."].concat(), "more values than"),
+        (b"(".repeat(5 << 20), "deeper than that of any state dict"),
     ] {
         refuses(&archive(&[("m/data.pkl".to_owned(), pickle)]), &[problem]);
     }
+}
+
+/// A dictionary has a name once. Were it allowed again and again, each entry would be a copy of it.
+#[test]
+fn a_tensor_that_is_there_twice_is_refused() {
+    let mut twice = State::new(&model());
+    twice.entries.push(twice.entries[3].clone());
+    let parts = [BIN, "tensor \"h.0.attn.c_proj.weight\" is there twice"];
+    refuses(&twice.archive(), &parts);
+    refuses(&twice.legacy(), &parts);
+}
+
+/// Names of one tensor, far more than their bytes could describe tensors.
+#[test]
+fn names_of_one_tensor_are_limited() {
+    let mut pickle = Pickler(Pickler::state_dict(&State::new(&model()).entries[..1]));
+    let end = pickle.0.split_off(pickle.0.len() - b"u.".len());
+    pickle.0.extend(b"q\0");
+    for name in 0..1000 {
+        pickle.text(&format!("{name:x}"));
+        pickle.0.extend(b"h\0");
+    }
+    pickle.0.extend(end);
+    let bin = archive(&[("m/data.pkl".to_owned(), pickle.0)]);
+    refuses(&bin, &["it lists more tensors than its bytes can describe"]);
 }
 
 #[test]

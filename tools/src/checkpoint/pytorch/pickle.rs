@@ -26,8 +26,9 @@ const MAX_BYTES: usize = 4 << 20;
 const MEMORY_PER_BYTE: usize = 20;
 const MEMORY_BESIDE: usize = 1 << 16;
 /// The deepest stack. A state dict's entries are put on it, two values each, in batches of 1000.
-const MAX_STACK: usize = 1 << 16;
-/// The least bytes of a pickle that a tensor in a state dict takes, its name among them: some sixty.
+const MAX_STACK: usize = 1 << 14;
+/// Fewer bytes of a pickle than a tensor in a state dict takes: Python needs 37 for a scalar whose name has
+/// four letters.
 const MIN_ENTRY_BYTES: usize = 32;
 /// Two names of one tensor are pickled in fewer bytes, and a model may have some.
 const ENTRIES_BESIDE: usize = 64;
