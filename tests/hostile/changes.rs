@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use cerebellum::{Access, Error, Model, Session, SessionOptions};
+use cerebellum::batch::Append;
+use cerebellum::score::Continuations;
+use cerebellum::{Access, Error, Model, Pooling, Session, SessionOptions};
 
 use crate::base::{tiny, tiny_btlm};
 
@@ -55,14 +57,18 @@ fn bits(session: &mut Session) -> Result<Vec<u32>, Error> {
     Ok(logits.iter().map(|logit| logit.to_bits()).collect())
 }
 
+/// Writes the model to a file old enough for a change to show in a file system that counts time in seconds.
+fn write_old(path: &Path) {
+    fs::write(path, tiny()).unwrap();
+    let before = SystemTime::now() - Duration::from_secs(60);
+    File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
+}
+
 /// Evaluates, changes the file, evaluates again; says whether that gives the same.
 fn after(change: Change, access: Access) -> Result<bool, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.cbl");
-    fs::write(&path, tiny()).unwrap();
-    // Old enough for a change to show in a file system that counts time in seconds.
-    let before = SystemTime::now() - Duration::from_secs(60);
-    File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    write_old(&path);
     let model = Model::open(&path, access).unwrap();
     let mut session = model.session(&SessionOptions::default()).unwrap();
     let want = bits(&mut session).unwrap();
@@ -76,6 +82,39 @@ fn a_replaced_file_stays_what_it_was() {
         for access in [Access::Map, Access::Read] {
             assert!(after(change, access).unwrap(), "{case} ({access:?}): other logits");
         }
+    }
+}
+
+/// What reads the file without evaluating looks first, too; a tokenizer that is open needs it no more.
+#[test]
+fn whatever_reads_a_file_that_was_changed_in_place_refuses_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.cbl");
+    for (case, change) in IN_PLACE {
+        write_old(&path);
+        let model = Model::open(&path, Access::Map).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        let token = tokenizer.table().token_bytes(3).unwrap().to_vec();
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let mut saved = Vec::new();
+        session.evaluate(&[3, 0]).unwrap();
+        session.save(&mut saved).unwrap();
+        change(&path);
+        let refuses = |reader: &str, result: Result<(), Error>| {
+            assert!(matches!(result, Err(Error::FileChanged { .. })), "{case}: {reader}");
+        };
+        refuses("tokenizer", model.tokenizer().map(drop));
+        refuses("verify", model.verify().map(drop));
+        refuses("save", session.save(&mut Vec::new()));
+        refuses("restore", session.restore_bytes(&saved));
+        let mut embedding = vec![0.0; model.config().n_embd];
+        refuses("embed", session.embed(&[3], Pooling::Mean, &mut embedding));
+        let continuations = Continuations::new(&[[3]]).unwrap();
+        refuses("score", session.score(&[3], &continuations).map(drop));
+        let mut batch = model.batch(&SessionOptions::default(), 1).unwrap();
+        refuses("batch", batch.evaluate(&[Append { sequence: 0, tokens: &[3] }]));
+        assert_eq!(tokenizer.table().token_bytes(3).unwrap(), token, "{case}");
+        tokenizer.encode("a", Default::default()).unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
 """Opening: from a file in a file, with progress, and given up."""
 
+import os
 import pickle
 import tempfile
 import unittest
@@ -31,6 +32,27 @@ class Opening(unittest.TestCase):
         self.assertEqual(one.session(context=64).generate(PROMPT, **SHORT), expected)
         with self.assertRaises(TypeError):
             cerebellum.Model.from_fd(MODEL)
+
+    def test_a_file_that_was_written_to_is_refused(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "live.cbl")
+            path.write_bytes(Path(MODEL).read_bytes())
+            os.utime(path, (10**9, 10**9))  # A clock may tick only every few milliseconds.
+            one = cerebellum.Model(path)
+            session = one.session(context=64)
+            session.generate(PROMPT, **SHORT)
+            path.write_bytes(b"x" * 4096)
+            for call in (
+                lambda: one.tokenize("a"),
+                lambda: one.detokenize([5]),
+                one.verify,
+                lambda: session.generate("a", **SHORT),
+                lambda: list(session.stream("a", **SHORT)),
+                lambda: session.embed("a"),
+                session.save,
+                session.fork,
+            ):
+                self.assertEqual(status_of(call), Status.MODEL_CHANGED)
 
     def test_progress_is_told_on_the_calling_thread(self):
         told = []
