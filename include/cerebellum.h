@@ -1665,6 +1665,117 @@ cbl_status cbl_batch_generate_tokens(cbl_batch *batch,
                                      cbl_status *statuses,
                                      cbl_stop_reason *reasons);
 
+/* ---- Batches on demand --------------------------------------------------------------------
+ *
+ * cbl_batch_generate() for a loop of your own, as "Generation on demand" is cbl_generate(): the library
+ * works only while you ask for the next step of whichever text has one.
+ *
+ *     uint64_t generation;
+ *     bool more = true;
+ *     cbl_batch_step step;
+ *     cbl_status status = cbl_batch_begin(batch, options, prompts, count, &generation);
+ *     while (status == CBL_OK) {
+ *       status = cbl_batch_next(batch, generation, &step, sizeof step, &more);
+ *       if (status != CBL_OK || !more) break;
+ *       append(step.index, step.text, step.length);
+ *     }
+ *     cbl_batch_end(batch, generation);
+ *
+ * A batch has one generation at a time. cbl_batch_tokens(), cbl_batch_logits(), cbl_batch_sample() and
+ * cbl_batch_lock_memory() leave it alone, and so do those that take a `const cbl_batch *`. Every other call
+ * on the batch ends it, also a call that fails, CBL_BUSY apart.
+ */
+
+/** A step of a batch's generation. Later versions may add fields at the end. */
+typedef struct {
+  /** Which prompt it is of. */
+  size_t index;
+  /**
+   * The token, or -1 if there is none: text that was held back follows the last one, or the text has
+   * ended.
+   */
+  int64_t token;
+  /** Whole characters, not ended by a zero byte; often none. */
+  const char *text;
+  /** Bytes of the text. */
+  size_t length;
+  /**
+   * Why the text has ended: a cbl_stop_reason. CBL_STOP_NONE before that, and if the prompt could not
+   * be continued.
+   */
+  int32_t reason;
+  /** CBL_OK, or why the prompt could not be continued: a cbl_status. */
+  int32_t status;
+} cbl_batch_step;
+
+/**
+ * Begins to continue `count` prompts, as cbl_batch_generate() does. Nothing is evaluated yet.
+ * `*generation` is 0 on failure.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
+ * CBL_BAD_TEXT, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,
+ * CBL_PANIC.
+ */
+cbl_status cbl_batch_begin(cbl_batch *batch,
+                           const cbl_options *options,
+                           const char *const *prompts,
+                           size_t count,
+                           uint64_t *generation);
+
+/**
+ * As cbl_batch_begin(), in token ids, as cbl_batch_generate_tokens() takes them. Works in a build that
+ * cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings are refused
+ * with CBL_NO_TOKENIZER.
+ *
+ * One thread at a time. Errors: those of cbl_batch_begin(), CBL_MODEL_CHANGED among them.
+ */
+cbl_status cbl_batch_begin_from_tokens(cbl_batch *batch,
+                                       const cbl_options *options,
+                                       const uint32_t *tokens,
+                                       const size_t *lengths,
+                                       size_t count,
+                                       uint64_t *generation);
+
+/**
+ * The next step of any of the texts, after a pass over the weights if none waits: `*step` receives it.
+ * `size` is `sizeof *step`. Its text is valid until the next call on the batch. The last step of each prompt
+ * has no token and no text, but says in `reason` or `status` what came of it.
+ *
+ * When all prompts are done, `*more` is false and `*step` is empty, also if called again. Takes some memory
+ * from the heap for each pass.
+ *
+ * One thread at a time. A failure ends the generation. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT,
+ * CBL_NO_GENERATION, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY,
+ * CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_next(cbl_batch *batch,
+                          uint64_t generation,
+                          cbl_batch_step *step,
+                          size_t size,
+                          bool *more);
+
+/**
+ * Ends the text of prompt number `index`, as returning false from the callback of cbl_batch_generate()
+ * does; the others go on. Steps of it that wait to be told still come, then its end with
+ * CBL_STOP_CANCELLED, if it has no end yet.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if there is no such prompt,
+ * CBL_NO_GENERATION, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_stop(cbl_batch *batch,
+                          uint64_t generation,
+                          size_t index);
+
+/**
+ * Ends a generation, whether all prompts are done or not, and takes back a request of cbl_batch_cancel(), so
+ * that it does not stop the call that follows. If the generation is none of the batch's, nothing is done, and
+ * that is no error.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY, CBL_PANIC.
+ */
+cbl_status cbl_batch_end(cbl_batch *batch,
+                         uint64_t generation);
+
 /* ---- Saving -------------------------------------------------------------------------------
  *
  * A session's tokens, cache and last logits as bytes: a prompt that is evaluated once can be restored

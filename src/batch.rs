@@ -45,8 +45,8 @@ use crate::session_options::{
 use crate::threads::Executor;
 
 pub use self::serve::{
-    Client, Job, Next, Request, generate, generate_text, generate_text_within, generate_within,
-    serve,
+    Client, Job, Next, Request, Service, generate, generate_text, generate_text_within,
+    generate_within, serve,
 };
 
 /// The most sequences of a batch.
@@ -282,6 +282,12 @@ impl Batch {
     pub(crate) unsafe fn cancel_by_raw(&mut self, flag: NonNull<AtomicBool>) {
         // SAFETY: the caller's contract.
         self.cancel = unsafe { Cancel::by_raw(flag) };
+    }
+
+    /// Drops a request to stop: the call that it was meant for has ended.
+    #[cfg(feature = "capi")]
+    pub(crate) fn clear_cancel(&self) {
+        let _ = self.cancel.follow();
     }
 
     /// Appends tokens to sequences, each named at most once, in as few passes as the chunk allows.

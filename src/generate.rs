@@ -160,6 +160,19 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// One that was stopped before it began.
+    #[cfg(feature = "capi")]
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            prompt_tokens: 0,
+            tokens: 0,
+            stop_reason: StopReason::Cancelled,
+            pending: None,
+            prompt_time: Duration::ZERO,
+            decode_time: Duration::ZERO,
+        }
+    }
+
     /// Speed of the prompt's evaluation.
     pub fn prompt_tokens_per_second(&self) -> f64 {
         per_second(self.prompt_tokens, self.prompt_time)
@@ -762,7 +775,7 @@ impl TextBuffer {
     }
 
     /// Takes a token; whether a stop string is there.
-    fn push<B: AsRef<[u8]>>(&mut self, table: &TokenTable<B>, token: u32) -> bool {
+    pub fn push<B: AsRef<[u8]>>(&mut self, table: &TokenTable<B>, token: u32) -> bool {
         self.decoded.clear();
         self.certain.clear();
         let bytes = table.token_bytes(token).unwrap_or_default();
@@ -771,7 +784,7 @@ impl TextBuffer {
     }
 
     /// Takes the end.
-    fn finish(&mut self, reason: StopReason) {
+    pub fn finish(&mut self, reason: StopReason) {
         self.decoded.clear();
         self.certain.clear();
         if matches!(reason, StopReason::StopString | StopReason::Cancelled) {

@@ -9,9 +9,22 @@ use std::path::{Path, PathBuf};
 
 /// The header's sections in order, simple first: files of `src/ffi`. Their module comments become the
 /// introductions.
-const SECTIONS: [&str; 14] = [
-    "version", "status", "options", "model", "session", "generate", "pull", "text", "score",
-    "classify", "template", "batch", "saved", "host",
+const SECTIONS: [&str; 15] = [
+    "version",
+    "status",
+    "options",
+    "model",
+    "session",
+    "generate",
+    "pull",
+    "text",
+    "score",
+    "classify",
+    "template",
+    "batch",
+    "batch_pull",
+    "saved",
+    "host",
 ];
 
 const INTRODUCTION: &str = include_str!("../src/ffi/introduction.txt");

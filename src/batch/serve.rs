@@ -85,15 +85,41 @@ pub trait Client<'a> {
 /// What concerns all of them, and leaves those on their way without an end: that the file changed, logits
 /// are not finite, the batch was cancelled, or memory ran out.
 pub fn serve<'a>(batch: &mut Batch, client: &mut dyn Client<'a>) -> Result<()> {
-    let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
-    slots.resize_with(batch.sequences(), || None);
-    let mut taken = Taken { jobs: 0, is_all: false };
-    loop {
-        taken.fill(batch, &mut slots, client);
+    let mut service = Service::new(batch)?;
+    while service.round(batch, client)? {}
+    Ok(())
+}
+
+/// Jobs on their way, between two passes: what [`serve`] does, pass by pass.
+pub struct Service<'a> {
+    /// One per sequence.
+    slots: Vec<Option<Active<'a>>>,
+    taken: Taken,
+}
+
+impl<'a> Service<'a> {
+    /// For a batch that nobody else changes meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn new(batch: &Batch) -> Result<Self> {
+        let mut slots: Vec<Option<Active>> = try_vec(batch.sequences())?;
+        slots.resize_with(batch.sequences(), || None);
+        Ok(Self { slots, taken: Taken { jobs: 0, is_all: false } })
+    }
+
+    /// Takes up jobs as far as there is room, and one step of all: the client is told of a token of every
+    /// text that is being continued, and of those that are forced with it. Whether there may be more.
+    ///
+    /// # Errors
+    /// Those of [`serve`], after which there is nothing more to do.
+    pub fn round(&mut self, batch: &mut Batch, client: &mut dyn Client<'a>) -> Result<bool> {
+        let Self { slots, taken } = self;
+        taken.fill(batch, slots, client);
         if slots.iter().all(Option::is_none) {
-            return Ok(());
+            return Ok(false);
         }
-        step(batch, &mut slots)?;
+        step(batch, slots)?;
         for (sequence, slot) in slots.iter_mut().enumerate() {
             let Some(active) = slot.as_mut().filter(|active| active.rest().is_empty()) else {
                 continue;
@@ -104,6 +130,7 @@ pub fn serve<'a>(batch: &mut Batch, client: &mut dyn Client<'a>) -> Result<()> {
                 *slot = None;
             }
         }
+        Ok(true)
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::arguments::{GrowingOut, Out, list_lengths, slice, slice_mut, texts};
+use super::batch_pull::Running;
 use super::boundary::{self, Failure, Report};
 use super::handle::{self, Handle, Place};
 use super::locked::Locked;
@@ -37,9 +38,11 @@ impl Handle for cbl_batch {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-btch");
 }
 
-struct Inner {
-    batch: Batch,
-    shared: Arc<Shared>,
+/// What is behind the lock.
+pub(super) struct Inner {
+    pub batch: Batch,
+    pub shared: Arc<Shared>,
+    pub running: Option<Running>,
 }
 
 impl Inner {
@@ -51,11 +54,29 @@ impl Inner {
     }
 }
 
-/// Runs a function on a batch that nobody else is using.
+/// Runs a function on a batch that nobody else is using. It may change the batch, so it ends a generation
+/// on demand.
 ///
 /// # Safety
 /// As [`handle::get`].
-unsafe fn with(
+pub(super) unsafe fn with(
+    batch: *mut cbl_batch,
+    body: &mut dyn FnMut(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with_running(batch, &mut |inner| {
+            inner.running = None;
+            body(inner)
+        })
+    }
+}
+
+/// As [`with`], for a function that leaves the sequences as they are: a generation on demand goes on.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn with_running(
     batch: *mut cbl_batch,
     body: &mut dyn FnMut(&mut Inner) -> Result<(), Failure>,
 ) -> cbl_status {
@@ -117,9 +138,10 @@ pub unsafe extern "C" fn cbl_batch_new(
             let out = out?;
             let made = options::with(options, |options| Ok(Made::with(options)))?;
             let batch = shared.model.batch_with(&made.options, sequences, made.executor()?)?;
+            let inner = Inner { batch, shared: Arc::clone(shared), running: None };
             let mut handle = Place::new(cbl_batch {
                 cancel: AtomicBool::new(false),
-                locked: Locked::new(Inner { batch, shared: Arc::clone(shared) }, made.log),
+                locked: Locked::new(inner, made.log),
             })?;
             let flag = NonNull::from(&handle.cancel);
             // The flag lies beside the batch in the same box, and is dropped with it.
@@ -136,7 +158,7 @@ pub unsafe extern "C" fn cbl_batch_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_lock_memory(batch: *mut cbl_batch) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with(batch, &mut |inner| Ok(inner.batch.lock_memory()?)) }
+    unsafe { with_running(batch, &mut |inner| Ok(inner.batch.lock_memory()?)) }
 }
 
 /// Frees a batch. NULL is fine.
@@ -202,7 +224,7 @@ pub unsafe extern "C" fn cbl_batch_tokens(
     // SAFETY: the caller's contract.
     unsafe {
         let mut outs = Some((Out::new(tokens, ptr::null()), Out::new(count, 0)));
-        with(batch, &mut |inner| {
+        with_running(batch, &mut |inner| {
             let (tokens, count) = boundary::once(&mut outs);
             let (tokens, count) = (tokens?, count?);
             inner.check(sequence)?;
@@ -262,7 +284,7 @@ pub unsafe extern "C" fn cbl_batch_logits(
     // SAFETY: the caller's contract.
     unsafe {
         let mut outs = Some((Out::new(logits, ptr::null()), Out::new(count, 0)));
-        with(batch, &mut |inner| {
+        with_running(batch, &mut |inner| {
             let (logits, count) = boundary::once(&mut outs);
             let (logits, count) = (logits?, count?);
             inner.check(sequence)?;
@@ -287,7 +309,7 @@ pub unsafe extern "C" fn cbl_batch_sample(
     // SAFETY: the caller's contract.
     unsafe {
         let mut out = Some(Out::new(token, 0));
-        with(batch, &mut |inner| {
+        with_running(batch, &mut |inner| {
             let out = boundary::once(&mut out)?;
             inner.check(sequence)?;
             out.set(options::with(options, |options| {
@@ -363,18 +385,51 @@ unsafe fn generate(
     }
 }
 
-/// A request for each prompt of a list, all with the same options.
-fn requests<T>(
-    prompts: &[T],
-    options: &Options,
-    tokens_of: &mut dyn FnMut(&T) -> Result<Vec<u32>, Failure>,
-) -> Result<Vec<Request>, Failure> {
-    let mut requests = try_vec(prompts.len())?;
-    for prompt in prompts {
-        let prompt = tokens_of(prompt)?;
-        requests.push(Request { prompt, options: options.generate.try_clone()? });
+/// Prompts as requests, all with the same options.
+pub(super) struct Prompts {
+    pub requests: Vec<Request>,
+    /// Which prompt each request is.
+    pub numbers: Vec<usize>,
+    /// Of each prompt; a failure if it is no request.
+    pub outcomes: Outcomes,
+}
+
+impl Prompts {
+    fn with_room(count: usize) -> Result<Self> {
+        Ok(Self { requests: try_vec(count)?, numbers: try_vec(count)?, outcomes: try_vec(count)? })
     }
-    Ok(requests)
+
+    fn add(&mut self, prompt: Vec<u32>, options: &Options) -> Result<()> {
+        self.requests.push(Request { prompt, options: options.generate.try_clone()? });
+        self.numbers.push(self.outcomes.len());
+        self.outcomes.push(Ok(Generation::cancelled()));
+        Ok(())
+    }
+
+    pub fn of_texts(inner: &Inner, texts: &[&str], options: &Options) -> Result<Self, Failure> {
+        let mut prompts = Self::with_room(texts.len())?;
+        for text in texts {
+            prompts.add(encode(&inner.shared, text, options.parse_special)?, options)?;
+        }
+        Ok(prompts)
+    }
+
+    /// `tokens` are those of all prompts, one after another.
+    pub fn of_tokens(
+        tokens: &[u32],
+        lengths: &[usize],
+        options: &Options,
+    ) -> Result<Self, Failure> {
+        let (mut prompts, mut rest) = (Self::with_room(lengths.len())?, tokens);
+        for &length in lengths {
+            let (tokens, others) = rest.split_at(length);
+            rest = others;
+            let mut prompt = try_vec(length)?;
+            prompt.extend_from_slice(tokens);
+            prompts.add(prompt, options)?;
+        }
+        Ok(prompts)
+    }
 }
 
 /// Continues `count` prompts, any number: `prompts` points to so many texts of UTF-8, each ended by a
@@ -406,18 +461,21 @@ pub unsafe extern "C" fn cbl_batch_generate(
     unsafe {
         generate(batch, options, (statuses, reasons, count), &mut |inner, options| {
             let callback = required(callback)?;
-            let texts = texts(prompts, count)?;
-            let requests = requests(&texts, options, &mut |text| {
-                encode(&inner.shared, text, options.parse_special)
-            })?;
+            let Prompts { requests, numbers, mut outcomes } =
+                Prompts::of_texts(inner, &texts(prompts, count)?, options)?;
             let table = inner.shared.tokenizer()?.table();
-            let on_text = |index, text: &str| {
+            let on_text = |request: usize, text: &str| {
                 let (start, length) = (text.as_ptr().cast(), text.len());
+                let index = numbers[request];
                 let wants_more = callback.call(|on_text| on_text(user, index, start, length));
                 if wants_more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            let within = options.constraint.constraints(&inner.shared, count)?;
-            Ok(generate_text_within(&mut inner.batch, table, &requests, within, on_text)?)
+            let within = options.constraint.constraints(&inner.shared, requests.len())?;
+            let made = generate_text_within(&mut inner.batch, table, &requests, within, on_text)?;
+            for (&number, outcome) in numbers.iter().zip(made) {
+                outcomes[number] = outcome;
+            }
+            Ok(outcomes)
         })
     }
 }
@@ -445,14 +503,8 @@ pub unsafe extern "C" fn cbl_batch_generate_tokens(
         generate(batch, options, (statuses, reasons, count), &mut |inner, options| {
             let callback = required(callback)?;
             let (lengths, total) = list_lengths(lengths, count)?;
-            let mut rest = slice(tokens, total)?;
-            let requests = requests(lengths, options, &mut |&length| {
-                let (tokens, others) = rest.split_at(length);
-                rest = others;
-                let mut prompt = try_vec(length)?;
-                prompt.extend_from_slice(tokens);
-                Ok(prompt)
-            })?;
+            let Prompts { requests, .. } =
+                Prompts::of_tokens(slice(tokens, total)?, lengths, options)?;
             let within = options.constraint.constraints(&inner.shared, count)?;
             let wants_more = |index, token| callback.call(|on_token| on_token(user, index, token));
             let on_step = |index, step: Step| match wants_more(index, step.token) {

@@ -25,6 +25,7 @@ mod test_panics;
 
 // The header's sections.
 mod batch;
+mod batch_pull;
 mod classify;
 mod generate;
 mod host;

@@ -46,13 +46,14 @@ pub(super) struct Running {
     text: Option<TextBuffer>,
 }
 
-const NONE: Failure = Failure::Misuse(
+/// What a number says that is no generation's of the handle.
+pub(super) const NO_GENERATION: Failure = Failure::Misuse(
     CBL_NO_GENERATION,
-    "this generation is none of the session's, or was ended, by a call that changes the session or by a failure; begin another one",
+    "this generation is none of the handle's, or was ended, by a call that changes what it needs or by a failure; begin another one",
 );
 
 /// A number that no generation of this process had before, so that one of another session is found out.
-fn new_number() -> u64 {
+pub(super) fn new_number() -> u64 {
     static LAST: AtomicUsize = AtomicUsize::new(0);
     LAST.fetch_add(1, Relaxed) as u64 + 1
 }
@@ -84,7 +85,7 @@ impl Running {
 
 impl Inner {
     fn running(&mut self, generation: u64) -> Result<&mut Running, Failure> {
-        self.running.as_mut().filter(|running| running.number == generation).ok_or(NONE)
+        self.running.as_mut().filter(|running| running.number == generation).ok_or(NO_GENERATION)
     }
 
     /// Ends the generation on demand, if there is one.
@@ -101,7 +102,9 @@ impl Inner {
 
     /// The next step of the generation on demand, which is known to run; `tell` is given it.
     fn next(&mut self, tell: &mut dyn FnMut(cbl_step)) -> Result<(), Failure> {
-        let Some(Running { progress, text, .. }) = &mut self.running else { return Err(NONE) };
+        let Some(Running { progress, text, .. }) = &mut self.running else {
+            return Err(NO_GENERATION);
+        };
         let (session, was_over) = (&mut self.session, progress.stop_reason().is_some());
         let next = match text {
             Some(buffer) => self

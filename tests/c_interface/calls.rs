@@ -92,8 +92,16 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         (_, "const cbl_template*", _) => "(f.template = new_template())",
         (_, "cbl_template_result*", _) => "&applied",
         (_, "cbl_step_callback", _) => "see_step",
+        ("cbl_batch_begin", "size_t", "count") => "2",
+        ("cbl_batch_next" | "cbl_batch_stop" | "cbl_batch_end", "uint64_t", _) => {
+            "(f.batch_generation = new_batch_generation())"
+        }
         (_, "uint64_t", "generation") => "(f.generation = new_generation())",
         (_, "uint64_t*", "generation") => "&f.generation",
+        ("cbl_batch_next", "cbl_batch_step*", _) => "&batch_step",
+        ("cbl_batch_next", _, "size") => "sizeof batch_step",
+        ("cbl_batch_next", _, "more") => "&more",
+        ("cbl_batch_stop", _, "index") => "1",
         ("cbl_generation_next", "cbl_step*", _) => "&step",
         ("cbl_generation_next", _, "size") => "sizeof step",
         (_, "const float*", "logits") => "LOGITS",
@@ -156,12 +164,18 @@ fn may_be_null(function: &str, parameter: &Parameter) -> bool {
 
 /// Functions that take lists of tokens, which lie one after another, by their lengths.
 fn takes_lists(function: &str) -> bool {
-    ["cbl_score_tokens", "cbl_batch_evaluate", "cbl_batch_generate_tokens"].contains(&function)
+    [
+        "cbl_score_tokens",
+        "cbl_batch_evaluate",
+        "cbl_batch_generate_tokens",
+        "cbl_batch_begin_from_tokens",
+    ]
+    .contains(&function)
 }
 
 /// Functions that need a tokenizer in the library.
 fn needs_text(function: &str) -> bool {
-    const TEXT: [&str; 14] = [
+    const TEXT: [&str; 15] = [
         "cbl_model_tokenize",
         "cbl_generate",
         "cbl_generation_begin",
@@ -172,6 +186,7 @@ fn needs_text(function: &str) -> bool {
         "cbl_classify",
         "cbl_options_add_example",
         "cbl_batch_generate",
+        "cbl_batch_begin",
         "cbl_template_new",
         "cbl_template_named",
         "cbl_template_free",

@@ -126,6 +126,8 @@ static void see_results(void) {
   see(logits, logits ? count * sizeof *logits : 0);
   see(bytes, bytes ? count : 0);
   see_step(NULL, &step);
+  see_piece(batch_step.index, &batch_step.token, sizeof batch_step.token);
+  see(batch_step.text, batch_step.length);
   see(text_buffer, sizeof text_buffer);
   see(token_buffer, sizeof token_buffer);
   see(numbers, sizeof numbers);
@@ -165,6 +167,7 @@ static void forget_results(void) {
   memset(statuses, 0, sizeof statuses);
   memset(reasons, 0, sizeof reasons);
   memset(&step, 0, sizeof step);
+  memset(&batch_step, 0, sizeof batch_step);
   memset(&plan, 0, sizeof plan);
   memset(&info, 0, sizeof info);
   memset(&stats, 0, sizeof stats);

@@ -13,7 +13,7 @@ static struct {
   cbl_classifier *classifier, *spare_classifier;
   cbl_batch *batch, *spare_batch;
   cbl_template *template, *spare_template;
-  uint64_t generation;
+  uint64_t generation, batch_generation;
 } f;
 
 /* The fixture's model is opened from `fixture_path`, with options by `variant`. */
@@ -30,6 +30,8 @@ static cbl_memory_plan plan;
 static cbl_session_stats stats;
 static cbl_template_result applied;
 static cbl_step step;
+static cbl_batch_step batch_step;
+static bool more;
 static cbl_stop_reason reason;
 static uint32_t token_buffer[64];
 static const uint32_t *tokens;
@@ -133,6 +135,12 @@ static void set_variant(void) {
       break;
     default: break;
   }
+}
+
+static uint64_t new_batch_generation(void) {
+  uint64_t generation;
+  CHECK_OK(cbl_batch_begin_from_tokens(f.batch, f.options, TOKENS, LENGTHS, 2, &generation));
+  return generation;
 }
 
 static uint64_t new_generation(void) {

@@ -168,6 +168,12 @@ fn generation_on_demand_is_as_promised() {
 }
 
 #[test]
+fn batches_on_demand_are_as_promised() {
+    run_silently(&test_program("batch_pull", &SANITIZERS), &[model(), &scratch("sanitized")]);
+    run_silently(&test_program("batch_pull", &[]), &[model(), &scratch("files")]);
+}
+
+#[test]
 fn models_are_opened_in_parts_with_progress_and_kept_in_memory() {
     run_silently(&test_program("opening", &SANITIZERS), &[model(), &scratch("sanitized")]);
     run_silently(&test_program("opening", &[]), &[model(), &scratch("files")]);

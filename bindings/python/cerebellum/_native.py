@@ -100,6 +100,13 @@ class Step(Structure):
     ]
 
 
+class BatchStep(Structure):
+    _fields_ = [
+        ("index", c_size_t), ("token", c_int64), ("text", c_void_p), ("length", c_size_t),
+        ("reason", c_int32), ("status", c_int32),
+    ]
+
+
 ProgressCallback = CFUNCTYPE(c_bool, c_void_p, c_int32, c_uint64, c_uint64)
 TextCallback = CFUNCTYPE(c_bool, c_void_p, c_void_p, c_size_t)
 BatchTextCallback = CFUNCTYPE(c_bool, c_void_p, c_size_t, c_void_p, c_size_t)
@@ -174,6 +181,13 @@ _STATUS: Dict[str, List[Any]] = {
     "cbl_model_plan_batch": [_H, _H, _S, POINTER(MemoryPlan), _S, *_MESSAGE],
     "cbl_batch_new": [_H, _H, _S, _P, *_MESSAGE],
     "cbl_batch_free": [_H],
+    "cbl_batch_begin": [_H, _H, POINTER(c_char_p), _S, POINTER(c_uint64)],
+    "cbl_batch_begin_from_tokens": [
+        _H, _H, POINTER(c_uint32), POINTER(_S), _S, POINTER(c_uint64)
+    ],
+    "cbl_batch_next": [_H, c_uint64, POINTER(BatchStep), _S, POINTER(c_bool)],
+    "cbl_batch_stop": [_H, c_uint64, _S],
+    "cbl_batch_end": [_H, c_uint64],
     "cbl_batch_lock_memory": [_H],
     "cbl_batch_cancel": [_H],
     "cbl_batch_clear_cancel": [_H],
