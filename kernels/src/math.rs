@@ -170,5 +170,6 @@ fn horner<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
     rest.iter().rev().fold(highest, |p, &c| p.mul_add(x, c))
 }
 
+pub mod angle;
 #[cfg(test)]
 mod tests;

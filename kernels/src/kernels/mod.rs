@@ -19,11 +19,17 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx_vnni;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+mod generic;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(test)]
+mod portable;
 pub mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+mod vector;
 
 /// Positions in a panel of cached keys: one lane each.
 pub const KEY_PANEL: usize = 16;
@@ -226,6 +232,14 @@ pub struct LayerNorm<'a> {
     /// `[n_embd]`.
     pub bias: &'a [f32],
     /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// Weight and epsilon of an RMS norm.
+pub struct RmsNorm<'a> {
+    /// `[n_embd]`.
+    pub weight: &'a [f32],
+    /// Added to the mean square.
     pub epsilon: f32,
 }
 
@@ -438,17 +452,6 @@ impl Attention<'_> {
     pub fn query(&self, token: usize) -> &[f32] {
         &self.queries[token * self.stride..][self.columns.clone()]
     }
-
-    /// The same job in parts of at most [`QUERY_BLOCK`] queries.
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    fn blocks(&self) -> impl Iterator<Item = Attention<'_>> {
-        let end = self.tokens.end;
-        self.tokens.clone().step_by(QUERY_BLOCK).map(move |first| Attention {
-            tokens: first..end.min(first + QUERY_BLOCK),
-            columns: self.columns.clone(),
-            ..*self
-        })
-    }
 }
 
 /// Buffers of one worker for [`Kernels::attend`].
@@ -473,6 +476,9 @@ pub const fn padded_head_size(head_size: usize) -> usize {
 type EmbedFn = unsafe fn(&EmbeddingRow, &mut [f32]);
 type QuantizeFn = unsafe fn(&[f32], usize, QuantizedRowMut);
 type LayerNormFn = unsafe fn(&[f32], &LayerNorm, &mut [f32]);
+type AnglesFn = unsafe fn(u32, &[f64], f64, (&mut [f32], &mut [f32]));
+type RotateFn = unsafe fn(&mut [f32], &[f32], &[f32]);
+type RmsNormFn = unsafe fn(&[f32], &RmsNorm, &mut [f32]);
 type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
 type StoreFn = unsafe fn(&mut HeadCacheMut, usize, &[f32], &[f32]);
 type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &CellWriter);
@@ -514,6 +520,9 @@ pub struct Kernels {
     embed: EmbedFn,
     quantize: QuantizeFn,
     layer_norm: LayerNormFn,
+    rms_norm: RmsNormFn,
+    angles: AnglesFn,
+    rotate: RotateFn,
     matmul: MatmulFn,
     store: StoreFn,
     attend: AttendFn,
@@ -604,6 +613,36 @@ impl Kernels {
         assert!(norm.weight.len() == n && norm.bias.len() == n && out.len() == n);
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.layer_norm)(x, norm, out) }
+    }
+
+    /// RMS norm of one token's row.
+    pub fn rms_norm(&self, x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
+        assert!(norm.weight.len() == x.len() && out.len() == x.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.rms_norm)(x, norm, out) }
+    }
+
+    /// Cosines and sines of the angles `position * inverse_frequencies[i]` in radians, times a factor,
+    /// into `cos` and `sin`, `[pairs of a head]` each. Positions are at most 2^20 and frequencies at
+    /// most 1, or the angles are at most [`MAX_ANGLE`](crate::math::angle::MAX_ANGLE) otherwise.
+    pub fn angles(
+        &self,
+        position: u32,
+        inverse_frequencies: &[f64],
+        factor: f64,
+        (cos, sin): (&mut [f32], &mut [f32]),
+    ) {
+        assert!(cos.len() == inverse_frequencies.len() && sin.len() == cos.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.angles)(position, inverse_frequencies, factor, (cos, sin)) }
+    }
+
+    /// Rotates the pairs `(i, i + n)` of a head `[head size]` in place, `n` the number of angles: at
+    /// most half the head size; the dimensions after them stay.
+    pub fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert!(cos.len() == sin.len() && 2 * cos.len() <= head.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.rotate)(head, cos, sin) }
     }
 
     /// The outputs of `panels` (16 rows each) for every token, into `out` `[tokens][rows]`.

@@ -26,7 +26,8 @@ fn scalar() -> &'static Kernels {
     Kernels::new(Isa::Scalar).expect("always supported")
 }
 
-/// Runs a comparison with every table but the scalar one, and reports all failures together.
+/// Runs a comparison with every table but the scalar one, and with the generic bodies over plain arrays;
+/// reports all failures of a table together.
 fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
     let forced = std::env::var("CEREBELLUM_ISA")
         .ok()
@@ -36,18 +37,29 @@ fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
         if forced.is_some_and(|forced| forced != isa) {
             continue;
         }
-        let Some(kernels) = Kernels::new(isa) else {
-            println!("{name}: {isa} SKIPPED, this processor does not support it");
-            continue;
-        };
-        let mut report = Report::default();
-        compare(kernels, &mut report);
-        println!("{name}: {isa} compared in {} cases", report.cases);
-        assert!(report.cases > 0);
-        let shown = report.failures.iter().take(20).map(|f| format!("\n  {f}")).collect::<String>();
-        let count = report.failures.len();
-        assert!(count == 0, "{name}: {isa} differs in {count} of {} cases:{shown}", report.cases);
+        match Kernels::new(isa) {
+            Some(kernels) => compare_table(name, isa.name(), kernels, &compare),
+            None => println!("{name}: {isa} SKIPPED, this processor does not support it"),
+        }
     }
+    if forced.is_none() {
+        compare_table(name, "portable", &portable::TABLE, &compare);
+    }
+}
+
+fn compare_table(
+    name: &str,
+    table: &str,
+    kernels: &'static Kernels,
+    compare: impl Fn(&'static Kernels, &mut Report),
+) {
+    let mut report = Report::default();
+    compare(kernels, &mut report);
+    println!("{name}: {table} compared in {} cases", report.cases);
+    assert!(report.cases > 0);
+    let shown = report.failures.iter().take(20).map(|f| format!("\n  {f}")).collect::<String>();
+    let count = report.failures.len();
+    assert!(count == 0, "{name}: {table} differs in {count} of {} cases:{shown}", report.cases);
 }
 
 #[derive(Default)]
@@ -402,20 +414,51 @@ fn quantize_equals_the_definition() {
 }
 
 #[test]
-fn layer_norm_equals_the_definition() {
-    each_table("layer_norm", |kernels, report| {
+fn norms_equal_the_definition() {
+    each_table("norms", |kernels, report| {
         let random = &mut Random(5);
         for n in (1..=49).chain([250, 768, 1088]) {
             for kind in FLOATS {
                 let [x, weight, bias] =
                     [kind, Floats::Ordinary, Floats::Ordinary].map(|kind| kind.row(n, random));
-                let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+                let layer = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+                let rms = RmsNorm { weight: &weight, epsilon: 1e-6 };
                 let run = |kernels: &Kernels| {
-                    let mut out = vec![99.0; n];
-                    kernels.layer_norm(&x, &norm, &mut out);
-                    out
+                    let mut outs = [vec![99.0; n], vec![99.0; n]];
+                    kernels.layer_norm(&x, &layer, &mut outs[0]);
+                    kernels.rms_norm(&x, &rms, &mut outs[1]);
+                    outs
                 };
-                report.case(format!("{n} {kind:?}"), &run(kernels), &run(scalar()));
+                let (got, want) = (run(kernels), run(scalar()));
+                report.case(format!("layer {n} {kind:?}"), &got[0], &want[0]);
+                report.case(format!("RMS {n} {kind:?}"), &got[1], &want[1]);
+            }
+        }
+    });
+}
+
+#[test]
+fn rotations_equal_the_definition() {
+    each_table("rotations", |kernels, report| {
+        let random = &mut Random(11);
+        for pairs in (1..=34).chain([40, 64, 128]) {
+            for kind in FLOATS {
+                let head = kind.row(2 * pairs + random.below(9), random);
+                let frequencies: Vec<f64> =
+                    (0..pairs).map(|_| f64::from(random.unit().abs())).collect();
+                let position = random.below((1 << 20) + 1) as u32;
+                let run = |kernels: &Kernels| {
+                    let (mut cos, mut sin) = (vec![99.0; pairs], vec![99.0; pairs]);
+                    kernels.angles(position, &frequencies, 1.25, (&mut cos, &mut sin));
+                    let mut rotated = head.clone();
+                    kernels.rotate(&mut rotated, &cos, &sin);
+                    [cos, sin, rotated]
+                };
+                let (got, want) = (run(kernels), run(scalar()));
+                for (what, (got, want)) in ["cos", "sin", "head"].iter().zip(got.iter().zip(&want))
+                {
+                    report.case(format!("{what} {pairs} {kind:?}"), got, want);
+                }
             }
         }
     });
@@ -463,20 +506,23 @@ fn rows_sweep() {
                 continue;
             }
             let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+            let rms = RmsNorm { weight: &weight, epsilon: 1e-6 };
             let row = EmbeddingRow::new(Weights::new(tiles, 0.5, &bytes), 0, None, 1.0);
             let run = |kernels: &Kernels| {
-                let [mut normed, mut embedded] = [0; 2].map(|_| vec![99.0; n]);
-                kernels.layer_norm(&x, &norm, &mut normed);
-                kernels.embed(&row, &mut embedded);
-                (Rows::quantize(kernels, &x, tiles), normed, embedded)
+                let mut outs = [0; 3].map(|_| vec![99.0; n]);
+                kernels.layer_norm(&x, &norm, &mut outs[0]);
+                kernels.rms_norm(&x, &rms, &mut outs[1]);
+                kernels.embed(&row, &mut outs[2]);
+                (Rows::quantize(kernels, &x, tiles), outs)
             };
             let (got, want) = (run(kernels), run(scalar()));
             let case = format_args!("{tiles:?} {kind:?}");
             report.case(format_args!("values {case}"), &got.0.values, &want.0.values);
             report.case(format_args!("scales {case}"), &got.0.scales, &want.0.scales);
             report.case(format_args!("starts {case}"), &got.0.starts, &want.0.starts);
-            report.case(format_args!("normed {case}"), &got.1, &want.1);
-            report.case(format_args!("embedded {case}"), &got.2, &want.2);
+            for (what, i) in [("layer norm", 0), ("RMS norm", 1), ("embedded", 2)] {
+                report.case(format_args!("{what} {case}"), &got.1[i], &want.1[i]);
+            }
             for kv in KINDS {
                 let [mut got, mut want] = [0; 2].map(|_| Cache::new(kv, KEY_PANEL, n));
                 kernels.store(&mut got.get_mut(), n % KEY_PANEL, &x, &weight);

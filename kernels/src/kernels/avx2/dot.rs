@@ -102,7 +102,7 @@ pub(super) struct Int8;
 
 /// Signed weights and their magnitudes.
 #[derive(Clone, Copy)]
-pub(super) struct SignedWeights {
+pub(in crate::kernels) struct SignedWeights {
     signed: __m256i,
     magnitude: __m256i,
 }

@@ -24,11 +24,11 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::bodies::finish;
 use super::dot::{Dot, Int4, Int8};
-use super::math::activate;
-use super::{F32x16, add16, fma16, load_part, load16, mul16, splat16};
-use super::{store_part, store16};
-use crate::kernels::{Activation, CellWriter, Epilogue, Matmul};
+use super::vector::{Avx2, F32x16};
+use crate::kernels::vector::{LANES, Vector};
+use crate::kernels::{CellWriter, Matmul};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
 /// Tokens that share an unpacked group.
@@ -93,9 +93,11 @@ pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     let tiles = &job.weights.tiles;
+    // SAFETY: AVX2, FMA and F16C are enabled.
+    let v = unsafe { Avx2::new() };
     let mut kept = [const { MaybeUninit::<[F32x16; T]>::uninit() }; KEPT];
     for panel in panels {
-        let mut acc = [splat16(0.0); T];
+        let mut acc = [v.splat(0.0); T];
         let mut group = Group::new(job, panel, 0);
         let data = job.weights.panel(panel).as_ptr();
         for first in (0..job.input.groups).step_by(KEPT) {
@@ -127,23 +129,22 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
 /// The processor supports AVX2 and F16C, and `scales` is valid for reads of 32 bytes.
 #[inline(always)]
 unsafe fn row_scales(scales: *const u8, factor: f32) -> F32x16 {
-    // SAFETY: a row's scale takes 2 bytes; the loads may be unaligned.
-    unsafe {
-        let scales = scales.cast::<__m128i>();
-        let scales = [_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1))];
-        mul16([_mm256_cvtph_ps(scales[0]), _mm256_cvtph_ps(scales[1])], splat16(factor))
-    }
+    // SAFETY: the caller's promise; a row's scale takes 2 bytes.
+    let (v, scales) = unsafe { (Avx2::new(), scales.cast::<[u16; LANES]>().read_unaligned()) };
+    v.mul(v.load_f16(&scales), v.splat(factor))
 }
 
 /// Unpacks each group once for a block of tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    // SAFETY: AVX2, FMA and F16C are enabled.
+    let v = unsafe { Avx2::new() };
     let mut steps = [const { MaybeUninit::uninit() }; MAX_STEPS];
-    let mut acc = [splat16(0.0); TOKEN_BLOCK];
+    let mut acc = [v.splat(0.0); TOKEN_BLOCK];
     for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
         for panel in panels.clone() {
             let acc = &mut acc[..(job.tokens() - first).min(TOKEN_BLOCK)];
-            acc.fill(splat16(0.0));
+            acc.fill(v.splat(0.0));
             for g in 0..job.input.groups {
                 let group = Group::new(job, panel, g);
                 // SAFETY: the tokens lie within the input, and `steps` holds what was unpacked.
@@ -360,10 +361,8 @@ impl<'a> Group<'a> {
     ) {
         for (t, (&sums, acc)) in sums.iter().zip(acc).enumerate() {
             // SAFETY: the caller's promise.
-            unsafe {
-                let scale = splat16(*inputs.scales.add(t * inputs.groups));
-                *acc = fma16(sums, mul16(self.scales, scale), *acc);
-            }
+            let (v, scale) = unsafe { (Avx2::new(), *inputs.scales.add(t * inputs.groups)) };
+            *acc = v.fma(sums, v.mul(self.scales, v.splat(scale)), *acc);
         }
     }
 
@@ -444,74 +443,5 @@ impl Inputs {
         self.values = self.values.wrapping_add(tokens * self.stride);
         self.starts = self.starts.wrapping_add(tokens * self.blocks);
         self.scales = self.scales.wrapping_add(tokens * self.groups);
-    }
-}
-
-/// Bias, then residual or activation, into the cells of `panel` and the tokens from `first` on.
-///
-/// # Safety
-/// Nobody else uses these cells, which exist.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: &CellWriter) {
-    // Decided here, not for every output, so that its constants stay in registers.
-    macro_rules! finish_by {
-        ($epilogue:expr) => {
-            // SAFETY: the caller's promise.
-            unsafe { finish_by(job, panel, first, acc, out, $epilogue) }
-        };
-    }
-    match job.epilogue {
-        Epilogue::Store => finish_by!(|y, _| y),
-        Epilogue::AddTo => finish_by!(|y, cells| add16(y, cells)),
-        Epilogue::MultiplyTo => finish_by!(|y, cells| mul16(y, cells)),
-        Epilogue::Scale(factor) => finish_by!(|y, _| mul16(y, splat16(factor))),
-        Epilogue::Activate(activation) => match activation {
-            Activation::Gelu => finish_by!(|y, _| activate16(Activation::Gelu, y)),
-            Activation::GeluTanh => finish_by!(|y, _| activate16(Activation::GeluTanh, y)),
-            Activation::Relu => finish_by!(|y, _| activate16(Activation::Relu, y)),
-            Activation::Silu => finish_by!(|y, _| activate16(Activation::Silu, y)),
-        },
-    }
-}
-
-/// An activation function of 16 lanes.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn activate16(activation: Activation, y: F32x16) -> F32x16 {
-    [activate(activation, y[0]), activate(activation, y[1])]
-}
-
-/// The same with an epilogue on 16 outputs, given what the cells hold.
-///
-/// # Safety
-/// That of [`finish`].
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn finish_by(
-    job: &Matmul,
-    panel: usize,
-    first: usize,
-    acc: &[F32x16],
-    out: &CellWriter,
-    epilogue: impl Fn(F32x16, F32x16) -> F32x16,
-) {
-    let first_row = panel * PANEL_ROWS;
-    let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
-    // -0 is what changes nothing when it is added.
-    let bias = job.bias.map_or([-0.0; PANEL_ROWS], |bias| {
-        let mut padded = [0.0; PANEL_ROWS];
-        padded[..rows.len()].copy_from_slice(&bias[rows.clone()]);
-        padded
-    });
-    let bias = load16(&bias);
-    for (t, &acc) in acc.iter().enumerate() {
-        let y = add16(acc, bias);
-        // SAFETY: the caller's promise.
-        let cells = unsafe { out.cells(first + t, rows.clone()) };
-        if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
-            store16(epilogue(y, load16(cells)), cells);
-        } else {
-            store_part(epilogue(y, load_part(cells)), cells);
-        }
     }
 }

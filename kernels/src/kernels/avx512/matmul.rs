@@ -33,8 +33,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::math::activate;
-use super::{first as first_lanes, load_part};
+use super::bodies::finish;
+use super::vector::first as first_lanes;
 use crate::kernels::{CellWriter, Epilogue, Matmul, Start};
 use crate::quant::{BLOCK_INPUTS, GROUP_SIZES, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
@@ -634,49 +634,5 @@ impl Inputs {
     unsafe fn values(&self, t: usize, step: usize) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { _mm512_set1_epi32(self.values.add(t * self.stride + step).read_unaligned()) }
-    }
-}
-
-/// Bias, then residual or activation, into the cells of `panel` and the tokens from `first` on.
-///
-/// # Safety
-/// Nobody else uses these cells, which exist.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[__m512], out: &CellWriter) {
-    let first_row = panel * PANEL_ROWS;
-    let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
-    let lanes = first_lanes(rows.len());
-    // -0 is what changes nothing when it is added.
-    let bias = job.bias.map_or(_mm512_set1_ps(-0.0), |bias| load_part(&bias[rows.clone()]));
-    for (t, &acc) in acc.iter().enumerate() {
-        let y = _mm512_add_ps(acc, bias);
-        // SAFETY: the caller's promise; lanes beyond the cells are neither read nor written.
-        unsafe {
-            let cells = out.cells(first + t, rows.clone()).as_mut_ptr();
-            let before = match job.epilogue {
-                Epilogue::AddTo | Epilogue::MultiplyTo => _mm512_maskz_loadu_ps(lanes, cells),
-                _ => _mm512_setzero_ps(),
-            };
-            let y = apply(job.epilogue, y, before);
-            if lanes == 0xffff {
-                _mm512_storeu_ps(cells, y);
-            } else {
-                _mm512_mask_storeu_ps(cells, lanes, y);
-            }
-        }
-    }
-}
-
-/// The epilogue on 16 outputs, given what the cells hold.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn apply(epilogue: Epilogue, y: __m512, cells: __m512) -> __m512 {
-    match epilogue {
-        Epilogue::Store => y,
-        Epilogue::AddTo => _mm512_add_ps(y, cells),
-        Epilogue::MultiplyTo => _mm512_mul_ps(y, cells),
-        Epilogue::Scale(factor) => _mm512_mul_ps(y, _mm512_set1_ps(factor)),
-        Epilogue::Activate(activation) => activate(activation, y),
     }
 }

@@ -17,8 +17,8 @@ use std::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_
 use std::arch::aarch64::{vld1q_s8, vld1q_u8};
 use std::array::from_fn;
 
-use super::F32x16;
 use super::instructions::*;
+use super::vector::F32x16;
 use crate::kernels::Start;
 use crate::quant::{BLOCK_INPUTS, Scheme, TILE_ALIGN};
 

@@ -16,17 +16,16 @@
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
 
-use std::arch::aarch64::vld1q_u8;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::bodies::finish;
 use super::dot::{Dot, Inputs, Level, PAIR_INPUTS, Packing, Source, Weights};
 use super::instructions::*;
-use super::math::activate;
-use super::{F32x16, add16, load_part, load16, mul16, splat16};
-use super::{store_part, store16};
-use crate::kernels::{CellWriter, Epilogue, Matmul};
+use super::vector::{F32x16, Lanes};
+use crate::kernels::vector::Vector;
+use crate::kernels::{CellWriter, Matmul};
 use crate::quant::{PANEL_ROWS, Scheme, TILE_ALIGN};
 
 /// Tokens that share an unpacked group.
@@ -75,7 +74,7 @@ unsafe fn by_tokens<F: Dot, M: Dot>(job: &Matmul, panels: Range<usize>, out: &Ce
 unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     const { assert!(D::TOGETHER == 1) }
     for panel in panels {
-        let mut acc = [splat16(0.0); T];
+        let mut acc = [Lanes::HERE.splat(0.0); T];
         for g in 0..job.input.groups {
             let group = Group::<D>::new(job, panel, g);
             let steps = Packed::<D>(group.data.as_ptr(), PhantomData);
@@ -101,13 +100,13 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
 unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     const { assert!(TOKEN_BLOCK.is_multiple_of(D::TOGETHER)) }
     let mut unpacked = UnpackedGroups::<D>::new();
-    let mut acc = [splat16(0.0); TOKEN_BLOCK];
+    let mut acc = [Lanes::HERE.splat(0.0); TOKEN_BLOCK];
     let together = UNPACKED_INPUTS / job.weights.tiles.group_size();
     for first in (0..job.tokens()).step_by(TOKEN_BLOCK) {
         let tokens = (job.tokens() - first).min(TOKEN_BLOCK);
         for panel in panels.clone() {
             let acc = &mut acc[..tokens.next_multiple_of(D::TOGETHER)];
-            acc.fill(splat16(0.0));
+            acc.fill(Lanes::HERE.splat(0.0));
             for g in (0..job.input.groups).step_by(together) {
                 unpacked.fill(job, panel, g..job.input.groups.min(g + together));
                 // SAFETY: the tokens lie within the input.
@@ -277,11 +276,10 @@ impl<'a, D: Dot> Group<'a, D> {
         let panel = job.weights.panel(panel);
         let data = &panel[index * tiles.group_bytes()..][..tiles.group_bytes()];
         let scales = &panel[tiles.scale_offset(0, index)..][..2 * PANEL_ROWS];
-        // SAFETY: a row's scale takes 2 bytes; the loads need no alignment as they are of bytes.
-        let [low, high] = [0, 16].map(|at| unsafe {
-            f16_to_f32x8(vreinterpretq_u16_u8(vld1q_u8(scales.as_ptr().add(at))))
-        });
-        let scales = mul16([low[0], low[1], high[0], high[1]], splat16(job.weights.scale));
+        // SAFETY: a row's scale takes 2 bytes.
+        let scales = unsafe { scales.as_ptr().cast::<[u16; PANEL_ROWS]>().read_unaligned() };
+        let v = Lanes::HERE;
+        let scales = v.mul(v.load_f16(&scales), v.splat(job.weights.scale));
         Self { data, scales: D::scales(scales) }
     }
 
@@ -320,44 +318,5 @@ impl<'a, D: Dot> Group<'a, D> {
                 }
             }
         }
-    }
-}
-
-/// Bias, then residual or activation, into the cells of `panel` and the tokens from `first` on.
-///
-/// # Safety
-/// Nobody else uses these cells, which exist.
-#[inline]
-unsafe fn finish(job: &Matmul, panel: usize, first: usize, acc: &[F32x16], out: &CellWriter) {
-    let first_row = panel * PANEL_ROWS;
-    let rows = first_row..job.weights.tiles.rows().min(first_row + PANEL_ROWS);
-    // -0 is what changes nothing when it is added.
-    let bias = job.bias.map_or([-0.0; PANEL_ROWS], |bias| {
-        let mut padded = [0.0; PANEL_ROWS];
-        padded[..rows.len()].copy_from_slice(&bias[rows.clone()]);
-        padded
-    });
-    let bias = load16(&bias);
-    for (t, &acc) in acc.iter().enumerate() {
-        let y = add16(acc, bias);
-        // SAFETY: the caller's promise.
-        let cells = unsafe { out.cells(first + t, rows.clone()) };
-        if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
-            store16(apply(job.epilogue, y, load16(cells)), cells);
-        } else {
-            store_part(apply(job.epilogue, y, load_part(cells)), cells);
-        }
-    }
-}
-
-/// The epilogue on 16 outputs, given what the cells hold.
-#[inline]
-fn apply(epilogue: Epilogue, y: F32x16, cells: F32x16) -> F32x16 {
-    match epilogue {
-        Epilogue::Store => y,
-        Epilogue::AddTo => add16(y, cells),
-        Epilogue::MultiplyTo => mul16(y, cells),
-        Epilogue::Scale(factor) => mul16(y, splat16(factor)),
-        Epilogue::Activate(activation) => y.map(|y| activate(activation, y)),
     }
 }

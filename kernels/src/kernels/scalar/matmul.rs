@@ -27,7 +27,7 @@ pub(super) fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
 
 /// 16 outputs of one token, before bias.
 #[inline(always)]
-fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
+pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
     let tiles = &job.weights.tiles;
     let panel = job.weights.panel(panel);
     let (values, scales, starts) = job.input.token(token);

@@ -7,13 +7,18 @@
 mod attention;
 mod embed;
 mod half_float;
-mod layer_norm;
 mod matmul;
+mod norm;
 mod quantize;
+mod rope;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(test)]
+pub(super) use matmul::panel_product;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 pub(super) use quantize::scale_for;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+pub(super) use rope::angles;
 
 /// Lanes of the virtual vector in which a row is summed.
 pub const LANES: usize = 16;
@@ -49,7 +54,27 @@ macro_rules! instantiate {
 
             $(#[$attr])*
             unsafe fn layer_norm(x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
-                super::layer_norm::layer_norm(x, norm, out);
+                super::norm::layer_norm(x, norm, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn rms_norm(x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
+                super::norm::rms_norm(x, norm, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn angles(
+                position: u32,
+                inverse_frequencies: &[f64],
+                factor: f64,
+                out: (&mut [f32], &mut [f32]),
+            ) {
+                super::rope::angles(position, inverse_frequencies, factor, out);
+            }
+
+            $(#[$attr])*
+            unsafe fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+                super::rope::rotate(head, cos, sin);
             }
 
             $(#[$attr])*
@@ -67,8 +92,18 @@ macro_rules! instantiate {
                 super::attention::attend(job, scratch, out);
             }
 
-            pub(in crate::kernels) static TABLE: Kernels =
-                Kernels { isa: $isa, embed, quantize, layer_norm, matmul, store, attend };
+            pub(in crate::kernels) static TABLE: Kernels = Kernels {
+                isa: $isa,
+                embed,
+                quantize,
+                layer_norm,
+                rms_norm,
+                angles,
+                rotate,
+                matmul,
+                store,
+                attend,
+            };
         }
     };
 }

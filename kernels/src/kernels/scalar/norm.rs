@@ -1,9 +1,9 @@
-//! Layer norm (Ba et al., 2016; `docs/numbers.md` section 6).
+//! Layer norm (Ba et al., 2016) and RMS norm (Zhang & Sennrich, 2019; `docs/numbers.md` section 6).
 
 use super::{LANES, fold16};
-use crate::kernels::LayerNorm;
+use crate::kernels::{LayerNorm, RmsNorm};
 
-/// Normalizes one token's row.
+/// Layer norm of one token's row.
 #[inline(always)]
 pub(super) fn layer_norm(x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
     let n = x.len() as f32;
@@ -27,5 +27,21 @@ pub(super) fn layer_norm(x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
 
     for (((out, &x), &weight), &bias) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
         *out = ((x - mean) * rstd).mul_add(weight, bias);
+    }
+}
+
+/// RMS norm of one token's row.
+#[inline(always)]
+pub(super) fn rms_norm(x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
+    let mut lanes = [0.0; LANES];
+    for chunk in x.chunks(LANES) {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = x.mul_add(x, *lane);
+        }
+    }
+    let mean_square = fold16(lanes) / x.len() as f32;
+    let scale = 1.0 / (mean_square + norm.epsilon).sqrt();
+    for ((out, &x), &weight) in out.iter_mut().zip(x).zip(norm.weight) {
+        *out = (x * scale) * weight;
     }
 }

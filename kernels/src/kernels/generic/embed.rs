@@ -1,0 +1,52 @@
+//! The embedding (`docs/numbers.md` section 5).
+
+use crate::kernels::EmbeddingRow;
+use crate::kernels::scalar::f16_to_f32;
+use crate::kernels::vector::{LANES, Vector};
+use crate::quant::{STEP_INPUTS, Scheme, TILE_ALIGN};
+
+/// A token's row out of its panel, plus the position's, times the scale.
+#[inline(always)]
+pub(in crate::kernels) fn embed<V: Vector>(v: V, row: &EmbeddingRow, out: &mut [f32]) {
+    let tiles = &row.weights.tiles;
+    let offset = v.splat_i32(-tiles.scheme().offset());
+    for (i, out) in out.chunks_mut(LANES).enumerate() {
+        let group = LANES * i / tiles.group_size();
+        let scale = f16_to_f32(tiles.scale(row.panel, row.row, group).to_bits());
+        let stored = stored16(row, group, LANES * i % tiles.group_size() / LANES);
+        let weights = v.to_f32(v.add_i32(v.load_u8(&stored), offset));
+        let mut x = v.mul(weights, v.splat(scale * row.weights.scale));
+        if let Some(position) = row.position {
+            let mut bits = [0; LANES];
+            bits[..out.len()].copy_from_slice(&position[LANES * i..][..out.len()]);
+            x = v.add(x, v.load_f16(&bits));
+        }
+        if row.scale != 1.0 {
+            x = v.mul(x, v.splat(row.scale));
+        }
+        v.store_part(x, out);
+    }
+}
+
+/// 16 weights of a group as they are stored, a byte each, from number `16 * i` on.
+#[inline(always)]
+fn stored16(row: &EmbeddingRow, group: usize, i: usize) -> [u8; LANES] {
+    const LOW: u32 = 0x0f0f_0f0f;
+    let data = &row.panel[group * row.weights.tiles.group_bytes()..];
+    let step = |line: usize| {
+        let bytes = &data[line * TILE_ALIGN + row.row * STEP_INPUTS..][..STEP_INPUTS];
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    };
+    let steps = match row.weights.tiles.scheme() {
+        Scheme::Int8 => [step(4 * i), step(4 * i + 1), step(4 * i + 2), step(4 * i + 3)],
+        Scheme::Int4 => {
+            let lines = [step(2 * i), step(2 * i + 1)];
+            [lines[0] & LOW, lines[0] >> 4 & LOW, lines[1] & LOW, lines[1] >> 4 & LOW]
+        }
+    };
+    let mut stored = [0; LANES];
+    for (to, step) in stored.as_chunks_mut::<STEP_INPUTS>().0.iter_mut().zip(steps) {
+        *to = step.to_le_bytes();
+    }
+    stored
+}
