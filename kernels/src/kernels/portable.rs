@@ -143,7 +143,7 @@ impl Vector for Portable {
         x.map(|x| x.to_bits() as i32)
     }
 
-    fn from_bits(self, bits: I32x16) -> F32x16 {
+    fn with_bits(self, bits: I32x16) -> F32x16 {
         bits.map(|bits| f32::from_bits(bits as u32))
     }
 

@@ -120,7 +120,7 @@ pub(super) trait Vector: Copy {
     /// The same bits.
     fn bits(self, x: Self::F32) -> Self::I32;
     /// The same bits.
-    fn from_bits(self, bits: Self::I32) -> Self::F32;
+    fn with_bits(self, bits: Self::I32) -> Self::F32;
     /// The float of an integer.
     fn to_f32(self, n: Self::I32) -> Self::F32;
     /// The nearest integer, ties to even, of |x| < 2^22.

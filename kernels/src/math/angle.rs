@@ -1,4 +1,4 @@
-//! Cosine and sine of the angles of rotary positions (Su et al., 2021; `docs/numbers.md` section 7b).
+//! Cosine and sine of the angles of rotary positions (Su et al., 2021; `docs/numbers.md` section 12).
 //!
 //! A position times an inverse frequency is up to 2^20, so binary32 would lose the angle's fraction.
 //! All is computed in binary64, in a fixed order, and rounded once.

@@ -251,7 +251,7 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn from_bits(self, bits: [__m256i; 2]) -> F32x16 {
+    fn with_bits(self, bits: [__m256i; 2]) -> F32x16 {
         both!(_mm256_castsi256_ps(bits))
     }
 

@@ -222,7 +222,7 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn from_bits(self, bits: __m512i) -> __m512 {
+    fn with_bits(self, bits: __m512i) -> __m512 {
         run!(_mm512_castsi512_ps(bits))
     }
 

@@ -66,7 +66,7 @@ fn relu_less_tail<V: Vector, const N: usize>(
 fn scale<V: Vector>(v: V, p: V::F32, shifted: V::F32) -> V::F32 {
     let exponent = v.add_i32(v.shift_to_exponent(shifted), v.splat_i32(126 << 23));
     let exponent = v.max_i32(exponent, v.splat_i32(LOWEST_POWER));
-    v.mul(p, v.from_bits(exponent))
+    v.mul(p, v.with_bits(exponent))
 }
 
 #[inline(always)]

@@ -55,9 +55,7 @@ safe! {
 
     vdupq_n_s32(x: i32) -> int32x4_t;
     vaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
-    vsubq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
     vpaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
-    vandq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
     vmaxq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
     vshlq_n_s32<const N: i32>(x: int32x4_t) -> int32x4_t;
     vzip1q_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
@@ -65,11 +63,9 @@ safe! {
     vzip1q_s64(a: int64x2_t, b: int64x2_t) -> int64x2_t;
     vzip2q_s64(a: int64x2_t, b: int64x2_t) -> int64x2_t;
     vmovn_s32(x: int32x4_t) -> int16x4_t;
-    vdupq_n_u32(x: u32) -> uint32x4_t;
     vandq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
     vbicq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
-    vmaxq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
-    vmaxvq_u32(x: uint32x4_t) -> u32;
+    vmaxvq_s32(x: int32x4_t) -> i32;
 
     vdupq_n_s16(x: i16) -> int16x8_t;
     vaddq_s16(a: int16x8_t, b: int16x8_t) -> int16x8_t;
@@ -100,7 +96,6 @@ safe! {
     vandq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
     vsubq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
     vshrq_n_u8<const N: i32>(x: uint8x16_t) -> uint8x16_t;
-    vcreate_u8(x: u64) -> uint8x8_t;
     vmovl_u8(x: uint8x8_t) -> uint16x8_t;
 
     vreinterpretq_f32_s32(x: int32x4_t) -> float32x4_t;
@@ -114,7 +109,6 @@ safe! {
     vreinterpretq_s8_s64(x: int64x2_t) -> int8x16_t;
     vreinterpretq_s8_u8(x: uint8x16_t) -> int8x16_t;
     vreinterpretq_s16_s32(x: int32x4_t) -> int16x8_t;
-    vreinterpretq_u16_u8(x: uint8x16_t) -> uint16x8_t;
 }
 
 /// Each 4 bytes of `rows` times step `LANE` of `x`, added to `sum`; signed by signed bytes.

@@ -1,4 +1,4 @@
-//! Rotary positions (Su et al., 2021; `docs/numbers.md` section 7b).
+//! Rotary positions (Su et al., 2021; `docs/numbers.md` section 12).
 
 use crate::math::angle::cos_sin;
 
