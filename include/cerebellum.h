@@ -318,18 +318,23 @@ enum {
    * a space. Empty, the default: any text.
    *
    * This option and the two that follow need a build with cbl_has_constraints(), and each takes the
-   * place of the others. Stop strings, the most tokens or a full context may still cut the text. The
-   * first such generation takes some tens of milliseconds to prepare the vocabulary. In a batch every text has this form.
+   * place of the others. What makes no sense is refused when it is set. Stop strings, the most tokens or
+   * a full context may still cut the text. The first such generation takes some tens of milliseconds to
+   * prepare the vocabulary; setting and preparing need a thread of their own for the time, else they give
+   * CBL_NO_THREADS. In a batch every text has this form.
    */
   CBL_OPTION_CHOICES = 24,
   /**
-   * string. Generation: the text matches this regular expression from beginning to end; without
-   * anchors, look-around and lazy repetition. Empty, the default: any text.
+   * string. Generation: the text matches this regular expression from beginning to end, so that anchors
+   * are not needed: ^ at its beginning and $ at its end change nothing, and anywhere else they are refused,
+   * as are look-around and back-references. Empty, the default: any text.
    */
   CBL_OPTION_REGEX = 25,
   /**
    * string. Generation: the text is JSON that follows this JSON schema (draft 2020-12; what is not
-   * supported is an error), in one line, and may begin with a space. Empty, the default: any text.
+   * supported is an error), in one line, and may begin with a space. A number has at most 15 digits before
+   * the point, 15 after it and 2 in its exponent, unless the schema leaves no choice; bounds and values
+   * beyond 2^53 are refused. Empty, the default: any text.
    */
   CBL_OPTION_JSON_SCHEMA = 26,
 };
@@ -399,7 +404,7 @@ cbl_status cbl_options_set_float(cbl_options *options, int32_t key, double value
  * Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
- * CBL_UNSUPPORTED, CBL_BUSY.
+ * CBL_NO_THREADS, CBL_UNSUPPORTED, CBL_BUSY.
  */
 cbl_status cbl_options_set_string(cbl_options *options,
                                   int32_t key,
@@ -933,9 +938,10 @@ typedef bool (*cbl_step_callback)(void *user, const cbl_step *step);
  *
  * One thread at a time. On failure the session may hold the prompt and what was passed on; see
  * cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
- * CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if a regular
- * expression or a JSON schema makes no sense, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY,
- * CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ * CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if the
+ * form that the text must have is too complex, no token of the model goes on with it, or the model lacks a
+ * token that is biased, CBL_NO_THREADS if such a form cannot be prepared, CBL_MODEL_CHANGED,
+ * CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_generate(cbl_session *session,
                         const cbl_options *options,

@@ -345,10 +345,20 @@ impl<B: AsRef<[u8]> + Send + Sync> TokenizerEnv for Environment<B> {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+        let mut tokens = self.trie.tokenize_with_greedy_fallback(bytes, |text| {
             let tokens = self.tokenizer.encode(text, EncodeOptions::default());
             tokens.unwrap_or_else(|_| self.trie.greedy_tokenize(text.as_bytes()))
-        })
+        });
+        // A vocabulary may lack bytes, which an encoder leaves out, and its long tokens are not in the tree:
+        // as far as the tokens are those of these bytes.
+        let mut rest = Some(bytes);
+        let mut is_next = |&token: &TokenId| {
+            let token = self.trie.token(token);
+            rest = rest.and_then(|rest| rest.strip_prefix(token)).filter(|_| !token.is_empty());
+            rest.is_some()
+        };
+        tokens.truncate(tokens.iter().take_while(|token| is_next(token)).count());
+        tokens
     }
 }
 

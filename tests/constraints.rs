@@ -356,6 +356,18 @@ fn a_long_token_is_left_out() {
     );
     assert!((1..=3).contains(&text.len()) && text.chars().all(|c| c == 'a'), "{text}");
     assert!(generation.tokens <= 3);
+    // Where the encoder would take it, others come in its place.
+    let long = setup.tokenizer.table();
+    let long =
+        (0..long.len() as u32).find_map(|id| long.token_bytes(id).filter(|b| b.len() == 5000));
+    let long = String::from_utf8(long.unwrap().to_vec()).unwrap();
+    let mut constraint = setup.vocabulary.constrain(&Form::Choices(vec![long.clone()])).unwrap();
+    let mut forced = Vec::new();
+    constraint.force(&mut forced).unwrap();
+    let mut bytes = Vec::new();
+    setup.tokenizer.table().decode_into(&forced, &mut bytes);
+    assert!(long.as_bytes().starts_with(&bytes));
+    assert!(constraint.is_over() || constraint.allowed().is_ok());
 }
 
 /// The model's vocabulary has no digits.
@@ -364,9 +376,13 @@ fn a_text_that_no_token_continues_is_an_error_in_words() {
     let model = hostile("seed.cbl");
     let tokenizer = Arc::new(model.tokenizer().unwrap());
     let vocabulary = Vocabulary::new(&model, tokenizer).unwrap();
-    let mut constraint = vocabulary.constrain(&Form::Regex("[0-9]+".to_owned())).unwrap();
-    let error = constraint.allowed().unwrap_err().to_string();
-    assert!(error.contains("no token that goes on with this text"), "{error}");
+    let quoted = Form::JsonSchema(json!({"enum": ["ab"]}));
+    for form in [Form::Regex("[0-9]+".to_owned()), Form::Regex("1ab".to_owned()), quoted] {
+        let mut constraint = vocabulary.constrain(&form).unwrap();
+        constraint.force(&mut Vec::new()).unwrap();
+        let error = constraint.allowed().unwrap_err().to_string();
+        assert!(error.contains("no token that goes on with this text"), "{form:?}: {error}");
+    }
 }
 
 /// The tokens 5 and 6 by turns, forced by pairs: what any program may write.

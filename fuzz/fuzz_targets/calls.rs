@@ -5,6 +5,9 @@
 #[path = "../../tests/hostile/calls.rs"]
 #[allow(dead_code)]
 mod calls;
+#[path = "../../tests/hostile/choices.rs"]
+#[allow(dead_code)]
+mod choices;
 #[path = "../../tests/hostile/exercise.rs"]
 #[allow(dead_code)]
 mod exercise;

@@ -99,9 +99,10 @@ pub(super) fn log_generation(inner: &Inner, generation: &Generation) {
 ///
 /// One thread at a time. On failure the session may hold the prompt and what was passed on; see
 /// cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
-/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if a regular
-/// expression or a JSON schema makes no sense, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY,
-/// CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if the
+/// form that the text must have is too complex, no token of the model goes on with it, or the model lacks a
+/// token that is biased, CBL_NO_THREADS if such a form cannot be prepared, CBL_MODEL_CHANGED,
+/// CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate(
     session: *mut cbl_session,

@@ -103,14 +103,19 @@ pub enum cbl_option {
     /// a space. Empty, the default: any text.
     ///
     /// This option and the two that follow need a build with cbl_has_constraints(), and each takes the
-    /// place of the others. Stop strings, the most tokens or a full context may still cut the text. The
-    /// first such generation takes some tens of milliseconds to prepare the vocabulary. In a batch every text has this form.
+    /// place of the others. What makes no sense is refused when it is set. Stop strings, the most tokens or
+    /// a full context may still cut the text. The first such generation takes some tens of milliseconds to
+    /// prepare the vocabulary; setting and preparing need a thread of their own for the time, else they give
+    /// CBL_NO_THREADS. In a batch every text has this form.
     CBL_OPTION_CHOICES = 24,
-    /// string. Generation: the text matches this regular expression from beginning to end; without
-    /// anchors, look-around and lazy repetition. Empty, the default: any text.
+    /// string. Generation: the text matches this regular expression from beginning to end, so that anchors
+    /// are not needed: ^ at its beginning and $ at its end change nothing, and anywhere else they are refused,
+    /// as are look-around and back-references. Empty, the default: any text.
     CBL_OPTION_REGEX = 25,
     /// string. Generation: the text is JSON that follows this JSON schema (draft 2020-12; what is not
-    /// supported is an error), in one line, and may begin with a space. Empty, the default: any text.
+    /// supported is an error), in one line, and may begin with a space. A number has at most 15 digits before
+    /// the point, 15 after it and 2 in its exponent, unless the schema leaves no choice; bounds and values
+    /// beyond 2^53 are refused. Empty, the default: any text.
     CBL_OPTION_JSON_SCHEMA = 26,
 }
 
@@ -561,7 +566,7 @@ pub unsafe extern "C" fn cbl_options_set_float(
 /// Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
-/// CBL_UNSUPPORTED, CBL_BUSY.
+/// CBL_NO_THREADS, CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_set_string(
     options: *mut cbl_options,

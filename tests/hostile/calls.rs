@@ -11,11 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cerebellum::batch::{Append, Batch, Request};
 use cerebellum::generate::{GenerateOptions, generate_tokens};
-use cerebellum::kernels::Isa;
-use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::Continuations;
-use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, Result, Session, SessionOptions};
+use cerebellum::{Error, Model, Pooling, Result, Session, SessionOptions};
 
+use crate::choices::{Choices, LONGEST};
 use crate::exercise::AlignedBytes;
 
 const FILES: [&[u8]; 3] = [
@@ -23,77 +22,9 @@ const FILES: [&[u8]; 3] = [
     include_bytes!("../data/hostile/model/int8.cbl"),
     include_bytes!("../data/hostile/model/btlm.cbl"),
 ];
-/// Positions of a model that has no end of them.
-const LONGEST: u8 = 60;
-
-/// Bytes as a list of choices; when they run out, all choices are 0.
-struct Choices<'a>(&'a [u8]);
-
-impl Choices<'_> {
-    fn byte(&mut self) -> u8 {
-        self.0.split_off_first().copied().unwrap_or(0)
-    }
-
-    fn below(&mut self, end: u8) -> usize {
-        usize::from(self.byte() % end)
-    }
-
-    fn flag(&mut self) -> bool {
-        self.byte() & 1 == 1
-    }
-
-    /// Tokens, rarely one that does not exist.
-    fn tokens(&mut self, most: u8, vocab_size: usize) -> Vec<u32> {
-        let count = self.below(most + 1);
-        let token =
-            |byte: u8| if byte == 255 { u32::MAX } else { u32::from(byte) % (vocab_size as u32) };
-        (0..count).map(|_| token(self.byte())).collect()
-    }
-
-    fn options(&mut self, model: &Model) -> SessionOptions {
-        let isas: Vec<Isa> = Isa::available().collect();
-        SessionOptions {
-            context: Some(model.config().max_context().min(self.below(LONGEST))),
-            kv: if self.flag() { KvType::F16 } else { KvType::Int8 },
-            threads: 1 + self.below(2),
-            chunk: self.below(9),
-            logits: if self.flag() { LogitsFor::All } else { LogitsFor::Last },
-            draft: self.below(17),
-            isa: Some(isas[self.below(isas.len() as u8)]),
-        }
-    }
-
-    fn sampler(&mut self) -> SamplerOptions {
-        let number = |byte: u8| match byte {
-            254 => f32::INFINITY,
-            255 => f32::NAN,
-            _ => f32::from(byte) / 64.0,
-        };
-        SamplerOptions {
-            temperature: number(self.byte()),
-            top_k: self.below(30),
-            top_p: number(self.byte()),
-            min_p: number(self.byte()),
-            repetition_penalty: number(self.byte()),
-            repetition_window: self.below(70),
-            logit_bias: vec![(u32::from(self.byte()), number(self.byte()) * 200.0)],
-            seed: u64::from(self.byte()),
-        }
-    }
-
-    fn generation(&mut self) -> GenerateOptions {
-        GenerateOptions {
-            max_tokens: self.below(20),
-            sampler: self.sampler(),
-            ignore_end_of_text: self.flag(),
-            ..Default::default()
-        }
-    }
-}
-
 /// Makes the calls that the bytes say.
 pub fn calls(bytes: &[u8]) {
-    let mut choices = Choices(bytes);
+    let mut choices = Choices::of(bytes);
     let file = FILES[choices.below(FILES.len() as u8)];
     let model = Model::borrow(AlignedBytes::copy(file)).expect("a sound file");
     let options = choices.options(&model);
@@ -106,7 +37,7 @@ pub fn calls(bytes: &[u8]) {
         Host { model, options, session, other: other.unwrap(), batch, saved: Vec::new(), cancel };
     host.session.cancel_by(host.cancel.clone());
     host.batch.cancel_by(host.cancel.clone());
-    while !choices.0.is_empty() {
+    while !choices.is_empty() {
         // Whether it succeeds is the call's affair.
         let _: Result<()> = host.call(&mut choices);
     }

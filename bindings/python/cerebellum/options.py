@@ -84,9 +84,10 @@ class GenerationOptions(SamplingOptions, total=False):
     """The text is one of these strings. choices, regex and json_schema need has_constraints(), one of them
     at a time. If the text ends before it has the form, Incomplete is raised."""
     regex: str | None
-    """The text matches this regular expression from beginning to end."""
+    """The text matches this regular expression from beginning to end, so that ^ and $ are not needed."""
     json_schema: Mapping[str, Any] | str | None
-    """The text is JSON, in one line, that follows this JSON schema: a dictionary or JSON."""
+    """The text is JSON, in one line, that follows this JSON schema: a dictionary or JSON. Numbers have at most
+    15 digits before and after the point and 2 in the exponent; bounds and values beyond 2^53 are refused."""
 
 
 class ClassifierOptions(TypedDict, total=False):
