@@ -29,10 +29,9 @@
  * What holds everywhere, unless a comment says otherwise:
  *
  * - Errors. A function that can fail returns a cbl_status, 0 for success. Places for results (`**model`,
- *   `*count`) are set to NULL or 0 if it fails, but are not touched if they are NULL themselves, which is
- *   an error, or if the handle is bad; buffers and arrays are written on success only. No call aborts,
- *   exits, prints, installs a signal handler or reads the environment; bugs of the library come back as
- *   CBL_PANIC.
+ *   `*count`, `*info`) are set to NULL, 0 or zeros if it fails, also if a handle is bad; that they are NULL
+ *   themselves is an error. Buffers and arrays are written on success only. No call aborts, exits, prints,
+ *   installs a signal handler or reads the environment; bugs of the library come back as CBL_PANIC.
  * - Threads. "Thread-safe" functions may be called at any time, also on the same handle; the others by
  *   one thread at a time per handle. A `const` handle is one that may be used concurrently. No function
  *   waits for another thread's call: it returns CBL_BUSY.
@@ -42,7 +41,8 @@
  * - Pointers may not be NULL unless the comment says "may be NULL"; NULL is an error, not a crash. Text
  *   is UTF-8 with a length; paths, and the texts in an array of texts, end with a zero byte.
  * - Numbers. Results are the same bits on every processor and for any number of threads, whatever the
- *   caller's floating-point environment is, and that is left as it was.
+ *   caller's floating-point environment is, exceptions that trap included. It is left as it was, with its
+ *   status flags, and callbacks run in it.
  * - Structures that receive results are passed with their size, so that old programs and new libraries,
  *   and the other way round, understand each other.
  */

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
     AddedToken as LibraryToken, AddedVocabulary, Model, NormalizedString, NormalizerWrapper,
     OffsetType, PreTokenizer, Token,
 };
 
+use super::splitter::Splitter;
 use super::{AddedToken, TextError, TokenTable, byte_level, layout};
 
 /// Spelling the merges out may take this many times the table's bytes. Real vocabularies need
@@ -33,7 +33,7 @@ pub struct EncodeOptions {
 /// GPT-2's byte-level BPE: splits text into words, and each word into tokens by merging.
 pub struct Encoder {
     model: BPE,
-    splitter: ByteLevel,
+    splitter: Splitter,
     /// Added tokens that are looked for when special tokens are text: those not special.
     plain: AddedVocabulary,
     /// All added tokens.
@@ -60,7 +60,7 @@ impl Encoder {
         let special = |token: &LibraryToken| token.special;
         Ok(Self {
             model: model.map_err(library_error)?,
-            splitter: ByteLevel::new(table.add_prefix_space(), false, table.use_regex()),
+            splitter: Splitter::new(table.add_prefix_space(), table.use_regex())?,
             plain: added_vocabulary(added.iter().filter(|(_, token)| !special(token)))?,
             parsing: added_vocabulary(added.iter())?,
             missing,
@@ -213,7 +213,7 @@ fn added_vocabulary<'a>(
 }
 
 /// Our own errors pass through the library unchanged.
-fn library_error(error: tokenizers::Error) -> TextError {
+pub(super) fn library_error(error: tokenizers::Error) -> TextError {
     match error.downcast::<TextError>() {
         Ok(own) => *own,
         Err(other) => TextError::Library(other.to_string()),

@@ -9,6 +9,8 @@ pub mod byte_level;
 #[cfg(feature = "text")]
 mod encoder;
 mod error;
+#[cfg(feature = "text")]
+mod splitter;
 mod stop;
 mod table;
 mod utf8_stream;
