@@ -4,7 +4,7 @@
 //! [`generate_text`] and their like hand each on to a function.
 
 use std::borrow::Cow;
-use std::ops::{ControlFlow, DerefMut};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -131,6 +131,37 @@ pub trait Constraint {
     fn is_over(&self) -> bool;
 }
 
+impl<C: Constraint + ?Sized> Constraint for &mut C {
+    fn force(&mut self, tokens: &mut Vec<u32>) -> Result<()> {
+        (**self).force(tokens)
+    }
+
+    fn prepare(&mut self) {
+        (**self).prepare();
+    }
+
+    fn allowed(&mut self) -> Result<&[u32]> {
+        (**self).allowed()
+    }
+
+    fn accept(&mut self, token: u32) -> Result<()> {
+        (**self).accept(token)
+    }
+
+    fn is_complete(&mut self) -> Result<bool> {
+        (**self).is_complete()
+    }
+
+    fn is_over(&self) -> bool {
+        (**self).is_over()
+    }
+}
+
+/// A constraint as all loops take it, which are compiled once.
+fn boxed<'a>(constraint: &'a mut dyn Constraint) -> Box<dyn Constraint + 'a> {
+    Box::new(constraint)
+}
+
 /// A token of a generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
@@ -210,7 +241,7 @@ fn per_second(tokens: usize, time: Duration) -> f64 {
 /// Allocates nothing, if its constraint does not.
 pub struct Generator<'a> {
     session: &'a mut Session,
-    progress: Progress<'a, &'a mut dyn Constraint>,
+    progress: Progress<'a>,
 }
 
 impl<'a> Generator<'a> {
@@ -228,7 +259,7 @@ impl<'a> Generator<'a> {
         constraint: Option<&'a mut dyn Constraint>,
     ) -> Result<Self> {
         let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
-        let progress = Progress::new(session, prompt, options, constraint)?;
+        let progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
         Ok(Self { session, progress })
     }
 
@@ -272,7 +303,7 @@ pub struct TextStep<'a> {
 pub struct TextGenerator<'a, B> {
     session: &'a mut Session,
     table: &'a TokenTable<B>,
-    progress: Progress<'a, &'a mut dyn Constraint>,
+    progress: Progress<'a>,
     buffer: TextBuffer,
 }
 
@@ -290,7 +321,7 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
     ) -> Result<Self> {
         let buffer = TextBuffer::new(table, &options.stop)?;
         let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
-        let progress = Progress::new(session, prompt, options, constraint)?;
+        let progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
         Ok(Self { session, table, progress, buffer })
     }
 
@@ -350,7 +381,7 @@ pub fn generate_steps(
     mut on_step: impl FnMut(Step) -> ControlFlow<StopReason>,
 ) -> Result<Generation> {
     let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
-    let mut progress = Progress::new(session, prompt, options, constraint)?;
+    let mut progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
     while let Some(step) = progress.next(session)? {
         if let ControlFlow::Break(reason) = on_step(step) {
             progress.stop(reason)?;
@@ -360,8 +391,8 @@ pub fn generate_steps(
 }
 
 /// What becomes of a text, whoever evaluates it: counts its tokens, and keeps its constraint in step.
-pub(crate) struct Course<C> {
-    constraint: Option<C>,
+pub(crate) struct Course<'a> {
+    constraint: Option<Box<dyn Constraint + 'a>>,
     /// Tokens that the constraint forced since the last choice, and how many of them were handed on; not
     /// known before it is asked.
     forced: Vec<u32>,
@@ -375,8 +406,12 @@ pub(crate) struct Course<C> {
 /// Whether a text goes on, or why it ends.
 pub(crate) type Flow = ControlFlow<StopReason>;
 
-impl<C: DerefMut<Target: Constraint>> Course<C> {
-    pub fn new(options: &GenerateOptions, end_of_text: Option<u32>, constraint: Option<C>) -> Self {
+impl<'a> Course<'a> {
+    pub fn new(
+        options: &GenerateOptions,
+        end_of_text: Option<u32>,
+        constraint: Option<Box<dyn Constraint + 'a>>,
+    ) -> Self {
         // A text that has the form it must have ends, whatever was asked for.
         let ends = constraint.is_some() || !options.ignore_end_of_text;
         Self {
@@ -493,9 +528,9 @@ impl<C: DerefMut<Target: Constraint>> Course<C> {
 
 /// A generation on its way, but for its session, which every call is given and which nobody else changes
 /// meanwhile.
-pub(crate) struct Progress<'a, C> {
+pub(crate) struct Progress<'a> {
     options: Cow<'a, GenerateOptions>,
-    course: Course<C>,
+    course: Course<'a>,
     /// What is to be evaluated before the next choice, and before what is forced.
     next: Next<'a>,
     state: State,
@@ -529,13 +564,13 @@ enum State {
     Failed,
 }
 
-impl<'a, C: DerefMut<Target: Constraint>> Progress<'a, C> {
+impl<'a> Progress<'a> {
     /// See [`Generator::new`].
     pub fn new(
         session: &Session,
         prompt: Cow<'a, [u32]>,
         options: Cow<'a, GenerateOptions>,
-        constraint: Option<C>,
+        constraint: Option<Box<dyn Constraint + 'a>>,
     ) -> Result<Self> {
         options.sampler.check_for(session.model().config().vocab_size)?;
         let end_of_text = session.model().config().eos_token_id;
@@ -690,7 +725,7 @@ pub fn generate_text_steps<B: AsRef<[u8]>>(
 ) -> Result<Generation> {
     let mut buffer = TextBuffer::new(table, &options.stop)?;
     let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
-    let mut progress = Progress::new(session, prompt, options, constraint)?;
+    let mut progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
     while let Some(TextStep { text, step }) = buffer.next(&mut progress, session, table)? {
         // Nothing comes after text without a token, so whether to go on does not matter.
         if on_text(text, step).is_break() && step.is_some() {
@@ -796,9 +831,9 @@ impl TextBuffer {
     }
 
     /// See [`TextGenerator::next_step`].
-    pub fn next<'s, B: AsRef<[u8]>, C: DerefMut<Target: Constraint>>(
+    pub fn next<'s, B: AsRef<[u8]>>(
         &'s mut self,
-        progress: &mut Progress<C>,
+        progress: &mut Progress,
         session: &'s mut Session,
         table: &TokenTable<B>,
     ) -> Result<Option<TextStep<'s>>> {

@@ -181,7 +181,7 @@ impl Taken {
 struct Active<'a> {
     job: usize,
     request: Cow<'a, Request>,
-    course: Course<Box<dyn Constraint + 'a>>,
+    course: Course<'a>,
     /// What is to be evaluated before the next choice, and how much of it was.
     tokens: Vec<u32>,
     evaluated: usize,

@@ -35,13 +35,14 @@ use super::session::{self, Inner, cbl_session, cbl_stop_reason, tokens_that_fit}
 use super::status::cbl_status::{self, CBL_NO_GENERATION};
 use super::text::encode;
 use crate::error::{Error, Result};
-use crate::generate::{Constraint, Generation, Progress, TextBuffer, TextStep};
+use crate::generate::{Generation, Progress, TextBuffer, TextStep};
 use crate::memory::try_vec;
 
 /// What a session knows of its generation on demand.
 pub(super) struct Running {
     number: u64,
-    progress: Progress<'static, Box<dyn Constraint + Send>>,
+    /// With a constraint that is `Send`, as the options give it: a session goes from thread to thread.
+    progress: Progress<'static>,
     /// None if the model has no tokenizer.
     text: Option<TextBuffer>,
 }
@@ -60,7 +61,7 @@ pub(super) fn new_number() -> u64 {
 
 impl Running {
     fn begin(inner: &Inner, options: &Options, prompt: Vec<u32>) -> Result<Self> {
-        let constraint = options.constraint.constraint(&inner.shared)?;
+        let constraint = options.constraint.constraint(&inner.shared)?.map(|it| it as _);
         let own = options.generate.try_clone()?;
         let text = match inner.shared.tokenizer() {
             Ok(tokenizer) => Some(TextBuffer::new(tokenizer.table(), &own.stop)?),
