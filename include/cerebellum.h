@@ -1814,18 +1814,22 @@ cbl_status cbl_session_restore(cbl_session *session,
                                size_t size);
 
 /**
- * Saves a session to a file: written beside it under the name with ".tmp" appended, flushed to the
- * disk, then renamed, so that there is the old file or the new one and never a part.
+ * Saves a session to a file that only its owner may read, mode 0600, since it holds the tokens.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_MODEL_CHANGED, CBL_BUSY,
+ * The file is written beside `path`, flushed to the disk and renamed. So there is the old file or the new
+ * one and never a part, also if several sessions save to one path at the same time. A symbolic link stands
+ * for the file that it leads to. A device, a pipe, a socket or a directory is refused. A process that is
+ * killed may leave a file `.NAME.<16 digits>.cbl-tmp`; the next call for the same path removes it.
+ *
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY, CBL_BUSY,
  * CBL_PANIC.
  */
 cbl_status cbl_session_save_file(cbl_session *session,
                                  const char *path);
 
 /**
- * Restores what cbl_session_save_file() wrote. The file is read twice, first to check it; if it is
- * changed or fails in between, the session is reset.
+ * Restores what cbl_session_save_file() wrote, from a regular file. The file is read twice, first to check
+ * it; if it is changed or fails in between, the session is reset.
  *
  * One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them; CBL_IO.
  */

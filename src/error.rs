@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub use crate::format::FormatError;
+use crate::output::OutputError;
 
 /// Any failure of the runtime.
 ///
@@ -21,7 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The path names a directory, a pipe or a device.
-    #[error("{} is not a regular file; give the path of a .cbl model file", path.display())]
+    #[error("{} is not a regular file; give the path of a file", path.display())]
     NotAFile {
         /// The path as given.
         path: PathBuf,
@@ -173,6 +174,17 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A saved session could not be restored from a file.
+    #[error("cannot restore {}: {source}", path.display())]
+    Restore {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, or why it does not fit this session.
+        source: Box<Error>,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Output(OutputError),
     /// A thread could not be started.
     #[error(transparent)]
     Threads(#[from] crate::threads::TeamError),
@@ -190,6 +202,15 @@ fn limit_of_locks(limit: &Option<u64>) -> String {
     limit.map_or_else(String::new, |limit| {
         format!("; the limit is {limit} bytes (RLIMIT_MEMLOCK, ulimit -l, LimitMEMLOCK=)")
     })
+}
+
+impl From<OutputError> for Error {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },
+            error => Self::Output(error),
+        }
+    }
 }
 
 /// The runtime's result.

@@ -21,6 +21,7 @@ pub mod format;
 pub mod fp_env;
 pub mod generate;
 pub mod number;
+pub mod output;
 pub mod random;
 pub mod sampler;
 pub mod score;

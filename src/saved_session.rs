@@ -19,10 +19,14 @@
 //! take them, and goes on with the same bits.
 
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::format::open_regular;
 use crate::kv_cache::KvType;
+use crate::memory::try_box;
 use crate::model::Model;
+use crate::output::{Existing, OutputFile, Readers};
 use crate::session::{Session, all_finite};
 
 const MAGIC: [u8; 8] = *b"CBLSAVED";
@@ -133,6 +137,38 @@ impl Session {
     /// Those of [`restore`](Self::restore).
     pub fn restore_bytes(&mut self, saved: &[u8]) -> Result<()> {
         self.restore(&mut Cursor::new(saved))
+    }
+
+    /// Writes what [`save`](Self::save) writes to a file that only its owner may read, mode 0600: it holds
+    /// the tokens. It is written beside `path`, flushed to the disk and renamed, so that there is the old file
+    /// or the new one, never a part, whoever else saves to that path ([`crate::output`]). A symbolic link
+    /// stands for the file that it leads to.
+    ///
+    /// # Errors
+    /// [`Error::Output`], naming the path: among others if there is something else than a regular file.
+    pub fn save_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let mut output = OutputFile::create(path.as_ref(), Existing::Replace, Readers::Owner)?;
+        // Unbuffered, for a buffer could not be had without risk: writes are few and large.
+        match self.save(output.file()) {
+            Err(Error::SavedSessionIo { action, source }) => {
+                Err(output.error(action, source).into())
+            }
+            saved => saved.and_then(|()| Ok(output.commit()?)),
+        }
+    }
+
+    /// As [`restore`](Self::restore), from a regular file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::NotAFile`]; [`Error::Restore`], which names the file, with those of
+    /// [`restore`](Self::restore) in it.
+    pub fn restore_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let restored = self.restore(&mut open_regular(path)?);
+        restored.map_err(|source| match try_box(source) {
+            Ok(source) => Error::Restore { path: path.to_owned(), source },
+            Err(no_memory) => no_memory,
+        })
     }
 
     /// Takes over the tokens, cache and logits of another session of the same model and cache type:

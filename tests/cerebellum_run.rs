@@ -177,3 +177,26 @@ fn calls(log: &str) -> std::collections::BTreeMap<String, usize> {
     assert!(calls.contains_key("openat"), "nothing was traced");
     calls
 }
+
+/// `strace` refuses the second thread of a team of four and all after it.
+#[test]
+#[cfg(target_os = "linux")]
+fn goes_on_with_as_many_threads_as_are_to_be_had() {
+    let (_directory, file) = model(&golden("cerebras-odd-inner"));
+    let arguments = [&file, "--tokens", "1,2,3", "--ids", "-n", "5", "-t", "4"];
+    let refuse = "inject=clone,clone3:error=EAGAIN:when=2+";
+    let traced = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,clone3", "-e", refuse])
+        .arg(env!("CARGO_BIN_EXE_cerebellum-run"))
+        .args(arguments)
+        .output();
+    let Ok(output) = traced else {
+        eprintln!("*** NOT RUN: strace is missing ***");
+        return;
+    };
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), stdout(&run(&arguments)));
+    let message = stderr(&output);
+    assert!(message.contains("only 2 threads are to be had"), "{message}");
+    assert!(message.contains(", 2 threads"), "{message}");
+}

@@ -609,3 +609,117 @@ fn huge_logits_give_tokens_by_any_options() {
     let error = session.sample(&unknown).unwrap_err().to_string();
     assert!(error.contains("logit_bias: token id 4294967295 is not below"), "{error}");
 }
+
+#[test]
+fn sessions_that_save_to_one_path_leave_whole_files() {
+    const ROUNDS: usize = 150;
+    let model = small();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("saved");
+    let new = || model.session(&SessionOptions::default()).unwrap();
+    let mut first = new();
+    first.evaluate(&[1, 2, 3]).unwrap();
+    first.save_file(&path).unwrap();
+    let writing = std::sync::atomic::AtomicUsize::new(2);
+    let reads = std::thread::scope(|scope| {
+        for tokens in [&[1, 2, 3][..], &[4, 5, 6, 7, 8]] {
+            let (path, writing) = (&path, &writing);
+            let mut session = new();
+            scope.spawn(move || {
+                session.evaluate(tokens).unwrap();
+                for _ in 0..ROUNDS {
+                    session.save_file(path).unwrap();
+                }
+                writing.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        let (mut reader, mut reads) = (new(), 0);
+        while writing.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            reader.restore_file(&path).unwrap();
+            assert!([&[1, 2, 3][..], &[4, 5, 6, 7, 8]].contains(&reader.tokens()));
+            reads += 1;
+        }
+        reads
+    });
+    assert!(reads > 10, "{reads}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn errors_of_saved_files_name_the_file() {
+    let model = small();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    session.evaluate(&[1, 2, 3]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("saved");
+    let name = path.to_str().unwrap();
+    let error = session.restore_file(&path).unwrap_err().to_string();
+    assert!(error.contains(name) && error.contains("cannot open"), "{error}");
+    session.save_file(&path).unwrap();
+    let mut saved = std::fs::read(&path).unwrap();
+    saved[70] ^= 1;
+    std::fs::write(&path, saved).unwrap();
+    let error = session.restore_file(&path).unwrap_err();
+    assert!(
+        matches!(&error, Error::Restore { source, .. } if matches!(**source, Error::SavedSession(_)))
+    );
+    assert!(error.to_string().contains(name) && error.to_string().contains("damaged"), "{error}");
+    let error = session.save_file(path.join("below")).unwrap_err().to_string();
+    assert!(error.contains(name), "{error}");
+    assert_eq!(session.tokens(), [1, 2, 3]);
+}
+
+/// Reads and writes a byte or two at a time, as pipes and networks do.
+struct Short<T>(T, usize);
+
+impl<T> Short<T> {
+    fn part(&mut self, bytes: usize) -> usize {
+        self.1 += 1;
+        bytes.min(1 + self.1 % 3)
+    }
+}
+
+impl<T: std::io::Write> std::io::Write for Short<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let part = self.part(bytes.len());
+        if self.1 % 5 == 0 {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        self.0.write(&bytes[..part])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<T: std::io::Read> std::io::Read for Short<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let part = self.part(bytes.len());
+        if self.1 % 5 == 0 {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        self.0.read(&mut bytes[..part])
+    }
+}
+
+impl<T: std::io::Seek> std::io::Seek for Short<T> {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn short_and_interrupted_reads_and_writes_are_continued() {
+    let model = small();
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    session.evaluate(&[1, 2, 3]).unwrap();
+    let (mut whole, mut parts) = (Vec::new(), Short(Vec::new(), 0));
+    session.save(&mut whole).unwrap();
+    session.save(&mut parts).unwrap();
+    assert!(whole == parts.0);
+    let logits = bits(session.last_logits().unwrap());
+    session.reset();
+    session.restore(&mut Short(std::io::Cursor::new(whole), 0)).unwrap();
+    assert_eq!(bits(session.last_logits().unwrap()), logits);
+}

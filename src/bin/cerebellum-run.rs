@@ -10,7 +10,7 @@ use cerebellum::generate::{GenerateOptions, Generation, generate_text};
 use cerebellum::kernels::Isa;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::text::TokenTable;
-use cerebellum::threads::MAX_WORKERS;
+use cerebellum::threads::{MAX_WORKERS, TeamError};
 use cerebellum::{Access, Error, KvType, Model, Session, SessionOptions, number, terminal};
 
 const HELP: &str = "\
@@ -160,7 +160,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let opened = start.elapsed();
     let mut options = arguments.session.clone();
     options.isa = cerebellum::isa_from_environment()?;
-    let mut session = model.session(&options)?;
+    let mut session = loop {
+        match model.session(&options) {
+            // The first `index` threads are to be had.
+            Err(Error::Threads(TeamError::Spawn { index, source })) if index < options.threads => {
+                eprintln!("cerebellum-run: only {index} threads are to be had: {source}");
+                options.threads = index;
+            }
+            session => break session?,
+        }
+    };
     let tokenizer =
         if arguments.prompt.is_some() || !arguments.ids { Some(model.tokenizer()?) } else { None };
     let prompt = match (&arguments.tokens, &arguments.prompt) {

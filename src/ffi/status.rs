@@ -81,7 +81,8 @@ impl cbl_status {
     /// The code of an error.
     pub(super) fn of(error: &Error) -> Self {
         match error {
-            Error::Io { .. } | Error::NotAFile { .. } | Error::SavedSessionIo { .. } => CBL_IO,
+            Error::Io { .. } | Error::NotAFile { .. } => CBL_IO,
+            Error::SavedSessionIo { .. } | Error::Output(_) => CBL_IO,
             Error::Format(_) | Error::Damaged { .. } => CBL_BAD_MODEL,
             Error::FileChanged { .. } => CBL_MODEL_CHANGED,
             Error::Misaligned { .. }
@@ -100,6 +101,7 @@ impl cbl_status {
             Error::Cancelled | Error::OpenCancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,
+            Error::Restore { source, .. } => Self::of(source),
             Error::Threads(TeamError::Spawn { source, .. } | TeamError::DeepStack { source })
                 if source.kind() == ErrorKind::OutOfMemory =>
             {

@@ -36,6 +36,16 @@ enum Kind {
     Borrowed(Box<dyn AsRef<[u8]> + Send + Sync>),
 }
 
+/// Opens a regular file for reading.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let fail = |source| Error::Io { action: "open", path: path.to_owned(), source };
+    // Asked before opening, because opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    File::open(path).map_err(fail)
+}
+
 /// Length and modification time: what tells that a file was changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -58,13 +68,7 @@ impl ModelBytes {
 
     /// As [`open`](Self::open), telling how much was read.
     pub(crate) fn open_telling(path: &Path, access: Access, tell: &mut Tell) -> Result<Self> {
-        let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-        // Asked before opening, because opening a pipe would wait for its other end.
-        if !std::fs::metadata(path).map_err(fail("open"))?.is_file() {
-            return Err(Error::NotAFile { path: path.to_owned() });
-        }
-        let file = File::open(path).map_err(fail("open"))?;
-        Self::from_file_range(file, path, None, access, tell)
+        Self::from_file_range(open_regular(path)?, path, None, access, tell)
     }
 
     /// Takes a regular file that is open already; `path` is its name in messages. Its offset does not

@@ -11,6 +11,7 @@ mod layout;
 mod verify;
 
 pub use crate::kernels::Activation;
+pub(crate) use bytes::open_regular;
 pub use bytes::{Access, ModelBytes};
 pub use config::{Architecture, Config};
 pub use header::{

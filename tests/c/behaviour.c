@@ -619,6 +619,39 @@ static void cancelling(void) {
   CHECK_OK(cbl_model_free(model));
 }
 
+/* The file is its owner's alone; what else lies beside it stays; what is no regular file is refused. */
+static void saving_beside_others(cbl_session *session, const char *file) {
+  char beside[600], other[600], line[8];
+  struct stat status;
+  snprintf(beside, sizeof beside, "%s.tmp", file);
+  snprintf(other, sizeof other, "%s-other", file);
+  FILE *stream = fopen(other, "w");
+  CHECK(stream && fputs("user's", stream) > 0 && !fclose(stream));
+  unlink(beside);
+  CHECK(!symlink(other, beside));
+  for (int i = 0; i < 2; i++) {
+    CHECK_OK(cbl_session_save_file(session, file));
+    CHECK(!stat(file, &status) && (status.st_mode & 07777) == 0600);
+    CHECK(!chmod(file, 0644)); /* the next one is private again */
+  }
+  CHECK_OK(cbl_session_restore_file(session, file));
+  CHECK(!lstat(beside, &status) && S_ISLNK(status.st_mode));
+  stream = fopen(other, "r");
+  CHECK(stream && fgets(line, sizeof line, stream) && !strcmp(line, "user's") && !fclose(stream));
+  CHECK(!unlink(beside) && !unlink(other) && !unlink(file));
+
+  CHECK(!mkfifo(file, 0600));
+  const char *refused[2] = {file, "/dev/null"};
+  for (int i = 0; i < 2; i++) {
+    CHECK_STATUS(CBL_IO, cbl_session_save_file(session, refused[i]));
+    CHECK(strstr(cbl_session_error(session), refused[i]));
+    CHECK(!stat(refused[i], &status) && !S_ISREG(status.st_mode));
+    CHECK_STATUS(CBL_IO, cbl_session_restore_file(session, refused[i]));
+    CHECK(strstr(cbl_session_error(session), refused[i]));
+  }
+  CHECK(!unlink(file));
+}
+
 static void saving(int64_t cache) {
   cbl_model *model = open_model(path);
   cbl_options *o = new_options();
@@ -701,12 +734,17 @@ static void saving(int64_t cache) {
   CHECK(hash_logits(session) == at_save);
   CHECK(!truncate(file, (off_t)size / 2));
   CHECK_STATUS(CBL_BAD_SAVED, cbl_session_restore_file(session, file));
+  CHECK(strstr(cbl_session_error(session), file));
   CHECK(hash_logits(session) == at_save);
   CHECK(!unlink(file));
   CHECK_STATUS(CBL_IO, cbl_session_restore_file(session, file));
+  CHECK(strstr(cbl_session_error(session), file));
   CHECK_STATUS(CBL_IO, cbl_session_restore_file(session, directory));
   CHECK_STATUS(CBL_IO, cbl_session_save_file(session, "/nowhere/at/all"));
+  CHECK(strstr(cbl_session_error(session), "/nowhere/at"));
   CHECK_STATUS(CBL_IO, cbl_session_save_file(session, directory));
+  CHECK(strstr(cbl_session_error(session), directory));
+  saving_beside_others(session, file);
 
   /* Nothing but the beginning. */
   CHECK_OK(cbl_session_reset(session));
