@@ -11,4 +11,5 @@ mod random;
 pub mod reference;
 pub mod report;
 pub mod summary;
+pub mod threads;
 pub mod tokenizer;

@@ -25,6 +25,10 @@ pub use vocabulary::{AddedToken, TokenType, Vocabulary};
 /// Largest tokenizer file that is read. GPT-2's is 3.5 MB, the largest public ones about 35 MB.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
+const JSON: &str = "tokenizer.json";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+
 /// A tokenizer ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedTokenizer {
@@ -143,9 +147,7 @@ pub fn read(path: &Path) -> Result<Option<(Vocabulary, PathBuf)>, TokenizerError
     if path.is_file() {
         return Ok(gguf::read(path)?.map(|vocabulary| (vocabulary, path.to_owned())));
     }
-    let json = path.join("tokenizer.json");
-    let vocab = path.join("vocab.json");
-    let merges = path.join("merges.txt");
+    let [json, vocab, merges] = [JSON, VOCAB, MERGES].map(|name| path.join(name));
     if exists(&json) {
         Ok(Some((hf_json::read(&json)?, json)))
     } else if exists(&vocab) || exists(&merges) {
@@ -153,6 +155,15 @@ pub fn read(path: &Path) -> Result<Option<(Vocabulary, PathBuf)>, TokenizerError
     } else {
         Ok(None)
     }
+}
+
+/// The files that [`import`] and [`read`] read of the checkpoint at `path`, as far as they are there.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let names = [JSON, VOCAB, MERGES].into_iter().chain(files::BESIDE);
+    names.map(|name| path.join(name)).filter(|path| exists(path)).collect()
 }
 
 /// Makes the table of a vocabulary that was read from `source`, for a model with `vocab_size` token

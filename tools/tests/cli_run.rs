@@ -362,6 +362,46 @@ fn a_reader_that_leaves_ends_the_generation_quietly() {
 }
 
 #[test]
+fn what_was_said_is_saved_to_new_files_only() {
+    let place = tempdir().unwrap();
+    let [new, old] = ["new.txt", "old.txt"].map(|name| place.path().join(name));
+    fs::write(&old, "mine").unwrap();
+    let [new, old] = [new, old].map(|path| path.to_str().unwrap().to_owned());
+    let save = |path: &str| {
+        let mut chat = command(&["chat", "-m", model(), "-n", "2", "--prompt", "Once"]);
+        let mut chat = chat
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        write!(chat.stdin.take().unwrap(), "/save {path}\n").unwrap();
+        chat.wait_with_output().unwrap()
+    };
+    let output = save(&new);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("saved to {new}")), "{}", stderr(&output));
+    assert_eq!(fs::read(&new).unwrap(), b"Once");
+    let model_file = model();
+    for (path, part) in [
+        (&*old, "exists; choose another name"),
+        (model_file, "is an input of this command"),
+        ("/dev/null", "is not a regular file"),
+        ("-", "cannot go to standard output"),
+    ] {
+        let before = fs::metadata(path).ok().map(|metadata| metadata.len());
+        let output = save(path);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(stderr(&output).contains(part), "{path}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("--force"), "{path}: {}", stderr(&output));
+        assert_eq!(fs::metadata(path).ok().map(|metadata| metadata.len()), before, "{path}");
+    }
+    let history = cerebellum(&["chat", "-m", model(), "--history", model()]);
+    assert_eq!(history.status.code(), Some(1));
+    assert!(stderr(&history).contains("is an input"), "{}", stderr(&history));
+}
+
+#[test]
 fn a_file_without_a_tokenizer_says_what_is_missing() {
     let place = tempdir().unwrap();
     let checkpoint = place.path().join("checkpoint");

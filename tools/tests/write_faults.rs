@@ -133,10 +133,15 @@ impl Place {
         most
     }
 
-    /// An empty directory, or one with an old file.
+    /// What a writer without care would take for its own.
+    fn users_file(&self) -> PathBuf {
+        self.out().join("model.cbl.tmp")
+    }
+
+    /// A directory without a target, or one with an old file. What killed runs left stays.
     fn reset(&self, old: bool) {
-        for name in self.entries() {
-            fs::remove_file(self.out().join(name)).unwrap();
+        for path in [self.target(), self.users_file()] {
+            let _ = fs::remove_file(path);
         }
         if old {
             fs::write(self.target(), OLD).unwrap();
@@ -151,7 +156,9 @@ impl Place {
 
     /// Temporary files that are left.
     fn leftovers(&self) -> Vec<String> {
-        self.entries().into_iter().filter(|name| name != "model.cbl").collect()
+        let own = [self.target(), self.users_file()];
+        let others = self.entries().into_iter();
+        others.filter(|name| !own.contains(&self.out().join(name))).collect()
     }
 
     fn state(&self, old: bool, case: &str) -> State {
@@ -186,26 +193,33 @@ fn killed(test: &str, old: bool) {
     let calls = place.calls(&format!("{CALLS},{OPENING}"));
     assert!(calls["write"] > 10 && calls["fsync"] >= 2, "{calls:?}");
     assert!(calls.keys().any(|call| call.starts_with("rename")), "{calls:?}");
-    let mut states = BTreeMap::<State, usize>::new();
+    let (mut states, mut leftovers) = (BTreeMap::<State, usize>::new(), 0);
     for (call, count) in calls {
         for number in 1..=count {
             let case = format!("{call} {number}");
+            // Each run finds what the one before has left, and one file of the user's.
             place.reset(old);
+            fs::write(place.users_file(), b"the user's").unwrap();
             let inject = format!("inject={call}:signal=KILL:when={number}");
             let output = place.traced(&["-e", &format!("trace={call}"), "-e", &inject]);
             assert_eq!(output.status.signal(), Some(SIGKILL), "{case}");
             *states.entry(place.state(old, &case)).or_default() += 1;
             for name in place.leftovers() {
-                let ours = name.starts_with(".cerebellum-") && name.ends_with(".tmp");
+                let ours = name.starts_with(".model.cbl.") && name.ends_with(".cbl-tmp");
                 assert!(ours, "{case} leaves {name}");
+                leftovers += 1;
             }
         }
     }
     println!("| {test} | {states:?} |");
     assert!(states.len() == 2, "killed before the rename only, or after it only: {states:?}");
-    // What is left does not stand in the way of the next attempt.
+    // What is left does not stand in the way of the next attempt, which removes it.
+    assert!(leftovers > 10, "{leftovers}");
+    fs::write(place.users_file(), b"the user's").unwrap();
     assert!(place.quantize(&place.target()).output().unwrap().status.success());
     assert_eq!(place.state(old, "the next attempt"), State::Complete);
+    assert_eq!(place.leftovers(), [""; 0]);
+    assert_eq!(fs::read(place.users_file()).unwrap(), b"the user's");
 }
 
 #[test]
@@ -226,7 +240,10 @@ fn every_call_fails_once() {
         return;
     }
     let place = Place::new();
+    // Replacing a file takes the most calls.
+    place.reset(true);
     let calls = place.calls("write,fsync,fchmod,rename,renameat,renameat2");
+    assert!(calls.contains_key("fchmod"), "{calls:?}");
     let mut states = BTreeMap::<State, usize>::new();
     for (old, (call, count)) in
         [false, true].iter().flat_map(|old| calls.iter().map(move |c| (*old, c)))
@@ -251,6 +268,89 @@ fn every_call_fails_once() {
         }
     }
     println!("| {test} | {states:?} |");
+}
+
+/// Two faults: one that ends the work, and then removing the temporary file fails, too. The message is of the
+/// first one, the target is what it was, and the next run removes what is left.
+#[test]
+fn a_fault_while_cleaning_up_does_no_more_harm() {
+    let test = "a fault while cleaning up does no more harm";
+    if !can_trace(test) {
+        return;
+    }
+    let place = Place::new();
+    let calls = place.calls("write,fsync,rename");
+    let (mut cases, mut left) = (0, 0);
+    for (old, (call, count)) in
+        [false, true].iter().flat_map(|old| calls.iter().map(move |call| (*old, call)))
+    {
+        // The last write is the report, and the last sync that of the directory: then the file is there.
+        let before = if call == "rename" { *count } else { count - 1 };
+        for number in (1..=before).step_by(1 + before / 12) {
+            let case = format!("{call} {number}");
+            place.reset(old);
+            let fault = format!("inject={call}:error=EIO:when={number}");
+            let unlink = "inject=unlink,unlinkat:error=EACCES";
+            let trace = format!("trace={call},unlink,unlinkat");
+            let output = place.traced(&["-e", &trace, "-e", &fault, "-e", unlink]);
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{case}: {message}");
+            assert!(!message.contains("Permission denied"), "{case}: {message}");
+            assert_eq!(place.state(old, &case), State::Before, "{case}");
+            cases += 1;
+            left += place.leftovers().len();
+        }
+        assert!(place.quantize(&place.target()).output().unwrap().status.success());
+        assert_eq!(place.leftovers(), [""; 0], "{call}");
+    }
+    println!("| {test} | {cases} |");
+    assert!(cases > 10 && left >= cases, "{left} files of {cases} cases");
+}
+
+/// A library whose `read` and `write` do a part of what they are asked for, as they may.
+const SHORT: &str = r#"
+#define _GNU_SOURCE
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+static size_t part(size_t n) { return n > 2 ? (n + 2) / 3 : n; }
+ssize_t read(int fd, void *to, size_t n) { return syscall(SYS_read, fd, to, part(n)); }
+ssize_t write(int fd, const void *from, size_t n) { return syscall(SYS_write, fd, from, part(n)); }
+"#;
+
+/// Reads and writes may be short: what is missing is read or written next.
+#[test]
+fn short_reads_and_writes_are_continued() {
+    let test = "short reads and writes are continued";
+    let place = Place::new();
+    let source = place.directory.path().join("short.c");
+    let library = place.directory.path().join("short.so");
+    fs::write(&source, SHORT).unwrap();
+    let arguments = ["-shared", "-fPIC", "-O1", "-o", library.to_str().unwrap()];
+    if !works("gcc", &[&arguments[..], &[source.to_str().unwrap()]].concat()) {
+        return not_run(test, "gcc is missing");
+    }
+    let report = place.out().join("report.html");
+    for short in [false, true] {
+        let mut command = place.quantize(&place.target());
+        command.arg("--report").arg(&report);
+        if short {
+            command.env("LD_PRELOAD", &library);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(place.state(false, "short"), State::Complete);
+        let page = fs::read(&report).unwrap();
+        fs::remove_file(&report).unwrap();
+        fs::write(place.out().join(if short { "short.html" } else { "whole.html" }), page).unwrap();
+    }
+    let [short, whole] =
+        ["short.html", "whole.html"].map(|name| fs::read(place.out().join(name)).unwrap());
+    assert!(short == whole, "the report was cut");
+    let mut verify = Command::new(BINARY);
+    verify.arg("verify").arg(place.target()).env("LD_PRELOAD", &library);
+    assert!(verify.output().unwrap().status.success());
 }
 
 /// POSIX lets a write be interrupted: it is no error, and is repeated.
@@ -403,6 +503,109 @@ fn the_output_may_not_be_an_input() {
         assert_eq!(output.status.code(), Some(1), "{}", target.display());
         assert!(text(&output.stderr).contains("is an input"), "{}", text(&output.stderr));
         assert_eq!(fs::read(&weights).unwrap(), before);
+    }
+}
+
+/// Every file that `quantize` reads, and every path that leads to one.
+#[test]
+fn no_input_is_overwritten() {
+    let place = Place::new();
+    let checkpoint = place.directory.path().join("whole");
+    copy_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo"), &checkpoint);
+    let inside = |name: &str| place.directory.path().join(name);
+    fs::write(inside("calibration.txt"), "Once upon a time there was a king. ".repeat(400))
+        .unwrap();
+    fs::copy(inside("calibration.txt"), inside("text.txt")).unwrap();
+    fs::write(inside("ask.txt"), "Q: {text}\nA:").unwrap();
+    fs::create_dir_all(checkpoint.join("templates")).unwrap();
+    fs::write(checkpoint.join("templates/own.txt"), "{text}\n").unwrap();
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"] {
+        fs::write(checkpoint.join(name), "{}").unwrap();
+    }
+    fs::write(checkpoint.join("model.safetensors.index.json"), "{}").unwrap();
+    fs::create_dir(inside("q")).unwrap();
+    let mut inputs: Vec<PathBuf> = ["calibration.txt", "text.txt", "ask.txt"].map(&inside).into();
+    for entry in fs::read_dir(&checkpoint)
+        .unwrap()
+        .chain(fs::read_dir(checkpoint.join("templates")).unwrap())
+    {
+        let path = entry.unwrap().path();
+        let is_other =
+            path.extension().is_none_or(|e| e == "md") || path.ends_with("calibration.txt");
+        if path.is_file() && !is_other {
+            inputs.push(path);
+        }
+    }
+    assert!(inputs.len() >= 12, "{inputs:?}");
+    let free = inside("new.cbl");
+    let run = |output: &Path, report: &Path| {
+        let mut command = Command::new(BINARY);
+        command.arg("quantize").arg(&checkpoint).args(["--force", "-q", "-t", "1"]);
+        command.arg("--calibration").arg(inside("calibration.txt"));
+        command.args(["--calibration-windows", "1"]);
+        command.arg("--template").arg(format!("ask={}", inside("ask.txt").display()));
+        command.arg("--report-text").arg(inside("text.txt"));
+        command.arg("-o").arg(output).arg("--report").arg(report).output().unwrap()
+    };
+    for (number, input) in inputs.iter().enumerate() {
+        let before = fs::read(input).unwrap();
+        let (soft, hard) = (inside(&format!("soft{number}")), inside(&format!("hard{number}")));
+        std::os::unix::fs::symlink(input, &soft).unwrap();
+        fs::hard_link(input, &hard).unwrap();
+        let detour = inside("q/..").join(input.strip_prefix(place.directory.path()).unwrap());
+        for target in [input, &soft, &hard, &detour] {
+            for output in [run(target, &inside("report.html")), run(&free, target)] {
+                let message = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(1), "{target:?}: {message}");
+                assert!(message.contains("is an input of this command"), "{target:?}: {message}");
+            }
+        }
+        assert!(fs::read(input).unwrap() == before, "{input:?} was overwritten");
+        assert!(!free.exists() && !inside("report.html").exists());
+    }
+}
+
+#[test]
+fn two_outputs_need_two_paths() {
+    let place = Place::new();
+    fs::create_dir(place.out().join("q")).unwrap();
+    for old in [false, true] {
+        let _ = fs::remove_file(place.target());
+        if old {
+            fs::write(place.target(), OLD).unwrap();
+        }
+        for report in [place.target(), place.out().join("q/../model.cbl")] {
+            let output =
+                place.quantize(&place.target()).arg("--report").arg(&report).output().unwrap();
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert!(message.contains("is to be written twice"), "{message}");
+            assert_eq!(fs::read(place.target()).ok(), old.then(|| OLD.to_vec()));
+        }
+    }
+}
+
+#[test]
+fn standard_output_is_refused() {
+    let place = Place::new();
+    for arguments in [&["-o", "-"][..], &["-o", "model.cbl", "--report", "-"]] {
+        let mut command = Command::new(BINARY);
+        command.arg("quantize").arg(&place.checkpoint).args(arguments).current_dir(place.out());
+        let output = command.output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("cannot go to standard output"), "{message}");
+        assert_eq!(place.entries(), [""; 0]);
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! What the machine can do at most, measured on as many threads as what is held against it.
 
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::thread;
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use cerebellum::kernels::Isa;
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use super::median;
 use super::peaks::{Peak, read};
+use crate::threads::{self, Started};
 
 /// What each thread reads: several times the largest cache that threads share in this class of machine.
 const STREAM_BYTES: usize = 256 << 20;
@@ -26,7 +26,7 @@ const ROUND: Duration = Duration::from_millis(50);
 /// Rates of a number of threads together, medians of some rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// Threads that were measured.
+    /// Threads that were measured, as many as were to be had.
     pub threads: usize,
     /// Bytes per second that can be read from memory.
     pub memory_gb_per_second: f64,
@@ -52,10 +52,10 @@ impl Limits {
     /// seconds, and memory of 256 MiB for each thread.
     pub fn measure(threads: usize, isa: Isa, scheme: Scheme) -> Self {
         let rate = |peak: Peak| {
-            let seconds = seconds_on(threads, || (), |()| peak.run());
+            let (threads, seconds) = seconds_on(threads, || (), |()| peak.run());
             peak.macs * threads as f64 / seconds / 1e9
         };
-        let seconds = seconds_on(threads, stream, |buffer| {
+        let (threads, seconds) = seconds_on(threads, stream, |buffer| {
             // SAFETY: every bit pattern is a u64.
             let (_, words, _) = unsafe { buffer.align_to() };
             black_box(read(words));
@@ -92,12 +92,18 @@ fn stream() -> MmapMut {
 }
 
 /// Median seconds of one run of `work` on each of the threads at once, each with what it prepared: of
-/// some rounds, from the moment when all may start until the last one has finished.
-fn seconds_on<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&T) + Sync) -> f64 {
-    let meeting = Barrier::new(threads);
+/// some rounds, from the moment when all may start until the last one has finished. Also how many threads
+/// were to be had.
+fn seconds_on<T>(
+    threads: usize,
+    prepare: impl Fn() -> T + Sync,
+    work: impl Fn(&T) + Sync,
+) -> (usize, f64) {
+    let meeting = OnceLock::new();
     let runs = AtomicU32::new(u32::MAX);
-    let one_thread = || {
+    let one_thread = |(), started: &Started| {
         let prepared = prepare();
+        let meeting = meeting.get_or_init(|| Barrier::new(started.count()));
         meeting.wait();
         let (start, mut warm_runs) = (Instant::now(), 0);
         while start.elapsed() < WARM_UP {
@@ -118,10 +124,8 @@ fn seconds_on<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&
         };
         median(&mut (0..ROUNDS).map(round).collect::<Vec<_>>()).as_secs_f64()
     };
-    thread::scope(|scope| {
-        (1..threads).for_each(|_| _ = scope.spawn(one_thread));
-        one_thread()
-    })
+    let seconds = threads::run(vec![(); threads], one_thread);
+    (seconds.len(), seconds[0])
 }
 
 #[cfg(test)]
@@ -148,7 +152,8 @@ mod tests {
     fn all_threads_are_waited_for() {
         let slow = std::sync::atomic::AtomicUsize::new(0);
         let number = || slow.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u64;
-        let seconds = seconds_on(2, number, |&n| thread::sleep(Duration::from_millis(5 * n)));
-        assert!(seconds >= 0.005, "{seconds}");
+        let sleep = |&n: &u64| std::thread::sleep(Duration::from_millis(5 * n));
+        let (threads, seconds) = seconds_on(2, number, sleep);
+        assert!(threads == 2 && seconds >= 0.005, "{seconds}");
     }
 }

@@ -12,6 +12,8 @@ use cerebellum::quant::Scheme;
 use cerebellum::{KvType, Model, SessionOptions};
 use serde::Serialize;
 
+use crate::threads;
+
 pub use limits::{Amount, Limits};
 pub use peaks::{Peak, read};
 
@@ -50,7 +52,7 @@ pub struct Measurement {
     pub sequences: usize,
     /// Tokens in the cache before them.
     pub depth: usize,
-    /// Workers.
+    /// Workers, as many as were to be had.
     pub threads: usize,
     /// Median over the repetitions.
     pub tokens_per_second: f64,
@@ -206,10 +208,11 @@ pub fn measure(
         Work::Decode { tokens, depth } => ("decode", tokens, depth, 1),
         Work::Batch { sequences, tokens } => ("batch", sequences * tokens, 0, sequences),
     };
-    let mut times = match work {
-        Work::Batch { .. } => time_batch(model, options, sequences, tokens, repetitions)?,
-        _ => time_session(model, options, work, repetitions)?,
-    };
+    let mut options = options.clone();
+    let mut times = threads::with_fewer(&mut options, |options| match work {
+        Work::Batch { .. } => time_batch(model, options, sequences, tokens, repetitions),
+        _ => time_session(model, options, work, repetitions),
+    })?;
     let seconds = median(&mut times).as_secs_f64();
     let amount = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
     Ok(Measurement {

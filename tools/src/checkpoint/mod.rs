@@ -118,11 +118,13 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The files it is read from: weights and configuration.
+    /// The files it is read from: weights, their index, and the configuration.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> = self.files.iter().map(|file| file.path().to_owned()).collect();
         if self.path.is_dir() {
-            files.push(self.path.join(CONFIG));
+            let indexes = DIRECTORY_FORMATS.iter().map(|format| format.index);
+            let beside = indexes.chain([CONFIG]).map(|name| self.path.join(name));
+            files.extend(beside.filter(|path| path.exists()));
         }
         files
     }

@@ -8,6 +8,7 @@ use cerebellum::classify::{
     Calibration, Classification, Classifier, ClassifierOptions, Normalization, Template,
 };
 use cerebellum::{LogitsFor, Model, SessionOptions, TokenizerBytes};
+use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
@@ -100,9 +101,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tokenizer = model.tokenizer()?;
     let labels = read_list(&args.labels, "labels")?;
     let classifier = Classifier::new(&tokenizer, &labels, &args.options(&model)?)?;
-    let options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
+    let mut options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
     if let Some(text) = &args.text {
-        let mut session = model.session(&options)?;
+        let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
         let bias = classifier.calibrate(&mut session)?;
         let start = Instant::now();
         let result = classifier.classify_with(&bias, &mut session, text)?;

@@ -12,6 +12,7 @@ use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::summary::Summary;
+use cerebellum_tools::threads;
 use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
 use serde::Serialize;
 
@@ -95,13 +96,22 @@ fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failur
     if let Some(directory) = args.output.parent().filter(|d| *d == Path::new("target")) {
         std::fs::create_dir_all(directory)?;
     }
-    let output = Output::create(&args.output, true, &checkpoint.files())?;
+    let templates = template::files(&args.checkpoint, &[])?;
+    let mut inputs = checkpoint.files();
+    inputs.extend(tokenizer::files(&args.checkpoint));
+    inputs.extend(templates.values().cloned());
+    inputs.push(calibration_text(args));
+    let output = Output::create(&args.output, true, &inputs)?;
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
-    let templates = template::for_file(&args.checkpoint, &[])?;
+    let templates = template::for_file(templates)?;
     let format = MatrixFormat::new(Scheme::Int4);
     let options = Options { calibration, templates, ..Options::uniform(format) };
     let progress = Progress::new(context);
     Ok(context.on_threads(|| quantize(&checkpoint, tables, &options, output, &progress))??)
+}
+
+fn calibration_text(args: &Args) -> PathBuf {
+    args.checkpoint.join("calibration.txt")
 }
 
 /// The windows of the text beside the checkpoint, if there is one.
@@ -110,7 +120,7 @@ fn calibration(
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
 ) -> Result<Option<Calibration>, Failure> {
-    let path = args.checkpoint.join("calibration.txt");
+    let path = calibration_text(args);
     match tokenizer.filter(|_| path.exists()) {
         Some(tokenizer) => {
             Ok(Some(read_calibration(&path, args.calibration_windows, checkpoint, tokenizer)?))
@@ -142,8 +152,8 @@ fn tell(args: &Args, context: &Context) -> Result<(Stream, Generation), Failure>
     let tokenizer = model.tokenizer()?;
     let threads = context.session_threads();
     let isa = cerebellum::isa_from_environment()?;
-    let options = cerebellum::SessionOptions { threads, isa, ..Default::default() };
-    let mut session = model.session(&options)?;
+    let mut options = cerebellum::SessionOptions { threads, isa, ..Default::default() };
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     stream.echo(&args.prompt)?;
     let story = GenerateOptions {
@@ -159,6 +169,6 @@ fn tell(args: &Args, context: &Context) -> Result<(Stream, Generation), Failure>
     };
     let prompt = tokenizer.encode(&args.prompt, Default::default())?;
     let generation = stream.run(&mut session, &tokenizer, &prompt, &story)?;
-    context.note(format_args!("\n{}", speeds(&generation, &session, threads)));
+    context.note(format_args!("\n{}", speeds(&generation, &session, options.threads)));
     Ok((stream, generation))
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum::{Pooling, Session, SessionOptions, TokenizerBytes};
+use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -56,13 +57,14 @@ struct Report {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
-    let options = args.model.options(context)?;
+    let mut options = args.model.options(context)?;
     let pooling = match args.pooling {
         PoolingArg::Mean => Pooling::Mean,
         PoolingArg::Last => Pooling::Last,
     };
     if let Some(text) = &args.text {
-        let report = embed(&mut model.session(&options)?, &tokenizer, pooling, text)?;
+        let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
+        let report = embed(&mut session, &tokenizer, pooling, text)?;
         context.print(describe(&report), &report)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -24,7 +24,7 @@ use super::measure::{
 };
 use super::progress::Progress;
 use super::table::{Table, bytes};
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, create_output};
 
 /// Measure models on a text: perplexity, and the distance from the float reference.
 ///
@@ -184,8 +184,8 @@ fn page_output(args: &Args, checkpoint: Option<&Checkpoint>) -> Result<Option<Ou
     let mut inputs = args.what.models.clone();
     inputs.push(args.text.clone());
     inputs.extend(checkpoint.iter().flat_map(|checkpoint| checkpoint.files()));
-    let create = |path: &PathBuf| Output::create(path, args.force, &inputs);
-    Ok(args.html.as_ref().map(create).transpose()?)
+    let create = |path: &PathBuf| create_output(path, args.force, &inputs);
+    args.html.as_ref().map(create).transpose()
 }
 
 /// The text's tokens, which must be the same for all files.

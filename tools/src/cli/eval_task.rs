@@ -13,6 +13,7 @@ use cerebellum_tools::eval::tasks::{
     answer_by_reference, exact,
 };
 use cerebellum_tools::quantize::Observer;
+use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -253,14 +254,16 @@ impl Work<'_> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let context =
             (longest + usize::from(self.args.max_tokens)).min(model.config().max_context());
-        let options = SessionOptions {
+        let mut options = SessionOptions {
             context: Some(context),
             kv: self.args.kv.into(),
             threads: self.context.session_threads(),
             isa: cerebellum::isa_from_environment()?,
             ..SessionOptions::default()
         };
-        Ok(model.batch(&options, SEQUENCES.min(prompts.len()))?)
+        let sequences = SEQUENCES.min(prompts.len());
+        let batch = threads::with_fewer(&mut options, |options| model.batch(options, sequences));
+        Ok(batch?)
     }
 }
 

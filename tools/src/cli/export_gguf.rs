@@ -1,17 +1,16 @@
 //! `cerebellum export-gguf`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::gguf::{Precision, export};
-use cerebellum_tools::output::Output;
 use cerebellum_tools::tokenizer::{self, Vocabulary};
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::table::bytes;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, create_output};
 
 /// Write a checkpoint as a GGUF file for llama.cpp.
 ///
@@ -72,8 +71,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let tokenizer = read_tokenizer(args)?;
     let mut inputs = checkpoint.files();
-    inputs.extend(tokenizer.iter().map(|(_, source)| source.clone()));
-    let output = Output::create(&args.output, args.force, &inputs)?;
+    inputs.extend(tokenizer::files(tokenizer_directory(args)));
+    let output = create_output(&args.output, args.force, &inputs)?;
     checkpoint.notes().iter().for_each(|note| context.warn(note));
     if tokenizer.is_none() {
         context.warn("the checkpoint has no tokenizer: the file takes and gives token ids only");
@@ -90,9 +89,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+fn tokenizer_directory(args: &Args) -> &Path {
+    args.tokenizer.as_ref().unwrap_or(&args.checkpoint)
+}
+
 fn read_tokenizer(args: &Args) -> Result<Option<(Vocabulary, PathBuf)>, Failure> {
-    let path = args.tokenizer.as_ref().unwrap_or(&args.checkpoint);
-    match (&args.tokenizer, tokenizer::read(path)?) {
+    match (&args.tokenizer, tokenizer::read(tokenizer_directory(args))?) {
         (Some(path), None) => Err(format!("no tokenizer in {}", path.display()).into()),
         (_, tokenizer) => Ok(tokenizer),
     }

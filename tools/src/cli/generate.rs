@@ -15,6 +15,7 @@ use cerebellum::score::{log_probabilities_of, top_log_probabilities};
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
 use cerebellum_tools::json;
+use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::generate_lines::Prompts;
@@ -247,7 +248,7 @@ fn report_token(step: &Step, count: usize, tokenizer: &Tokenizer) -> TokenReport
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
-    let options = args.model.options(context)?;
+    let mut options = args.model.options(context)?;
     let tokenizer = Arc::new(model.tokenizer()?);
     let generate = args.options(&tokenizer, model.config().vocab_size)?;
     let encode = EncodeOptions { parse_special: args.parse_special };
@@ -272,7 +273,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let prompt = read_prompt(&args.prompt)?;
     let tokens = tokenizer.encode(&prompt, encode)?;
-    let mut session = model.session(&options)?;
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     // What cannot be continued is not repeated either.
     Generator::new(&mut session, &tokens, &generate, None)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };

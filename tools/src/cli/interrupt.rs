@@ -5,18 +5,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebellum_tools::output::exit_without_leftovers;
 
-use super::Failure;
+use super::{Context, Failure};
 
 /// The exit code of an interrupted process, as a shell reports SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// From here on an interruption removes unfinished outputs and ends the process.
-pub fn handle() -> Result<(), Failure> {
-    Ok(ctrlc::set_handler(|| match cancellable().as_ref() {
+/// From here on an interruption removes unfinished outputs and ends the process. If the system refuses the
+/// thread that this takes, says so: then it ends the process only.
+pub fn handle(context: &Context) -> Result<(), Failure> {
+    let handled = ctrlc::set_handler(|| match cancellable().as_ref() {
         // Somebody who interrupts twice means it.
         Some(cancel) if !cancel.swap(true, Relaxed) => {}
         _ => exit_without_leftovers(INTERRUPTED),
-    })?)
+    });
+    match handled {
+        Err(ctrlc::Error::System(refused)) => {
+            end_as_usual();
+            context.warn(format_args!(
+                "cannot handle Ctrl-C ({refused}): after it, an unfinished output stays until the next run"
+            ));
+            Ok(())
+        }
+        handled => Ok(handled?),
+    }
+}
+
+/// Takes back handlers that nobody answers to.
+fn end_as_usual() {
+    #[cfg(unix)]
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: `signal` may be called at any time, and the default runs no handler of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// While this lives, an interruption sets a flag instead.

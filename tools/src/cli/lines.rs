@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use cerebellum::batch::{Batch, Next};
 use cerebellum::terminal;
 use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::quantize::Observer;
+use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::progress::Progress;
@@ -69,8 +70,8 @@ impl LinesArgs {
         self.file().map_or("standard input".to_owned(), |path| path.display().to_string())
     }
 
-    /// Answers every line, with a thread for each of the `workers`, by a line of text, and a report that
-    /// takes its place with `--json`.
+    /// Answers every line, with a thread for each of the `workers` as far as there are threads, by a line of
+    /// text, and a report that takes its place with `--json`.
     ///
     /// The exit code is 1 if a line failed.
     pub fn answer<W: Send, R: Serialize>(
@@ -139,24 +140,21 @@ impl LinesArgs {
             None => Progress::without_end(context, "lines"),
         };
         let source = Source::read(lines);
-        // Results wait for the one before; so many may wait that no thread does.
-        let (sender, receiver) = mpsc::sync_channel::<(usize, Output)>(64 * workers.len());
-        let failed = std::thread::scope(|scope| {
-            for mut worker in workers {
-                let lines = Lines {
-                    source: &source,
-                    sender: sender.clone(),
-                    jsonl: self.jsonl,
-                    json: context.json,
-                    on_their_way: RefCell::default(),
-                    report: PhantomData,
-                };
-                let work = &work;
-                scope.spawn(move || work(&mut worker, &lines));
-            }
-            drop(sender);
-            print_in_order(&receiver, &progress).inspect_err(|_| drop(receiver))
-        })?;
+        let outputs = Mutex::default();
+        threads::run(workers, |mut worker, _| {
+            let lines = Lines {
+                source: &source,
+                outputs: &outputs,
+                progress: &progress,
+                jsonl: self.jsonl,
+                json: context.json,
+                on_their_way: RefCell::default(),
+                report: PhantomData,
+            };
+            work(&mut worker, &lines);
+        });
+        let outputs: InOrder = outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let failed = outputs.end()?;
         drop(progress);
         source.check()?;
         if failed > 0 {
@@ -241,7 +239,8 @@ pub struct Line {
 /// Where a worker gets lines, and takes answers.
 pub struct Lines<'a, R> {
     source: &'a Source,
-    sender: mpsc::SyncSender<(usize, Output)>,
+    outputs: &'a Mutex<InOrder>,
+    progress: &'a Progress,
     jsonl: bool,
     json: bool,
     /// Numbers of the lines that were taken and have no answer.
@@ -281,11 +280,8 @@ impl<R: Serialize> Lines<'_, R> {
                 (report.to_string(), true)
             }
         };
-        // Nobody receives any more if writing failed.
-        match self.sender.send((number, output)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.take(number, output, self.progress)
     }
 
     /// Tells that all lines on their way failed.
@@ -323,18 +319,31 @@ impl<R: Serialize> Lines<'_, R> {
 
 /// Lines in the order in which they come, numbered from 1.
 struct Source {
-    lines: Mutex<mpsc::Receiver<io::Result<Vec<u8>>>>,
+    lines: Mutex<Incoming>,
     taken: AtomicUsize,
     failure: Mutex<Option<io::Error>>,
 }
 
-impl Source {
-    /// Reads lines on a thread of its own, so that who has something else to do need not wait for one.
-    /// Nobody waits for that thread in the end, as standard input may go on for ever.
-    fn read(mut lines: Box<dyn BufRead + Send>) -> Self {
+/// Where lines come from.
+enum Incoming {
+    /// From a thread that reads ahead, so that who has something else to do need not wait for a line.
+    Ahead(mpsc::Receiver<io::Result<Vec<u8>>>),
+    /// From the reader itself, where the system refused that thread.
+    Direct(Box<dyn BufRead + Send>),
+}
+
+impl Incoming {
+    fn new(lines: Box<dyn BufRead + Send>) -> Self {
         const READ_AHEAD: usize = 64;
         let (sender, receiver) = mpsc::sync_channel(READ_AHEAD);
-        std::thread::spawn(move || {
+        // A thread that is refused drops what it was to work with.
+        let lines = Arc::new(Mutex::new(Some(lines)));
+        let take =
+            |lines: &Mutex<Option<_>>| lines.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let handed = Arc::clone(&lines);
+        // Nobody waits for that thread in the end, as standard input may go on for ever.
+        let started = threads::start(move || {
+            let Some(mut lines) = take(&handed) else { return };
             while let Some(line) = read_line(&mut lines).transpose() {
                 let is_over = line.is_err();
                 if sender.send(line).is_err() || is_over {
@@ -342,35 +351,53 @@ impl Source {
                 }
             }
         });
-        let (lines, failure) = (Mutex::new(receiver), Mutex::new(None));
+        match started {
+            true => Self::Ahead(receiver),
+            false => Self::Direct(take(&lines).expect("nobody else took it")),
+        }
+    }
+
+    /// The next line. If there is none yet, waits if it `may_wait` or cannot do otherwise.
+    fn next(&mut self, may_wait: bool) -> Next<io::Result<Vec<u8>>> {
+        let line = match self {
+            Self::Ahead(lines) if may_wait => lines.recv().map_err(|_| TryRecvError::Disconnected),
+            Self::Ahead(lines) => lines.try_recv(),
+            Self::Direct(lines) => read_line(lines).transpose().ok_or(TryRecvError::Disconnected),
+        };
+        match line {
+            Ok(line) => Next::Job(line),
+            Err(TryRecvError::Empty) => Next::Later,
+            Err(TryRecvError::Disconnected) => Next::End,
+        }
+    }
+}
+
+impl Source {
+    fn read(lines: Box<dyn BufRead + Send>) -> Self {
+        let (lines, failure) = (Mutex::new(Incoming::new(lines)), Mutex::new(None));
         Self { lines, taken: AtomicUsize::new(0), failure }
     }
 
     fn next(&self, may_wait: bool) -> Next<(usize, Vec<u8>)> {
-        let line = if may_wait {
-            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            // The number is drawn under the lock.
-            lines.recv().ok().map(|line| (line, self.taken.fetch_add(1, Relaxed) + 1))
+        let mut lines = if may_wait {
+            self.lines.lock().unwrap_or_else(PoisonError::into_inner)
         } else {
-            let lines = match self.lines.try_lock() {
+            match self.lines.try_lock() {
                 Ok(lines) => lines,
                 Err(TryLockError::Poisoned(lines)) => lines.into_inner(),
                 // Another worker, which has nothing else to do, waits for the next line.
                 Err(TryLockError::WouldBlock) => return Next::Later,
-            };
-            match lines.try_recv() {
-                Ok(line) => Some((line, self.taken.fetch_add(1, Relaxed) + 1)),
-                Err(TryRecvError::Empty) => return Next::Later,
-                Err(TryRecvError::Disconnected) => None,
             }
         };
-        match line {
-            Some((Ok(line), number)) => Next::Job((number, line)),
-            Some((Err(error), _)) => {
+        match lines.next(may_wait) {
+            // The number is drawn under the lock.
+            Next::Job(Ok(line)) => Next::Job((self.taken.fetch_add(1, Relaxed) + 1, line)),
+            Next::Job(Err(error)) => {
                 *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 Next::End
             }
-            None => Next::End,
+            Next::Later => Next::Later,
+            Next::End => Next::End,
         }
     }
 
@@ -395,22 +422,40 @@ fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-/// Writes outputs as soon as those before them are there; returns how many are errors.
-fn print_in_order(
-    receiver: &mpsc::Receiver<(usize, Output)>,
-    progress: &Progress,
-) -> io::Result<usize> {
-    let (mut waiting, mut next, mut failed) = (BTreeMap::new(), 1, 0);
-    for (index, output) in receiver {
-        waiting.insert(index, output);
+/// Writes outputs in the order of their lines, each as soon as those before it are there.
+#[derive(Default)]
+struct InOrder {
+    waiting: BTreeMap<usize, Output>,
+    written: usize,
+    /// How many of those written are errors.
+    failed: usize,
+    /// Why writing failed.
+    failure: Option<io::Error>,
+}
+
+impl InOrder {
+    /// Takes the output of a line; breaks once writing has failed.
+    fn take(&mut self, number: usize, output: Output, progress: &Progress) -> ControlFlow<()> {
+        self.waiting.insert(number, output);
+        if self.failure.is_none() {
+            self.failure = self.write(progress).err();
+        }
+        if self.failure.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn write(&mut self, progress: &Progress) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        while let Some((text, is_error)) = waiting.remove(&next) {
+        while let Some((text, is_error)) = self.waiting.remove(&(self.written + 1)) {
             terminal::write(&mut out, &(text + "\n"))?;
-            failed += usize::from(is_error);
-            next += 1;
+            self.failed += usize::from(is_error);
+            self.written += 1;
             progress.advance(1);
         }
-        out.flush()?;
+        out.flush()
     }
-    Ok(failed)
+
+    /// How many outputs are errors.
+    fn end(self) -> io::Result<usize> {
+        self.failure.map_or(Ok(self.failed), Err)
+    }
 }

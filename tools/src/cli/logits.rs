@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use cerebellum::{Access, LogitsFor, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::reference::Reference;
+use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::kv::Kv;
@@ -101,7 +102,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 
 fn of_model(path: &Path, args: &Args, context: &Context) -> Result<Report, Failure> {
     let model = open(path, Access::Map)?;
-    let options = SessionOptions {
+    let mut options = SessionOptions {
         context: Some(args.tokens.len().min(model.config().max_context())),
         kv: args.kv.into(),
         threads: context.session_threads(),
@@ -109,7 +110,7 @@ fn of_model(path: &Path, args: &Args, context: &Context) -> Result<Report, Failu
         isa: cerebellum::isa_from_environment()?,
         ..SessionOptions::default()
     };
-    let mut session = model.session(&options)?;
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let isa = Some(session.isa().name());
     let mut rows = Vec::new();
     session.evaluate_each(&args.tokens, |_, logits| rows.push(logits.to_vec()))?;

@@ -4,11 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cerebellum_tools::output::Output;
 use clap_mangen::Man;
 use serde::Serialize;
 
-use super::{Context, Failure, Outcome, command};
+use super::{Context, Failure, Outcome, command, create_output};
 
 /// Write the manual pages, one for each command.
 #[derive(Debug, clap::Args)]
@@ -62,7 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 fn write(man: &Man, path: &Path, overwrite: bool) -> Result<(), Failure> {
     let mut page = Vec::new();
     man.render(&mut page)?;
-    let mut output = Output::create(path, overwrite, &[] as &[&Path])?;
+    let mut output = create_output(path, overwrite, &[])?;
     let written = output.file().write_all(&page);
     written.map_err(|e| output.error("write", e))?;
     Ok(output.commit()?)

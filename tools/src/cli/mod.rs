@@ -37,10 +37,13 @@ mod version;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum::terminal;
 use cerebellum::threads::MAX_WORKERS;
+use cerebellum_tools::output::{self, Output};
+use cerebellum_tools::threads;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
@@ -133,7 +136,9 @@ pub fn main() -> ExitCode {
     color::choose();
     let Cli { context, command } = parse().unwrap_or_else(|error| wrong_usage(&error));
     ignore_file_size_signal();
-    let outcome = interrupt::handle().and_then(|()| match command {
+    let quiet = context.quiet;
+    threads::on_shortage(move |shortage| Context::warn_unless(quiet, shortage));
+    let outcome = interrupt::handle(&context).and_then(|()| match command {
         Command::Demo(args) => demo::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
@@ -219,6 +224,17 @@ fn explain(failure: &Failure) -> String {
     }
 }
 
+/// Creates an output that replaces a file with `--force`.
+fn create_output(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Output, Failure> {
+    use cerebellum::output::OutputError::Exists;
+    Output::create(path, force, inputs).map_err(|error| match error {
+        output::Error::File(Exists { .. }) => {
+            format!("{error}, or overwrite it with --force").into()
+        }
+        error => error.into(),
+    })
+}
+
 /// The JSON object of a failure.
 fn failed(message: &str) -> serde_json::Value {
     serde_json::json!({ "ok": false, "error": { "message": message } })
@@ -284,7 +300,12 @@ impl Context {
 
     /// Prints a warning on standard error.
     fn warn(&self, warning: impl Display) {
-        if !self.quiet {
+        Self::warn_unless(self.quiet, warning);
+    }
+
+    /// As [`warn`](Self::warn), for who outlives the context.
+    fn warn_unless(quiet: bool, warning: impl Display) {
+        if !quiet {
             color::print_to_stderr(Some(color::WARNING), warning);
         }
     }
@@ -309,8 +330,6 @@ impl Context {
 
     /// Runs `work` on a rayon pool of as many threads as were asked for.
     fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
-        // 0 stands for one thread per processor.
-        let threads = self.threads.first().copied().map_or(0, usize::from);
-        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(work))
+        Ok(threads::pool(self.thread_count())?.install(work))
     }
 }

@@ -1,22 +1,32 @@
 //! The progress bar.
 
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use cerebellum_tools::quantize::Observer;
+use cerebellum_tools::threads;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 
+/// How often the bar moves while nothing advances.
+const TICK: Duration = Duration::from_millis(200);
+
 /// A bar on standard error, drawn only if that is a terminal; gone when dropped.
-pub struct Progress(ProgressBar);
+pub struct Progress {
+    bar: ProgressBar,
+    /// Ends the thread that moves the bar, when dropped.
+    ticks: OnceLock<Sender<()>>,
+}
 
 impl Progress {
     /// A count of so many of `things`, of which nobody knows how many there will be.
     pub fn without_end(context: &Context, things: &str) -> Self {
         let progress = Self::styled(context, "{spinner} {human_pos} {msg}, {per_sec}");
-        progress.0.unset_length();
+        progress.bar.unset_length();
         progress.turn_to(things);
-        progress.0.enable_steady_tick(Duration::from_millis(200));
+        progress.tick();
         progress
     }
 
@@ -33,27 +43,46 @@ impl Progress {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
-        Self(bar)
+        Self { bar, ticks: OnceLock::new() }
+    }
+
+    /// Moves the bar from now on. Not by its own `enable_steady_tick`, which panics if the system refuses a
+    /// thread: without one, the bar moves when something advances.
+    fn tick(&self) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        self.ticks.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel();
+            let bar = self.bar.clone();
+            threads::start(move || {
+                while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    bar.tick();
+                }
+            });
+            sender
+        });
     }
 }
 
 impl Observer for Progress {
     fn begin(&self, weights: u64) {
-        self.0.set_length(weights);
-        self.0.enable_steady_tick(Duration::from_millis(200));
+        self.bar.set_length(weights);
+        self.tick();
     }
 
     fn turn_to(&self, task: &str) {
-        self.0.set_message(task.to_owned());
+        self.bar.set_message(task.to_owned());
     }
 
     fn advance(&self, weights: u64) {
-        self.0.inc(weights);
+        self.bar.inc(weights);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        drop(self.ticks.take());
+        self.bar.finish_and_clear();
     }
 }

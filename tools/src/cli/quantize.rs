@@ -10,7 +10,6 @@ use cerebellum::terminal::name;
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::checkpoint::Checkpoint;
-use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
 use cerebellum_tools::summary::Summary;
 use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
@@ -27,7 +26,7 @@ use super::report::ReportArgs;
 use super::table::bytes;
 use super::template;
 use super::values::whole;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, create_output};
 
 /// Turn a checkpoint into a model file.
 ///
@@ -104,6 +103,20 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
+    /// All files that the command reads.
+    fn inputs(&self, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>, Failure> {
+        let mut inputs = checkpoint.files();
+        inputs.extend(tokenizer::files(self.tokenizer_directory()));
+        inputs.extend(template::files(&self.checkpoint, &self.template)?.into_values());
+        inputs.extend(self.calibration.clone());
+        inputs.extend(self.report.input().map(Path::to_owned));
+        Ok(inputs)
+    }
+
+    fn tokenizer_directory(&self) -> &Path {
+        self.tokenizer.as_ref().unwrap_or(&self.checkpoint)
+    }
+
     fn options(
         &self,
         checkpoint: &Checkpoint,
@@ -117,7 +130,7 @@ impl Args {
             Some(group_size) => Options::uniform(MatrixFormat { scheme, group_size }),
             None => Options::recommended(scheme, checkpoint),
         };
-        let templates = template::for_file(&self.checkpoint, &self.template)?;
+        let templates = template::for_file(template::files(&self.checkpoint, &self.template)?)?;
         Ok(Options { calibration, bits: self.bits, templates, ..formats })
     }
 }
@@ -150,15 +163,14 @@ struct Preview<'a> {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let tokenizer = import_tokenizer(args, &checkpoint)?;
-    let mut inputs = checkpoint.files();
-    inputs.extend(tokenizer.iter().map(|tokenizer| tokenizer.source.clone()));
+    let inputs = args.inputs(&checkpoint)?;
     let output = match &args.output {
-        Some(path) if !args.dry_run => Output::create(path, args.force, &inputs)?,
+        Some(path) if !args.dry_run => create_output(path, args.force, &inputs)?,
         _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
     };
     let target = output.target().to_owned();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let report = args.report.prepare(&target, args.force, &inputs, &checkpoint, tables)?;
+    let report = args.report.prepare(args.force, &inputs, &checkpoint, tables)?;
     warn(&checkpoint, tokenizer.as_ref(), context);
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
 
@@ -248,8 +260,7 @@ fn import_tokenizer(
     checkpoint: &Checkpoint,
 ) -> Result<Option<ImportedTokenizer>, Failure> {
     let vocab_size = u32::try_from(checkpoint.config().vocab_size)?;
-    let directory = args.tokenizer.as_ref().unwrap_or(&args.checkpoint);
-    let tokenizer = tokenizer::import(directory, vocab_size)?;
+    let tokenizer = tokenizer::import(args.tokenizer_directory(), vocab_size)?;
     match (&args.tokenizer, tokenizer) {
         (Some(directory), None) => {
             let directory = directory.display();

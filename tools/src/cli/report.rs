@@ -10,7 +10,7 @@ use cerebellum_tools::output::Output;
 use cerebellum_tools::report::Report;
 
 use super::measure::{Plan, Subject, describe_text, encode, read_text, write_page};
-use super::{Context, Failure};
+use super::{Context, Failure, create_output};
 
 /// Tokens in a window: the protocol of `docs/quality.md`.
 const WINDOW: usize = 512;
@@ -41,25 +41,25 @@ struct Measurable {
 }
 
 impl ReportArgs {
+    /// The file that is read for the report.
+    pub fn input(&self) -> Option<&Path> {
+        self.report_text.as_deref()
+    }
+
     /// Checks everything before the long work. The report may replace an older one if `overwrite` is
-    /// set, and none of `inputs`, nor `file`.
+    /// set, and none of `inputs`.
     pub fn prepare(
         &self,
-        file: &Path,
         overwrite: bool,
         inputs: &[PathBuf],
         checkpoint: &Checkpoint,
         tokenizer: Option<&[u8]>,
     ) -> Result<Option<Pending>, Failure> {
         let Some(path) = &self.report else { return Ok(None) };
-        if path == file {
-            return Err("the report and the model file cannot have the same name".into());
-        }
-        let mut inputs = inputs.to_vec();
-        inputs.extend(self.report_text.clone());
-        let text = self.report_text.as_deref();
+        let output = create_output(path, overwrite, inputs)?;
+        let text = self.input();
         let text = text.map(|path| Measurable::read(path, checkpoint, tokenizer)).transpose()?;
-        Ok(Some(Pending { output: Output::create(path, overwrite, &inputs)?, text }))
+        Ok(Some(Pending { output, text }))
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use cerebellum::score::Continuations;
 use cerebellum::text::EncodeOptions;
 use cerebellum::{LogitsFor, SessionOptions};
+use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::session::ModelArgs;
@@ -87,8 +88,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Failure::from(format!("continuation {text:?} has no tokens; give a text")));
     }
     let tree = Continuations::new(&ids)?;
-    let options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
-    let mut session = model.session(&options)?;
+    let mut options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let scores = session.score(&prompt, &tree)?;
     let continuations: Vec<_> = std::iter::zip(&args.continuation, ids)
         .enumerate()

@@ -22,6 +22,11 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.model
+    }
+
     /// Opens the file; errors name it.
     pub fn open(&self) -> Result<Model, Failure> {
         open(&self.model, if self.read { Access::Read } else { Access::Map })

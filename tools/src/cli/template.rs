@@ -1,7 +1,7 @@
 //! Templates from the command line, from files and from beside a checkpoint.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cerebellum::Model;
 use cerebellum::format::is_template_name;
@@ -48,10 +48,11 @@ fn read(path: &Path) -> Result<String, Failure> {
     Ok(text.map_err(|e| format!("cannot read the template {}: {e}", path.display()))?)
 }
 
-/// The templates that a model file is to hold: those in the folder `templates` beside the checkpoint,
-/// `NAME.txt` each, and those named on the command line as `NAME=FILE`. `NAME=` leaves one out.
-pub fn for_file(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let mut templates = BTreeMap::new();
+/// The files of the templates that a model file is to hold, by name: those in the folder `templates` beside
+/// the checkpoint, `NAME.txt` each, and those named on the command line as `NAME=FILE`. `NAME=` leaves one
+/// out.
+pub fn files(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut files = BTreeMap::new();
     let folder = checkpoint.join("templates");
     if folder.is_dir() {
         let cannot = |e| format!("cannot read {}: {e}", folder.display());
@@ -59,7 +60,8 @@ pub fn for_file(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, 
             let path = entry.map_err(cannot)?.path();
             let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
             if path.extension().is_some_and(|extension| extension == "txt") {
-                insert(&mut templates, name, &path)?;
+                check_name(name)?;
+                files.insert(name.to_owned(), path);
             }
         }
     }
@@ -69,25 +71,30 @@ pub fn for_file(checkpoint: &Path, named: &[String]) -> Result<BTreeMap<String, 
             format!("--template {argument} has no \"=\"; write a name, \"=\" and a file")
         })?;
         match path {
-            "" => drop(templates.remove(name)),
-            path => insert(&mut templates, name, Path::new(path))?,
+            "" => drop(files.remove(name)),
+            path => {
+                check_name(name)?;
+                files.insert(name.to_owned(), path.into());
+            }
         }
     }
-    Ok(templates)
+    Ok(files)
 }
 
-/// A template that cannot be used is found before the model is quantized.
-fn insert(
-    templates: &mut BTreeMap<String, String>,
-    name: &str,
-    path: &Path,
-) -> Result<(), Failure> {
-    if !is_template_name(name) {
-        let detail = "a name has lower-case letters, digits and hyphens only";
-        return Err(format!("{name:?} cannot be the name of a template: {detail}").into());
+fn check_name(name: &str) -> Result<(), Failure> {
+    if is_template_name(name) {
+        return Ok(());
     }
-    let text = read(path)?;
-    text.parse::<Template>().map_err(|e| format!("{}: {e}", path.display()))?;
-    templates.insert(name.to_owned(), text);
-    Ok(())
+    let detail = "a name has lower-case letters, digits and hyphens only";
+    Err(format!("{name:?} cannot be the name of a template: {detail}").into())
+}
+
+/// The templates in [`files`]. One that cannot be used is found before the model is quantized.
+pub fn for_file(files: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, String>, Failure> {
+    let templates = files.into_iter().map(|(name, path)| {
+        let text = read(&path)?;
+        text.parse::<Template>().map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok((name, text))
+    });
+    templates.collect()
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use cerebellum::batch::Next;
 use cerebellum::task::{Task, TaskResult};
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
+use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::lines::LinesArgs;
@@ -180,7 +181,8 @@ fn one_text(
     text: &str,
     context: &Context,
 ) -> Outcome {
-    let mut session = model.session(options)?;
+    let mut options = options.clone();
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let mut failure = None;
     let result = task.run(&mut session, text, |piece| {
         let written = match context.json {

@@ -4,8 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Result;
+use crate::threads;
 
-/// Calls `work` for every index below `count`, each worker on a thread of its own taking the next one,
+/// Calls `work` for every index below `count`, each worker on a thread of its own taking the next one
+/// (as many workers as there are threads to be had),
 /// and returns the results in order. `advance` is told of each that is done. After an error the
 /// others stop.
 pub(super) fn share_out<W: Send, T: Send>(
@@ -31,14 +33,8 @@ pub(super) fn share_out<W: Send, T: Send>(
             advance();
         }
     };
-    std::thread::scope(|scope| {
-        let threads = workers.into_iter().map(|worker| scope.spawn(|| work(worker)));
-        let threads: Vec<_> = threads.collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(outcome) => outcome,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    })?;
+    let outcomes = threads::run(workers, |worker, _| work(worker));
+    outcomes.into_iter().collect::<Result<()>>()?;
     let done = done.into_inner().expect("no thread panics with the lock");
     Ok(done.into_iter().map(|result| result.expect("all were taken up")).collect())
 }

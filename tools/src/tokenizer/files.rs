@@ -11,6 +11,12 @@ use super::vocabulary::{AddedToken, Vocabulary, split_merges};
 use super::{TokenizerError, exists, invalid, parse_json, read_file, read_json, unsupported};
 use crate::json::{Object, without_mark};
 
+/// What may lie beside `vocab.json` and `merges.txt`.
+pub const BESIDE: [&str; 3] = [CONFIG, ADDED_TOKENS, SPECIAL_TOKENS];
+const CONFIG: &str = "tokenizer_config.json";
+const ADDED_TOKENS: &str = "added_tokens.json";
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+
 /// The control token of GPT-2, special even if no file says so.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
@@ -72,7 +78,7 @@ pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, Token
         }
     }
     let tokens: BTreeMap<String, u32> = read_json(vocab)?;
-    let config = OptionalFile::read(dir, "tokenizer_config.json")?;
+    let config = OptionalFile::read(dir, CONFIG)?;
     let config = config.config()?;
     config.check_class()?;
     Ok(Vocabulary {
@@ -104,12 +110,12 @@ fn added_tokens(
     for (id, token) in config.added_tokens_decoder()? {
         added.insert(token.content.clone(), token.with_id(id));
     }
-    let by_content = OptionalFile::read(dir, "added_tokens.json")?;
+    let by_content = OptionalFile::read(dir, ADDED_TOKENS)?;
     for (content, id) in by_content.parse::<BTreeMap<String, u32>>()? {
         let token = TokenOptions::from(NamedToken::Text(content.clone()));
         added.entry(content).or_insert(token.with_id(id));
     }
-    let special_map = OptionalFile::read(dir, "special_tokens_map.json")?;
+    let special_map = OptionalFile::read(dir, SPECIAL_TOKENS)?;
     for token in special_tokens(&[config, &special_map.config()?])? {
         let known = added.get(&token.content).map(|token| token.id);
         // A special token without an id anywhere is no token of the model.

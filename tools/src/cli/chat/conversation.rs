@@ -93,9 +93,9 @@ impl Conversation {
         Ok((result?, forgotten))
     }
 
-    /// Writes the text to a new file.
-    pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let mut output = Output::create(path, false, &[] as &[&Path])?;
+    /// Writes the text to a new file, which is none of `inputs`.
+    pub fn save(&self, path: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+        let mut output = Output::create(path, false, inputs)?;
         let written = output.file().write_all(self.text.as_bytes());
         written.map_err(|e| output.error("write", e))?;
         Ok(output.commit()?)

@@ -1,8 +1,9 @@
 //! Where the lines of a chat come from.
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Stdin};
+use std::io::{self, BufRead, BufReader, IsTerminal, Stdin, Write};
 use std::path::{Path, PathBuf};
 
+use cerebellum::output::{Existing, OutputError, OutputFile, Readers};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
@@ -49,9 +50,9 @@ impl Input {
         let mut editor =
             Box::new(Editor::with_history(config.clone(), FileHistory::with_config(&config))?);
         let path = if forget { None } else { history.map(Path::to_owned).or_else(default_history) };
-        if let Some(path) = &path {
+        // Of a device, such as /dev/null, nothing is read, and nothing is written to it.
+        if let Some(path) = path.as_ref().filter(|path| path.is_file() || path.is_dir()) {
             match editor.load_history(path) {
-                Err(ReadlineError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(format!("cannot read {}: {e}", path.display()).into()),
                 Ok(()) => {}
             }
@@ -107,9 +108,22 @@ impl Drop for Input {
         if let Self::Terminal { editor, history: Some(path) } = self {
             // Not to have the lines next time is no failure of this one.
             let directory = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            let _ = directory.is_ok() && editor.save_history(path).is_ok();
+            let _ = directory.is_ok() && save(editor.history(), path).is_ok();
         }
     }
+}
+
+/// Writes lines as `load_history` reads them, to a file that only its owner may read.
+fn save(history: &FileHistory, path: &Path) -> Result<(), OutputError> {
+    let mut text = "#V2\n".to_owned();
+    for line in history {
+        text += &line.replace('\\', "\\\\").replace('\n', "\\n");
+        text.push('\n');
+    }
+    let mut output = OutputFile::create(path, Existing::Replace, Readers::Owner)?;
+    let written = output.file().write_all(text.as_bytes());
+    written.map_err(|e| output.error("write", e))?;
+    output.commit()
 }
 
 /// `$XDG_STATE_HOME/cerebellum/history`, by default under `~/.local/state`.
@@ -117,4 +131,31 @@ fn default_history() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
     Some(state.join("cerebellum/history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustyline::history::History;
+
+    use super::*;
+
+    #[test]
+    fn history_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history");
+        let lines = ["one", "two\nlines", r"a\nb \ c", "#V2", "\u{20ac}"];
+        let mut history = FileHistory::new();
+        for line in lines {
+            history.add(line).unwrap();
+        }
+        save(&history, &path).unwrap();
+        let mut read = FileHistory::new();
+        read.load(&path).unwrap();
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), lines);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
 }

@@ -4,12 +4,13 @@ mod command;
 mod conversation;
 mod input;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cerebellum::generate::{GenerateOptions, Generation, StopReason};
+use cerebellum_tools::{output, threads};
 use serde::Serialize;
 
 use self::command::{Command, HELP};
@@ -92,6 +93,7 @@ struct Chat<'a> {
     options: GenerateOptions,
     /// Set by Ctrl-C while the model answers.
     cancel: Arc<AtomicBool>,
+    threads: usize,
     /// Of the last answer.
     generation: Option<Generation>,
 }
@@ -99,7 +101,8 @@ struct Chat<'a> {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
-    let mut session = model.session(&args.model.options(context)?)?;
+    let mut options = args.model.options(context)?;
+    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let cancel = Arc::new(AtomicBool::new(false));
     session.cancel_by(Arc::clone(&cancel));
     let mut chat = Chat {
@@ -113,8 +116,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             ..GenerateOptions::default()
         },
         cancel,
+        threads: options.threads,
         generation: None,
     };
+    if let Some(history) = &args.history {
+        output::refuse_inputs(history, &[args.model.path()])?;
+    }
     let mut input = Input::new(args.history.as_deref(), args.no_history || context.json)?;
     if input.is_terminal() {
         context.note("/help lists the commands, /quit or Ctrl-D ends");
@@ -195,7 +202,7 @@ impl Chat<'_> {
             }
             Command::More => self.go_on()?,
             Command::Show => self.context.note(self.conversation.text()),
-            Command::Save(path) => self.conversation.save(path.as_ref())?,
+            Command::Save(path) => self.save(path.as_ref())?,
             Command::Statistics => self.statistics(),
             Command::Set { name, value } => {
                 let mut options = self.options.clone();
@@ -207,10 +214,19 @@ impl Chat<'_> {
         Ok(false)
     }
 
+    /// Writes what was said to a new file.
+    fn save(&self, path: &Path) -> Result<(), Failure> {
+        let mut inputs = vec![self.args.model.path()];
+        inputs.extend(self.args.history.as_deref());
+        self.conversation.save(path, &inputs)?;
+        self.context.note(format_args!("saved to {}", path.display()));
+        Ok(())
+    }
+
     fn statistics(&self) {
         let session = self.conversation.session();
         if let Some(generation) = &self.generation {
-            self.context.note(speeds(generation, session, self.context.session_threads()));
+            self.context.note(speeds(generation, session, self.threads));
         }
         let (position, context) = (session.position(), session.context());
         self.context.note(format_args!("{position} of {context} positions are used"));
