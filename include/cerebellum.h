@@ -1821,8 +1821,8 @@ cbl_status cbl_session_restore(cbl_session *session,
  * for the file that it leads to. A device, a pipe, a socket or a directory is refused. A process that is
  * killed may leave a file `.NAME.<16 digits>.cbl-tmp`; the next call for the same path removes it.
  *
- * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY, CBL_BUSY,
- * CBL_PANIC.
+ * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY,
+ * CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_session_save_file(cbl_session *session,
                                  const char *path);
