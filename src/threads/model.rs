@@ -7,6 +7,8 @@ use super::Team;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A slot for each worker, without any synchronization of its own.
 struct Slots(Vec<UnsafeCell<usize>>);
@@ -49,11 +51,20 @@ fn write_then_read(workers: usize, phases: usize, runs: usize) {
 }
 
 /// All schedules with at most so many preemptions: without a bound they would take days, and few bugs
-/// need more than two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007).
+/// need more than two (Musuvathi and Qadeer, "Iterative Context Bounding", 2007). Prints how many they were.
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    // Not one of loom's, which would be a part of the model.
+    let schedules = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&schedules);
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(model);
+    builder.check(move || {
+        counted.fetch_add(1, Relaxed);
+        model();
+    });
+    let schedules = schedules.load(Relaxed);
+    assert!(schedules > 1, "nothing was interleaved");
+    println!("{}: {schedules} schedules", std::thread::current().name().unwrap_or_default());
 }
 
 #[test]

@@ -190,6 +190,21 @@ fn lack_of_memory_is_an_error_and_tokens_allocate_nothing() {
     run_silently(&test_program("oom", &[]), &[model(), &scratch("oom")]);
 }
 
+/// Also where text and constraints are, as far as the libraries for them let it be one. `OOM_MANY=1` tries many
+/// more allocations and prints what became of them.
+#[test]
+fn lack_of_memory_for_texts_is_an_error_or_an_abort() {
+    let mut program = Command::new(test_program("oom_text", &[]));
+    program.arg(model()).env_remove("LD_LIBRARY_PATH");
+    let many = std::env::var_os("OOM_MANY").is_some();
+    if many {
+        program.arg("many");
+    }
+    let output = succeed(&mut program);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.stderr.is_empty() && output.stdout.is_empty() != many, "{output:?}");
+}
+
 /// As `compile`, in C++11.
 fn compile_cpp(source: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let (program, library) = (scratch("bin").join(name), library_directory());

@@ -1,0 +1,334 @@
+/* The N-th allocation fails, once or from then on, in every function that takes a text or a constraint. The
+ * libraries that tokenize and constrain do not report such failures: there Rust's allocator ends the process by
+ * abort(), and docs/embedding.md says so. So each try has a process of its own, and what is promised is: the
+ * call succeeds with the same result, or returns CBL_NO_MEMORY, after which the same call works; or the process
+ * aborts. No other status, no other signal, no hang.
+ * Usage: oom_text MODEL [MANY]; with MANY many more are tried, and a table is printed. */
+#include "refuse.h"
+#include "support.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *path;
+static cbl_model *model;
+static cbl_options *options;
+static cbl_session *session;
+static cbl_batch *batch;
+static cbl_classifier *classifier;
+static cbl_template *template;
+
+/* What came out, for comparing. */
+static uint64_t result;
+
+static void add(const void *bytes, size_t size) {
+  for (size_t i = 0; i < size; i++) result = (result ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
+}
+
+static bool add_text(void *user, const char *text, size_t length) { return (void)user, add(text, length), true; }
+static bool add_batch_text(void *user, size_t index, const char *text, size_t length) {
+  return (void)user, (void)index, add(text, length), true;
+}
+
+#define TEXT "Once upon a time there was a fox. It was cold, and the fox was 12 years old."
+static const size_t LENGTH = sizeof TEXT - 1;
+static const char *const LABELS[3] = {"alarm", "timer", "weather"};
+static const char *const PROMPTS[3] = {"Once upon", "The cat", ""};
+
+static cbl_status set(cbl_option key, const char *value) {
+  return cbl_options_set_string(options, key, value, strlen(value));
+}
+
+static cbl_status open_and_free(void) {
+  cbl_model *made;
+  cbl_status status = cbl_model_open(path, NULL, &made, NULL, 0);
+  if (!status) CHECK_OK(cbl_model_free(made));
+  return status;
+}
+
+static cbl_status tokenize(void) {
+  uint32_t tokens[256];
+  size_t count;
+  cbl_status status = cbl_model_tokenize(model, NULL, TEXT, LENGTH, tokens, 256, &count, NULL, 0);
+  if (!status) add(tokens, count * sizeof *tokens);
+  return status;
+}
+
+static cbl_status detokenize(void) {
+  char text[256];
+  size_t length;
+  cbl_status status = cbl_model_detokenize(model, TOKENS, 3, text, sizeof text, &length, NULL, 0);
+  if (!status) add(text, length);
+  return status;
+}
+
+static cbl_status token_bytes(void) {
+  const char *bytes;
+  size_t length;
+  cbl_status status = cbl_model_token_bytes(model, TOKENS[0], &bytes, &length);
+  if (!status) add(bytes, length);
+  return status;
+}
+
+static cbl_status generate(void) {
+  CHECK_OK(cbl_session_reset(session));
+  return cbl_generate(session, options, TEXT, LENGTH, add_text, NULL, NULL);
+}
+
+static cbl_status generate_within(cbl_option key, const char *value) {
+  cbl_status status = set(key, value);
+  if (!status) status = generate();
+  long refused = fail_at;
+  fail_at = 0;
+  CHECK_OK(set(key, ""));
+  fail_at = refused;
+  return status;
+}
+
+static cbl_status choose(void) { return generate_within(CBL_OPTION_CHOICES, "six\nseven thirty\nten"); }
+static cbl_status match(void) { return generate_within(CBL_OPTION_REGEX, "[0-9]{1,2}:[0-9]{2}"); }
+static cbl_status follow_schema(void) {
+  return generate_within(CBL_OPTION_JSON_SCHEMA, "{\"type\": \"object\", \"properties\": {\"hour\": {\"enum\": "
+                                                 "[\"six\", \"ten\"]}}, \"required\": [\"hour\"]}");
+}
+
+static cbl_status score(void) {
+  double sums[3];
+  size_t lengths[3];
+  CHECK_OK(cbl_session_reset(session));
+  cbl_status status = cbl_score(session, NULL, TEXT, LENGTH, LABELS, 3, sums, lengths);
+  if (!status) add(sums, sizeof sums);
+  return status;
+}
+
+static cbl_status embed(void) {
+  static float embedding[4096];
+  size_t width;
+  cbl_status status = cbl_embed(session, NULL, TEXT, LENGTH, embedding, 4096, &width);
+  if (!status) add(embedding, width * sizeof *embedding);
+  return status;
+}
+
+static cbl_status make_classifier(void) {
+  cbl_classifier *made;
+  cbl_status status = cbl_classifier_new(model, options, LABELS, 3, &made, NULL, 0);
+  CHECK((status == CBL_OK) == (made != NULL));
+  CHECK_OK(cbl_classifier_free(made));
+  return status;
+}
+
+static cbl_status classify(void) {
+  size_t best;
+  double probabilities[3];
+  cbl_status status = cbl_classify(session, classifier, TEXT, LENGTH, &best, probabilities, 3);
+  if (!status) add(probabilities, sizeof probabilities);
+  return status;
+}
+
+static cbl_status name_template(void) {
+  cbl_template *made;
+  cbl_status status = cbl_template_named(model, "summarize", 9, &made, NULL, 0);
+  CHECK_OK(cbl_template_free(made));
+  return status;
+}
+
+static cbl_status make_template(void) {
+  static const char text[] = "stop: \"\\n\"\nmax-tokens: 6\nsplit: sentences\n---\nText: {text}\nShort:";
+  cbl_template *made;
+  cbl_status status = cbl_template_new(text, sizeof text - 1, &made, NULL, 0);
+  CHECK_OK(cbl_template_free(made));
+  return status;
+}
+
+static cbl_status apply_template(void) {
+  return cbl_apply_template(session, template, NULL, TEXT, LENGTH, add_text, NULL, NULL, 0);
+}
+
+/* A prompt may fail alone; the call returns the first such status. Texts come in any order. */
+static cbl_status generate_batch(void) {
+  uint64_t before = result;
+  cbl_status status = cbl_batch_generate(batch, options, PROMPTS, 3, add_batch_text, NULL, NULL, NULL);
+  result = before;
+  return status;
+}
+
+static cbl_status match_batch(void) {
+  cbl_status status = set(CBL_OPTION_REGEX, "[a-z ]{1,8}");
+  if (!status) status = generate_batch();
+  long refused = fail_at;
+  fail_at = 0;
+  CHECK_OK(set(CBL_OPTION_REGEX, ""));
+  fail_at = refused;
+  return status;
+}
+
+static cbl_status set_options(void) {
+  cbl_options *made;
+  cbl_status status = cbl_options_new(&made);
+  if (!status) status = cbl_options_set_string(made, CBL_OPTION_TEMPLATE, "{text} is {label}\n", 18);
+  if (!status) status = cbl_options_add_stop(made, "stop", 4);
+  if (!status) status = cbl_options_add_example(made, TEXT, LENGTH, "fox", 3);
+  if (!status && cbl_has_constraints()) status = cbl_options_set_string(made, CBL_OPTION_REGEX, "[a-z]+", 6);
+  if (!status && cbl_has_constraints()) status = cbl_options_set_string(made, CBL_OPTION_CHOICES, "a\nb", 3);
+  CHECK_OK(cbl_options_free(made));
+  return status;
+}
+
+typedef struct {
+  const char *name;
+  cbl_status (*run)(void);
+  bool constrained;
+} operation;
+
+static const operation OPERATIONS[] = {
+    {"cbl_model_open", open_and_free, false},
+    {"cbl_model_tokenize", tokenize, false},
+    {"cbl_model_detokenize", detokenize, false},
+    {"cbl_model_token_bytes", token_bytes, false},
+    {"cbl_generate", generate, false},
+    {"cbl_generate, choices", choose, true},
+    {"cbl_generate, regular expression", match, true},
+    {"cbl_generate, JSON schema", follow_schema, true},
+    {"cbl_score", score, false},
+    {"cbl_embed", embed, false},
+    {"cbl_classifier_new", make_classifier, false},
+    {"cbl_classify", classify, false},
+    {"cbl_template_named", name_template, false},
+    {"cbl_template_new", make_template, false},
+    {"cbl_apply_template", apply_template, false},
+    {"cbl_batch_generate", generate_batch, false},
+    {"cbl_batch_generate, regular expression", match_batch, true},
+    {"cbl_options_*", set_options, false},
+};
+
+static uint64_t result_of(const operation *operation) {
+  result = 0xcbf29ce484222325u;
+  CHECK_OK(operation->run());
+  return result;
+}
+
+/* In a process of its own: what became of the call if allocation `n` is refused. Exit codes: 0 it succeeded,
+ * 1 CBL_NO_MEMORY; a failed check prints what it was and exits with 9. */
+static void try_once(const operation *operation, long n, bool ever, uint64_t expected) {
+  /* What Rust says before it aborts is not shown. */
+  int errors = dup(2), nowhere = open("/dev/null", O_WRONLY);
+  dup2(nowhere, 2);
+  alarm(60);
+  result = 0xcbf29ce484222325u;
+  calls = 0;
+  for_ever = ever;
+  fail_at = n;
+  cbl_status status = operation->run();
+  fail_at = 0;
+  dup2(errors, 2);
+  bool kept = status == CBL_NO_MEMORY || (status == CBL_OK && result == expected);
+  if (!kept || result_of(operation) != expected) {
+    dprintf(2, "%s, allocation %ld%s: status %d\n", operation->name, n, ever ? " and all after it" : "", (int)status);
+    _exit(9);
+  }
+  _exit(status == CBL_NO_MEMORY);
+}
+
+static int status_of(pid_t child) {
+  int status;
+  CHECK(child > 0 && waitpid(child, &status, 0) == child);
+  return status;
+}
+
+/* How many allocations it makes, counted in another process, which leaves everything as cold as it is. */
+static long allocations_of(const operation *operation, uint64_t *expected) {
+  int ends[2];
+  struct {
+    long made;
+    uint64_t expected;
+  } report;
+  CHECK(!pipe(ends));
+  pid_t child = fork();
+  if (!child) {
+    calls = 0;
+    report.expected = result_of(operation);
+    report.made = calls;
+    CHECK(write(ends[1], &report, sizeof report) == sizeof report);
+    _exit(0);
+  }
+  CHECK(status_of(child) == 0 && read(ends[0], &report, sizeof report) == sizeof report);
+  close(ends[0]), close(ends[1]);
+  *expected = report.expected;
+  return report.made;
+}
+
+/* The allocation that is refused after the n-th: sooner or later most are of the same kind. */
+static long next(long n, bool many) {
+  if (many) return n < 400 ? n + 1 : n + n / 40;
+  return n < 8 ? n + 1 : 2 * n;
+}
+
+static void try_all(const operation *operation, const char *state, bool warm, bool many) {
+  uint64_t expected;
+  long made = allocations_of(operation, &expected), counts[3] = {0};
+  for (int ever = 0; ever < 2; ever++) {
+    /* Building a tokenizer anew for each takes long. */
+    if (ever && !warm && !many) continue;
+    for (long n = 1; n <= made; n = next(n, many)) {
+      pid_t child = fork();
+      if (!child) try_once(operation, n, ever, expected);
+      int status = status_of(child);
+      if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) {
+        counts[2]++;
+      } else if (WIFEXITED(status) && WEXITSTATUS(status) < 2) {
+        counts[WEXITSTATUS(status)]++;
+      } else {
+        fprintf(stderr, "%s, %s, allocation %ld%s: status %#x\n", operation->name, state, n,
+                ever ? " and all after it" : "", (unsigned)status);
+        exit(1);
+      }
+    }
+  }
+  if (many) {
+    printf("| `%s` | %s | %ld | %ld | %ld | %ld |\n", operation->name, state, made, counts[1], counts[0], counts[2]);
+    fflush(stdout);
+  }
+}
+
+static void prepare(void) {
+  model = open_model(path);
+  session = new_session(model, options);
+  CHECK_OK(cbl_batch_new(model, options, 2, &batch, NULL, 0));
+  CHECK_OK(cbl_template_named(model, "summarize", 9, &template, NULL, 0));
+}
+
+int main(int count, char **arguments) {
+  CHECK(count == 2 || count == 3);
+  bool many = count == 3;
+  path = arguments[1];
+  options = new_options();
+  CHECK_OK(cbl_options_set_int(options, CBL_OPTION_CONTEXT, 128));
+  CHECK_OK(cbl_options_set_int(options, CBL_OPTION_MAX_TOKENS, 8));
+  CHECK_OK(cbl_options_add_stop(options, "stop", 4));
+  if (many) printf("| | model | allocations | `CBL_NO_MEMORY` | succeeded | aborted |\n|---|---|---|---|---|---|\n");
+  size_t operations = sizeof OPERATIONS / sizeof *OPERATIONS;
+  for (int warm = 0; warm < 2; warm++) {
+    /* Cold: nothing has met a text yet. A classifier cannot be made without. */
+    prepare();
+    if (warm) {
+      CHECK_OK(cbl_classifier_new(model, NULL, LABELS, 3, &classifier, NULL, 0));
+      for (size_t i = 0; i < operations; i++) {
+        if (!OPERATIONS[i].constrained || cbl_has_constraints()) CHECK_OK(OPERATIONS[i].run());
+      }
+    }
+    for (size_t i = 0; i < operations; i++) {
+      if (OPERATIONS[i].constrained && !cbl_has_constraints()) continue;
+      if (!warm && OPERATIONS[i].run == classify) continue;
+      try_all(&OPERATIONS[i], warm ? "used before" : "new", warm, many);
+    }
+    CHECK_OK(cbl_classifier_free(classifier));
+    CHECK_OK(cbl_template_free(template));
+    CHECK_OK(cbl_batch_free(batch));
+    CHECK_OK(cbl_session_free(session));
+    CHECK_OK(cbl_model_free(model));
+  }
+  CHECK_OK(cbl_options_free(options));
+  return 0;
+}
