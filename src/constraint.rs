@@ -49,6 +49,7 @@ use self::message::reason;
 use self::numbers::Numbers;
 use crate::error::{Error, Result};
 use crate::generate::Constraint;
+use crate::memory;
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer, layout};
 use crate::threads::on_deep_stack;
@@ -75,6 +76,13 @@ pub enum Form {
     AfterSpace(Box<Form>),
 }
 
+/// llguidance ends the process if it gets no memory. So what it mostly takes is asked for before, in bytes: for a
+/// vocabulary, for each byte of the tokenizer's table (23 were measured); ...
+const VOCABULARY_MEMORY: usize = 32;
+
+/// ... and for a small constraint and a text within it (157 KB); large ones take more.
+const CONSTRAINT_MEMORY: usize = 512 << 10;
+
 /// A model's vocabulary, prepared for constraints. Making it takes some time and several times the
 /// tokenizer's memory: make one for a model, and as many constraints as there are texts.
 ///
@@ -100,13 +108,15 @@ impl Vocabulary {
     {
         // Reports a bad table now: later there is nobody to tell.
         tokenizer.encode("", EncodeOptions::default())?;
+        let bytes = tokenizer.table().byte_len().saturating_mul(VOCABULARY_MEMORY);
+        memory::probe(bytes)?;
         let config = model.config();
         let words = words(&tokenizer, config.vocab_size, config.eos_token_id);
         check_tree(&words)?;
         // A model without an end-of-text token gets one past its vocabulary that it cannot choose.
         let end_of_text = config.eos_token_id.unwrap_or(config.vocab_size as u32);
         let info = TokRxInfo::new(words.len() as u32, end_of_text);
-        on_deep_stack(|| {
+        prepare(bytes, || {
             let environment = Environment { tokenizer, trie: TokTrie::from(&info, &words) };
             let environment: TokEnv = Arc::new(environment);
             let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
@@ -116,7 +126,7 @@ impl Vocabulary {
             factory.quiet();
             factory.limits_mut().verbose_errors = false;
             Ok(Self { factory })
-        })?
+        })
     }
 
     /// A constraint for one text.
@@ -125,7 +135,7 @@ impl Vocabulary {
     /// [`Error::Constraint`] if the form makes no sense, or asks for what is not supported;
     /// [`Error::Threads`].
     pub fn constrain(&self, form: &Form) -> Result<TextConstraint> {
-        on_deep_stack(|| {
+        prepare(CONSTRAINT_MEMORY, || {
             let grammar = TopLevelGrammar::from_lark(lark(form)?);
             let parser = self.factory.create_parser(grammar).map_err(|error| {
                 // What is wrong with the form alone is said better without its surroundings.
@@ -137,8 +147,14 @@ impl Vocabulary {
                 numbers: form.is_json().then(Numbers::default),
                 environment: self.factory.tok_env().clone(),
             })
-        })?
+        })
     }
+}
+
+/// Calls `body` on a deep stack if the system has so many bytes of memory to give.
+fn prepare<T: Send>(bytes: usize, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    memory::probe(bytes)?;
+    on_deep_stack(body)?
 }
 
 /// The longest token, in bytes, that a text within a constraint is made of; of special tokens one less.
@@ -174,13 +190,13 @@ impl Form {
     /// # Errors
     /// Those of [`check`](Self::check).
     pub fn json_schema(text: &str) -> Result<Self> {
-        on_deep_stack(|| {
+        prepare(CONSTRAINT_MEMORY + text.len().saturating_mul(64), || {
             let schema = serde_json::from_str(text);
             let schema =
                 schema.map_err(|e| Error::Constraint(format!("not a JSON schema: {e}")))?;
             let form = Self::JsonSchema(schema);
             form.check_here().map(|()| form)
-        })?
+        })
     }
 
     /// Whether it makes sense, as far as can be told without a vocabulary.
@@ -188,7 +204,7 @@ impl Form {
     /// # Errors
     /// [`Error::Constraint`], which says what does not; [`Error::Threads`].
     pub fn check(&self) -> Result<()> {
-        on_deep_stack(|| self.check_here())?
+        prepare(CONSTRAINT_MEMORY, || self.check_here())
     }
 
     /// As [`check`](Self::check), on the caller's stack.
@@ -346,7 +362,8 @@ impl<B: AsRef<[u8]> + Send + Sync> TokenizerEnv for Environment<B> {
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         let mut tokens = self.trie.tokenize_with_greedy_fallback(bytes, |text| {
-            let tokens = self.tokenizer.encode(text, EncodeOptions::default());
+            // What failed for lack of memory here would be tokenized in another way.
+            let tokens = self.tokenizer.encode_now(text, EncodeOptions::default());
             tokens.unwrap_or_else(|_| self.trie.greedy_tokenize(text.as_bytes()))
         });
         // A vocabulary may lack bytes, which an encoder leaves out, and its long tokens are not in the tree:

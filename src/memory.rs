@@ -58,6 +58,26 @@ impl<T> Region<T> {
     }
 }
 
+/// Whether the system has `bytes` of memory to give: asks for them and gives them back. For what is then done by
+/// libraries that end the process if they get none.
+#[cfg(any(feature = "text", feature = "capi"))]
+pub(crate) fn probe(bytes: usize) -> Result<()> {
+    let mut asked = Vec::<u8>::new();
+    asked.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes })?;
+    // The compiler may leave out what nobody looks at.
+    std::hint::black_box(&asked);
+    Ok(())
+}
+
+/// A copy of `text`.
+#[cfg(feature = "capi")]
+pub(crate) fn copy(text: &str) -> Result<String> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len()).map_err(|_| Error::OutOfMemory { bytes: text.len() })?;
+    copy.push_str(text);
+    Ok(copy)
+}
+
 /// Adds up regions.
 #[derive(Default)]
 pub(crate) struct Planner {

@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::boundary::Failure;
 use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVALID_UTF8};
-use crate::memory::try_vec;
+use crate::memory::{self, try_vec};
 
 const fn bad(detail: &'static str) -> Failure {
     Failure::Misuse(CBL_BAD_ARGUMENT, detail)
@@ -59,14 +59,18 @@ pub(super) unsafe fn texts<'a>(
     // SAFETY: the caller's contract.
     let list = unsafe { slice(start, count) }?;
     let mut texts = try_vec(count)?;
+    let mut length = 0;
     for &text in list {
         if text.is_null() {
             return Err(bad("a text in a list is NULL"));
         }
         // SAFETY: the caller's contract.
         let text = unsafe { CStr::from_ptr(text) }.to_str();
-        texts.push(text.map_err(|_| INVALID_UTF8)?);
+        let text = text.map_err(|_| INVALID_UTF8)?;
+        length += text.len();
+        texts.push(text);
     }
+    probe_parts(length + size_of_val(texts.as_slice()))?;
     Ok(texts)
 }
 
@@ -93,7 +97,15 @@ const INVALID_UTF8: Failure = Failure::Misuse(CBL_INVALID_UTF8, "a text is not v
 pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a str, Failure> {
     // SAFETY: the caller's contract.
     let bytes = unsafe { slice(start.cast::<u8>(), length) }?;
-    std::str::from_utf8(bytes).map_err(|_| INVALID_UTF8)
+    let text = std::str::from_utf8(bytes).map_err(|_| INVALID_UTF8)?;
+    probe_parts(length)?;
+    Ok(text)
+}
+
+/// There is memory for the copies and parts that a call makes of texts of `length` bytes: a list of strings of a
+/// character each takes 56 times as much.
+fn probe_parts(length: usize) -> Result<(), Failure> {
+    Ok(memory::probe(length.saturating_mul(64).saturating_add(16 << 10))?)
 }
 
 /// A path, which ends with a zero byte. Any bytes where paths are bytes, UTF-8 elsewhere.

@@ -27,6 +27,7 @@ use crate::draft::MAX_DRAFT;
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
 use crate::kernels::Isa;
+use crate::memory;
 use crate::sampler::{SamplerOptions, check_bias};
 use crate::session::Pooling;
 use crate::session_options::{LogitsFor, SessionOptions};
@@ -597,12 +598,10 @@ pub unsafe extern "C" fn cbl_options_add_stop(
                 let detail = "is empty and would stop before the first token".to_owned();
                 return Err(Error::Option { name: "stop string", detail }.into());
             }
-            let memory = |_| Error::OutOfMemory { bytes: stop.len() };
-            let mut owned = String::new();
-            owned.try_reserve_exact(stop.len()).map_err(memory)?;
-            owned.push_str(stop);
-            options.generate.stop.try_reserve(1).map_err(memory)?;
-            options.generate.stop.push(owned);
+            let stop = memory::copy(stop)?;
+            let bytes = size_of::<String>();
+            options.generate.stop.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+            options.generate.stop.push(stop);
             Ok(())
         })
     }

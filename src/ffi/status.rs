@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 
 use super::boundary;
 use crate::error::Error;
+use crate::text::TextError;
 use crate::threads::TeamError;
 
 /// What came of a call. Numbers are never changed or reused; later versions may add some, so treat an
@@ -95,9 +96,10 @@ impl cbl_status {
             Error::ContextFull { .. } | Error::Task(_) => CBL_CONTEXT_FULL,
             Error::Rewind { .. } => CBL_BAD_POSITION,
             Error::NonFinite { .. } => CBL_NON_FINITE,
-            Error::OutOfMemory { .. } | Error::ArenaTooSmall { .. } | Error::PageLock { .. } => {
-                CBL_NO_MEMORY
-            }
+            Error::OutOfMemory { .. }
+            | Error::ArenaTooSmall { .. }
+            | Error::PageLock { .. }
+            | Error::Text(TextError::OutOfMemory { .. }) => CBL_NO_MEMORY,
             Error::Cancelled | Error::OpenCancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,

@@ -65,6 +65,12 @@ pub enum TextError {
         /// The other.
         second: u32,
     },
+    /// There is no memory for the encoder, or for encoding a text.
+    #[error("out of memory: encoding this text takes up to {bytes} bytes; free some, or pass a shorter text")]
+    OutOfMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
     /// Spelling the merges out would need far more memory than the table itself.
     #[error("the tokenizer's merges are implausibly long; convert the model again")]
     MergesTooLong,

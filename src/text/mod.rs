@@ -25,6 +25,22 @@ pub use utf8_stream::Utf8Stream;
 #[cfg(feature = "text")]
 use std::sync::OnceLock;
 
+#[cfg(feature = "text")]
+use crate::memory;
+
+/// The `tokenizers` library ends the process if it gets no memory. So what it takes at most is asked for
+/// before, in bytes: for an encoder, for each byte of the table (22 were measured); ...
+#[cfg(feature = "text")]
+const ENCODER_MEMORY: usize = 32;
+
+/// ... for a text, for each of its bytes (268 were measured, of short words) ...
+#[cfg(feature = "text")]
+const TEXT_MEMORY: usize = 320;
+
+/// ... and for what it keeps after the first text (49 KB).
+#[cfg(feature = "text")]
+const ANY_TEXT_MEMORY: usize = 128 << 10;
+
 /// A model's tokenizer: the table, and the encoder once somebody has encoded something.
 ///
 /// Can be shared between threads. Opening costs only the table's validation; the encoder costs
@@ -54,9 +70,31 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
     /// Token ids of `text`; see [`Encoder::encode`]. The first call builds the encoder.
     ///
     /// # Errors
-    /// Those of [`Encoder::new`] and [`Encoder::encode`].
+    /// Those of [`Encoder::new`] and [`Encoder::encode`]; [`TextError::OutOfMemory`].
     #[cfg(feature = "text")]
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
+        self.probe_memory(text)?;
+        self.encode_now(text, options)
+    }
+
+    /// As much memory as encoding `text` takes is there, as far as one can know before.
+    #[cfg(feature = "text")]
+    pub(crate) fn probe_memory(&self, text: &str) -> Result<(), TextError> {
+        let table = if self.encoder.get().is_none() { self.table.byte_len() } else { 0 };
+        let bytes = table
+            .saturating_mul(ENCODER_MEMORY)
+            .saturating_add(text.len().saturating_mul(TEXT_MEMORY))
+            .saturating_add(ANY_TEXT_MEMORY);
+        memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })
+    }
+
+    /// [`Self::encode`] without a look at the memory.
+    #[cfg(feature = "text")]
+    pub(crate) fn encode_now(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+    ) -> Result<Vec<u32>, TextError> {
         let encoder = self.encoder.get_or_init(|| Encoder::new(&self.table));
         encoder.as_ref().map_err(Clone::clone)?.encode(text, options)
     }

@@ -1,8 +1,9 @@
-/* The N-th allocation fails, once or from then on, in every function that takes a text or a constraint. The
- * libraries that tokenize and constrain do not report such failures: there Rust's allocator ends the process by
- * abort(), and docs/embedding.md says so. So each try has a process of its own, and what is promised is: the
- * call succeeds with the same result, or returns CBL_NO_MEMORY, after which the same call works; or the process
- * aborts. No other status, no other signal, no hang.
+/* The N-th allocation fails, once or from then on, or memory has a limit, in every function that takes a text or
+ * a constraint. The libraries that tokenize and constrain do not report such failures: there Rust's allocator
+ * ends the process by abort(). So each try has a process of its own, and what is promised (docs/embedding.md,
+ * section 5) is: the call succeeds with the same result, or returns CBL_NO_MEMORY, after which the same call
+ * works; or the process aborts. No other status, no other signal, no hang. And it does not abort for a limit, or
+ * if there is no memory from the beginning, because what these libraries take is asked for before.
  * Usage: oom_text MODEL [MANY]; with MANY many more are tried, and a table is printed. */
 #include "refuse.h"
 #include "support.h"
@@ -209,23 +210,32 @@ static uint64_t result_of(const operation *operation) {
   return result;
 }
 
-/* In a process of its own: what became of the call if allocation `n` is refused. Exit codes: 0 it succeeded,
- * 1 CBL_NO_MEMORY; a failed check prints what it was and exits with 9. */
-static void try_once(const operation *operation, long n, bool ever, uint64_t expected) {
+/* What is refused: allocation `n`, and with `ever` all after it; or what would take more than `limit` bytes. */
+typedef struct {
+  long n;
+  bool ever;
+  size_t limit;
+} refusal;
+
+/* In a process of its own: what becomes of the call. Exit codes: 0 it succeeded, 1 CBL_NO_MEMORY; 9 something that
+ * must not be, which is printed. */
+static void try_once(const operation *operation, refusal refusal, uint64_t expected) {
   /* What Rust says before it aborts is not shown. */
   int errors = dup(2), nowhere = open("/dev/null", O_WRONLY);
   dup2(nowhere, 2);
   alarm(60);
   result = 0xcbf29ce484222325u;
   calls = 0;
-  for_ever = ever;
-  fail_at = n;
+  for_ever = refusal.ever;
+  fail_at = refusal.n;
+  limit = refusal.limit ? used + refusal.limit : 0;
   cbl_status status = operation->run();
   fail_at = 0;
+  limit = 0;
   dup2(errors, 2);
   bool kept = status == CBL_NO_MEMORY || (status == CBL_OK && result == expected);
   if (!kept || result_of(operation) != expected) {
-    dprintf(2, "%s, allocation %ld%s: status %d\n", operation->name, n, ever ? " and all after it" : "", (int)status);
+    dprintf(2, "%s: status %d\n", operation->name, (int)status);
     _exit(9);
   }
   _exit(status == CBL_NO_MEMORY);
@@ -237,57 +247,74 @@ static int status_of(pid_t child) {
   return status;
 }
 
-/* How many allocations it makes, counted in another process, which leaves everything as cold as it is. */
-static long allocations_of(const operation *operation, uint64_t *expected) {
+typedef struct {
+  long allocations;
+  size_t bytes;
+  uint64_t result;
+} needs;
+
+/* What it needs and returns, found out in another process, which leaves everything as cold as it is. */
+static needs needs_of(const operation *operation) {
   int ends[2];
-  struct {
-    long made;
-    uint64_t expected;
-  } report;
+  needs needs;
   CHECK(!pipe(ends));
   pid_t child = fork();
   if (!child) {
+    size_t before = used;
     calls = 0;
-    report.expected = result_of(operation);
-    report.made = calls;
-    CHECK(write(ends[1], &report, sizeof report) == sizeof report);
+    most_used = used;
+    needs.result = result_of(operation);
+    needs.allocations = calls;
+    needs.bytes = most_used - before;
+    CHECK(write(ends[1], &needs, sizeof needs) == sizeof needs);
     _exit(0);
   }
-  CHECK(status_of(child) == 0 && read(ends[0], &report, sizeof report) == sizeof report);
+  CHECK(status_of(child) == 0 && read(ends[0], &needs, sizeof needs) == sizeof needs);
   close(ends[0]), close(ends[1]);
-  *expected = report.expected;
-  return report.made;
+  return needs;
+}
+
+/* Successes, CBL_NO_MEMORY, aborts. */
+typedef long counts[3];
+
+static void count(const operation *operation, const char *state, refusal refusal, uint64_t expected, counts counts) {
+  pid_t child = fork();
+  if (!child) try_once(operation, refusal, expected);
+  int status = status_of(child);
+  bool may_abort = operation->run == open_and_free || (!refusal.limit && refusal.n > 1);
+  if (WIFEXITED(status) && WEXITSTATUS(status) < 2) {
+    counts[WEXITSTATUS(status)]++;
+  } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && may_abort) {
+    counts[2]++;
+  } else {
+    fprintf(stderr, "%s, %s, allocation %ld%s, limit %zu: status %#x\n", operation->name, state, refusal.n,
+            refusal.ever ? " and all after it" : "", refusal.limit, (unsigned)status);
+    exit(1);
+  }
 }
 
 /* The allocation that is refused after the n-th: sooner or later most are of the same kind. */
 static long next(long n, bool many) {
-  if (many) return n < 400 ? n + 1 : n + n / 40;
-  return n < 8 ? n + 1 : 2 * n;
+  if (many) return n < 64 ? n + 1 : n + n / 8;
+  return n < 4 ? n + 1 : 2 * n;
 }
 
 static void try_all(const operation *operation, const char *state, bool warm, bool many) {
-  uint64_t expected;
-  long made = allocations_of(operation, &expected), counts[3] = {0};
+  needs needs = needs_of(operation);
+  counts single = {0}, limited = {0};
   for (int ever = 0; ever < 2; ever++) {
     /* Building a tokenizer anew for each takes long. */
     if (ever && !warm && !many) continue;
-    for (long n = 1; n <= made; n = next(n, many)) {
-      pid_t child = fork();
-      if (!child) try_once(operation, n, ever, expected);
-      int status = status_of(child);
-      if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) {
-        counts[2]++;
-      } else if (WIFEXITED(status) && WEXITSTATUS(status) < 2) {
-        counts[WEXITSTATUS(status)]++;
-      } else {
-        fprintf(stderr, "%s, %s, allocation %ld%s: status %#x\n", operation->name, state, n,
-                ever ? " and all after it" : "", (unsigned)status);
-        exit(1);
-      }
+    for (long n = 1; n <= needs.allocations; n = next(n, many)) {
+      count(operation, state, (refusal){n, ever, 0}, needs.result, single);
     }
   }
+  for (size_t i = 0, steps = many ? 64 : 8; i < steps; i++) {
+    count(operation, state, (refusal){0, false, 1 + needs.bytes * i / steps}, needs.result, limited);
+  }
   if (many) {
-    printf("| `%s` | %s | %ld | %ld | %ld | %ld |\n", operation->name, state, made, counts[1], counts[0], counts[2]);
+    printf("| `%s` | %s | %ld | %zu | %ld, %ld, %ld | %ld, %ld, %ld |\n", operation->name, state, needs.allocations,
+           (needs.bytes + 1023) / 1024, single[1], single[0], single[2], limited[1], limited[0], limited[2]);
     fflush(stdout);
   }
 }
@@ -307,7 +334,9 @@ int main(int count, char **arguments) {
   CHECK_OK(cbl_options_set_int(options, CBL_OPTION_CONTEXT, 128));
   CHECK_OK(cbl_options_set_int(options, CBL_OPTION_MAX_TOKENS, 8));
   CHECK_OK(cbl_options_add_stop(options, "stop", 4));
-  if (many) printf("| | model | allocations | `CBL_NO_MEMORY` | succeeded | aborted |\n|---|---|---|---|---|---|\n");
+  if (many) {
+    printf("| | model | allocations | KiB | one refused, or all from it on | a limit |\n|---|---|---|---|---|---|\n");
+  }
   size_t operations = sizeof OPERATIONS / sizeof *OPERATIONS;
   for (int warm = 0; warm < 2; warm++) {
     /* Cold: nothing has met a text yet. A classifier cannot be made without. */

@@ -205,6 +205,18 @@ fn lack_of_memory_for_texts_is_an_error_or_an_abort() {
     assert!(output.stderr.is_empty() && output.stdout.is_empty() != many, "{output:?}");
 }
 
+/// Everything at random, for `SOAK_SECONDS` (.ci/nightly: some minutes), with memory, descriptors and threads
+/// as they were.
+#[test]
+fn nothing_grows_in_the_long_run() {
+    let seconds = std::env::var("SOAK_SECONDS").unwrap_or_else(|_| "5".to_owned());
+    let mut soak = Command::new(test_program("soak", &[]));
+    soak.arg(model()).arg(scratch("soak")).arg(seconds).env_remove("LD_LIBRARY_PATH");
+    let output = succeed(&mut soak);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
 /// As `compile`, in C++11.
 fn compile_cpp(source: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let (program, library) = (scratch("bin").join(name), library_directory());
