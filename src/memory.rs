@@ -59,8 +59,7 @@ impl<T> Region<T> {
 }
 
 /// Whether the system has `bytes` of memory to give: asks for them and gives them back. For what is then done by
-/// libraries that end the process if they get none.
-#[cfg(any(feature = "text", feature = "capi"))]
+/// libraries that end the process if they get none, or in small pieces that cannot fail.
 pub(crate) fn probe(bytes: usize) -> Result<()> {
     let mut asked = Vec::<u8>::new();
     asked.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes })?;

@@ -10,7 +10,7 @@ use crate::format::{
     self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
 };
 use crate::kernels::{LayerNorm, Weights};
-use crate::memory::try_vec;
+use crate::memory::{self, try_vec};
 use crate::open_options::Tell;
 use crate::page_lock::PageLock;
 use crate::quant::{TileLayout, power_of_two};
@@ -151,6 +151,8 @@ impl Model {
         let tensor = self.0.layout.get(format::TOKENIZER).ok_or(Error::NoTokenizer)?;
         let range = tensor.range.clone();
         let in_place = &self.0.bytes.get()?[range.clone()];
+        // The tables, and what holds them.
+        memory::probe(in_place.len() + 4096)?;
         let tables = if self.is_mapped() {
             let mut copy = try_vec(in_place.len())?;
             copy.extend_from_slice(in_place);

@@ -66,7 +66,9 @@ pub enum TextError {
         second: u32,
     },
     /// There is no memory for the encoder, or for encoding a text.
-    #[error("out of memory: encoding this text takes up to {bytes} bytes; free some, or pass a shorter text")]
+    #[error(
+        "out of memory: encoding this text takes up to {bytes} bytes; free some, or pass a shorter text"
+    )]
     OutOfMemory {
         /// Bytes that were asked for.
         bytes: usize,

@@ -342,6 +342,61 @@ mod unix {
         assert_eq!(place.outputs(), [""; 0]);
     }
 
+    /// The program under one of the limits of `ulimit`.
+    fn limited(option: &str, limit: usize, arguments: &[&str]) -> Output {
+        let script = r#"ulimit "$0" "$1" && shift && exec "$@""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, option, &limit.to_string(), env!("CARGO_BIN_EXE_cerebellum")]);
+        shell.args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Each command with each limit, from those with which the program only just starts.
+    fn try_limits(option: &str, limits: impl Iterator<Item = usize> + Clone) {
+        let place = Place::new();
+        assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&place.file)])), 0);
+        let other = place.file.with_file_name("other.cbl");
+        let model = text(&place.file);
+        let commands: [&[&str]; 7] = [
+            &["inspect", model],
+            &["verify", model],
+            &["plan", model],
+            &["generate", "-m", model, "-p", "hello", "-n", "4", "-t", "2"],
+            &["generate", "-m", model, "-p", "hello", "-n", "4", "--regex", "[a-z]+"],
+            &["classify", "-m", model, "-l", "alarm,timer", "wake me"],
+            &["quantize", text(&place.checkpoint), "-o", text(&other), "--force"],
+        ];
+        for arguments in commands {
+            let mut codes = Vec::new();
+            for limit in limits.clone() {
+                let output = limited(option, limit, arguments);
+                let message = stderr(&output);
+                if output.status.code() == Some(127) || message.contains("shared libraries") {
+                    continue; // the system's loader did not come far
+                }
+                let code = output.status.code();
+                assert!(
+                    matches!(code, Some(0 | 1)),
+                    "ulimit {option} {limit}: {arguments:?} ended with {}: {message}",
+                    output.status
+                );
+                assert!(code == Some(0) || message.contains("error: "), "{message}");
+                codes.push(code);
+            }
+            assert_eq!(codes.last(), Some(&Some(0)), "{arguments:?}: {codes:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn limits_on_addresses_end_in_errors() {
+        try_limits("-v", (26_000..100_000).step_by(5_000).chain([1_000_000]));
+    }
+
+    #[test]
+    fn limits_on_open_files_end_in_errors() {
+        try_limits("-n", (3..12).chain([64]));
+    }
+
     #[test]
     fn targets_that_cannot_be_written_are_told() {
         let place = Place::new();

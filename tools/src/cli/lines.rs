@@ -166,7 +166,8 @@ impl LinesArgs {
     }
 }
 
-/// A batch of 8 for each thread, of fewer if there is not so much memory or are not so many lines.
+/// A batch of 8 for each thread, of fewer if there is not so much memory, with some for the texts beside them, or
+/// are not so many lines.
 ///
 /// Threads of their own need not wait for each other, and 8 sequences share what bounds a pass, reading
 /// the weights (docs/cli.md).
@@ -183,9 +184,20 @@ fn batches(
         let batches = (0..options.threads).map(|_| model.batch(&one, sequences));
         match batches.collect() {
             Err(cerebellum::Error::OutOfMemory { .. }) if sequences > 1 => sequences /= 2,
+            Ok(_) if sequences > 1 && !room_for_texts(model) => sequences /= 2,
             batches => return Ok(batches?),
         }
     }
+}
+
+/// There is memory for reading lines and for the tokenizer, which takes some twenty times its tables.
+fn room_for_texts(model: &Model) -> bool {
+    let tables = model.tokenizer().map_or(0, |tokenizer| tokenizer.table().byte_len());
+    let mut asked = Vec::<u8>::new();
+    let there = asked.try_reserve_exact((4 << 20) + 64 * tables).is_ok();
+    // The compiler may leave out what nobody looks at.
+    std::hint::black_box(&asked);
+    there
 }
 
 /// A file's lines if there is such a file, or the parts between commas; `what` names them in messages.

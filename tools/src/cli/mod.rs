@@ -136,6 +136,7 @@ pub fn main() -> ExitCode {
     color::choose();
     let Cli { context, command } = parse().unwrap_or_else(|error| wrong_usage(&error));
     ignore_file_size_signal();
+    spare_address_space();
     let quiet = context.quiet;
     threads::on_shortage(move |shortage| Context::warn_unless(quiet, shortage));
     let outcome = interrupt::handle(&context).and_then(|()| match command {
@@ -256,6 +257,22 @@ fn print_text(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     terminal::write(&mut stdout, text)?;
     stdout.flush()
+}
+
+/// glibc reserves 64 MiB of addresses for each thread's own heap. Under a limit on addresses (`ulimit -v`) all
+/// threads share one instead, or small allocations fail, which end the process, while most of the limit is
+/// reserved for nothing.
+fn spare_address_space() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+        // SAFETY: `limit` is a place for the result.
+        let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+        if known && limit.rlim_cur != libc::RLIM_INFINITY {
+            // SAFETY: may be called at any time; no other thread is there yet to allocate.
+            unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+        }
+    }
 }
 
 /// Lets a write beyond the limit on file sizes (`ulimit -f`) fail as on a full disk, instead of ending
