@@ -1,5 +1,5 @@
-"""The C interface (include/cerebellum.h) through ctypes: every constant, structure and prototype that this
-module uses. tests/python/test_native.py compares them with the header."""
+"""The C interface (include/cerebellum.h) through ctypes: constants, structures and prototypes, in this one
+place. tests/python/test_native.py compares them with the header."""
 
 from __future__ import annotations
 

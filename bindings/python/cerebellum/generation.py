@@ -40,14 +40,17 @@ class Generation:
         with self._session._alone:
             return self._next_piece()
 
-    def pass_on(self, take: Callable[[Any], None]) -> None:
+    def pass_on(self, take: Callable[[Any], object]) -> None:
         """Passes on all pieces, and nobody else may use the session meanwhile."""
         with self._session._alone:
-            while True:
-                piece = self._next_piece()
-                if piece is END:
-                    break
-                take(piece)
+            interruptible(lambda: self._pass_on(take), self._pointer)
+
+    def _pass_on(self, take: Callable[[Any], object]) -> None:
+        while True:
+            piece = self._next_piece()
+            if piece is END:
+                break
+            take(piece)
 
     def _next_piece(self) -> Any:
         with self._stepping:

@@ -68,7 +68,7 @@ class Source(Protocol):
     def next_piece(self) -> Any:
         """The next piece, or END."""
 
-    def pass_on(self, take: Callable[[Any], None]) -> None:
+    def pass_on(self, take: Callable[[Any], object]) -> None:
         """Passes on all pieces."""
 
     def result(self) -> Any:
