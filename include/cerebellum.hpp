@@ -767,6 +767,48 @@ struct Outcome {
   cbl_stop_reason reason;
 };
 
+/// What continues several prompts, step by step, as it is asked for: what Batch::stream() makes.
+///
+///     BatchStream stream = batch.stream(prompts, options);
+///     for (cbl_batch_step step; stream.next(step);) texts[step.index].append(step.text, step.length);
+///
+/// Any other use of the batch that changes it ends the generation. The batch must outlive the stream.
+class BatchStream {
+ public:
+  BatchStream(BatchStream &&other) noexcept : batch_(other.batch_), generation_(other.generation_) {
+    other.generation_ = 0;
+  }
+  BatchStream &operator=(BatchStream &&other) noexcept {
+    std::swap(batch_, other.batch_);
+    std::swap(generation_, other.generation_);
+    return *this;
+  }
+  ~BatchStream() { end(); }
+
+  /// The next step of any text, valid until the next call on the batch; false when all are done.
+  bool next(cbl_batch_step &step) {
+    bool more = false;
+    check(cbl_batch_next(batch_, generation_, &step, sizeof step, &more));
+    return more;
+  }
+  /// Ends the text of one prompt; the others go on.
+  void stop(std::size_t index) { check(cbl_batch_stop(batch_, generation_, index)); }
+  /// Ends the generation now rather than with the stream.
+  void end() noexcept {
+    if (generation_ != 0) cbl_batch_end(batch_, generation_);
+    generation_ = 0;
+  }
+
+ private:
+  friend class Batch;
+  BatchStream(cbl_batch *batch, std::uint64_t generation) : batch_(batch), generation_(generation) {}
+  void check(cbl_status status) {
+    if (status != CBL_OK) throw Error(status, cbl_batch_error(batch_));
+  }
+  cbl_batch *batch_;
+  std::uint64_t generation_;
+};
+
 /// Several sequences of tokens that are evaluated together, numbered from 0.
 class Batch {
  public:
@@ -809,6 +851,12 @@ class Batch {
     return sample_with(sequence, options.get());
   }
 
+  /// Continues prompts, any number, which the stream is asked for step by step.
+  BatchStream stream(const std::vector<std::string> &prompts) & { return stream_with(prompts, nullptr); }
+  BatchStream stream(const std::vector<std::string> &prompts, const Options &options) & {
+    return stream_with(prompts, options.get());
+  }
+
   /// Continues prompts, any number; `on_text` takes a prompt's index and a `const std::string &` and
   /// returns whether that text is to go on. One that cannot be continued does not disturb the others:
   /// see its outcome.
@@ -848,6 +896,12 @@ class Batch {
   }
   void check(cbl_status status) {
     if (status != CBL_OK) throw Error(status, cbl_batch_error(get()));
+  }
+  BatchStream stream_with(const std::vector<std::string> &prompts, const cbl_options *options) {
+    std::uint64_t generation = 0;
+    const std::vector<const char *> list = detail::list(prompts);
+    check(cbl_batch_begin(get(), options, list.data(), list.size(), &generation));
+    return BatchStream(get(), generation);
   }
   std::uint32_t sample_with(std::size_t sequence, const cbl_options *options) {
     std::uint32_t token = 0;

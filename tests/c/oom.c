@@ -133,6 +133,20 @@ static cbl_status generate_batch(void) {
                                    NULL);
 }
 
+static cbl_status pull_batch(void) {
+  uint64_t generation;
+  cbl_batch_step step;
+  bool more = true;
+  cbl_status status =
+      cbl_batch_begin_from_tokens(batch, options, LISTS, LENGTHS, 3, &generation);
+  while (status == CBL_OK && more) {
+    status = cbl_batch_next(batch, generation, &step, sizeof step, &more);
+    if (status == CBL_OK && step.status != CBL_OK) status = step.status;
+  }
+  CHECK_OK(cbl_batch_end(batch, generation));
+  return status;
+}
+
 static cbl_status bias(void) {
   CHECK_OK(cbl_options_clear_logit_biases(options));
   cbl_status status = cbl_options_set_logit_bias(options, 5, 1);
@@ -249,6 +263,7 @@ int main(int count, char **arguments) {
   CHECK(check_every_failure(plan_batch, false) >= 1);
   CHECK(check_every_failure(evaluate_batch, false) == 1);
   CHECK(check_every_failure(generate_batch, false) >= 5);
+  CHECK(check_every_failure(pull_batch, false) >= 5);
   /* Each request has its own stop strings and biases. */
   CHECK_OK(cbl_options_add_stop(options, "stop", 4));
   CHECK_OK(bias());

@@ -219,6 +219,26 @@ int main(int, char **arguments) {
                                        });
   CHECK(outcomes.size() == 3 && outcomes[0].reason == CBL_STOP_MAX_TOKENS);
   CHECK(outcomes[1].status == CBL_CONTEXT_FULL && texts[0] == text && texts[2] == text);
+  {
+    std::vector<std::string> streamed(3);
+    BatchStream all = batch.stream({"Once upon a time", "A dog", "Once upon a time"}, options);
+    for (cbl_batch_step step; all.next(step);) {
+      streamed[step.index].append(step.text, step.length);
+      if (step.index == 1 && step.token >= 0) all.stop(1);
+    }
+    CHECK(streamed[0] == text && streamed[2] == text);
+    BatchStream later = batch.stream({"A dog"});
+    all = std::move(later); /* Ends the first, which is over. */
+    cbl_batch_step step;
+    CHECK(all.next(step) && step.index == 0);
+    batch.rewind(0, 0);
+    try {
+      all.next(step);
+      CHECK(false);
+    } catch (const Error &error) {
+      CHECK(error.status() == CBL_NO_GENERATION);
+    }
+  }
   for (std::size_t i = 0; i < 2; i++) batch.rewind(i, 0);
   batch.evaluate({0, 1}, {prompt, {5, 6}});
   CHECK(batch.tokens(0) == prompt && batch.sample(0, options) == fork.sample(options));
