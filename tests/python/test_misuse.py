@@ -76,7 +76,7 @@ class Misuse(unittest.TestCase):
             self.session.restore_file(path)
             self.assertEqual(self.session.tokens, [5, 6])
             for call in (self.session.save_file, self.session.restore_file):
-                error = self.refused(Error, "", call, Path(directory) / "nowhere" / "saved")
+                error = self.refused(Error, "nowhere", call, Path(directory) / "nowhere" / "saved")
                 self.assertEqual(error.status, Status.IO)
 
     def test_options_belong_somewhere(self):
