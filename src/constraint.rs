@@ -163,6 +163,9 @@ pub const MAX_TOKEN_BYTES: usize = 1024;
 /// The most different beginnings, from one byte to the whole token, that the tokens of a vocabulary may have.
 pub const MAX_TREE_NODES: usize = (1 << 22) - 2;
 
+/// The most ids that a tree's nodes have room for.
+const MAX_WORDS: usize = (1 << 24) - 1;
+
 /// Whether the tree of these tokens is one that the library can make.
 fn check_tree(words: &[Vec<u8>]) -> Result<()> {
     let mut sorted: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -175,8 +178,15 @@ fn check_tree(words: &[Vec<u8>]) -> Result<()> {
         nodes += (word.len() - shared).max(usize::from(!word.is_empty()));
         before = word;
     }
-    if nodes <= MAX_TREE_NODES {
+    if nodes <= MAX_TREE_NODES && words.len() <= MAX_WORDS {
         return Ok(());
+    }
+    if nodes <= MAX_TREE_NODES {
+        return Err(Error::Constraint(format!(
+            "the vocabulary has {} tokens, more than the {MAX_WORDS} of the largest that can be constrained; \
+             generate without choices, regex and schema",
+            words.len()
+        )));
     }
     Err(Error::Constraint(format!(
         "the vocabulary's tokens have {nodes} different beginnings, more than the {MAX_TREE_NODES} of the \
@@ -487,6 +497,14 @@ mod tests {
         let form = Form::AfterSpace(Box::new(Form::Choices(choices.into())));
         let want = "start: \" \"? value\nvalue: /a\\.b|\\(c\\|d\\)|e\\/f/\n";
         assert_eq!(lark(&form).unwrap(), want);
+    }
+
+    #[test]
+    fn the_longest_token_has_its_place() {
+        let end = [&[TokTrie::SPECIAL_TOKEN_MARKER], &b"end"[..]].concat();
+        let words = [vec![b'a'; MAX_TOKEN_BYTES], vec![b'a'], end];
+        let trie = on_deep_stack(|| TokTrie::from(&TokRxInfo::new(3, 2), &words)).unwrap();
+        assert_eq!(trie.token(0).len(), MAX_TOKEN_BYTES);
     }
 
     #[test]

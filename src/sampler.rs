@@ -132,7 +132,10 @@ fn within(name: &'static str, value: f32, range: RangeInclusive<f32>) -> Result<
     if range.contains(&value) {
         return Ok(());
     }
-    let detail = format!("{value} is not in {}..={}", range.start(), range.end());
+    // Digits that can be counted, or an exponent.
+    let is_short = (1e-5..1e9).contains(&value.abs()) || value == 0.0;
+    let shown = if is_short { format!("{value}") } else { format!("{value:e}") };
+    let detail = format!("{shown} is not in {}..={}", range.start(), range.end());
     Err(Error::Option { name, detail })
 }
 
@@ -711,7 +714,11 @@ mod tests {
             ("temperature", "101", "option temperature: 101 is not in 0..=100"),
             ("temperature", "warm", "option temperature: \"warm\" is not a number"),
             ("top-p", "0", "option top_p: 0 is not over 0 and at most 1"),
-            ("repetition-penalty", "1e-44", "option repetition_penalty: 0"),
+            (
+                "repetition-penalty",
+                "1e-44",
+                "option repetition_penalty: 1e-44 is not in 0.01..=100",
+            ),
             ("seed", "-1", "option seed: -1 is not in 0..=18446744073709551615"),
             ("top-k", "1.5", "option top_k: \"1.5\" is not a whole number in 0..="),
         ] {

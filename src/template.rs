@@ -93,7 +93,7 @@ fn bad(detail: String) -> Error {
 /// What an error says of an option's value, for a sentence that begins with the option.
 fn detail(error: Error) -> String {
     match error {
-        Error::Option { detail, .. } => format!("is out of range: {detail}"),
+        Error::Option { detail, .. } => format!("cannot be used: {detail}"),
         error => error.to_string(),
     }
 }
@@ -277,7 +277,7 @@ mod tests {
             ("max-tokens: 0\n---\n{text}", "needs 1 to"),
             ("max-tokens: manyx\n---\n{text}", "needs a number"),
             ("split: words\n---\n{text}", "needs fit, sentences or never"),
-            ("top-p: 3\n---\n{text}", "line 1: \"top-p: 3\" is out of range: 3 is not over 0"),
+            ("top-p: 3\n---\n{text}", "line 1: \"top-p: 3\" cannot be used: 3 is not over 0"),
             ("top-k: 1\nrepetition-penalty: 1e-44\n---\n{text}", "line 2"),
             ("temperature: inf\n---\n{text}", "inf is not in 0..=100"),
             ("seed: 1\n---\n{text}", "is unknown"),

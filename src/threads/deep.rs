@@ -1,5 +1,6 @@
 //! Calls that need a deeper stack than the caller may have.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,11 +11,15 @@ use crate::fp_env::FpEnv;
 /// Bytes of a deep stack: address space, of which only the pages that are used take memory.
 const DEEP_STACK: usize = 8 << 20;
 
+/// What must be left of the caller's stack where no thread can be had.
+const ENOUGH: usize = 2 << 20;
+
 /// Calls `body` on a thread of its own that has a stack of 8 MiB, and waits for it: for code that calls
-/// itself along its input. A panic goes on here.
+/// itself along its input. A panic goes on here. Where no thread can be had and the caller's stack is deep
+/// enough, it is called on that.
 ///
 /// # Errors
-/// [`TeamError::DeepStack`] if there is no such thread to be had.
+/// [`TeamError::DeepStack`] if neither is there.
 pub(crate) fn on_deep_stack<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, TeamError> {
     let (mut body, mut result) = (Some(body), None);
     let mut call = || {
@@ -26,10 +31,44 @@ pub(crate) fn on_deep_stack<T: Send>(body: impl FnOnce() -> T + Send) -> Result<
     // SAFETY: the thread that uses it is joined before `call` goes.
     let call: &'static mut (dyn FnMut() + Send) = unsafe { std::mem::transmute(call) };
     let call = Call(Mutex::new(call));
-    // SAFETY: `call` stays until the thread is joined, in the next line.
-    let thread = unsafe { spawn(1, &raw const call, DEEP_STACK) };
-    thread.map_err(|source| TeamError::DeepStack { source })?.join();
+    // SAFETY: `call` stays until the thread is joined.
+    match unsafe { spawn(1, &raw const call, DEEP_STACK) } {
+        Ok(thread) => thread.join(),
+        Err(source) => call_here(&call, source)?,
+    }
     result.expect("the thread has ended").map_or_else(|panic| resume_unwind(panic), Ok)
+}
+
+/// Without the thread that the system refused.
+fn call_here(call: &Call, source: io::Error) -> Result<(), TeamError> {
+    if stack_left() < ENOUGH {
+        return Err(TeamError::DeepStack { source });
+    }
+    call.live();
+    Ok(())
+}
+
+/// Bytes of this thread's stack that are not used yet; 0 where that cannot be told.
+fn stack_left() -> usize {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let (mut attributes, mut start, mut size) =
+            (std::mem::MaybeUninit::uninit(), std::ptr::null_mut(), 0);
+        // SAFETY: the pointers are valid, and the attributes are initialized by the first call and
+        // destroyed by the last.
+        let known = unsafe {
+            libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) == 0 && {
+                let known = libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut size);
+                libc::pthread_attr_destroy(attributes.as_mut_ptr());
+                known == 0
+            }
+        };
+        // The stack grows downwards, to where it starts.
+        let here = (&raw const start).addr();
+        if known { here.saturating_sub(start.addr()).min(size) } else { 0 }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    0
 }
 
 /// What the thread does.
@@ -66,5 +105,24 @@ mod tests {
         assert_eq!(local, 2);
         let panic = catch_unwind(|| on_deep_stack(|| panic!("deep"))).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"deep"));
+    }
+
+    #[test]
+    fn without_a_thread_the_caller_s_stack_must_do() {
+        let refused = |stack: usize| {
+            let thread = std::thread::Builder::new().stack_size(stack).spawn(|| {
+                let mut called = false;
+                let mut call = || called = true;
+                let call: &mut (dyn FnMut() + Send) = &mut call;
+                // SAFETY: it is used in the next line only.
+                let call: &'static mut (dyn FnMut() + Send) = unsafe { std::mem::transmute(call) };
+                let result = call_here(&Call(Mutex::new(call)), io::ErrorKind::WouldBlock.into());
+                assert_eq!(result.is_ok(), called);
+                called
+            });
+            thread.unwrap().join().unwrap()
+        };
+        assert!(!refused(64 << 10));
+        assert!(refused(4 << 20) || cfg!(not(target_os = "linux")));
     }
 }

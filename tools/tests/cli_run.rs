@@ -242,7 +242,7 @@ fn what_cannot_be_is_said_and_exits_with_1() {
         (&["generate", "-m", model(), "--regex", "a^"], "anchors"),
         (
             &["translate", "-m", model(), "--template", "temperature: 101\n---\n{text}", "a"],
-            "line 1: \"temperature: 101\" is out of range: 101 is not in 0..=100",
+            "line 1: \"temperature: 101\" cannot be used: 101 is not in 0..=100",
         ),
     ];
     for (arguments, part) in cases {
