@@ -47,12 +47,18 @@ impl Environment {
     }
 
     /// Makes it this thread's.
+    #[inline]
+    pub fn set(self) {
+        Self::current().change_to(self);
+    }
+
+    /// Makes `other` this thread's, which has this one.
     ///
     /// Writing the registers stalls the pipeline on many processors, so they are only written when they
     /// differ.
     #[inline]
-    pub fn set(self) {
-        arch::change(arch::state(), self.0);
+    pub fn change_to(self, other: Self) {
+        arch::change(self.0, other.0);
     }
 }
 
@@ -71,7 +77,7 @@ impl FpEnv {
     #[inline]
     pub fn set_default() -> Self {
         let host = Environment::current();
-        arch::change(host.0, host.with_default_control().0);
+        host.change_to(host.with_default_control());
         Self { host, _of_this_thread: PhantomData }
     }
 }

@@ -195,7 +195,7 @@ impl HostEnvironment {
     fn leave() -> Self {
         let host = Environment::current();
         let outer = HOST.replace(Some(host));
-        host.with_default_control().set();
+        host.change_to(host.with_default_control());
         Self { outer }
     }
 }
@@ -222,11 +222,12 @@ impl<F: Copy> Callback<F> {
     pub fn call<T>(self, call: impl FnOnce(F) -> T) -> T {
         let Some(host) = HOST.get() else { return call(self.0) };
         let ours = Environment::current();
-        host.set();
+        ours.change_to(host);
         // Unwinding would abort: the host's functions must not throw.
         let result = call(self.0);
-        HOST.set(Some(Environment::current()));
-        ours.set();
+        let host = Environment::current();
+        HOST.set(Some(host));
+        host.change_to(ours);
         result
     }
 }
