@@ -95,7 +95,8 @@ class Misuse(unittest.TestCase):
         session.evaluate([5])
         self.refused(TypeError, ["regex", "generate()"], session.sample, regex="a")
         self.refused(TypeError, ["choices", "generate()"], session.sample, choices=["a"])
-        self.refused(TypeError, ["temprature", "did you mean 'temperature'"], session.generate, "a", temprature=1)
+        meant = ["temprature", "did you mean 'temperature'"]
+        self.refused(TypeError, meant, session.generate, "a", temprature=1)
         self.refused(TypeError, ["colour", "context"], model.session, colour="red")
 
     def test_values_are_refused_in_the_words_of_python(self):

@@ -76,7 +76,8 @@ def token(value: Any, name: str = "token") -> int:
 def token_array(tokens: Iterable[int], name: str = "tokens") -> Any:
     """Token ids as an array of the library's."""
     if isinstance(tokens, (str, bytes, bytearray, memoryview)):
-        raise TypeError(f"{name}: token ids are needed, not {kind_of(tokens)}; tokenize() makes them of a string")
+        advice = "tokenize() makes them of a string"
+        raise TypeError(f"{name}: token ids are needed, not {kind_of(tokens)}; {advice}")
     ids: Sequence[int] = tokens if isinstance(tokens, (list, tuple)) else list(tokens)
     try:
         checked = array.array("I", ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from ctypes import byref
-from typing import Any, Dict, Iterable, Iterator, List, Literal, Mapping, Tuple, Type, TypedDict, Union
+from typing import Any, Dict, Iterable, Iterator, Literal, Mapping, Tuple, TypedDict, Union
 
 from . import _native
 from ._native import library
@@ -197,7 +197,8 @@ class NativeOptions(Handle):
     def _set_choices(self, choices: Iterable[str]) -> None:
         texts = list(_strings("choices", choices))
         if not texts or not all(texts) or any(b"\n" in text for text in texts):
-            raise OptionError(Status.BAD_OPTION, "choices: there are none, or one of them is empty or has a line break")
+            message = "choices: there are none, or one of them is empty or has a line break"
+            raise OptionError(Status.BAD_OPTION, message)
         self._set("choices", b"\n".join(texts).decode())
 
     def _set_regex(self, regex: str) -> None:

@@ -42,7 +42,8 @@ class Session(Handle):
     """A sequence of tokens, and what it takes to continue it.
 
     A prompt comes after what the session holds already; reset() starts over. A session is for one thread at
-    a time: while a call runs on another thread, calls raise Error with the status BUSY. The interpreter's lock is released while the library works, and Ctrl-C ends every call that takes long.
+    a time: while a call runs on another thread, calls raise Error with the status BUSY. The interpreter's
+    lock is released while the library works, and Ctrl-C ends every call that takes long.
 
     The options are those of SessionOptions.
     """
@@ -308,7 +309,8 @@ class Session(Handle):
         self._call(library.cbl_session_restore, data, len(data))
 
     def save_file(self, path: Path) -> None:
-        """As save(), to a file: there is the old one or the new one, and never a part."""
+        """As save(), to a file that only its owner may read: there is the old one or the new one, and never a
+        part. A device, a pipe or a directory is refused."""
         self._call(library.cbl_session_save_file, path_bytes(path))
 
     def restore_file(self, path: Path) -> None:
