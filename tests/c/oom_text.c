@@ -297,7 +297,7 @@ static void count(const operation *operation, const char *state, refusal refusal
 
 /* The allocation that is refused after the n-th: sooner or later most are of the same kind. */
 static long next(long n, bool many) {
-  if (many) return n < 64 ? n + 1 : n + n / 8;
+  if (many) return n < 24 ? n + 1 : n + n / 5;
   return n < 4 ? n + 1 : 2 * n;
 }
 
@@ -311,7 +311,7 @@ static void try_all(const operation *operation, const char *state, bool warm, bo
       count(operation, state, (refusal){n, ever, 0}, needs.result, single);
     }
   }
-  for (size_t i = 0, steps = many ? 64 : 9; i < steps; i++) {
+  for (size_t i = 0, steps = many ? 40 : 9; i < steps; i++) {
     count(operation, state, (refusal){0, false, 1 + needs.bytes * i / steps}, needs.result, limited);
   }
   if (many) {

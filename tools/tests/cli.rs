@@ -353,15 +353,18 @@ mod unix {
     /// Each command with each limit, from those with which the program only just starts.
     fn try_limits(option: &str, limits: impl Iterator<Item = usize> + Clone) {
         let place = Place::new();
+        let lines = place.directory.path().join("lines.txt");
+        fs::write(&lines, "Once upon a time\nThe cat\n").unwrap();
         assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&place.file)])), 0);
         let other = place.file.with_file_name("other.cbl");
         let model = text(&place.file);
-        let commands: [&[&str]; 7] = [
+        let commands: [&[&str]; 8] = [
             &["inspect", model],
             &["verify", model],
             &["plan", model],
             &["generate", "-m", model, "-p", "hello", "-n", "4", "-t", "2"],
             &["generate", "-m", model, "-p", "hello", "-n", "4", "--regex", "[a-z]+"],
+            &["generate", "-m", model, "--file", text(&lines), "-n", "4", "-t", "2"],
             &["classify", "-m", model, "-l", "alarm,timer", "wake me"],
             &["quantize", text(&place.checkpoint), "-o", text(&other), "--force"],
         ];
