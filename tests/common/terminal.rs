@@ -37,10 +37,10 @@ pub fn on_terminal(mut command: Command) -> (ExitStatus, String) {
     (child.wait().unwrap(), String::from_utf8(written).unwrap())
 }
 
-/// The first character that a terminal would obey instead of showing it; a line break is none.
+/// The first character that a terminal would obey instead of showing it; line breaks and tabs are none.
 pub fn first_obeyed(text: &str) -> Option<char> {
     let is_obeyed = |c: &char| {
-        c.is_control() && *c != '\n'
+        c.is_control() && !matches!(c, '\n' | '\t')
             || ('\u{202a}'..='\u{202e}').contains(c)
             || ('\u{2066}'..='\u{2069}').contains(c)
     };

@@ -200,6 +200,13 @@ fn wrong_usage(error: &clap::Error) -> ! {
         let message = message.trim_start_matches("error: ");
         let _ = try_print_json(&failed(message));
     }
+    // Without styles. A text that was taken for an option is in it, too.
+    let plain = error.render().to_string();
+    let escaped = terminal::text(&plain).to_string();
+    if error.use_stderr() && escaped != plain {
+        let _ = io::stderr().write_all(escaped.as_bytes());
+        std::process::exit(error.exit_code());
+    }
     error.exit()
 }
 

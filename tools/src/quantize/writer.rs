@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use cerebellum::format::{FileLayout, Header, MAX_HEADER_BYTES, METADATA_KEY, Tensor, checksum};
+use cerebellum::format::{
+    FileLayout, Header, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, METADATA_KEY, Tensor, checksum,
+};
 use cerebellum::quant::TILE_ALIGN;
 use crc32fast::Hasher;
 use memmap2::{Mmap, MmapMut};
@@ -112,8 +114,15 @@ pub fn hollow(header: &Header, layout: &FileLayout) -> Result<Mmap> {
 /// How many bytes the header `widest` takes, everything before the data included.
 fn reserve_header(widest: &Header, layout: &FileLayout) -> Result<usize> {
     let header_bytes = (LENGTH_BYTES + json(widest, layout).len()).next_multiple_of(TILE_ALIGN);
-    let (bytes, limit) = (header_bytes - LENGTH_BYTES, MAX_HEADER_BYTES);
-    if bytes > limit { Err(Error::HeaderTooLarge { bytes, limit }) } else { Ok(header_bytes) }
+    let bounds = [
+        (header_bytes - LENGTH_BYTES, MAX_HEADER_BYTES),
+        // With a budget of bits the record has an entry for each matrix.
+        (widest.quantizer.text().len(), MAX_PROVENANCE_BYTES),
+    ];
+    match bounds.into_iter().find(|(bytes, limit)| bytes > limit) {
+        Some((bytes, limit)) => Err(Error::HeaderTooLarge { bytes, limit }),
+        None => Ok(header_bytes),
+    }
 }
 
 /// The bytes before the data: length, JSON, spaces.
@@ -261,6 +270,24 @@ mod tests {
         let error = writer.finish(&header).unwrap_err();
         assert!(matches!(error, Error::ReadBack { what } if what == "tensor wte.weight"));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    /// Readers refuse a longer record, so no such file is begun.
+    #[test]
+    fn a_record_of_too_many_matrices_is_refused() {
+        let (mut header, layout) = tiny();
+        for (bytes, is_accepted) in
+            [(MAX_PROVENANCE_BYTES - 2, true), (MAX_PROVENANCE_BYTES, false)]
+        {
+            header.quantizer = serde_json::Value::from("x".repeat(bytes)).into();
+            let written = hollow(&header, &layout);
+            assert_eq!(written.is_ok(), is_accepted, "{bytes}");
+            assert_eq!(
+                written.is_ok_and(|file| read_header(&file).is_ok()),
+                is_accepted,
+                "{bytes}"
+            );
+        }
     }
 
     #[test]
