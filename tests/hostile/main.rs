@@ -6,6 +6,7 @@
 //! leaves it there. Files that were once a fault are replayed from `tests/data/hostile/`.
 //!
 //! `HOSTILE_MUTATION=n` replays one random mutation, `HOSTILE_MUTATIONS=n` sets how many are tried.
+//! `HOSTILE_PROMPTS=n` sets how many random prompts are tried.
 //! `HOSTILE_ALL=1` evaluates the model with each payload bit in all ways and with both caches.
 
 mod allocations;

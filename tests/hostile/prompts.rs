@@ -167,28 +167,51 @@ fn form(choices: &mut Choices) -> Option<Form> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::prompts;
     use crate::random::Random;
+
+    /// Names and contents, in order.
+    fn seeds() -> Vec<(String, Vec<u8>)> {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hostile/prompts");
+        let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut seeds: Vec<_> =
+            paths.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect();
+        seeds.sort();
+        seeds
+    }
+
+    /// `HOSTILE_PROMPTS=n` tries `n`.
+    fn cases() -> usize {
+        std::env::var("HOSTILE_PROMPTS").map_or(400, |cases| cases.parse().expect("a number"))
+    }
 
     #[test]
     fn random_prompts_and_options() {
         let mut random = Random::new(17);
-        for _ in 0..400 {
-            let bytes: Vec<u8> = (0..random.below(200)).map(|_| random.bits() as u8).collect();
+        let (cases, seeds) = (cases(), seeds());
+        for case in 0..cases {
+            let mut bytes: Vec<u8> = (0..random.below(200)).map(|_| random.bits() as u8).collect();
+            // Every other one is a seed with some bytes changed, so that most of it makes sense.
+            if case % 2 == 1 {
+                bytes = seeds[random.below(seeds.len())].1.clone();
+                for _ in 0..1 + random.below(4) {
+                    let at = random.below(bytes.len());
+                    bytes[at] = random.bits() as u8;
+                }
+            }
             // Whether it succeeds is the wish's affair.
             let _ = prompts(&bytes);
         }
     }
 
+    /// Seeds are sound but for those whose options are not.
     #[test]
     fn corpus() {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hostile/prompts");
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let made = prompts(&std::fs::read(&path).unwrap())
-                .unwrap_or_else(|| panic!("{}: a model without texts", path.display()));
-            // Seeds are sound but for those whose options are not.
-            let name = path.file_name().unwrap().to_str().unwrap();
+        for (name, seed) in seeds() {
+            let made = prompts(&seed).unwrap_or_else(|| panic!("{name}: a model without texts"));
             assert!(made.is_ok() || name.starts_with("nasty"), "{name}: {made:?}");
         }
     }
