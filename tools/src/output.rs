@@ -18,7 +18,7 @@ use cerebellum::output::{Existing, OutputError, OutputFile, Readers};
 pub enum Error {
     /// The target is one of the files that are read.
     #[error(
-        "{} is an input of this command (as {}); choose another output", path.display(), input.display()
+        "{} is an input of this command{}; choose another output", path.display(), also_as(path, input)
     )]
     IsInput {
         /// The target.
@@ -41,6 +41,11 @@ pub enum Error {
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] OutputError),
+}
+
+/// The path that an input was given by, if it is another one.
+fn also_as(path: &Path, input: &Path) -> String {
+    if path == input { String::new() } else { format!(", which has it as {}", input.display()) }
 }
 
 /// A result of writing an output.
