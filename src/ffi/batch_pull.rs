@@ -122,7 +122,6 @@ impl Client<'static> for Receiver<'_> {
             }
             // There is room for all prompts.
             self.queue.jobs.push(Text { index, buffer: None });
-            let constraint = constraint.map(|it| it as _);
             return Next::Job(Job { request: Cow::Owned(request), constraint });
         }
     }
