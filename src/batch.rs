@@ -42,6 +42,8 @@ use crate::session_options::{
     MemoryPlan, SessionOptions, Threads, check_range, check_tokens, context_and_chunk, executor_of,
     kernels_of,
 };
+#[cfg(feature = "text")]
+use crate::text::{EncodeOptions, Room, Tokenizer};
 use crate::threads::Executor;
 
 pub use self::serve::{
@@ -284,10 +286,42 @@ impl Batch {
         self.cancel = unsafe { Cancel::by_raw(flag) };
     }
 
+    /// Follows a request to stop, if there is one.
+    #[cfg(feature = "text")]
+    pub(crate) fn follow_cancel(&self) -> Result<()> {
+        self.cancel.follow()
+    }
+
     /// Drops a request to stop: the call that it was meant for has ended.
     #[cfg(feature = "capi")]
     pub(crate) fn clear_cancel(&self) {
-        let _ = self.cancel.follow();
+        self.cancel.clear();
+    }
+
+    /// Room for a text in an empty sequence.
+    #[cfg(feature = "text")]
+    pub(crate) fn room(&self) -> Room {
+        Room::in_context(self.context, self.cancel.clone())
+    }
+
+    /// The tokens of a text that is to be put to an empty sequence, as
+    /// [`Session::encode`](crate::Session::encode) does.
+    ///
+    /// # Errors
+    /// Those of [`Session::encode`](crate::Session::encode).
+    #[cfg(feature = "text")]
+    pub fn encode<B: AsRef<[u8]>>(
+        &self,
+        tokenizer: &Tokenizer<B>,
+        text: &str,
+        options: EncodeOptions,
+    ) -> Result<Vec<u32>> {
+        let tokens = tokenizer.encode_in(text, options, &self.room());
+        tokens.inspect_err(|error| {
+            if matches!(error, Error::Cancelled) {
+                self.cancel.clear();
+            }
+        })
     }
 
     /// Appends tokens to sequences, each named at most once, in as few passes as the chunk allows.

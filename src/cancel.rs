@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 
-/// Where a session looks whether it should stop, phase by phase.
+/// Where a session looks whether it should stop: phase by phase of a pass, piece by piece of a text.
+#[derive(Clone)]
 pub(crate) struct Cancel {
     flag: NonNull<AtomicBool>,
     /// Keeps the flag alive unless somebody else does.
@@ -34,7 +35,7 @@ impl Cancel {
     /// By a flag that somebody else keeps.
     ///
     /// # Safety
-    /// The flag stays valid as long as this.
+    /// The flag stays valid as long as this and its clones.
     #[cfg(feature = "capi")]
     pub unsafe fn by_raw(flag: NonNull<AtomicBool>) -> Self {
         Self { flag, _owner: None }
@@ -46,6 +47,12 @@ impl Cancel {
         unsafe { self.flag.as_ref() }.load(Relaxed)
     }
 
+    /// Fails if somebody asked to stop, and leaves the request to the call's end.
+    #[cfg(feature = "text")]
+    pub fn check(&self) -> Result<()> {
+        if self.is_set() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     /// Follows a request, if there is one: the next call starts without it.
     pub fn follow(&self) -> Result<()> {
         if !self.is_set() {
@@ -55,7 +62,8 @@ impl Cancel {
         Err(Error::Cancelled)
     }
 
-    fn clear(&self) {
+    /// Drops a request: the call that it was meant for has ended.
+    pub fn clear(&self) {
         // SAFETY: as in `is_set`.
         unsafe { self.flag.as_ref() }.store(false, Relaxed);
     }

@@ -26,7 +26,7 @@ use crate::fp_env::FpEnv;
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
 use crate::terminal::quoted;
-use crate::text::{EncodeOptions, Tokenizer};
+use crate::text::{EncodeOptions, Tokenizer, plain_text};
 
 /// Where text and label stand in a prompt: `{text}` and `{label}`, each once and in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl Template {
     /// # Errors
     /// [`Error::Option`] if a placeholder is missing, out of order or there twice.
     pub fn parse(template: &str) -> Result<Self> {
+        let template = &*plain_text(template);
         const TEXT: &str = "{text}";
         const LABEL: &str = "{label}";
         let fail = |detail: &str| {
@@ -189,7 +190,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         labels: &[L],
         options: &ClassifierOptions,
     ) -> Result<Self> {
-        let labels: Vec<_> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
+        let labels = labels.iter().map(|label| plain_text(label.as_ref()).into_owned());
+        let labels: Vec<_> = labels.collect();
         check_labels(&labels)?;
         let template = options.template.clone();
         let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default());
@@ -200,7 +202,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         }
         let mut header = Vec::new();
         for (text, label) in &options.examples {
-            header.extend(encode(&template.example(text, label))?);
+            let (text, label) = (plain_text(text), plain_text(label));
+            header.extend(encode(&template.example(&text, &label))?);
         }
         Ok(Self {
             tokenizer,
@@ -213,7 +216,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         })
     }
 
-    /// The labels, as given.
+    /// The labels, as given, but without what [`plain_text`] leaves out.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
@@ -258,8 +261,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// [`classify_with`](Self::classify_with).
     ///
     /// # Errors
-    /// Those of [`Session::score`]: [`Error::ContextFull`] if the text is too long; [`Error::Text`] if
-    /// the vocabulary cannot express it.
+    /// Those of [`Session::score`] and [`Session::encode`]: [`Error::ContextFull`] or
+    /// [`Error::TextTooLong`] if the text is too long; [`Error::Text`] if the vocabulary cannot express it.
     pub fn classify(&self, session: &mut Session, text: &str) -> Result<Classification> {
         let bias = self.calibrate(session)?;
         self.classify_with(&bias, session, text)
@@ -284,7 +287,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// Scores of the labels behind a prompt.
     fn scores(&self, session: &mut Session, prompt: &str) -> Result<Vec<f64>> {
         let mut tokens = self.header.clone();
-        tokens.extend(self.tokenizer.encode(prompt, EncodeOptions::default())?);
+        let (before, options) = (tokens.len(), EncodeOptions::default());
+        tokens.extend(session.encode_behind(before, self.tokenizer, prompt, options)?);
         let same = tokens.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         session.rewind(same.min(tokens.len().saturating_sub(1)))?;
         let scores = session.score(&tokens[session.position()..], &self.continuations)?;

@@ -373,7 +373,7 @@ impl<B: AsRef<[u8]> + Send + Sync> TokenizerEnv for Environment<B> {
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         let mut tokens = self.trie.tokenize_with_greedy_fallback(bytes, |text| {
             // What failed for lack of memory here would be tokenized in another way.
-            let tokens = self.tokenizer.encode_now(text, EncodeOptions::default());
+            let tokens = self.tokenizer.encode(text, EncodeOptions::default());
             tokens.unwrap_or_else(|_| self.trie.greedy_tokenize(text.as_bytes()))
         });
         // A vocabulary may lack bytes, which an encoder leaves out, and its long tokens are not in the tree:

@@ -111,6 +111,21 @@ pub enum Error {
         /// Positions that the session has.
         context: usize,
     },
+    /// A text has more tokens than there are positions. Found without encoding all of it.
+    #[error(
+        "context full: the text of {bytes} bytes has at least {tokens} tokens, and {} of {context} positions are free; shorten it, or make a session with a larger context",
+        context.saturating_sub(*position)
+    )]
+    TextTooLong {
+        /// Length of the text.
+        bytes: usize,
+        /// No text of this length, or with this beginning, has fewer tokens.
+        tokens: usize,
+        /// Tokens before it.
+        position: usize,
+        /// Positions that there are.
+        context: usize,
+    },
     /// A rewind to a position that was not reached yet.
     #[error("cannot rewind to position {target}: the session is at {position}")]
     Rewind {

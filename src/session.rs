@@ -19,6 +19,8 @@ use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
 use crate::session_options::{
     LogitsFor, MemoryPlan, Plan, SessionOptions, Threads, check_tokens, executor_of, kernels_of,
 };
+#[cfg(feature = "text")]
+use crate::text::{EncodeOptions, Room, Tokenizer};
 use crate::threads::Executor;
 
 /// How the hidden states of several tokens become one embedding.
@@ -194,8 +196,12 @@ impl Session {
         self.position = position;
     }
 
-    /// From now on a call that finds `flag` set clears it and gives up with [`Error::Cancelled`],
-    /// within a phase of the forward pass, which is a fraction of a layer.
+    /// From now on a call that finds `flag` set clears it and gives up with [`Error::Cancelled`]: within a
+    /// phase of the forward pass, which is a fraction of a layer, or within a few kilobytes of a text that
+    /// is encoded or cut.
+    ///
+    /// A flag that is set between two calls stops the next one, and so does one that is set when a call has
+    /// found out for the last time: clear it before a call that is not meant.
     pub fn cancel_by(&mut self, flag: Arc<AtomicBool>) {
         self.cancel = Cancel::by(flag);
     }
@@ -213,6 +219,53 @@ impl Session {
     pub(crate) unsafe fn cancel_by_raw(&mut self, flag: NonNull<AtomicBool>) {
         // SAFETY: the caller's contract.
         self.cancel = unsafe { Cancel::by_raw(flag) };
+    }
+
+    /// Drops a request to stop: the call that it was meant for has ended.
+    #[cfg(any(feature = "capi", feature = "text"))]
+    pub(crate) fn clear_cancel(&self) {
+        self.cancel.clear();
+    }
+
+    /// Room for a text behind so many tokens.
+    #[cfg(feature = "text")]
+    pub(crate) fn room_behind(&self, position: usize) -> Room {
+        Room::in_context(self.context, self.cancel.clone()).behind(position)
+    }
+
+    /// The tokens of a text that is to come behind what the session holds; `tokenizer` is the model's.
+    ///
+    /// A text for which there is surely no room is refused without encoding all of it, and takes no memory.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode`]; [`Error::TextTooLong`] if the text has more tokens than there are
+    /// positions, as far as that is found out early: otherwise the evaluation will say so;
+    /// [`Error::Cancelled`].
+    #[cfg(feature = "text")]
+    pub fn encode<B: AsRef<[u8]>>(
+        &self,
+        tokenizer: &Tokenizer<B>,
+        text: &str,
+        options: EncodeOptions,
+    ) -> Result<Vec<u32>> {
+        self.encode_behind(self.position, tokenizer, text, options)
+    }
+
+    /// As [`encode`](Self::encode), behind so many tokens.
+    #[cfg(feature = "text")]
+    pub(crate) fn encode_behind<B: AsRef<[u8]>>(
+        &self,
+        position: usize,
+        tokenizer: &Tokenizer<B>,
+        text: &str,
+        options: EncodeOptions,
+    ) -> Result<Vec<u32>> {
+        let tokens = tokenizer.encode_in(text, options, &self.room_behind(position));
+        tokens.inspect_err(|error| {
+            if matches!(error, Error::Cancelled) {
+                self.clear_cancel();
+            }
+        })
     }
 
     /// Appends `tokens` and returns the logits `[vocab_size]` of the last one.

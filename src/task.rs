@@ -28,6 +28,7 @@
 
 mod many;
 
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
@@ -36,8 +37,8 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
 use crate::session::Session;
-use crate::template::{Split, Template};
-use crate::text::{EncodeOptions, Tokenizer};
+use crate::template::{Budget, Split, Template};
+use crate::text::{EncodeOptions, Room, Tokenizer};
 
 /// A template with the tokenizer of the model it is for.
 ///
@@ -45,6 +46,8 @@ use crate::text::{EncodeOptions, Tokenizer};
 pub struct Task<'a, B> {
     tokenizer: &'a Tokenizer<B>,
     template: Template,
+    /// The most tokens of a result, whatever the template says.
+    max_tokens: usize,
 }
 
 /// What became of a text.
@@ -74,7 +77,7 @@ pub struct TaskResult {
 impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     /// A task by this template.
     pub fn new(tokenizer: &'a Tokenizer<B>, template: Template) -> Self {
-        Self { tokenizer, template }
+        Self { tokenizer, template, max_tokens: usize::MAX }
     }
 
     /// The template.
@@ -87,12 +90,22 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         self.template.sampler.seed = seed;
     }
 
+    /// Lets the result of a part have at most so many tokens, whatever the template says: a limit to the
+    /// time that somebody else's template takes.
+    pub fn set_max_tokens(&mut self, max_tokens: usize) {
+        self.max_tokens = max_tokens;
+    }
+
     /// Carries the task out on a text, handing the result to `on_text` as it is made. What the session
     /// holds is replaced, but for the beginning that prompts have in common.
     ///
+    /// If the session's flag ([`Session::cancel_by`]) is set meanwhile, the result is what there is by then,
+    /// with [`StopReason::Cancelled`].
+    ///
     /// # Errors
-    /// [`Error::Task`] if the context is too small for the template, or a text that must not be cut;
-    /// those of [`generate_text`]; [`Error::Text`] if the vocabulary cannot express the text.
+    /// [`Error::Task`] if the context is too small for the template; [`Error::TextTooLong`] or [`Error::Task`]
+    /// for a text that must not be cut; those of [`generate_text`]; [`Error::Text`] if the vocabulary cannot
+    /// express the text.
     pub fn run(
         &self,
         session: &mut Session,
@@ -100,45 +113,41 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<TaskResult> {
         let start = Instant::now();
-        let text = text.trim();
-        let (parts, mut result) = self.begin(text, session.context())?;
-        for (i, part) in parts.iter().enumerate() {
-            if result.stop_reason == StopReason::Cancelled {
-                break;
+        let mut result = TaskResult::nothing();
+        match self.run_parts(session, text.trim(), &mut result, &mut on_text) {
+            Err(Error::Cancelled) => {
+                session.clear_cancel();
+                result.stop_reason = StopReason::Cancelled;
             }
-            if i > 0 {
-                let gap = gap_before(text, part.start);
-                result.text.push_str(gap);
-                if on_text(gap).is_break() {
-                    result.stop_reason = StopReason::Cancelled;
-                    break;
-                }
-            }
-            self.part(session, text[part.clone()].trim(), &mut result, &mut on_text)?;
+            other => other?,
         }
         result.seconds = start.elapsed().as_secs_f64();
         Ok(result)
     }
 
-    /// The parts of a text without white space around it, and a result without any of theirs.
-    fn begin(&self, text: &str, context: usize) -> Result<(Vec<Range<usize>>, TaskResult)> {
-        let parts = self.parts(text, context)?;
-        let split = match self.template.split {
-            Split::Sentences => parts.len() > sentences(text).count(),
-            _ => parts.len() > 1,
-        };
-        let result = TaskResult {
-            text: String::new(),
-            parts: 0,
-            split,
-            cut: 0,
-            text_tokens: 0,
-            prompt_tokens: 0,
-            tokens: 0,
-            stop_reason: StopReason::EndOfText,
-            seconds: 0.0,
-        };
-        Ok((parts, result))
+    fn run_parts(
+        &self,
+        session: &mut Session,
+        text: &str,
+        result: &mut TaskResult,
+        on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let Parts { ranges, split } = self.parts(text, &session.room_behind(0))?;
+        result.split = split;
+        for (i, part) in ranges.iter().enumerate() {
+            if i > 0 {
+                let gap = gap_before(text, part.start);
+                result.text.push_str(gap);
+                if on_text(gap).is_break() {
+                    return Err(Error::Cancelled);
+                }
+            }
+            self.part(session, text[part.clone()].trim(), result, on_text)?;
+            if result.stop_reason == StopReason::Cancelled {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One part: a prompt, and what the model makes of it.
@@ -149,7 +158,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         result: &mut TaskResult,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<()> {
-        let question = self.question(text)?;
+        let question = self.question(text, &session.room_behind(0))?;
         let prompt = &question.prompt;
         let kept = prompt.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         // The last token's logits are needed, so it is evaluated in any case.
@@ -168,98 +177,126 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     }
 
     /// What the model is asked of a part.
-    fn question(&self, text: &str) -> Result<Question> {
-        let text_tokens = self.encode(text)?.len();
+    fn question(&self, text: &str, room: &Room) -> Result<Question> {
+        let text_tokens = self.encode(text, room)?.len();
         let options = GenerateOptions {
-            max_tokens: self.template.budget.tokens(text_tokens),
+            max_tokens: self.result_tokens(text_tokens),
             sampler: self.template.sampler.clone(),
             stop: self.template.stop.clone(),
             ignore_end_of_text: false,
         };
-        Ok(Question { prompt: self.prompt(text)?, options, text_tokens })
+        Ok(Question { prompt: self.prompt(text, room)?, options, text_tokens })
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.tokenizer.encode(text, EncodeOptions::default())?)
+    /// The most tokens of the result of so many.
+    fn result_tokens(&self, text_tokens: usize) -> usize {
+        let wanted = self.template.budget.tokens(text_tokens);
+        wanted.min(self.template.most_tokens).min(self.max_tokens)
     }
 
-    fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let tokens = self.encode(&[&self.template.before, text, &self.template.after].concat())?;
+    fn encode(&self, text: &str, room: &Room) -> Result<Vec<u32>> {
+        self.tokenizer.encode_in(text, EncodeOptions::default(), room)
+    }
+
+    fn prompt(&self, text: &str, room: &Room) -> Result<Vec<u32>> {
+        let whole = [&self.template.before, text, &self.template.after].concat();
+        let tokens = self.encode(&whole, room)?;
         // Only a template that is nothing but a text can make an empty prompt, of an empty text.
         if tokens.is_empty() { Err(Error::NoTokens) } else { Ok(tokens) }
     }
 
-    /// Whether a text's prompt and result fit into so many positions.
-    fn fits(&self, text: &str, context: usize) -> Result<bool> {
-        // Almost every token has fewer bytes than this, so a text that is far too long is not encoded.
-        const MOST_BYTES: usize = 64;
-        if text.len() > MOST_BYTES * context {
+    /// Whether a text's prompt and result fit into the context.
+    fn fits(&self, text: &str, room: &Room) -> Result<bool> {
+        // Before anything is copied.
+        if self.tokenizer.is_surely_too_long(text, room.context())? {
             return Ok(false);
         }
-        let result = self.template.budget.tokens(self.encode(text)?.len());
-        Ok(self.prompt(text)?.len() + result <= context)
+        match self.positions(text, room) {
+            Ok(positions) => Ok(positions <= room.context()),
+            Err(Error::TextTooLong { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Positions that a text's prompt and result need.
+    fn positions(&self, text: &str, room: &Room) -> Result<usize> {
+        let text_tokens = match self.template.budget {
+            Budget::Tokens(_) => 0,
+            Budget::Times(_) => self.encode(text, room)?.len(),
+        };
+        Ok(self.prompt(text, room)?.len().saturating_add(self.result_tokens(text_tokens)))
     }
 
     /// The parts of a text that does not begin or end with white space.
-    fn parts(&self, text: &str, context: usize) -> Result<Vec<Range<usize>>> {
-        let mut parts = Vec::new();
+    fn parts(&self, text: &str, room: &Room) -> Result<Parts> {
+        let mut ranges = Vec::new();
+        let mut wanted = 1;
         match self.template.split {
             _ if text.is_empty() => {}
             Split::Never => {
-                if !self.fits(text, context)? {
-                    return Err(self.too_long(text, context)?);
+                if !self.fits(text, room)? {
+                    return Err(self.too_long(text, room)?);
                 }
-                parts.push(0..text.len());
+                ranges.push(0..text.len());
             }
-            Split::Fit => self.cut(text, 0..text.len(), context, &mut parts)?,
+            Split::Fit => self.cut(text, 0..text.len(), room, &mut ranges)?,
             Split::Sentences => {
+                wanted = 0;
                 for sentence in sentences(text) {
-                    self.cut(text, sentence, context, &mut parts)?;
+                    self.cut(text, sentence, room, &mut ranges)?;
+                    wanted += 1;
                 }
             }
         }
-        Ok(parts)
+        Ok(Parts { split: ranges.len() > wanted, ranges })
     }
 
-    /// Cuts a range of the text into as few parts as fit.
+    /// Cuts a range of the text into as few parts as fit: of each part the end is looked for among those of
+    /// the sentences; if the first of them does not fit, among those of its words; and so on.
     fn cut(
         &self,
         text: &str,
         whole: Range<usize>,
-        context: usize,
+        room: &Room,
         parts: &mut Vec<Range<usize>>,
     ) -> Result<()> {
+        let mut levels = Unit::ALL.map(Ends::none);
         let mut start = whole.start;
-        while start < whole.end {
-            let rest = &text[start..whole.end];
-            let fits = |end: usize| self.fits(rest[..end].trim(), context);
-            let sentences = sentences(rest).map(|sentence| sentence.end).collect();
-            let words = || rest.split_word_bound_indices().map(|(at, word)| at + word.len());
-            let characters = || rest.grapheme_indices(true).map(|(at, c)| at + c.len());
-            let len = match longest(sentences, &fits)? {
-                Some(len) => len,
-                None => match longest(words().collect(), &fits)? {
-                    // Not the space alone that stands before a word which does not fit.
-                    Some(len) if !rest[..len].trim().is_empty() => len,
-                    _ => match longest(characters().collect(), &fits)? {
-                        Some(len) => len,
-                        None => return Err(self.too_long(rest, context)?),
-                    },
-                },
-            };
-            if !rest[..len].trim().is_empty() {
-                parts.push(start..start + len);
+        loop {
+            // Where the part's text begins, behind the space that is before it.
+            let solid = whole.end - text[start..whole.end].trim_start().len();
+            if solid == whole.end {
+                return Ok(());
             }
-            start += len;
+            let mut until = whole.end;
+            let mut found = None;
+            for ends in &mut levels {
+                ends.go_to(text, start..until);
+                let fits = |end: usize| self.fits(text[start..end].trim(), room);
+                found = ends.longest(fits)?.filter(|&end| end > solid);
+                if found.is_some() {
+                    break;
+                }
+                // The next smaller units are those of the first one here that is not a space alone.
+                until = ends.first(|end| end > solid).unwrap_or(until);
+            }
+            let Some(end) = found else { return Err(self.too_long(&text[start..until], room)?) };
+            parts.push(start..end);
+            start = end;
         }
-        Ok(())
     }
 
-    fn too_long(&self, text: &str, context: usize) -> Result<Error> {
-        let template = self.prompt("")?.len();
+    fn too_long(&self, text: &str, room: &Room) -> Result<Error> {
+        let context = room.context();
+        let count = |tokens| match tokens {
+            Ok(tokens) => Ok(Vec::len(&tokens).to_string()),
+            Err(Error::TextTooLong { tokens, .. }) => Ok(format!("at least {tokens}")),
+            Err(error) => Err(error),
+        };
+        let template = count(self.prompt("", room))?;
         Ok(Error::Task(match self.template.split {
             Split::Never => {
-                let tokens = self.encode(text)?.len();
+                let tokens = count(self.encode(text, room))?;
                 format!(
                     "the text has {tokens} tokens, and with the template's {template} and its \
                      result does not fit into a context of {context}; shorten it, or let the \
@@ -274,6 +311,115 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     }
 }
 
+/// What a text is cut into.
+struct Parts {
+    ranges: Vec<Range<usize>>,
+    /// Whether these are more than the template asks for.
+    split: bool,
+}
+
+/// What a text is cut between, from large to small.
+#[derive(Clone, Copy)]
+enum Unit {
+    Sentence,
+    Word,
+    /// What a reader takes for one character; it may have any number of code points.
+    Cluster,
+    Character,
+}
+
+impl Unit {
+    const ALL: [Self; 4] = [Self::Sentence, Self::Word, Self::Cluster, Self::Character];
+
+    /// The ends of the units of a text.
+    fn ends(self, text: &str) -> Box<dyn Iterator<Item = usize> + '_> {
+        match self {
+            Self::Sentence => Box::new(sentences(text).map(|sentence| sentence.end)),
+            Self::Word => Box::new(text.split_word_bound_indices().map(|(at, it)| at + it.len())),
+            Self::Cluster => Box::new(text.grapheme_indices(true).map(|(at, it)| at + it.len())),
+            Self::Character => Box::new(text.char_indices().map(|(at, c)| at + c.len_utf8())),
+        }
+    }
+}
+
+/// The ends of a range's units, found one after the other and each only once, however many parts the range
+/// is cut into.
+struct Ends<'t> {
+    unit: Unit,
+    /// Where the range ends.
+    until: usize,
+    rest: Box<dyn Iterator<Item = usize> + 't>,
+    /// Ends behind the place where the next part begins.
+    ahead: VecDeque<usize>,
+    /// How many units the last part had: where the search begins.
+    last: usize,
+}
+
+impl<'t> Ends<'t> {
+    fn none(unit: Unit) -> Self {
+        let rest = Box::new(std::iter::empty());
+        Self { unit, until: 0, rest, ahead: VecDeque::new(), last: 1 }
+    }
+
+    /// The next part begins at the range's start. A range that ends as the last one did goes on in it.
+    fn go_to(&mut self, text: &'t str, range: Range<usize>) {
+        if self.until != range.end {
+            self.until = range.end;
+            self.ahead.clear();
+            self.rest =
+                Box::new(self.unit.ends(&text[range.clone()]).map(move |end| range.start + end));
+        }
+        while self.available(1) == 1 && self.ahead[0] <= range.start {
+            self.ahead.pop_front();
+        }
+    }
+
+    /// How many ends there are, at most so many.
+    fn available(&mut self, most: usize) -> usize {
+        let missing = most.saturating_sub(self.ahead.len());
+        self.ahead.extend(self.rest.by_ref().take(missing));
+        self.ahead.len().min(most)
+    }
+
+    /// The first end that will do.
+    fn first(&mut self, mut will_do: impl FnMut(usize) -> bool) -> Option<usize> {
+        let mut known = 0;
+        while self.available(known + 1) > known {
+            if will_do(self.ahead[known]) {
+                return Some(self.ahead[known]);
+            }
+            known += 1;
+        }
+        None
+    }
+
+    /// The last end that fits, if the first does: found by doubled steps from where the last search ended,
+    /// then by halving.
+    fn longest(&mut self, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
+        // So many units fit, and so many do not.
+        let (mut good, mut bad) = (0, usize::MAX);
+        let (mut units, mut step) = (self.last.max(1), 1);
+        while bad - good > 1 {
+            units = self.available(units);
+            if units <= good {
+                break;
+            }
+            match fits(self.ahead[units - 1])? {
+                true => good = units,
+                false => bad = units,
+            }
+            units = match (good, bad) {
+                (_, usize::MAX) => good + step,
+                (0, _) => (bad.saturating_sub(step)).max(1),
+                _ => usize::midpoint(good, bad),
+            };
+            step *= 2;
+        }
+        self.last = good;
+        Ok(good.checked_sub(1).map(|last| self.ahead[last]))
+    }
+}
+
 /// What the model is asked of a part of a text.
 struct Question {
     prompt: Vec<u32>,
@@ -283,6 +429,21 @@ struct Question {
 }
 
 impl TaskResult {
+    /// Before the first part.
+    fn nothing() -> Self {
+        Self {
+            text: String::new(),
+            parts: 0,
+            split: false,
+            cut: 0,
+            text_tokens: 0,
+            prompt_tokens: 0,
+            tokens: 0,
+            stop_reason: StopReason::EndOfText,
+            seconds: 0.0,
+        }
+    }
+
     /// Adds the result of the next part.
     fn add(&mut self, question: &Question, generation: &Generation, output: &Output) {
         self.parts += 1;
@@ -297,22 +458,6 @@ impl TaskResult {
         self.cut += usize::from(is_cut);
         self.text.push_str(output.text());
     }
-}
-
-/// The last of the ends, ascending, that fits, if the first does: found by doubling, then by halving.
-fn longest(ends: Vec<usize>, fits: &impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
-    let (mut good, mut bad) = (0, 1);
-    while bad <= ends.len() && fits(ends[bad - 1])? {
-        (good, bad) = (bad, if bad == ends.len() { bad + 1 } else { ends.len().min(2 * bad) });
-    }
-    while good + 1 < bad {
-        let middle = usize::midpoint(good, bad);
-        match fits(ends[middle - 1])? {
-            true => good = middle,
-            false => bad = middle,
-        }
-    }
-    Ok(good.checked_sub(1).map(|last| ends[last]))
 }
 
 /// Sentences (UAX #29), and lines, which end one too; none is blank, and together they are the text.
@@ -407,10 +552,22 @@ mod tests {
     #[test]
     fn the_longest_that_fits_is_found() {
         for n in 0..20 {
+            let text = "abc".repeat(n);
             for most in 0..20 {
-                let ends: Vec<_> = (1..=n).map(|i| 3 * i).collect();
-                let want = ends.iter().rev().find(|&&end| end <= most).copied();
-                assert_eq!(longest(ends, &|end| Ok(end <= most)).unwrap(), want);
+                for last in [0, 1, 2, 7, 19, 100] {
+                    let mut ends = Ends::none(Unit::Cluster);
+                    ends.go_to(&text, 0..text.len());
+                    ends.last = last;
+                    let want = most.min(text.len());
+                    let found = ends.longest(|end| Ok(end <= most)).unwrap();
+                    assert_eq!(found, Some(want).filter(|&want| want > 0));
+                    let found = found.unwrap_or(0);
+                    ends.go_to(&text, found..text.len());
+                    assert_eq!(
+                        ends.first(|_| true),
+                        Some(found + 1).filter(|&end| end <= text.len())
+                    );
+                }
             }
         }
     }

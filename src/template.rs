@@ -11,6 +11,7 @@ use crate::fp_env::FpEnv;
 use crate::model::Model;
 use crate::sampler::SamplerOptions;
 use crate::terminal::quoted;
+use crate::text::plain_text;
 
 /// A template may not be longer than this.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 14;
@@ -44,6 +45,9 @@ pub struct Template {
     pub stop: Vec<String>,
     /// The most tokens of a result.
     pub budget: Budget,
+    /// The most tokens of a result, whatever the budget says: what a model file's own template may ask for
+    /// ([`Model::template`]).
+    pub most_tokens: usize,
     /// After so many sentences a result ends.
     pub sentences: Option<usize>,
     /// How a text is cut.
@@ -185,6 +189,7 @@ impl FromStr for Template {
             let bytes = template.len();
             return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));
         }
+        let template = &*plain_text(template);
         let (options, _) = Self::parts(template);
         let prompt = Self::prompt_of(template);
         let (before, after) = prompt.split_once(TEXT).ok_or_else(|| {
@@ -198,6 +203,7 @@ impl FromStr for Template {
             after: after.to_owned(),
             stop: Vec::new(),
             budget: Budget::Tokens(128),
+            most_tokens: usize::MAX,
             sentences: None,
             split: Split::default(),
             sampler: SamplerOptions::default(),
@@ -230,13 +236,21 @@ impl Model {
 
     /// A template by name: the model file's own, or a built-in one.
     ///
+    /// A file may not ask for any number of tokens: a result of its own template has at most one token for
+    /// each KiB of the file, but may have 4096 in any case ([`Template::most_tokens`]).
+    ///
     /// # Errors
     /// [`Error::Option`] if there is none of that name, or it is not sound.
     pub fn template(&self, name: &str) -> Result<Template> {
-        self.template_text(name)?.parse().map_err(|error| match error {
-            Error::Option { detail, .. } => bad(format!("{name:?}: {detail}")),
-            error => error,
-        })
+        let mut template: Template =
+            self.template_text(name)?.parse().map_err(|error| match error {
+                Error::Option { detail, .. } => bad(format!("{name:?}: {detail}")),
+                error => error,
+            })?;
+        if self.header().templates.contains_key(name) {
+            template.most_tokens = (self.file_bytes() >> 10).max(4096);
+        }
+        Ok(template)
     }
 }
 

@@ -3,6 +3,9 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use cerebellum::batch::Next;
 use cerebellum::generate::{GenerateOptions, StopReason, generate_text};
@@ -100,6 +103,104 @@ fn a_long_text_is_cut_to_fit_between_sentences_then_words_then_characters() {
     assert!(run(&model, &tokenizer, template, &word, &options).unwrap().parts > 2);
     let whole = SessionOptions::default();
     assert_eq!(run(&model, &tokenizer, template, &words, &whole).unwrap().parts, 1);
+}
+
+#[test]
+fn a_character_of_any_length_is_cut() {
+    let (model, tokenizer) = setup();
+    let template = "max-tokens: 1\n---\n{text}";
+    let options = SessionOptions { context: Some(40), ..Default::default() };
+    // One cluster: a letter with accents, a flag of joined figures.
+    for cluster in ["e".to_owned() + &"\u{301}".repeat(200), "\u{1f469}\u{200d}".repeat(100)] {
+        let result = run(&model, &tokenizer, template, &cluster, &options).unwrap();
+        assert!(result.parts > 5 && result.split, "{result:?}");
+        assert!(result.parts < 30, "{result:?}");
+    }
+}
+
+/// Time that this thread has used, whatever else the machine does.
+fn thread_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is valid for writing.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(status, 0);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Each place of a text is looked at a bounded number of times, however long it is.
+#[test]
+fn cutting_takes_time_proportional_to_the_text() {
+    let (model, tokenizer) = setup();
+    let never = "sentences: 1\nmax-tokens: 1\n---\n{text}";
+    let seconds = |text: &str| {
+        let task = Task::new(&tokenizer, parse(never));
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let start = thread_seconds();
+        // The first piece of a result comes when all of the text is cut.
+        let result = task.run(&mut session, text, |_| ControlFlow::Break(())).unwrap();
+        assert!(result.parts <= 1);
+        thread_seconds() - start
+    };
+    let prose = "The king went to the wood, where he met a bear. \"Where is Tom?\" he said.\n";
+    for unit in [prose, "a", "1. ", "\t", "e\u{301}", "a\t\t\t\t\t\t\t\t"] {
+        let text = |bytes: usize| "x".to_owned() + &unit.repeat(bytes / unit.len()) + "x";
+        let (short, long) = (seconds(&text(10_000)), seconds(&text(100_000)));
+        assert!(
+            long < 40.0 * short.max(0.02),
+            "{unit:?}: {short} s, {long} s for ten times as much"
+        );
+    }
+}
+
+#[test]
+fn a_request_to_stop_is_followed_while_a_text_is_cut() {
+    let (model, tokenizer) = setup();
+    let task = Task::new(&tokenizer, parse("max-tokens: 8\n---\nText: {text}\nSo:"));
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let cancel = Arc::new(AtomicBool::new(false));
+    session.cancel_by(Arc::clone(&cancel));
+    // Cutting all of it takes minutes.
+    let text = "The king went to the wood. ".repeat(4_000_000);
+    let (result, late) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            cancel.store(true, Relaxed);
+            Instant::now()
+        });
+        let result = task.run(&mut session, &text, |_| ControlFlow::Continue(())).unwrap();
+        (result, asked.join().unwrap().elapsed())
+    });
+    assert_eq!((result.stop_reason, result.parts), (StopReason::Cancelled, 0));
+    assert!(late < Duration::from_secs(2), "{late:?}");
+    // The next call is not meant.
+    assert!(!cancel.load(Relaxed));
+    assert!(
+        !task.run(&mut session, "A king.", |_| ControlFlow::Continue(())).unwrap().text.is_empty()
+    );
+
+    // Of many texts, all are given up.
+    let mut batch = model.batch(&SessionOptions::default(), 2).unwrap();
+    batch.cancel_by(Arc::clone(&cancel));
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            cancel.store(true, Relaxed);
+        });
+        task.run_all(&mut batch, &["A king.", &text, "A bear."]).unwrap_err()
+    });
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert!(!cancel.load(Relaxed));
+    assert_eq!(task.run_all(&mut batch, &["A king."]).unwrap().len(), 1);
+}
+
+#[test]
+fn the_caller_may_limit_results() {
+    let (model, tokenizer) = setup();
+    let mut task = Task::new(&tokenizer, parse("max-tokens: 100\n---\nOnce {text}"));
+    task.set_max_tokens(5);
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let result = task.run(&mut session, "upon a time", |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((result.tokens, result.cut), (5, 1));
 }
 
 #[test]

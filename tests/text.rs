@@ -49,15 +49,54 @@ impl Pair {
         Self::new("gpt2", 50257, library)
     }
 
+    /// The demo's with added tokens of every kind, and with or without a space before every text.
+    fn with_added_tokens(prefix_space: bool) -> Self {
+        let file = std::fs::read(data("demo/tokenizer.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        json["pre_tokenizer"]["add_prefix_space"] = prefix_space.into();
+        let kinds = [
+            ("<left>", "lstrip"),
+            ("[r1!]", "rstrip"),
+            ("word", "single_word"),
+            ("a b", "normalized"),
+            ("1a", "special"),
+            ("!x 2", "special"),
+        ];
+        for (id, (content, kind)) in (4096..).zip(kinds) {
+            let mut token = serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": false,
+            });
+            token[kind] = true.into();
+            json["added_tokens"].as_array_mut().unwrap().push(token);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        let parse = tokenizers::Tokenizer::from_file(&path).unwrap();
+        let mut plain = parse.clone();
+        plain.set_encode_special_tokens(true);
+        let blob = import(directory.path(), 4096 + kinds.len() as u32).unwrap().unwrap().blob;
+        Self { name: "added", ours: Tokenizer::parse(blob).unwrap(), parse, plain }
+    }
+
     /// Checks ids against the library, and that the ids decode to the text, byte for byte.
     fn check(&self, text: &str) {
+        self.check_ids(text);
+        for options in [PARSE, PLAIN] {
+            let ids = self.ours.encode(text, options).unwrap();
+            let mut bytes = Vec::new();
+            self.ours.table().decode_into(&ids, &mut bytes);
+            assert_eq!(bytes, text.as_bytes(), "{}, {options:?}: {text:?}", self.name);
+        }
+    }
+
+    /// Checks ids against the library.
+    fn check_ids(&self, text: &str) {
         for (options, library) in [(PARSE, &self.parse), (PLAIN, &self.plain)] {
             let ids = self.ours.encode(text, options).unwrap();
             let expected = library.encode(text, false).unwrap();
             assert_eq!(ids, expected.get_ids(), "{}, {options:?}: {text:?}", self.name);
-            let mut bytes = Vec::new();
-            self.ours.table().decode_into(&ids, &mut bytes);
-            assert_eq!(bytes, text.as_bytes(), "{}, {options:?}: {text:?}", self.name);
         }
     }
 }
@@ -120,6 +159,83 @@ fn encodes_random_text_as_the_library_does() {
         demo.check(&text);
         gpt2.check(&text);
     });
+}
+
+/// Bytes behind which a text is cut into pieces that are encoded one after the other.
+const PIECE: usize = 4096;
+
+/// The text so that the first cut is looked for at each of its first bytes in turn.
+fn across_the_cut(text: &str, mut check: impl FnMut(&str)) {
+    let before = "the ".repeat(PIECE / 4);
+    for into in (0..text.len().min(30)).step_by(5) {
+        check(&(before[into..].to_owned() + text + " " + text));
+    }
+}
+
+#[test]
+fn pieces_give_the_tokens_of_the_whole() {
+    let pairs = [Pair::demo(), Pair::gpt2()];
+    for text in nasty_texts().iter().filter(|text| text.len() < 200) {
+        across_the_cut(text, |text| pairs.iter().for_each(|pair| pair.check(text)));
+    }
+    let minified = r#"{"a":1,"b":[2,"it's",3.5e-7],"c":"日本、語。"}"#.repeat(400);
+    pairs.iter().for_each(|pair| pair.check(&minified));
+}
+
+#[test]
+fn pieces_of_random_text_give_the_tokens_of_the_whole() {
+    let pairs = [Pair::gpt2(), Pair::with_added_tokens(false), Pair::with_added_tokens(true)];
+    let piece = prop_oneof![
+        "[a-z1-3' ,.\n!]{1,6}",
+        "[ \t\n]{1,3}",
+        prop::sample::select(
+            &["<left>", "[r1!]", "word", "a b", "1a", "!x 2", "'ll", "語。語", "<|endoftext|>"][..]
+        )
+        .prop_map(str::to_owned),
+        any::<char>().prop_map(String::from),
+    ];
+    let text = proptest::collection::vec(piece, 1..40).prop_map(|pieces| pieces.concat());
+    proptest!(ProptestConfig::with_cases(60), |(text in text, before in 0_usize..80)| {
+        let text = "the ".repeat(PIECE / 4)[before..].to_owned() + &text;
+        pairs.iter().for_each(|pair| pair.check_ids(&text));
+    });
+}
+
+#[test]
+fn added_tokens_are_not_cut() {
+    for pair in [Pair::with_added_tokens(false), Pair::with_added_tokens(true)] {
+        for token in ["<left>", "[r1!]", "word", "a b", "1a", "!x 2", "<|endoftext|>"] {
+            for (before, behind) in
+                [("b", "c"), ("b ", "  c"), ("b  ", " 1"), ("!", "!"), ("7", "\n")]
+            {
+                across_the_cut(&format!("{before}{token}{behind}"), |text| pair.check_ids(text));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_that_cannot_fit_is_refused_before_it_is_encoded() {
+    let pair = Pair::gpt2();
+    let fit = |text: &str, context| pair.ours.encode_within(text, PLAIN, context);
+    let text = "The king went to the wood. ".repeat(10_000);
+    let tokens = pair.ours.encode(&text, PLAIN).unwrap();
+    assert_eq!(fit(&text, tokens.len()).unwrap(), tokens);
+    for context in [0, 10, 1000, 8000] {
+        match fit(&text, context).unwrap_err() {
+            cerebellum::Error::TextTooLong { bytes, tokens: at_least, position, context: of } => {
+                assert_eq!((bytes, position, of), (text.len(), 0, context));
+                assert!(context < at_least && at_least <= tokens.len(), "{at_least}");
+            }
+            error => panic!("{error}"),
+        }
+    }
+    // A text of one piece is encoded to its end, and the evaluation says what it has too many.
+    assert_eq!(fit("The king", 1).unwrap().len(), 2);
+    // The longest token of this vocabulary has 128 bytes.
+    let spaces = " ".repeat(1 << 26);
+    let error = fit(&spaces, 1024).unwrap_err().to_string();
+    assert!(error.contains("67108864 bytes has at least 524288 tokens"), "{error}");
 }
 
 /// `CEREBELLUM_CORPUS=DIR cargo test --test text -- --ignored` compares whole files and reports.

@@ -21,9 +21,9 @@ use super::model::{self, Shared, cbl_memory_plan, cbl_model};
 use super::options::{self, Options, cbl_options};
 use super::session::{Made, cbl_stop_reason, required};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
-use super::text::encode;
+use super::text::encode_for_batch;
 use crate::batch::{Append, Batch, Request, generate_text_within, generate_within};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::{Generation, Step, StopReason};
 use crate::memory::try_vec;
 
@@ -84,6 +84,25 @@ pub(super) unsafe fn with_running(
     match unsafe { handle::get(batch) } {
         Ok(handle) => handle.locked.run(body),
         Err(failure) => failure.status(),
+    }
+}
+
+/// As [`with`], for a call that cbl_batch_cancel() stops: a request that came while it ran is not there any
+/// more when it returns.
+///
+/// # Safety
+/// As [`handle::get`].
+unsafe fn work(
+    batch: *mut cbl_batch,
+    body: &mut dyn FnMut(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(batch, &mut |inner| {
+            let result = body(inner);
+            inner.batch.clear_cancel();
+            result
+        })
     }
 }
 
@@ -254,7 +273,7 @@ pub unsafe extern "C" fn cbl_batch_evaluate(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        with(batch, &mut |inner| {
+        work(batch, &mut |inner| {
             let sequences = slice(sequences, count)?;
             let (lengths, total) = list_lengths(lengths, count)?;
             let mut rest = slice(tokens, total)?;
@@ -320,8 +339,8 @@ pub unsafe extern "C" fn cbl_batch_sample(
     }
 }
 
-/// Stops the evaluation or generation that is running on the batch, or else the next one, within a
-/// fraction of a layer's time: it returns CBL_CANCELLED.
+/// Stops the evaluation or generation that is running on the batch, or else the next one, as
+/// cbl_session_cancel() does on a session: it returns CBL_CANCELLED.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
@@ -378,7 +397,7 @@ unsafe fn generate(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        with(batch, &mut |inner| {
+        work(batch, &mut |inner| {
             let results = Results::new(statuses, reasons, count)?;
             results.set(options::with(options, |options| body(inner, options))?)
         })
@@ -409,7 +428,14 @@ impl Prompts {
     pub fn of_texts(inner: &Inner, texts: &[&str], options: &Options) -> Result<Self, Failure> {
         let mut prompts = Self::with_room(texts.len())?;
         for text in texts {
-            prompts.add(encode(&inner.shared, text, options.parse_special)?, options)?;
+            match encode_for_batch(&inner.batch, &inner.shared, text, options.parse_special) {
+                Ok(prompt) => prompts.add(prompt, options)?,
+                // Fails by itself, and does not disturb the others.
+                Err(Failure::Error(error @ Error::TextTooLong { .. })) => {
+                    prompts.outcomes.push(Err(error));
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(prompts)
     }

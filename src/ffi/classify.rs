@@ -137,7 +137,7 @@ pub unsafe extern "C" fn cbl_classify(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(label, 0);
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             let out = out?;
             let labels = &handle::get(classifier)?.labels;
             let text = self::text(text, length)?;

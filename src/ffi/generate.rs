@@ -23,8 +23,8 @@ use super::host::{cbl_log_level, log};
 use super::options::{self, Options, cbl_options};
 use super::session::{self, Inner, cbl_session, cbl_stop_reason, required, tokens_that_fit};
 use super::status::cbl_status;
-use super::text::encode;
-use crate::error::Result;
+use super::text::encode_behind;
+use crate::error::{Error, Result};
 use crate::generate::{
     Constraint, Generation, Step, StopReason, generate_steps, generate_text_steps,
 };
@@ -61,11 +61,16 @@ unsafe fn generate(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::optional(reason, cbl_stop_reason::CBL_STOP_NONE);
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             let out = out?;
             let generation = options::with(options, |options| {
                 let mut constraint = options.constraint.constraint(&inner.shared)?;
-                body(inner, options, constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint))
+                let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
+                match body(inner, options, constraint) {
+                    // While the prompt was tokenized.
+                    Err(Failure::Error(Error::Cancelled)) => Ok(Generation::cancelled()),
+                    generation => generation,
+                }
             })?;
             inner.counters.generated(&generation);
             log_generation(inner, &generation);
@@ -118,7 +123,9 @@ pub unsafe extern "C" fn cbl_generate(
         generate(session, options, reason, &mut |inner, options, constraint| {
             let callback = required(callback)?;
             let prompt = text(prompt, length)?;
-            let prompt = encode(&inner.shared, prompt, options.parse_special)?;
+            let (shared, session) = (&inner.shared, &inner.session);
+            let special = options.parse_special;
+            let prompt = encode_behind(session.position(), session, shared, prompt, special)?;
             stream_text(inner, options, constraint, &prompt, &mut |text, _| {
                 text.is_empty() || pass_on(callback, user, text)
             })

@@ -10,7 +10,7 @@ use super::boundary::{self, Failure, Report};
 use super::options::{self, cbl_options};
 use super::session::{self, Inner, cbl_session, tokens_that_fit};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
-use super::text::encode;
+use super::text::encode_behind;
 use crate::error::{Error, Result};
 use crate::memory::{try_filled, try_vec};
 use crate::score::{Continuations, log_sum_exp, most_probable};
@@ -150,16 +150,20 @@ pub unsafe extern "C" fn cbl_score(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             let prompt = text(prompt, length)?;
             let texts = texts(continuations, count)?;
             let sums = slice_mut(log_probabilities, count)?;
             let lengths = if lengths.is_null() { &mut [] } else { slice_mut(lengths, count)? };
             let special = options::with(options, |options| Ok(options.parse_special))?;
-            let prompt = encode(&inner.shared, prompt, special)?;
+            let encode = |behind: usize, text: &str| {
+                encode_behind(behind, &inner.session, &inner.shared, text, special)
+            };
+            let prompt = encode(inner.session.position(), prompt)?;
+            let before = inner.session.position() + prompt.len();
             let mut tokens = try_vec(count)?;
             for text in texts {
-                tokens.push(encode(&inner.shared, text, special)?);
+                tokens.push(encode(before, text)?);
             }
             score(inner, &prompt, &tokens, sums, &mut [])?;
             lengths.iter_mut().zip(&tokens).for_each(|(length, tokens)| *length = tokens.len());
@@ -188,7 +192,7 @@ pub unsafe extern "C" fn cbl_score_tokens(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             let prompt = tokens_that_fit(&inner.session, prompt, prompt_count)?;
             let (lengths, total) = list_lengths(lengths, count)?;
             let mut rest = slice(tokens, total)?;
@@ -251,12 +255,12 @@ pub unsafe extern "C" fn cbl_embed(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(count, 0);
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             out?;
             let text = self::text(text, length)?;
             let (special, pooling) =
                 options::with(options, |options| Ok((options.parse_special, options.pooling)))?;
-            let tokens = encode(&inner.shared, text, special)?;
+            let tokens = encode_behind(0, &inner.session, &inner.shared, text, special)?;
             embed(inner, &tokens, pooling, (embedding, capacity, count))
         })
     }
@@ -280,7 +284,7 @@ pub unsafe extern "C" fn cbl_embed_tokens(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(width, 0);
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             out?;
             let context = inner.session.context();
             if count > context {

@@ -118,6 +118,25 @@ pub(super) unsafe fn with_running(
     unsafe { with_dyn(session, &mut |inner| once(&mut body)(inner)) }
 }
 
+/// As [`with`], for a call that cbl_session_cancel() stops: a request that came while it ran is not there any
+/// more when it returns, whatever became of the call.
+///
+/// # Safety
+/// As [`handle::get`].
+pub(super) unsafe fn work(
+    session: *mut cbl_session,
+    body: impl FnOnce(&mut Inner) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        with(session, |inner| {
+            let result = body(inner);
+            inner.session.clear_cancel();
+            result
+        })
+    }
+}
+
 /// # Safety
 /// As [`handle::get`].
 unsafe fn with_dyn(
@@ -372,7 +391,7 @@ pub unsafe extern "C" fn cbl_session_evaluate(
     count: usize,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { with(session, |inner| evaluate(inner, tokens, count, &mut |_, _| ())) }
+    unsafe { work(session, |inner| evaluate(inner, tokens, count, &mut |_, _| ())) }
 }
 
 /// Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
@@ -402,7 +421,7 @@ pub unsafe extern "C" fn cbl_session_evaluate_each(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        with(session, |inner| {
+        work(session, |inner| {
             let callback = required(callback)?;
             if inner.made.options.logits != LogitsFor::All {
                 let detail = "make the session with CBL_OPTION_ALL_LOGITS".to_owned();
@@ -508,9 +527,14 @@ pub unsafe extern "C" fn cbl_session_sample(
     }
 }
 
-/// Stops the evaluation or generation that is running on the session, or else the next one, within a
-/// fraction of a layer's time. An evaluation then returns CBL_CANCELLED; a generation returns CBL_OK and
-/// CBL_STOP_CANCELLED. The request is used up by the call that it stops.
+/// Stops the call that evaluates or generates on the session: within a fraction of a layer's time, or within
+/// a few kilobytes of a text that is tokenized or cut. An evaluation then returns CBL_CANCELLED; a generation
+/// returns CBL_OK and CBL_STOP_CANCELLED. Only what prepares a constraint is finished first, a second for
+/// 100 000 choices.
+///
+/// The request is used up by the call that is running, even if it comes too late to stop it. If none is
+/// running, it stops the next call that evaluates, generates, scores, classifies, embeds or applies a template;
+/// cbl_session_clear_cancel() takes it back.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]

@@ -93,7 +93,9 @@ impl cbl_status {
             | Error::ArenaInUse => CBL_BAD_ARGUMENT,
             Error::Option { .. } | Error::Constraint(_) => CBL_BAD_OPTION,
             Error::TokenOutOfRange { .. } => CBL_BAD_TOKEN,
-            Error::ContextFull { .. } | Error::Task(_) => CBL_CONTEXT_FULL,
+            Error::ContextFull { .. } | Error::TextTooLong { .. } | Error::Task(_) => {
+                CBL_CONTEXT_FULL
+            }
             Error::Rewind { .. } => CBL_BAD_POSITION,
             Error::NonFinite { .. } => CBL_NON_FINITE,
             Error::OutOfMemory { .. }

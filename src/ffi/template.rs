@@ -162,7 +162,7 @@ pub unsafe extern "C" fn cbl_apply_template(
     unsafe {
         let wanted = !(result.is_null() && size == 0);
         let out = wanted.then(|| GrowingOut::new(result, size)).transpose();
-        session::with(session, |inner| {
+        session::work(session, |inner| {
             let out = out?;
             let callback = required(callback)?;
             let prepared = &handle::get(prepared)?.prepared;

@@ -11,22 +11,68 @@ use super::boundary::{Failure, Report};
 use super::model::{self, Shared, cbl_model};
 use super::options::{self, cbl_options};
 use super::status::cbl_status;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::model::TokenizerBytes;
+use crate::session::Session;
 use crate::text::TokenTable;
 
 #[cfg(feature = "text")]
-pub(super) fn encode(
+use crate::text::EncodeOptions;
+
+/// The tokens of a text, whatever becomes of them.
+#[cfg(feature = "text")]
+fn encode(shared: &Shared, text: &str, parse_special: bool) -> Result<Vec<u32>, Failure> {
+    Ok(shared.tokenizer()?.encode(text, EncodeOptions { parse_special }).map_err(Error::from)?)
+}
+
+#[cfg(not(feature = "text"))]
+fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
+    Err(UNSUPPORTED)
+}
+
+/// The tokens of a text that is to come behind `position` tokens of a session.
+#[cfg(feature = "text")]
+pub(super) fn encode_behind(
+    position: usize,
+    session: &Session,
     shared: &Shared,
     text: &str,
     parse_special: bool,
 ) -> Result<Vec<u32>, Failure> {
-    let options = crate::text::EncodeOptions { parse_special };
-    Ok(shared.tokenizer()?.encode(text, options).map_err(Error::from)?)
+    let options = EncodeOptions { parse_special };
+    Ok(session.encode_behind(position, shared.tokenizer()?, text, options)?)
 }
 
 #[cfg(not(feature = "text"))]
-pub(super) fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
+pub(super) fn encode_behind(
+    _: usize,
+    _: &Session,
+    _: &Shared,
+    _: &str,
+    _: bool,
+) -> Result<Vec<u32>, Failure> {
+    Err(UNSUPPORTED)
+}
+
+/// The tokens of a text that is to be put to a sequence of a batch.
+#[cfg(feature = "text")]
+pub(super) fn encode_for_batch(
+    batch: &Batch,
+    shared: &Shared,
+    text: &str,
+    parse_special: bool,
+) -> Result<Vec<u32>, Failure> {
+    Ok(batch.encode(shared.tokenizer()?, text, EncodeOptions { parse_special })?)
+}
+
+#[cfg(not(feature = "text"))]
+pub(super) fn encode_for_batch(
+    _: &Batch,
+    _: &Shared,
+    _: &str,
+    _: bool,
+) -> Result<Vec<u32>, Failure> {
     Err(UNSUPPORTED)
 }
 

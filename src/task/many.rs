@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-use super::{Output, Question, Task, TaskResult, gap_before};
+use super::{Output, Parts, Question, Task, TaskResult, gap_before};
 use crate::batch::{Batch, Client, Job, Next, Request, serve};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Generation, Step, StopReason, TextStream};
+use crate::text::Room;
 
 impl<B: AsRef<[u8]>> Task<'_, B> {
     /// Carries the task out on all texts, as many parts at a time as the batch has sequences. The
@@ -49,7 +50,7 @@ impl<B: AsRef<[u8]>> Task<'_, B> {
     ) -> Result<()> {
         let mut many = Many {
             task: self,
-            context: batch.context(),
+            room: batch.room(),
             next,
             done,
             is_over: false,
@@ -59,14 +60,16 @@ impl<B: AsRef<[u8]>> Task<'_, B> {
             begun: 0,
             parts: BTreeMap::new(),
         };
-        serve(batch, &mut many)
+        serve(batch, &mut many)?;
+        // Set while nothing was evaluated any more.
+        batch.follow_cancel()
     }
 }
 
 /// The client of a batch.
 struct Many<'t, 'a, B, N, D> {
     task: &'t Task<'a, B>,
-    context: usize,
+    room: Room,
     next: N,
     done: D,
     /// Whether nobody wants more results.
@@ -113,12 +116,15 @@ where
         let (number, start) = (self.taken, Instant::now());
         self.taken += 1;
         let text = text.trim().to_owned();
-        match self.task.begin(&text, self.context) {
+        match self.task.parts(&text, &self.room) {
             Err(error) => self.tell(number, Err(error)),
-            Ok((parts, result)) if parts.is_empty() => self.tell(number, Ok(result)),
-            Ok((parts, result)) => {
+            Ok(Parts { ranges, .. }) if ranges.is_empty() => {
+                self.tell(number, Ok(TaskResult::nothing()));
+            }
+            Ok(Parts { ranges: parts, split }) => {
                 self.waiting.extend((0..parts.len()).map(|part| (number, part)));
                 let (outcomes, left) = (parts.iter().map(|_| None).collect(), parts.len());
+                let result = TaskResult { split, ..TaskResult::nothing() };
                 self.texts.insert(number, Text { text, parts, outcomes, left, result, start });
             }
         }
@@ -128,7 +134,8 @@ where
     fn begin_part(&mut self, (number, part): (usize, usize)) -> Option<Request> {
         // A text of which another part failed is no longer there.
         let text = self.texts.get(&number)?;
-        let question = match self.task.question(text.text[text.parts[part].clone()].trim()) {
+        let range = text.parts[part].clone();
+        let question = match self.task.question(text.text[range].trim(), &self.room) {
             Ok(question) => question,
             Err(error) => {
                 self.fail(number, error);
@@ -143,13 +150,18 @@ where
         Some(request)
     }
 
-    fn fail(&mut self, text: usize, error: crate::Error) {
+    fn fail(&mut self, text: usize, error: Error) {
         if self.texts.remove(&text).is_some() {
             self.tell(text, Err(error));
         }
     }
 
     fn tell(&mut self, text: usize, result: Result<TaskResult>) {
+        if matches!(result, Err(Error::Cancelled)) {
+            // Concerns all texts: the flag is still set, and the next pass follows it.
+            self.is_over = true;
+            return;
+        }
         self.is_over |= (self.done)(text, result).is_break();
     }
 }

@@ -1,12 +1,15 @@
 //! Text to token ids, by the `tokenizers` library set up from a [`TokenTable`].
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{
     AddedToken as LibraryToken, AddedVocabulary, Model, NormalizedString, NormalizerWrapper,
     OffsetType, PreTokenizer, Token,
 };
+
+use crate::memory;
 
 use super::splitter::Splitter;
 use super::{AddedToken, TextError, TokenTable, byte_level, layout};
@@ -18,6 +21,20 @@ const MAX_SPELLING: u64 = 64;
 /// The texts of all added tokens together may have this many bytes. Real tokenizers have some hundred to
 /// some thousand; the automaton that looks for them takes two hundred times as much memory.
 const MAX_ADDED_TEXT: usize = 1 << 16;
+
+/// A text is encoded in pieces that are cut behind so many bytes or somewhat more: the library takes 130 to 280
+/// bytes of memory for each byte that it encodes at a time, and cannot be stopped meanwhile.
+const PIECE_BYTES: usize = 4096;
+
+/// The library ends the process if it gets no memory. So what it takes at most for a piece is asked for
+/// before: for each of its bytes (268 were measured, of short words) ...
+const PIECE_MEMORY: usize = 320;
+
+/// ... and for what it keeps after the first text (49 KB).
+const ANY_PIECE_MEMORY: usize = 128 << 10;
+
+/// Where an added token forbids a cut, the next place that is tried lies so many bytes further on.
+const NEXT_CUT: usize = 64;
 
 /// How to read a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,9 +52,11 @@ pub struct Encoder {
     model: BPE,
     splitter: Splitter,
     /// Added tokens that are looked for when special tokens are text: those not special.
-    plain: AddedVocabulary,
+    plain: Added,
     /// All added tokens.
-    parsing: AddedVocabulary,
+    parsing: Added,
+    /// Bytes of the longest token.
+    longest: usize,
     /// Bytes that occur in UTF-8 but have no token, as characters of the byte-level alphabet.
     missing: Vec<char>,
 }
@@ -61,8 +80,9 @@ impl Encoder {
         Ok(Self {
             model: model.map_err(library_error)?,
             splitter: Splitter::new(table.add_prefix_space(), table.use_regex())?,
-            plain: added_vocabulary(added.iter().filter(|(_, token)| !special(token)))?,
-            parsing: added_vocabulary(added.iter())?,
+            plain: Added::new(added.iter().filter(|(_, token)| !special(token)))?,
+            parsing: Added::new(added.iter())?,
+            longest: table.longest_token().max(1),
             missing,
         })
     }
@@ -71,14 +91,88 @@ impl Encoder {
     /// exactly `text`, but for a prefix space or stripped spaces that the tokenizer asks for.
     ///
     /// # Errors
-    /// [`TextError::NoTokenForByte`] if the vocabulary cannot express the text.
+    /// [`TextError::NoTokenForByte`] if the vocabulary cannot express the text; [`TextError::OutOfMemory`].
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
-        let added = if options.parse_special { &self.parsing } else { &self.plain };
-        let mut words = added.extract_and_normalize(None::<&NormalizerWrapper>, text);
+        let (mut tokens, mut appended) = (Vec::new(), Ok(()));
+        self.encode_in_pieces(text, options, &mut |piece, _| {
+            appended = append(&mut tokens, piece);
+            if appended.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        appended.map(|()| tokens)
+    }
+
+    /// As [`encode`](Self::encode), handing on the tokens of one piece of the text after the other, with the
+    /// number of bytes that are left behind it; no more after a break. Memory is taken for a piece, not for
+    /// the text, as long as it can be cut: a run of letters, of digits, of spaces or of other characters is
+    /// one piece, however long it is.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub fn encode_in_pieces(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        on_piece: &mut dyn FnMut(&[u32], usize) -> ControlFlow<()>,
+    ) -> Result<(), TextError> {
+        let added = self.added(options);
+        let mut rest = text;
+        loop {
+            let (piece, behind) = rest.split_at(self.piece_end(rest, added));
+            let flow = on_piece(&self.encode_piece(piece, added)?, behind.len());
+            if behind.is_empty() || flow.is_break() {
+                return Ok(());
+            }
+            rest = behind;
+        }
+    }
+
+    /// No text of so many bytes has fewer tokens.
+    pub fn least_tokens(&self, bytes: usize, options: EncodeOptions) -> usize {
+        // A token that strips the spaces beside it may stand for any number of bytes.
+        if self.added(options).any_strips { 0 } else { bytes.div_ceil(self.longest) }
+    }
+
+    fn added(&self, options: EncodeOptions) -> &Added {
+        if options.parse_special { &self.parsing } else { &self.plain }
+    }
+
+    fn encode_piece(&self, piece: &str, added: &Added) -> Result<Vec<u32>, TextError> {
+        let bytes = piece.len().saturating_mul(PIECE_MEMORY).saturating_add(ANY_PIECE_MEMORY);
+        memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })?;
+        let mut words = added.vocabulary.extract_and_normalize(None::<&NormalizerWrapper>, piece);
         self.splitter.pre_tokenize(&mut words).map_err(library_error)?;
         words.tokenize(|word| self.tokenize_word(word)).map_err(library_error)?;
         let encoding = words.into_encoding(None, 0, OffsetType::None).map_err(library_error)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Where a text may be cut so that the tokens of both sides are those of the whole.
+    fn piece_end(&self, text: &str, added: &Added) -> usize {
+        // Without the regular expression all that is between two added tokens is one word.
+        if !self.splitter.cuts_words() {
+            return text.len();
+        }
+        let mut from = PIECE_BYTES;
+        while from < text.len() {
+            from = text.floor_char_boundary(from);
+            let Some(end) = self.next_split(text, from) else { break };
+            if !added.forbids_cut(text, end) {
+                return end;
+            }
+            from = end + NEXT_CUT;
+        }
+        text.len()
+    }
+
+    /// The next place behind the character before `from` where one word surely ends and another begins.
+    fn next_split(&self, text: &str, from: usize) -> Option<usize> {
+        let mut before = text[..from].chars().next_back()?;
+        text[from..].char_indices().find_map(|(at, c)| {
+            let before = std::mem::replace(&mut before, c);
+            // A word that does not begin with a space would get one.
+            let keeps_beginning = c == ' ' || !self.splitter.add_prefix_space;
+            (keeps_beginning && is_split(before, c)).then_some(from + at)
+        })
     }
 
     /// Tokens of one word, which is spelled in the byte-level alphabet. The library would drop a
@@ -92,6 +186,99 @@ impl Encoder {
             }
         }
         self.model.tokenize(word)
+    }
+}
+
+/// Adds the tokens of a piece.
+pub(super) fn append(tokens: &mut Vec<u32>, piece: &[u32]) -> Result<(), TextError> {
+    let memory = |_| TextError::OutOfMemory { bytes: size_of_val(piece) };
+    tokens.try_reserve(piece.len()).map_err(memory)?;
+    tokens.extend_from_slice(piece);
+    Ok(())
+}
+
+/// Whether the [`Splitter`]'s regular expression surely ends a match between two characters, whatever is
+/// around them:
+///
+/// 1. In no match a space comes after anything but a space.
+/// 2. In no match a letter, a digit and any other character meet, but for a letter behind an apostrophe.
+/// 3. The expression looks back at nothing, and ahead only behind a space; before a cut there is none.
+fn is_split(before: char, after: char) -> bool {
+    match after {
+        ' ' | '\n' | '\r' | '\t' => !before.is_whitespace(),
+        _ => match (Kind::of(before), Kind::of(after)) {
+            (Some(one), Some(other)) => one != other && before != '\'',
+            _ => false,
+        },
+    }
+}
+
+/// What the regular expression tells apart.
+#[derive(PartialEq)]
+enum Kind {
+    Letter,
+    Digit,
+    Other,
+}
+
+impl Kind {
+    /// Of characters that are the same in every version of Unicode, and none of them a space.
+    fn of(c: char) -> Option<Self> {
+        match c {
+            'a'..='z' | 'A'..='Z' => Some(Self::Letter),
+            // Hiragana, katakana, Chinese characters, hangul: texts without spaces.
+            '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' => Some(Self::Letter),
+            '\u{4e00}'..='\u{9fa5}' | '\u{ac00}'..='\u{d7a3}' => Some(Self::Letter),
+            '0'..='9' => Some(Self::Digit),
+            // Their commas and full stops.
+            '\u{3001}' | '\u{3002}' | '\u{ff01}' | '\u{ff0c}' | '\u{ff1f}' => Some(Self::Other),
+            _ if c.is_ascii_punctuation() => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+
+/// Added tokens that are looked for, and where they forbid a cut.
+struct Added {
+    vocabulary: AddedVocabulary,
+    /// Whether one of them takes spaces beside it along.
+    any_strips: bool,
+    texts: Vec<String>,
+    /// Texts, by index, and the places in them where a text might be cut otherwise: inside, and for a token
+    /// that minds what is beside it at its ends, too.
+    cuts: Vec<(usize, usize)>,
+}
+
+impl Added {
+    fn new<'a>(
+        tokens: impl Iterator<Item = &'a (u32, LibraryToken)> + Clone,
+    ) -> Result<Self, TextError> {
+        let (mut texts, mut cuts) = (Vec::new(), Vec::new());
+        for (index, (_, token)) in tokens.clone().enumerate() {
+            let text = &token.content;
+            let minds_neighbours = token.lstrip || token.rstrip || token.single_word;
+            let is_inside = |at: usize| {
+                let after = text[at..].chars().next();
+                let before = text[..at].chars().next_back();
+                before.zip(after).is_some_and(|(before, after)| is_split(before, after))
+            };
+            let boundaries = (0..=text.len()).filter(|&at| text.is_char_boundary(at));
+            let ends = |at: usize| minds_neighbours && (at == 0 || at == text.len());
+            let places = boundaries.filter(|&at| is_inside(at) || ends(at));
+            cuts.extend(places.map(|at| (index, at)));
+            texts.push(text.clone());
+        }
+        let any_strips = tokens.clone().any(|(_, token)| token.lstrip || token.rstrip);
+        Ok(Self { vocabulary: added_vocabulary(tokens)?, any_strips, texts, cuts })
+    }
+
+    /// Whether a token is cut there, or would see other neighbours.
+    fn forbids_cut(&self, text: &str, at: usize) -> bool {
+        let (before, behind) = text.split_at(at);
+        self.cuts.iter().any(|&(token, place)| {
+            let (head, tail) = self.texts[token].split_at(place);
+            before.ends_with(head) && behind.starts_with(tail)
+        })
     }
 }
 

@@ -9,6 +9,9 @@ pub mod byte_level;
 #[cfg(feature = "text")]
 mod encoder;
 mod error;
+mod plain;
+#[cfg(feature = "text")]
+mod room;
 #[cfg(feature = "text")]
 mod splitter;
 mod stop;
@@ -18,10 +21,15 @@ mod utf8_stream;
 #[cfg(feature = "text")]
 pub use encoder::{EncodeOptions, Encoder};
 pub use error::TextError;
+pub use plain::plain_text;
+#[cfg(feature = "text")]
+pub(crate) use room::Room;
 pub use stop::StopMatcher;
 pub use table::{AddedToken, TokenTable, layout};
 pub use utf8_stream::Utf8Stream;
 
+#[cfg(feature = "text")]
+use std::ops::ControlFlow;
 #[cfg(feature = "text")]
 use std::sync::OnceLock;
 
@@ -29,17 +37,9 @@ use std::sync::OnceLock;
 use crate::memory;
 
 /// The `tokenizers` library ends the process if it gets no memory. So what it takes at most is asked for
-/// before, in bytes: for an encoder, for each byte of the table (22 were measured); ...
+/// before: for an encoder so many bytes for each of the table (22 were measured).
 #[cfg(feature = "text")]
 const ENCODER_MEMORY: usize = 32;
-
-/// ... for a text, for each of its bytes (268 were measured, of short words) ...
-#[cfg(feature = "text")]
-const TEXT_MEMORY: usize = 320;
-
-/// ... and for what it keeps after the first text (49 KB).
-#[cfg(feature = "text")]
-const ANY_TEXT_MEMORY: usize = 128 << 10;
 
 /// A model's tokenizer: the table, and the encoder once somebody has encoded something.
 ///
@@ -73,30 +73,65 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
     /// Those of [`Encoder::new`] and [`Encoder::encode`]; [`TextError::OutOfMemory`].
     #[cfg(feature = "text")]
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
-        self.probe_memory(text)?;
-        self.encode_now(text, options)
+        self.encoder()?.encode(text, options)
     }
 
-    /// As much memory as encoding `text` takes is there, as far as one can know before.
+    /// As [`encode`](Self::encode), of a text that is of use only if a context of so many positions can hold
+    /// it. One that is far too long is refused without encoding all of it, and takes no memory.
+    ///
+    /// For a text that is to come into a session, see [`Session::encode`](crate::Session::encode).
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode); [`Error::TextTooLong`](crate::Error::TextTooLong) if the text has more
+    /// tokens, as far as that is found out early: the tokens of a text that was encoded to its end are
+    /// returned, whether they fit or not.
     #[cfg(feature = "text")]
-    pub(crate) fn probe_memory(&self, text: &str) -> Result<(), TextError> {
-        let table = if self.encoder.get().is_none() { self.table.byte_len() } else { 0 };
-        let bytes = table
-            .saturating_mul(ENCODER_MEMORY)
-            .saturating_add(text.len().saturating_mul(TEXT_MEMORY))
-            .saturating_add(ANY_TEXT_MEMORY);
-        memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })
-    }
-
-    /// [`Self::encode`] without a look at the memory.
-    #[cfg(feature = "text")]
-    pub(crate) fn encode_now(
+    pub fn encode_within(
         &self,
         text: &str,
         options: EncodeOptions,
-    ) -> Result<Vec<u32>, TextError> {
+        context: usize,
+    ) -> crate::Result<Vec<u32>> {
+        self.encode_in(text, options, &Room::in_context(context, Default::default()))
+    }
+
+    /// As [`encode_within`](Self::encode_within). If the room's flag is set meanwhile, this fails with
+    /// [`Error::Cancelled`](crate::Error::Cancelled), and leaves the flag to the end of the call.
+    #[cfg(feature = "text")]
+    pub(crate) fn encode_in(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        room: &Room,
+    ) -> crate::Result<Vec<u32>> {
+        let encoder = self.encoder()?;
+        room.check(text, encoder.least_tokens(text.len(), options))?;
+        let (mut tokens, mut checked) = (Vec::new(), Ok(()));
+        encoder.encode_in_pieces(text, options, &mut |piece, rest| {
+            checked =
+                encoder::append(&mut tokens, piece).map_err(Into::into).and_then(|()| match rest {
+                    0 => room.check_cancel(),
+                    _ => room.check(text, tokens.len() + encoder.least_tokens(rest, options)),
+                });
+            if checked.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        checked.map(|()| tokens)
+    }
+
+    /// Whether a text surely has more tokens than a context has positions, by its length.
+    #[cfg(feature = "text")]
+    pub(crate) fn is_surely_too_long(&self, text: &str, context: usize) -> crate::Result<bool> {
+        Ok(self.encoder()?.least_tokens(text.len(), EncodeOptions::default()) > context)
+    }
+
+    #[cfg(feature = "text")]
+    fn encoder(&self) -> Result<&Encoder, TextError> {
+        if self.encoder.get().is_none() {
+            let bytes = self.table.byte_len().saturating_mul(ENCODER_MEMORY);
+            memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })?;
+        }
         let encoder = self.encoder.get_or_init(|| Encoder::new(&self.table));
-        encoder.as_ref().map_err(Clone::clone)?.encode(text, options)
+        encoder.as_ref().map_err(Clone::clone)
     }
 }
 

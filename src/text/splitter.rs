@@ -26,6 +26,11 @@ impl Splitter {
         let word = use_regex.then(|| SysRegex::new(WORD)).transpose().map_err(library_error)?;
         Ok(Self { add_prefix_space, word })
     }
+
+    /// Whether there are words; otherwise a text is one.
+    pub fn cuts_words(&self) -> bool {
+        self.word.is_some()
+    }
 }
 
 impl PreTokenizer for Splitter {

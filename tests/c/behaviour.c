@@ -567,9 +567,55 @@ static bool cancel_from_callback(void *user, uint32_t token) {
   return true;
 }
 
+static bool cancel_and_stop(void *user, uint32_t token) {
+  (void)token;
+  CHECK_OK(cbl_session_cancel(user));
+  return false;
+}
+
+static bool ignore_text(void *user, const char *text, size_t length) {
+  (void)user, (void)text, (void)length;
+  return true;
+}
+
+static bool cancel_after_text(void *user, const char *text, size_t length) {
+  (void)text, (void)length;
+  CHECK_OK(cbl_session_cancel(user));
+  return false;
+}
+
 static bool go_on(void *user, uint32_t token) {
   (void)user, (void)token;
   return true;
+}
+
+/* A request that comes while a text is tokenized or cut. */
+static void cancelling_texts(cbl_session *session, const cbl_options *o) {
+  cbl_template *once;
+  static const char template[] = "max-tokens: 8\n---\nOnce {text}";
+  CHECK_OK(cbl_template_new(template, strlen(template), &once, NULL, 0));
+  CHECK_OK(cbl_apply_template(session, once, NULL, "upon a time", 11, cancel_after_text, session, NULL, 0));
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
+  CHECK_OK(cbl_session_reset(session));
+
+  /* While a text is cut, which takes much longer otherwise; one that is too long is not even read. */
+  size_t length = 64 << 20;
+  char *text = malloc(length);
+  for (size_t i = 0; i < length; i++) text[i] = i % 5 == 4 ? ' ' : 'k';
+  cbl_template_result applied;
+  cbl_stop_reason reason;
+  pthread_t other;
+  pthread_create(&other, NULL, cancel_soon, session);
+  CHECK_OK(cbl_apply_template(session, once, NULL, text, length, ignore_text, NULL, &applied, sizeof applied));
+  CHECK(applied.stop_reason == CBL_STOP_CANCELLED && applied.parts == 0);
+  pthread_join(other, NULL);
+  CHECK_STATUS(CBL_CONTEXT_FULL, cbl_generate(session, o, text, length, ignore_text, NULL, &reason));
+  CHECK(strstr(cbl_session_error(session), "67108864 bytes"));
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_OK(cbl_template_free(once));
+  free(text);
 }
 
 static void cancelling(void) {
@@ -592,6 +638,21 @@ static void cancelling(void) {
   /* From the callback. */
   CHECK_OK(cbl_generate_tokens(session, o, TOKENS, 3, cancel_from_callback, session, &reason));
   CHECK(reason == CBL_STOP_CANCELLED && cbl_session_position(session) == 3);
+
+  /* What comes too late to stop a call does not stop the next one. */
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_OK(cbl_generate_tokens(session, o, TOKENS, 3, cancel_and_stop, session, &reason));
+  CHECK(reason == CBL_STOP_CANCELLED);
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
+  /* Nor does it wait behind a call that does not look: it stops the next one that does. */
+  CHECK_OK(cbl_session_cancel(session));
+  CHECK_OK(cbl_session_reset(session));
+  CHECK_STATUS(CBL_CANCELLED, cbl_session_evaluate(session, TOKENS, 3));
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
+  CHECK_OK(cbl_session_reset(session));
+
+  if (cbl_has_text()) cancelling_texts(session, o);
 
   /* From another thread: start over whenever the context is full, until it strikes. */
   pthread_t thread;
