@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::template::template_text;
+use super::text_file::{self, Source};
 use super::{Context, Failure, Outcome};
 
 /// Choose the label that fits a text best, for one text or for one on each line.
@@ -27,7 +28,8 @@ use super::{Context, Failure, Outcome};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The labels, separated by commas; or a file with a label on each line
+    /// The labels, separated by commas; or a file with a label on each line. A name that looks like a
+    /// file's must be there
     #[arg(short, long, value_name = "LIST|FILE")]
     labels: String,
     /// What the model continues, with {text} and then {label}, where \n stands for a line break; or a
@@ -45,7 +47,7 @@ pub struct Args {
     calibration: CalibrationArg,
     #[command(flatten)]
     lines: LinesArgs,
-    /// The text; without it, a text on each line of standard input
+    /// The text; `-` is all of standard input; without it, a text on each line of standard input
     text: Option<String>,
 }
 
@@ -103,10 +105,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let classifier = Classifier::new(&tokenizer, &labels, &args.options(&model)?)?;
     let mut options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
     if let Some(text) = &args.text {
+        let text = text_file::argument(text)?;
         let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
         let bias = classifier.calibrate(&mut session)?;
         let start = Instant::now();
-        let result = classifier.classify_with(&bias, &mut session, text)?;
+        let result = classifier.classify_with(&bias, &mut session, &text)?;
         let report = report(&classifier, &result, start);
         context.print(describe(&report), &report)?;
         return Ok(ExitCode::SUCCESS);
@@ -156,13 +159,8 @@ impl Args {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path);
-    Ok(text.map_err(|e| format!("cannot read {}: {e}", path.display()))?)
-}
-
 fn read_examples(path: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let text = read_text(path)?;
+    let text = text_file::plain(Source::File(path))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let example = |(i, line): (usize, &str)| match line.split_once('\t') {
         Some((label, text)) => Ok((text.trim().to_owned(), label.trim().to_owned())),

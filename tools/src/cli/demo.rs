@@ -102,7 +102,7 @@ fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failur
     inputs.extend(templates.values().cloned());
     inputs.push(calibration_text(args));
     let output = Output::create(&args.output, true, &inputs)?;
-    let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
+    let calibration = calibration(args, &checkpoint, tokenizer.as_ref(), context)?;
     let templates = template::for_file(templates)?;
     let format = MatrixFormat::new(Scheme::Int4);
     let options = Options { calibration, templates, ..Options::uniform(format) };
@@ -119,11 +119,13 @@ fn calibration(
     args: &Args,
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
+    context: &Context,
 ) -> Result<Option<Calibration>, Failure> {
     let path = calibration_text(args);
     match tokenizer.filter(|_| path.exists()) {
         Some(tokenizer) => {
-            Ok(Some(read_calibration(&path, args.calibration_windows, checkpoint, tokenizer)?))
+            let windows = args.calibration_windows;
+            Ok(Some(read_calibration(&path, windows, (checkpoint, tokenizer), context)?))
         }
         None => Ok(None),
     }

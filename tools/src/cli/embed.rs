@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
+use super::text_file;
 use super::{Context, Failure, Outcome};
 
 /// Turn a text, or each line, into a vector of length 1: texts that mean the like point the like way.
@@ -26,7 +27,7 @@ pub struct Args {
     pooling: PoolingArg,
     #[command(flatten)]
     lines: LinesArgs,
-    /// The text; without it, a text on each line of standard input
+    /// The text; `-` is all of standard input; without it, a text on each line of standard input
     text: Option<String>,
 }
 
@@ -63,8 +64,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         PoolingArg::Last => Pooling::Last,
     };
     if let Some(text) = &args.text {
+        let text = text_file::argument(text)?;
         let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
-        let report = embed(&mut session, &tokenizer, pooling, text)?;
+        let report = embed(&mut session, &tokenizer, pooling, &text)?;
         context.print(describe(&report), &report)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -83,11 +85,11 @@ fn embed(
     pooling: Pooling,
     text: &str,
 ) -> Result<Report, Failure> {
-    let tokens = tokenizer.encode(text, EncodeOptions::default())?;
+    session.reset();
+    let tokens = session.encode(tokenizer, text, EncodeOptions::default())?;
     if tokens.is_empty() {
         return Err(Failure::from("an empty text has no embedding; give a text"));
     }
-    session.reset();
     let mut embedding = vec![0.0; session.model().config().n_embd];
     session.embed(&tokens, pooling, &mut embedding)?;
     Ok(Report { ok: true, tokens: tokens.len(), embedding })

@@ -19,11 +19,11 @@ use serde::Serialize;
 
 use super::kv::Kv;
 use super::measure::{
-    Measurement, Measurements, Plan, Subject, check_reference, describe_text, encode, read_text,
-    write_page,
+    Measurement, Measurements, Plan, Subject, check_reference, describe_text, encode, write_page,
 };
 use super::progress::Progress;
 use super::table::{Table, bytes};
+use super::text_file;
 use super::{Context, Failure, Outcome, create_output};
 
 /// Measure models on a text: perplexity, and the distance from the float reference.
@@ -138,7 +138,7 @@ struct Run {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let text = read_text(&args.text)?;
+    let text = text_file::exact(text_file::Source::of(&args.text), context)?;
     match &args.what.checkpoint {
         Some(path) => of_reference(path, &text, args, context),
         None => of_models(&text, args, context),

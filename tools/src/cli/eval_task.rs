@@ -18,9 +18,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::kv::Kv;
-use super::measure::{Subject, check_reference, read_text};
+use super::measure::{Subject, check_reference};
 use super::progress::Progress;
 use super::table::Table;
+use super::text_file;
 use super::{Context, Failure, Outcome};
 
 /// Measure how often a model's answers are right.
@@ -148,7 +149,8 @@ struct Answers {
 
 /// Runs the command. Everything that can be wrong is found before the long work.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let mut examples = Example::parse(&read_text(&args.data)?, args.task.columns())?;
+    let table = text_file::plain(text_file::Source::of(&args.data))?;
+    let mut examples = Example::parse(&table, args.task.columns())?;
     examples.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
     let template = args.template.as_deref().unwrap_or(args.task.template());
     let template = Template::new(&template.replace("\\n", "\n"))?;
@@ -194,7 +196,7 @@ fn prompts(
     let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
     let prompt = |(index, example): (usize, &Example)| {
         let prompt = template.prompt(&example.input);
-        let tokens = tokenizer.encode(&prompt, EncodeOptions::default())?;
+        let tokens = tokenizer.encode_within(&prompt, EncodeOptions::default(), context)?;
         if tokens.len() >= context {
             let (example, tokens) = (index + 1, tokens.len());
             return Err(format!(

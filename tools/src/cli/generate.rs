@@ -1,10 +1,10 @@
 //! `cerebellum generate`.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
@@ -22,6 +22,7 @@ use super::generate_lines::Prompts;
 use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::table::bytes;
+use super::text_file;
 use super::values::{sampling, stop, whole};
 use super::{Context, Failure, Outcome, print_text};
 
@@ -261,8 +262,10 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             form: args.form.form()?,
             echo: !args.no_echo && !context.json,
             vocabulary: OnceLock::new(),
+            told_of_space: Once::new(),
+            context,
         };
-        return prompts.run(&LinesArgs::of(file, args.jsonl), &options, context);
+        return prompts.run(&LinesArgs::of(file, args.jsonl), &options);
     }
     let mut constraint = match args.form.form()? {
         None => None,
@@ -271,9 +274,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     for warning in constraint.iter_mut().flat_map(|constraint| constraint.warnings()) {
         context.warn(warning);
     }
-    let prompt = read_prompt(&args.prompt)?;
-    let tokens = tokenizer.encode(&prompt, encode)?;
+    let prompt = read_prompt(&args.prompt, context)?;
+    if ends_in_space(&prompt, args.form.regex.is_some()) {
+        context.warn(format_args!("the prompt {SPACE_AT_THE_END}"));
+    }
     let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
+    let tokens = session.encode(&tokenizer, &prompt, encode)?;
     // What cannot be continued is not repeated either.
     Generator::new(&mut session, &tokens, &generate, None)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
@@ -355,18 +361,22 @@ fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failur
     }
 }
 
-fn read_prompt(prompt: &str) -> Result<String, Failure> {
-    if prompt != "-" {
-        return Ok(prompt.to_owned());
+/// A prompt that an argument is, or standard input's if it is `-`.
+pub fn read_prompt(prompt: &str, context: &Context) -> Result<String, Failure> {
+    match prompt {
+        "-" => text_file::exact_prompt(context),
+        prompt => Ok(prompt.to_owned()),
     }
-    let mut text = String::new();
-    let read = io::stdin().lock().read_to_string(&mut text);
-    read.map_err(|e| format!("cannot read the prompt from standard input: {e}"))?;
-    // The newline that ends the last line is the shell's, not the writer's.
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
+}
+
+/// What is wrong with a prompt of which [`ends_in_space`] is true.
+pub const SPACE_AT_THE_END: &str = "ends in a space, which the model has mostly seen as the beginning of the \
+     next word: leave it out for a better text";
+
+/// Whether a space comes last that belongs to the next word. A regular expression may ask for a text that
+/// begins without one.
+pub fn ends_in_space(prompt: &str, has_regex: bool) -> bool {
+    !has_regex && prompt.ends_with(' ') && !prompt.trim().is_empty()
 }
 
 /// Passes text on as it is made.

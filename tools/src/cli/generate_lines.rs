@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use cerebellum::batch::{Client, Job, Next, Request, serve};
 use cerebellum::constraint::{Form, Vocabulary};
@@ -13,7 +13,7 @@ use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::generate::after_space;
+use super::generate::{SPACE_AT_THE_END, after_space, ends_in_space};
 use super::lines::{Line, Lines, LinesArgs};
 use super::{Context, Failure, Outcome};
 
@@ -30,6 +30,9 @@ pub struct Prompts<'a> {
     pub echo: bool,
     /// Made when it is first needed.
     pub vocabulary: OnceLock<Result<Vocabulary, String>>,
+    /// Whether the user knows of prompts that end in a space.
+    pub told_of_space: Once,
+    pub context: &'a Context,
 }
 
 /// The JSON object of a line.
@@ -45,22 +48,32 @@ pub struct Report {
 
 impl Prompts<'_> {
     /// Continues every line.
-    pub fn run(&self, lines: &LinesArgs, session: &SessionOptions, context: &Context) -> Outcome {
-        lines.answer_in_batches(context, (self.model, session), |batch, lines| {
-            let mut worker = Worker { prompts: self, lines, begun: 0, texts: BTreeMap::new() };
+    pub fn run(&self, lines: &LinesArgs, session: &SessionOptions) -> Outcome {
+        lines.answer_in_batches(self.context, (self.model, session), |batch, lines| {
+            let (prompts, context) = (self, batch.context());
+            let mut worker = Worker { prompts, context, lines, begun: 0, texts: BTreeMap::new() };
             Ok(serve(batch, &mut worker)?)
         })
     }
 
-    fn job(&self, line: &Line) -> Result<Job<'static>, Failure> {
-        let constraint = match form_of(line)?.as_ref().or(self.form.as_ref()) {
+    /// The job that a line is, for a sequence of so many positions.
+    fn job(&self, number: usize, line: &Line, context: usize) -> Result<Job<'static>, Failure> {
+        let form = form_of(line)?;
+        let form = form.as_ref().or(self.form.as_ref());
+        if ends_in_space(&line.text, matches!(form, Some(Form::Regex(_)))) {
+            self.told_of_space.call_once(|| {
+                let warning = format_args!("the prompt on line {number} {SPACE_AT_THE_END}");
+                self.context.warn(warning);
+            });
+        }
+        let constraint = match form {
             None => None,
             Some(form) => {
                 let constraint: Box<dyn Constraint> = Box::new(self.vocabulary()?.constrain(form)?);
                 Some(constraint)
             }
         };
-        let prompt = self.tokenizer.encode(&line.text, self.encode)?;
+        let prompt = self.tokenizer.encode_within(&line.text, self.encode, context)?;
         let request = Cow::Owned(Request { prompt, options: self.options.clone() });
         Ok(Job { request, constraint })
     }
@@ -98,6 +111,8 @@ fn form_of(line: &Line) -> Result<Option<Form>, Failure> {
 /// A thread's batch takes prompts from here.
 struct Worker<'a, 'l> {
     prompts: &'a Prompts<'a>,
+    /// Positions of a sequence.
+    context: usize,
     lines: &'a Lines<'l, Report>,
     /// How many prompts were begun: the number of the next job.
     begun: usize,
@@ -119,7 +134,9 @@ impl<'a> Client<'a> for Worker<'a, '_> {
                 Next::Later => return Next::Later,
                 Next::End => return Next::End,
                 Next::Job((number, line)) => {
-                    let job = line.and_then(|line| Ok((self.prompts.job(&line)?, line.text)));
+                    let job = line.and_then(|line| {
+                        Ok((self.prompts.job(number, &line, self.context)?, line.text))
+                    });
                     (number, job)
                 }
             };

@@ -5,14 +5,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 
 use cerebellum::batch::{Batch, Next};
 use cerebellum::terminal;
@@ -22,6 +22,7 @@ use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::progress::Progress;
+use super::text_file::{self, LineReader, MAX_LINE_BYTES, Source as TextSource};
 use super::{Context, Failure, Outcome, explain};
 
 /// Where texts come from, if not from the command line.
@@ -57,17 +58,7 @@ impl LinesArgs {
 
     /// All of the file or of standard input, as one text.
     pub fn read_whole(&self) -> Result<String, Failure> {
-        let (name, mut text) = (self.name(), String::new());
-        let read = match self.file() {
-            Some(path) => File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
-            None => io::stdin().lock().read_to_string(&mut text),
-        };
-        read.map_err(|e| format!("cannot read {name}: {e}"))?;
-        Ok(text)
-    }
-
-    fn name(&self) -> String {
-        self.file().map_or("standard input".to_owned(), |path| path.display().to_string())
+        text_file::plain(self.file().map_or(TextSource::StandardInput, TextSource::File))
     }
 
     /// Answers every line, with a thread for each of the `workers` as far as there are threads, by a line of
@@ -200,21 +191,38 @@ fn room_for_texts(model: &Model) -> bool {
     there
 }
 
-/// A file's lines if there is such a file, or the parts between commas; `what` names them in messages.
+/// The lines of a file if there is such a file, or the parts between commas; `what` names them in messages.
+///
+/// A list without a comma that looks like a path is an error if there is no such file: it was hardly meant to
+/// be the only label.
 pub fn read_list(list: &str, what: &str) -> Result<Vec<String>, Failure> {
     let path = Path::new(list);
     let trimmed = |parts: &mut dyn Iterator<Item = &str>| -> Vec<String> {
         parts.map(|part| part.trim().to_owned()).collect()
     };
-    if !path.is_file() {
-        if !list.contains(',') && (list.contains('/') || list.ends_with(".txt")) {
-            return Err(format!("cannot read the {what}: there is no file {list}").into());
-        }
-        return Ok(trimmed(&mut list.split(',')));
+    if path.exists() && !path.is_dir() {
+        let text = text_file::plain(TextSource::File(path))?;
+        return Ok(trimmed(&mut text.lines().filter(|line| !line.trim().is_empty())));
     }
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    Ok(trimmed(&mut text.lines().filter(|line| !line.trim().is_empty())))
+    if !list.contains(',') && looks_like_path(list) {
+        return Err(format!(
+            "cannot read the {what}: there is no file {list}; give a file with one on each line, or \
+             several with commas between them"
+        )
+        .into());
+    }
+    Ok(trimmed(&mut list.split(',')))
+}
+
+/// Whether text has a separator of paths in it, or ends as names of text files do.
+fn looks_like_path(text: &str) -> bool {
+    let ending = Path::new(text).extension().and_then(|ending| ending.to_str());
+    let is_known = |ending: &str| {
+        ["txt", "csv", "tsv", "json", "jsonl"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(ending))
+    };
+    text.contains(['/', std::path::MAIN_SEPARATOR]) || ending.is_some_and(is_known)
 }
 
 /// A file's lines, and how many there are.
@@ -267,7 +275,7 @@ impl<R: Serialize> Lines<'_, R> {
         match self.source.next(may_wait) {
             Next::Job((number, line)) => {
                 self.on_their_way.borrow_mut().insert(number);
-                Next::Job((number, self.parse(&line)))
+                Next::Job((number, self.parse(line)))
             }
             Next::Later => Next::Later,
             Next::End => Next::End,
@@ -311,13 +319,13 @@ impl<R: Serialize> Lines<'_, R> {
         ControlFlow::Continue(())
     }
 
-    fn parse(&self, line: &[u8]) -> Result<Line, Failure> {
+    fn parse(&self, line: text_file::Line) -> Result<Line, Failure> {
         use serde_json::Value;
-        let line = std::str::from_utf8(line).map_err(|e| format!("not UTF-8 text: {e}"))?;
+        let line = line?;
         if !self.jsonl {
-            return Ok(Line { text: line.to_owned(), fields: Default::default() });
+            return Ok(Line { text: line, fields: Default::default() });
         }
-        let value = serde_json::from_str::<Value>(line).map_err(|e| format!("not JSON: {e}"))?;
+        let value = serde_json::from_str::<Value>(&line).map_err(|e| format!("not JSON: {e}"))?;
         let (text, fields) = match value {
             Value::Object(mut fields) => (fields.remove("text"), fields),
             value => (Some(value), Default::default()),
@@ -336,12 +344,35 @@ struct Source {
     failure: Mutex<Option<io::Error>>,
 }
 
+/// Bytes of lines that were read and not taken yet: several short lines, or a single long one.
+#[derive(Default)]
+struct Ahead {
+    bytes: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Ahead {
+    fn add(&self, line: &text_file::Line) {
+        let length = line.as_ref().map_or(0, String::len);
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |bytes: &mut usize| *bytes > 0 && *bytes + length > MAX_LINE_BYTES;
+        let bytes = self.fewer.wait_while(bytes, is_full);
+        *bytes.unwrap_or_else(PoisonError::into_inner) += length;
+    }
+
+    fn take(&self, line: &text_file::Line) {
+        let length = line.as_ref().map_or(0, String::len);
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= length;
+        self.fewer.notify_all();
+    }
+}
+
 /// Where lines come from.
 enum Incoming {
     /// From a thread that reads ahead, so that who has something else to do need not wait for a line.
-    Ahead(mpsc::Receiver<io::Result<Vec<u8>>>),
+    Ahead(mpsc::Receiver<io::Result<text_file::Line>>, Arc<Ahead>),
     /// From the reader itself, where the system refused that thread.
-    Direct(Box<dyn BufRead + Send>),
+    Direct(LineReader<Box<dyn BufRead + Send>>),
 }
 
 impl Incoming {
@@ -349,33 +380,42 @@ impl Incoming {
         const READ_AHEAD: usize = 64;
         let (sender, receiver) = mpsc::sync_channel(READ_AHEAD);
         // A thread that is refused drops what it was to work with.
-        let lines = Arc::new(Mutex::new(Some(lines)));
+        let lines = Arc::new(Mutex::new(Some(LineReader::new(lines))));
+        let ahead = Arc::new(Ahead::default());
         let take =
             |lines: &Mutex<Option<_>>| lines.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let handed = Arc::clone(&lines);
+        let (handed, added) = (Arc::clone(&lines), Arc::clone(&ahead));
         // Nobody waits for that thread in the end, as standard input may go on for ever.
         let started = threads::start(move || {
             let Some(mut lines) = take(&handed) else { return };
-            while let Some(line) = read_line(&mut lines).transpose() {
+            while let Some(line) = lines.next().transpose() {
                 let is_over = line.is_err();
+                if let Ok(line) = &line {
+                    added.add(line);
+                }
                 if sender.send(line).is_err() || is_over {
                     break;
                 }
             }
         });
         match started {
-            true => Self::Ahead(receiver),
+            true => Self::Ahead(receiver, ahead),
             false => Self::Direct(take(&lines).expect("nobody else took it")),
         }
     }
 
     /// The next line. If there is none yet, waits if it `may_wait` or cannot do otherwise.
-    fn next(&mut self, may_wait: bool) -> Next<io::Result<Vec<u8>>> {
+    fn next(&mut self, may_wait: bool) -> Next<io::Result<text_file::Line>> {
         let line = match self {
-            Self::Ahead(lines) if may_wait => lines.recv().map_err(|_| TryRecvError::Disconnected),
-            Self::Ahead(lines) => lines.try_recv(),
-            Self::Direct(lines) => read_line(lines).transpose().ok_or(TryRecvError::Disconnected),
+            Self::Ahead(lines, _) if may_wait => {
+                lines.recv().map_err(|_| TryRecvError::Disconnected)
+            }
+            Self::Ahead(lines, _) => lines.try_recv(),
+            Self::Direct(lines) => lines.next().transpose().ok_or(TryRecvError::Disconnected),
         };
+        if let (Self::Ahead(_, ahead), Ok(Ok(line))) = (&*self, &line) {
+            ahead.take(line);
+        }
         match line {
             Ok(line) => Next::Job(line),
             Err(TryRecvError::Empty) => Next::Later,
@@ -390,7 +430,7 @@ impl Source {
         Self { lines, taken: AtomicUsize::new(0), failure }
     }
 
-    fn next(&self, may_wait: bool) -> Next<(usize, Vec<u8>)> {
+    fn next(&self, may_wait: bool) -> Next<(usize, text_file::Line)> {
         let mut lines = if may_wait {
             self.lines.lock().unwrap_or_else(PoisonError::into_inner)
         } else {
@@ -420,18 +460,6 @@ impl Source {
             None => Ok(()),
         }
     }
-}
-
-/// The next line without its end.
-fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    if lines.read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
-    }
-    for end in [b'\n', b'\r'] {
-        line.pop_if(|byte| *byte == end);
-    }
-    Ok(Some(line))
 }
 
 /// Writes outputs in the order of their lines, each as soon as those before it are there.

@@ -221,27 +221,6 @@ pub fn check_reference(
     Ok(())
 }
 
-/// Reads a UTF-8 text; `-` is standard input.
-pub fn read_text(path: &Path) -> Result<String, Failure> {
-    let text = match path == Path::new("-") {
-        true => {
-            let mut text = Vec::new();
-            io::stdin().lock().read_to_end(&mut text).map(|_| text)
-        }
-        false => std::fs::read(path),
-    };
-    let name = text_name(path);
-    let text = text.map_err(|e| format!("cannot read {name}: {e}"))?;
-    Ok(String::from_utf8(text).map_err(|e| {
-        let offset = e.utf8_error().valid_up_to();
-        format!("{name} is not UTF-8 text: byte {offset} begins no character; convert it first")
-    })?)
-}
-
-fn text_name(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
-}
-
 /// The text's tokens, special ones parsed.
 pub fn encode<B: AsRef<[u8]>>(tokenizer: &Tokenizer<B>, text: &str) -> Result<Vec<u32>, Failure> {
     Ok(tokenizer.encode(text, EncodeOptions { parse_special: true })?)

@@ -29,6 +29,7 @@ mod score;
 mod session;
 mod table;
 mod template;
+mod text_file;
 mod translate;
 mod values;
 mod verify;
@@ -64,7 +65,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
-  cerebellum generate -m 111m.cbl -p 'Generative AI is '
+  cerebellum generate -m 111m.cbl -p 'Generative AI is'
   cerebellum classify -m demo.cbl -l alarm,timer,weather 'wake me up at six'
   cerebellum translate -m demo.cbl 'I am hungry.'
   cerebellum chat -m 111m.cbl
@@ -217,13 +218,22 @@ fn is_broken_pipe(failure: &Failure) -> bool {
 
 /// What to tell the user: where the library speaks of its calls, what the command line can do.
 fn explain(failure: &Failure) -> String {
-    use cerebellum::Error::ContextFull;
-    if let Some(ContextFull { tokens, position, context }) = failure.downcast_ref() {
-        let room = context - position;
-        return format!(
-            "{tokens} tokens do not fit into a context with room for {room}; shorten the text, or give a \
+    use cerebellum::Error::{ContextFull, TextTooLong};
+    let does_not_fit = |what: String, room: usize| {
+        format!(
+            "{what} do not fit into a context with room for {room}; shorten the text, or give a \
              larger --context if the model allows it"
-        );
+        )
+    };
+    match failure.downcast_ref() {
+        Some(ContextFull { tokens, position, context }) => {
+            return does_not_fit(format!("{tokens} tokens"), context - position);
+        }
+        Some(TextTooLong { bytes, tokens, position, context }) => {
+            let what = format!("the at least {tokens} tokens of a text of {bytes} bytes");
+            return does_not_fit(what, context.saturating_sub(*position));
+        }
+        _ => {}
     }
     // All other files' errors name the file.
     match failure.downcast_ref::<io::Error>() {

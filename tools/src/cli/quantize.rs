@@ -19,12 +19,12 @@ use serde::Serialize;
 
 use super::inspect::tensor_table;
 use super::kv::Kv;
-use super::measure::read_text;
 use super::plan::MemoryReport;
 use super::progress::Progress;
 use super::report::ReportArgs;
 use super::table::bytes;
 use super::template;
+use super::text_file::{self, Source};
 use super::values::whole;
 use super::{Context, Failure, Outcome, create_output};
 
@@ -170,9 +170,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     };
     let target = output.target().to_owned();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
-    let report = args.report.prepare(args.force, &inputs, &checkpoint, tables)?;
+    let report = args.report.prepare(args.force, &inputs, (&checkpoint, tables), context)?;
     warn(&checkpoint, tokenizer.as_ref(), context);
-    let calibration = calibration(args, &checkpoint, tokenizer.as_ref())?;
+    let calibration = calibration(args, &checkpoint, tokenizer.as_ref(), context)?;
 
     let name = target.display().to_string();
     let (options, progress) = (args.options(&checkpoint, calibration)?, Progress::new(context));
@@ -232,23 +232,24 @@ fn calibration(
     args: &Args,
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
+    context: &Context,
 ) -> Result<Option<Calibration>, Failure> {
     let Some(path) = &args.calibration else { return Ok(None) };
     let tokenizer = tokenizer.ok_or(
         "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
          its directory with --tokenizer",
     )?;
-    Ok(Some(read_calibration(path, args.calibration_windows, checkpoint, tokenizer)?))
+    Ok(Some(read_calibration(path, args.calibration_windows, (checkpoint, tokenizer), context)?))
 }
 
 /// At most `windows` windows of a text.
 pub fn read_calibration(
     path: &Path,
     windows: usize,
-    checkpoint: &Checkpoint,
-    tokenizer: &ImportedTokenizer,
+    (checkpoint, tokenizer): (&Checkpoint, &ImportedTokenizer),
+    context: &Context,
 ) -> Result<Calibration, Failure> {
-    let text = read_text(path)?;
+    let text = text_file::exact(Source::of(path), context)?;
     let tokenizer = Tokenizer::parse(&tokenizer.blob[..])?;
     let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
     let calibration = Calibration::new(&tokens, windows, checkpoint.config());

@@ -9,7 +9,8 @@ use cerebellum_tools::eval::Windows;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::report::Report;
 
-use super::measure::{Plan, Subject, describe_text, encode, read_text, write_page};
+use super::measure::{Plan, Subject, describe_text, encode, write_page};
+use super::text_file;
 use super::{Context, Failure, create_output};
 
 /// Tokens in a window: the protocol of `docs/quality.md`.
@@ -52,13 +53,13 @@ impl ReportArgs {
         &self,
         overwrite: bool,
         inputs: &[PathBuf],
-        checkpoint: &Checkpoint,
-        tokenizer: Option<&[u8]>,
+        (checkpoint, tokenizer): (&Checkpoint, Option<&[u8]>),
+        context: &Context,
     ) -> Result<Option<Pending>, Failure> {
         let Some(path) = &self.report else { return Ok(None) };
         let output = create_output(path, overwrite, inputs)?;
-        let text = self.input();
-        let text = text.map(|path| Measurable::read(path, checkpoint, tokenizer)).transpose()?;
+        let read = |path| Measurable::read(path, (checkpoint, tokenizer), context);
+        let text = self.input().map(read).transpose()?;
         Ok(Some(Pending { output, text }))
     }
 }
@@ -66,10 +67,10 @@ impl ReportArgs {
 impl Measurable {
     fn read(
         path: &Path,
-        checkpoint: &Checkpoint,
-        tokenizer: Option<&[u8]>,
+        (checkpoint, tokenizer): (&Checkpoint, Option<&[u8]>),
+        context: &Context,
     ) -> Result<Self, Failure> {
-        let text = read_text(path)?;
+        let text = text_file::exact(text_file::Source::of(path), context)?;
         let tokenizer = tokenizer.ok_or(
             "a report on a text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
              its directory with --tokenizer",

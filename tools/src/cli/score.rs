@@ -9,6 +9,7 @@ use cerebellum::{LogitsFor, SessionOptions};
 use cerebellum_tools::threads;
 use serde::Serialize;
 
+use super::generate::read_prompt;
 use super::session::ModelArgs;
 use super::{Context, Failure, Outcome};
 
@@ -22,7 +23,7 @@ use super::{Context, Failure, Outcome};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text that is continued; empty for the beginning of a text
+    /// Text that is continued; `-` reads it from standard input; empty for the beginning of a text
     #[arg(short, long, default_value = "", value_name = "TEXT")]
     prompt: String,
     /// Text whose probability is wanted; may be given several times
@@ -80,16 +81,17 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let options = EncodeOptions { parse_special: args.parse_special };
-    let prompt = tokenizer.encode(&args.prompt, options)?;
-    let ids = args.continuation.iter().map(|text| tokenizer.encode(text, options));
+    let prompt = read_prompt(&args.prompt, context)?;
+    let mut all_logits = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
+    let mut session = threads::with_fewer(&mut all_logits, |options| model.session(options))?;
+    let prompt = session.encode(&tokenizer, &prompt, options)?;
+    let ids = args.continuation.iter().map(|text| session.encode(&tokenizer, text, options));
     let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
     if let Some(i) = ids.iter().position(Vec::is_empty) {
         let text = &args.continuation[i];
         return Err(Failure::from(format!("continuation {text:?} has no tokens; give a text")));
     }
     let tree = Continuations::new(&ids)?;
-    let mut options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
-    let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
     let scores = session.score(&prompt, &tree)?;
     let continuations: Vec<_> = std::iter::zip(&args.continuation, ids)
         .enumerate()

@@ -8,31 +8,38 @@ use cerebellum::format::is_template_name;
 use cerebellum::template::Template;
 
 use super::Failure;
+use super::text_file::{self, Source};
 use super::values::unescape;
-
-/// The template that an argument means, as [`template_text`] finds it; an error says where it was.
-pub fn template(model: &Model, file: &Path, argument: &str) -> Result<Template, Failure> {
-    let text = template_text(model, argument)?;
-    Ok(text.parse::<Template>().map_err(|error| {
-        if argument.contains("{text}") {
-            return format!("--template: {error}");
-        }
-        if Path::new(argument).is_file() {
-            return format!("{argument}: {error}");
-        }
-        format!("{}: template {argument:?}: {error}", file.display())
-    })?)
-}
 
 /// A template's text: the argument itself if it has a place for the text, with `\n` for a line break, `\t`
 /// for a tab and `\\` for a backslash; the content of a file of that name; or what the model file or the library has under that name.
 pub fn template_text(model: &Model, argument: &str) -> Result<String, Failure> {
+    match own_text(argument)? {
+        Some(text) => Ok(text),
+        None => Ok(model.template_text(argument)?.to_owned()),
+    }
+}
+
+/// The template that an argument means, as [`template_text`] finds it; an error says where it was.
+pub fn template(model: &Model, file: &Path, argument: &str) -> Result<Template, Failure> {
+    let Some(text) = own_text(argument)? else {
+        let template = model.template(argument);
+        return Ok(template.map_err(|error| format!("{}: {error}", file.display()))?);
+    };
+    Ok(text.parse::<Template>().map_err(|error| {
+        let place = if argument.contains("{text}") { "--template" } else { argument };
+        format!("{place}: {error}")
+    })?)
+}
+
+/// The text, unless the argument is the name of a template.
+fn own_text(argument: &str) -> Result<Option<String>, Failure> {
     if argument.contains("{text}") {
-        return Ok(unescape(argument));
+        return Ok(Some(unescape(argument)));
     }
     let path = Path::new(argument);
-    if path.is_file() {
-        return read(path);
+    if path.exists() && !path.is_dir() {
+        return read(path).map(Some);
     }
     if !is_template_name(argument) {
         return Err(format!(
@@ -40,12 +47,11 @@ pub fn template_text(model: &Model, argument: &str) -> Result<String, Failure> {
         )
         .into());
     }
-    Ok(model.template_text(argument)?.to_owned())
+    Ok(None)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path);
-    Ok(text.map_err(|e| format!("cannot read the template {}: {e}", path.display()))?)
+    text_file::plain(Source::File(path))
 }
 
 /// The files of the templates that a model file is to hold, by name: those in the folder `templates` beside

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::template;
+use super::text_file;
 use super::values::whole;
 use super::{Context, Failure, Outcome, print_text};
 
@@ -82,7 +83,10 @@ struct TaskArgs {
     /// Seed of the random choices, if the template asks for such
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = whole(0..=u64::MAX))]
     seed: u64,
-    /// The text; without it, standard input
+    /// The most tokens of each result, or fewer if the template says so
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// The text; without it, standard input, which `-` is as one text
     text: Option<String>,
 }
 
@@ -130,9 +134,12 @@ impl TaskArgs {
         let template = template::template(&model, self.model.file(), template)?;
         let mut task = Task::new(&tokenizer, template);
         task.set_seed(self.seed);
+        if let Some(most) = self.max_tokens {
+            task.set_max_tokens(most as usize);
+        }
         let options = self.model.options(context)?;
         match &self.text {
-            Some(text) => one_text(&task, &model, &options, text, context),
+            Some(text) => one_text(&task, &model, &options, &text_file::argument(text)?, context),
             None if by_line => self.by_line(&task, &model, &options, context),
             None => one_text(&task, &model, &options, &self.lines.read_whole()?, context),
         }

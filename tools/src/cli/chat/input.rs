@@ -1,6 +1,6 @@
 //! Where the lines of a chat come from.
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Stdin, Write};
+use std::io::{self, BufReader, IsTerminal, Stdin, Write};
 use std::path::{Path, PathBuf};
 
 use cerebellum::output::{Existing, OutputError, OutputFile, Readers};
@@ -9,6 +9,7 @@ use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
 use super::super::Failure;
+use super::super::text_file::{self, LineReader};
 
 /// Lines kept for the next time.
 const MAX_HISTORY: usize = 1000;
@@ -18,6 +19,8 @@ pub enum Line {
     /// It began with a slash, which is gone.
     Command(String),
     Text(String),
+    /// It cannot be read: why.
+    Unreadable(String),
 }
 
 impl From<String> for Line {
@@ -33,14 +36,14 @@ impl From<String> for Line {
 /// A terminal's line editor, or any other standard input.
 pub enum Input {
     Terminal { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
-    Lines(BufReader<Stdin>),
+    Lines(LineReader<BufReader<Stdin>>),
 }
 
 impl Input {
     /// On a terminal an editor with the lines of last time, unless `forget`.
     pub fn new(history: Option<&Path>, forget: bool) -> Result<Self, Failure> {
         if !io::stdin().is_terminal() {
-            return Ok(Self::Lines(BufReader::new(io::stdin())));
+            return Ok(Self::Lines(LineReader::new(BufReader::new(io::stdin()))));
         }
         let config = Config::builder()
             .max_history_size(MAX_HISTORY)?
@@ -71,6 +74,10 @@ impl Input {
             let Some(line) = self.read(if text.is_empty() { "> " } else { ". " })? else {
                 return Ok((!text.is_empty()).then(|| text.into()));
             };
+            let line = match line {
+                Ok(line) => line,
+                Err(why) => return Ok(Some(Line::Unreadable(why))),
+            };
             match line.strip_suffix('\\') {
                 Some(line) => {
                     text.push_str(line);
@@ -82,22 +89,18 @@ impl Input {
         }
     }
 
-    fn read(&mut self, prompt: &str) -> Result<Option<String>, Failure> {
+    fn read(&mut self, prompt: &str) -> Result<Option<text_file::Line>, Failure> {
         match self {
             Self::Terminal { editor, .. } => match editor.readline(prompt) {
-                Ok(line) => Ok(Some(line)),
+                Ok(line) => Ok(Some(Ok(line))),
                 // Ctrl-C drops the line that is being typed.
-                Err(ReadlineError::Interrupted) => Ok(Some(String::new())),
+                Err(ReadlineError::Interrupted) => Ok(Some(Ok(String::new()))),
                 Err(ReadlineError::Eof) => Ok(None),
                 Err(e) => Err(format!("cannot read from the terminal: {e}").into()),
             },
             Self::Lines(lines) => {
-                let mut line = String::new();
-                let read = lines.read_line(&mut line);
-                let n = read.map_err(|e| format!("cannot read from standard input: {e}"))?;
-                let end = line.trim_end_matches(['\r', '\n']).len();
-                line.truncate(end);
-                Ok((n > 0).then_some(line))
+                let line = lines.next();
+                Ok(line.map_err(|e| format!("cannot read from standard input: {e}"))?)
             }
         }
     }

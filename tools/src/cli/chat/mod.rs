@@ -134,6 +134,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
                 result => result.map(drop),
             },
             Line::Text(text) => chat.answer(&text),
+            Line::Unreadable(why) => Err(format!("a line was left out: {why}").into()),
         };
         // A line that fails leaves the conversation as it was: the next one may do better.
         if let Err(failure) = done {
