@@ -100,8 +100,10 @@ const char *cbl_version_string(void);
 uint32_t cbl_version_number(void);
 
 /**
- * Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return
- * CBL_UNSUPPORTED; everything else, turning tokens into text included, works.
+ * Whether this build can tokenize text. If not, what takes a text for the model returns CBL_UNSUPPORTED:
+ * cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(), cbl_score(),
+ * cbl_embed(), and all that concerns classifiers and templates. What takes token ids works, and so does
+ * turning tokens into text.
  *
  * Thread-safe.
  */
@@ -337,6 +339,11 @@ enum {
    * beyond 2^53 are refused. Empty, the default: any text.
    */
   CBL_OPTION_JSON_SCHEMA = 26,
+  /**
+   * int, from 0. Templates: the most tokens of each part's result, whatever the template asks for. 0, the
+   * default: what the template asks for; that of a model file is limited, see cbl_template_named().
+   */
+  CBL_OPTION_TEMPLATE_TOKENS = 27,
 };
 
 /** Values of CBL_OPTION_ACCESS. */
@@ -843,9 +850,14 @@ cbl_status cbl_session_sample(cbl_session *session,
                               uint32_t *token);
 
 /**
- * Stops the evaluation or generation that is running on the session, or else the next one, within a
- * fraction of a layer's time. An evaluation then returns CBL_CANCELLED; a generation returns CBL_OK and
- * CBL_STOP_CANCELLED. The request is used up by the call that it stops.
+ * Stops the call that evaluates or generates on the session: within a fraction of a layer's time, or within
+ * a few kilobytes of a text that is tokenized or cut. An evaluation then returns CBL_CANCELLED; a generation
+ * returns CBL_OK and CBL_STOP_CANCELLED. Only what prepares a constraint is finished first, a second for
+ * 100 000 choices.
+ *
+ * The request is used up by the call that is running, even if it comes too late to stop it. If none is
+ * running, it stops the next call that evaluates, generates, scores, classifies, embeds or applies a template;
+ * cbl_session_clear_cancel() takes it back.
  *
  * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
  */
@@ -1025,7 +1037,8 @@ cbl_status cbl_generate_steps(cbl_session *session,
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
  * CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION, CBL_MODEL_CHANGED,
- * CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+ * CBL_CANCELLED if a request came before the prompt was tokenized, CBL_NO_MEMORY, CBL_UNSUPPORTED,
+ * CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_generation_begin(cbl_session *session,
                                 const cbl_options *options,
@@ -1423,6 +1436,9 @@ typedef struct {
  * Prepares a template by its name, `length` bytes: the model file's own, or a built-in one. An unknown
  * name gives a message that lists those that there are. `*prepared` is NULL if that fails.
  *
+ * What a file's own template may ask for is limited, so that no file keeps a device busy for ever: a result
+ * has at most one token for each KiB of the file, but may have 4096 in any case.
+ *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
  * CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
  */
@@ -1462,7 +1478,7 @@ cbl_status cbl_template_free(cbl_template *prepared);
  *
  * What the session holds is replaced, except for a beginning that is the same as last time, which is not
  * evaluated again. Options for generation are the template's; of `options`, which may be NULL, only
- * CBL_OPTION_SEED counts. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
+ * CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS count. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
  * it receives what came of the text. Cancelling gives CBL_OK and CBL_STOP_CANCELLED.
  *
  * One thread at a time for the session; thread-safe for the template, which serves any model. Errors:
@@ -1614,8 +1630,8 @@ cbl_status cbl_batch_sample(cbl_batch *batch,
                             uint32_t *token);
 
 /**
- * Stops the evaluation or generation that is running on the batch, or else the next one, within a
- * fraction of a layer's time: it returns CBL_CANCELLED.
+ * Stops the evaluation or generation that is running on the batch, or else the next one, as
+ * cbl_session_cancel() does on a session: it returns CBL_CANCELLED.
  *
  * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
  */

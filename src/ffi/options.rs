@@ -118,6 +118,9 @@ pub enum cbl_option {
     /// the point, 15 after it and 2 in its exponent, unless the schema leaves no choice; bounds and values
     /// beyond 2^53 are refused. Empty, the default: any text.
     CBL_OPTION_JSON_SCHEMA = 26,
+    /// int, from 0. Templates: the most tokens of each part's result, whatever the template asks for. 0, the
+    /// default: what the template asks for; that of a model file is limited, see cbl_template_named().
+    CBL_OPTION_TEMPLATE_TOKENS = 27,
 }
 
 /// Values of CBL_OPTION_ACCESS.
@@ -165,6 +168,8 @@ pub(super) struct Options {
     pub session: SessionOptions,
     pub generate: GenerateOptions,
     pub parse_special: bool,
+    /// The most tokens of a template's result, if there is a limit.
+    pub template_tokens: Option<usize>,
     pub pooling: Pooling,
     pub classification: Settings,
     pub constraint: constraint::Setting,
@@ -222,6 +227,10 @@ impl Options {
             }
             k if k == key_::CBL_OPTION_MAX_TOKENS as i32 => {
                 generate.max_tokens = size(name, value, 0, usize::MAX)?;
+            }
+            k if k == key_::CBL_OPTION_TEMPLATE_TOKENS as i32 => {
+                let most = size("template tokens", value, 0, usize::MAX)?;
+                self.template_tokens = Some(most).filter(|&most| most > 0);
             }
             k if k == key_::CBL_OPTION_TOP_K as i32 => {
                 generate.sampler.top_k = size(name, value, 0, usize::MAX)?;

@@ -33,7 +33,7 @@ use super::generate::{cbl_step, log_generation};
 use super::options::{self, Options, cbl_options};
 use super::session::{self, Inner, cbl_session, cbl_stop_reason, tokens_that_fit};
 use super::status::cbl_status::{self, CBL_NO_GENERATION};
-use super::text::encode;
+use super::text::encode_behind;
 use crate::error::{Error, Result};
 use crate::generate::{Generation, Progress, TextBuffer, TextStep};
 use crate::memory::try_vec;
@@ -163,7 +163,8 @@ unsafe fn begin(
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
 /// CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION, CBL_MODEL_CHANGED,
-/// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+/// CBL_CANCELLED if a request came before the prompt was tokenized, CBL_NO_MEMORY, CBL_UNSUPPORTED,
+/// CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generation_begin(
     session: *mut cbl_session,
@@ -175,7 +176,9 @@ pub unsafe extern "C" fn cbl_generation_begin(
     // SAFETY: the caller's contract.
     unsafe {
         begin(session, options, generation, &mut |inner, options| {
-            encode(&inner.shared, text(prompt, length)?, options.parse_special)
+            let (shared, session) = (&inner.shared, &inner.session);
+            let (prompt, special) = (text(prompt, length)?, options.parse_special);
+            encode_behind(session.position(), session, shared, prompt, special)
         })
     }
 }

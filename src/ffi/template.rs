@@ -68,6 +68,9 @@ const _: () = assert!(size_of::<cbl_template_result>() == 56);
 /// Prepares a template by its name, `length` bytes: the model file's own, or a built-in one. An unknown
 /// name gives a message that lists those that there are. `*prepared` is NULL if that fails.
 ///
+/// What a file's own template may ask for is limited, so that no file keeps a device busy for ever: a result
+/// has at most one token for each KiB of the file, but may have 4096 in any case.
+///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
 /// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
 #[unsafe(no_mangle)]
@@ -139,7 +142,7 @@ pub unsafe extern "C" fn cbl_template_free(prepared: *mut cbl_template) -> cbl_s
 ///
 /// What the session holds is replaced, except for a beginning that is the same as last time, which is not
 /// evaluated again. Options for generation are the template's; of `options`, which may be NULL, only
-/// CBL_OPTION_SEED counts. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
+/// CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS count. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
 /// it receives what came of the text. Cancelling gives CBL_OK and CBL_STOP_CANCELLED.
 ///
 /// One thread at a time for the session; thread-safe for the template, which serves any model. Errors:
@@ -167,9 +170,11 @@ pub unsafe extern "C" fn cbl_apply_template(
             let callback = required(callback)?;
             let prepared = &handle::get(prepared)?.prepared;
             let text = self::text(text, length)?;
-            let seed = options::with(options, |options| Ok(options.generate.sampler.seed))?;
+            let given = options::with(options, |options| {
+                Ok((options.generate.sampler.seed, options.template_tokens))
+            })?;
             let came =
-                prepared.apply(inner, seed, text, &mut |text| pass_on(callback, user, text))?;
+                prepared.apply(inner, given, text, &mut |text| pass_on(callback, user, text))?;
             if let Some(out) = out {
                 out.set(&came);
             }
@@ -204,13 +209,16 @@ mod with_text {
         pub fn apply(
             &self,
             inner: &mut Inner,
-            seed: u64,
+            (seed, most_tokens): (u64, Option<usize>),
             text: &str,
             wants_more: &mut dyn FnMut(&str) -> bool,
         ) -> Result<cbl_template_result, Failure> {
             let tokenizer = Arc::clone(inner.shared.tokenizer()?);
             let mut task = Task::new(&tokenizer, self.0.clone());
             task.set_seed(seed);
+            if let Some(most) = most_tokens {
+                task.set_max_tokens(most);
+            }
             let result = inner.counted(0, |session| {
                 task.run(session, text, |piece| match wants_more(piece) {
                     true => ControlFlow::Continue(()),
@@ -261,7 +269,7 @@ mod without_text {
         pub fn apply(
             &self,
             _: &mut Inner,
-            _: u64,
+            _: (u64, Option<usize>),
             _: &str,
             _: &mut dyn FnMut(&str) -> bool,
         ) -> Result<cbl_template_result, Failure> {

@@ -64,8 +64,10 @@ pub extern "C" fn cbl_version_number() -> u32 {
     boundary::value(CBL_VERSION_NUMBER, || Ok(CBL_VERSION_NUMBER))
 }
 
-/// Whether this build can tokenize text. If not, cbl_model_tokenize() and cbl_generate() return
-/// CBL_UNSUPPORTED; everything else, turning tokens into text included, works.
+/// Whether this build can tokenize text. If not, what takes a text for the model returns CBL_UNSUPPORTED:
+/// cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(), cbl_score(),
+/// cbl_embed(), and all that concerns classifiers and templates. What takes token ids works, and so does
+/// turning tokens into text.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]

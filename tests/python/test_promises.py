@@ -118,6 +118,8 @@ class Promises(unittest.TestCase):
     def test_templates(self):
         own = cerebellum.Template.from_text("max-tokens: 4\n---\n{text} And then")
         applied = self.session.apply(own, "He is old.")
+        shorter = self.session.apply(own, "He is old.", max_tokens=1)
+        self.assertTrue(applied.startswith(shorter) and len(shorter) < len(applied))
         self.assertTrue(applied)
         self.assertEqual(applied.stop_reason, "max_tokens")
         self.assertEqual("".join(self.session.stream_apply(own, "He is old.")), applied)

@@ -46,6 +46,7 @@ OPTIONS: Dict[str, Tuple[int, str]] = {
     "choices": (24, "string"),
     "regex": (25, "string"),
     "json_schema": (26, "string"),
+    "template_tokens": (27, "int"),
 }
 # The numbers of options whose values have names.
 WORDS: Dict[str, Dict[str, int]] = {

@@ -113,6 +113,10 @@ class _EmbeddingOptions(TypedDict, total=False):
     pooling: str
 
 
+class _TemplateOptions(TypedDict, total=False):
+    template_tokens: int
+
+
 CONSTRAINTS = ("choices", "regex", "json_schema")
 
 # Where an option belongs, for those who gave it elsewhere. The first place that has it is named.
@@ -122,6 +126,7 @@ _PLACES: Tuple[Tuple[Any, str], ...] = (
     (GenerationOptions, "generate(), stream() and steps()"),
     (ClassifierOptions, "Model.classifier()"),
     (_EmbeddingOptions, "Session.embed()"),
+    (_TemplateOptions, "Session.apply(), where it is max_tokens"),
 )
 
 

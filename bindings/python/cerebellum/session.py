@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from ctypes import byref, c_double, c_float, c_size_t, c_uint32
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
 
 from . import _native
 from ._native import library
@@ -109,16 +109,21 @@ class Session(Handle):
             data, begin = token_array(prompt, "prompt"), library.cbl_generation_begin_from_tokens
         return Generation(self, begin, NativeOptions(options), data, piece_of), is_constrained(options)
 
-    def apply(self, template: Template, text: str, seed: int = 0) -> Text:
+    def apply(
+        self, template: Template, text: str, seed: int = 0, max_tokens: Optional[int] = None
+    ) -> Text:
         """What a template makes of a text, such as its translation. A text that is too long for the session's
-        context is cut between sentences, and the result is that of its parts. Takes the place of what the
-        session holds."""
-        return self.stream_apply(template, text, seed).read()
+        context is cut between sentences, and the result is that of its parts, each of at most max_tokens, or
+        fewer if the template says so. Takes the place of what the session holds."""
+        return self.stream_apply(template, text, seed, max_tokens).read()
 
-    def stream_apply(self, template: Template, text: str, seed: int = 0) -> TextStream:
+    def stream_apply(
+        self, template: Template, text: str, seed: int = 0, max_tokens: Optional[int] = None
+    ) -> TextStream:
         """As apply(), but yields pieces as they come. See Stream."""
         data, session = utf8(text), self._open
-        made, prepared = NativeOptions({"seed": seed}), template._open
+        options = {"seed": seed, "template_tokens": 0 if max_tokens is None else max_tokens}
+        made, prepared = NativeOptions(options), template._open
 
         def run(call: Call[str]) -> str:
             def callback(_: object, address: int, length: int) -> bool:

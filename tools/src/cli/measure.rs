@@ -1,6 +1,5 @@
 //! Measuring model files on a text: what `eval` and the report of `quantize` share.
 
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use cerebellum_tools::summary::Summary;
 
 use super::progress::Progress;
 use super::session::open;
+use super::text_file;
 use super::{Context, Failure};
 
 /// A model file to be measured.
@@ -229,7 +229,7 @@ pub fn encode<B: AsRef<[u8]>>(tokenizer: &Tokenizer<B>, text: &str) -> Result<Ve
 /// What a report says of the text.
 pub fn describe_text(path: &Path, text: &str, windows: &Windows) -> Text {
     Text {
-        name: file_name(Path::new(&text_name(path))),
+        name: file_name(Path::new(&text_file::Source::of(path).name())),
         digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
         tokens: windows.text_tokens(),
     }
