@@ -99,6 +99,13 @@ impl KvCache {
         Ok(Self { regions, layers: config.n_layer, heads, head_size, positions })
     }
 
+    /// Bytes for each position.
+    pub fn position_bytes(config: &Config, kind: KvType) -> Result<usize> {
+        let mut planner = Planner::default();
+        Self::plan(&mut planner, config, kind, KEY_PANEL)?;
+        Ok(planner.bytes().div_ceil(KEY_PANEL))
+    }
+
     /// The type of its values.
     pub fn kind(&self) -> KvType {
         match self.regions {

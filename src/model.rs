@@ -195,6 +195,12 @@ impl Model {
         Ok(())
     }
 
+    /// The most bytes of keys and values that a session takes of its own accord: four times the file's size,
+    /// but 64 MiB in any case. Whoever asks for a context gets it, whatever it takes.
+    pub fn memory_budget(&self) -> usize {
+        self.file_bytes().saturating_mul(4).max(64 << 20)
+    }
+
     /// Whether the weights lie in a mapped file and so cost no private memory.
     pub fn is_mapped(&self) -> bool {
         self.0.bytes.is_mapped()

@@ -40,7 +40,8 @@ pub fn isa_from_environment() -> Result<Option<Isa>> {
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Positions of the cache; the model's number of positions by default, which is also the most
-    /// unless the model has ALiBi.
+    /// unless the model has ALiBi. The default is less if the cache would pass
+    /// [`Model::memory_budget`].
     pub context: Option<usize>,
     /// Type of the cached keys and values.
     pub kv: KvType,
@@ -173,6 +174,14 @@ pub(crate) fn kernels_of(options: &SessionOptions) -> Result<&'static Kernels> {
     })
 }
 
+/// The model's positions, as far as their keys and values stay within [`Model::memory_budget`]: a file of a few
+/// kilobytes may claim millions of positions.
+fn default_context(model: &Model, kv: KvType) -> Result<usize> {
+    let config = model.config();
+    let within_budget = model.memory_budget() / KvCache::position_bytes(config, kv)?;
+    Ok(config.n_positions.min(config.max_context()).min(within_budget.max(1)))
+}
+
 /// Positions and the most tokens of a pass, checked.
 pub(crate) fn context_and_chunk(
     model: &Model,
@@ -180,7 +189,10 @@ pub(crate) fn context_and_chunk(
     workers: usize,
 ) -> Result<(usize, usize)> {
     let config = model.config();
-    let context = options.context.unwrap_or(config.n_positions.min(config.max_context()));
+    let context = match options.context {
+        Some(context) => context,
+        None => default_context(model, options.kv)?,
+    };
     check_range("context", context, config.max_context())?;
     check_range("threads", workers, MAX_WORKERS)?;
     check_range("chunk", options.chunk, usize::MAX)?;

@@ -102,6 +102,32 @@ fn resource_bombs() {
     class.print();
 }
 
+/// A file of a few kilobytes that claims sixteen million positions, which cost it nothing: sessions and batches
+/// by default stay within a bound that depends on the file's size.
+#[test]
+fn claimed_positions_are_not_paid_for() {
+    use cerebellum::{KvType, Model, SessionOptions};
+
+    let mut parts = Parts::of(crate::base::tiny_btlm());
+    parts.metadata["config"]["n_positions"] = (1 << 24).into();
+    let file = parts.file();
+    let model = Model::borrow(crate::exercise::AlignedBytes::copy(&file)).unwrap();
+    assert_eq!(model.memory_budget(), 64 << 20);
+    for kv in [KvType::F16, KvType::Int8] {
+        let options = SessionOptions { kv, ..SessionOptions::default() };
+        let plan = model.plan(&options).unwrap();
+        // A panel of positions more, for each head.
+        assert!(plan.kv_bytes <= model.memory_budget() + (1 << 16), "{plan:?}");
+        assert!(plan.kv_bytes > model.memory_budget() / 2, "{plan:?}");
+        let mut session = model.session(&options).unwrap();
+        session.evaluate(&[1, 2, 3]).unwrap();
+        assert_eq!(session.position(), 3);
+        // Whoever asks gets more.
+        let more = SessionOptions { context: Some(1 << 22), ..options };
+        assert!(model.plan(&more).unwrap().kv_bytes > plan.kv_bytes);
+    }
+}
+
 /// A header that claims more than there is, without JSON behind.
 #[test]
 fn header_length_bombs() {

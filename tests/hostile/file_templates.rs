@@ -62,3 +62,16 @@ fn a_template_is_judged_when_it_is_asked_for() {
     let error = model.template("no-such").unwrap_err().to_string();
     assert!(error.contains("bad, translate, summarize"), "{error}");
 }
+
+/// A template in a small file that asks for a million tokens gets some thousand.
+#[test]
+fn a_template_may_not_keep_a_device_busy() {
+    let text = "max-tokens: 1048576\n---\n{text}";
+    let file = with_templates(json!({ "translate": text }));
+    let model = Model::borrow(AlignedBytes::copy(&file)).unwrap();
+    assert_eq!(model.template("translate").unwrap().most_tokens, 4096);
+    // What the library has itself, and what the program asks for, is not limited.
+    assert_eq!(model.template("summarize").unwrap().most_tokens, usize::MAX);
+    let own: cerebellum::template::Template = text.parse().unwrap();
+    assert_eq!(own.most_tokens, usize::MAX);
+}

@@ -371,3 +371,109 @@ fn what_cannot_be_continued_is_not_repeated() {
         assert!(stderr(&output).contains(part), "{}", stderr(&output));
     }
 }
+
+/// What editors and systems put into files beside the text: a mark at the beginning, CR at line ends.
+fn marked(text: &str) -> String {
+    format!("\u{feff}{}", text.replace('\n', "\r\n"))
+}
+
+#[test]
+fn marks_of_files_change_nothing_in_formats_of_our_own() {
+    let place = tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = place.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let labels = "alarm\nweather\ntimer\n";
+    let template = "Utterance: {text}\nIntent: {label}\n";
+    let examples = "alarm\twake me\nweather\tis it cold\n";
+    let lines = "set an alarm for six\nwill it rain\n";
+    let classify = |mark: fn(&str) -> String| {
+        let labels = file("labels.txt", &mark(labels));
+        let (template, examples) = (file("t.txt", &mark(template)), file("e.tsv", &mark(examples)));
+        let lines = file("lines.txt", &mark(lines));
+        let mut arguments = vec!["classify", "-m", model(), "-l", &labels, "--template", &template];
+        arguments.extend(["--examples", &examples, "--file", &lines]);
+        stdout(&ok(cerebellum(&arguments))).to_owned()
+    };
+    let plain = classify(str::to_owned);
+    assert!(plain.starts_with("alarm\t") && plain.contains("\nweather\t"), "{plain}");
+    assert_eq!(classify(marked), plain);
+    let generate = |mark: fn(&str) -> String| {
+        let (choices, lines) = (file("c.txt", &mark(labels)), file("p.txt", &mark(lines)));
+        let mut arguments = vec!["generate", "-m", model(), "--file", &lines, "-n", "4"];
+        arguments.extend(["--choices", &choices]);
+        stdout(&ok(cerebellum(&arguments))).to_owned()
+    };
+    assert_eq!(generate(marked), generate(str::to_owned));
+}
+
+#[test]
+fn texts_that_are_kept_are_warned_of() {
+    let arguments = ["generate", "-m", model(), "-n", "1", "-p", "-"];
+    let output = ok(feed(&arguments, marked("Once\nupon\n").as_bytes()));
+    for part in ["standard input begins with a byte order mark", "2 lines that end in CR LF"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+    assert!(stdout(&output).starts_with("\u{feff}Once\r\nupon"), "{}", stdout(&output));
+    assert!(!stderr(&ok(feed(&arguments, b"Once upon\n"))).contains("warning"));
+    let output = feed(&arguments, b"\xff\xfeO\0n\0");
+    assert!(stderr(&output).contains("iconv"), "{}", stderr(&output));
+    let space = ok(cerebellum(&["generate", "-m", model(), "-n", "1", "-p", "Once upon a "]));
+    assert!(stderr(&space).contains("ends in a space"), "{}", stderr(&space));
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let text = "set an alarm for six";
+    for command in [
+        &["classify", "-m", model(), "-l", "alarm,weather"][..],
+        &["embed", "-m", model()],
+        &["translate", "-m", model(), "-n", "5"],
+    ] {
+        let with = |text: &str| [command, &[text]].concat();
+        let from_input = ok(feed(&with("-"), format!("{text}\r\n").as_bytes()));
+        assert_eq!(stdout(&from_input), stdout(&ok(cerebellum(&with(text)))), "{command:?}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_path_must_be_one() {
+    for name in ["missing.csv", "no/such", "LABELS.TXT"] {
+        for arguments in [
+            &["classify", "-m", model(), "-l", name, "a text"][..],
+            &["generate", "-m", model(), "-p", "Once", "--choices", name],
+        ] {
+            let output = cerebellum(arguments);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+            assert!(stderr(&output).contains(&format!("there is no file {name}")), "{output:?}");
+        }
+    }
+    ok(cerebellum(&["classify", "-m", model(), "-l", "a.txt,b.txt", "a text"]));
+}
+
+#[test]
+fn a_line_that_is_far_too_long_fails_by_itself() {
+    let place = tempdir().unwrap();
+    let lines = place.path().join("lines.txt");
+    let long = "the king ".repeat(4_000_000);
+    let fits_no_context = "the king ".repeat(400_000);
+    fs::write(&lines, format!("Once upon\n{long}\n{fits_no_context}\nThe cat\n")).unwrap();
+    let arguments = ["generate", "-m", model(), "-n", "1", "--json", "-t", "1", "--file"];
+    let output = cerebellum(&[&arguments[..], &[lines.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let lines = json_lines(&output);
+    let error = |line: usize| lines[line]["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!((&lines[0]["ok"], &lines[3]["ok"]), (&true.into(), &true.into()));
+    assert!(error(1).contains("36000000 bytes, and 16777216 are the most"), "{}", error(1));
+    assert!(error(2).contains("of a text of 3600000 bytes do not fit"), "{}", error(2));
+}
+
+#[test]
+fn a_chat_goes_on_after_a_line_that_is_not_text() {
+    let output = feed(&["chat", "-m", model(), "-n", "2"], b"Once\n\xff\xfe\nThe cat\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("a line was left out"), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 2, "{}", stdout(&output));
+}

@@ -171,6 +171,16 @@ fn batches(
     let one = SessionOptions { threads: 1, ..options.clone() };
     let share = lines.map_or(MOST, |lines| lines.div_ceil(options.threads as u64));
     let mut sequences = share.clamp(1, MOST) as usize;
+    // No file asks for more than eight sessions of the most that one takes by itself; a context that the user
+    // asked for is the user's business.
+    let most_bytes = model.memory_budget().saturating_mul(MOST as usize);
+    let bytes = |sequences| -> Result<usize, Failure> {
+        let batch = model.plan_batch(&one, sequences)?;
+        Ok(batch.total_private_bytes.saturating_mul(options.threads))
+    };
+    while options.context.is_none() && sequences > 1 && bytes(sequences)? > most_bytes {
+        sequences /= 2;
+    }
     loop {
         let batches = (0..options.threads).map(|_| model.batch(&one, sequences));
         match batches.collect() {
