@@ -232,7 +232,10 @@ enum {
    * header is checked; no content of a file can do more harm than wrong text either way.
    */
   CBL_OPTION_VERIFY = 2,
-  /** int. Session: positions of the cache, at most the model's. 0, the default, means the model's. */
+  /**
+   * int. Session: positions of the cache, at most the model's. 0, the default, means the model's, or fewer
+   * if the cache would take more than four times the file's size and more than 64 MiB.
+   */
   CBL_OPTION_CONTEXT = 3,
   /** int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default. */
   CBL_OPTION_CACHE = 4,

@@ -177,7 +177,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         #[cfg(feature = "text")]
         (None, Some(text)) => {
             let tokenizer = tokenizer.as_ref().expect("opened for the prompt");
-            tokenizer.encode(text, Default::default())?
+            session.encode(tokenizer, text, Default::default())?
         }
         #[cfg(not(feature = "text"))]
         (None, Some(_)) => {

@@ -432,9 +432,10 @@ fn a_dash_is_standard_input() {
         &["embed", "-m", model()],
         &["translate", "-m", model(), "-n", "5"],
     ] {
-        let with = |text: &str| [command, &[text]].concat();
-        let from_input = ok(feed(&with("-"), format!("{text}\r\n").as_bytes()));
-        assert_eq!(stdout(&from_input), stdout(&ok(cerebellum(&with(text)))), "{command:?}");
+        let dash = [command, &["-"]].concat();
+        let from_input = ok(feed(&dash, format!("{text}\r\n").as_bytes()));
+        let given = ok(cerebellum(&[command, &[text]].concat()));
+        assert_eq!(stdout(&from_input), stdout(&given), "{command:?}");
     }
 }
 
