@@ -95,15 +95,18 @@ struct Callback {
   }
 };
 
-// Texts as the C interface takes lists of them. A zero byte inside would end one early.
+// A text as the C interface takes it, ended by a zero byte: one inside would end it early.
+inline const char *ended(const std::string &text, const char *what) {
+  if (text.find('\0') != std::string::npos) {
+    throw Error(CBL_BAD_ARGUMENT, std::string(what) + " has a zero byte");
+  }
+  return text.c_str();
+}
+
+// Texts as the C interface takes lists of them.
 inline std::vector<const char *> list(const std::vector<std::string> &texts) {
   std::vector<const char *> list;
-  for (const std::string &text : texts) {
-    if (text.find('\0') != std::string::npos) {
-      throw Error(CBL_BAD_ARGUMENT, "a text in a list has a zero byte");
-    }
-    list.push_back(text.c_str());
-  }
+  for (const std::string &text : texts) list.push_back(ended(text, "a text in a list"));
   return list;
 }
 
@@ -269,7 +272,8 @@ class Model {
   Model(const std::string &path, cbl_options *options) {
     char message[256];
     cbl_model *made = nullptr;
-    detail::check(cbl_model_open(path.c_str(), options, &made, message, sizeof message), message);
+    const char *name = detail::ended(path, "a path");
+    detail::check(cbl_model_open(name, options, &made, message, sizeof message), message);
     model_.reset(made);
   }
   static Model from_fd_with(int fd, std::uint64_t offset, std::uint64_t length,
@@ -642,8 +646,13 @@ class Session {
   void restore(const std::vector<unsigned char> &saved) {
     check(cbl_session_restore(get(), saved.data(), saved.size()));
   }
-  void save(const std::string &path) { check(cbl_session_save_file(get(), path.c_str())); }
-  void restore(const std::string &path) { check(cbl_session_restore_file(get(), path.c_str())); }
+  /// To a file that only its owner may read; see cbl_session_save_file().
+  void save(const std::string &path) {
+    check(cbl_session_save_file(get(), detail::ended(path, "a path")));
+  }
+  void restore(const std::string &path) {
+    check(cbl_session_restore_file(get(), detail::ended(path, "a path")));
+  }
 
   cbl_session_stats stats() {
     cbl_session_stats stats;

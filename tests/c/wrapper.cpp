@@ -39,6 +39,19 @@ int main(int, char **arguments) {
   CHECK(restored.tokens() == prompt && fork.logits() == restored.logits());
   CHECK(moved.sample(options) == fork.sample(options));
 
+  // A path is not cut at a zero byte.
+  const std::string cut("/nowhere\0/else", 14);
+  for (int i = 0; i < 3; i++) {
+    try {
+      if (i == 0) Model missing(cut);
+      if (i == 1) moved.save(cut);
+      if (i == 2) moved.restore(cut);
+      CHECK(false);
+    } catch (const Error &error) {
+      CHECK(error.status() == CBL_BAD_ARGUMENT && std::string(error.what()).find("zero") != std::string::npos);
+    }
+  }
+
   // Exceptions: the library's, and the callback's.
   try {
     Model missing("/nowhere");
