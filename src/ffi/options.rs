@@ -230,7 +230,7 @@ impl Options {
                 generate.max_tokens = size(name, value, 0, usize::MAX)?;
             }
             k if k == key_::CBL_OPTION_TEMPLATE_TOKENS as i32 => {
-                let most = size("template tokens", value, 0, usize::MAX)?;
+                let most = size(name, value, 0, usize::MAX)?;
                 self.template_tokens = Some(most).filter(|&most| most > 0);
             }
             k if k == key_::CBL_OPTION_TOP_K as i32 => {
@@ -364,7 +364,7 @@ impl Kind {
 }
 
 /// Every option, with its name in messages and its kind; that of key 1 first.
-const OPTIONS: [(&str, Kind); 26] = [
+const OPTIONS: [(&str, Kind); 27] = [
     ("access", Kind::Int),
     ("verify", Kind::Int),
     ("context", Kind::Int),
@@ -391,6 +391,7 @@ const OPTIONS: [(&str, Kind); 26] = [
     ("choices", Kind::String),
     ("regex", Kind::String),
     ("json_schema", Kind::String),
+    ("template_tokens", Kind::Int),
 ];
 
 /// The name of an option that is to be set as one of this kind.

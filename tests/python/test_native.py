@@ -30,6 +30,13 @@ class Native(unittest.TestCase):
         for option, words in _native.WORDS.items():
             self.assertEqual({w.upper(): n for w, n in words.items()}, constants(f"CBL_{option.upper()}"))
 
+    def test_the_library_knows_every_option_of_the_header(self):
+        with options.NativeOptions({}) as made:
+            for name, key in constants("CBL_OPTION").items():
+                if _native.library.cbl_options_set_int(made._open, key, -1):
+                    message = _native.library.cbl_options_error(made._open).decode()
+                    self.assertIn(name.lower(), message.replace(" ", "_"))
+
     def test_stages(self):
         self.assertEqual({word.upper(): n for n, word in _native.STAGES.items()}, constants("CBL_STAGE"))
 
