@@ -103,6 +103,10 @@ class Misuse(unittest.TestCase):
         session = self.session
         self.refused(OptionError, "max_tokens: -1", session.generate, "a", max_tokens=-1)
         self.refused(OptionError, "max_tokens: ", session.generate, "a", max_tokens=2**64)
+        own = cerebellum.Template.from_text("{text}")
+        self.refused(OptionError, "max_tokens: 0", session.apply, own, "a", max_tokens=0)
+        self.refused(OptionError, "max_tokens: -1", session.stream_apply, own, "a", max_tokens=-1)
+        self.refused(TypeError, "max_tokens: ", session.apply, own, "a", max_tokens="7")
         self.refused(OptionError, "seed: -1", session.generate, "a", seed=-1)
         self.refused(OptionError, "seed: ", session.generate, "a", seed=2**64)
         self.refused(OptionError, "top_p: ", session.generate, "a", top_p=2)

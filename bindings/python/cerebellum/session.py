@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional,
 
 from . import _native
 from ._native import library
-from .arguments import Path, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8
+from .arguments import (
+    Path, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8, whole_number,
+)
 from .calls import Call, interruptible
 from .classifier import Classifier
-from .errors import Error, Status, check, failure
+from .errors import Error, OptionError, Status, check, failure
 from .generation import Generation, step_with, text_of
 from .handles import Handle, Pointer
 from .model import Model, fields
@@ -114,7 +116,8 @@ class Session(Handle):
     ) -> Text:
         """What a template makes of a text, such as its translation. A text that is too long for the session's
         context is cut between sentences, and the result is that of its parts, each of at most max_tokens, or
-        fewer if the template says so. Takes the place of what the session holds."""
+        fewer if the template says so. stop_reason is "max_tokens" if the result of any part was cut. Takes the
+        place of what the session holds."""
         return self.stream_apply(template, text, seed, max_tokens).read()
 
     def stream_apply(
@@ -122,8 +125,9 @@ class Session(Handle):
     ) -> TextStream:
         """As apply(), but yields pieces as they come. See Stream."""
         data, session = utf8(text), self._open
-        options = {"seed": seed, "template_tokens": 0 if max_tokens is None else max_tokens}
-        made, prepared = NativeOptions(options), template._open
+        if max_tokens is not None and whole_number(max_tokens, "max_tokens") < 1:
+            raise OptionError(Status.BAD_OPTION, f"max_tokens: {max_tokens} is not at least 1")
+        made, prepared = NativeOptions({"seed": seed, "template_tokens": max_tokens}), template._open
 
         def run(call: Call[str]) -> str:
             def callback(_: object, address: int, length: int) -> bool:
@@ -135,7 +139,7 @@ class Session(Handle):
                     session, prepared, made._open, data, len(data), _native.TextCallback(callback), None,
                     byref(result), ctypes.sizeof(result),
                 ))
-            return stop_reason_name(result.stop_reason)
+            return "max_tokens" if result.cut_parts else stop_reason_name(result.stop_reason)
 
         return TextStream(Call(run, session), self)
 
