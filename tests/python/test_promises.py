@@ -118,6 +118,11 @@ class Promises(unittest.TestCase):
     def test_templates(self):
         own = cerebellum.Template.from_text("max-tokens: 4\n---\n{text} And then")
         applied = self.session.apply(own, "He is old.")
+        # The first part's result is cut, and the second one's is not.
+        session, options = model.session(context=128), 'max-tokens: 6\nsplit: sentences\nstop: ","'
+        parts = cerebellum.Template.from_text(options + "\n---\n{text} And")
+        self.assertEqual(session.apply(parts, "A dog.").stop_reason, "stop_string")
+        self.assertEqual(session.apply(parts, "He is old. A dog.").stop_reason, "max_tokens")
         shorter = self.session.apply(own, "He is old.", max_tokens=1)
         self.assertTrue(applied.startswith(shorter) and len(shorter) < len(applied))
         self.assertTrue(applied)
