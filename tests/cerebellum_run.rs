@@ -200,3 +200,31 @@ fn goes_on_with_as_many_threads_as_are_to_be_had() {
     assert!(message.contains("only 2 threads are to be had"), "{message}");
     assert!(message.contains(", 2 threads"), "{message}");
 }
+
+/// Under any limit on addresses that it can start with: the text, or an error.
+#[test]
+#[cfg(all(feature = "text", target_os = "linux"))]
+fn limits_on_addresses_end_in_errors() {
+    let (_directory, file) = model(&demo());
+    let mut codes = Vec::new();
+    for kib in (10_000..40_000).step_by(1_000).chain([1_000_000]) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"ulimit -v "$0" && exec "$@""#, &kib.to_string()]);
+        shell.args([
+            env!("CARGO_BIN_EXE_cerebellum-run"),
+            &file,
+            "Once upon",
+            "-n",
+            "4",
+            "-t",
+            "2",
+        ]);
+        let output = shell.output().unwrap();
+        if output.status.code() == Some(127) || stderr(&output).contains("shared libraries") {
+            continue; // the system's loader did not come far
+        }
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{kib} KiB: {output:?}");
+        codes.push(output.status.code());
+    }
+    assert!(codes.contains(&Some(1)) && codes.last() == Some(&Some(0)), "{codes:?}");
+}

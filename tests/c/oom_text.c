@@ -155,6 +155,34 @@ static cbl_status generate_batch(void) {
   return status;
 }
 
+static cbl_status pull(void) {
+  uint64_t generation;
+  cbl_step step;
+  cbl_stop_reason reason = CBL_STOP_NONE;
+  CHECK_OK(cbl_session_reset(session));
+  cbl_status status = cbl_generation_begin(session, options, TEXT, LENGTH, &generation);
+  while (!status && !reason) {
+    status = cbl_generation_next(session, generation, &step, sizeof step, &reason);
+    if (!status) add(step.text, step.length);
+  }
+  CHECK_OK(cbl_generation_end(session, generation, NULL));
+  return status;
+}
+
+/* A prompt may fail alone, as in generate_batch(). */
+static cbl_status pull_batch(void) {
+  uint64_t generation;
+  cbl_batch_step step;
+  bool more = true;
+  cbl_status status = cbl_batch_begin(batch, options, PROMPTS, 3, &generation), first = CBL_OK;
+  while (!status && more) {
+    status = cbl_batch_next(batch, generation, &step, sizeof step, &more);
+    if (!status && more && !first) first = step.status;
+  }
+  CHECK_OK(cbl_batch_end(batch, generation));
+  return status ? status : first;
+}
+
 static cbl_status match_batch(void) {
   cbl_status status = set(CBL_OPTION_REGEX, "[a-z ]{1,8}");
   if (!status) status = generate_batch();
@@ -201,6 +229,8 @@ static const operation OPERATIONS[] = {
     {"cbl_apply_template", apply_template, false},
     {"cbl_batch_generate", generate_batch, false},
     {"cbl_batch_generate, regular expression", match_batch, true},
+    {"cbl_generation_begin, _next", pull, false},
+    {"cbl_batch_begin, _next", pull_batch, false},
     {"cbl_options_*", set_options, false},
 };
 

@@ -127,6 +127,22 @@ static void generate(cbl_session *session) {
   CHECK_OK(cbl_session_clear_cancel(session));
 }
 
+/* Step by step, to the end or not. */
+static void pull(cbl_session *session) {
+  const char *text = PICK(TEXTS);
+  uint64_t generation, steps = below(10);
+  cbl_step step;
+  cbl_stop_reason reason = CBL_STOP_NONE;
+  cbl_status status = cbl_generation_begin(session, options, text, strlen(text), &generation);
+  while (!status && !reason && steps--) {
+    if (!below(10)) CHECK_OK(cbl_session_cancel(session));
+    status = cbl_generation_next(session, generation, &step, sizeof step, &reason);
+  }
+  CHECK(status == CBL_OK || status == CBL_CONTEXT_FULL);
+  if (below(4)) CHECK_OK(cbl_generation_end(session, generation, NULL));
+  CHECK_OK(cbl_session_clear_cancel(session));
+}
+
 static void save_and_restore(cbl_session *session) {
   size_t size;
   cbl_status status = cbl_session_save(session, NULL, 0, &size);
@@ -184,8 +200,9 @@ static void use_session(void) {
   cbl_session *session = new_session(model, options), *forked;
   cbl_session_stats stats;
   for (uint64_t n = below(6); n; n--) {
-    switch (below(7)) {
+    switch (below(8)) {
       case 0: generate(session); break;
+      case 6: pull(session); break;
       case 1: cancelled_by_a_thread(session, PICK(TEXTS)); break;
       case 2: save_and_restore(session); break;
       case 3: ask(session); break;
@@ -213,7 +230,20 @@ static void use_batch(void) {
   size_t count = 1 + below(5);
   for (size_t i = 0; i < count; i++) prompts[i] = PICK(TEXTS);
   CHECK_OK(cbl_batch_new(model, options, 1 + below(4), &batch, NULL, 0));
-  cbl_status status = cbl_batch_generate(batch, options, prompts, count, on_batch_text, NULL, statuses, reasons);
+  cbl_status status;
+  if (below(2)) {
+    status = cbl_batch_generate(batch, options, prompts, count, on_batch_text, NULL, statuses, reasons);
+  } else {
+    uint64_t generation, steps = below(40);
+    cbl_batch_step step;
+    bool more = true;
+    status = cbl_batch_begin(batch, options, prompts, count, &generation);
+    while (!status && more && steps--) {
+      status = cbl_batch_next(batch, generation, &step, sizeof step, &more);
+      if (!status && more && !below(10)) CHECK_OK(cbl_batch_stop(batch, generation, step.index));
+    }
+    CHECK_OK(cbl_batch_end(batch, generation));
+  }
   CHECK(status == CBL_OK || status == CBL_CONTEXT_FULL);
   CHECK_OK(cbl_batch_free(batch));
 }
