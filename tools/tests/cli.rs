@@ -395,6 +395,27 @@ mod unix {
         try_limits("-v", (26_000..100_000).step_by(5_000).chain([1_000_000]));
     }
 
+    /// As a tree of values, 8 MB of JSON would take 400 MB at least.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_line_of_json_takes_little_memory() {
+        let place = Place::new();
+        let lines = place.directory.path().join("lines.jsonl");
+        let list = "0,".repeat(4 << 20) + "0";
+        let line = format!("{{\"other\": [{list}], \"text\": \"wake me\"}}\n[{list}]\n");
+        fs::write(&lines, line).unwrap();
+        assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&place.file)])), 0);
+        let arguments =
+            ["classify", "-m", text(&place.file), "-l", "alarm,timer", "-t", "1", "-q", "--jsonl"];
+        let output = limited("-v", 250_000, &[&arguments[..], &["--file", text(&lines)]].concat());
+        let answers = String::from_utf8(output.stdout.clone()).unwrap();
+        let answers: Vec<&str> = answers.lines().collect();
+        assert_eq!(answers.len(), 2, "{answers:?} {}", stderr(&output));
+        assert!(answers[0].starts_with("alarm\t"), "{answers:?}");
+        assert!(answers[1].starts_with("error: line 2: neither a string"), "{answers:?}");
+        assert_eq!(code(&output), 1);
+    }
+
     #[test]
     fn limits_on_open_files_end_in_errors() {
         try_limits("-n", (3..12).chain([64]));

@@ -11,7 +11,6 @@ use cerebellum::generate::{Constraint, GenerateOptions, Generation, Step, StopRe
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::generate::{SPACE_AT_THE_END, after_space, ends_in_space};
 use super::lines::{Line, Lines, LinesArgs};
@@ -89,18 +88,19 @@ impl Prompts<'_> {
 fn form_of(line: &Line) -> Result<Option<Form>, Failure> {
     let mut forms = Vec::new();
     if let Some(choices) = line.fields.get("choices") {
-        let choices = choices.as_array().into_iter().flatten();
-        let choices: Option<Vec<_>> = choices.map(|it| it.as_str().map(str::to_owned)).collect();
-        let choices = choices.filter(|choices| !choices.is_empty());
+        let choices = serde_json::from_str(choices.get()).ok();
+        let choices = choices.filter(|choices: &Vec<String>| !choices.is_empty());
         let choices = choices.ok_or("`choices` is not a list of strings")?;
         forms.push(after_space(Form::Choices(choices)));
     }
     if let Some(regex) = line.fields.get("regex") {
-        let regex = regex.as_str().ok_or("`regex` is not a string")?;
-        forms.push(Form::Regex(regex.to_owned()));
+        let regex = serde_json::from_str(regex.get());
+        forms.push(Form::Regex(regex.map_err(|_| "`regex` is not a string")?));
     }
-    if let Some(schema) = line.fields.get("json_schema").filter(|schema| **schema != Value::Null) {
-        forms.push(after_space(Form::JsonSchema(schema.clone())));
+    if let Some(schema) = line.fields.get("json_schema").filter(|schema| schema.get() != "null") {
+        let schema = serde_json::from_str(schema.get());
+        let schema = schema.map_err(|e| format!("`json_schema` cannot be read: {e}"))?;
+        forms.push(after_space(Form::JsonSchema(schema)));
     }
     match forms.len() {
         0 | 1 => Ok(forms.pop()),

@@ -20,6 +20,7 @@ use cerebellum::{Model, SessionOptions};
 use cerebellum_tools::quantize::Observer;
 use cerebellum_tools::threads;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::progress::Progress;
 use super::text_file::{self, LineReader, MAX_LINE_BYTES, Source as TextSource};
@@ -258,12 +259,15 @@ pub type Answer<R> = Result<(String, R), Failure>;
 /// A line of output, and whether it is of an error.
 type Output = (String, bool);
 
+/// The fields of a line's object, unparsed.
+pub type Fields = BTreeMap<String, Box<RawValue>>;
+
 /// A line's text, and with `--jsonl` what else is in its object.
 pub struct Line {
     /// The text.
     pub text: String,
     /// The other fields.
-    pub fields: serde_json::Map<String, serde_json::Value>,
+    pub fields: Fields,
 }
 
 /// Where a worker gets lines, and takes answers.
@@ -330,19 +334,19 @@ impl<R: Serialize> Lines<'_, R> {
     }
 
     fn parse(&self, line: text_file::Line) -> Result<Line, Failure> {
-        use serde_json::Value;
         let line = line?;
         if !self.jsonl {
             return Ok(Line { text: line, fields: Default::default() });
         }
-        let value = serde_json::from_str::<Value>(&line).map_err(|e| format!("not JSON: {e}"))?;
-        let (text, fields) = match value {
-            Value::Object(mut fields) => (fields.remove("text"), fields),
-            value => (Some(value), Default::default()),
+        // As text: a tree of what the line holds may take seventy times its length.
+        let json: &RawValue = serde_json::from_str(&line).map_err(|e| format!("not JSON: {e}"))?;
+        let (text, fields) = match serde_json::from_str::<Fields>(json.get()) {
+            Ok(mut fields) => (fields.remove("text"), fields),
+            Err(_) => (Some(json.to_owned()), Fields::new()),
         };
-        match text {
-            Some(Value::String(text)) => Ok(Line { text, fields }),
-            _ => Err("neither a string nor an object with the text in `text`".into()),
+        match text.and_then(|text| serde_json::from_str(text.get()).ok()) {
+            Some(text) => Ok(Line { text, fields }),
+            None => Err("neither a string nor an object with the text in `text`".into()),
         }
     }
 }
