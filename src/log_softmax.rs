@@ -11,12 +11,12 @@ const BLOCK: usize = 1024;
 /// The logarithm of the sum of the exponentials: what to subtract from a logit for the logarithm of its
 /// token's probability. NaN if a logit is NaN or +infinity, or all are -infinity.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let _env = FpEnv::set_default();
     log_sum_exp_by(Kernels::best(), logits)
 }
 
-/// The same, compiled for the instruction set of these kernels.
-pub(crate) fn log_sum_exp_by(kernels: &Kernels, logits: &[f32]) -> f64 {
+/// As [`log_sum_exp`], computed on the instruction set of these kernels; the bits are the same.
+pub fn log_sum_exp_by(kernels: &Kernels, logits: &[f32]) -> f64 {
+    let _env = FpEnv::set_default();
     kernels.run(LogSumExp(logits))
 }
 

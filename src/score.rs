@@ -6,24 +6,39 @@
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::kernels::Kernels;
 use crate::memory::{try_filled, try_vec};
 use crate::session::Session;
 
-pub use crate::log_softmax::log_sum_exp;
+pub use crate::log_softmax::{log_sum_exp, log_sum_exp_by};
 
 /// Natural logarithms of the probabilities of some tokens, given the logits `[vocab_size]` they were
 /// or might have been chosen from. Panics if a token is not in the vocabulary.
 pub fn log_probabilities_of(logits: &[f32], tokens: &[u32]) -> Vec<f64> {
+    log_probabilities_by(Kernels::best(), logits, tokens)
+}
+
+/// As [`log_probabilities_of`], computed on the instruction set of these kernels; the bits are the same.
+pub fn log_probabilities_by(kernels: &Kernels, logits: &[f32], tokens: &[u32]) -> Vec<f64> {
     let _env = FpEnv::set_default();
-    let log_sum = log_sum_exp(logits);
+    let log_sum = log_sum_exp_by(kernels, logits);
     tokens.iter().map(|&token| f64::from(logits[token as usize]) - log_sum).collect()
 }
 
 /// The most probable tokens, at most so many, each with the natural logarithm of its probability; the
 /// most probable first, the lower id first among equals.
 pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
+    top_log_probabilities_by(Kernels::best(), logits, count)
+}
+
+/// As [`top_log_probabilities`], computed on the instruction set of these kernels; the bits are the same.
+pub fn top_log_probabilities_by(
+    kernels: &Kernels,
+    logits: &[f32],
+    count: usize,
+) -> Vec<(u32, f64)> {
     let tokens = most_probable(logits, count, Vec::new());
-    let log_probabilities = log_probabilities_of(logits, &tokens);
+    let log_probabilities = log_probabilities_by(kernels, logits, &tokens);
     tokens.into_iter().zip(log_probabilities).collect()
 }
 
@@ -266,6 +281,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Isa;
 
     #[test]
     fn the_tree_shares_prefixes_and_knows_every_end() {
@@ -299,6 +315,9 @@ mod tests {
         let all = top_log_probabilities(&logits, 9);
         assert!((all.iter().map(|(_, p)| p.exp()).sum::<f64>() - 1.0).abs() < 1e-6);
         assert_eq!(log_probabilities_of(&logits, &[2, 1]), [top[2].1, top[0].1]);
+        for kernels in Isa::available().filter_map(Kernels::new) {
+            assert_eq!(top_log_probabilities_by(kernels, &logits, 3), top, "{}", kernels.isa());
+        }
         assert!(top_log_probabilities(&logits, 0).is_empty());
     }
 

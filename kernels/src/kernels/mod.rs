@@ -572,6 +572,7 @@ impl Kernels {
     }
 
     /// Does work that has one source for all instruction sets, compiled for this one.
+    #[allow(clippy::match_single_binding, reason = "processors other than x86 have one way")]
     pub fn run<W: Work>(&self, work: W) -> W::Output {
         match self.isa {
             #[cfg(target_arch = "x86_64")]

@@ -10,8 +10,9 @@ use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
     Constraint, GenerateOptions, Generation, Generator, Step, generate_text, generate_text_steps,
 };
+use cerebellum::kernels::Kernels;
 use cerebellum::sampler::SamplerOptions;
-use cerebellum::score::{log_probabilities_of, top_log_probabilities};
+use cerebellum::score::{log_probabilities_by, top_log_probabilities_by};
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
 use cerebellum_tools::json;
@@ -236,10 +237,15 @@ impl Probable {
     }
 }
 
-/// The report of a step, with the so many most probable tokens.
-fn report_token(step: &Step, count: usize, tokenizer: &Tokenizer) -> TokenReport {
-    let of = |logits| log_probabilities_of(logits, &[step.token])[0];
-    let top = step.logits.map_or(Vec::new(), |logits| top_log_probabilities(logits, count));
+/// The report of a step, with the `count` most probable tokens.
+fn report_token(
+    step: &Step,
+    count: usize,
+    (tokenizer, kernels): (&Tokenizer, &Kernels),
+) -> TokenReport {
+    let of = |logits| log_probabilities_by(kernels, logits, &[step.token])[0];
+    let top = |logits| top_log_probabilities_by(kernels, logits, count);
+    let top = step.logits.map_or(Vec::new(), top);
     TokenReport {
         token: Probable::new(step.token, step.logits.map(of), tokenizer),
         top: top.into_iter().map(|(id, p)| Probable::new(id, Some(p), tokenizer)).collect(),
@@ -284,6 +290,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Generator::new(&mut session, &tokens, &generate, None)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     let mut steps = Vec::new();
+    let kernels = Kernels::new(session.isa()).unwrap_or_else(Kernels::best);
     if !args.no_echo {
         stream.echo(&prompt)?;
     }
@@ -292,7 +299,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let generation =
         generate_text_steps(&mut session, table, &tokens, &generate, constraint, |text, step| {
             if let (Some(count), Some(step)) = (args.top_logprobs, step) {
-                steps.push(report_token(&step, count.into(), &tokenizer));
+                steps.push(report_token(&step, count.into(), (&tokenizer, kernels)));
             }
             stream.push(text)
         })?;
