@@ -29,12 +29,14 @@
 mod many;
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::error::{Error, Result};
+use crate::fp_env::FpEnv;
 use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
 use crate::session::Session;
 use crate::template::{Budget, Split, Template};
@@ -121,7 +123,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             }
             other => other?,
         }
-        result.seconds = start.elapsed().as_secs_f64();
+        result.seconds = seconds_since(start);
         Ok(result)
     }
 
@@ -426,6 +428,12 @@ struct Question {
     options: GenerateOptions,
     /// Tokens of the part, without the template.
     text_tokens: usize,
+}
+
+fn seconds_since(start: Instant) -> f64 {
+    let _env = FpEnv::set_default();
+    // Done before the guard goes, not where the result is used.
+    black_box(start.elapsed().as_secs_f64())
 }
 
 impl TaskResult {

@@ -5,6 +5,7 @@
 mod common;
 
 use std::arch::asm;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use cerebellum::batch::Append;
@@ -12,6 +13,7 @@ use cerebellum::classify::{Calibration, Classifier, ClassifierOptions};
 use cerebellum::quant::Scheme;
 use cerebellum::sampler::{Sampler, SamplerOptions};
 use cerebellum::score::{Continuations, top_log_probabilities};
+use cerebellum::task::Task;
 use cerebellum::{Access, LogitsFor, Model, Pooling, SessionOptions};
 use common::{bits, demo, golden, quantize_to, tokens};
 
@@ -147,6 +149,15 @@ fn compute_with_text(model: &Model, options: &SessionOptions, seen: &mut Seen) {
         let result = classifier.unwrap().classify(&mut session, "wake me").unwrap();
         seen.note_doubles("classify", result.scores.into_iter().chain(result.probabilities));
     }
+    let template = "max-tokens: 6\ntemperature: 0.8\ntop-p: 0.9\n---\nSay {text} and".parse();
+    let task = Task::new(&tokenizer, template.unwrap());
+    session.reset();
+    let result = task.run(&mut session, "a", |_| ControlFlow::Continue(())).unwrap();
+    seen.note("Task", result.text.bytes().map(u64::from));
+    let mut batch = model.batch(options, 2).unwrap();
+    for result in task.run_all(&mut batch, &["a", "b"]).unwrap() {
+        seen.note("Task::run_all", result.unwrap().text.bytes().map(u64::from));
+    }
     #[cfg(feature = "constraints")]
     compute_with_constraints(model, tokenizer, &mut session, seen);
 }
@@ -160,7 +171,6 @@ fn compute_with_constraints(
 ) {
     use cerebellum::constraint::{Form, Vocabulary};
     use cerebellum::generate::{GenerateOptions, generate_text_steps};
-    use std::ops::ControlFlow;
     use std::sync::Arc;
 
     let tokenizer = Arc::new(tokenizer);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-use super::{Output, Parts, Question, Task, TaskResult, gap_before};
+use super::{Output, Parts, Question, Task, TaskResult, gap_before, seconds_since};
 use crate::batch::{Batch, Client, Job, Next, Request, serve};
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Generation, Step, StopReason, TextStream};
@@ -245,7 +245,7 @@ impl Text {
             }
             result.add(&question, &generation, &output);
         }
-        result.seconds = start.elapsed().as_secs_f64();
+        result.seconds = seconds_since(start);
         result
     }
 }
