@@ -31,5 +31,6 @@ mod prompts;
 mod random;
 mod templates;
 mod tensors;
+mod texts;
 mod tokenizers;
 mod truncation;
