@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
+use crate::format::network::{self, Role, TensorId};
 use crate::format::{
     self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
 };
@@ -275,41 +276,39 @@ fn cast<T: InPlace>(bytes: &[u8]) -> &[T] {
 impl Network {
     /// Looks every weight up in a layout that [`read_header`] has validated.
     fn find(config: &Config, layout: &FileLayout) -> Self {
-        let tensor = |name: &str| layout.get(name).expect("read_header requires every tensor");
-        let matrix = |name: &str| match &tensor(name).kind {
+        let tensor =
+            |id: TensorId| layout.get(&id.name()).expect("read_header requires every tensor");
+        let range = |id| tensor(id).range.clone();
+        let matrix = |id| match &tensor(id).kind {
             TensorKind::Matrix(matrix) => MatrixAt {
                 tiles: matrix.tiles,
                 scale: power_of_two(matrix.exponent),
-                range: tensor(name).range.clone(),
+                range: range(id),
             },
-            kind => unreachable!("{name} is laid out as {kind:?}"),
+            kind => unreachable!("{id:?} is laid out as {kind:?}"),
         };
-        let range = |name: &str| tensor(name).range.clone();
-        let norm = |name: &str| NormAt {
-            weight: range(&format!("{name}.weight")),
-            bias: range(&format!("{name}.bias")),
+        let norm = |id: TensorId| NormAt { weight: range(id), bias: range(id.bias()) };
+        let linear = |id: TensorId| LinearAt { matrix: matrix(id), bias: range(id.bias()) };
+        let layer = |n: usize| {
+            let id = |role| TensorId::in_layer(n, role);
+            Layer {
+                ln_1: norm(id(Role::AttentionNorm)),
+                c_attn: linear(id(Role::AttentionIn)),
+                attn_proj: linear(id(Role::AttentionOut)),
+                ln_2: norm(id(Role::MlpNorm)),
+                c_fc: linear(id(Role::MlpUp)),
+                gate: config.gated_mlp.then(|| linear(id(Role::MlpGate))),
+                mlp_proj: linear(id(Role::MlpDown)),
+            }
         };
-        let linear = |name: &str| LinearAt {
-            matrix: matrix(&format!("{name}.weight")),
-            bias: range(&format!("{name}.bias")),
-        };
-        let layer = |n: usize| Layer {
-            ln_1: norm(&format!("h.{n}.ln_1")),
-            c_attn: linear(&format!("h.{n}.attn.c_attn")),
-            attn_proj: linear(&format!("h.{n}.attn.c_proj")),
-            ln_2: norm(&format!("h.{n}.ln_2")),
-            c_fc: linear(&format!("h.{n}.mlp.c_fc")),
-            gate: config.gated_mlp.then(|| linear(&format!("h.{n}.mlp.c_fc2"))),
-            mlp_proj: linear(&format!("h.{n}.mlp.c_proj")),
-        };
-        let head = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
+        let outside = TensorId::outside;
         Self {
-            wte: matrix("wte.weight"),
-            wpe: (!config.alibi).then(|| range("wpe.weight")),
-            slopes: config.alibi.then(|| range(format::ALIBI_SLOPES)),
+            wte: matrix(outside(Role::Embedding)),
+            wpe: (!config.alibi).then(|| range(outside(Role::Positions))),
+            slopes: config.alibi.then(|| range(outside(Role::Slopes))),
             layers: (0..config.n_layer).map(layer).collect(),
-            ln_f: norm("ln_f"),
-            head: matrix(head),
+            ln_f: norm(outside(Role::FinalNorm)),
+            head: matrix(network::head(config)),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use safetensors::Dtype;
 
 use super::header::Listed;
-use super::{ALIBI_SLOPES, CHECKSUMS, Config, FormatError, MatrixInfo, TOKENIZER};
+use super::network::{self, Described, Shape, TensorId};
+use super::{CHECKSUMS, Config, FormatError, MatrixInfo, TOKENIZER};
 use crate::quant::{EXPONENTS, TileLayout};
 
 /// A matrix in the file.
@@ -36,6 +37,8 @@ pub enum TensorKind {
 /// A tensor and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    /// Which of the network's tensors it is, if it is one.
+    pub id: Option<TensorId>,
     /// Its name in the file.
     pub name: String,
     /// What its bytes are.
@@ -57,40 +60,57 @@ pub struct FileLayout {
 }
 
 impl FileLayout {
-    /// The layout that `config`, `matrices` and the size of the tokenizer's tables imply, with places
+    /// The layout that `config`, the matrices' `infos` and the size of the tokenizer's tables imply, with places
     /// relative to the beginning of the data.
     pub fn new(
         config: &Config,
-        matrices: &BTreeMap<String, MatrixInfo>,
+        infos: &BTreeMap<String, MatrixInfo>,
         tokenizer_bytes: Option<usize>,
     ) -> Result<Self, FormatError> {
         let mut builder = Builder { tensors: Vec::new(), end: 0 };
-        let expected = matrix_names(config);
-        for (name, shape) in &expected {
-            let info = matrices.get(name.as_str());
+        let network = network::tensors(config);
+        let expected: Vec<_> =
+            matrices(&network).map(|(id, shape)| (id, id.name(), shape)).collect();
+        for (id, name, shape) in &expected {
+            let info = infos.get(name.as_str());
             let info = info.ok_or_else(|| FormatError::tensor(name, "missing in `tensors`"))?;
-            builder.push_matrix(name, info, *shape)?;
+            builder.push_matrix(*id, name, info, *shape)?;
         }
-        let mut known: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let mut known: Vec<&str> = expected.iter().map(|(_, name, _)| name.as_str()).collect();
         known.sort_unstable();
         // Both in the order of names: the first that differs is surplus, because none is missing.
         let mut known = known.into_iter();
-        if let Some(surplus) = matrices.keys().find(|name| known.next() != Some(name.as_str())) {
+        if let Some(surplus) = infos.keys().find(|name| known.next() != Some(name.as_str())) {
             return Err(FormatError::tensor(surplus, "is not part of this architecture"));
         }
-        check_gates(config, matrices)?;
-        for (name, width) in vector_names(config) {
-            builder.push(&name, TensorKind::Vector, Dtype::F32, vec![width])?;
+        check_readers(&network, infos)?;
+        for Described { id, shape } in &network {
+            if let Shape::Vector(elements) = *shape {
+                builder.push(
+                    Some(*id),
+                    &id.name(),
+                    TensorKind::Vector,
+                    Dtype::F32,
+                    vec![elements],
+                )?;
+            }
         }
-        if !config.alibi {
-            let positions = vec![config.n_positions, config.n_embd];
-            builder.push("wpe.weight", TensorKind::Positions, Dtype::F16, positions)?;
+        for Described { id, shape } in &network {
+            if let Shape::Table(shape) = *shape {
+                builder.push(
+                    Some(*id),
+                    &id.name(),
+                    TensorKind::Positions,
+                    Dtype::F16,
+                    shape.to_vec(),
+                )?;
+            }
         }
         if let Some(bytes) = tokenizer_bytes {
-            builder.push(TOKENIZER, TensorKind::Tokenizer, Dtype::U8, vec![bytes])?;
+            builder.push(None, TOKENIZER, TensorKind::Tokenizer, Dtype::U8, vec![bytes])?;
         }
         let entries = builder.tensors.len() + 2;
-        builder.push(CHECKSUMS, TensorKind::Checksums, Dtype::U8, vec![4 * entries])?;
+        builder.push(None, CHECKSUMS, TensorKind::Checksums, Dtype::U8, vec![4 * entries])?;
         let tensors = builder.tensors;
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
         by_name.sort_unstable_by_key(|&i| tensors[i].name.as_str());
@@ -155,6 +175,7 @@ struct Builder {
 impl Builder {
     fn push_matrix(
         &mut self,
+        id: TensorId,
         name: &str,
         info: &MatrixInfo,
         [rows, cols]: [usize; 2],
@@ -172,11 +193,12 @@ impl Builder {
             FormatError::tensor(name, detail)
         })?;
         let kind = TensorKind::Matrix(Matrix { tiles, exponent: info.exponent });
-        self.push(name, kind, Dtype::U8, vec![tiles.panels(), tiles.panel_bytes()])
+        self.push(Some(id), name, kind, Dtype::U8, vec![tiles.panels(), tiles.panel_bytes()])
     }
 
     fn push(
         &mut self,
+        id: Option<TensorId>,
         name: &str,
         kind: TensorKind,
         dtype: Dtype,
@@ -188,6 +210,7 @@ impl Builder {
         let end = end.filter(|&end| isize::try_from(end).is_ok());
         let end = end.ok_or_else(|| FormatError::tensor(name, "is too large for this machine"))?;
         self.tensors.push(Tensor {
+            id,
             name: name.to_owned(),
             kind,
             dtype,
@@ -199,70 +222,37 @@ impl Builder {
     }
 }
 
-/// The gate of a gated MLP, and its bias.
-const GATE: &str = "mlp.c_fc2";
-const GATE_BIAS: &str = "mlp.c_fc2.bias";
-
 /// Names and shapes `[out, in]` of the matrices, in file order.
 pub fn matrix_names(config: &Config) -> Vec<(String, [usize; 2])> {
-    let (e, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
-    let mut names = vec![("wte.weight".to_owned(), [v, e])];
-    for layer in 0..config.n_layer {
-        let of_layer = [
-            ("attn.c_attn", [3 * e, e]),
-            ("attn.c_proj", [e, e]),
-            ("mlp.c_fc", [f, e]),
-            (GATE, [f, e]),
-            ("mlp.c_proj", [e, f]),
-        ];
-        let of_layer = of_layer.into_iter().filter(|&(name, _)| config.gated_mlp || name != GATE);
-        names.extend(of_layer.map(|(name, shape)| (format!("h.{layer}.{name}.weight"), shape)));
-    }
-    if !config.tie_word_embeddings {
-        names.push(("lm_head.weight".to_owned(), [v, e]));
-    }
-    names
+    matrices(&network::tensors(config)).map(|(id, shape)| (id.name(), shape)).collect()
 }
 
-/// A gate reads the same quantized rows as its `c_fc`, so their groups must be the same.
-fn check_gates(
-    config: &Config,
-    matrices: &BTreeMap<String, MatrixInfo>,
+fn matrices(network: &[Described]) -> impl Iterator<Item = (TensorId, [usize; 2])> {
+    network.iter().filter_map(|tensor| match tensor.shape {
+        Shape::Matrix(shape) => Some((tensor.id, shape)),
+        _ => None,
+    })
+}
+
+/// Matrices of a layer that read the same quantized rows, as a gate and its companion do, must have the
+/// same groups.
+fn check_readers(
+    network: &[Described],
+    infos: &BTreeMap<String, MatrixInfo>,
 ) -> Result<(), FormatError> {
-    let layers = if config.gated_mlp { config.n_layer } else { 0 };
-    for layer in 0..layers {
-        let gate = format!("h.{layer}.{GATE}.weight");
-        let group_size = |name: &str| matrices.get(name).map(|info| info.group_size);
-        if group_size(&gate) != group_size(&format!("h.{layer}.mlp.c_fc.weight")) {
-            return Err(FormatError::tensor(&gate, "must have the same group size as mlp.c_fc"));
+    let reads = |id: TensorId| (id.layer, id.role.reads());
+    let mut before: Option<(TensorId, String)> = None;
+    for (id, _) in matrices(network).filter(|(id, _)| id.layer.is_some()) {
+        let name = id.name();
+        if let Some((other, other_name)) = &before
+            && reads(*other) == reads(id)
+            && infos.get(other_name).map(|info| info.group_size)
+                != infos.get(&name).map(|info| info.group_size)
+        {
+            let detail = format!("must have the same group size as {other_name}");
+            return Err(FormatError::tensor(&name, detail));
         }
+        before = Some((id, name));
     }
     Ok(())
-}
-
-/// Names and widths of the float32 vectors, in file order.
-fn vector_names(config: &Config) -> Vec<(String, usize)> {
-    let (e, f) = (config.n_embd, config.n_inner);
-    let mut names = Vec::new();
-    for layer in 0..config.n_layer {
-        let of_layer = [
-            ("ln_1.weight", e),
-            ("ln_1.bias", e),
-            ("attn.c_attn.bias", 3 * e),
-            ("attn.c_proj.bias", e),
-            ("ln_2.weight", e),
-            ("ln_2.bias", e),
-            ("mlp.c_fc.bias", f),
-            (GATE_BIAS, f),
-            ("mlp.c_proj.bias", e),
-        ];
-        let of_layer =
-            of_layer.into_iter().filter(|&(name, _)| config.gated_mlp || name != GATE_BIAS);
-        names.extend(of_layer.map(|(name, width)| (format!("h.{layer}.{name}"), width)));
-    }
-    names.extend([("ln_f.weight".to_owned(), e), ("ln_f.bias".to_owned(), e)]);
-    if config.alibi {
-        names.push((ALIBI_SLOPES.to_owned(), config.n_head));
-    }
-    names
 }

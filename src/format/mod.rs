@@ -1,13 +1,14 @@
 //! The model file: what `docs/format.md` specifies, read with suspicion.
 //!
-//! [`ModelBytes`] brings the bytes into memory, [`Header`] parses and validates what they claim, and
-//! [`FileLayout`] derives every tensor's place from the configuration. The quantizer writes by the
+//! [`ModelBytes`] brings the bytes into memory, [`Header`] parses and validates what they claim,
+//! [`network`] lists the tensors that the configuration implies, and [`FileLayout`] derives their places. The quantizer writes by the
 //! same [`FileLayout`], so reader and writer cannot drift apart.
 
 mod bytes;
 mod config;
 mod header;
 mod layout;
+pub mod network;
 mod verify;
 
 pub use crate::kernels::Activation;

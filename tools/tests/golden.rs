@@ -81,10 +81,10 @@ fn observers_see_the_input_of_every_matrix() {
     let checkpoint = Checkpoint::open(&case("cerebras-odd-inner")).unwrap();
     let model = Reference::load(&checkpoint).unwrap();
     let mut seen = Vec::new();
-    let logits = model.logits_observed(&[1, 2, 3], &mut |name, input| {
-        let tensor = checkpoint.tensor(name).unwrap();
-        assert_eq!(input.len(), 3 * tensor.columns(), "{name}");
-        seen.push(name.to_owned());
+    let logits = model.logits_observed(&[1, 2, 3], &mut |weight, input| {
+        let tensor = checkpoint.tensor(&weight.name()).unwrap();
+        assert_eq!(input.len(), 3 * tensor.columns(), "{weight:?}");
+        seen.push(weight.name());
     });
     assert_eq!(logits.unwrap(), model.logits(&[1, 2, 3]).unwrap());
     let expected: Vec<String> = (0..2)

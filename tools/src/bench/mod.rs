@@ -6,6 +6,7 @@ mod peaks;
 use std::time::{Duration, Instant};
 
 use cerebellum::batch::Append;
+use cerebellum::format::network::{self, Role};
 use cerebellum::format::{Config, TensorKind};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
@@ -90,7 +91,7 @@ struct Sizes {
 impl Sizes {
     fn of(model: &Model, kv: KvType) -> Self {
         let config = model.config();
-        let head_name = if config.tie_word_embeddings { "wte.weight" } else { "lm_head.weight" };
+        let head = network::head(config);
         let width = (config.n_layer * config.n_embd) as f64;
         // Scores, then weighted values; an int8 cache's scores are integers.
         let (int8, float) = if kv == KvType::Int8 { (width, width) } else { (0.0, 2.0 * width) };
@@ -106,19 +107,20 @@ impl Sizes {
             position_int8_macs: int8,
             position_float_macs: float,
         };
-        let last = format!("h.{}.", config.n_layer - 1);
         for tensor in model.layout().tensors() {
-            let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
+            let (TensorKind::Matrix(matrix), Some(id)) = (&tensor.kind, tensor.id) else {
+                continue;
+            };
             let weights = (matrix.tiles.rows() * matrix.tiles.cols()) as f64;
             let bytes = tensor.range.len() as f64;
-            if tensor.name == head_name {
+            if id == head {
                 (sizes.head_bytes, sizes.head_weights) = (bytes, weights);
-            } else if tensor.name != "wte.weight" {
+            } else if id.role != Role::Embedding {
                 sizes.layers_bytes += bytes;
                 sizes.layers_weights += weights;
-                if tensor.name.starts_with(&last) {
+                if id.layer == Some(config.n_layer - 1) {
                     // Of query | key | value, the query.
-                    let part = if tensor.name.contains("c_attn") { 1.0 / 3.0 } else { 1.0 };
+                    let part = if id.role == Role::AttentionIn { 1.0 / 3.0 } else { 1.0 };
                     sizes.last_bytes += bytes * part;
                     sizes.last_weights += weights * part;
                 }

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use cerebellum::format::network::{Input, Role, TensorId};
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
-use crate::checkpoint::{Checkpoint, names};
+use crate::checkpoint::Checkpoint;
 use crate::quantize::scale::round;
 use crate::reference::layers::{LayerNorm, Linear, add};
 use crate::reference::{Block, Parallelism, Result};
@@ -33,15 +34,16 @@ impl Stage {
     /// All stages, as a token passes them.
     pub const ALL: [Self; 4] = [Self::AttentionIn, Self::AttentionOut, Self::MlpIn, Self::MlpOut];
 
-    /// Where a layer's matrix of this canonical name reads.
-    pub fn of_matrix(name: &str) -> Option<Self> {
-        match name.strip_prefix("h.")?.split_once('.')?.1 {
-            "attn.c_attn.weight" => Some(Self::AttentionIn),
-            "attn.c_proj.weight" => Some(Self::AttentionOut),
-            "mlp.c_fc.weight" | "mlp.c_fc2.weight" => Some(Self::MlpIn),
-            "mlp.c_proj.weight" => Some(Self::MlpOut),
-            _ => None,
-        }
+    /// The layer of a matrix in a layer, and where it reads.
+    pub fn of(matrix: TensorId) -> Option<(usize, Self)> {
+        let stage = match matrix.role.reads()? {
+            Input::AttentionNorm => Self::AttentionIn,
+            Input::Heads => Self::AttentionOut,
+            Input::MlpNorm => Self::MlpIn,
+            Input::Hidden => Self::MlpOut,
+            _ => return None,
+        };
+        Some((matrix.layer?, stage))
     }
 }
 
@@ -73,7 +75,7 @@ impl<'a> Network<'a> {
     /// # Errors
     /// If the checkpoint cannot be read.
     pub fn new(checkpoint: &'a Checkpoint, calibration: &'a Calibration) -> Result<Self> {
-        let wte = checkpoint.tensor(names::EMBEDDING)?;
+        let wte = checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?;
         let width = checkpoint.config().n_embd;
         let mut x = vec![0.0; calibration.tokens().len() * width];
         for (row, &token) in x.chunks_mut(width).zip(calibration.tokens()) {
@@ -106,7 +108,7 @@ impl<'a> Network<'a> {
     fn embed(&self, mut x: Vec<f32>) -> Result<Vec<f32>> {
         let config = self.checkpoint.config();
         if config.alibi.is_none() {
-            let wpe = self.checkpoint.read_f32(names::POSITIONS)?;
+            let wpe = self.checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?;
             x.chunks_mut(self.calibration.window() * config.n_embd).for_each(|x| add(x, &wpe));
         }
         x.iter_mut().for_each(|x| *x *= config.embeddings_scale);
@@ -172,7 +174,7 @@ impl<'a> Network<'a> {
     }
 
     fn head_moments_of(&self, x: &Stream, y: &Stream, group_size: usize) -> Result<Moments> {
-        let ln_f = LayerNorm::load(self.checkpoint, "ln_f")?;
+        let ln_f = LayerNorm::load(self.checkpoint, TensorId::outside(Role::FinalNorm))?;
         let width = self.checkpoint.config().n_embd;
         let mut moments = Moments::new(width);
         for wave in self.waves() {
@@ -207,8 +209,8 @@ impl<'a> Network<'a> {
     ///
     /// # Panics
     /// Before [`enter`](Self::enter).
-    pub(crate) fn linear(&mut self, name: &str) -> &mut Linear {
-        self.quantized.block.as_mut().expect("a layer was entered").linear_mut(name)
+    pub(crate) fn linear(&mut self, id: TensorId) -> &mut Linear {
+        self.quantized.block.as_mut().expect("a layer was entered").linear_mut(id)
     }
 
     /// Goes on behind the matrices that read at `stage`.

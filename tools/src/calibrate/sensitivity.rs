@@ -13,10 +13,11 @@
 //!   position of the text so that the mean of `v vᵀ` is `diag(p) - p pᵀ`, the divergence's second derivative
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
 
+use cerebellum::format::network::{Role, TensorId};
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
-use crate::checkpoint::{Checkpoint, names};
+use crate::checkpoint::Checkpoint;
 use crate::random::SplitMix;
 use crate::reference::layers::{LayerNorm, add, project, project_back, scale};
 use crate::reference::{Block, Parallelism, Result};
@@ -59,9 +60,8 @@ impl Sensitivity {
                 window.boundaries.push(x);
             });
         }
-        let ln_f = LayerNorm::load(checkpoint, "ln_f")?;
-        let head = if checkpoint.is_tied() { names::EMBEDDING } else { names::HEAD };
-        let head = checkpoint.read_f32(head)?;
+        let ln_f = LayerNorm::load(checkpoint, TensorId::outside(Role::FinalNorm))?;
+        let head = checkpoint.read_f32(&checkpoint.head().name())?;
         windows.par_iter_mut().enumerate().for_each(|(index, window)| {
             window.turn(&ln_f, &head, config.logits_scale, index as u64);
         });
@@ -137,9 +137,9 @@ fn spread_and_draw(logits: &mut [f32], random: &mut SplitMix) -> f64 {
 /// The windows with what enters the first layer.
 fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Window>> {
     let config = checkpoint.config();
-    let table = checkpoint.tensor(names::EMBEDDING)?;
+    let table = checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?;
     let positions = match config.alibi {
-        None => checkpoint.read_f32(names::POSITIONS)?,
+        None => checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?,
         Some(_) => Vec::new(),
     };
     let windows = text.tokens().chunks(text.window()).map(|tokens| {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use cerebellum::format;
 use serde_json::Value;
 
 use super::error::{Error, Result};
@@ -174,6 +175,39 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same in the terms of a model file, in which embedding and head are one matrix or not.
+    pub fn for_file(&self, tied: bool) -> format::Config {
+        format::Config {
+            architecture: match self.architecture {
+                Architecture::Gpt2 => format::Architecture::Gpt2,
+                Architecture::Btlm => format::Architecture::Btlm,
+            },
+            vocab_size: self.vocab_size,
+            n_positions: self.n_positions,
+            n_embd: self.n_embd,
+            n_head: self.n_head,
+            n_layer: self.n_layer,
+            n_inner: self.n_inner,
+            activation: match self.activation {
+                Activation::GeluErf => format::Activation::Gelu,
+                Activation::GeluTanh => format::Activation::GeluTanh,
+                Activation::Relu => format::Activation::Relu,
+                Activation::Silu => format::Activation::Silu,
+            },
+            layer_norm_epsilon: self.layer_norm_epsilon,
+            scale_attn_weights: self.scale_attn_weights,
+            scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
+            tie_word_embeddings: tied,
+            eos_token_id: self.eos_token_id,
+            alibi: self.alibi.is_some(),
+            alibi_train_len: self.alibi.and_then(Alibi::train_len),
+            gated_mlp: self.gated_mlp,
+            embeddings_scale: self.embeddings_scale,
+            logits_scale: self.logits_scale,
+            scale_qk_dot_by_d: self.scale_qk_dot_by_d,
+        }
+    }
+
     /// Parses and checks the content of a `config.json`. `path` serves the error messages only.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! Which tensors a model of a given configuration must have.
 
+use cerebellum::format::network::{self, Described, Role, Shape, TensorId};
+
 use super::config::Config;
-use super::names::{EMBEDDING, HEAD, POSITIONS};
 use super::storage::Layout;
 
 /// A tensor the model needs.
 pub(super) struct Expected {
+    /// Which one.
+    pub id: TensorId,
     /// The canonical name.
     pub name: String,
     /// The shape as used: `[out, in]`, `[rows, columns]` or `[elements]`.
@@ -25,48 +28,21 @@ impl Expected {
     }
 }
 
-/// Every tensor of the model, in the order the forward pass uses them: the canonical order.
+/// Every tensor of the model, in the order the forward pass uses them: the canonical order. The slopes of
+/// ALiBi follow from the configuration.
 pub(super) fn expected(config: &Config, tied: bool) -> Vec<Expected> {
-    let (embd, inner) = (config.n_embd, config.n_inner);
-    let mut list = List(Vec::new());
-    list.plain(EMBEDDING, &[config.vocab_size, embd]);
-    if config.alibi.is_none() {
-        list.plain(POSITIONS, &[config.n_positions, embd]);
-    }
-    for layer in 0..config.n_layer {
-        let name = |part: &str| format!("h.{layer}.{part}");
-        list.layer_norm(&name("ln_1"), embd);
-        list.linear(&name("attn.c_attn"), embd, 3 * embd);
-        list.linear(&name("attn.c_proj"), embd, embd);
-        list.layer_norm(&name("ln_2"), embd);
-        list.linear(&name("mlp.c_fc"), embd, inner);
-        if config.gated_mlp {
-            list.linear(&name("mlp.c_fc2"), embd, inner);
-        }
-        list.linear(&name("mlp.c_proj"), inner, embd);
-    }
-    list.layer_norm("ln_f", embd);
-    if !tied {
-        list.plain(HEAD, &[config.vocab_size, embd]);
-    }
-    list.0
+    let tensors = network::tensors(&config.for_file(tied)).into_iter();
+    tensors.filter(|tensor| tensor.id.role != Role::Slopes).map(Expected::from).collect()
 }
 
-struct List(Vec<Expected>);
-
-impl List {
-    fn plain(&mut self, name: &str, shape: &[usize]) {
-        self.0.push(Expected { name: name.to_owned(), shape: shape.to_owned(), linear: false });
-    }
-
-    fn layer_norm(&mut self, name: &str, width: usize) {
-        self.plain(&format!("{name}.weight"), &[width]);
-        self.plain(&format!("{name}.bias"), &[width]);
-    }
-
-    fn linear(&mut self, name: &str, n_in: usize, n_out: usize) {
-        let weight = format!("{name}.weight");
-        self.0.push(Expected { name: weight, shape: vec![n_out, n_in], linear: true });
-        self.plain(&format!("{name}.bias"), &[n_out]);
+impl From<Described> for Expected {
+    fn from(tensor: Described) -> Self {
+        let is_matrix = matches!(tensor.shape, Shape::Matrix(_));
+        Self {
+            id: tensor.id,
+            name: tensor.id.name(),
+            shape: tensor.dimensions(),
+            linear: is_matrix && tensor.id.role.is_linear(),
+        }
     }
 }

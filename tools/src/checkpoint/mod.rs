@@ -43,9 +43,9 @@ pub use error::{Error, Result};
 pub use storage::{Dtype, Layout};
 pub use tensor::Tensor;
 
+use cerebellum::format::network::{Role, TensorId};
 use cerebellum::terminal::name;
 use expected::{Expected, expected};
-use names::{EMBEDDING, HEAD};
 use shards::Format;
 use storage::{MappedFile, Source, StoredTensor, read_json};
 use tensor::TensorInfo;
@@ -90,10 +90,11 @@ impl Checkpoint {
         let Source { config, config_bytes, files, tensors, canonical, layout } = open_source(path)?;
         let mut stored = by_canonical_name(tensors, canonical, &files)?;
         let copied_head = head_is_copy(&stored, &files);
-        let tied_by_content = copied_head || !stored.contains_key(HEAD);
+        let head = TensorId::outside(Role::Head).name();
+        let tied_by_content = copied_head || !stored.contains_key(&head);
         let tied = config.tie_word_embeddings.unwrap_or(tied_by_content);
         if tied && copied_head {
-            stored.remove(HEAD);
+            stored.remove(&head);
         }
 
         let expected = expected(&config, tied);
@@ -166,8 +167,8 @@ impl Checkpoint {
     }
 
     /// The tensor that serves as head, `[vocab_size, n_embd]`.
-    pub fn head_name(&self) -> &'static str {
-        if self.tied { EMBEDDING } else { HEAD }
+    pub fn head(&self) -> TensorId {
+        TensorId::outside(if self.tied { Role::Embedding } else { Role::Head })
     }
 
     /// A handle on a tensor, to read it by rows.
@@ -273,7 +274,8 @@ fn by_canonical_name(
 
 /// Whether there is a head that only repeats the embedding.
 fn head_is_copy(tensors: &BTreeMap<String, StoredTensor>, files: &[MappedFile]) -> bool {
-    match (tensors.get(HEAD), tensors.get(EMBEDDING)) {
+    let get = |role| tensors.get(&TensorId::outside(role).name());
+    match (get(Role::Head), get(Role::Embedding)) {
         (Some(head), Some(embedding)) => same_content(head, embedding, files),
         _ => false,
     }
@@ -297,9 +299,11 @@ fn same_content(a: &StoredTensor, b: &StoredTensor, files: &[MappedFile]) -> boo
 }
 
 fn missing(path: &Path, expected: &Expected) -> Error {
-    let hint = match expected.name.as_str() {
-        HEAD => "config.json says `tie_word_embeddings` is false, so the head needs a matrix",
-        name if names::layer(name).is_some() => {
+    let hint = match expected.id {
+        TensorId { role: Role::Head, .. } => {
+            "config.json says `tie_word_embeddings` is false, so the head needs a matrix"
+        }
+        TensorId { layer: Some(_), .. } => {
             "the configuration asks for it (`n_layer`); a shard or part of the download may be missing"
         }
         _ => "every GPT-2-family model has it; a shard or part of the download may be missing",
@@ -313,7 +317,7 @@ fn leave_out_padding(stored: &mut StoredTensor, expected: &Expected) -> Option<S
     let (&[rows, width], &[vocab_size, n_embd]) = (&stored.shape[..], &expected.shape[..]) else {
         return None;
     };
-    let is_table = expected.name == EMBEDDING || expected.name == HEAD;
+    let is_table = matches!(expected.id.role, Role::Embedding | Role::Head);
     if !is_table || width != n_embd || !(vocab_size + 1..=vocab_size + MAX_PADDING).contains(&rows)
     {
         return None;
@@ -364,7 +368,7 @@ fn wrong_shape(
     file: PathBuf,
 ) -> Error {
     let tensor = stored.name.clone();
-    let vocabulary = expected.name == EMBEDDING || expected.name == HEAD;
+    let vocabulary = matches!(expected.id.role, Role::Embedding | Role::Head);
     match stored.shape[..] {
         [rows, width] if vocabulary && width == config.n_embd => {
             Error::VocabularySize { file, tensor, rows, vocab_size: config.vocab_size }

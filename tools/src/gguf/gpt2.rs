@@ -5,6 +5,8 @@
 //! written here say under [`ACTIVATION`] which function the model was trained with, by its name in
 //! `config.json`; without that entry it is `gelu_new`, the tanh GELU.
 
+use cerebellum::format::network::{Part, Role, TensorId};
+
 /// The value of `general.architecture`.
 pub const ARCHITECTURE: &str = "gpt2";
 /// The MLP's function: an entry of this project's own, which llama.cpp ignores.
@@ -23,51 +25,58 @@ pub const KEYS: [(&str, &str); 9] = [
     ("eos_token_id", "tokenizer.ggml.eos_token_id"),
 ];
 
-/// Canonical names outside of layers, without `.weight` and `.bias`.
-const OUTSIDE: [(&str, &str); 4] = [
-    ("wte", "token_embd"),
-    ("wpe", "position_embd"),
-    ("ln_f", "output_norm"),
-    ("lm_head", "output"),
+/// What roles outside of layers are called here, without `.weight` and `.bias`.
+const OUTSIDE: [(Role, &str); 4] = [
+    (Role::Embedding, "token_embd"),
+    (Role::Positions, "position_embd"),
+    (Role::FinalNorm, "output_norm"),
+    (Role::Head, "output"),
 ];
 
-/// Canonical names in a layer `h.N`, which is `blk.N` here.
-const IN_LAYER: [(&str, &str); 6] = [
-    ("ln_1", "attn_norm"),
-    ("attn.c_attn", "attn_qkv"),
-    ("attn.c_proj", "attn_output"),
-    ("ln_2", "ffn_norm"),
-    ("mlp.c_fc", "ffn_up"),
-    ("mlp.c_proj", "ffn_down"),
+/// What roles of a layer are called, in the layer `blk.N`.
+const IN_LAYER: [(Role, &str); 6] = [
+    (Role::AttentionNorm, "attn_norm"),
+    (Role::AttentionIn, "attn_qkv"),
+    (Role::AttentionOut, "attn_output"),
+    (Role::MlpNorm, "ffn_norm"),
+    (Role::MlpUp, "ffn_up"),
+    (Role::MlpDown, "ffn_down"),
 ];
 
 /// The canonical name of a tensor of the file. One that no GPT-2 model has keeps its own.
 pub fn canonical(stored: &str) -> String {
     let translated = || {
         let (name, part) = stored.rsplit_once('.')?;
-        if let Some(rest) = name.strip_prefix("blk.") {
-            let (layer, name) = rest.split_once('.')?;
-            let known = IN_LAYER.iter().find(|(_, gguf)| *gguf == name);
-            // Unknown ones of a layer stay in that layer.
-            let name = known.map_or(name, |(canonical, _)| canonical);
-            return Some(format!("h.{layer}.{name}.{part}"));
+        let weight = match name.strip_prefix("blk.") {
+            Some(rest) => {
+                let (layer, name) = rest.split_once('.')?;
+                let Some((role, _)) = IN_LAYER.iter().find(|(_, gguf)| *gguf == name) else {
+                    // Unknown ones of a layer stay in that layer.
+                    return Some(format!("h.{layer}.{name}.{part}"));
+                };
+                TensorId::in_layer(layer.parse().ok()?, *role)
+            }
+            None => TensorId::outside(OUTSIDE.iter().find(|(_, gguf)| *gguf == name)?.0),
+        };
+        match part {
+            "weight" => Some(weight.name()),
+            "bias" => Some(weight.bias().name()),
+            _ => None,
         }
-        let (canonical, _) = OUTSIDE.iter().find(|(_, gguf)| *gguf == name)?;
-        Some(format!("{canonical}.{part}"))
     };
     translated().unwrap_or_else(|| stored.to_owned())
 }
 
 /// The file's name for a canonical name; `None` if llama.cpp's GPT-2 has no such tensor.
 pub fn stored(canonical: &str) -> Option<String> {
-    let (name, part) = canonical.rsplit_once('.')?;
-    if let Some(rest) = name.strip_prefix("h.") {
-        let (layer, name) = rest.split_once('.')?;
-        let (_, gguf) = IN_LAYER.iter().find(|(canonical, _)| *canonical == name)?;
-        return Some(format!("blk.{layer}.{gguf}.{part}"));
-    }
-    let (_, gguf) = OUTSIDE.iter().find(|(canonical, _)| *canonical == name)?;
-    Some(format!("{gguf}.{part}"))
+    let TensorId { layer, role, part } = TensorId::parse(canonical)?;
+    let roles = if layer.is_some() { &IN_LAYER[..] } else { &OUTSIDE[..] };
+    let (_, gguf) = roles.iter().find(|(known, _)| *known == role)?;
+    let part = if part == Part::Weight { "weight" } else { "bias" };
+    Some(match layer {
+        Some(layer) => format!("blk.{layer}.{gguf}.{part}"),
+        None => format!("{gguf}.{part}"),
+    })
 }
 
 #[cfg(test)]

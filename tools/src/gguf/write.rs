@@ -4,11 +4,12 @@
 
 use std::io::{self, BufWriter, Write};
 
+use cerebellum::format::network::{Role, TensorId};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{DEFAULT_ALIGNMENT, MAGIC, ValueType, gpt2, keys};
-use crate::checkpoint::{self, Activation, Checkpoint, Tensor, names};
+use crate::checkpoint::{self, Activation, Checkpoint, Tensor};
 use crate::output::{self, Output};
 use crate::tokenizer::Vocabulary;
 
@@ -190,7 +191,8 @@ fn plan(checkpoint: &Checkpoint, precision: Precision) -> Result<Vec<Planned<'_>
     let mut planned: Vec<Planned> = Vec::new();
     for name in checkpoint.tensor_names() {
         let tensor = checkpoint.tensor(name)?;
-        let vector = tensor.shape().len() < 2 || name == names::POSITIONS;
+        let vector = tensor.shape().len() < 2
+            || TensorId::parse(name).is_some_and(|id| id.role == Role::Positions);
         let end = planned.last().map_or(0, Planned::end);
         planned.push(Planned {
             stored_name: gpt2::stored(name).expect("`check` let only GPT-2 through"),

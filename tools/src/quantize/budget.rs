@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use cerebellum::format::{Config, FileLayout, Header};
+use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::{FileLayout, Header};
 use cerebellum::quant::{Scheme, TileLayout};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use super::folding::{Folding, divide_columns, multiply_columns};
 use super::matrix::{Method, quantize_matrix};
 use super::{MatrixFormat, Observer};
 use crate::calibrate::{Calibration, round_activations};
-use crate::checkpoint::{Checkpoint, names};
+use crate::checkpoint::Checkpoint;
 use crate::eval::{LogSoftmax, kl_divergence};
 use crate::reference::{Parallelism, Reference};
 
@@ -64,7 +65,7 @@ impl Choice {
 
 /// A matrix with what each format takes and costs.
 struct Candidate {
-    name: String,
+    id: TensorId,
     /// In bytes, by format.
     bytes: [usize; FORMATS.len()],
     /// In nats, by format.
@@ -84,20 +85,22 @@ pub fn choose(
     let budget = Budget::new(header, bits)?;
     observer.turn_to("cost of each tensor");
     let probe = Probe::new(checkpoint, &calibration.part(WINDOWS), header)?;
-    let matrices = header.tensors.iter().map(|(name, info)| (name, info.shape));
-    let candidates = matrices.map(|(name, shape)| {
-        let candidate = probe.measure(checkpoint, name, shape)?;
+    let matrices = header.tensors.iter().map(|(name, info)| {
+        (TensorId::parse(name).expect("a header lists the network's matrices"), info.shape)
+    });
+    let candidates = matrices.map(|(id, shape)| {
+        let candidate = probe.measure(checkpoint, id, shape)?;
         observer.advance((shape[0] * shape[1]) as u64);
         Ok(candidate)
     });
     let candidates = candidates.collect::<Result<Vec<Candidate>>>()?;
-    let formats = budget.spend(&candidates, &header.config);
+    let formats = budget.spend(&candidates);
     let choice = |(candidate, format): (Candidate, usize)| Choice {
         weights: FORMATS[format].scheme.name(),
         group_size: FORMATS[format].group_size,
         kl_int4: short(candidate.measured[0]),
         kl_int8: short(candidate.measured[1]),
-        tensor: candidate.name,
+        tensor: candidate.id.name(),
     };
     Ok(candidates.into_iter().zip(formats).map(choice).collect())
 }
@@ -141,8 +144,8 @@ impl Budget {
     }
 
     /// The index of each candidate's format.
-    fn spend(&self, candidates: &[Candidate], config: &Config) -> Vec<usize> {
-        let units = units(candidates, config);
+    fn spend(&self, candidates: &[Candidate]) -> Vec<usize> {
+        let units = units(candidates);
         let sum = |unit: &[usize], value: &dyn Fn(&Candidate) -> f64| {
             unit.iter().map(|&index| value(&candidates[index])).sum::<f64>()
         };
@@ -174,12 +177,14 @@ impl Budget {
     }
 }
 
-/// What is chosen together: a gate and its companion read the same groups.
-fn units(candidates: &[Candidate], config: &Config) -> Vec<Vec<usize>> {
+/// What is chosen together: matrices of a layer that read the same groups, as a gate and its companion do.
+fn units(candidates: &[Candidate]) -> Vec<Vec<usize>> {
+    let reads = |id: TensorId| (id.layer, id.role.reads());
     let mut units: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (index, Candidate { name, .. }) in candidates.iter().enumerate() {
-        let unit = if config.gated_mlp { name.replace(".c_fc2.", ".c_fc.") } else { name.clone() };
-        units.entry(unit).or_default().push(index);
+    for (index, &Candidate { id, .. }) in candidates.iter().enumerate() {
+        let is_companion = |other: &&Candidate| id.layer.is_some() && reads(other.id) == reads(id);
+        let first = candidates.iter().find(is_companion).map_or(id, |first| first.id);
+        units.entry(first.name()).or_default().push(index);
     }
     units.into_values().collect()
 }
@@ -238,17 +243,22 @@ impl Probe {
         Ok(Self { reference, windows, folding, unfolded: Folding::default() })
     }
 
-    fn measure(&self, checkpoint: &Checkpoint, name: &str, shape: [usize; 2]) -> Result<Candidate> {
+    fn measure(
+        &self,
+        checkpoint: &Checkpoint,
+        id: TensorId,
+        shape: [usize; 2],
+    ) -> Result<Candidate> {
         let mut errors = [0.0; FORMATS.len()];
         let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
         for (error, format) in errors.iter_mut().zip(FORMATS) {
             let folding =
                 if format.scheme == Scheme::Int8 { &self.folding } else { &self.unfolded };
-            let (restored, relative_error) = nearest(checkpoint, name, format, folding)?;
+            let (restored, relative_error) = nearest(checkpoint, id, format, folding)?;
             *error = f64::from(relative_error).powi(2);
             if let Some(which) = MEASURED.iter().position(|&m| m == format) {
                 of_measured[which] = *error;
-                measured[which] = self.divergence(name, restored, format.group_size, folding);
+                measured[which] = self.divergence(id, restored, format.group_size, folding);
             }
         }
         let cost = |format: usize| {
@@ -257,7 +267,7 @@ impl Probe {
             measured[which] * if ratio.is_finite() { ratio } else { 1.0 }
         };
         Ok(Candidate {
-            name: name.to_owned(),
+            id,
             bytes: FORMATS.map(|format| bytes_of(shape, format)),
             costs: std::array::from_fn(cost),
             measured,
@@ -268,28 +278,28 @@ impl Probe {
     /// meet rounded; `weights` are as the file would have them behind norms folded by `folding`.
     fn divergence(
         &self,
-        name: &str,
+        id: TensorId,
         mut weights: Vec<f32>,
         group_size: usize,
         folding: &Folding,
     ) -> f64 {
-        let scales = folding.of_matrix(name);
+        let scales = folding.of_matrix(id);
         if let Some(scales) = scales {
             divide_columns(&mut weights, scales);
         }
         let reference = &self.reference;
-        let layer = names::layer(name);
+        let layer = id.layer;
         let block = layer.map(|layer| {
             let mut block = reference.blocks[layer].clone();
-            block.linear_mut(name).weight.clone_from(&weights);
+            block.linear_mut(id).weight.clone_from(&weights);
             block
         });
-        let embedding = (name == names::EMBEDDING).then_some(&weights[..]);
-        let is_head = name == names::HEAD || (name == names::EMBEDDING && reference.is_tied());
+        let embedding = (id.role == Role::Embedding).then_some(&weights[..]);
+        let is_head = id.role == Role::Head || (embedding.is_some() && reference.is_tied());
         let head = is_head.then_some(&weights[..]);
         let sums = self.windows.par_iter().map(|window| {
-            let mut round = |matrix: &str, h: &mut [f32]| {
-                if matrix == name {
+            let mut round = |matrix: TensorId, h: &mut [f32]| {
+                if matrix == id {
                     let width = h.len() / window.tokens.len();
                     if let Some(scales) = scales {
                         divide_columns(h, scales);
@@ -326,11 +336,11 @@ impl Probe {
 /// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
 fn nearest(
     checkpoint: &Checkpoint,
-    name: &str,
+    id: TensorId,
     format: MatrixFormat,
     folding: &Folding,
 ) -> Result<(Vec<f32>, f32)> {
-    let source = folding.source(checkpoint.tensor(name)?);
+    let source = folding.source(id, checkpoint.tensor(&id.name())?);
     let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
     let tiles = tiles.expect("a shape and a format that exist");
     let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use cerebellum::format::network::{Role, TensorId};
+
 use super::error::Result;
 use super::folding::Folding;
 use super::matrix::Part;
 use super::rounding::Metric;
 use crate::calibrate::{Calibration, Moments, Network, Sensitivity, Stage};
-use crate::checkpoint::{Checkpoint, names};
+use crate::checkpoint::Checkpoint;
 
 /// Windows that the embedding's sensitivity is measured on: two would do.
 const SENSITIVITY_WINDOWS: usize = 4;
@@ -29,8 +31,8 @@ pub struct Calibrated<'a> {
     current: Option<Current>,
     /// Restored weights of the current matrix; of an embedding, the rows of the text's tokens.
     restored: Vec<f32>,
-    /// Biases that make up for a mean error of the outputs, by name.
-    biases: BTreeMap<String, Vec<f32>>,
+    /// Biases that make up for a mean error of the outputs.
+    biases: BTreeMap<TensorId, Vec<f32>>,
 }
 
 struct Current {
@@ -62,11 +64,11 @@ impl<'a> Calibrated<'a> {
         })
     }
 
-    /// Turns to the matrix `name`; what to round it by.
-    pub fn begin(&mut self, name: &str, group_size: usize) -> Result<Rc<Metric>> {
+    /// Turns to the matrix `id`; what to round it by.
+    pub fn begin(&mut self, id: TensorId, group_size: usize) -> Result<Rc<Metric>> {
         let corrects = self.corrects;
         self.restored.clear();
-        let current = if name == names::EMBEDDING {
+        let current = if id.role == Role::Embedding {
             let moments = match self.checkpoint.is_tied() {
                 true => Some(self.network.float_head_moments(group_size)?),
                 false => None,
@@ -79,11 +81,11 @@ impl<'a> Calibrated<'a> {
             // No bias follows that would need the means.
             let means = Default::default();
             Current { stage: None, metric: Rc::new(metric), means }
-        } else if name == names::HEAD {
+        } else if id.role == Role::Head {
             let moments = self.network.head_moments(group_size)?;
             Current::new(None, &moments, corrects)
         } else {
-            let (layer, stage) = place(name);
+            let (layer, stage) = Stage::of(id).expect("a matrix in a layer");
             if stage == Stage::AttentionIn {
                 self.network.enter(layer, |block| self.folding.fold_block(layer, block))?;
             }
@@ -100,8 +102,8 @@ impl<'a> Calibrated<'a> {
     }
 
     /// Takes note of rows as they are in the file.
-    pub fn take(&mut self, name: &str, part: &Part) {
-        if name != names::EMBEDDING {
+    pub fn take(&mut self, id: TensorId, part: &Part) {
+        if id.role != Role::Embedding {
             return self.restored.extend(&part.restored);
         }
         let width = part.restored.len() / part.rows.len();
@@ -113,8 +115,8 @@ impl<'a> Calibrated<'a> {
     }
 
     /// Goes on behind the matrix.
-    pub fn end(&mut self, name: &str) -> Result<()> {
-        if name == names::EMBEDDING {
+    pub fn end(&mut self, id: TensorId) -> Result<()> {
+        if id.role == Role::Embedding {
             let width = self.restored.len() / self.tokens.len();
             let (tokens, rows) = (&self.tokens, &self.restored);
             return Ok(self.network.set_embedding(|token| {
@@ -125,22 +127,22 @@ impl<'a> Calibrated<'a> {
         let Some(Current { stage: Some(stage), means, .. }) = &self.current else {
             return Ok(()); // a head, which nothing follows
         };
-        let linear = self.network.linear(name);
+        let linear = self.network.linear(id);
         let restored = std::mem::take(&mut self.restored);
         correct_bias(&mut linear.bias, [&linear.weight, &restored], means);
-        self.biases.insert(name.replace(".weight", ".bias"), linear.bias.clone());
+        self.biases.insert(id.bias(), linear.bias.clone());
         linear.weight = restored;
         // The second matrix of a gated MLP reads at the same stage.
-        let gate_follows = self.checkpoint.config().gated_mlp && name.ends_with("mlp.c_fc.weight");
+        let gate_follows = self.checkpoint.config().gated_mlp && id.role == Role::MlpUp;
         if !gate_follows {
             self.network.advance(*stage);
         }
         Ok(())
     }
 
-    /// The bias `name`, if it changed.
-    pub fn bias(&mut self, name: &str) -> Option<Vec<f32>> {
-        self.biases.remove(name)
+    /// The bias `id`, if it changed.
+    pub fn bias(&mut self, id: TensorId) -> Option<Vec<f32>> {
+        self.biases.remove(&id)
     }
 }
 
@@ -180,9 +182,4 @@ fn correct_bias(bias: &mut [f32], weights: [&[f32]; 2], means: &[Vec<f64>; 2]) {
         };
         *bias += (mean_output(0) - mean_output(1)) as f32;
     }
-}
-
-/// The layer of a matrix in a layer, and where it reads.
-fn place(name: &str) -> (usize, Stage) {
-    names::layer(name).zip(Stage::of_matrix(name)).expect("a matrix in a layer")
 }

@@ -12,13 +12,14 @@
 
 use std::collections::BTreeMap;
 
+use cerebellum::format::network::{Part, Role, TensorId};
 use cerebellum::format::{Header, MatrixInfo};
 use cerebellum::quant::Scheme;
 use rayon::prelude::*;
 
 use super::error::Result;
 use crate::calibrate::{Calibration, Network, Stage};
-use crate::checkpoint::{Checkpoint, Tensor, names};
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::reference::Block;
 
 /// Windows of the text that scales are chosen by: a channel is large everywhere or nowhere.
@@ -35,9 +36,9 @@ const PROJECTION_INPUT: f64 = 0.02;
 /// Rows of a table that are summed up together.
 const CHUNK_ROWS: usize = 256;
 
-/// The scales of each folded norm's channels, by the norm's name.
+/// The scales of each folded norm's channels, by the norm's weight.
 #[derive(Default)]
-pub struct Folding(BTreeMap<String, Vec<f32>>);
+pub struct Folding(BTreeMap<TensorId, Vec<f32>>);
 
 /// A norm to be folded.
 struct Norm {
@@ -70,7 +71,7 @@ impl Folding {
             let wanted = |norm: &&Norm| (norm.layer, norm.stage) == (layer, stage);
             if let Some(norm) = norms.iter().find(wanted) {
                 let scales = scales_of_text(outputs, block, norm);
-                folding.0.insert(norm.name(), scales);
+                folding.0.insert(norm.id(), scales);
             }
         })?;
         Ok(folding)
@@ -81,30 +82,28 @@ impl Folding {
         let mut stream = embedding_variances(checkpoint)?;
         for layer in 0..checkpoint.config().n_layer {
             for (stage, projection) in
-                [(Stage::AttentionIn, "attn.c_proj"), (Stage::MlpIn, "mlp.c_proj")]
+                [(Stage::AttentionIn, Role::AttentionOut), (Stage::MlpIn, Role::MlpDown)]
             {
                 let norm = norms.iter().find(|norm| (norm.layer, norm.stage) == (layer, stage));
                 if let Some(norm) = norm {
-                    let magnitudes = magnitudes(checkpoint, &norm.name(), &stream)?;
-                    folding.0.insert(norm.name(), powers_of_two(&magnitudes));
+                    let magnitudes = magnitudes(checkpoint, norm.id(), &stream)?;
+                    folding.0.insert(norm.id(), powers_of_two(&magnitudes));
                 }
-                add_projection(checkpoint, &format!("h.{layer}.{projection}"), &mut stream)?;
+                add_projection(checkpoint, TensorId::in_layer(layer, projection), &mut stream)?;
             }
         }
         Ok(folding)
     }
 
-    /// What the columns of the matrix `name` are multiplied by, if by anything.
-    pub fn of_matrix(&self, name: &str) -> Option<&[f32]> {
-        let (layer, stage) = (names::layer(name)?, Stage::of_matrix(name)?);
-        let norm = norm_name(layer, stage)?;
+    /// What the columns of the matrix `id` are multiplied by, if by anything.
+    pub fn of_matrix(&self, id: TensorId) -> Option<&[f32]> {
+        let norm = TensorId { layer: id.layer, ..TensorId::outside(id.role.reads()?.norm()?) };
         self.0.get(&norm).map(Vec::as_slice)
     }
 
-    /// Divides the vector `name` of a norm.
-    pub fn fold_vector(&self, name: &str, values: &mut [f32]) {
-        let norm = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias"));
-        if let Some(scales) = norm.and_then(|norm| self.0.get(norm)) {
+    /// Divides the vector `id` if it is a folded norm's.
+    pub fn fold_vector(&self, id: TensorId, values: &mut [f32]) {
+        if let Some(scales) = self.0.get(&TensorId { part: Part::Weight, ..id }) {
             values.iter_mut().zip(scales).for_each(|(value, scale)| *value /= scale);
         }
     }
@@ -112,9 +111,7 @@ impl Folding {
     /// Folds a layer in float32.
     pub fn fold_block(&self, layer: usize, block: &mut Block) {
         for stage in [Stage::AttentionIn, Stage::MlpIn] {
-            let Some(scales) = norm_name(layer, stage).and_then(|norm| self.0.get(&norm)) else {
-                continue;
-            };
+            let Some(scales) = self.0.get(&norm_before(layer, stage)) else { continue };
             let norm = if stage == Stage::AttentionIn { &mut block.ln_1 } else { &mut block.ln_2 };
             norm.divide(scales);
             for linear in block.readers_mut(stage == Stage::AttentionIn) {
@@ -124,8 +121,8 @@ impl Folding {
     }
 
     /// The checkpoint's tensor, with its columns multiplied as they will be.
-    pub fn source<'a>(&'a self, tensor: Tensor<'a>) -> Source<'a> {
-        let scales = self.of_matrix(tensor.name());
+    pub fn source<'a>(&'a self, id: TensorId, tensor: Tensor<'a>) -> Source<'a> {
+        let scales = self.of_matrix(id);
         Source { tensor, scales }
     }
 }
@@ -174,18 +171,15 @@ pub fn divide_columns(rows: &mut [f32], scales: &[f32]) {
 }
 
 impl Norm {
-    fn name(&self) -> String {
-        norm_name(self.layer, self.stage).expect("a stage behind a norm")
+    fn id(&self) -> TensorId {
+        norm_before(self.layer, self.stage)
     }
 }
 
-/// The norm whose output is read at `stage`, if it is one's.
-fn norm_name(layer: usize, stage: Stage) -> Option<String> {
-    match stage {
-        Stage::AttentionIn => Some(format!("h.{layer}.ln_1")),
-        Stage::MlpIn => Some(format!("h.{layer}.ln_2")),
-        Stage::AttentionOut | Stage::MlpOut => None,
-    }
+/// The norm whose output is read at `stage`, one of those after a norm.
+fn norm_before(layer: usize, stage: Stage) -> TensorId {
+    let role = if stage == Stage::AttentionIn { Role::AttentionNorm } else { Role::MlpNorm };
+    TensorId::in_layer(layer, role)
 }
 
 /// Whether any norm of a file with this header is folded.
@@ -199,8 +193,9 @@ fn norms(matrices: &BTreeMap<String, MatrixInfo>, layers: usize) -> Vec<Norm> {
     for (layer, stage) in
         (0..layers).flat_map(|layer| [Stage::AttentionIn, Stage::MlpIn].map(|stage| (layer, stage)))
     {
-        let reads =
-            |name: &str| names::layer(name) == Some(layer) && Stage::of_matrix(name) == Some(stage);
+        let reads = |name: &str| {
+            TensorId::parse(name).and_then(Stage::of).is_some_and(|place| place == (layer, stage))
+        };
         let readers: Vec<_> =
             matrices.iter().filter(|(name, _)| reads(name)).map(|(_, info)| info).collect();
         if readers.iter().all(|info| info.scheme == Scheme::Int8) {
@@ -213,9 +208,11 @@ fn norms(matrices: &BTreeMap<String, MatrixInfo>, layers: usize) -> Vec<Norm> {
 /// Mean squares of the residual stream's channels before the first layer.
 fn embedding_variances(checkpoint: &Checkpoint) -> Result<Vec<f64>> {
     let config = checkpoint.config();
-    let mut variances = mean_squares(&checkpoint.tensor(names::EMBEDDING)?)?;
+    let mut variances =
+        mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?)?;
     if config.alibi.is_none() {
-        let positions = mean_squares(&checkpoint.tensor(names::POSITIONS)?)?;
+        let positions =
+            mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Positions).name())?)?;
         variances.iter_mut().zip(positions).for_each(|(sum, position)| *sum += position);
     }
     let scale = f64::from(config.embeddings_scale).powi(2);
@@ -243,9 +240,9 @@ fn mean_squares(table: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// Adds what a projection adds to the residual stream, `[n_embd]`.
-fn add_projection(checkpoint: &Checkpoint, name: &str, stream: &mut [f64]) -> Result<()> {
-    let weight = checkpoint.tensor(&format!("{name}.weight"))?;
-    let bias = checkpoint.read_f32(&format!("{name}.bias"))?;
+fn add_projection(checkpoint: &Checkpoint, id: TensorId, stream: &mut [f64]) -> Result<()> {
+    let weight = checkpoint.tensor(&id.name())?;
+    let bias = checkpoint.read_f32(&id.bias().name())?;
     let square = |x: &f32| f64::from(*x) * f64::from(*x);
     let chunks = stream.par_chunks_mut(CHUNK_ROWS).zip(bias.par_chunks(CHUNK_ROWS)).enumerate();
     chunks.try_for_each(|(index, (stream, bias))| {
@@ -260,9 +257,9 @@ fn add_projection(checkpoint: &Checkpoint, name: &str, stream: &mut [f64]) -> Re
 
 /// How large a norm's outputs are, channel by channel, as far as weights tell: `stream` has the mean
 /// squares of what it reads.
-fn magnitudes(checkpoint: &Checkpoint, norm: &str, stream: &[f64]) -> Result<Vec<f64>> {
-    let weight = checkpoint.read_f32(&format!("{norm}.weight"))?;
-    let bias = checkpoint.read_f32(&format!("{norm}.bias"))?;
+fn magnitudes(checkpoint: &Checkpoint, norm: TensorId, stream: &[f64]) -> Result<Vec<f64>> {
+    let weight = checkpoint.read_f32(&norm.name())?;
+    let bias = checkpoint.read_f32(&norm.bias().name())?;
     let mean = (stream.iter().sum::<f64>() / stream.len() as f64).max(f64::MIN_POSITIVE);
     let channel = |((&square, &weight), &bias): ((&f64, &f32), &f32)| {
         let (weight, bias) = (f64::from(weight), f64::from(bias));

@@ -18,9 +18,10 @@ mod writer;
 use std::collections::BTreeMap;
 
 use cerebellum::Model;
+use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{
-    ALIBI_SLOPES, Activation, Architecture, Config, FileLayout, Header, MAX_TEMPLATES_BYTES,
-    MatrixInfo, Provenance, Source, Tensor, TensorKind, VERSION, is_template_name, matrix_names,
+    Config, FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source, Tensor,
+    TensorKind, VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -30,7 +31,7 @@ pub use budget::Choice;
 pub use error::{Error, Result};
 
 use crate::calibrate::Calibration;
-use crate::checkpoint::{self, Alibi, Checkpoint, names};
+use crate::checkpoint::{self, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
 use calibrated::Calibrated;
@@ -95,11 +96,12 @@ impl Options {
     pub fn recommended(scheme: Scheme, checkpoint: &Checkpoint) -> Self {
         let format = |group_size| MatrixFormat { scheme, group_size };
         let layers = 0..checkpoint.config().n_layer;
-        let c_attn = layers.map(|layer| (format!("h.{layer}.attn.c_attn.weight"), format(32)));
-        let head = if checkpoint.is_tied() { names::EMBEDDING } else { names::HEAD };
+        let attention = layers.map(|layer| TensorId::in_layer(layer, Role::AttentionIn));
+        let attention = attention.map(|id| (id.name(), format(32)));
+        let head = checkpoint.head();
         let exceptions = match scheme {
             Scheme::Int4 => BTreeMap::new(),
-            Scheme::Int8 => c_attn.chain([(head.to_owned(), format(64))]).collect(),
+            Scheme::Int8 => attention.chain([(head.name(), format(64))]).collect(),
         };
         Self { exceptions, ..Self::uniform(MatrixFormat::new(scheme)) }
     }
@@ -268,7 +270,8 @@ fn write_tensor(
     let mut quantized = None;
     match &tensor.kind {
         TensorKind::Matrix(matrix) => {
-            let source = folding.source(checkpoint.tensor(&tensor.name)?);
+            let id = tensor.id.expect("a matrix is the network's");
+            let source = folding.source(id, checkpoint.tensor(&tensor.name)?);
             quantized = Some(match calibrated {
                 None => {
                     let method = Method { metric: None, restore: false };
@@ -278,27 +281,28 @@ fn write_tensor(
                     })?
                 }
                 Some(calibrated) => {
-                    let metric = calibrated.begin(&tensor.name, matrix.tiles.group_size())?;
+                    let metric = calibrated.begin(id, matrix.tiles.group_size())?;
                     observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
                     let method = Method { metric: Some(&metric), restore: true };
                     let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
-                        calibrated.take(&tensor.name, &part);
+                        calibrated.take(id, &part);
                         writer.write(&part.panels)
                     })?;
-                    calibrated.end(&tensor.name)?;
+                    calibrated.end(id)?;
                     quantized
                 }
             });
         }
         TensorKind::Vector => {
-            let corrected = calibrated.and_then(|calibrated| calibrated.bias(&tensor.name));
-            let mut values = match (corrected, tensor.name.as_str()) {
+            let id = tensor.id.expect("a vector is the network's");
+            let corrected = calibrated.and_then(|calibrated| calibrated.bias(id));
+            let mut values = match (corrected, id.role) {
                 (Some(bias), _) => bias,
-                (None, ALIBI_SLOPES) => alibi_slopes(checkpoint),
-                (None, name) => checkpoint.read_f32(name)?,
+                (None, Role::Slopes) => alibi_slopes(checkpoint),
+                (None, _) => checkpoint.read_f32(&tensor.name)?,
             };
-            folding.fold_vector(&tensor.name, &mut values);
+            folding.fold_vector(id, &mut values);
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         TensorKind::Positions => write_positions(&checkpoint.tensor(&tensor.name)?, writer)?,
@@ -327,36 +331,7 @@ fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Res
 
 /// The checkpoint's configuration in the file's terms.
 pub fn model_config(checkpoint: &Checkpoint) -> Config {
-    let config = checkpoint.config();
-    Config {
-        architecture: match config.architecture {
-            checkpoint::Architecture::Gpt2 => Architecture::Gpt2,
-            checkpoint::Architecture::Btlm => Architecture::Btlm,
-        },
-        vocab_size: config.vocab_size,
-        n_positions: config.n_positions,
-        n_embd: config.n_embd,
-        n_head: config.n_head,
-        n_layer: config.n_layer,
-        n_inner: config.n_inner,
-        activation: match config.activation {
-            checkpoint::Activation::GeluErf => Activation::Gelu,
-            checkpoint::Activation::GeluTanh => Activation::GeluTanh,
-            checkpoint::Activation::Relu => Activation::Relu,
-            checkpoint::Activation::Silu => Activation::Silu,
-        },
-        layer_norm_epsilon: config.layer_norm_epsilon,
-        scale_attn_weights: config.scale_attn_weights,
-        scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
-        tie_word_embeddings: checkpoint.is_tied(),
-        eos_token_id: config.eos_token_id,
-        alibi: config.alibi.is_some(),
-        alibi_train_len: config.alibi.and_then(Alibi::train_len),
-        gated_mlp: config.gated_mlp,
-        embeddings_scale: config.embeddings_scale,
-        logits_scale: config.logits_scale,
-        scale_qk_dot_by_d: config.scale_qk_dot_by_d,
-    }
+    checkpoint.config().for_file(checkpoint.is_tied())
 }
 
 /// The slopes `[n_head]` of a model with ALiBi.

@@ -1,5 +1,7 @@
 //! One layer of the network, whole or in the steps between its matrix products.
 
+use cerebellum::format::network::{Role, TensorId};
+
 use super::Visit;
 use super::attention::Heads;
 use super::error::Result;
@@ -24,21 +26,21 @@ pub(crate) struct Block {
 impl Block {
     pub fn load(weights: &impl Weights, layer: usize) -> Result<Self> {
         let config = weights.config();
-        let norm = |part: &str| LayerNorm::load(weights, &format!("h.{layer}.{part}"));
-        let linear = |part: &str| Linear::load(weights, &format!("h.{layer}.{part}"));
+        let norm = |role| LayerNorm::load(weights, TensorId::in_layer(layer, role));
+        let linear = |role| Linear::load(weights, TensorId::in_layer(layer, role));
         Ok(Self {
-            ln_1: norm("ln_1")?,
+            ln_1: norm(Role::AttentionNorm)?,
             heads: Heads {
                 n_head: config.n_head,
                 head_dim: config.head_dim(),
                 scale: config.attention_scale(layer),
             },
-            c_attn: linear("attn.c_attn")?,
-            attn_proj: linear("attn.c_proj")?,
-            ln_2: norm("ln_2")?,
-            c_fc: linear("mlp.c_fc")?,
-            gate: if config.gated_mlp { Some(linear("mlp.c_fc2")?) } else { None },
-            mlp_proj: linear("mlp.c_proj")?,
+            c_attn: linear(Role::AttentionIn)?,
+            attn_proj: linear(Role::AttentionOut)?,
+            ln_2: norm(Role::MlpNorm)?,
+            c_fc: linear(Role::MlpUp)?,
+            gate: if config.gated_mlp { Some(linear(Role::MlpGate)?) } else { None },
+            mlp_proj: linear(Role::MlpDown)?,
         })
     }
 
@@ -46,18 +48,18 @@ impl Block {
     /// of each matrix product; a gate's is its companion's.
     pub fn forward(&self, x: &mut [f32], config: &Config, parallelism: Parallelism, visit: Visit) {
         let mut h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
-        visit(&self.c_attn.name, &mut h);
+        visit(self.c_attn.id, &mut h);
         let mut h = self.attend(&h, config, parallelism); // (tokens, n_embd)
-        visit(&self.attn_proj.name, &mut h);
+        visit(self.attn_proj.id, &mut h);
         add(x, &self.attn_proj.forward(&h, parallelism));
 
         let mut h = self.ln_2.forward(x, parallelism); // (tokens, n_embd)
-        visit(&self.c_fc.name, &mut h);
+        visit(self.c_fc.id, &mut h);
         if let Some(gate) = &self.gate {
-            visit(&gate.name, &mut h);
+            visit(gate.id, &mut h);
         }
         let mut h = self.hidden(&h, config, parallelism); // (tokens, n_inner)
-        visit(&self.mlp_proj.name, &mut h);
+        visit(self.mlp_proj.id, &mut h);
         add(x, &self.mlp_proj.forward(&h, parallelism));
     }
 
@@ -99,15 +101,15 @@ impl Block {
         by_h
     }
 
-    /// The linear layer with the weight `name`.
+    /// The linear layer with the weight `id`.
     ///
     /// # Panics
     /// If it is another layer's.
-    pub fn linear_mut(&mut self, name: &str) -> &mut Linear {
+    pub fn linear_mut(&mut self, id: TensorId) -> &mut Linear {
         [&mut self.c_attn, &mut self.attn_proj, &mut self.c_fc, &mut self.mlp_proj]
             .into_iter()
             .chain(self.gate.as_mut())
-            .find(|linear| linear.name == name)
+            .find(|linear| linear.id == id)
             .expect("one of this layer's matrices")
     }
 

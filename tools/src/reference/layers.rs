@@ -1,5 +1,7 @@
 //! The parts of a block that work on one token at a time: layer norm, linear layers, activation.
 
+use cerebellum::format::network::TensorId;
+
 use super::matmul::{View, ViewMut, matmul, matmul_transposed};
 use super::parallel::Parallelism;
 use super::weights::Weights;
@@ -18,10 +20,11 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
+    /// The norm with this weight.
+    pub fn load(weights: &impl Weights, id: TensorId) -> Result<Self> {
         Ok(Self {
-            weight: weights.read_f32(&format!("{name}.weight"))?,
-            bias: weights.read_f32(&format!("{name}.bias"))?,
+            weight: weights.read_f32(&id.name())?,
+            bias: weights.read_f32(&id.bias().name())?,
             epsilon: f64::from(weights.config().layer_norm_epsilon),
         })
     }
@@ -91,19 +94,19 @@ impl LayerNorm {
 /// A linear layer, `y = W x + b`.
 #[derive(Clone)]
 pub(crate) struct Linear {
-    /// The weight's canonical name.
-    pub name: String,
+    /// Its weight's.
+    pub id: TensorId,
     pub weight: Vec<f32>, // (n_out, n_in)
     pub bias: Vec<f32>,   // (n_out)
 }
 
 impl Linear {
-    pub fn load(weights: &impl Weights, name: &str) -> Result<Self> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+    /// The layer with this weight.
+    pub fn load(weights: &impl Weights, id: TensorId) -> Result<Self> {
         Ok(Self {
-            weight: weights.read_matrix(&weight)?,
-            bias: weights.read_f32(&bias)?,
-            name: weight,
+            weight: weights.read_matrix(&id.name())?,
+            bias: weights.read_f32(&id.bias().name())?,
+            id,
         })
     }
 

@@ -15,12 +15,14 @@ pub use error::{Error, Result};
 pub use parallel::Parallelism;
 pub use weights::Weights;
 
-use crate::checkpoint::{Config, names};
+use cerebellum::format::network::{Role, TensorId};
+
+use crate::checkpoint::Config;
 pub(crate) use block::Block;
 use layers::{LayerNorm, add, project, scale};
 
-/// Sees, and may change, the input of a matrix product, `[tokens, in]`, under the weight's name.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(&str, &mut [f32]);
+/// Sees, and may change, the input of a matrix product, `[tokens, in]`, by the weight that it enters.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(TensorId, &mut [f32]);
 
 /// A model in float32 memory.
 pub struct Reference {
@@ -40,19 +42,20 @@ impl Reference {
     /// [`Error::Checkpoint`] if a tensor cannot be read.
     pub fn load(weights: &impl Weights) -> Result<Self> {
         let config = weights.config().clone();
+        let outside = |role| TensorId::outside(role).name();
         let blocks = (0..config.n_layer).map(|layer| Block::load(weights, layer));
         Ok(Self {
             parallelism: Parallelism::default(),
-            wte: weights.read_f32(names::EMBEDDING)?,
+            wte: weights.read_f32(&outside(Role::Embedding))?,
             wpe: match config.alibi {
-                None => Some(weights.read_f32(names::POSITIONS)?),
+                None => Some(weights.read_f32(&outside(Role::Positions))?),
                 Some(_) => None,
             },
             blocks: blocks.collect::<Result<_>>()?,
-            ln_f: LayerNorm::load(weights, "ln_f")?,
+            ln_f: LayerNorm::load(weights, TensorId::outside(Role::FinalNorm))?,
             head: match weights.is_tied() {
                 true => None,
-                false => Some(weights.read_f32(names::HEAD)?),
+                false => Some(weights.read_f32(&outside(Role::Head))?),
             },
             config,
         })
@@ -86,17 +89,17 @@ impl Reference {
     }
 
     /// As [`logits`](Self::logits), and shows `observe` the input of each matrix product before it
-    /// is computed: the canonical name of the weight, and the input `[tokens, in]`, row-major. The
-    /// head comes last, under the name of the matrix it uses.
+    /// is computed: which weight it enters, and the input `[tokens, in]`, row-major. The head comes
+    /// last, as the matrix it uses.
     ///
     /// # Errors
     /// As [`logits`](Self::logits).
     pub fn logits_observed(
         &self,
         tokens: &[u32],
-        observe: &mut dyn FnMut(&str, &[f32]),
+        observe: &mut dyn FnMut(TensorId, &[f32]),
     ) -> Result<Vec<f32>> {
-        let mut visit = |name: &str, h: &mut [f32]| observe(name, h);
+        let mut visit = |id: TensorId, h: &mut [f32]| observe(id, h);
         let x = self.residual(tokens, &mut visit)?; // (tokens, n_embd)
         Ok(self.finish(None, &x, &mut visit))
     }
@@ -145,7 +148,8 @@ impl Reference {
     /// the model's if one is given.
     pub(crate) fn finish(&self, head: Option<&[f32]>, x: &[f32], visit: Visit) -> Vec<f32> {
         let mut h = self.ln_f.forward(x, self.parallelism);
-        visit(if self.head.is_some() { names::HEAD } else { names::EMBEDDING }, &mut h);
+        let role = if self.head.is_some() { Role::Head } else { Role::Embedding };
+        visit(TensorId::outside(role), &mut h);
         let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.wte));
         let mut logits = project(head, &h, self.config.n_embd, self.parallelism);
         scale(&mut logits, self.config.logits_scale);
