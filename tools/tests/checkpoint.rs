@@ -330,7 +330,7 @@ fn tying_follows_the_configuration_then_the_contents() {
         assert_eq!(checkpoint.is_tied(), tied, "{label}");
         assert_eq!(checkpoint.extra_tensors().len(), usize::from(extra), "{label}");
         let expected = if tied { &copy } else { head.unwrap() };
-        let found = checkpoint.read_f32(checkpoint.head_name()).unwrap();
+        let found = checkpoint.read_f32(&checkpoint.head().name()).unwrap();
         assert!(found == expected.values(), "{label}");
     }
 
