@@ -163,6 +163,7 @@ impl Candidate {
 /// and the first candidate passes every filter, whatever the options. A sum, product or quotient beyond the
 /// largest number becomes that number; a NaN, which no session hands out, the least.
 #[inline(always)]
+#[allow(clippy::manual_clamp, reason = "`clamp` would hand a NaN on")]
 fn settled(logit: f32) -> f32 {
     (logit + 0.0).max(f32::MIN).min(f32::MAX)
 }

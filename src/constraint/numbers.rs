@@ -39,7 +39,11 @@ impl Numbers {
     pub fn follow(&mut self, bytes: &[u8]) -> bool {
         // What begins so is no text but the name of a special token.
         let bytes = if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) { &[] } else { bytes };
-        bytes.iter().fold(true, |short, &byte| self.take(byte) && short)
+        let mut all_short = true;
+        for &byte in bytes {
+            all_short &= self.take(byte);
+        }
+        all_short
     }
 
     fn take(&mut self, byte: u8) -> bool {

@@ -132,6 +132,9 @@ impl Inner {
     }
 }
 
+/// Makes the tokens of a prompt.
+type Prompt<'a> = dyn FnMut(&Inner, &Options) -> Result<Vec<u32>, Failure> + 'a;
+
 /// Begins a generation by the caller's options.
 ///
 /// # Safety
@@ -140,7 +143,7 @@ unsafe fn begin(
     session: *mut cbl_session,
     options: *const cbl_options,
     generation: *mut u64,
-    prompt: &mut dyn FnMut(&Inner, &Options) -> Result<Vec<u32>, Failure>,
+    prompt: &mut Prompt,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
