@@ -1,7 +1,7 @@
 //! JSON files from outside: read so that memory stays in proportion to what is used of them.
 //!
 //! `serde_json::Value` takes up to seventy times the text it is made from. So files are parsed into the
-//! types that are needed, and where any value may stand, into an [`Object`], which keeps its values as text.
+//! types that are needed, and where any value may stand, into an `Object`, which keeps its values as text.
 
 use std::collections::BTreeMap;
 
