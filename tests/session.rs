@@ -682,7 +682,7 @@ impl<T> Short<T> {
 impl<T: std::io::Write> std::io::Write for Short<T> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let part = self.part(bytes.len());
-        if self.1 % 5 == 0 {
+        if self.1.is_multiple_of(5) {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
         self.0.write(&bytes[..part])
@@ -696,7 +696,7 @@ impl<T: std::io::Write> std::io::Write for Short<T> {
 impl<T: std::io::Read> std::io::Read for Short<T> {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
         let part = self.part(bytes.len());
-        if self.1 % 5 == 0 {
+        if self.1.is_multiple_of(5) {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
         self.0.read(&mut bytes[..part])

@@ -375,7 +375,7 @@ fn what_was_said_is_saved_to_new_files_only() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        write!(chat.stdin.take().unwrap(), "/save {path}\n").unwrap();
+        writeln!(chat.stdin.take().unwrap(), "/save {path}").unwrap();
         chat.wait_with_output().unwrap()
     };
     let output = save(&new);

@@ -54,11 +54,11 @@ impl Input {
             Box::new(Editor::with_history(config.clone(), FileHistory::with_config(&config))?);
         let path = if forget { None } else { history.map(Path::to_owned).or_else(default_history) };
         // Of a device, such as /dev/null, nothing is read, and nothing is written to it.
-        if let Some(path) = path.as_ref().filter(|path| path.is_file() || path.is_dir()) {
-            match editor.load_history(path) {
-                Err(e) => return Err(format!("cannot read {}: {e}", path.display()).into()),
-                Ok(()) => {}
-            }
+        let readable = path.as_ref().filter(|path| path.is_file() || path.is_dir());
+        if let Some(path) = readable
+            && let Err(e) = editor.load_history(path)
+        {
+            return Err(format!("cannot read {}: {e}", path.display()).into());
         }
         Ok(Self::Terminal { editor, history: path })
     }
