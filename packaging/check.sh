@@ -126,7 +126,7 @@ esac
 
 step "small library without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
-budget "$work/small/lib/libcerebellum.so" 940000
+budget "$work/small/lib/libcerebellum.so" 1050000
 linked "$work/small/lib/libcerebellum.so"
 licensed "$work/small"
 
@@ -174,7 +174,7 @@ fi
 
 step "library without text"
 packaging/install.sh --prefix "$work/ids" --without-text
-budget "$work/ids/lib/libcerebellum.so" 1250000
+budget "$work/ids/lib/libcerebellum.so" 1350000
 linked "$work/ids/lib/libcerebellum.so"
 
 step "library with text, and with constraints"
@@ -190,7 +190,7 @@ objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.s
 step "smallest library"
 if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
     packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std
-    budget "$work/smallest/lib/libcerebellum.so" 600000
+    budget "$work/smallest/lib/libcerebellum.so" 715000
 else
     skip "rustup has no rust-src, which the smallest library is built from"
 fi

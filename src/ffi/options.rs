@@ -697,6 +697,6 @@ mod tests {
     /// The last key that there is has the last name.
     #[test]
     fn every_option_has_a_name() {
-        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_JSON_SCHEMA as i32);
+        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_TEMPLATE_TOKENS as i32);
     }
 }

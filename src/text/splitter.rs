@@ -2,7 +2,10 @@
 //!
 //! The same words come from the library's `ByteLevel`. But that keeps its regular expression and its
 //! alphabet, 240 KiB, until the process ends, also when a program unloads this library and loads it
-//! again. Here they belong to the encoder.
+//! again. Here all encoders of a process share one expression, which takes some milliseconds to compile
+//! and goes with the last of them.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokenizers::utils::SysRegex;
 use tokenizers::{PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
@@ -18,12 +21,40 @@ pub(super) struct Splitter {
     /// Whether a text that does not begin with a space is read as if it did.
     pub add_prefix_space: bool,
     /// None if a text is one word.
-    word: Option<SysRegex>,
+    word: Option<Word>,
+}
+
+/// The compiled [`WORD`].
+struct Word(Arc<SysRegex>);
+
+/// That of the encoders that live.
+static SHARED: Mutex<Weak<SysRegex>> = Mutex::new(Weak::new());
+
+impl Word {
+    fn new() -> Result<Self, TextError> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(word) = shared.upgrade() {
+            return Ok(Self(word));
+        }
+        let word = Arc::new(SysRegex::new(WORD).map_err(library_error)?);
+        *shared = Arc::downgrade(&word);
+        Ok(Self(word))
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(&self.0) == 1 {
+            // Nothing stays when the library is unloaded.
+            *shared = Weak::new();
+        }
+    }
 }
 
 impl Splitter {
     pub fn new(add_prefix_space: bool, use_regex: bool) -> Result<Self, TextError> {
-        let word = use_regex.then(|| SysRegex::new(WORD)).transpose().map_err(library_error)?;
+        let word = if use_regex { Some(Word::new()?) } else { None };
         Ok(Self { add_prefix_space, word })
     }
 
@@ -40,7 +71,7 @@ impl PreTokenizer for Splitter {
                 part.prepend(" ");
             }
             match &self.word {
-                Some(word) => part.split(word, SplitDelimiterBehavior::Isolated),
+                Some(Word(word)) => part.split(&**word, SplitDelimiterBehavior::Isolated),
                 None => Ok(vec![part]),
             }
         })?;
@@ -70,6 +101,12 @@ mod tests {
         splitter.pre_tokenize(&mut words).unwrap();
         let splits = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
         splits.into_iter().map(|(word, _, _)| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn encoders_share_one_expression() {
+        let [a, b] = [(); 2].map(|()| Word::new().unwrap());
+        assert!(Arc::ptr_eq(&a.0, &b.0));
     }
 
     proptest! {

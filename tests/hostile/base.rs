@@ -4,11 +4,15 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use cerebellum::quant::Scheme;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum::{Model, TokenizerBytes};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::tokenizer::{AddedToken, Vocabulary, from_vocabulary};
 use serde_json::json;
+
+use crate::exercise::AlignedBytes;
 
 #[path = "../../tools/tests/common/mod.rs"]
 pub mod checkpoints;
@@ -103,4 +107,16 @@ pub fn vocabulary() -> Vocabulary {
         add_prefix_space: false,
         use_regex: true,
     }
+}
+
+/// Keeps an encoder alive from here on: the next ones share its regular expression, which takes longer to
+/// compile, in tests without optimization, than all that becomes of a small file.
+pub fn keep_an_encoder() {
+    static KEPT: OnceLock<Tokenizer<TokenizerBytes>> = OnceLock::new();
+    KEPT.get_or_init(|| {
+        let model = Model::borrow(AlignedBytes::copy(tiny())).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        tokenizer.encode("", EncodeOptions::default()).unwrap();
+        tokenizer
+    });
 }

@@ -13,6 +13,7 @@ use cerebellum::error::FormatError;
 use cerebellum::{Error, Result};
 
 use crate::allocations::peak_of;
+use crate::base;
 use crate::exercise::{Ran, Work, exercise, exercise_with};
 
 /// Memory that any file may take beside its own size.
@@ -43,6 +44,7 @@ impl Class {
 
     /// A class whose files may take `memory` beside their size, and `time`.
     pub fn with_bounds(name: &'static str, memory: usize, time: Duration) -> Self {
+        base::keep_an_encoder();
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hostile");
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(name.replace(' ', "-") + ".cbl");

@@ -102,11 +102,12 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
 import asyncio, os, signal, threading
 session = model.session()
 async def main():
+    # From here on the loop hears signals; before, an interrupt may be lost in a destructor.
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     while True:
         session.reset()
         async for _ in session.stream([5, 6] * 200, max_tokens=10**6):
             pass
-threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
     asyncio.run(main())
 except KeyboardInterrupt:
