@@ -500,7 +500,7 @@ fn quantizing_writes_a_report() {
         assert!(!file.exists());
     }
     let same = ["quantize", text(&demo), "-o", text(&file), "--report", text(&file)];
-    assert!(failure(&same).contains("the same name"));
+    assert!(failure(&same).contains("is to be written twice"));
 }
 
 /// A file that was made under a budget says by what its formats were chosen. A small model serves: to measure

@@ -314,7 +314,7 @@ fn absurd_pickles_are_refused() {
         (b"]".repeat(1 << 16), "more values than a state dict of its length"),
         (
             [b"](".as_slice(), &b"N".repeat(1 << 15), b"e."].concat(),
-            "more values than a state dict",
+            "deeper than that of any state dict",
         ),
         // Nested deeper than any stack.
         ([&b")".to_vec()[..], &b"\x85".repeat(3 << 20), b"."].concat(), "more values than"),

@@ -29,7 +29,26 @@ struct Stage {
 /// Merges are pairs since version 0.20 of the `tokenizers` library, lines `"left right"` before.
 ///
 /// Untagged, serde would keep each as a tree of values before it knows which it is.
-struct Merge(String, String);
+enum Merge {
+    Pair(String, String),
+    Line(String),
+}
+
+impl Merge {
+    /// Merge number `n` of the file `path` as a pair.
+    fn pair(self, n: usize, path: &Path) -> Result<(String, String), TokenizerError> {
+        match self {
+            Self::Pair(left, right) => Ok((left, right)),
+            Self::Line(line) => match split_merge(&line) {
+                Ok((left, right)) => Ok((left.to_owned(), right.to_owned())),
+                Err(_) => {
+                    let line = terminal::quoted(&line);
+                    Err(invalid(path, format!("merge {n}, {line}, is not two tokens")))
+                }
+            },
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Merge {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -43,13 +62,12 @@ impl<'de> Deserialize<'de> for Merge {
             }
 
             fn visit_str<E: de::Error>(self, line: &str) -> Result<Merge, E> {
-                let (left, right) = split_merge(line).map_err(E::custom)?;
-                Ok(Merge(left.to_owned(), right.to_owned()))
+                Ok(Merge::Line(line.to_owned()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Merge, A::Error> {
                 let (left, right) = Deserialize::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(Merge(left, right))
+                Ok(Merge::Pair(left, right))
             }
         }
 
@@ -82,7 +100,11 @@ pub fn read(path: &Path) -> Result<Vocabulary, TokenizerError> {
     let merges: Vec<Merge> = model.require("merges").map_err(json)?;
     Ok(Vocabulary {
         tokens: model.require("vocab").map_err(json)?,
-        merges: merges.into_iter().map(|Merge(left, right)| (left, right)).collect(),
+        merges: merges
+            .into_iter()
+            .enumerate()
+            .map(|(n, merge)| merge.pair(n, path))
+            .collect::<Result<_, _>>()?,
         added: with_content(file.get("added_tokens").map_err(json)?.unwrap_or_default(), path)?,
         add_prefix_space: splitter.add_prefix_space,
         use_regex: splitter.use_regex,
