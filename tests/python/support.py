@@ -20,8 +20,12 @@ model = cerebellum.Model(MODEL)
 
 
 def run(source, *arguments):
-    """Runs a program of Python; `source` finds the model in MODEL."""
-    preamble = f"import cerebellum\nMODEL = {MODEL!r}\nmodel = cerebellum.Model(MODEL)\n"
+    """Runs a program of Python; `source` finds the model in MODEL. It hears Ctrl-C, which a shell has ignored
+    that runs the tests in the background."""
+    preamble = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"import cerebellum\nMODEL = {MODEL!r}\nmodel = cerebellum.Model(MODEL)\n"
+    )
     command = [sys.executable, "-c", preamble + source, *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, text=True)
 

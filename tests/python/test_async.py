@@ -102,7 +102,7 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
 import asyncio, os, signal, threading
 session = model.session()
 async def main():
-    # From here on the loop hears signals; before, an interrupt may be lost in a destructor.
+    # From here on the loop hears signals.
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     while True:
         session.reset()
