@@ -1,8 +1,8 @@
 //! The model file: what `docs/format.md` specifies, read with suspicion.
 //!
 //! [`ModelBytes`] brings the bytes into memory, [`Header`] parses and validates what they claim,
-//! [`network`] lists the tensors that the configuration implies, and [`FileLayout`] derives their places. The quantizer writes by the
-//! same [`FileLayout`], so reader and writer cannot drift apart.
+//! [`network`] lists the tensors that the configuration implies, and [`FileLayout`] derives their
+//! places. The quantizer writes by the same [`FileLayout`], so reader and writer cannot drift apart.
 
 mod bytes;
 mod config;

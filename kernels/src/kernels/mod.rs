@@ -1,7 +1,8 @@
 //! The kernels: every loop whose speed matters, one table of functions per instruction set.
 //!
 //! [`scalar`] defines what each function computes, bit for bit; other tables compute the same faster.
-//! Each instruction set has a folder with the same file names, so a missing file is a missing kernel.
+//! All but the matrix products stands once, in `generic`, over the trait of `vector`; the folder of an
+//! instruction set has that trait (`vector`), the functions made of it (`bodies`) and its products.
 //! A [`Kernels`] can be had only for an instruction set that this processor supports: holding one is
 //! the proof that its functions may be called.
 
