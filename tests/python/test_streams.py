@@ -219,6 +219,32 @@ for make in (
 time.sleep(0.1)
 """)
 
+    def test_while_a_call_begins(self):
+        # The call's thread begins after the interpreter has ended the calls it knew of.
+        self.check_exit("""
+import threading
+from cerebellum import calls
+start, begun, exited = calls._thread.start_new_thread, threading.Event(), threading.Event()
+def start_late(work, arguments):
+    begun.set()
+    exited.wait()
+    return start(work, arguments)
+calls._thread.start_new_thread = start_late
+results = []
+def ask():
+    try:
+        next(model.batch(2).stream(["Once", "The cat"], max_tokens=10**6))
+    except RuntimeError as error:
+        results.append(str(error))
+thread = threading.Thread(target=ask)
+thread.start()
+begun.wait()
+calls._end_all()
+exited.set()
+thread.join()
+assert results == ["the interpreter is exiting"], results
+""")
+
     def test_in_the_midst_of_a_loop(self):
         self.check_exit("""
 import atexit

@@ -127,8 +127,11 @@ class Call(Generic[T]):
             if self._closed:
                 return
             self._worker = threading.get_ident()
-            _running.add(self)
         try:
+            with _life:
+                if _exiting:
+                    raise RuntimeError("the interpreter is exiting")
+                _running.add(self)
             self._result = self._run(self)
         except BaseException as error:  # is raised where the result is asked for
             self._error = error
@@ -164,6 +167,7 @@ def wait_for(lock: Any) -> None:
         raise interrupt
 
 
+_life = _thread.allocate_lock()  # guards the two below: a call is ended at exit, or it never begins
 _running: Set[Call[Any]] = set()
 _exiting = False
 
@@ -173,6 +177,8 @@ def _end_all() -> None:
     """Ends every call before the interpreter does. Python ends its threads by unwinding their stacks, and
     where the library is on a stack, below a callback, that ends the process."""
     global _exiting
-    _exiting = True
-    for call in list(_running):
+    with _life:
+        _exiting = True
+        running = list(_running)
+    for call in running:
         call.close()
