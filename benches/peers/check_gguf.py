@@ -5,6 +5,8 @@
     venv/bin/pip install numpy safetensors tokenizers gguf llama-cpp-python
     venv/bin/python benches/peers/check_gguf.py check CHECKPOINT_DIR... [--cerebellum BINARY]
     venv/bin/python benches/peers/check_gguf.py fixtures tests/data/gguf
+    venv/bin/python benches/peers/check_gguf.py blocks tests/data/gguf
+    venv/bin/python benches/peers/check_gguf.py decode FILE.gguf
 
 `check` exports each checkpoint as F32 and F16, evaluates it in llama.cpp, and says how far its
 logits are from those of our float32 reference (`cerebellum logits --checkpoint`), from the
@@ -16,6 +18,11 @@ llama.cpp must encode texts with the exported one as Hugging Face's library does
 `fixtures` writes tiny models in every block type, quantized by llama.cpp, and what they decode to:
 expected.json has a CRC-32 of each tensor's float32 bytes, on which the gguf package must agree with
 llama.cpp; expected.safetensors has llama.cpp's logits for the decoded weights.
+
+`blocks` writes blocks.gguf, one tensor of random blocks for each type, and blocks.safetensors with what
+the gguf package decodes them to. `decode` writes FILE.f32, all tensors of a file decoded, in the order of
+its table: what the test a_real_file_decodes_to_the_very_bits compares with. Both need numpy, safetensors
+and gguf only.
 """
 
 import argparse
@@ -27,15 +34,18 @@ import zlib
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
 
 # Names and numbers of enum llama_ftype.
 F32, BF16 = 0, 32
 FIXTURES = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "bf16": BF16}
 K_FIXTURES = {"q4_k": 14, "q5_k": 16, "q6_k": 18}
+
+# The types that we decode, and where in a block (for plain types: in an element) a float16 stands.
+HALVES = {"F32": [], "F16": [0], "BF16": [], "Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0],
+          "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "IQ4_NL": [0], "IQ4_XS": [0]}
 
 TEXTS = [
     "Once upon a time, there was a little girl.", "  two  spaces\n\n\tand a tab ", "it's we'll I'D",
@@ -51,7 +61,18 @@ def main():
     check_args.add_argument("--cerebellum", default="target/release/cerebellum")
     fixture_args = commands.add_parser("fixtures")
     fixture_args.add_argument("directory", type=Path)
+    block_args = commands.add_parser("blocks")
+    block_args.add_argument("directory", type=Path)
+    decode_args = commands.add_parser("decode")
+    decode_args.add_argument("file", type=Path)
     args = parser.parse_args()
+    if args.command == "decode":
+        return decode(args.file)
+    if args.command == "blocks":
+        return blocks(args.directory)
+    global llama_cpp, Tokenizer
+    import llama_cpp
+    from tokenizers import Tokenizer
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
@@ -224,6 +245,37 @@ def fixtures(directory):
                       f" llama.cpp and numpy differ by {error:.2e}")
     save_file(expected, directory / "expected.safetensors")
     (directory / "expected.json").write_text(json.dumps(crcs, indent=1, sort_keys=True) + "\n")
+
+
+def decode(path):
+    with open(path.with_suffix(".f32"), "wb") as file:
+        for tensor in gguf.GGUFReader(path).tensors:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            file.write(values.astype("<f4").tobytes())
+
+
+def blocks(directory):
+    """Two rows of two blocks of each type, or of 16 elements: any bytes, but finite float16."""
+    rng = np.random.default_rng(11)
+    writer = gguf.GGUFWriter(directory / "blocks.gguf", "blocks")
+    for name, halves in HALVES.items():
+        kind = gguf.GGMLQuantizationType[name]
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        rows = rng.integers(0, 256, (2, 2 if elements > 1 else 16, size), np.uint8)
+        for at in halves:
+            # Of the exponent 31, infinity's, one bit is cleared; all others stay, zero's too.
+            high = rows[..., at + 1]
+            high[high & 0x7c == 0x7c] ^= 0x40
+        if name in ("F32", "BF16"):
+            rows[..., -1] &= 0xbf
+        writer.add_tensor(name, rows.reshape(2, -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    expected = decoded(directory / "blocks.gguf")
+    assert all(np.isfinite(values).all() for values in expected.values())
+    save_file(expected, directory / "blocks.safetensors")
 
 
 def random_model(path, embd, inner, heads, vocab, positions=16):

@@ -5,9 +5,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use cerebellum_tools::checkpoint::{Activation, Checkpoint, Error, Layout};
+use cerebellum_tools::checkpoint::{Activation, Checkpoint, Dtype, Error, Layout};
 use cerebellum_tools::gguf::{Exported, Gguf, Precision, Value, WriteError, export};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::reference::Reference;
@@ -51,6 +52,59 @@ fn blocks_decode_to_the_very_bits() {
     assert_eq!(types, all);
 }
 
+/// Blocks of random bytes in every type, in a file that the gguf package wrote, with the values that it
+/// decodes them to.
+fn random_blocks() -> (Vec<u8>, BTreeMap<String, Vec<f32>>) {
+    let values = fs::read(fixtures().join("blocks.safetensors")).unwrap();
+    let values = SafeTensors::deserialize(&values).unwrap();
+    let floats =
+        |bytes: &[u8]| bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+    let values =
+        values.tensors().into_iter().map(|(name, view)| (name, floats(view.data()))).collect();
+    (fs::read(fixtures().join("blocks.gguf")).unwrap(), values)
+}
+
+#[test]
+fn every_type_decodes_to_the_very_bits() {
+    let (file, mut expected) = random_blocks();
+    for tensor in Gguf::parse(&file).unwrap().tensors() {
+        let dtype = tensor.dtype.clone().unwrap();
+        assert_eq!(dtype.name(), tensor.name);
+        let expected = expected.remove(&tensor.name).unwrap();
+        let mut found = vec![0.0; tensor.shape.iter().product()];
+        dtype.decode(&file[tensor.bytes.clone()], &mut found);
+        assert_eq!(found.len(), expected.len());
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.to_bits(), expected.to_bits(), "{}, weight {i}", tensor.name);
+        }
+    }
+    assert!(expected.is_empty(), "not in the file: {:?}", expected.keys());
+    assert_eq!(Dtype::all().len(), random_blocks().1.len());
+}
+
+/// Every tensor of a real file, of any architecture, against what `check_gguf.py decode` made of it.
+#[test]
+#[ignore = "needs a GGUF file in CEREBELLUM_GGUF, and beside it what it decodes to"]
+fn a_real_file_decodes_to_the_very_bits() {
+    let path = PathBuf::from(std::env::var_os("CEREBELLUM_GGUF").expect("CEREBELLUM_GGUF is set"));
+    let file = fs::read(&path).unwrap();
+    let mut expected = BufReader::new(fs::File::open(path.with_extension("f32")).unwrap());
+    let mut of_type: BTreeMap<&str, usize> = BTreeMap::new();
+    for tensor in Gguf::parse(&file).unwrap().tensors() {
+        let dtype = tensor.dtype.clone().unwrap();
+        let mut found = vec![0.0; tensor.shape.iter().product()];
+        dtype.decode(&file[tensor.bytes.clone()], &mut found);
+        let mut bytes = vec![0; 4 * found.len()];
+        expected.read_exact(&mut bytes).unwrap();
+        let same = |(found, expected): (&f32, &[u8; 4])| found.to_le_bytes() == *expected;
+        let first = found.iter().zip(bytes.as_chunks().0).position(|pair| !same(pair));
+        assert_eq!(first, None, "{} of {}", tensor.name, dtype.name());
+        *of_type.entry(dtype.name()).or_default() += 1;
+    }
+    assert_eq!(expected.read(&mut [0]).unwrap(), 0, "tensors are missing");
+    println!("the same bits in all tensors: {of_type:?}");
+}
+
 /// llama.cpp looks the GELU up in a table of float16, which is where its logits differ from
 /// the definition by some thousandths; logits are of order 1 to 10.
 #[test]
@@ -83,6 +137,44 @@ fn rows_of_blocks_are_parts_of_the_whole() {
         for rows in [0..1, 5..9, tensor.rows() - 1..tensor.rows()] {
             let part = &whole[rows.start * columns..rows.end * columns];
             assert_eq!(tensor.read_rows(rows).unwrap(), part);
+        }
+    }
+}
+
+/// A row that is no number is not noticed by who reads the rows beside it, so that those alone are
+/// decoded; who reads it is told which it is.
+#[test]
+fn rows_are_decoded_alone_in_every_type() {
+    let (blocks, _) = random_blocks();
+    for tensor in Gguf::parse(&blocks).unwrap().tensors() {
+        let dtype = tensor.dtype.clone().unwrap();
+        let mut file = File::new(256, 20);
+        let row = dtype.bytes(256).unwrap();
+        let name = "blk.0.ffn_up.weight";
+        let offset = file.data.len().next_multiple_of(32);
+        file.data.resize(offset, 0);
+        file.data.extend(blocks[tensor.bytes.clone()].iter().cycle().take(20 * row));
+        // In every type there is a NaN in these bytes.
+        file.data[offset + 7 * row..][..row].fill(0xff);
+        *file.tensor(name) =
+            TensorEntry { kind: dtype.ggml(), offset: offset as u64, ..file.tensor(name).clone() };
+
+        let (_directory, path) = file.write();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let tensor = checkpoint.tensor("h.0.mlp.c_fc.weight").unwrap();
+        assert_eq!((tensor.dtype(), tensor.rows(), tensor.columns()), (dtype, 20, 256));
+        let mut whole = vec![0.0; 20 * 256];
+        dtype.decode(&file.data[offset..], &mut whole);
+        for rows in [0..1, 3..7, 0..7, 8..20, 19..20, 7..7] {
+            assert_eq!(
+                tensor.read_rows(rows.clone()).unwrap(),
+                whole[rows.start * 256..rows.end * 256]
+            );
+        }
+        for rows in [7..8, 0..20, 6..8] {
+            let error = tensor.read_rows(rows).unwrap_err().to_string();
+            let told = error.contains(name) && error.contains("NaN at index [7, 0]");
+            assert!(told, "{}: {error}", dtype.name());
         }
     }
 }
@@ -230,15 +322,20 @@ fn u32_value(value: u32) -> Vec<u8> {
 }
 
 impl File {
-    /// A model of one layer: width 12, inner width 20, 7 tokens, 5 positions, in float32.
-    fn new() -> Self {
+    /// A small model: width 12, inner width 20.
+    fn small() -> Self {
+        Self::new(12, 20)
+    }
+
+    /// A model of one layer with 7 tokens, 5 positions and heads of 4, in float32.
+    fn new(width: u32, inner: u32) -> Self {
         let entries = [
             ("general.architecture", string("gpt2")),
             ("gpt2.context_length", u32_value(5)),
-            ("gpt2.embedding_length", u32_value(12)),
-            ("gpt2.feed_forward_length", u32_value(20)),
+            ("gpt2.embedding_length", u32_value(width)),
+            ("gpt2.feed_forward_length", u32_value(inner)),
             ("gpt2.block_count", u32_value(1)),
-            ("gpt2.attention.head_count", u32_value(3)),
+            ("gpt2.attention.head_count", u32_value(width / 4)),
             ("gpt2.attention.layer_norm_epsilon", of_type(6, &1e-5f32.to_le_bytes())),
         ];
         let mut file = Self {
@@ -249,23 +346,24 @@ impl File {
             data: Vec::new(),
             counts: (None, None),
         };
+        let (width, inner) = (u64::from(width), u64::from(inner));
         for (name, shape) in [
-            ("token_embd.weight", vec![12, 7]),
-            ("position_embd.weight", vec![12, 5]),
-            ("blk.0.attn_norm.weight", vec![12]),
-            ("blk.0.attn_norm.bias", vec![12]),
-            ("blk.0.attn_qkv.weight", vec![12, 36]),
-            ("blk.0.attn_qkv.bias", vec![36]),
-            ("blk.0.attn_output.weight", vec![12, 12]),
-            ("blk.0.attn_output.bias", vec![12]),
-            ("blk.0.ffn_norm.weight", vec![12]),
-            ("blk.0.ffn_norm.bias", vec![12]),
-            ("blk.0.ffn_up.weight", vec![12, 20]),
-            ("blk.0.ffn_up.bias", vec![20]),
-            ("blk.0.ffn_down.weight", vec![20, 12]),
-            ("blk.0.ffn_down.bias", vec![12]),
-            ("output_norm.weight", vec![12]),
-            ("output_norm.bias", vec![12]),
+            ("token_embd.weight", vec![width, 7]),
+            ("position_embd.weight", vec![width, 5]),
+            ("blk.0.attn_norm.weight", vec![width]),
+            ("blk.0.attn_norm.bias", vec![width]),
+            ("blk.0.attn_qkv.weight", vec![width, 3 * width]),
+            ("blk.0.attn_qkv.bias", vec![3 * width]),
+            ("blk.0.attn_output.weight", vec![width, width]),
+            ("blk.0.attn_output.bias", vec![width]),
+            ("blk.0.ffn_norm.weight", vec![width]),
+            ("blk.0.ffn_norm.bias", vec![width]),
+            ("blk.0.ffn_up.weight", vec![width, inner]),
+            ("blk.0.ffn_up.bias", vec![inner]),
+            ("blk.0.ffn_down.weight", vec![inner, width]),
+            ("blk.0.ffn_down.bias", vec![width]),
+            ("output_norm.weight", vec![width]),
+            ("output_norm.bias", vec![width]),
         ] {
             file.add(name, shape);
         }
@@ -335,14 +433,14 @@ impl File {
 
 /// A copy of the file, changed.
 fn broken(change: impl FnOnce(&mut File)) -> File {
-    let mut file = File::new();
+    let mut file = File::small();
     change(&mut file);
     file
 }
 
 #[test]
 fn the_file_that_is_broken_below_is_valid() {
-    let checkpoint = File::new().open().unwrap();
+    let checkpoint = File::small().open().unwrap();
     // No key says so: what llama.cpp computes.
     assert_eq!(checkpoint.config().activation, Activation::GeluTanh);
     assert_eq!(checkpoint.read_f32("h.0.mlp.c_fc.bias").unwrap()[19], 19.0);
@@ -354,7 +452,7 @@ fn the_file_that_is_broken_below_is_valid() {
 
 #[test]
 fn every_length_but_the_whole_is_refused() {
-    let (_directory, path) = File::new().write();
+    let (_directory, path) = File::small().write();
     let bytes = fs::read(&path).unwrap();
     for length in (0..bytes.len() - 48).step_by(3).chain(bytes.len() - 48..bytes.len()) {
         fs::write(&path, &bytes[..length]).unwrap();
@@ -366,9 +464,9 @@ fn every_length_but_the_whole_is_refused() {
 
 #[test]
 fn no_flipped_bit_does_harm() {
-    let (_directory, path) = File::new().write();
+    let (_directory, path) = File::small().write();
     let bytes = fs::read(&path).unwrap();
-    let tables = bytes.len() - File::new().data.len();
+    let tables = bytes.len() - File::small().data.len();
     // A step coprime to 8 visits every bit position.
     for bit in (0..8 * tables).step_by(5) {
         let mut flipped = bytes.clone();
@@ -416,7 +514,7 @@ fn absurd_alignments_are_refused() {
 
 #[test]
 fn tensors_out_of_place_are_named() {
-    let whole = File::new();
+    let whole = File::small();
     let second = whole.tensors[1].offset;
     let name = "blk.0.ffn_up.weight";
     let overlap = broken(|file| file.tensor(name).offset = second);
@@ -444,17 +542,50 @@ fn absurd_shapes_are_refused() {
     ] {
         broken(|file| file.tensor(name).shape = shape).refused(&[name, problem]);
     }
-    let blocks = broken(|file| file.tensor(name).kind = 2);
-    blocks.refused(&[name, "rows of 12, no multiple of Q4_0's 32"]);
+    for dtype in Dtype::all().filter(|dtype| dtype.block_elements() > 1) {
+        let (kind, block) = (dtype.ggml(), dtype.block_elements());
+        let problem = format!("rows of 12, no multiple of {}'s {block}", dtype.name());
+        broken(|file| file.tensor(name).kind = kind).refused(&[name, &problem]);
+        // As many weights as whole blocks have, but no row of whole blocks.
+        let change = |file: &mut File| {
+            *file.tensor(name) =
+                TensorEntry { kind, shape: vec![8, 64], ..file.tensor(name).clone() };
+        };
+        broken(change).refused(&[name, "rows of 8, no multiple of"]);
+    }
     let long = "n".repeat(64);
     broken(|file| file.tensor(name).name = long).refused(&["the name of a tensor was expected"]);
 }
 
+/// A tensor of each type that ends with the file, and then lacks its last byte.
+#[test]
+fn blocks_cut_short_are_refused() {
+    for dtype in Dtype::all() {
+        let mut file = File::small();
+        let offset = file.data.len().next_multiple_of(32);
+        let shape = vec![2 * dtype.block_elements() as u64, 3];
+        file.data.resize(offset + 6 * dtype.block_bytes(), 0x33);
+        let (name, kind) = ("last".to_owned(), dtype.ggml());
+        file.tensors.push(TensorEntry { name, shape, kind, offset: offset as u64 });
+        assert_eq!(file.open().unwrap().extra_tensors(), ["last"]);
+        file.data.pop();
+        file.refused(&["\"last\" reaches beyond the end of the file", "download it again"]);
+    }
+}
+
 #[test]
 fn types_that_are_not_decoded_are_named() {
-    for (kind, known) in [(10, "Q2_K"), (28, "F64"), (99, "ggml type 99")] {
+    for (kind, known) in [
+        (17, "IQ2_XS (ggml type 17)"),
+        (28, "F64 (ggml type 28)"),
+        (32, "Q4_0_4_8 (ggml type 32)"),
+        (99, "ggml type 99"),
+        (u32::MAX, "ggml type 4294967295"),
+    ] {
         let file = broken(|file| file.tensor("blk.0.ffn_up.weight").kind = kind);
-        file.refused(&["blk.0.ffn_up.weight", &format!("stored as {known}"), "F16"]);
+        let stored = format!("stored as {known}, which is not supported");
+        let way_out = "the same model as F32, F16, BF16, or as GGUF with Q8_0, Q4_0,";
+        file.refused(&["blk.0.ffn_up.weight", &stored, way_out, "IQ4_XS"]);
     }
 }
 
@@ -467,7 +598,7 @@ fn broken_metadata_is_named() {
     broken(|file| file.set("a", of_type(9, &nested))).refused(&["holds arrays in an array"]);
     let twice = broken(|file| file.entries.push(file.entries[0].clone()));
     twice.refused(&["\"general.architecture\" is there twice"]);
-    let (_directory, path) = File::new().write();
+    let (_directory, path) = File::small().write();
     fs::write(&path, b"PK\x03\x04 anything else").unwrap();
     let error = Checkpoint::open(&path).unwrap_err().to_string();
     assert!(error.contains("does not begin with \"GGUF\""), "{error}");
@@ -504,7 +635,7 @@ fn a_configuration_that_contradicts_the_tensors_is_refused() {
     }
     let missing = broken(|file| file.entries.retain(|(key, _)| key != "gpt2.embedding_length"));
     missing.refused(&["`gpt2.embedding_length` is missing"]);
-    for name in File::new().tensors.iter().map(|tensor| tensor.name.clone()) {
+    for name in File::small().tensors.iter().map(|tensor| tensor.name.clone()) {
         let file = broken(|file| file.tensors.retain(|tensor| tensor.name != name));
         file.refused(&["is missing from"]);
     }
@@ -518,7 +649,7 @@ fn tokens_and_merges_that_contradict_each_other_are_named() {
         of_type(9, &[&8u32.to_le_bytes()[..], &length, &texts].concat())
     };
     let with = |entries: &[(&str, Vec<u8>)]| {
-        let mut file = File::new();
+        let mut file = File::small();
         file.set("tokenizer.ggml.model", string("gpt2"));
         entries.iter().for_each(|(key, value)| file.set(key, value.clone()));
         let (_directory, path) = file.write();
@@ -550,7 +681,7 @@ fn tokens_and_merges_that_contradict_each_other_are_named() {
 
 #[test]
 fn metadata_of_every_type_is_read() {
-    let mut file = File::new();
+    let mut file = File::small();
     let values: [(u32, &[u8], Value); 8] = [
         (0, &[200], Value::Int(200)),
         (1, &[200], Value::Int(-56)),

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use cerebellum::terminal::{name, quoted, text};
 use thiserror::Error;
 
+use super::dtype::Dtype;
+
 /// Why a checkpoint could not be opened or read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -402,8 +404,9 @@ pub enum Error {
     },
     /// A weight is stored in a type this reader does not decode.
     #[error(
-        "{file}: tensor {tensor} is stored as {found}, which is not supported: save the \
-         checkpoint as F32, F16 or BF16 (or, as GGUF, also Q8_0, Q6_K, Q5_K, Q4_K)",
+        "{file}: tensor {tensor} is stored as {found}, which is not supported: take or save the \
+         same model as {types}",
+        types = supported_types(),
         file = file.display(),
         tensor = name(tensor),
         found = name(found)
@@ -447,6 +450,15 @@ pub enum Error {
 /// A shape, of which a file may have as many dimensions as it likes.
 fn shape(extents: &[usize]) -> String {
     name(&format!("{extents:?}")).to_string()
+}
+
+/// The types that are decoded: those of every format, then ggml's.
+fn supported_types() -> String {
+    let names = |blocks: bool| {
+        let types = Dtype::all().filter(|dtype| (dtype.block_elements() > 1) == blocks);
+        types.map(Dtype::name).collect::<Vec<_>>().join(", ")
+    };
+    format!("{}, or as GGUF with {}", names(false), names(true))
 }
 
 /// A result of reading a checkpoint.

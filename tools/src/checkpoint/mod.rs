@@ -24,6 +24,7 @@
 mod adapter;
 mod config;
 mod digest;
+mod dtype;
 mod error;
 mod expected;
 mod gguf;
@@ -39,8 +40,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use config::{Activation, Alibi, Architecture, Config};
+pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use storage::{Dtype, Layout};
+pub use storage::Layout;
 pub use tensor::Tensor;
 
 use cerebellum::format::network::{Role, TensorId};

@@ -21,9 +21,10 @@ use std::path::Path;
 
 use cerebellum::terminal::quoted;
 
+use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::shards::Format;
-use super::storage::{Dtype, MappedFile, StoredTensor};
+use super::storage::{MappedFile, StoredTensor};
 use pickle::{Element, StorageRef, TensorRef};
 
 /// The format's files.

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::dtype::Dtype;
 use super::error::{Error, Result};
-use super::storage::{Dtype, MappedFile};
+use super::storage::MappedFile;
 
 /// What the checkpoint knows of a tensor after its check against the configuration.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub const SUPER_BLOCK: usize = 256;
 pub fn decode<const BYTES: usize, const ELEMENTS: usize>(
     bytes: &[u8],
     values: &mut [f32],
-    block: fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
+    block: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
 ) {
     let (blocks, rest) = bytes.as_chunks();
     let (chunks, rest_of_values) = values.as_chunks_mut();
@@ -63,7 +63,7 @@ pub fn q5_1(block: &[u8; 24], values: &mut [f32; BLOCK]) {
 
 /// Calls `weight` with the number and the four bits of each of 32 weights.
 fn nibbles(bytes: &[u8], values: &mut [f32; BLOCK], weight: impl Fn(usize, u8) -> f32) {
-    for (i, byte) in bytes.iter().enumerate() {
+    for (i, byte) in bytes[..BLOCK / 2].iter().enumerate() {
         values[i] = weight(i, byte & 0xf);
         values[i + BLOCK / 2] = weight(i + BLOCK / 2, byte >> 4);
     }
@@ -73,6 +73,67 @@ fn nibbles(bytes: &[u8], values: &mut [f32; BLOCK], weight: impl Fn(usize, u8) -
 fn fifth_bits(bytes: &[u8]) -> impl Fn(usize) -> u8 {
     let bits = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     move |i| ((bits >> i & 1) as u8) << 4
+}
+
+/// The values that four bits choose from in the IQ4 types: denser around zero, as weights are.
+const IQ4_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// `d`, then 32 integers of 4 bits as in [`q4_0`], each the number of one of [`IQ4_VALUES`].
+pub fn iq4_nl(block: &[u8; 18], values: &mut [f32; BLOCK]) {
+    let d = half(block, 0);
+    nibbles(&block[2..], values, |_, q| d * f32::from(IQ4_VALUES[usize::from(q)]));
+}
+
+/// `d`, the upper two bits of eight scales, their lower four, then eight parts of 32 weights as in
+/// [`iq4_nl`]; scales are offset by 32.
+pub fn iq4_xs(block: &[u8; 136], values: &mut [f32; SUPER_BLOCK]) {
+    let d = half(block, 0);
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    for (part, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
+        let low = i16::from(block[4 + part / 2] >> (part % 2 * 4) & 0xf);
+        let scale = d * f32::from((low | ((high >> (2 * part) & 3) << 4) as i16) - 32);
+        let bytes = &block[8 + part * 16..];
+        nibbles(bytes, values, |_, q| scale * f32::from(IQ4_VALUES[usize::from(q)]));
+    }
+}
+
+/// 16 scales in the lower halves of bytes and minima in the upper, the weights, `d` and `dmin`. Either
+/// half of the block, 128 weights, has 32 bytes, each with the bits of weights `i`, `i + 32`, `i + 64`
+/// and `i + 96`.
+pub fn q2_k(block: &[u8; 84], values: &mut [f32; SUPER_BLOCK]) {
+    let (d, d_min) = (half(block, 80), half(block, 82));
+    for (part, values) in values.chunks_mut(16).enumerate() {
+        let scale = d * f32::from(block[part] & 0xf);
+        let minimum = d_min * f32::from(block[part] >> 4);
+        for (i, value) in values.iter_mut().enumerate() {
+            let q = two_bits(&block[16..80], part * 16 + i);
+            *value = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+/// The third bits, bit `p` of byte `i` being that of weight `32 p + i`; the lower two as in [`q2_k`];
+/// 16 scales of 6 bits, offset by 32; `d`. Weights are offset by 4.
+pub fn q3_k(block: &[u8; 110], values: &mut [f32; SUPER_BLOCK]) {
+    let d = half(block, 108);
+    let scales = &block[96..108];
+    for (part, values) in values.chunks_mut(16).enumerate() {
+        // Lower four bits two to a byte, `part` and `part + 8`, then the upper two, four to a byte.
+        let low = scales[part % 8] >> (part / 8 * 4) & 0xf;
+        let high = scales[8 + part % 4] >> (part / 4 * 2) & 3;
+        let scale = d * f32::from(i16::from(low | high << 4) - 32);
+        for (i, value) in values.iter_mut().enumerate() {
+            let i = part * 16 + i;
+            let third = (block[i % 32] >> (i / 32) & 1) << 2;
+            *value = scale * f32::from(i16::from(two_bits(&block[32..96], i) | third) - 4);
+        }
+    }
+}
+
+/// The two bits of weight `i` of 256 in 64 bytes, as [`q2_k`] describes.
+fn two_bits(bytes: &[u8], i: usize) -> u8 {
+    bytes[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3
 }
 
 /// Scale and minimum, of 6 bits each, of the eight parts of a block of 4 or 5 bits.

@@ -212,25 +212,45 @@ fn check_apart(tensors: &[TensorEntry]) -> Result<()> {
     Ok(())
 }
 
+/// Names of types that are not decoded, for messages: with Q4_2 and others that ggml has given up.
+const OTHER_TYPES: [(u32, &str); 27] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (36, "IQ4_NL_4_4"),
+    (37, "IQ4_NL_4_8"),
+    (38, "IQ4_NL_8_8"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+];
+
 /// The type with ggml's number (`enum ggml_type`).
 fn dtype(number: u32) -> std::result::Result<Dtype, String> {
-    match number {
-        0 => Ok(Dtype::F32),
-        1 => Ok(Dtype::F16),
-        2 => Ok(Dtype::Q4_0),
-        3 => Ok(Dtype::Q4_1),
-        6 => Ok(Dtype::Q5_0),
-        7 => Ok(Dtype::Q5_1),
-        8 => Ok(Dtype::Q8_0),
-        12 => Ok(Dtype::Q4K),
-        13 => Ok(Dtype::Q5K),
-        14 => Ok(Dtype::Q6K),
-        30 => Ok(Dtype::Bf16),
-        10 => Err("Q2_K".to_owned()),
-        11 => Err("Q3_K".to_owned()),
-        28 => Err("F64".to_owned()),
-        other => Err(format!("ggml type {other}")),
-    }
+    Dtype::from_ggml(number).ok_or_else(|| {
+        match OTHER_TYPES.iter().find(|(other, _)| *other == number) {
+            Some((_, name)) => format!("{name} (ggml type {number})"),
+            None => format!("ggml type {number}"),
+        }
+    })
 }
 
 struct Cursor<'a> {
