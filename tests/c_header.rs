@@ -7,24 +7,31 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The header's sections in order, simple first: files of `src/ffi`. Their module comments become the
-/// introductions.
-const SECTIONS: [&str; 15] = [
-    "version",
-    "status",
-    "options",
-    "model",
-    "session",
-    "generate",
-    "pull",
-    "text",
-    "score",
-    "classify",
-    "template",
-    "batch",
-    "batch_pull",
-    "saved",
-    "host",
+/// The header's sections in order, simple first: files of `src/ffi`. The module comment of a section's
+/// first file becomes its introduction.
+const SECTIONS: [&[&str]; 15] = [
+    &["version"],
+    &["status", "status_text"],
+    &["options/keys", "options/values", "options/handle", "options/setters"],
+    &["model/open", "model/shared", "model/info", "model/weights"],
+    &[
+        "session/make",
+        "session/state",
+        "session/tokens",
+        "session/cancel",
+        "stop_reason",
+        "session/stats",
+    ],
+    &["session/generate"],
+    &["session/on_demand"],
+    &["text"],
+    &["score", "options/pooling"],
+    &["classify", "options/classification"],
+    &["template"],
+    &["batch/make", "batch/state", "batch/sequences", "batch/cancel", "batch/generate"],
+    &["batch/on_demand"],
+    &["session/saved"],
+    &["options/host", "host/log", "host/progress", "host/pool"],
 ];
 
 const INTRODUCTION: &str = include_str!("../src/ffi/introduction.txt");
@@ -33,21 +40,26 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn source(section: &str) -> PathBuf {
-    root().join("src/ffi").join(section).with_extension("rs")
+fn source(file: &str) -> PathBuf {
+    root().join("src/ffi").join(file).with_extension("rs")
 }
 
 /// The types and functions of one section in C.
-fn declarations(section: &str) -> String {
+fn declarations(files: &[&str]) -> String {
     let config = cbindgen::Config::from_file(root().join("src/ffi/cbindgen.toml")).unwrap();
-    let mut builder = cbindgen::Builder::new().with_config(config).with_src(source(section));
-    // Those too that no signature names, such as the values of options.
-    for line in fs::read_to_string(source(section)).unwrap().lines() {
-        let name =
-            ["pub enum ", "pub struct ", "pub type "].iter().find_map(|it| line.strip_prefix(it));
-        if let Some(name) = name {
-            builder = builder.include_item(name.split([' ', ';', '=']).next().unwrap());
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for path in files.iter().map(|file| source(file)) {
+        // Those types too that no signature names, such as the values of options.
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let name = ["pub enum ", "pub struct ", "pub type "]
+                .iter()
+                .find_map(|it| line.strip_prefix(it))
+                .filter(|name| name.starts_with("cbl_"));
+            if let Some(name) = name {
+                builder = builder.include_item(name.split([' ', ';', '=']).next().unwrap());
+            }
         }
+        builder = builder.with_src(path);
     }
     let mut bytes = Vec::new();
     builder.generate().unwrap().write(&mut bytes);
@@ -92,8 +104,8 @@ fn compact(text: &str) -> String {
 }
 
 /// A comment around the lines of a module's introduction.
-fn comment(section: &str) -> String {
-    let source = fs::read_to_string(source(section)).unwrap();
+fn comment(file: &str) -> String {
+    let source = fs::read_to_string(source(file)).unwrap();
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
     let mut lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
     let title = lines.next().expect("a title");
@@ -111,7 +123,7 @@ fn header() -> String {
     text.push_str("#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n\n");
     text.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
     for section in SECTIONS {
-        let _ = write!(text, "\n{}\n\n{}\n", comment(section), declarations(section));
+        let _ = write!(text, "\n{}\n\n{}\n", comment(section[0]), declarations(section));
     }
     text.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* CEREBELLUM_H */\n");
     text

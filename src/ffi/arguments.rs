@@ -4,9 +4,12 @@ use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::ptr;
 
-use super::boundary::Failure;
+use super::failure::Failure;
+use super::host::Callback;
 use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVALID_UTF8};
+use crate::error::Error;
 use crate::memory::{self, try_vec};
+use crate::session::Session;
 
 const fn bad(detail: &'static str) -> Failure {
     Failure::Misuse(CBL_BAD_ARGUMENT, detail)
@@ -106,6 +109,30 @@ pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a
 /// character each takes 56 times as much.
 fn probe_parts(length: usize) -> Result<(), Failure> {
     Ok(memory::probe(length.saturating_mul(64).saturating_add(16 << 10))?)
+}
+
+/// The caller's tokens, if the session has room for them: a count that is out of proportion is found
+/// out before the first token is read.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn tokens_that_fit<'a>(
+    session: &Session,
+    tokens: *const u32,
+    count: usize,
+) -> Result<&'a [u32], Failure> {
+    let (position, context) = (session.position(), session.context());
+    if count > context - position {
+        return Err(Error::ContextFull { position, tokens: count, context }.into());
+    }
+    // SAFETY: the caller's contract.
+    unsafe { slice(tokens, count) }
+}
+
+/// A callback that may not be NULL.
+pub(super) fn required<T: Copy>(callback: Option<T>) -> Result<Callback<T>, Failure> {
+    let missing = Failure::Misuse(CBL_BAD_ARGUMENT, "a callback is NULL");
+    callback.map(Callback::new).ok_or(missing)
 }
 
 /// A path, which ends with a zero byte. Any bytes where paths are bytes, UTF-8 elsewhere.

@@ -1,67 +1,16 @@
 //! The border between C and Rust: failures become status codes, and so do panics; what is computed
 //! behind it is computed in the default floating-point environment.
 
-use std::any::Any;
-use std::cell::Cell;
-use std::ffi::{CStr, c_char};
-use std::fmt;
+use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Once, OnceLock};
 
+use super::failure::Failure;
+use super::host::HostEnvironment;
 use super::last_failure::LastFailure;
 use super::message::{Message, copy_to_buffer};
 use super::status::cbl_status;
-use crate::error::Error;
-use crate::fp_env::Environment;
-
-/// Why a call failed.
-pub(super) enum Failure {
-    /// A misuse that has nothing more to say.
-    Misuse(cbl_status, &'static str),
-    /// A handle, the call's own or one that it was given, is in use.
-    Busy(&'static CStr),
-    Error(Error),
-    Panic(Box<dyn Any + Send>),
-}
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
-    }
-}
-
-impl Failure {
-    pub fn status(&self) -> cbl_status {
-        match self {
-            Self::Misuse(status, _) => *status,
-            Self::Busy(_) => cbl_status::CBL_BUSY,
-            Self::Error(error) => cbl_status::of(error),
-            Self::Panic(_) => cbl_status::CBL_PANIC,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Misuse(_, detail) => f.write_str(detail),
-            Self::Busy(detail) => f.write_str(detail.to_str().unwrap_or_default()),
-            Self::Error(error) => error.fmt(f),
-            Self::Panic(payload) => {
-                let text = payload.downcast_ref::<&str>().copied();
-                let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-                write!(f, "a bug in the library, please report it: {}", text.unwrap_or("panic"))
-            }
-        }
-    }
-}
-
-/// What a handle without a usable state says.
-pub(super) const POISONED: Failure = Failure::Misuse(
-    cbl_status::CBL_PANIC,
-    "an earlier call with this handle met a bug in the library; free the handle",
-);
 
 /// Where the message of a failure goes.
 pub(super) enum Report<'a> {
@@ -178,58 +127,6 @@ fn inside(body: &mut dyn FnMut()) {
 /// `AssertUnwindSafe`: what a panic may leave half done lies behind a lock that it poisons.
 fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
-}
-
-thread_local! {
-    /// The host's environment during this thread's innermost call.
-    static HOST: Cell<Option<Environment>> = const { Cell::new(None) };
-}
-
-/// The host's floating-point environment, which is back when this is dropped.
-struct HostEnvironment {
-    /// That of the call around the callback which this call comes from.
-    outer: Option<Environment>,
-}
-
-impl HostEnvironment {
-    fn leave() -> Self {
-        let host = Environment::current();
-        let outer = HOST.replace(Some(host));
-        host.change_to(host.with_default_control());
-        Self { outer }
-    }
-}
-
-impl Drop for HostEnvironment {
-    fn drop(&mut self) {
-        if let Some(host) = HOST.replace(self.outer) {
-            host.set();
-        }
-    }
-}
-
-/// A function of the host's. It finds the environment that the host called the library in, and what it
-/// changes there stays changed.
-#[derive(Clone, Copy)]
-pub(super) struct Callback<F>(F);
-
-impl<F: Copy> Callback<F> {
-    pub fn new(function: F) -> Self {
-        Self(function)
-    }
-
-    /// Calls it by `call`.
-    pub fn call<T>(self, call: impl FnOnce(F) -> T) -> T {
-        let Some(host) = HOST.get() else { return call(self.0) };
-        let ours = Environment::current();
-        ours.change_to(host);
-        // Unwinding would abort: the host's functions must not throw.
-        let result = call(self.0);
-        let host = Environment::current();
-        HOST.set(Some(host));
-        host.change_to(ours);
-        result
-    }
 }
 
 /// A payload's own drop may panic, and nothing is left to catch that; those of `panic!` are plain.

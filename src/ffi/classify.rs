@@ -22,32 +22,9 @@ use super::session::{self, cbl_session};
 use super::status::cbl_status;
 
 #[cfg(feature = "text")]
-pub(super) use with_text::{Labels, Settings};
+use with_text::Labels;
 #[cfg(not(feature = "text"))]
-pub(super) use without_text::{Labels, Settings};
-
-/// Values of CBL_OPTION_NORMALIZATION: how the length of labels counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum cbl_normalization {
-    /// A label's score is its log-probability, which is less the longer it is.
-    CBL_NORMALIZATION_SUM = 0,
-    /// Its log-probability divided by its number of tokens.
-    CBL_NORMALIZATION_MEAN = 1,
-}
-
-/// Values of CBL_OPTION_CALIBRATION: what is taken off a label's score because the model prefers some
-/// labels whatever the text. It is found out at a classifier's first use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum cbl_calibration {
-    /// Nothing.
-    CBL_CALIBRATION_NONE = 0,
-    /// What it is on average behind texts that say nothing (Zhao et al., Calibrate Before Use, 2021).
-    CBL_CALIBRATION_CONTENT_FREE = 1,
-    /// What it is without any text (Holtzman et al., Surface Form Competition, 2021).
-    CBL_CALIBRATION_MUTUAL_INFORMATION = 2,
-}
+use without_text::Labels;
 
 /// Labels, and how to tell which of them fits.
 pub struct cbl_classifier {
@@ -192,69 +169,14 @@ pub unsafe extern "C" fn cbl_options_clear_examples(options: *mut cbl_options) -
 mod with_text {
     use std::sync::{Arc, OnceLock};
 
-    use super::super::boundary::Failure;
-    use super::super::model::Shared;
-    use super::super::session::Inner;
-    use super::super::status::cbl_status::CBL_BAD_ARGUMENT;
-    use super::{cbl_calibration, cbl_normalization};
-    use crate::classify::{
-        Bias, Calibration, Classifier, ClassifierOptions, Normalization, Template,
-    };
+    use crate::classify::{Bias, Classifier};
+    use crate::ffi::failure::Failure;
+    use crate::ffi::model::Shared;
+    use crate::ffi::options::Classification;
+    use crate::ffi::session::Inner;
+    use crate::ffi::status::cbl_status::CBL_BAD_ARGUMENT;
     use crate::model::TokenizerBytes;
     use crate::text::Tokenizer;
-
-    /// What the options say. Defaults take no memory.
-    #[derive(Default)]
-    pub struct Settings {
-        template: Option<Template>,
-        examples: Vec<(String, String)>,
-        normalization: Normalization,
-        calibration: Calibration,
-    }
-
-    impl Settings {
-        pub fn set_template(&mut self, template: &str) -> Result<(), Failure> {
-            self.template = Some(Template::parse(template)?);
-            Ok(())
-        }
-
-        pub fn set_normalization(&mut self, value: cbl_normalization) -> Result<(), Failure> {
-            self.normalization = match value {
-                cbl_normalization::CBL_NORMALIZATION_SUM => Normalization::Sum,
-                cbl_normalization::CBL_NORMALIZATION_MEAN => Normalization::Mean,
-            };
-            Ok(())
-        }
-
-        pub fn set_calibration(&mut self, value: cbl_calibration) -> Result<(), Failure> {
-            self.calibration = match value {
-                cbl_calibration::CBL_CALIBRATION_NONE => Calibration::None,
-                cbl_calibration::CBL_CALIBRATION_CONTENT_FREE => Calibration::ContentFree,
-                cbl_calibration::CBL_CALIBRATION_MUTUAL_INFORMATION => {
-                    Calibration::MutualInformation
-                }
-            };
-            Ok(())
-        }
-
-        pub fn add_example(&mut self, text: &str, label: &str) -> Result<(), Failure> {
-            self.examples.push((text.to_owned(), label.to_owned()));
-            Ok(())
-        }
-
-        pub fn clear_examples(&mut self) {
-            self.examples.clear();
-        }
-
-        fn classifier_options(&self) -> ClassifierOptions {
-            ClassifierOptions {
-                template: self.template.clone().unwrap_or_default(),
-                examples: self.examples.clone(),
-                normalization: self.normalization,
-                calibration: self.calibration,
-            }
-        }
-    }
 
     /// A classifier with what it borrows from its model.
     pub struct Labels {
@@ -269,7 +191,7 @@ mod with_text {
         pub fn new(
             shared: &Arc<Shared>,
             labels: &[&str],
-            settings: &Settings,
+            settings: &Classification,
         ) -> Result<Self, Failure> {
             let tokenizer: *const Tokenizer<_> = &**shared.tokenizer()?;
             // SAFETY: it lies in `shared`, where it stays as long as that, which the result keeps.
@@ -316,40 +238,16 @@ mod with_text {
 mod without_text {
     use std::sync::Arc;
 
-    use super::super::boundary::Failure;
-    use super::super::model::Shared;
-    use super::super::session::Inner;
-    use super::super::text::UNSUPPORTED;
-    use super::{cbl_calibration, cbl_normalization};
-
-    #[derive(Default)]
-    pub struct Settings;
-
-    impl Settings {
-        pub fn set_template(&mut self, _: &str) -> Result<(), Failure> {
-            Err(UNSUPPORTED)
-        }
-
-        pub fn set_normalization(&mut self, _: cbl_normalization) -> Result<(), Failure> {
-            Err(UNSUPPORTED)
-        }
-
-        pub fn set_calibration(&mut self, _: cbl_calibration) -> Result<(), Failure> {
-            Err(UNSUPPORTED)
-        }
-
-        pub fn add_example(&mut self, _: &str, _: &str) -> Result<(), Failure> {
-            Err(UNSUPPORTED)
-        }
-
-        pub fn clear_examples(&mut self) {}
-    }
+    use crate::ffi::failure::{Failure, NO_TOKENIZING as UNSUPPORTED};
+    use crate::ffi::model::Shared;
+    use crate::ffi::options::Classification;
+    use crate::ffi::session::Inner;
 
     /// There are none: `new` always fails.
     pub enum Labels {}
 
     impl Labels {
-        pub fn new(_: &Arc<Shared>, _: &[&str], _: &Settings) -> Result<Self, Failure> {
+        pub fn new(_: &Arc<Shared>, _: &[&str], _: &Classification) -> Result<Self, Failure> {
             Err(UNSUPPORTED)
         }
 

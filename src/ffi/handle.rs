@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
 
-use super::boundary::Failure;
+use super::failure::Failure;
 use super::status::cbl_status::CBL_BAD_HANDLE;
 use crate::error::Error;
 use crate::memory::try_box;

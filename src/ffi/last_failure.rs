@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::boundary::Failure;
+use super::failure::Failure;
 use super::host::{Log, cbl_log_level, log};
 use super::message::Message;
 

@@ -3,7 +3,8 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::boundary::{self, Failure, POISONED, Report, panic_if_armed};
+use super::boundary::{self, Report, panic_if_armed};
+use super::failure::{Failure, POISONED};
 use super::host::Log;
 use super::last_failure::LastFailure;
 use super::status::cbl_status;

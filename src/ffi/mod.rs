@@ -13,29 +13,29 @@
 //! - **No infallible allocation** once a model is open, text and constraints apart.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
 
+// What every function stands on.
 mod arguments;
 mod boundary;
-mod constraint;
+mod failure;
 mod handle;
+mod host;
 mod last_failure;
 mod locked;
 mod message;
+mod on_demand;
+mod status;
+mod stop_reason;
 #[cfg(feature = "capi-test-panics")]
 mod test_panics;
 
-// The header's sections.
+// The functions and types, as `SECTIONS` groups them.
 mod batch;
-mod batch_pull;
 mod classify;
-mod generate;
-mod host;
 mod model;
 mod options;
-mod pull;
-mod saved;
 mod score;
 mod session;
-mod status;
+mod status_text;
 mod template;
 mod text;
 mod version;

@@ -5,26 +5,19 @@
 
 use std::ffi::c_char;
 
-use super::arguments::{Out, buffer_for, copy_out, list_lengths, slice, slice_mut, text, texts};
-use super::boundary::{self, Failure, Report};
+use super::arguments::{
+    Out, buffer_for, copy_out, list_lengths, slice, slice_mut, text, texts, tokens_that_fit,
+};
+use super::boundary::{self, Report};
+use super::failure::Failure;
 use super::options::{self, cbl_options};
-use super::session::{self, Inner, cbl_session, tokens_that_fit};
+use super::session::{self, Inner, cbl_session};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use super::text::encode_behind;
 use crate::error::{Error, Result};
 use crate::memory::{try_filled, try_vec};
 use crate::score::{Continuations, log_sum_exp, most_probable};
 use crate::session::Pooling;
-
-/// Values of CBL_OPTION_POOLING: how the hidden states of a text's tokens become one embedding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum cbl_pooling {
-    /// Their mean.
-    CBL_POOLING_MEAN = 0,
-    /// The last token's, which has seen all the others.
-    CBL_POOLING_LAST = 1,
-}
 
 /// Tells how probable tokens are by the `count` logits at `logits`, from wherever: a session, a batch, a
 /// callback. `log_probabilities` has room for as many results as there are tokens, `token_count`; each is

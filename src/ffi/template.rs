@@ -12,13 +12,12 @@
 
 use std::ffi::{c_char, c_void};
 
-use super::arguments::{Growing, GrowingOut, Out, text};
+use super::arguments::{Growing, GrowingOut, Out, required, text};
 use super::boundary::{self, Report};
-use super::generate::{cbl_text_callback, pass_on};
 use super::handle::{self, Handle, Place};
 use super::model::{self, cbl_model};
 use super::options::{self, cbl_options};
-use super::session::{self, cbl_session, required};
+use super::session::{self, cbl_session, cbl_text_callback, pass_on};
 use super::status::cbl_status;
 
 #[cfg(feature = "text")]
@@ -188,8 +187,9 @@ mod with_text {
     use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use super::super::boundary::Failure;
-    use super::super::session::{Inner, cbl_stop_reason};
+    use super::super::failure::Failure;
+    use super::super::session::Inner;
+    use super::super::stop_reason::cbl_stop_reason;
     use super::cbl_template_result;
     use crate::model::Model;
     use crate::task::{Task, TaskResult};
@@ -248,9 +248,9 @@ mod with_text {
 
 #[cfg(not(feature = "text"))]
 mod without_text {
-    use super::super::boundary::Failure;
+    use super::super::failure::Failure;
+    use super::super::failure::NO_TOKENIZING as UNSUPPORTED;
     use super::super::session::Inner;
-    use super::super::text::UNSUPPORTED;
     use super::cbl_template_result;
     use crate::model::Model;
 

@@ -7,7 +7,10 @@ use std::ffi::c_char;
 use std::ptr;
 
 use super::arguments::{Out, buffer_for, copy_out, slice, text};
-use super::boundary::{Failure, Report};
+use super::boundary::Report;
+use super::failure::Failure;
+#[cfg(not(feature = "text"))]
+use super::failure::NO_TOKENIZING as UNSUPPORTED;
 use super::model::{self, Shared, cbl_model};
 use super::options::{self, cbl_options};
 use super::status::cbl_status;
@@ -75,12 +78,6 @@ pub(super) fn encode_for_batch(
 ) -> Result<Vec<u32>, Failure> {
     Err(UNSUPPORTED)
 }
-
-#[cfg(not(feature = "text"))]
-pub(super) const UNSUPPORTED: Failure = Failure::Misuse(
-    cbl_status::CBL_UNSUPPORTED,
-    "this build of the library cannot tokenize text; use token ids",
-);
 
 /// Turns `length` bytes of UTF-8 into token ids: `*count` receives their number, and `tokens`, which has
 /// room for `capacity`, receives them if they fit. Room for as many tokens as bytes always suffices; call

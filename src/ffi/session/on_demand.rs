@@ -22,101 +22,28 @@
 //! Every other call on the session ends the generation, also a call that fails, CBL_BUSY apart:
 //! cbl_generation_next() then returns CBL_NO_GENERATION.
 
-use std::borrow::Cow;
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::arguments::{GrowingOut, Out, text};
-use super::boundary::Failure;
-use super::generate::{cbl_step, log_generation};
-use super::options::{self, Options, cbl_options};
-use super::session::{self, Inner, cbl_session, cbl_stop_reason, tokens_that_fit};
-use super::status::cbl_status::{self, CBL_NO_GENERATION};
-use super::text::encode_behind;
-use crate::error::{Error, Result};
-use crate::generate::{Generation, Progress, TextBuffer, TextStep};
+use super::generate::cbl_step;
+use super::running::Running;
+use super::state::{self, Inner, cbl_session};
+use crate::ffi::arguments::{GrowingOut, Out, text, tokens_that_fit};
+use crate::ffi::failure::Failure;
+use crate::ffi::on_demand::NO_GENERATION;
+use crate::ffi::options::{self, Options, cbl_options};
+use crate::ffi::status::cbl_status;
+use crate::ffi::stop_reason::cbl_stop_reason;
+use crate::ffi::text::encode_behind;
+use crate::generate::TextStep;
 use crate::memory::try_vec;
 
-/// What a session knows of its generation on demand.
-pub(super) struct Running {
-    number: u64,
-    /// With a constraint that is `Send`, as the options give it: a session goes from thread to thread.
-    progress: Progress<'static>,
-    /// None if the model has no tokenizer.
-    text: Option<TextBuffer>,
-}
-
-/// What a number says that is no generation's of the handle.
-pub(super) const NO_GENERATION: Failure = Failure::Misuse(
-    CBL_NO_GENERATION,
-    "this generation is none of the handle's, or was ended, by a call that changes what it needs or by a failure; begin another one",
-);
-
-/// A number that no generation of this process had before, so that one of another session is found out.
-pub(super) fn new_number() -> u64 {
-    static LAST: AtomicUsize = AtomicUsize::new(0);
-    LAST.fetch_add(1, Relaxed) as u64 + 1
-}
-
-impl Running {
-    fn begin(inner: &Inner, options: &Options, prompt: Vec<u32>) -> Result<Self> {
-        let constraint = options.constraint.constraint(&inner.shared)?.map(|it| it as _);
-        let own = options.generate.try_clone()?;
-        let text = match inner.shared.tokenizer() {
-            Ok(tokenizer) => Some(TextBuffer::new(tokenizer.table(), &own.stop)?),
-            Err(Error::NoTokenizer) if own.stop.is_empty() => None,
-            Err(error) => return Err(error),
-        };
-        let (prompt, own) = (Cow::Owned(prompt), Cow::Owned(own));
-        let progress = Progress::new(&inner.session, prompt, own, constraint)?;
-        Ok(Self { number: new_number(), progress, text })
-    }
-
-    /// Whether its end was told and counted.
-    fn is_over(&self) -> bool {
-        self.progress.stop_reason().is_some()
-    }
-
-    /// What it has done so far, unless that was counted already.
-    pub fn uncounted(&self) -> Option<Generation> {
-        (!self.is_over()).then(|| self.progress.generation())
-    }
-}
-
 impl Inner {
-    fn running(&mut self, generation: u64) -> Result<&mut Running, Failure> {
-        self.running.as_mut().filter(|running| running.number == generation).ok_or(NO_GENERATION)
-    }
-
-    /// Ends the generation on demand, if there is one.
-    pub fn end_running(&mut self) {
-        if let Some(generation) = self.running.take().and_then(|running| running.uncounted()) {
-            self.end_generation(&generation);
-        }
-    }
-
-    fn end_generation(&mut self, generation: &Generation) {
-        self.counters.generated(generation);
-        log_generation(self, generation);
-    }
-
     /// The next step of the generation on demand, which is known to run; `tell` is given it.
     fn next(&mut self, tell: &mut dyn FnMut(cbl_step)) -> Result<(), Failure> {
-        let Some(Running { progress, text, .. }) = &mut self.running else {
-            return Err(NO_GENERATION);
-        };
-        let (session, was_over) = (&mut self.session, progress.stop_reason().is_some());
-        let next = match text {
-            Some(buffer) => self
-                .shared
-                .tokenizer()
-                .and_then(|tokenizer| buffer.next(progress, session, tokenizer.table())),
-            None => progress
-                .next(session)
-                .map(|step| step.map(|step| TextStep { text: "", step: Some(step) })),
-        };
-        match next {
+        let Some(running) = &mut self.running else { return Err(NO_GENERATION) };
+        let was_over = running.is_over();
+        match running.next(&mut self.session, &self.shared) {
             Ok(Some(TextStep { text, step })) => tell(cbl_step::new(text, step)),
             Ok(None) => {}
             Err(error) => {
@@ -125,7 +52,7 @@ impl Inner {
             }
         }
         if let Some(running) = self.running.as_ref().filter(|it| it.is_over() && !was_over) {
-            let generation = running.progress.generation();
+            let generation = running.generation();
             self.end_generation(&generation);
         }
         Ok(())
@@ -138,7 +65,7 @@ type Prompt<'a> = dyn FnMut(&Inner, &Options) -> Result<Vec<u32>, Failure> + 'a;
 /// Begins a generation by the caller's options.
 ///
 /// # Safety
-/// As [`session::with`], [`options::with`] and [`Out::new`].
+/// As [`state::with`], [`options::with`] and [`Out::new`].
 unsafe fn begin(
     session: *mut cbl_session,
     options: *const cbl_options,
@@ -148,13 +75,13 @@ unsafe fn begin(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(generation, 0);
-        session::with(session, |inner| {
+        state::with(session, |inner| {
             let out = out?;
             let running = options::with(options, |options| {
                 let prompt = prompt(inner, options)?;
-                Ok(Running::begin(inner, options, prompt)?)
+                Ok(Running::begin(&inner.session, &inner.shared, options, prompt)?)
             })?;
-            out.set(running.number);
+            out.set(running.number());
             inner.running = Some(running);
             Ok(())
         })
@@ -234,7 +161,7 @@ pub unsafe extern "C" fn cbl_generation_next(
     unsafe {
         let step = GrowingOut::new(step, size).inspect(|out| out.set(&cbl_step::NONE));
         let reason = Out::new(reason, cbl_stop_reason::CBL_STOP_NONE);
-        session::with_running(session, |inner| {
+        state::with_running(session, |inner| {
             let (step, reason) = (step?, reason?);
             inner.running(generation)?;
             let mut next = None;
@@ -242,7 +169,7 @@ pub unsafe extern "C" fn cbl_generation_next(
             match next {
                 Some(next) => step.set(&next),
                 None => {
-                    let why = inner.running(generation)?.progress.stop_reason();
+                    let why = inner.running(generation)?.stop_reason();
                     reason.set(why.map_or(cbl_stop_reason::CBL_STOP_NONE, Into::into));
                 }
             }
@@ -269,10 +196,10 @@ pub unsafe extern "C" fn cbl_generation_end(
     // SAFETY: the caller's contract.
     unsafe {
         let reason = Out::optional(reason, cbl_stop_reason::CBL_STOP_NONE);
-        session::with_running(session, |inner| {
+        state::with_running(session, |inner| {
             let reason = reason?;
             let Ok(running) = inner.running(generation) else { return Ok(()) };
-            let why = running.progress.generation().stop_reason;
+            let why = running.generation().stop_reason;
             inner.end_running();
             // A request, if there is one, was for the generation that has ended.
             let _ = inner.session.follow_cancel();

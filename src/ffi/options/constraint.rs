@@ -1,19 +1,15 @@
 //! What a generated text must be like, as the options say it.
 
 #[cfg(feature = "constraints")]
-pub(super) use with_constraints::{Setting, Vocabulary};
+pub use with_constraints::Setting;
 #[cfg(not(feature = "constraints"))]
-pub(super) use without_constraints::Setting;
+pub use without_constraints::Setting;
 
 #[cfg(feature = "constraints")]
 mod with_constraints {
-    use std::sync::{Arc, OnceLock};
-
-    use super::super::boundary::Failure;
-    use super::super::model::Shared;
-    use crate::constraint::{self, Form};
+    use crate::constraint::Form;
     use crate::error::Result;
-    use crate::generate::Constraint;
+    use crate::ffi::failure::Failure;
 
     /// None by default.
     #[derive(Default)]
@@ -55,49 +51,17 @@ mod with_constraints {
             self.0.as_ref().map(Form::option)
         }
 
-        /// For one text.
-        pub fn constraint(&self, shared: &Shared) -> Result<Option<Box<dyn Constraint + Send>>> {
-            let Some(form) = &self.0 else { return Ok(None) };
-            Ok(Some(Box::new(shared.vocabulary.of(shared)?.constrain(form)?)))
-        }
-
-        /// One for each of so many texts; none at all without a constraint.
-        pub fn constraints(
-            &self,
-            shared: &Shared,
-            texts: usize,
-        ) -> Result<Vec<Option<Box<dyn Constraint>>>> {
-            let texts = if self.0.is_some() { texts } else { 0 };
-            let one = |_| Ok(self.constraint(shared)?.map(|it| it as Box<dyn Constraint>));
-            (0..texts).map(one).collect()
-        }
-    }
-
-    /// A model's, prepared when it is first asked for.
-    #[derive(Default)]
-    pub struct Vocabulary(OnceLock<constraint::Vocabulary>);
-
-    impl Vocabulary {
-        fn of(&self, shared: &Shared) -> Result<&constraint::Vocabulary> {
-            let tokenizer = shared.tokenizer()?;
-            if let Some(prepared) = self.0.get() {
-                return Ok(prepared);
-            }
-            let tokenizer = Arc::clone(tokenizer);
-            let prepared = constraint::Vocabulary::new(&shared.model, tokenizer)?;
-            // If two threads come here at once, one result is dropped.
-            Ok(self.0.get_or_init(|| prepared))
+        /// The form, if there is one.
+        pub fn form(&self) -> Option<&Form> {
+            self.0.as_ref()
         }
     }
 }
 
 #[cfg(not(feature = "constraints"))]
 mod without_constraints {
-    use super::super::boundary::Failure;
-    use super::super::model::Shared;
-    use super::super::status::cbl_status::CBL_UNSUPPORTED;
-    use crate::error::Result;
-    use crate::generate::Constraint;
+    use crate::ffi::failure::Failure;
+    use crate::ffi::status::cbl_status::CBL_UNSUPPORTED;
 
     const UNSUPPORTED: Failure =
         Failure::Misuse(CBL_UNSUPPORTED, "this build of the library cannot constrain texts");
@@ -120,18 +84,6 @@ mod without_constraints {
 
         pub fn name(&self) -> Option<&'static str> {
             None
-        }
-
-        pub fn constraint(&self, _: &Shared) -> Result<Option<Box<dyn Constraint + Send>>> {
-            Ok(None)
-        }
-
-        pub fn constraints(
-            &self,
-            _: &Shared,
-            _: usize,
-        ) -> Result<Vec<Option<Box<dyn Constraint>>>> {
-            Ok(Vec::new())
         }
     }
 }

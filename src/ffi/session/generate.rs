@@ -17,14 +17,15 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::arguments::{Growing, Out, text};
-use super::boundary::{Callback, Failure};
-use super::host::{cbl_log_level, log};
-use super::options::{self, Options, cbl_options};
-use super::session::{self, Inner, cbl_session, cbl_stop_reason, required, tokens_that_fit};
-use super::status::cbl_status;
-use super::text::encode_behind;
+use super::state::{self, Inner, cbl_session};
 use crate::error::{Error, Result};
+use crate::ffi::arguments::{Growing, Out, required, text, tokens_that_fit};
+use crate::ffi::failure::Failure;
+use crate::ffi::host::Callback;
+use crate::ffi::options::{self, Options, cbl_options};
+use crate::ffi::status::cbl_status;
+use crate::ffi::stop_reason::cbl_stop_reason;
+use crate::ffi::text::encode_behind;
 use crate::generate::{
     Constraint, Generation, Step, StopReason, generate_steps, generate_text_steps,
 };
@@ -51,7 +52,7 @@ type Body<'a> = dyn FnMut(&mut Inner, &Options, Option<&mut dyn Constraint>) -> 
 /// Runs a generation by the caller's options, within their constraint, and keeps its figures.
 ///
 /// # Safety
-/// As [`session::with`], [`options::with`] and [`Out::optional`].
+/// As [`state::with`], [`options::with`] and [`Out::optional`].
 unsafe fn generate(
     session: *mut cbl_session,
     options: *const cbl_options,
@@ -61,10 +62,10 @@ unsafe fn generate(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::optional(reason, cbl_stop_reason::CBL_STOP_NONE);
-        session::work(session, |inner| {
+        state::work(session, |inner| {
             let out = out?;
             let generation = options::with(options, |options| {
-                let mut constraint = options.constraint.constraint(&inner.shared)?;
+                let mut constraint = inner.shared.constraint(&options.constraint)?;
                 let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
                 match body(inner, options, constraint) {
                     // While the prompt was tokenized.
@@ -72,27 +73,13 @@ unsafe fn generate(
                     generation => generation,
                 }
             })?;
-            inner.counters.generated(&generation);
-            log_generation(inner, &generation);
+            inner.end_generation(&generation);
             if let Some(out) = out {
                 out.set(generation.stop_reason.into());
             }
             Ok(())
         })
     }
-}
-
-pub(super) fn log_generation(inner: &Inner, generation: &Generation) {
-    log(
-        inner.shared.log,
-        cbl_log_level::CBL_LOG_INFO,
-        format_args!(
-            "generated {} tokens after {}: {}",
-            generation.tokens,
-            generation.prompt_tokens,
-            generation.stop_reason.name(),
-        ),
-    );
 }
 
 /// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
@@ -262,7 +249,7 @@ pub unsafe extern "C" fn cbl_generate_steps(
 ///
 /// # Safety
 /// The contract of [`cbl_text_callback`].
-pub(super) unsafe fn pass_on(callback: TextCallback, user: *mut c_void, text: &str) -> bool {
+pub unsafe fn pass_on(callback: TextCallback, user: *mut c_void, text: &str) -> bool {
     let (start, length) = (text.as_ptr().cast(), text.len());
     // SAFETY: the caller's contract.
     callback.call(|on_text| unsafe { on_text(user, start, length) })

@@ -9,9 +9,9 @@
 use std::ffi::{c_char, c_void};
 use std::io::Cursor;
 
-use super::arguments::{Out, buffer_for, path, slice};
-use super::session::{self, cbl_session};
-use super::status::cbl_status;
+use super::state::{self, cbl_session};
+use crate::ffi::arguments::{Out, buffer_for, path, slice};
+use crate::ffi::status::cbl_status;
 
 /// Saves a session to a buffer of `capacity` bytes. `*size` receives the size of what is saved, also if
 /// the buffer is too small; call with a capacity of 0 to ask first.
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn cbl_session_save(
     // SAFETY: the caller's contract.
     unsafe {
         let out = Out::new(size, 0);
-        session::with_running(session, |inner| {
+        state::with_running(session, |inner| {
             let needed = inner.session.saved_bytes();
             out?.set(needed);
             let buffer = buffer_for(needed, buffer.cast::<u8>(), capacity)?;
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn cbl_session_restore(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        session::with(session, |inner| {
+        state::with(session, |inner| {
             Ok(inner.session.restore_bytes(slice(data.cast::<u8>(), size)?)?)
         })
     }
@@ -70,9 +70,7 @@ pub unsafe extern "C" fn cbl_session_save_file(
     path: *const c_char,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe {
-        session::with_running(session, |inner| Ok(inner.session.save_file(self::path(path)?)?))
-    }
+    unsafe { state::with_running(session, |inner| Ok(inner.session.save_file(self::path(path)?)?)) }
 }
 
 /// Restores what cbl_session_save_file() wrote, from a regular file. The file is read twice, first to check
@@ -85,5 +83,5 @@ pub unsafe extern "C" fn cbl_session_restore_file(
     path: *const c_char,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { session::with(session, |inner| Ok(inner.session.restore_file(self::path(path)?)?)) }
+    unsafe { state::with(session, |inner| Ok(inner.session.restore_file(self::path(path)?)?)) }
 }

@@ -1,0 +1,34 @@
+//! Stopping what a batch does.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::state::cbl_batch;
+use crate::ffi::boundary;
+use crate::ffi::handle;
+use crate::ffi::status::cbl_status;
+
+/// Stops the evaluation or generation that is running on the batch, or else the next one, as
+/// cbl_session_cancel() does on a session: it returns CBL_CANCELLED.
+///
+/// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_cancel(batch: *const cbl_batch) -> cbl_status {
+    set_cancel(batch, true)
+}
+
+/// Takes back a request of cbl_batch_cancel() that no call has followed yet.
+///
+/// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_clear_cancel(batch: *const cbl_batch) -> cbl_status {
+    set_cancel(batch, false)
+}
+
+/// An atomic store, no lock: safe in a signal handler.
+fn set_cancel(batch: *const cbl_batch, wanted: bool) -> cbl_status {
+    boundary::status_in_signal(|| {
+        // SAFETY: the caller's contract.
+        unsafe { handle::get(batch) }?.cancel.store(wanted, Relaxed);
+        Ok(())
+    })
+}

@@ -1,0 +1,125 @@
+//! Batches
+//!
+//! Several sequences at once: a pass over the weights evaluates tokens of all of them, so eight together
+//! take little longer than one alone. Results are the same bits as of each in a session of its own.
+//!
+//! For many prompts, make a batch of as many sequences as memory allows (cbl_model_plan_batch()), and
+//! give them all to cbl_batch_generate(): one that is done makes room for the next.
+
+use std::ffi::c_char;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::state::{Inner, cbl_batch, with_running};
+use crate::ffi::arguments::{GrowingOut, Out};
+use crate::ffi::boundary::{self, Report};
+use crate::ffi::handle::{self, Place};
+use crate::ffi::locked::Locked;
+use crate::ffi::model::{self, cbl_memory_plan, cbl_model};
+use crate::ffi::options::{self, Made, cbl_options};
+use crate::ffi::status::cbl_status;
+use crate::session_options::SessionOptions;
+
+/// As cbl_model_plan(), for a batch of so many sequences, each with the context that the options say.
+///
+/// Thread-safe. Errors: those of cbl_model_plan(); CBL_BAD_OPTION also if `sequences` is not in 1 to 1024.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_plan_batch(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    sequences: usize,
+    plan: *mut cbl_memory_plan,
+    size: usize,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = GrowingOut::new(plan, size);
+        model::with(model, Report::Buffer(message, message_size), |shared| {
+            let out = out?;
+            let needed = options::with(options, |options| {
+                let (session, workers) = (&options.session, Made::with(options).workers());
+                let session = SessionOptions { threads: workers, ..session.clone() };
+                Ok(shared.model.plan_batch(&session, sequences)?)
+            })?;
+            out.set(&cbl_memory_plan::from(needed));
+            Ok(())
+        })
+    }
+}
+
+/// Makes a batch of so many sequences, 1 to 1024, each with the context that the options say; they count
+/// as for cbl_session_new(), but for CBL_OPTION_ALL_LOGITS, CBL_OPTION_DRAFT and an arena, which are not
+/// used. `options` may be NULL. `*batch` is NULL if that fails.
+///
+/// Thread-safe. Errors: those of cbl_session_new().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_new(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    sequences: usize,
+    batch: *mut *mut cbl_batch,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = Out::new(batch, ptr::null_mut());
+        model::with_shared(model, Report::Buffer(message, message_size), |shared| {
+            let out = out?;
+            let made = options::with(options, |options| Ok(Made::with(options)))?;
+            let batch = shared.model.batch_with(&made.options, sequences, made.executor()?)?;
+            let inner = Inner { batch, shared: Arc::clone(shared), running: None };
+            let mut handle = Place::new(cbl_batch {
+                cancel: AtomicBool::new(false),
+                locked: Locked::new(inner, made.log),
+            })?;
+            let flag = NonNull::from(&handle.cancel);
+            // The flag lies beside the batch in the same box, and is dropped with it.
+            handle.locked.get_mut().batch.cancel_by_raw(flag);
+            out.set(handle.give());
+            Ok(())
+        })
+    }
+}
+
+/// As cbl_session_lock_memory().
+///
+/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_lock_memory(batch: *mut cbl_batch) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with_running(batch, &mut |inner| Ok(inner.batch.lock_memory()?)) }
+}
+
+/// Frees a batch. NULL is fine.
+///
+/// No other call may be using the handle, but that is checked: CBL_BUSY frees nothing. Errors:
+/// CBL_BAD_HANDLE, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_free(batch: *mut cbl_batch) -> cbl_status {
+    if batch.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract, and no call is using it.
+        unsafe {
+            handle::get(batch)?.locked.check_unused()?;
+            handle::free(batch);
+        }
+        Ok(())
+    })
+}
+
+/// As cbl_session_error().
+///
+/// One thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_batch_error(batch: *mut cbl_batch) -> *const c_char {
+    boundary::value(handle::NONE.as_ptr(), || {
+        // SAFETY: the caller's contract.
+        Ok(unsafe { handle::get(batch) }?.locked.failure())
+    })
+}

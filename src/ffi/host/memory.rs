@@ -1,0 +1,28 @@
+//! The host's memory.
+
+use std::ptr::NonNull;
+
+use crate::memory::HostMemory;
+
+/// The host's memory for a session.
+#[derive(Clone, Copy)]
+pub struct Arena {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the memory is the session's alone, whichever thread that is on (`cbl_options_set_arena`).
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub fn new(start: NonNull<u8>, bytes: usize) -> Self {
+        Self { start, bytes }
+    }
+
+    pub fn memory(self) -> HostMemory {
+        // SAFETY: the contract of `cbl_options_set_arena`.
+        unsafe { HostMemory::new(self.start, self.bytes) }
+    }
+}

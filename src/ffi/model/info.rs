@@ -1,0 +1,169 @@
+//! What there is to know about a model, and what a session of it takes.
+
+use std::ffi::c_char;
+
+use super::shared::{Shared, cbl_model, with};
+use crate::ffi::arguments::{Growing, GrowingOut};
+use crate::ffi::boundary::Report;
+use crate::ffi::options::{self, cbl_options};
+use crate::ffi::status::cbl_status;
+use crate::format::{Architecture, TensorKind};
+use crate::session_options::MemoryPlan;
+
+/// What there is to know about a model. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_model_info {
+    /// Name of the family of networks, "gpt2" or "btlm". Static.
+    pub architecture: *const c_char,
+    /// Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
+    /// the file does not say. Valid as long as the model.
+    pub digest: *const c_char,
+    /// Length of the model file in bytes.
+    pub file_bytes: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bits per weight of the matrices, scales included.
+    pub bits_per_weight: f64,
+    /// Number of tokens: ids are below it, and so many logits come out.
+    pub vocabulary: u32,
+    /// Positions that the model was trained on: the default, and mostly the limit, of a session's.
+    pub context: u32,
+    /// Width of the embeddings.
+    pub embedding: u32,
+    /// Number of layers.
+    pub layers: u32,
+    /// Number of attention heads per layer.
+    pub heads: u32,
+    /// The token that ends a text, or -1.
+    pub end_of_text: i32,
+    /// Whether the file holds a tokenizer.
+    pub has_tokenizer: bool,
+    /// Whether the weights lie in a mapped file and so take no private memory.
+    pub is_mapped: bool,
+}
+
+// SAFETY: `repr(C)`, and zeros are null pointers, numbers and `false`.
+unsafe impl Growing for cbl_model_info {
+    const FIRST_SIZE: usize = size_of::<cbl_model_info>();
+}
+
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_model_info>() == 72);
+
+/// The memory that a session will take. Later versions may add fields at the end.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct cbl_memory_plan {
+    /// Length of the model file: mapped, shared with other processes and evictable, unless it is read.
+    /// Not part of the total.
+    pub weights_bytes: u64,
+    /// The cache of keys and values.
+    pub cache_bytes: u64,
+    /// Activations, logits, the sampler's buffers, each thread's buffers.
+    pub scratch_bytes: u64,
+    /// What the session allocates, or takes from the arena: the sum of the two above.
+    pub total_bytes: u64,
+}
+
+// SAFETY: `repr(C)`, and all numbers.
+unsafe impl Growing for cbl_memory_plan {
+    const FIRST_SIZE: usize = size_of::<cbl_memory_plan>();
+}
+
+/// Tells about a model. `size` is `sizeof *info`.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_get_info(
+    model: *const cbl_model,
+    info: *mut cbl_model_info,
+    size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = GrowingOut::new(info, size);
+        with(model, Report::Nothing, |shared| {
+            out?.set(&describe(shared));
+            Ok(())
+        })
+    }
+}
+
+fn describe(shared: &Shared) -> cbl_model_info {
+    let model = &shared.model;
+    let config = model.config();
+    let (mut parameters, mut weights, mut weight_bytes) = (0, 0, 0);
+    for tensor in model.layout().tensors() {
+        match &tensor.kind {
+            TensorKind::Matrix(matrix) => {
+                weights += matrix.tiles.rows() * matrix.tiles.cols();
+                weight_bytes += tensor.range.len();
+            }
+            TensorKind::Vector | TensorKind::Positions => {
+                parameters += tensor.shape.iter().product::<usize>();
+            }
+            TensorKind::Tokenizer | TensorKind::Checksums => {}
+        }
+    }
+    // The format keeps all of these below 2^24.
+    let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    cbl_model_info {
+        architecture: match config.architecture {
+            Architecture::Gpt2 => c"gpt2".as_ptr(),
+            Architecture::Btlm => c"btlm".as_ptr(),
+        },
+        digest: shared.digest.as_ptr(),
+        file_bytes: model.file_bytes() as u64,
+        parameters: (parameters + weights) as u64,
+        bits_per_weight: weight_bytes as f64 * 8.0 / weights as f64,
+        vocabulary: small(config.vocab_size),
+        context: small(config.n_positions),
+        embedding: small(config.n_embd),
+        layers: small(config.n_layer),
+        heads: small(config.n_head),
+        end_of_text: config.eos_token_id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1),
+        has_tokenizer: model.layout().get(crate::format::TOKENIZER).is_some(),
+        is_mapped: model.is_mapped(),
+    }
+}
+
+/// Tells what memory a session with these options will take, to the byte, before anything is allocated.
+/// `options` may be NULL; `size` is `sizeof *plan`.
+///
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if it is more
+/// than an address can reach, CBL_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_plan(
+    model: *const cbl_model,
+    options: *const cbl_options,
+    plan: *mut cbl_memory_plan,
+    size: usize,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let out = GrowingOut::new(plan, size);
+        with(model, Report::Buffer(message, message_size), |shared| {
+            let out = out?;
+            let planned = options::with(options, |options| {
+                let mut session = options.session.clone();
+                session.threads = options.pool.map_or(session.threads, |pool| pool.workers);
+                Ok(shared.model.plan(&session)?)
+            })?;
+            out.set(&planned.into());
+            Ok(())
+        })
+    }
+}
+
+impl From<MemoryPlan> for cbl_memory_plan {
+    fn from(plan: MemoryPlan) -> Self {
+        Self {
+            weights_bytes: plan.weights_bytes as u64,
+            cache_bytes: plan.kv_bytes as u64,
+            scratch_bytes: plan.scratch_bytes as u64,
+            total_bytes: plan.total_private_bytes as u64,
+        }
+    }
+}

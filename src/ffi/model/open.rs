@@ -1,0 +1,221 @@
+//! Models
+//!
+//! A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
+//! of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
+//!
+//! The file of a model that is mapped may be removed, or replaced by renaming another one over it. If it is
+//! written to or truncated instead, the functions that need the file return CBL_MODEL_CHANGED from then
+//! on; those that do not list this status work from memory.
+//!
+//! Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
+//! which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
+//! is empty after a success.
+
+use std::ffi::{CString, c_char, c_void};
+use std::fs::File;
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use super::shared::{Shared, cbl_model};
+use crate::error::{Error, Result};
+use crate::ffi::arguments::{Out, path, slice};
+use crate::ffi::boundary::{self, Report};
+use crate::ffi::failure::Failure;
+use crate::ffi::handle::{self, Place};
+use crate::ffi::host::{Log, cbl_log_level, log};
+use crate::ffi::options::{self, cbl_options};
+use crate::ffi::status::cbl_status;
+use crate::model::Model;
+use crate::open_options::OpenOptions;
+
+/// Opens a model by the caller's options and gives it to `*out`, which is NULL on failure.
+///
+/// # Safety
+/// As [`options::with`], [`Out::new`] and [`Report::Buffer`].
+unsafe fn open(
+    options: *const cbl_options,
+    out: *mut *mut cbl_model,
+    report: Report<'_>,
+    from: &dyn Fn(OpenOptions) -> Result<Model, Failure>,
+) -> cbl_status {
+    boundary::status(report, || {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::new(out, ptr::null_mut()) }?;
+        // SAFETY: the caller's contract.
+        unsafe {
+            options::with(options, |options| {
+                let how = OpenOptions::new().access(options.access).verify(options.verify);
+                let model = match options.progress {
+                    Some(progress) => from(how.on_progress(&mut |it| progress.tell(it))),
+                    None => from(how),
+                }?;
+                out.set(new_handle(model, options.log)?.give());
+                Ok(())
+            })
+        }
+    })
+}
+
+fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
+    let config = model.config();
+    log(
+        to,
+        cbl_log_level::CBL_LOG_INFO,
+        format_args!(
+            "model opened: {} layers, width {}, {} tokens, {} bytes {}",
+            config.n_layer,
+            config.n_embd,
+            config.vocab_size,
+            model.file_bytes(),
+            if model.is_mapped() { "mapped" } else { "in memory" },
+        ),
+    );
+    let digest = model.header().source.as_ref().map_or("", |source| source.digest.as_str());
+    // A zero byte inside would cut it for C; no writer makes one.
+    let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
+    let shared = Shared {
+        model,
+        tokenizer: OnceLock::new(),
+        #[cfg(feature = "constraints")]
+        vocabulary: Default::default(),
+        digest,
+        log: to,
+    };
+    Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })
+}
+
+/// Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
+/// `options` may be NULL. `*model` is NULL if that fails.
+///
+/// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS, CBL_OPTION_VERIFY and,
+/// if they take long, cbl_options_set_progress().
+///
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED, CBL_BUSY;
+/// CBL_MODEL_CHANGED if the file is changed meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open(
+    path: *const c_char,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.open(self::path(path)?)?)
+        })
+    }
+}
+
+/// As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's, with
+/// its offset, and may be closed afterwards. On Unix only.
+///
+/// Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_fd(
+    fd: i32,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.open_file(duplicate(fd)?, Path::new(FD_NAME))?)
+        })
+    }
+}
+
+/// As cbl_model_open_fd(), from a part of the file: `length` bytes from `offset` on, wherever the
+/// descriptor's own offset is. For a model inside of a package, such as what AAsset_openFileDescriptor64()
+/// tells of on Android.
+///
+/// To be mapped, the part must be stored uncompressed and begin at a multiple of 64 bytes, which zipalign
+/// and most packagers see to; otherwise CBL_BAD_ARGUMENT says so, and CBL_ACCESS_READ takes it. A model
+/// that is mapped counts as changed when any part of the file was.
+///
+/// Thread-safe. Errors: those of cbl_model_open_fd(); CBL_BAD_ARGUMENT also if the file has no such part.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_fd_range(
+    fd: i32,
+    offset: u64,
+    length: u64,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            let range = offset..offset.saturating_add(length);
+            Ok(how.open_range(duplicate(fd)?, Path::new(FD_NAME), range)?)
+        })
+    }
+}
+
+/// What messages call a file without a path.
+const FD_NAME: &str = "the file descriptor's file";
+
+#[cfg(unix)]
+fn duplicate(fd: i32) -> Result<File, Failure> {
+    use std::os::fd::BorrowedFd;
+    if fd < 0 {
+        let detail = "a file descriptor is negative";
+        return Err(Failure::Misuse(cbl_status::CBL_BAD_ARGUMENT, detail));
+    }
+    // SAFETY: not -1; it is used for nothing but to be duplicated, which fails unless it is open.
+    let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let fail = |source| Error::Io { action: "duplicate", path: FD_NAME.into(), source };
+    Ok(duplicate.map_err(fail)?.into())
+}
+
+#[cfg(not(unix))]
+fn duplicate(_: i32) -> Result<File, Failure> {
+    let detail = "file descriptors are for Unix only";
+    Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
+}
+
+/// As cbl_model_open(), from the `size` bytes at `data`: flash, an asset, a buffer. They begin on a
+/// 64-byte boundary, are not copied, and stay valid and unchanged until the model and all its sessions
+/// are freed.
+///
+/// Thread-safe. Errors: those of cbl_model_open().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_open_memory(
+    data: *const c_void,
+    size: usize,
+    options: *const cbl_options,
+    model: *mut *mut cbl_model,
+    message: *mut c_char,
+    message_size: usize,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        open(options, model, Report::Buffer(message, message_size), &|how| {
+            Ok(how.borrow(slice::<'static, u8>(data.cast(), size)?)?)
+        })
+    }
+}
+
+/// Frees a model. NULL is fine. Its sessions live on, and with them what they need of it.
+///
+/// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cbl_model_free(model: *mut cbl_model) -> cbl_status {
+    if model.is_null() {
+        return cbl_status::CBL_OK;
+    }
+    boundary::status(Report::Nothing, || {
+        // SAFETY: the caller's contract.
+        unsafe {
+            handle::get::<cbl_model>(model)?;
+            handle::free(model);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,106 @@
+//! Handles of models, and what they share with sessions.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::ffi::boundary::{self, Report, once, panic_if_armed};
+use crate::ffi::failure::{Failure, POISONED};
+use crate::ffi::handle::{self, Handle};
+use crate::ffi::host::Log;
+use crate::ffi::status::cbl_status;
+use crate::model::{Model, TokenizerBytes};
+use crate::text::Tokenizer;
+
+/// A model that is open.
+pub struct cbl_model {
+    pub(super) poisoned: AtomicBool,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Handle for cbl_model {
+    const TAG: u64 = u64::from_le_bytes(*b"cbl-modl");
+}
+
+/// What a model's handle and its sessions have in common.
+pub struct Shared {
+    pub model: Model,
+    /// Opened when text is first asked for.
+    pub(super) tokenizer: OnceLock<Arc<Tokenizer<TokenizerBytes>>>,
+    /// Prepared when a text is first to have a form.
+    #[cfg(feature = "constraints")]
+    pub(super) vocabulary: OnceLock<crate::constraint::Vocabulary>,
+    /// For C, which wants a zero at the end.
+    pub(super) digest: CString,
+    pub log: Option<Log>,
+}
+
+impl Shared {
+    /// The tokenizer, for one call. A model file that was changed gives an error whether or not the
+    /// tokenizer was opened before, as it does for evaluations.
+    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer<TokenizerBytes>>> {
+        self.model.check_unchanged()?;
+        if self.tokenizer.get().is_none() {
+            // If two threads come here at once, one result is dropped.
+            let _ = self.tokenizer.set(Arc::new(self.model.tokenizer()?));
+        }
+        self.tokenizer.get().ok_or(Error::NoTokenizer)
+    }
+}
+
+/// Runs a function on a model.
+///
+/// # Safety
+/// As [`handle::get`]; `report` as its kind asks.
+pub unsafe fn with(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: impl FnOnce(&Shared) -> Result<(), Failure>,
+) -> cbl_status {
+    // SAFETY: the caller's contract.
+    unsafe { with_shared(model, report, |shared| body(shared)) }
+}
+
+/// As [`with`], for a body that keeps its share.
+///
+/// # Safety
+/// As [`with`].
+pub unsafe fn with_shared(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: impl FnOnce(&Arc<Shared>) -> Result<(), Failure>,
+) -> cbl_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's contract.
+    unsafe { with_dyn(model, report, &mut |shared| once(&mut body)(shared)) }
+}
+
+/// # Safety
+/// As [`with`].
+unsafe fn with_dyn(
+    model: *const cbl_model,
+    report: Report<'_>,
+    body: &mut dyn FnMut(&Arc<Shared>) -> Result<(), Failure>,
+) -> cbl_status {
+    boundary::status_of_locked(report, || {
+        // SAFETY: the caller's contract.
+        let model = unsafe { handle::get(model) }?;
+        if model.poisoned.load(Relaxed) {
+            return Err(POISONED);
+        }
+        let _poison = PoisonOnPanic(&model.poisoned);
+        panic_if_armed();
+        body(&model.shared)
+    })
+}
+
+struct PoisonOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Relaxed);
+        }
+    }
+}

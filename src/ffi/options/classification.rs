@@ -1,0 +1,118 @@
+//! What the options say of classification.
+
+#[cfg(feature = "text")]
+pub use with_text::Settings;
+#[cfg(not(feature = "text"))]
+pub use without_text::Settings;
+
+/// Values of CBL_OPTION_NORMALIZATION: how the length of labels counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_normalization {
+    /// A label's score is its log-probability, which is less the longer it is.
+    CBL_NORMALIZATION_SUM = 0,
+    /// Its log-probability divided by its number of tokens.
+    CBL_NORMALIZATION_MEAN = 1,
+}
+
+/// Values of CBL_OPTION_CALIBRATION: what is taken off a label's score because the model prefers some
+/// labels whatever the text. It is found out at a classifier's first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum cbl_calibration {
+    /// Nothing.
+    CBL_CALIBRATION_NONE = 0,
+    /// What it is on average behind texts that say nothing (Zhao et al., Calibrate Before Use, 2021).
+    CBL_CALIBRATION_CONTENT_FREE = 1,
+    /// What it is without any text (Holtzman et al., Surface Form Competition, 2021).
+    CBL_CALIBRATION_MUTUAL_INFORMATION = 2,
+}
+
+#[cfg(feature = "text")]
+mod with_text {
+    use super::{cbl_calibration, cbl_normalization};
+    use crate::classify::{Calibration, ClassifierOptions, Normalization, Template};
+    use crate::ffi::failure::Failure;
+
+    /// What the options say. Defaults take no memory.
+    #[derive(Default)]
+    pub struct Settings {
+        template: Option<Template>,
+        examples: Vec<(String, String)>,
+        normalization: Normalization,
+        calibration: Calibration,
+    }
+
+    impl Settings {
+        pub fn set_template(&mut self, template: &str) -> Result<(), Failure> {
+            self.template = Some(Template::parse(template)?);
+            Ok(())
+        }
+
+        pub fn set_normalization(&mut self, value: cbl_normalization) -> Result<(), Failure> {
+            self.normalization = match value {
+                cbl_normalization::CBL_NORMALIZATION_SUM => Normalization::Sum,
+                cbl_normalization::CBL_NORMALIZATION_MEAN => Normalization::Mean,
+            };
+            Ok(())
+        }
+
+        pub fn set_calibration(&mut self, value: cbl_calibration) -> Result<(), Failure> {
+            self.calibration = match value {
+                cbl_calibration::CBL_CALIBRATION_NONE => Calibration::None,
+                cbl_calibration::CBL_CALIBRATION_CONTENT_FREE => Calibration::ContentFree,
+                cbl_calibration::CBL_CALIBRATION_MUTUAL_INFORMATION => {
+                    Calibration::MutualInformation
+                }
+            };
+            Ok(())
+        }
+
+        pub fn add_example(&mut self, text: &str, label: &str) -> Result<(), Failure> {
+            self.examples.push((text.to_owned(), label.to_owned()));
+            Ok(())
+        }
+
+        pub fn clear_examples(&mut self) {
+            self.examples.clear();
+        }
+
+        pub fn classifier_options(&self) -> ClassifierOptions {
+            ClassifierOptions {
+                template: self.template.clone().unwrap_or_default(),
+                examples: self.examples.clone(),
+                normalization: self.normalization,
+                calibration: self.calibration,
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "text"))]
+mod without_text {
+    use super::{cbl_calibration, cbl_normalization};
+    use crate::ffi::failure::{Failure, NO_TOKENIZING as UNSUPPORTED};
+
+    #[derive(Default)]
+    pub struct Settings;
+
+    impl Settings {
+        pub fn set_template(&mut self, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_normalization(&mut self, _: cbl_normalization) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn set_calibration(&mut self, _: cbl_calibration) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn add_example(&mut self, _: &str, _: &str) -> Result<(), Failure> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn clear_examples(&mut self) {}
+    }
+}
