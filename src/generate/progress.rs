@@ -1,0 +1,180 @@
+//! A generation on its way in a session.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::constraint::Constraint;
+use super::course::Course;
+use super::options::GenerateOptions;
+use super::outcome::{Generation, Step, StopReason};
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// A generation on its way, but for its session, which every call is given and which nobody else changes
+/// meanwhile.
+pub(crate) struct Progress<'a> {
+    options: Cow<'a, GenerateOptions>,
+    course: Course<'a>,
+    /// What is to be evaluated before the next choice, and before what is forced.
+    next: Next<'a>,
+    state: State,
+    pub(super) prompt_tokens: usize,
+    /// Time spent until the first choice, and since.
+    prompt_time: Duration,
+    decode_time: Duration,
+}
+
+/// What is to be evaluated next.
+enum Next<'a> {
+    Prompt(Cow<'a, [u32]>),
+    Token([u32; 1]),
+}
+
+impl Next<'_> {
+    fn tokens(&self) -> &[u32] {
+        match self {
+            Self::Prompt(tokens) => tokens,
+            Self::Token(token) => token,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing was chosen yet.
+    InPrompt,
+    InText,
+    Over(StopReason),
+    Failed,
+}
+
+impl<'a> Progress<'a> {
+    /// See [`Generator::new`](super::Generator::new).
+    pub fn new(
+        session: &Session,
+        prompt: Cow<'a, [u32]>,
+        options: Cow<'a, GenerateOptions>,
+        constraint: Option<Box<dyn Constraint + 'a>>,
+    ) -> Result<Self> {
+        options.sampler.check_for(session.model().config().vocab_size)?;
+        let end_of_text = session.model().config().eos_token_id;
+        let next = match (&prompt[..], end_of_text) {
+            ([], Some(end_of_text)) => Next::Token([end_of_text]),
+            _ => Next::Prompt(prompt),
+        };
+        let prompt_tokens = next.tokens().len();
+        session.check_tokens(next.tokens(), prompt_tokens)?;
+        Ok(Self {
+            course: Course::new(&options, end_of_text, constraint),
+            options,
+            next,
+            state: State::InPrompt,
+            prompt_tokens,
+            prompt_time: Duration::ZERO,
+            decode_time: Duration::ZERO,
+        })
+    }
+
+    /// See [`Generator::next_step`](super::Generator::next_step).
+    pub fn next<'s>(&mut self, session: &'s mut Session) -> Result<Option<Step<'s>>> {
+        let is_in_prompt = match self.state {
+            State::InPrompt => true,
+            State::InText => false,
+            State::Over(_) | State::Failed => return Ok(None),
+        };
+        let start = Instant::now();
+        let found = self.advance(session);
+        *(if is_in_prompt { &mut self.prompt_time } else { &mut self.decode_time }) +=
+            start.elapsed();
+        match found {
+            Ok(ControlFlow::Continue(Choice::Forced(token))) => {
+                Ok(Some(Step { token, logits: None }))
+            }
+            Ok(ControlFlow::Continue(Choice::Chosen(token))) => {
+                Ok(Some(Step { token, logits: Some(session.last_logits()?) }))
+            }
+            Ok(ControlFlow::Break(reason)) => self.stop(reason).map(|()| None),
+            Err(Error::Cancelled) => self.stop(StopReason::Cancelled).map(|()| None),
+            Err(error) => {
+                self.state = State::Failed;
+                Err(error)
+            }
+        }
+    }
+
+    fn advance(&mut self, session: &mut Session) -> Result<ControlFlow<StopReason, Choice>> {
+        session.follow_cancel()?;
+        match self.course.next_forced()? {
+            ControlFlow::Break(reason) => return Ok(ControlFlow::Break(reason)),
+            ControlFlow::Continue(Some(token)) => {
+                return Ok(ControlFlow::Continue(Choice::Forced(token)));
+            }
+            ControlFlow::Continue(None) => {}
+        }
+        if !self.evaluate(session)? {
+            return Ok(ControlFlow::Break(StopReason::ContextFull));
+        }
+        let sampler = &self.options.sampler;
+        let token = match self.course.allowed()? {
+            None => session.sample(sampler)?,
+            Some(allowed) => session.sample_within(sampler, allowed)?,
+        };
+        self.state = State::InText;
+        self.next = Next::Token([token]);
+        Ok(match self.course.accept(token)? {
+            ControlFlow::Break(reason) => ControlFlow::Break(reason),
+            ControlFlow::Continue(()) => ControlFlow::Continue(Choice::Chosen(token)),
+        })
+    }
+
+    /// Evaluates what is to be evaluated, and what was forced after it; false if it does not fit.
+    fn evaluate(&mut self, session: &mut Session) -> Result<bool> {
+        let Self { course, next, .. } = self;
+        let (tokens, forced) = (next.tokens(), std::mem::take(&mut course.forced));
+        if tokens.len() + forced.len() > session.context() - session.position() {
+            return Ok(false);
+        }
+        // A guessed token takes no pass, and nothing is prepared meanwhile.
+        let mut meanwhile = || course.prepare();
+        match &forced[..] {
+            [] => session.evaluate_beside(tokens, &mut meanwhile)?,
+            forced => session.evaluate_beside(&[tokens, forced].concat(), &mut meanwhile)?,
+        }
+        course.forced = forced;
+        Ok(true)
+    }
+
+    /// Ends the text, even if it had another end.
+    pub fn stop(&mut self, reason: StopReason) -> Result<()> {
+        self.state = State::Failed;
+        self.state = State::Over(self.course.judge(reason)?);
+        Ok(())
+    }
+
+    /// Why it has ended, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.state {
+            State::Over(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// What was done; whoever asks before the end has cancelled it.
+    pub fn generation(&self) -> Generation {
+        Generation {
+            prompt_tokens: self.prompt_tokens,
+            tokens: self.course.tokens(),
+            stop_reason: self.stop_reason().unwrap_or(StopReason::Cancelled),
+            pending: self.course.pending(),
+            prompt_time: self.prompt_time,
+            decode_time: self.decode_time,
+        }
+    }
+}
+
+/// How a token came about.
+enum Choice {
+    Forced(u32),
+    Chosen(u32),
+}

@@ -1,0 +1,112 @@
+//! Tokens one by one.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use super::constraint::{Constraint, boxed};
+use super::options::GenerateOptions;
+use super::outcome::{Generation, Step, StopReason};
+use super::progress::Progress;
+use crate::error::Result;
+use crate::session::Session;
+
+/// Tokens one by one: each is evaluated only when the next one is asked for.
+///
+/// ```no_run
+/// use cerebellum::generate::{GenerateOptions, Generator};
+/// use cerebellum::{Access, Model, SessionOptions};
+///
+/// # fn main() -> cerebellum::Result<()> {
+/// let model = Model::open("111m.cbl", Access::Map)?;
+/// let mut session = model.session(&SessionOptions::default())?;
+/// let options = GenerateOptions::default();
+/// let mut generator = Generator::new(&mut session, &[464, 3290], &options, None)?;
+/// while let Some(step) = generator.next_step()? {
+///     println!("{}", step.token);
+/// }
+/// println!("{}", generator.end().stop_reason.name());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Allocates nothing, if its constraint does not.
+pub struct Generator<'a> {
+    session: &'a mut Session,
+    progress: Progress<'a>,
+}
+
+impl<'a> Generator<'a> {
+    /// Prepares to continue `prompt`, which comes after whatever the session holds already, within a
+    /// constraint if one is given. An empty prompt stands for the end-of-text token, after which a new
+    /// text begins. Nothing is evaluated yet.
+    ///
+    /// # Errors
+    /// [`Error::Option`]; [`Error::TokenOutOfRange`]; [`Error::ContextFull`] if the prompt is longer
+    /// than the session has room for.
+    pub fn new(
+        session: &'a mut Session,
+        prompt: &'a [u32],
+        options: &'a GenerateOptions,
+        constraint: Option<&'a mut dyn Constraint>,
+    ) -> Result<Self> {
+        let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+        let progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
+        Ok(Self { session, progress })
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.progress.prompt_tokens
+    }
+
+    /// The next token; none once there is a [`stop_reason`](Self::stop_reason), or after an error.
+    ///
+    /// # Errors
+    /// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own. To be
+    /// cancelled is none: it ends the text.
+    pub fn next_step(&mut self) -> Result<Option<Step<'_>>> {
+        self.progress.next(self.session)
+    }
+
+    /// Why the text has ended, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.progress.stop_reason()
+    }
+
+    /// What was done. A text that has not ended is [cancelled](StopReason::Cancelled).
+    pub fn end(self) -> Generation {
+        self.progress.generation()
+    }
+}
+
+/// Continues a prompt of token ids, handing each token to `on_token` as it is chosen.
+pub fn generate_tokens(
+    session: &mut Session,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    mut on_token: impl FnMut(u32) -> ControlFlow<StopReason>,
+) -> Result<Generation> {
+    generate_steps(session, prompt, options, None, |step| on_token(step.token))
+}
+
+/// As [`generate_tokens`], within a constraint if one is given, handing on what each token was chosen
+/// from as well. With a constraint the end-of-text token always ends the text.
+///
+/// # Errors
+/// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own.
+pub fn generate_steps(
+    session: &mut Session,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    constraint: Option<&mut dyn Constraint>,
+    mut on_step: impl FnMut(Step) -> ControlFlow<StopReason>,
+) -> Result<Generation> {
+    let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
+    let mut progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
+    while let Some(step) = progress.next(session)? {
+        if let ControlFlow::Break(reason) = on_step(step) {
+            progress.stop(reason)?;
+        }
+    }
+    Ok(progress.generation())
+}
