@@ -20,5 +20,7 @@ pub use text_stream::TextStream;
 pub use tokens::{Generator, generate_steps, generate_tokens};
 
 pub(crate) use course::{Course, Flow};
+#[cfg(feature = "capi")]
 pub(crate) use progress::Progress;
+#[cfg(feature = "capi")]
 pub(crate) use text_stream::TextBuffer;

@@ -34,7 +34,7 @@ pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
-/// As [`slice`], for results: a place that must be there.
+/// As [`slice()`], for results: a place that must be there.
 ///
 /// # Safety
 /// Unless null or misaligned, `start` is valid for reading and writing `count` values for `'a`, and nobody
@@ -53,7 +53,7 @@ pub(super) unsafe fn slice_mut<'a, T>(start: *mut T, count: usize) -> Result<&'a
 /// `count` texts of the caller's, each ended by a zero byte.
 ///
 /// # Safety
-/// As [`slice`] for the list; its pointers are null or lead to bytes that end with a zero, valid for
+/// As [`slice()`] for the list; its pointers are null or lead to bytes that end with a zero, valid for
 /// `'a`.
 pub(super) unsafe fn texts<'a>(
     start: *const *const c_char,
@@ -80,7 +80,7 @@ pub(super) unsafe fn texts<'a>(
 /// The lengths of `count` lists that lie one after another, and their sum.
 ///
 /// # Safety
-/// As [`slice`].
+/// As [`slice()`].
 pub(super) unsafe fn list_lengths<'a>(
     lengths: *const usize,
     count: usize,
@@ -96,7 +96,7 @@ const INVALID_UTF8: Failure = Failure::Misuse(CBL_INVALID_UTF8, "a text is not v
 /// A text of the caller's.
 ///
 /// # Safety
-/// As [`slice`].
+/// As [`slice()`].
 pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a str, Failure> {
     // SAFETY: the caller's contract.
     let bytes = unsafe { slice(start.cast::<u8>(), length) }?;
@@ -115,7 +115,7 @@ fn probe_parts(length: usize) -> Result<(), Failure> {
 /// out before the first token is read.
 ///
 /// # Safety
-/// As [`slice`].
+/// As [`slice()`].
 pub(super) unsafe fn tokens_that_fit<'a>(
     session: &Session,
     tokens: *const u32,

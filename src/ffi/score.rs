@@ -85,7 +85,7 @@ pub unsafe extern "C" fn cbl_top_tokens(
 }
 
 /// # Safety
-/// As [`slice`].
+/// As [`slice()`].
 unsafe fn some_logits<'a>(logits: *const f32, count: usize) -> Result<&'a [f32], Failure> {
     // SAFETY: the caller's contract.
     match unsafe { slice(logits, count) }? {

@@ -41,7 +41,7 @@ impl TextBuffer {
     }
 }
 
-/// Text piece by piece: as [`Generator`], with stop strings.
+/// Text piece by piece: as [`Generator`](super::Generator), with stop strings.
 ///
 /// Allocates when it is made, and then no more, if its constraint does not.
 pub struct TextGenerator<'a, B> {
@@ -52,10 +52,10 @@ pub struct TextGenerator<'a, B> {
 }
 
 impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
-    /// As [`Generator::new`]; `table` says what tokens stand for.
+    /// As [`Generator::new`](super::Generator::new); `table` says what tokens stand for.
     ///
     /// # Errors
-    /// Those of [`Generator::new`] and [`TextStream::new`].
+    /// Those of [`Generator::new`](super::Generator::new) and [`TextStream::new`](super::TextStream::new).
     pub fn new(
         session: &'a mut Session,
         table: &'a TokenTable<B>,
@@ -73,7 +73,7 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
     /// after that, or after an error.
     ///
     /// # Errors
-    /// Those of [`Generator::next_step`].
+    /// Those of [`Generator::next_step`](super::Generator::next_step).
     pub fn next_step(&mut self) -> Result<Option<TextStep<'_>>> {
         self.buffer.next(&mut self.progress, self.session, self.table)
     }
@@ -81,7 +81,7 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
     /// The next text that is not empty.
     ///
     /// # Errors
-    /// Those of [`Generator::next_step`].
+    /// Those of [`Generator::next_step`](super::Generator::next_step).
     pub fn next_text(&mut self) -> Result<Option<&str>> {
         while let Some(step) = self.buffer.next(&mut self.progress, self.session, self.table)? {
             if !step.text.is_empty() {
@@ -91,12 +91,12 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
         Ok(None)
     }
 
-    /// As [`Generator::stop_reason`]; text that was held back may still follow.
+    /// As [`Generator::stop_reason`](super::Generator::stop_reason); text that was held back may still follow.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.progress.stop_reason()
     }
 
-    /// As [`Generator::end`].
+    /// As [`Generator::end`](super::Generator::end).
     pub fn end(self) -> Generation {
         self.progress.generation()
     }
@@ -122,7 +122,7 @@ pub fn generate_text<B: AsRef<[u8]>>(
 /// string may cut a text before it is what the constraint asks for.
 ///
 /// # Errors
-/// Those of [`generate_steps`] and [`TextStream::new`].
+/// Those of [`generate_steps`](super::generate_steps) and [`TextStream::new`](super::TextStream::new).
 pub fn generate_text_steps<B: AsRef<[u8]>>(
     session: &mut Session,
     table: &TokenTable<B>,

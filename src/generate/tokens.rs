@@ -41,8 +41,9 @@ impl<'a> Generator<'a> {
     /// text begins. Nothing is evaluated yet.
     ///
     /// # Errors
-    /// [`Error::Option`]; [`Error::TokenOutOfRange`]; [`Error::ContextFull`] if the prompt is longer
-    /// than the session has room for.
+    /// [`Error::Option`](crate::Error::Option).
+    /// [`Error::TokenOutOfRange`](crate::Error::TokenOutOfRange).
+    /// [`Error::ContextFull`](crate::Error::ContextFull) if the session has no room for the prompt.
     pub fn new(
         session: &'a mut Session,
         prompt: &'a [u32],
