@@ -339,8 +339,10 @@ fn attend(
                 queries: &queries,
                 stride: size,
                 columns: 0..size,
+                group: 1,
                 tokens: first..tokens.min(first + MOST_QUERIES),
                 position,
+                window: None,
                 scale: 0.1,
                 bias: None,
             };

@@ -619,6 +619,7 @@ impl Pass<'_> {
         buffers: &mut AttentionScratch,
     ) {
         let (e, d) = (self.model.config().n_embd, self.scratch.head_size);
+        let slope = self.model.slope(head).map(|slope| slope * LOG2_E);
         // SAFETY: the caller's promise.
         unsafe {
             let job = Attention {
@@ -626,11 +627,13 @@ impl Pass<'_> {
                 queries: self.arena.read(self.scratch.qkv, run.row * 3 * e..run.end() * 3 * e),
                 stride: 3 * e,
                 columns: row_range(head, d),
+                group: 1,
                 tokens,
                 position: run.position,
+                window: None,
                 scale: attention_scale(self.model, layer),
-                bias: self.model.slope(head).map(|slope| Alibi {
-                    slope: slope * LOG2_E,
+                bias: slope.as_ref().map(|slope| Alibi {
+                    slopes: std::slice::from_ref(slope),
                     train_len: self.model.config().alibi_train_len,
                 }),
             };

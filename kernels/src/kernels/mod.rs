@@ -366,15 +366,24 @@ pub enum HeadCache<'a> {
 }
 
 impl HeadCache<'_> {
-    /// How many positions the slices hold, in whole panels.
-    fn positions(&self, head_size: usize) -> usize {
-        let keys = |len: usize, size: usize| len / (size * KEY_PANEL) * KEY_PANEL;
+    /// How many positions there is room for: position `p` lies in slot `p % capacity`.
+    #[inline(always)]
+    pub fn capacity(&self, head_size: usize) -> usize {
         match self {
-            Self::F16 { keys: k, values } => keys(k.len(), head_size).min(values.len() / head_size),
-            Self::Int8 { keys: k, key_scales, values, value_scales } => {
-                let k = keys(k.len(), head_size.next_multiple_of(KEY_STEP));
-                let scales = key_scales.len().min(value_scales.len()) / KEY_PANEL * KEY_PANEL;
-                k.min(scales).min(values.len() / head_size)
+            Self::F16 { values, .. } => values.len() / head_size,
+            Self::Int8 { values, .. } => values.len() / head_size,
+        }
+    }
+
+    /// Whether the other slices have room for so many positions, in whole panels.
+    fn has_room(&self, head_size: usize, capacity: usize) -> bool {
+        let positions = capacity.next_multiple_of(KEY_PANEL);
+        match self {
+            Self::F16 { keys, .. } => keys.len() >= positions * head_size,
+            Self::Int8 { keys, key_scales, value_scales, .. } => {
+                keys.len() >= positions * head_size.next_multiple_of(KEY_STEP)
+                    && key_scales.len() >= positions
+                    && value_scales.len() >= capacity
             }
         }
     }
@@ -402,56 +411,114 @@ pub enum HeadCacheMut<'a> {
     },
 }
 
-/// The queries of one head that a call attends to, and the cache.
+impl HeadCacheMut<'_> {
+    /// How many positions there is room for: position `p` lies in slot `p % capacity`.
+    #[inline(always)]
+    pub fn capacity(&self, head_size: usize) -> usize {
+        match self {
+            Self::F16 { values, .. } => values.len() / head_size,
+            Self::Int8 { values, .. } => values.len() / head_size,
+        }
+    }
+}
+
+/// Whether a cache may hold some of the positions before `end`: it has room for all, or is a ring.
+#[inline(always)]
+fn is_within(end: usize, capacity: usize) -> bool {
+    end <= capacity || capacity > 0 && capacity.is_multiple_of(SEGMENT)
+}
+
+/// Where a position lies in a cache of so many. One that positions have gone beyond is a ring, of whole
+/// segments, so that the positions of a segment lie side by side.
+#[inline(always)]
+fn slot(position: usize, capacity: usize) -> usize {
+    if position < capacity {
+        return position;
+    }
+    debug_assert!(capacity.is_multiple_of(SEGMENT));
+    position % capacity
+}
+
+/// The queries that a call attends to, those of all query heads that share a head of keys and values, and
+/// the cache of that head.
 ///
-/// Several at once, because a key or value that was loaded serves all of them.
+/// Several at once, because a key or value that was loaded serves all of them. A query is a pair of a
+/// token and a member of the group; they are counted token by token.
 pub struct Attention<'a> {
-    /// Keys and values of the head, valid up to and including the last query's position.
+    /// Keys and values of the head. Those that a query sees are there; a slot of any other position
+    /// may hold anything.
     pub cache: HeadCache<'a>,
     /// `[tokens][stride]`, unscaled.
     pub queries: &'a [f32],
-    /// Floats from one token's query to the next one's.
+    /// Floats from one token's queries to the next one's.
     pub stride: usize,
-    /// The head's part of a token's row, in `queries` and in the output: `[head size]`.
+    /// The first query head's part of a token's row, in `queries` and in the output: `[head size]`. The
+    /// other members' parts follow.
     pub columns: Range<usize>,
-    /// The rows whose queries these are, at least one and at most [`MOST_QUERIES`].
+    /// How many query heads share the cache, at least one.
+    pub group: usize,
+    /// The rows whose queries these are, at least one; their queries are at most [`MOST_QUERIES`].
     pub tokens: Range<usize>,
-    /// The position of row 0; a query sees the positions up to its own.
+    /// The position of row 0.
     pub position: usize,
+    /// How many positions a query sees, up to its own; `None` if it sees all of them. At least one. What
+    /// the queries see together must fit into the cache.
+    pub window: Option<usize>,
     /// What a query is multiplied by: the attention scale times log2(e).
     pub scale: f32,
     /// ALiBi's bias on the scores, if the model has it.
-    pub bias: Option<Alibi>,
+    pub bias: Option<Alibi<'a>>,
 }
 
-/// What ALiBi (Press et al., 2022) adds to one head's scores.
+/// What ALiBi (Press et al., 2022) adds to the scores of a group's heads.
 #[derive(Clone, Copy, Debug)]
-pub struct Alibi {
-    /// What a key's distance is multiplied by and added to its score: the slope times log2(e).
-    pub slope: f32,
+pub struct Alibi<'a> {
+    /// `[group]`: what a key's distance is multiplied by and added to its score, the slope times log2(e).
+    pub slopes: &'a [f32],
     /// The length from which on slopes shrink, so that a query's most distant key gets no larger a bias
     /// than in a text of this length; `None` if they never do.
     pub train_len: Option<usize>,
 }
 
-impl Alibi {
-    /// The slope for a query at `position`, which sees `position + 1` keys (`docs/numbers.md` section 7).
+impl Alibi<'_> {
+    /// The slope for a member's query at `position`, which `position + 1` keys have been before or at
+    /// (`docs/numbers.md` section 7).
     #[inline(always)]
-    pub fn slope_at(&self, position: usize) -> f32 {
+    pub fn slope_at(&self, member: usize, position: usize) -> f32 {
+        let slope = self.slopes[member];
         match self.train_len {
-            Some(length) if position >= length => {
-                self.slope * (length as f32 / (position + 1) as f32)
-            }
-            _ => self.slope,
+            Some(length) if position >= length => slope * (length as f32 / (position + 1) as f32),
+            _ => slope,
         }
     }
 }
 
 impl Attention<'_> {
-    /// The query of a token `[head size]`.
+    /// A member's part of a token's row.
     #[inline(always)]
-    pub fn query(&self, token: usize) -> &[f32] {
-        &self.queries[token * self.stride..][self.columns.clone()]
+    pub fn columns_of(&self, member: usize) -> Range<usize> {
+        let shift = member * self.columns.len();
+        self.columns.start + shift..self.columns.end + shift
+    }
+
+    /// The query of a token and member `[head size]`.
+    #[inline(always)]
+    pub fn query(&self, token: usize, member: usize) -> &[f32] {
+        &self.queries[token * self.stride..][self.columns_of(member)]
+    }
+
+    /// The queries: their tokens, and the members of the group within.
+    #[inline(always)]
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let group = self.group;
+        self.tokens.clone().flat_map(move |token| (0..group).map(move |member| (token, member)))
+    }
+
+    /// The positions that a query at `position` sees.
+    #[inline(always)]
+    pub fn visible(&self, position: usize) -> Range<usize> {
+        let end = position + 1;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 }
 
@@ -666,23 +733,37 @@ impl Kernels {
         unsafe { (self.matmul)(job, panels, out) }
     }
 
-    /// Puts the key and value `[head size]` of `position` into a head's cache.
+    /// Puts the key and value `[head size]` of `position` into a head's cache: into slot
+    /// `position % capacity`.
     pub fn store(&self, head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
-        assert_eq!(key.len(), value.len());
+        let size = key.len();
+        assert!(size > 0 && size == value.len());
+        let capacity = head.capacity(size);
+        assert!(is_within(position + 1, capacity), "position {position} of capacity {capacity}");
         // SAFETY: `self` exists only if the processor supports it.
-        unsafe { (self.store)(head, position, key, value) }
+        unsafe { (self.store)(head, slot(position, capacity), key, value) }
     }
 
-    /// Attention of some queries of one head, into their cells of `out` `[tokens][heads * head size]`.
+    /// Attention of the queries that share a head of the cache, into their cells of `out`
+    /// `[tokens][query heads * head size]`.
     ///
     /// # Safety
-    /// Nobody else reads or writes the cells `job.columns` of `job.tokens` in `out` during the call.
+    /// Nobody else reads or writes the cells `job.columns_of(member)` of `job.tokens` in `out` during the
+    /// call, for any member of the group.
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
-        let (size, tokens) = (job.columns.len(), &job.tokens);
+        let (size, group, tokens) = (job.columns.len(), job.group, &job.tokens);
+        assert!(size > 0 && group > 0 && !tokens.is_empty());
+        assert!(tokens.len() <= MOST_QUERIES / group);
+        assert!(job.columns_of(group - 1).end <= job.stride);
+        assert!(tokens.end * job.stride <= job.queries.len());
+        assert!(job.bias.is_none_or(|bias| bias.slopes.len() == group) && job.window != Some(0));
+        let capacity = job.cache.capacity(size);
+        let first = job.visible(job.position + tokens.start).start;
+        let end = job.position + tokens.end;
+        let fits = end - first <= capacity && is_within(end, capacity);
+        assert!(fits, "positions {first} to {end} in a cache of capacity {capacity}");
+        assert!(job.cache.has_room(size, capacity));
         let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
-        assert!((1..=MOST_QUERIES).contains(&tokens.len()) && size > 0);
-        assert!(job.columns.end <= job.stride && tokens.end * job.stride <= job.queries.len());
-        assert!(job.cache.positions(size) >= job.position + tokens.end);
         assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
         assert!(scratch.sums.len() == padded && scratch.part.len() == block);
         assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);

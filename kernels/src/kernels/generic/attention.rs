@@ -10,7 +10,10 @@
 //!    for each other: 4 sums at least hide the latency of a fused multiply-add.
 //! 3. Scores are computed for whole panels. Those of positions that a query does not see are replaced
 //!    by -infinity, whose weight is +0, and their values are never touched.
-//! 4. Tiles fetch the next one's keys: the processor does not by itself, for panels that are read side
+//! 4. The queries of a block may begin with different segments, and see a segment from and up to
+//!    different positions: all take part in the sums over the positions that they have in common, and
+//!    each alone in those before and after.
+//! 5. Tiles fetch the next one's keys: the processor does not by itself, for panels that are read side
 //!    by side are short streams.
 
 use std::array::from_ref;
@@ -21,7 +24,7 @@ use super::quantize::{scale_of, to_i8};
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
-    MOST_QUERIES, QUERY_BLOCK, SEGMENT, fetch, padded_head_size,
+    MOST_QUERIES, QUERY_BLOCK, SEGMENT, fetch, padded_head_size, slot,
 };
 use crate::math;
 
@@ -42,15 +45,14 @@ pub(in crate::kernels) trait Outlined: Vector {
         self,
         queries: &mut Queries,
         scratch: &mut AttentionScratch,
-        start: usize,
         first: usize,
     );
 
-    /// [`weigh_positions`].
+    /// [`weighted_sums_over`].
     ///
     /// # Safety
-    /// That of [`weigh_positions`].
-    unsafe fn weigh_positions<T: Value, const Q: usize>(
+    /// That of [`weighted_sums_over`].
+    unsafe fn weighted_sums_over<T: Value, const Q: usize>(
         self,
         values: &[T],
         weights: &[Scores; Q],
@@ -59,21 +61,21 @@ pub(in crate::kernels) trait Outlined: Vector {
     );
 }
 
-/// Puts the key and value of one position into the cache.
+/// Puts the key and value of one position into a slot of the cache.
 #[inline(always)]
 pub(in crate::kernels) fn store<V: Vector>(
     v: V,
     head: &mut HeadCacheMut,
-    position: usize,
+    slot: usize,
     key: &[f32],
     value: &[f32],
 ) {
-    let (panel, lane) = (position / KEY_PANEL, position % KEY_PANEL);
+    let (panel, lane) = (slot / KEY_PANEL, slot % KEY_PANEL);
     let size = key.len();
     match head {
         HeadCacheMut::F16 { keys, values } => {
             let keys = &mut keys[panel * size * KEY_PANEL..][..size * KEY_PANEL];
-            let values = &mut values[position * size..][..size];
+            let values = &mut values[slot * size..][..size];
             for (key, keys) in key.chunks(LANES).zip(keys.chunks_mut(LANES * KEY_PANEL)) {
                 let key = to_f16(v, key);
                 for (key, keys) in key.into_iter().zip(keys.chunks_exact_mut(KEY_PANEL)) {
@@ -88,10 +90,10 @@ pub(in crate::kernels) fn store<V: Vector>(
             const STEP: usize = KEY_PANEL * KEY_STEP;
             let panel_size = size.next_multiple_of(KEY_STEP) * KEY_PANEL;
             let keys = &mut keys[panel * panel_size..][..panel_size];
-            let values = &mut values[position * size..][..size];
+            let values = &mut values[slot * size..][..size];
             let ((ks, kr), (vs, vr)) = (scale_of(v, key), scale_of(v, value));
-            key_scales[position] = ks;
-            value_scales[position] = vs;
+            key_scales[slot] = ks;
+            value_scales[slot] = vs;
             let steps = keys.chunks_mut(LANES / KEY_STEP * STEP);
             for (key, steps) in key.chunks(LANES).zip(steps) {
                 let key = to_i8(v, key, kr);
@@ -129,31 +131,38 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
     out: &CellWriter,
 ) {
     let mut queries = Queries::new(v, scores_int8, job, scratch);
-    let count = job.tokens.len();
-    let last = queries.first_position + count - 1;
-    for start in (0..=last).step_by(SEGMENT) {
-        // The first queries may lie before the segment.
-        let skipped = start.saturating_sub(queries.first_position);
-        for first in (skipped..count).step_by(QUERY_BLOCK) {
+    let capacity = job.cache.capacity(queries.size);
+    let positions = job.position + job.tokens.start..job.position + job.tokens.end;
+    let first_segment = job.visible(positions.start).start / SEGMENT * SEGMENT;
+    for start in (first_segment..positions.end).step_by(SEGMENT) {
+        // The first tokens may lie before the segment, the windows of the last ones begin after it.
+        let before = start.saturating_sub(positions.start);
+        let window_end = start.saturating_add(job.window.unwrap_or(usize::MAX) - 1);
+        let last = positions.end.min(window_end.saturating_add(SEGMENT)) - positions.start;
+        let (skipped, end) = (before * job.group, last * job.group);
+        queries.segment = start;
+        queries.slot = slot(start, capacity);
+        for first in (skipped..end).step_by(QUERY_BLOCK) {
             let queries = &mut queries;
-            // SAFETY: as many queries as are left, all of which see `start`.
+            // SAFETY: as many queries as are left, all of which see a position of the segment.
             unsafe {
-                match count - first {
-                    1 => v.segment::<1>(queries, scratch, start, first),
-                    2 => v.segment::<2>(queries, scratch, start, first),
-                    3 => v.segment::<3>(queries, scratch, start, first),
-                    4 => v.segment::<4>(queries, scratch, start, first),
-                    5 => v.segment::<5>(queries, scratch, start, first),
-                    _ => v.segment::<QUERY_BLOCK>(queries, scratch, start, first),
+                match end - first {
+                    1 => v.segment::<1>(queries, scratch, first),
+                    2 => v.segment::<2>(queries, scratch, first),
+                    3 => v.segment::<3>(queries, scratch, first),
+                    4 => v.segment::<4>(queries, scratch, first),
+                    5 => v.segment::<5>(queries, scratch, first),
+                    _ => v.segment::<QUERY_BLOCK>(queries, scratch, first),
                 }
             }
         }
     }
-    for (q, token) in job.tokens.clone().enumerate() {
+    let rows = scratch.sums.chunks_exact(queries.padded);
+    for (((token, member), row), &sum) in job.pairs().zip(rows).zip(&queries.sums) {
         // SAFETY: the caller's promise.
-        let cells = unsafe { out.cells(token, job.columns.clone()) };
-        let inverse = 1.0 / queries.sums[q];
-        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * queries.padded..]) {
+        let cells = unsafe { out.cells(token, job.columns_of(member)) };
+        let inverse = 1.0 / sum;
+        for (cell, &sum) in cells.iter_mut().zip(row) {
             *cell = sum * inverse;
         }
     }
@@ -166,7 +175,9 @@ pub(in crate::kernels) struct Queries<'a> {
     /// Head size, and with padding: the distance of rows in the buffers.
     size: usize,
     padded: usize,
-    first_position: usize,
+    /// The first position of the segment that they are at, and its slot.
+    segment: usize,
+    slot: usize,
     /// Scales of quantized queries.
     scales: [f32; MOST_QUERIES],
     /// Sums of their bytes.
@@ -192,8 +203,8 @@ impl<'a> Queries<'a> {
         let mut byte_sums = [0; MOST_QUERIES];
         let rows = scratch.queries.chunks_exact_mut(padded);
         let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
-        for (i, (token, (row, row_i8))) in job.tokens.clone().zip(rows).enumerate() {
-            for (scaled, &q) in row.iter_mut().zip(job.query(token)) {
+        for (i, ((token, member), (row, row_i8))) in job.pairs().zip(rows).enumerate() {
+            for (scaled, &q) in row.iter_mut().zip(job.query(token, member)) {
                 *scaled = q * job.scale;
             }
             row[size..].fill(0.0);
@@ -211,7 +222,8 @@ impl<'a> Queries<'a> {
             scores_int8,
             size,
             padded,
-            first_position: job.position + job.tokens.start,
+            segment: 0,
+            slot: 0,
             scales,
             byte_sums,
             maxima: [0.0; MOST_QUERIES],
@@ -232,39 +244,65 @@ impl<'a> Queries<'a> {
     }
 }
 
-/// Takes `Q` queries from number `first` on through the segment from `start` on.
+/// The positions of a segment that `Q` queries see, counted from its first one. Neither decreases from
+/// query to query.
+struct Seen<const Q: usize> {
+    from: [usize; Q],
+    to: [usize; Q],
+}
+
+impl<const Q: usize> Seen<Q> {
+    /// The panels that have a position which any of some queries sees.
+    #[inline(always)]
+    fn panels(&self, queries: Range<usize>) -> Range<usize> {
+        self.from[queries.start] / KEY_PANEL..self.to[queries.end - 1].div_ceil(KEY_PANEL)
+    }
+}
+
+/// Takes `Q` queries from number `first` on through the segment that they are at.
 ///
 /// # Safety
-/// There are that many queries, all of which see `start`; the buffers are those of
+/// There are that many queries, all of which see a position of the segment; the buffers are those of
 /// [`Kernels::attend`](crate::kernels::Kernels::attend).
 #[inline(always)]
 pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
     v: V,
     queries: &mut Queries,
     scratch: &mut AttentionScratch,
-    start: usize,
     first: usize,
 ) {
-    let Queries { job, size, padded, .. } = *queries;
+    let Queries { job, size, padded, segment, slot, .. } = *queries;
     let rows = first * padded..(first + Q) * padded;
     let (scores, _) = scratch.scores.as_chunks_mut::<SEGMENT>();
     let scores = scores.first_chunk_mut::<Q>().expect("scores of a block");
-    let position = |q: usize| queries.first_position + first + q;
-    let mut seen = [0; Q];
-    for (q, seen) in seen.iter_mut().enumerate() {
-        *seen = (position(q) + 1 - start).min(SEGMENT);
+    let mut pairs = [(job.tokens.start + first / job.group, first % job.group); Q];
+    for q in 1..Q {
+        let (token, member) = pairs[q - 1];
+        pairs[q] = if member + 1 < job.group { (token, member + 1) } else { (token + 1, 0) };
     }
-    let panels = seen[Q - 1].div_ceil(KEY_PANEL);
+    let mut seen = Seen { from: [0; Q], to: [0; Q] };
+    // How many queries have been in segments before.
+    let mut begun = 0;
+    for (q, &(token, _)) in pairs.iter().enumerate() {
+        let visible = job.visible(job.position + token);
+        begun += usize::from(visible.start < segment);
+        seen.from[q] = visible.start.saturating_sub(segment);
+        seen.to[q] = (visible.end - segment).min(SEGMENT);
+    }
+    let panels = seen.panels(0..Q);
     match job.cache {
         HeadCache::F16 { keys, .. } => {
-            let keys = &keys[start * size..][..panels * KEY_PANEL * size];
-            scores_f16(v, keys, size, &scratch.queries[rows.clone()], scores);
+            let keys = &keys[slot * size..][..panels.end * KEY_PANEL * size];
+            scores_f16(v, keys, size, &scratch.queries[rows.clone()], panels.start, scores);
         }
         HeadCache::Int8 { keys, key_scales, .. } => {
             let padded_keys = size.next_multiple_of(KEY_STEP);
             let int8 = Int8Scores {
-                keys: keys[start * padded_keys..][..panels * KEY_PANEL * padded_keys].as_chunks().0,
-                key_scales: key_scales[start..][..panels * KEY_PANEL].as_chunks().0,
+                keys: keys[slot * padded_keys..][..panels.end * KEY_PANEL * padded_keys]
+                    .as_chunks()
+                    .0,
+                key_scales: key_scales[slot..][..panels.end * KEY_PANEL].as_chunks().0,
+                first_panel: panels.start,
                 queries: &scratch.queries_i8[rows.clone()],
                 padded,
                 scales: &queries.scales[first..first + Q],
@@ -275,55 +313,66 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
         }
     }
     if let Some(bias) = job.bias {
-        for (q, scores) in scores.iter_mut().enumerate() {
-            add_distances(v, scores, bias.slope_at(position(q)), position(q) - start);
+        for (&(token, member), scores) in pairs.iter().zip(&mut *scores) {
+            let position = job.position + token;
+            add_distances(v, scores, bias.slope_at(member, position), position - segment);
         }
     }
     let (maxima, sums) = softmax(v, scores, &seen);
-    let to = match start {
+    let to = match begun {
         0 => &mut scratch.sums[rows],
         _ => &mut scratch.part[..Q * padded],
     };
-    let to = Rows { start: to.as_mut_ptr(), size, padded };
+    let to = Rows { start: to.as_mut_ptr(), size, padded, begun: false };
     // SAFETY: `to` has a padded row for each query, and `Kernels::attend` has checked that the cache
     // holds every position that is seen.
     unsafe {
         match job.cache {
-            HeadCache::F16 { values, .. } => weigh(v, &values[start * size..], scores, &seen, to),
+            HeadCache::F16 { values, .. } => {
+                weighted_sums(v, &values[slot * size..], scores, &seen, to);
+            }
             HeadCache::Int8 { values, value_scales, .. } => {
-                for (weights, &seen) in scores.iter_mut().zip(&seen) {
-                    let scales = &value_scales[start..];
-                    for (weight, scale) in weights[..seen].iter_mut().zip(scales) {
+                for (q, weights) in scores.iter_mut().enumerate() {
+                    let (from, to) = (seen.from[q], seen.to[q]);
+                    let scales = &value_scales[slot + from..];
+                    for (weight, scale) in weights[from..to].iter_mut().zip(scales) {
                         *weight *= scale;
                     }
                 }
-                weigh(v, &values[start * size..], scores, &seen, to);
+                weighted_sums(v, &values[slot * size..], scores, &seen, to);
             }
         }
     }
-    if start == 0 {
+    if begun == 0 {
         queries.maxima[first..first + Q].copy_from_slice(&maxima);
         queries.sums[first..first + Q].copy_from_slice(&sums);
-    } else {
-        let parts = scratch.part.chunks_exact(padded);
-        for ((q, part), (max, sum)) in (first..).zip(parts).zip(maxima.into_iter().zip(sums)) {
-            queries.merge(q, max, sum, part, &mut scratch.sums[q * padded..][..padded]);
+        return;
+    }
+    let parts = scratch.part.chunks_exact(padded);
+    for ((q, part), (max, sum)) in (0..).zip(parts).zip(maxima.into_iter().zip(sums)) {
+        let to = &mut scratch.sums[(first + q) * padded..][..padded];
+        if q < begun {
+            queries.merge(first + q, max, sum, part, to);
+        } else {
+            (queries.maxima[first + q], queries.sums[first + q]) = (max, sum);
+            to.copy_from_slice(part);
         }
     }
 }
 
-/// Scores of `Q` queries with whole panels of float16 keys.
+/// Scores of `Q` queries with whole panels of float16 keys, from a panel on.
 #[inline(always)]
 fn scores_f16<V: Vector, const Q: usize>(
     v: V,
     keys: &[u16],
     size: usize,
     queries: &[f32],
+    first_panel: usize,
     scores: &mut [Scores; Q],
 ) {
     let most = V::SCORE_PANELS[Q - 1];
     let panels = keys.len() / (size * KEY_PANEL);
-    let mut done = 0;
+    let mut done = first_panel;
     while done < panels {
         let keys = &keys[done * KEY_PANEL * size..];
         done += match (panels - done).min(most) {
@@ -379,6 +428,8 @@ pub(in crate::kernels) struct Int8Scores<'a> {
     keys: &'a [[i8; KEY_PANEL * KEY_STEP]],
     /// `[panels]`.
     key_scales: &'a [[f32; KEY_PANEL]],
+    /// The first panel whose scores are wanted.
+    first_panel: usize,
     /// `[queries][padded]`.
     queries: &'a [i8],
     padded: usize,
@@ -396,7 +447,7 @@ pub(in crate::kernels) type ScoresInt8 = unsafe fn(&Int8Scores, &mut [Scores]);
 #[inline(always)]
 pub(in crate::kernels) fn scores_int8<D: KeyDot>(d: D, job: &Int8Scores, scores: &mut [Scores]) {
     let panels = job.key_scales.len();
-    let mut done = 0;
+    let mut done = job.first_panel;
     while done < panels {
         let at_once = if panels - done >= D::PANELS { D::PANELS } else { 1 };
         for first in (0..job.scales.len()).step_by(D::QUERIES) {
@@ -516,21 +567,22 @@ fn add_distances<V: Vector>(v: V, scores: &mut Scores, slope: f32, distance: usi
     }
 }
 
-/// Turns the first `seen[q]` scores of each query into weights, those that fill up the last panel of any
-/// into 0; returns the largest score of each and the sum of its weights.
+/// Turns the scores that each query sees into weights, those that fill up the panels of any into 0;
+/// returns the largest score of each and the sum of its weights.
 #[inline(always)]
 fn softmax<V: Vector, const Q: usize>(
     v: V,
     scores: &mut [Scores; Q],
-    seen: &[usize; Q],
+    seen: &Seen<Q>,
 ) -> ([f32; Q], [f32; Q]) {
     let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
     let mut done = 0;
     while done < Q {
         let last = Q.min(done + V::SOFTMAX_QUERIES);
-        let panels = seen[last - 1].div_ceil(KEY_PANEL);
-        for (scores, &seen) in scores[done..last].iter_mut().zip(&seen[done..last]) {
-            scores[seen..panels * KEY_PANEL].fill(f32::NEG_INFINITY);
+        let panels = seen.panels(done..last);
+        for q in done..last {
+            scores[q][panels.start * KEY_PANEL..seen.from[q]].fill(f32::NEG_INFINITY);
+            scores[q][seen.to[q]..panels.end * KEY_PANEL].fill(f32::NEG_INFINITY);
         }
         let to = (&mut maxima[done..last], &mut sums[done..last]);
         let scores = &mut scores[done..last];
@@ -552,12 +604,12 @@ fn softmax<V: Vector, const Q: usize>(
 fn softmax_together<V: Vector, const Q: usize>(
     v: V,
     scores: &mut [Scores],
-    panels: usize,
+    panels: Range<usize>,
     (maxima, sums): (&mut [f32], &mut [f32]),
 ) {
     let scores: &mut [Scores; Q] = scores.try_into().expect("so many queries");
     let mut max = [v.splat(f32::NEG_INFINITY); Q];
-    for panel in 0..panels {
+    for panel in panels.clone() {
         for (max, scores) in max.iter_mut().zip(&mut *scores) {
             *max = v.larger(v.load(&scores.as_chunks().0[panel]), *max);
         }
@@ -568,7 +620,7 @@ fn softmax_together<V: Vector, const Q: usize>(
         max16[q] = v.splat(maxima[q]);
     }
     let mut lanes = [v.splat(0.0); Q];
-    for panel in 0..panels {
+    for panel in panels {
         for q in 0..Q {
             let scores = &mut scores[q].as_chunks_mut().0[panel];
             let weights = exp2(v, v.sub(v.load(scores), max16[q]));
@@ -587,6 +639,8 @@ pub(in crate::kernels) struct Rows {
     start: *mut f32,
     size: usize,
     padded: usize,
+    /// Whether sums are there, to go on with.
+    begun: bool,
 }
 
 impl Rows {
@@ -611,38 +665,53 @@ impl Rows {
     }
 }
 
-/// Sums the values of `seen[q]` positions, times their weights, into the rows at `to`.
+/// Sums the values of the positions that each query sees, times their weights, into the rows at `to`.
 ///
 /// # Safety
 /// `to` has a padded row per query, which nobody else uses.
 #[inline(always)]
-unsafe fn weigh<V: Outlined, T: Value, const Q: usize>(
+unsafe fn weighted_sums<V: Outlined, T: Value, const Q: usize>(
     v: V,
     values: &[T],
     weights: &[Scores; Q],
-    seen: &[usize; Q],
-    to: Rows,
+    seen: &Seen<Q>,
+    mut to: Rows,
 ) {
-    // All queries share the positions that the first one sees; the few others follow alone.
-    let common = seen[0];
-    assert!(values.len() >= seen[Q - 1] * to.size);
-    // SAFETY: the caller's promise, and the assertion.
+    let common = seen.from[Q - 1]..seen.to[0];
+    assert!(values.len() >= seen.to[Q - 1] * to.size);
+    // SAFETY: the caller's promise, and the assertion: no query sees more than the last one.
     unsafe {
-        v.weigh_positions::<T, Q>(values, weights, 0..common, to);
+        if common.is_empty() {
+            for (q, weights) in weights.iter().enumerate() {
+                let positions = seen.from[q]..seen.to[q];
+                v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
+            }
+            return;
+        }
+        if seen.from[0] < common.start {
+            for (q, weights) in weights.iter().enumerate() {
+                let positions = seen.from[q]..common.start;
+                v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
+            }
+            to.begun = true;
+        }
+        v.weighted_sums_over::<T, Q>(values, weights, common.clone(), to);
+        to.begun = true;
         for (q, weights) in weights.iter().enumerate().skip(1) {
-            if common < seen[q] {
-                v.weigh_positions::<T, 1>(values, from_ref(weights), common..seen[q], to.from(q));
+            let positions = common.end..seen.to[q];
+            if !positions.is_empty() {
+                v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
             }
         }
     }
 }
 
-/// The same for positions that all `Q` queries see: the first ones, or those after what `to` has.
+/// The same for positions that all `Q` queries see.
 ///
 /// # Safety
-/// That of [`weigh`]; the values have these positions, which are at most [`SEGMENT`].
+/// That of [`weighted_sums`]; the values have these positions, which are at most [`SEGMENT`].
 #[inline(always)]
-pub(in crate::kernels) unsafe fn weigh_positions<V: Vector, T: Value, const Q: usize>(
+pub(in crate::kernels) unsafe fn weighted_sums_over<V: Vector, T: Value, const Q: usize>(
     v: V,
     values: &[T],
     weights: &[Scores; Q],
@@ -657,28 +726,28 @@ pub(in crate::kernels) unsafe fn weigh_positions<V: Vector, T: Value, const Q: u
         // SAFETY: the caller's promise; so many vectors lie within a row.
         unsafe {
             done += match (vectors - done).min(most) {
-                ..2 => weigh_tile::<V, T, Q, 1>(v, values, weights, positions, d, to),
-                2 => weigh_tile::<V, T, Q, 2>(v, values, weights, positions, d, to),
-                3 => weigh_tile::<V, T, Q, 3>(v, values, weights, positions, d, to),
-                4 => weigh_tile::<V, T, Q, 4>(v, values, weights, positions, d, to),
-                5..8 => weigh_tile::<V, T, Q, 5>(v, values, weights, positions, d, to),
-                _ => weigh_tile::<V, T, Q, 8>(v, values, weights, positions, d, to),
+                ..2 => weighted_sum_tile::<V, T, Q, 1>(v, values, weights, positions, d, to),
+                2 => weighted_sum_tile::<V, T, Q, 2>(v, values, weights, positions, d, to),
+                3 => weighted_sum_tile::<V, T, Q, 3>(v, values, weights, positions, d, to),
+                4 => weighted_sum_tile::<V, T, Q, 4>(v, values, weights, positions, d, to),
+                5..8 => weighted_sum_tile::<V, T, Q, 5>(v, values, weights, positions, d, to),
+                _ => weighted_sum_tile::<V, T, Q, 8>(v, values, weights, positions, d, to),
             };
         }
     }
     let d = vectors * LANES;
     if d < to.size {
         // SAFETY: the caller's promise; a padded row has a whole vector there.
-        unsafe { weigh_rest(v, values, weights, positions, d, to) };
+        unsafe { weighted_sum_tail(v, values, weights, positions, d, to) };
     }
 }
 
 /// The same for `R` vectors of dimensions from `d` on; returns `R`.
 ///
 /// # Safety
-/// That of [`weigh_positions`]; the values have these dimensions.
+/// That of [`weighted_sums_over`]; the values have these dimensions.
 #[inline(always)]
-unsafe fn weigh_tile<V: Vector, T: Value, const Q: usize, const R: usize>(
+unsafe fn weighted_sum_tile<V: Vector, T: Value, const Q: usize, const R: usize>(
     v: V,
     values: &[T],
     weights: &[Scores; Q],
@@ -689,7 +758,7 @@ unsafe fn weigh_tile<V: Vector, T: Value, const Q: usize, const R: usize>(
     let mut sums = [[v.splat(0.0); R]; Q];
     // SAFETY: the caller's promise.
     unsafe {
-        if positions.start > 0 {
+        if to.begun {
             for (q, sums) in sums.iter_mut().enumerate() {
                 for (r, sum) in sums.iter_mut().enumerate() {
                     *sum = v.load(to.vector(q, d + r * LANES));
@@ -721,9 +790,9 @@ unsafe fn weigh_tile<V: Vector, T: Value, const Q: usize, const R: usize>(
 /// The same for the last dimensions of a head whose size is not whole vectors, from `d` on.
 ///
 /// # Safety
-/// That of [`weigh_positions`]; fewer than a vector are left of a row.
+/// That of [`weighted_sums_over`]; fewer than a vector are left of a row.
 #[inline(always)]
-unsafe fn weigh_rest<V: Vector, T: Value, const Q: usize>(
+unsafe fn weighted_sum_tail<V: Vector, T: Value, const Q: usize>(
     v: V,
     values: &[T],
     weights: &[Scores; Q],
@@ -734,7 +803,7 @@ unsafe fn weigh_rest<V: Vector, T: Value, const Q: usize>(
     for (q, weights) in weights.iter().enumerate() {
         // SAFETY: the caller's promise.
         let sums = unsafe { to.vector(q, d) };
-        let mut sum = if positions.start > 0 { v.load(sums) } else { v.splat(0.0) };
+        let mut sum = if to.begun { v.load(sums) } else { v.splat(0.0) };
         for j in positions.clone() {
             let rest = &values[j * to.size + d..(j + 1) * to.size];
             let mut padded = [T::ZERO; LANES];

@@ -120,18 +120,17 @@ macro_rules! instantiate {
                 self,
                 queries: &mut Queries,
                 scratch: &mut AttentionScratch,
-                start: usize,
                 first: usize,
             ) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    generic::attention::segment::<_, Q>(self, queries, scratch, start, first);
+                    generic::attention::segment::<_, Q>(self, queries, scratch, first);
                 }
             }
 
             #[inline(never)]
             $(#[$attr])*
-            unsafe fn weigh_positions<T: Value, const Q: usize>(
+            unsafe fn weighted_sums_over<T: Value, const Q: usize>(
                 self,
                 values: &[T],
                 weights: &[[f32; SEGMENT]; Q],
@@ -140,7 +139,7 @@ macro_rules! instantiate {
             ) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    generic::attention::weigh_positions(self, values, weights, positions, rows);
+                    generic::attention::weighted_sums_over(self, values, weights, positions, rows);
                 }
             }
         }

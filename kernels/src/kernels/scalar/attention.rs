@@ -1,22 +1,25 @@
 //! Attention over the cache (`docs/numbers.md` section 7): segments of 256 positions, each softmaxed
 //! on its own and merged in order (as in Milakov & Gimelshein, 2018, and FlashAttention).
 
+use std::ops::Range;
+
 use super::quantize::{quantize_one, scale_of};
 use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
+    slot,
 };
 use crate::math;
 
-/// Puts the key and value of one position into the cache.
+/// Puts the key and value of one position into a slot of the cache.
 #[inline(always)]
-pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
-    let (panel, lane) = (position / KEY_PANEL, position % KEY_PANEL);
+pub(super) fn store(head: &mut HeadCacheMut, slot: usize, key: &[f32], value: &[f32]) {
+    let (panel, lane) = (slot / KEY_PANEL, slot % KEY_PANEL);
     let size = key.len();
     match head {
         HeadCacheMut::F16 { keys, values } => {
             let keys = &mut keys[panel * size * KEY_PANEL..][..size * KEY_PANEL];
-            let values = &mut values[position * size..][..size];
+            let values = &mut values[slot * size..][..size];
             for d in 0..size {
                 keys[d * KEY_PANEL + lane] = f32_to_f16_saturating(key[d]);
                 values[d] = f32_to_f16_saturating(value[d]);
@@ -25,10 +28,10 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
         HeadCacheMut::Int8 { keys, key_scales, values, value_scales } => {
             let panel_size = size.next_multiple_of(KEY_STEP) * KEY_PANEL;
             let keys = &mut keys[panel * panel_size..][..panel_size];
-            let values = &mut values[position * size..][..size];
+            let values = &mut values[slot * size..][..size];
             let ((ks, kr), (vs, vr)) = (scale_of(key), scale_of(value));
-            key_scales[position] = ks;
-            value_scales[position] = vs;
+            key_scales[slot] = ks;
+            value_scales[slot] = vs;
             for d in 0..size {
                 let at = (d / KEY_STEP * KEY_PANEL + lane) * KEY_STEP + d % KEY_STEP;
                 keys[at] = quantize_one(key[d], kr);
@@ -42,9 +45,11 @@ pub(super) fn store(head: &mut HeadCacheMut, position: usize, key: &[f32], value
 #[inline(always)]
 pub(super) fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
     for token in job.tokens.clone() {
-        // SAFETY: the caller of this kernel owns these cells (`Kernels::attend`).
-        let cells = unsafe { out.cells(token, job.columns.clone()) };
-        attend_one(job, token, scratch, cells);
+        for member in 0..job.group {
+            // SAFETY: the caller of this kernel owns these cells (`Kernels::attend`).
+            let cells = unsafe { out.cells(token, job.columns_of(member)) };
+            attend_one(job, token, member, scratch, cells);
+        }
     }
 }
 
@@ -56,19 +61,32 @@ struct Query<'a> {
     quantized: &'a [i8],
     /// Its scale.
     scale: f32,
-    /// The last position it sees.
+    /// Its position, the last one it sees.
     position: usize,
+    /// What its distance to a key is multiplied by and added to the score, if anything.
+    slope: Option<f32>,
 }
 
-/// Attention of one query over every position up to its own.
+/// Attention of one query over the positions it sees, segment by segment.
 #[inline(always)]
-fn attend_one(job: &Attention, token: usize, scratch: &mut AttentionScratch, out: &mut [f32]) {
+fn attend_one(
+    job: &Attention,
+    token: usize,
+    member: usize,
+    scratch: &mut AttentionScratch,
+    out: &mut [f32],
+) {
     let AttentionScratch { queries, queries_i8, scores, part, .. } = scratch;
-    let query = &prepare(job, token, &mut queries[..out.len()], &mut queries_i8[..out.len()]);
+    let query =
+        prepare(job, token, member, &mut queries[..out.len()], &mut queries_i8[..out.len()]);
     let part = &mut part[..out.len()];
-    let (mut max, mut sum) = segment(job, query, 0, scores, out);
-    for start in (SEGMENT..=query.position).step_by(SEGMENT) {
-        let (m2, l2) = segment(job, query, start, scores, part);
+    let visible = job.visible(query.position);
+    let first_end = (visible.start / SEGMENT + 1) * SEGMENT;
+    let (mut max, mut sum) =
+        segment(job, &query, visible.start..visible.end.min(first_end), scores, out);
+    for start in (first_end..visible.end).step_by(SEGMENT) {
+        let positions = start..visible.end.min(start + SEGMENT);
+        let (m2, l2) = segment(job, &query, positions, scores, part);
         let top = if m2 > max { m2 } else { max };
         let (a1, a2) = (math::exp2(max - top), math::exp2(m2 - top));
         sum = l2.mul_add(a2, sum * a1);
@@ -87,10 +105,11 @@ fn attend_one(job: &Attention, token: usize, scratch: &mut AttentionScratch, out
 fn prepare<'a>(
     job: &Attention,
     token: usize,
+    member: usize,
     values: &'a mut [f32],
     quantized: &'a mut [i8],
 ) -> Query<'a> {
-    for (scaled, &q) in values.iter_mut().zip(job.query(token)) {
+    for (scaled, &q) in values.iter_mut().zip(job.query(token, member)) {
         *scaled = q * job.scale;
     }
     let mut scale = 0.0;
@@ -101,39 +120,44 @@ fn prepare<'a>(
             *q8 = quantize_one(q, r);
         }
     }
-    Query { values, quantized, scale, position: job.position + token }
+    let position = job.position + token;
+    let slope = job.bias.map(|bias| bias.slope_at(member, position));
+    Query { values, quantized, scale, position, slope }
 }
 
-/// One segment: returns its maximum and the sum of its weights, leaves the weighted values in `out`.
+/// The positions of one segment that a query sees: returns its maximum and the sum of its weights,
+/// leaves the weighted sum of the values in `out`.
 #[inline(always)]
 fn segment(
     job: &Attention,
     query: &Query,
-    start: usize,
+    positions: Range<usize>,
     scores: &mut [f32],
     out: &mut [f32],
 ) -> (f32, f32) {
-    let positions = start..(query.position + 1).min(start + SEGMENT);
+    // They lie side by side: a segment does not wrap around.
+    let first_slot = slot(positions.start, job.cache.capacity(out.len()));
     let weights = &mut scores[..positions.len()];
-    for (i, weights) in weights.chunks_mut(KEY_PANEL).enumerate() {
-        let lanes = panel_scores(&job.cache, query, start / KEY_PANEL + i);
-        weights.copy_from_slice(&lanes[..weights.len()]);
+    let mut done = 0;
+    while done < weights.len() {
+        let (panel, lane) = ((first_slot + done) / KEY_PANEL, (first_slot + done) % KEY_PANEL);
+        let scores = &panel_scores(&job.cache, query, panel)[lane..];
+        let count = scores.len().min(weights.len() - done);
+        weights[done..][..count].copy_from_slice(&scores[..count]);
+        done += count;
     }
-    if let Some(bias) = job.bias {
-        let slope = bias.slope_at(query.position);
-        for (distance, weight) in (0..=query.position - start).rev().zip(&mut *weights) {
-            *weight = slope.mul_add(distance as f32, *weight);
+    if let Some(slope) = query.slope {
+        for (position, weight) in positions.clone().zip(&mut *weights) {
+            *weight = slope.mul_add((query.position - position) as f32, *weight);
         }
     }
     let max = weights.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
     let mut lanes = [0.0; LANES];
-    for chunk in weights.chunks_mut(LANES) {
-        for (lane, weight) in lanes.iter_mut().zip(chunk) {
-            *weight = math::exp2(*weight - max);
-            *lane += *weight;
-        }
+    for (position, weight) in positions.zip(&mut *weights) {
+        *weight = math::exp2(*weight - max);
+        lanes[position % LANES] += *weight;
     }
-    weigh_values(&job.cache, start, weights, out);
+    weighted_sum(&job.cache, first_slot, weights, out);
     (max, fold16(lanes))
 }
 
@@ -168,22 +192,22 @@ fn panel_scores(cache: &HeadCache, query: &Query, panel: usize) -> [f32; KEY_PAN
     lanes
 }
 
-/// Sum of values times weights, positions ascending: a lane is a dimension.
+/// Sum of values times weights, slots ascending from the first: a lane is a dimension.
 #[inline(always)]
-fn weigh_values(cache: &HeadCache, start: usize, weights: &[f32], out: &mut [f32]) {
+fn weighted_sum(cache: &HeadCache, first_slot: usize, weights: &[f32], out: &mut [f32]) {
     let size = out.len();
     out.fill(0.0);
-    for (position, &weight) in (start..).zip(weights) {
+    for (slot, &weight) in (first_slot..).zip(weights) {
         match cache {
             HeadCache::F16 { values, .. } => {
-                let values = &values[position * size..][..size];
+                let values = &values[slot * size..][..size];
                 for (out, &value) in out.iter_mut().zip(values) {
                     *out = weight.mul_add(f16_to_f32(value), *out);
                 }
             }
             HeadCache::Int8 { values, value_scales, .. } => {
-                let weight = weight * value_scales[position];
-                let values = &values[position * size..][..size];
+                let weight = weight * value_scales[slot];
+                let values = &values[slot * size..][..size];
                 for (out, &value) in out.iter_mut().zip(values) {
                     *out = weight.mul_add(f32::from(value), *out);
                 }
