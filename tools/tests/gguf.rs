@@ -584,7 +584,7 @@ fn types_that_are_not_decoded_are_named() {
     ] {
         let file = broken(|file| file.tensor("blk.0.ffn_up.weight").kind = kind);
         let stored = format!("stored as {known}, which is not supported");
-        let way_out = "the same model as F32, F16, BF16, or as GGUF with Q8_0, Q4_0,";
+        let way_out = "the same model as F32, F16 or BF16, or as GGUF with Q8_0, Q4_0,";
         file.refused(&["blk.0.ffn_up.weight", &stored, way_out, "IQ4_XS"]);
     }
 }

@@ -405,8 +405,8 @@ pub enum Error {
     /// A weight is stored in a type this reader does not decode.
     #[error(
         "{file}: tensor {tensor} is stored as {found}, which is not supported: take or save the \
-         same model as {types}",
-        types = supported_types(),
+         same model as F32, F16 or BF16, or as GGUF with {}",
+        block_types(),
         file = file.display(),
         tensor = name(tensor),
         found = name(found)
@@ -452,13 +452,10 @@ fn shape(extents: &[usize]) -> String {
     name(&format!("{extents:?}")).to_string()
 }
 
-/// The types that are decoded: those of every format, then ggml's.
-fn supported_types() -> String {
-    let names = |blocks: bool| {
-        let types = Dtype::all().filter(|dtype| (dtype.block_elements() > 1) == blocks);
-        types.map(Dtype::name).collect::<Vec<_>>().join(", ")
-    };
-    format!("{}, or as GGUF with {}", names(false), names(true))
+/// ggml's types that are decoded.
+fn block_types() -> String {
+    let types = Dtype::all().filter(|dtype| dtype.block_elements() > 1);
+    types.map(Dtype::name).collect::<Vec<_>>().join(", ")
 }
 
 /// A result of reading a checkpoint.
