@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
+pub mod distribution;
 pub mod eval;
 pub mod gguf;
 pub mod json;

@@ -10,8 +10,8 @@ use cerebellum::quant::Scheme;
 use memmap2::MmapMut;
 use serde::Serialize;
 
-use super::median;
 use super::peaks::{Peak, read};
+use super::timing::median;
 use crate::threads::{self, Started};
 
 /// What each thread reads: several times the largest cache that threads share in this class of machine.

@@ -2,8 +2,9 @@
 
 mod limits;
 mod peaks;
+mod timing;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cerebellum::batch::Append;
 use cerebellum::format::network::{self, Role};
@@ -17,6 +18,7 @@ use crate::threads;
 
 pub use limits::{Amount, Limits};
 pub use peaks::{Peak, read};
+use timing::{median, repeat};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,25 +276,6 @@ fn time_batch(
             batch.evaluate(&appends)
         })
     })
-}
-
-/// Times of the repetitions of some work. The first run warms caches and threads up and is not counted.
-fn repeat(
-    repetitions: usize,
-    mut work: impl FnMut() -> cerebellum::Result<()>,
-) -> cerebellum::Result<Vec<Duration>> {
-    work()?;
-    (0..repetitions)
-        .map(|_| {
-            let start = Instant::now();
-            work().map(|()| start.elapsed())
-        })
-        .collect()
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 /// Token ids that look random and are always the same.

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use cerebellum_tools::bench::{Limits, Measurement, Work, measure, measure_limits};
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::session::ModelArgs;
 use super::table::Table;
 use super::values::whole;
-use super::{Context, Failure, Outcome};
 
 /// Measure how fast a model file runs on this machine, and how near that is to what the machine can do.
 ///

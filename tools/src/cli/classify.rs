@@ -12,11 +12,11 @@ use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
+use super::context::{Context, Failure, Outcome};
 use super::lines::{LinesArgs, read_list};
 use super::session::ModelArgs;
 use super::template::template_text;
 use super::text_file::{self, Source};
-use super::{Context, Failure, Outcome};
 
 /// Choose the label that fits a text best, for one text or for one on each line.
 ///

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 use serde::Serialize;
 
-use super::{Context, Outcome, command};
+use super::context::{Context, Outcome};
 
 /// Print the completions of a shell.
 #[derive(Debug, clap::Args)]
@@ -29,10 +29,10 @@ struct Report {
     script: String,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, context: &Context) -> Outcome {
+/// Runs the command; `command` describes the command line.
+pub fn run(args: &Args, context: &Context, mut command: clap::Command) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command(), "cerebellum", &mut script);
+    clap_complete::generate(args.shell, &mut command, "cerebellum", &mut script);
     let script = String::from_utf8(script)?;
     let report = Report { ok: true, shell: args.shell.to_string(), script };
     context.print(report.script.trim_end(), &report)?;

@@ -16,6 +16,7 @@ use cerebellum_tools::threads;
 use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::generate::{Stream, speeds};
 use super::progress::Progress;
 use super::quantize::read_calibration;
@@ -23,7 +24,6 @@ use super::session::open;
 use super::table::bytes;
 use super::template;
 use super::values::whole;
-use super::{Context, Failure, Outcome};
 
 /// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
 #[derive(Debug, clap::Args)]

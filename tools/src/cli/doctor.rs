@@ -9,9 +9,9 @@ use cerebellum::Access;
 use cerebellum::kernels::Isa;
 use serde::Serialize;
 
+use super::context::{Context, Outcome};
 use super::session::open;
 use super::table::bytes;
-use super::{Context, Outcome};
 
 /// Say what this machine can do, and whether a model file can run on it.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ struct FileReport {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let file = args.file.as_ref().map(|path| -> Result<_, super::Failure> {
+    let file = args.file.as_ref().map(|path| -> Result<_, super::context::Failure> {
         let cached_bytes = cached_bytes(path);
         let start = Instant::now();
         let model = open(path, Access::Map)?;

@@ -8,10 +8,10 @@ use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::text_file;
-use super::{Context, Failure, Outcome};
 
 /// Turn a text, or each line, into a vector of length 1: texts that mean the like point the like way.
 ///

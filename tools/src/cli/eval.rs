@@ -17,6 +17,7 @@ use cerebellum_tools::tokenizer;
 use clap::value_parser;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome, create_output};
 use super::kv::Kv;
 use super::measure::{
     Measurement, Measurements, Plan, Subject, check_reference, describe_text, encode, write_page,
@@ -24,7 +25,6 @@ use super::measure::{
 use super::progress::Progress;
 use super::table::{Table, bytes};
 use super::text_file;
-use super::{Context, Failure, Outcome, create_output};
 
 /// Measure models on a text: perplexity, and the distance from the float reference.
 ///

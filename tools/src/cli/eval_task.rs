@@ -17,12 +17,12 @@ use cerebellum_tools::threads;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::kv::Kv;
 use super::measure::{Subject, check_reference};
 use super::progress::Progress;
 use super::table::Table;
 use super::text_file;
-use super::{Context, Failure, Outcome};
 
 /// Measure how often a model's answers are right.
 ///

@@ -9,8 +9,8 @@ use cerebellum_tools::tokenizer::{self, Vocabulary};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome, create_output};
 use super::table::bytes;
-use super::{Context, Failure, Outcome, create_output};
 
 /// Write a checkpoint as a GGUF file for llama.cpp.
 ///

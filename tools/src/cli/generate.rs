@@ -19,13 +19,13 @@ use cerebellum_tools::json;
 use cerebellum_tools::threads;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome, print_text};
 use super::generate_lines::Prompts;
 use super::lines::{LinesArgs, read_list};
+use super::prompt::{SPACE_AT_THE_END, after_space, ends_in_space, read_prompt};
 use super::session::ModelArgs;
 use super::table::bytes;
-use super::text_file;
 use super::values::{sampling, stop, whole};
-use super::{Context, Failure, Outcome, print_text};
 
 type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 
@@ -112,11 +112,6 @@ pub struct SamplingArgs {
     /// Seed of the random choices
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = sampling::<u64>("seed"))]
     seed: u64,
-}
-
-/// A form behind a prompt, where a text mostly begins with a space.
-pub fn after_space(form: Form) -> Form {
-    Form::AfterSpace(Box::new(form))
 }
 
 /// What the text must be like.
@@ -366,24 +361,6 @@ fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failur
         [id] => Ok((id, bias)),
         ref ids => Err(fail(&format!("the text is not one token but {ids:?}; give an id")).into()),
     }
-}
-
-/// A prompt that an argument is, or standard input's if it is `-`.
-pub fn read_prompt(prompt: &str, context: &Context) -> Result<String, Failure> {
-    match prompt {
-        "-" => text_file::exact_prompt(context),
-        prompt => Ok(prompt.to_owned()),
-    }
-}
-
-/// What is wrong with a prompt of which [`ends_in_space`] is true.
-pub const SPACE_AT_THE_END: &str = "ends in a space, which the model has mostly seen as the beginning of the \
-     next word: leave it out for a better text";
-
-/// Whether a space comes last that belongs to the next word. A regular expression may ask for a text that
-/// begins without one.
-pub fn ends_in_space(prompt: &str, has_regex: bool) -> bool {
-    !has_regex && prompt.ends_with(' ') && !prompt.trim().is_empty()
 }
 
 /// Passes text on as it is made.

@@ -12,9 +12,9 @@ use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use serde::Serialize;
 
-use super::generate::{SPACE_AT_THE_END, after_space, ends_in_space};
+use super::context::{Context, Failure, Outcome};
 use super::lines::{Line, Lines, LinesArgs};
-use super::{Context, Failure, Outcome};
+use super::prompt::{SPACE_AT_THE_END, after_space, ends_in_space};
 
 /// How prompts on lines are continued.
 pub struct Prompts<'a> {

@@ -9,8 +9,8 @@ use cerebellum::terminal::name;
 use cerebellum_tools::summary::{Summary, TensorSummary, choice_of};
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::table::{Table, bytes};
-use super::{Context, Failure, Outcome};
 
 /// Show what is in a model file.
 ///

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebellum_tools::output::exit_without_leftovers;
 
-use super::{Context, Failure};
+use super::context::{Context, Failure};
 
 /// The exit code of an interrupted process, as a shell reports SIGINT.
 const INTERRUPTED: i32 = 130;

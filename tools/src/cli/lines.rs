@@ -22,9 +22,9 @@ use cerebellum_tools::threads;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::context::{Context, Failure, Outcome, explain};
 use super::progress::Progress;
 use super::text_file::{self, LineReader, MAX_LINE_BYTES, Source as TextSource};
-use super::{Context, Failure, Outcome, explain};
 
 /// Where texts come from, if not from the command line.
 #[derive(Debug, clap::Args)]

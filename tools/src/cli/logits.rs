@@ -10,9 +10,9 @@ use cerebellum_tools::reference::Reference;
 use cerebellum_tools::threads;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::kv::Kv;
 use super::session::open;
-use super::{Context, Failure, Outcome};
 
 /// Compute the logits of a sequence of token ids.
 ///

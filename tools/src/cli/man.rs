@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap_mangen::Man;
 use serde::Serialize;
 
-use super::{Context, Failure, Outcome, command, create_output};
+use super::context::{Context, Failure, Outcome, create_output};
 
 /// Write the manual pages, one for each command.
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,8 @@ struct Report {
     files: Vec<String>,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, context: &Context) -> Outcome {
+/// Runs the command; `main` describes the command line.
+pub fn run(args: &Args, context: &Context, mut main: clap::Command) -> Outcome {
     std::fs::create_dir_all(&args.directory)
         .map_err(|e| format!("cannot create {}: {e}", args.directory.display()))?;
     let mut files = Vec::new();
@@ -45,7 +45,6 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         files.push(path.display().to_string());
         Ok(())
     };
-    let mut main = command();
     main.build();
     for command in main.get_subcommands().filter(|c| c.get_name() != "help") {
         // The name of a page, and what its synopsis begins with.

@@ -14,10 +14,10 @@ use cerebellum_tools::reference::Reference;
 use cerebellum_tools::report::{Measured, Step, Text};
 use cerebellum_tools::summary::Summary;
 
+use super::context::{Context, Failure};
 use super::progress::Progress;
 use super::session::open;
 use super::text_file;
-use super::{Context, Failure};
 
 /// A model file to be measured.
 pub struct Subject {

@@ -1,11 +1,12 @@
 //! The command line. Each command is a file with its arguments (`Args`) and its `run`; what they
-//! share, the conventions of `docs/cli.md`, is here.
+//! share, the conventions of `docs/cli.md`, is in `context.rs`.
 
 mod bench;
 mod chat;
 mod classify;
 mod color;
 mod completions;
+mod context;
 mod demo;
 mod doctor;
 mod embed;
@@ -23,6 +24,7 @@ mod man;
 mod measure;
 mod plan;
 mod progress;
+mod prompt;
 mod quantize;
 mod report;
 mod score;
@@ -35,21 +37,15 @@ mod values;
 mod verify;
 mod version;
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cerebellum::terminal;
 use cerebellum::threads::MAX_WORKERS;
-use cerebellum_tools::output::{self, Output};
 use cerebellum_tools::threads;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use serde::Serialize;
 
-/// Exit code beside 0, 1, clap's 2 and that of [`interrupt`], as a shell reports the signal.
-const BROKEN_PIPE: u8 = 141;
+use context::{Context, failed, try_print_json};
 
 /// Quantize GPT models to one file, and run such files.
 #[derive(Debug, Parser)]
@@ -109,29 +105,6 @@ enum Command {
     Man(man::Args),
 }
 
-/// The options that every command takes.
-#[derive(Debug, clap::Args)]
-struct Context {
-    /// Print one JSON object on standard output instead of text, in case of an error too
-    #[arg(long, global = true)]
-    json: bool,
-    /// Number of threads, 1 to 64 (`quantize`: 1024) [default: one for each processor]; `bench` takes
-    /// several numbers
-    #[arg(short, long, global = true, value_name = "N", value_delimiter = ',', value_parser = values::whole(1..=1024u16))]
-    threads: Vec<u16>,
-    /// Print no progress and no warnings
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Whether to use colours [default: auto]
-    #[arg(long, global = true, value_name = "WHEN", value_enum)]
-    color: Option<color::When>,
-}
-
-/// Why a command failed; its text goes to the user as it is.
-type Failure = Box<dyn Error + Send + Sync>;
-/// What a command's `run` returns.
-type Outcome = Result<ExitCode, Failure>;
-
 /// Parses the arguments, runs the command, reports its failure.
 pub fn main() -> ExitCode {
     color::choose();
@@ -159,14 +132,14 @@ pub fn main() -> ExitCode {
         Command::EvalTask(args) => eval_task::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
         Command::ExportGguf(args) => export_gguf::run(&args, &context),
-        Command::Completions(args) => completions::run(&args, &context),
-        Command::Man(args) => man::run(&args, &context),
+        Command::Completions(args) => completions::run(&args, &context, description()),
+        Command::Man(args) => man::run(&args, &context, description()),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
 }
 
 /// The command line's description, with what is known only when it runs.
-fn command() -> clap::Command {
+fn description() -> clap::Command {
     // A negative number after an option is its value, which says what is allowed, and no option itself.
     let negative = |argument: clap::Arg| {
         let has_value = !argument.is_positional() && argument.get_action().takes_values();
@@ -177,17 +150,17 @@ fn command() -> clap::Command {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    let cli = Cli::from_arg_matches(&command().try_get_matches()?)?;
+    let cli = Cli::from_arg_matches(&description().try_get_matches()?)?;
     if cli.context.threads.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
         let error = "only `bench` takes several numbers of threads";
-        return Err(command().error(clap::error::ErrorKind::TooManyValues, error));
+        return Err(description().error(clap::error::ErrorKind::TooManyValues, error));
     }
     let most = cli.context.threads.iter().copied().max().unwrap_or(1);
     if usize::from(most) > MAX_WORKERS && !matches!(cli.command, Command::Quantize(_)) {
         let error = format!(
             "invalid value '{most}' for '--threads <N>': {most} is not in 1..={MAX_WORKERS}"
         );
-        return Err(command().error(clap::error::ErrorKind::ValueValidation, error));
+        return Err(description().error(clap::error::ErrorKind::ValueValidation, error));
     }
     Ok(cli)
 }
@@ -209,71 +182,6 @@ fn wrong_usage(error: &clap::Error) -> ! {
         std::process::exit(error.exit_code());
     }
     error.exit()
-}
-
-/// Whether standard output was closed early.
-fn is_broken_pipe(failure: &Failure) -> bool {
-    failure.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
-}
-
-/// What to tell the user: where the library speaks of its calls, what the command line can do.
-fn explain(failure: &Failure) -> String {
-    use cerebellum::Error::{ContextFull, TextTooLong};
-    let does_not_fit = |what: String, room: usize| {
-        format!(
-            "{what} do not fit into a context with room for {room}; shorten the text, or give a \
-             larger --context if the model allows it"
-        )
-    };
-    match failure.downcast_ref() {
-        Some(ContextFull { tokens, position, context }) => {
-            return does_not_fit(format!("{tokens} tokens"), context - position);
-        }
-        Some(TextTooLong { bytes, tokens, position, context }) => {
-            let what = format!("the at least {tokens} tokens of a text of {bytes} bytes");
-            return does_not_fit(what, context.saturating_sub(*position));
-        }
-        _ => {}
-    }
-    // All other files' errors name the file.
-    match failure.downcast_ref::<io::Error>() {
-        Some(error) => format!("cannot write to standard output: {error}"),
-        None => failure.to_string(),
-    }
-}
-
-/// Creates an output that replaces a file with `--force`.
-fn create_output(path: &Path, force: bool, inputs: &[PathBuf]) -> Result<Output, Failure> {
-    use cerebellum::output::OutputError::Exists;
-    Output::create(path, force, inputs).map_err(|error| match error {
-        output::Error::File(Exists { .. }) => {
-            format!("{error}, or overwrite it with --force").into()
-        }
-        error => error.into(),
-    })
-}
-
-/// The JSON object of a failure.
-fn failed(message: &str) -> serde_json::Value {
-    serde_json::json!({ "ok": false, "error": { "message": message } })
-}
-
-fn try_print_json(json: &impl Serialize) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    if stdout.is_terminal() {
-        terminal::write(&mut stdout, &serde_json::to_string(json)?)?;
-    } else {
-        serde_json::to_writer(&mut stdout, json)?;
-    }
-    writeln!(stdout)?;
-    stdout.flush()
-}
-
-/// Prints a text on standard output, at once. On a terminal it gives no orders to it.
-fn print_text(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    terminal::write(&mut stdout, text)?;
-    stdout.flush()
 }
 
 /// glibc reserves 64 MiB of addresses for each thread's own heap. Under a limit on addresses (`ulimit -v`) all
@@ -299,71 +207,5 @@ fn ignore_file_size_signal() {
     // SAFETY: `signal` may be called at any time, and ignoring a signal runs no handler of ours.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-    }
-}
-
-impl Context {
-    /// Prints a result on standard output: `text`, or `json` if that was asked for.
-    fn print(&self, text: impl Display, json: &impl Serialize) -> Result<(), Failure> {
-        Ok(self.try_print(text, json)?)
-    }
-
-    fn try_print(&self, text: impl Display, json: &impl Serialize) -> io::Result<()> {
-        if self.json { try_print_json(json) } else { print_text(&format!("{text}\n")) }
-    }
-
-    /// Threads of a session: as many as were asked for, or one for each processor.
-    fn session_threads(&self) -> usize {
-        self.thread_count().min(MAX_WORKERS)
-    }
-
-    /// Every number of threads that was asked for, or the one of [`Self::session_threads`].
-    fn thread_counts(&self) -> Vec<usize> {
-        match self.threads.as_slice() {
-            [] => vec![self.session_threads()],
-            counts => counts.iter().copied().map(usize::from).collect(),
-        }
-    }
-
-    /// Prints a remark on standard error.
-    fn note(&self, remark: impl Display) {
-        if !self.quiet {
-            color::print_to_stderr(None, remark);
-        }
-    }
-
-    /// Prints a warning on standard error.
-    fn warn(&self, warning: impl Display) {
-        Self::warn_unless(self.quiet, warning);
-    }
-
-    /// As [`warn`](Self::warn), for who outlives the context.
-    fn warn_unless(quiet: bool, warning: impl Display) {
-        if !quiet {
-            color::print_to_stderr(Some(color::WARNING), warning);
-        }
-    }
-
-    fn fail(&self, failure: &Failure) -> ExitCode {
-        if is_broken_pipe(failure) {
-            return ExitCode::from(BROKEN_PIPE);
-        }
-        let message = explain(failure);
-        color::print_to_stderr(Some(color::ERROR), &message);
-        if self.json {
-            let _ = try_print_json(&failed(&message));
-        }
-        ExitCode::FAILURE
-    }
-
-    /// How many threads to use.
-    fn thread_count(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.first().copied().map_or_else(processors, usize::from)
-    }
-
-    /// Runs `work` on a rayon pool of as many threads as were asked for.
-    fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
-        Ok(threads::pool(self.thread_count())?.install(work))
     }
 }

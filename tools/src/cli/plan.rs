@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use cerebellum::{Access, Model, SessionOptions};
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome};
 use super::session::{SessionArgs, open};
 use super::table::{Table, bytes};
 use super::values::whole;
-use super::{Context, Failure, Outcome};
 
 /// Say how much memory running a model file will take.
 ///

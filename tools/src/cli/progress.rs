@@ -8,7 +8,7 @@ use cerebellum_tools::quantize::Observer;
 use cerebellum_tools::threads;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Context;
+use super::context::Context;
 
 /// How often the bar moves while nothing advances.
 const TICK: Duration = Duration::from_millis(200);

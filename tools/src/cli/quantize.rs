@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome, create_output};
 use super::inspect::tensor_table;
 use super::kv::Kv;
 use super::plan::MemoryReport;
@@ -26,7 +27,6 @@ use super::table::bytes;
 use super::template;
 use super::text_file::{self, Source};
 use super::values::whole;
-use super::{Context, Failure, Outcome, create_output};
 
 /// Turn a checkpoint into a model file.
 ///

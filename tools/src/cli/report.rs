@@ -9,9 +9,9 @@ use cerebellum_tools::eval::Windows;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::report::Report;
 
+use super::context::{Context, Failure, create_output};
 use super::measure::{Plan, Subject, describe_text, encode, write_page};
 use super::text_file;
-use super::{Context, Failure, create_output};
 
 /// Tokens in a window: the protocol of `docs/quality.md`.
 const WINDOW: usize = 512;

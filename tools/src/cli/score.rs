@@ -9,9 +9,9 @@ use cerebellum::{LogitsFor, SessionOptions};
 use cerebellum_tools::threads;
 use serde::Serialize;
 
-use super::generate::read_prompt;
+use super::context::{Context, Failure, Outcome};
+use super::prompt::read_prompt;
 use super::session::ModelArgs;
-use super::{Context, Failure, Outcome};
 
 /// Say how probable a text is, or several continuations of one prompt.
 ///

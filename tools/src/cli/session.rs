@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use cerebellum::{Access, Model, SessionOptions};
 
+use super::context::{Context, Failure};
 use super::kv::Kv;
 use super::values::whole;
-use super::{Context, Failure};
 
 /// A model file and how to run it.
 #[derive(Debug, clap::Args)]

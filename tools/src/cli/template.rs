@@ -7,7 +7,7 @@ use cerebellum::Model;
 use cerebellum::format::is_template_name;
 use cerebellum::template::Template;
 
-use super::Failure;
+use super::context::Failure;
 use super::text_file::{self, Source};
 use super::values::unescape;
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use cerebellum::text::plain_text;
 
-use super::{Context, Failure};
+use super::context::{Context, Failure};
 
 /// A line may have so many bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;

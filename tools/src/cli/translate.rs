@@ -10,12 +10,12 @@ use cerebellum::{Model, SessionOptions, TokenizerBytes};
 use cerebellum_tools::threads;
 use serde::Serialize;
 
+use super::context::{Context, Failure, Outcome, print_text};
 use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::template;
 use super::text_file;
 use super::values::whole;
-use super::{Context, Failure, Outcome, print_text};
 
 /// Translate a text, or one on each line.
 ///

@@ -9,8 +9,8 @@ use cerebellum::template::Template;
 use cerebellum_tools::summary::Summary;
 use serde::Serialize;
 
+use super::context::{Context, Outcome};
 use super::inspect::open;
-use super::{Context, Outcome};
 
 /// Check every byte of a model file against its checksums, and its templates.
 ///

@@ -1,6 +1,6 @@
 //! How a divergence is spread over the tokens.
 
-use super::TokenScore;
+use super::token_score::TokenScore;
 
 /// Bins of a decade.
 const BINS_PER_DECADE: i32 = 4;
@@ -36,7 +36,7 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Against;
+    use super::super::token_score::Against;
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::bootstrap::quantile_intervals;
-use super::{Against, TokenScore};
+use super::token_score::{Against, TokenScore};
 
 /// Values from which on their mean is taken to be normally distributed.
 const VALUES_FOR_INTERVAL: usize = 10;

@@ -2,7 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Measured, Report, plots, schemes};
+use super::measured::{Measured, Report, schemes};
+use super::plots;
 use crate::eval::{Comparison, Metrics};
 use crate::summary::{Summary, TensorSummary, choice_of};
 

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::Measured;
 use super::axis::{Axis, LogAxis};
+use super::measured::Measured;
 use crate::eval::{Comparison, Histogram};
 
 /// Size of a drawing in its own units; small, so that text stays readable on a phone.

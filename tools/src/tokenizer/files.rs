@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use cerebellum::terminal::quoted;
 use serde::Deserialize;
 
+use super::error::{TokenizerError, invalid, unsupported};
+use super::reading::{exists, parse_json, read_file, read_json};
 use super::vocabulary::{AddedToken, Vocabulary, split_merges};
-use super::{TokenizerError, exists, invalid, parse_json, read_file, read_json, unsupported};
 use crate::json::{Object, without_mark};
 
 /// What may lie beside `vocab.json` and `merges.txt`.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
+use super::error::{TokenizerError, invalid, unsupported};
 use super::vocabulary::{TokenType, Vocabulary};
-use super::{TokenizerError, invalid, unsupported};
 use crate::gguf::{Array, Gguf, Value, keys};
 
 /// Values of `tokenizer.ggml.pre` that mean GPT-2's regular expression (`llama-vocab.cpp`).

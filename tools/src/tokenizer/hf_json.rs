@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
+use super::error::{TokenizerError, invalid, unsupported};
+use super::reading::{parse_json, read_file};
 use super::vocabulary::{AddedToken, Vocabulary, split_merge};
-use super::{TokenizerError, invalid, parse_json, read_file, unsupported};
 use crate::json::Object;
 
 /// The stages of the pipeline around the model, which differ from one kind of tokenizer to the next.

@@ -7,7 +7,7 @@ use cerebellum::terminal::quoted;
 use cerebellum::text::{byte_level, layout};
 
 use super::blob::Parts;
-use super::{TokenizerError, invalid, unsupported};
+use super::error::{TokenizerError, invalid, unsupported};
 
 /// Most token ids a tokenizer may have; bounds what a hostile id can make us allocate.
 const MAX_TOKENS: u32 = 1 << 20;

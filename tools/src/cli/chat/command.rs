@@ -3,7 +3,7 @@
 use cerebellum::generate::GenerateOptions;
 use cerebellum::number;
 
-use super::super::Failure;
+use super::super::context::Failure;
 
 pub const HELP: &str = "\
 /more            go on where the last answer ended

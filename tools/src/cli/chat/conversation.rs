@@ -8,7 +8,7 @@ use cerebellum::text::EncodeOptions;
 use cerebellum::{Session, TokenizerBytes};
 use cerebellum_tools::output::Output;
 
-use super::super::Failure;
+use super::super::context::Failure;
 use super::super::generate::Stream;
 
 type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;

@@ -8,7 +8,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
-use super::super::Failure;
+use super::super::context::Failure;
 use super::super::text_file::{self, LineReader};
 
 /// Lines kept for the next time.

@@ -16,11 +16,11 @@ use serde::Serialize;
 use self::command::{Command, HELP};
 use self::conversation::Conversation;
 use self::input::{Input, Line};
+use super::context::{Context, Failure, Outcome, is_broken_pipe};
 use super::generate::{SamplingArgs, Stream, speeds};
 use super::interrupt::Cancellable;
 use super::session::ModelArgs;
 use super::values::{stop, unescape};
-use super::{Context, Failure, Outcome, is_broken_pipe};
 
 /// Continue texts line by line, each with all that was said before.
 ///

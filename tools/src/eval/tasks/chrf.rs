@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::{Example, Percent};
+use super::example::Example;
+use super::percent::Percent;
 
 /// The longest n-gram.
 const ORDER: usize = 6;
@@ -185,7 +186,7 @@ mod tests {
         let sum: f64 = values.iter().sum();
         let without = values.iter().map(|value| (sum - value) / 19.0).collect();
         let [low, high] = jackknife(sum / 20.0, without).interval.unwrap();
-        let [expected_low, expected_high] = super::super::mean_interval(&values).unwrap();
+        let [expected_low, expected_high] = crate::eval::mean_interval(&values).unwrap();
         assert!((low - expected_low).abs() < 1e-9 && (high - expected_high).abs() < 1e-9);
     }
 }
