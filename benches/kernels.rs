@@ -157,9 +157,24 @@ fn isas() -> impl Iterator<Item = Isa> {
 /// A kernel and its shape.
 enum Case {
     Matmul { isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Epilogue },
-    Attend { isa: Isa, int8: bool, size: usize, tokens: usize, position: usize },
+    Attend(Attend),
     LayerNorm { isa: Isa, width: usize },
     Quantize { isa: Isa, width: usize },
+}
+
+/// Attention of query heads that share one head of keys and values.
+#[derive(Clone, Copy)]
+struct Attend {
+    isa: Isa,
+    int8: bool,
+    /// Of a head.
+    size: usize,
+    heads: usize,
+    /// How many of them go together in a call.
+    group: usize,
+    window: Option<usize>,
+    tokens: usize,
+    position: usize,
 }
 
 impl Case {
@@ -168,9 +183,7 @@ impl Case {
             Self::Matmul { isa, tiles, tokens, epilogue } => {
                 matmul(name, isa, tiles, tokens, epilogue)
             }
-            Self::Attend { isa, int8, size, tokens, position } => {
-                attend(name, isa, int8, size, tokens, position)
-            }
+            Self::Attend(case) => attend(name, case),
             Self::LayerNorm { isa, width } => layer_norm(name, isa, width),
             Self::Quantize { isa, width } => quantize(name, isa, width),
         }
@@ -223,17 +236,44 @@ fn matmuls(isa: Isa) -> impl Iterator<Item = (String, Case)> {
     cases.into_iter()
 }
 
-/// Head sizes of Cerebras-GPT 111M, BTLM and Cerebras-GPT 1.3B; chunks of a prompt, and decoding.
+/// Head sizes of Cerebras-GPT 111M, BTLM and Cerebras-GPT 1.3B; chunks of a prompt, and decoding. Then
+/// the groups of SmolLM2, Llama 3 and Gemma 3, together and, for comparison, a call for each head; and
+/// Gemma's window.
 fn attentions(isa: Isa) -> impl Iterator<Item = (String, Case)> {
+    const TOKENS: [(usize, usize); 6] =
+        [(64, 0), (64, 448), (64, 1984), (1, 0), (1, 1024), (1, 1984)];
     let mut cases = Vec::new();
-    for size in [64, 80, 128] {
-        for int8 in [false, true] {
-            for (tokens, position) in [(64, 0), (64, 448), (64, 1984), (1, 0), (1, 1024), (1, 1984)]
-            {
-                let kv = if int8 { "int8" } else { "f16" };
-                let name = format!("attend {isa} {kv} {size} tokens {tokens} at {position}");
-                cases.push((name, Case::Attend { isa, int8, size, tokens, position }));
+    for (int8, kv) in [(false, "f16"), (true, "int8")] {
+        let plain = Attend {
+            isa,
+            int8,
+            size: 64,
+            heads: 1,
+            group: 1,
+            window: None,
+            tokens: 1,
+            position: 1984,
+        };
+        for (size, (tokens, position)) in
+            [64, 80, 128].into_iter().flat_map(|size| TOKENS.map(|at| (size, at)))
+        {
+            let name = format!("attend {isa} {kv} {size} tokens {tokens} at {position}");
+            cases.push((name, Case::Attend(Attend { size, tokens, position, ..plain })));
+        }
+        for (size, heads) in [(64, 3), (64, 4), (256, 4)] {
+            for (group, tokens) in [(heads, 1), (1, 1), (heads, 16), (1, 16)] {
+                let name = format!(
+                    "attend {isa} {kv} {size} heads {heads} group {group} tokens {tokens} at 1984"
+                );
+                cases.push((name, Case::Attend(Attend { size, heads, group, tokens, ..plain })));
             }
+        }
+        for tokens in [1, 16] {
+            let name =
+                format!("attend {isa} {kv} 256 heads 4 group 4 window 512 tokens {tokens} at 1984");
+            let window = Some(512);
+            let gemma = Attend { size: 256, heads: 4, group: 4, window, tokens, ..plain };
+            cases.push((name, Case::Attend(gemma)));
         }
     }
     cases.into_iter()
@@ -294,31 +334,30 @@ fn matmul(name: String, isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Ep
     Bench::new(name, macs, tiles.bytes() as f64, limit, run)
 }
 
-fn attend(
-    name: String,
-    isa: Isa,
-    int8: bool,
-    size: usize,
-    tokens: usize,
-    position: usize,
-) -> Bench {
+fn attend(name: String, case: Attend) -> Bench {
+    let Attend { isa, int8, size, heads, group, window, tokens, position } = case;
     let kernels = Kernels::new(isa).expect("available");
-    let positions = (position + tokens).next_multiple_of(KEY_PANEL);
+    let seen = window.map_or(position + tokens, |window| window + tokens - 1);
+    let positions = match window {
+        None => seen.next_multiple_of(KEY_PANEL),
+        Some(_) => seen.next_multiple_of(SEGMENT),
+    };
     let padded = size.next_multiple_of(KEY_STEP);
     // Of keys and of values alike.
     let head_bytes = positions * if int8 { padded } else { 2 * size };
-    let heads = if tokens == 1 { STREAM_BYTES / (2 * head_bytes) } else { 1 };
+    let copies = if tokens == 1 { STREAM_BYTES / (2 * head_bytes) } else { 1 };
     let scales = vec![0.01; positions];
-    let queries = vec![0.1; tokens * size];
-    let mut cells = vec![0.0; tokens * size];
+    let width = heads * size;
+    let queries = vec![0.1; tokens * width];
+    let mut cells = vec![0.0; tokens * width];
     let [block, rows] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
     let mut floats = [rows, rows, block].map(|size| vec![0.0; size]);
     let (mut queries_i8, mut scores) = (vec![0; rows], vec![0.0; QUERY_BLOCK * SEGMENT]);
-    let mut head = 0;
+    let mut copy = 0;
     let run = move || {
-        let (keys, rest) = finite_stream()[2 * head * head_bytes..].split_at(head_bytes);
+        let (keys, rest) = finite_stream()[2 * copy * head_bytes..].split_at(head_bytes);
         let values = &rest[..positions * if int8 { size } else { 2 * size }];
-        head = (head + 1) % heads;
+        copy = (copy + 1) % copies;
         // SAFETY: every bit pattern is a number of either type; both lie on even addresses.
         let cache = unsafe {
             match int8 {
@@ -331,18 +370,22 @@ fn attend(
                 },
             }
         };
-        let out = CellWriter::new(&mut cells, size);
+        let out = CellWriter::new(&mut cells, width);
         let [queries_f32, sums, part] = &mut floats;
-        for first in (0..tokens).step_by(MOST_QUERIES) {
+        let at_once = MOST_QUERIES / group;
+        let calls = (0..heads / group)
+            .flat_map(|call| (0..tokens).step_by(at_once).map(move |first| (call, first)));
+        for (call, first) in calls {
+            let column = call * group * size;
             let job = Attention {
                 cache,
                 queries: &queries,
-                stride: size,
-                columns: 0..size,
-                group: 1,
-                tokens: first..tokens.min(first + MOST_QUERIES),
+                stride: width,
+                columns: column..column + size,
+                group,
+                tokens: first..tokens.min(first + at_once),
                 position,
-                window: None,
+                window,
                 scale: 0.1,
                 bias: None,
             };
@@ -358,8 +401,8 @@ fn attend(
         }
         black_box(&cells);
     };
-    let seen = tokens * (2 * position + tokens + 1) / 2;
-    let macs = (2 * seen * size) as f64;
+    let seen = (0..tokens).map(|token| (position + token + 1).min(window.unwrap_or(usize::MAX)));
+    let macs = (2 * heads * seen.sum::<usize>() * size) as f64;
     let limit = if tokens == 1 { Limit::Memory } else { Limit::Float(isa) };
     Bench::new(name, macs, (2 * head_bytes) as f64, limit, run)
 }

@@ -265,6 +265,8 @@ pub enum Epilogue {
     Store,
     /// It is added to the cell: the residual.
     AddTo,
+    /// It, times a factor, is added to the cell: the residual of a model that scales its branches.
+    AddScaled(f32),
     /// The activation of it replaces the cell.
     Activate(Activation),
     /// It multiplies the cell: the gate.
@@ -579,6 +581,23 @@ unsafe fn run_with_fma<W: Work>(work: W) -> W::Output {
     work.run()
 }
 
+/// [`Kernels::add`]: the compiler makes vectors of it.
+struct Add<'a> {
+    out: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl Work for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out += x;
+        }
+    }
+}
+
 /// The kernels of one instruction set, which this processor supports.
 ///
 /// The methods check shapes, then call the table's function. Every such function is unsafe for one
@@ -689,6 +708,12 @@ impl Kernels {
         assert!(norm.weight.len() == x.len() && out.len() == x.len());
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.rms_norm)(x, norm, out) }
+    }
+
+    /// `out = out + x`: a branch that was normed joins the residual.
+    pub fn add(&self, out: &mut [f32], x: &[f32]) {
+        assert_eq!(out.len(), x.len());
+        self.run(Add { out, x });
     }
 
     /// Cosines and sines of the angles `position * inverse_frequencies[i]` in radians, times a factor,

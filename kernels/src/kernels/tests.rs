@@ -11,9 +11,10 @@ use crate::quant::Scheme;
 
 const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
 
-const EPILOGUES: [Epilogue; 8] = [
+const EPILOGUES: [Epilogue; 9] = [
     Epilogue::Store,
     Epilogue::AddTo,
+    Epilogue::AddScaled(0.263),
     Epilogue::MultiplyTo,
     Epilogue::Scale(0.222),
     Epilogue::Activate(Activation::Gelu),
@@ -417,21 +418,24 @@ fn quantize_equals_the_definition() {
 fn norms_equal_the_definition() {
     each_table("norms", |kernels, report| {
         let random = &mut Random(5);
-        for n in (1..=49).chain([250, 768, 1088]) {
+        for n in (1..=49).chain([64, 80, 128, 250, 256, 768, 1088, 2048, 8192]) {
             for kind in FLOATS {
                 let [x, weight, bias] =
                     [kind, Floats::Ordinary, Floats::Ordinary].map(|kind| kind.row(n, random));
                 let layer = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
                 let rms = RmsNorm { weight: &weight, epsilon: 1e-6 };
                 let run = |kernels: &Kernels| {
-                    let mut outs = [vec![99.0; n], vec![99.0; n]];
+                    let mut outs = [vec![99.0; n], vec![99.0; n], weight.clone()];
                     kernels.layer_norm(&x, &layer, &mut outs[0]);
                     kernels.rms_norm(&x, &rms, &mut outs[1]);
+                    kernels.add(&mut outs[2], &x);
                     outs
                 };
                 let (got, want) = (run(kernels), run(scalar()));
                 report.case(format!("layer {n} {kind:?}"), &got[0], &want[0]);
                 report.case(format!("RMS {n} {kind:?}"), &got[1], &want[1]);
+                let sums: Vec<f32> = weight.iter().zip(&x).map(|(&y, &x)| y + x).collect();
+                report.case(format!("add {n} {kind:?}"), &got[2], &sums);
             }
         }
     });

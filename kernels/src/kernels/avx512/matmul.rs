@@ -206,8 +206,13 @@ unsafe fn token_block<const P: usize>(
     let lines = (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups);
     let next = job.weights.panel(panel).as_ptr().wrapping_add(bytes);
     let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
-    let add = job.epilogue == Epilogue::AddTo;
-    let simple = (add || job.epilogue == Epilogue::Store) && rows.len() == P * PANEL_ROWS;
+    let residual = match job.epilogue {
+        Epilogue::Store => Some(Residual::None),
+        Epilogue::AddTo => Some(Residual::Added),
+        Epilogue::AddScaled(factor) => Some(Residual::AddedScaled(factor)),
+        _ => None,
+    };
+    let residual = residual.filter(|_| rows.len() == P * PANEL_ROWS);
     let bias = job.bias.map_or(&NO_BIAS[..rows.len()], |bias| &bias[rows.clone()]);
     // Tiles of about the same size: a small one would leave products waiting for each other.
     let (least, larger) = (tokens.len() / tiles, tokens.len() % tiles);
@@ -224,10 +229,11 @@ unsafe fn token_block<const P: usize>(
                 fetch_cells::<P>(out.cells(token, rows.clone()));
             }
             let cells = out.cells.add(first * out.stride + rows.start);
-            let end = simple.then_some(End { cells, stride: out.stride, bias: bias.as_ptr(), add });
+            let (stride, bias) = (out.stride, bias.as_ptr());
+            let end = residual.map(|residual| End { cells, stride, bias, residual });
             let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
             multiply::<P>(job, panel, first..first + count, fetch, acc, end.as_ref());
-            for p in 0..if simple { 0 } else { P } {
+            for p in 0..if end.is_some() { 0 } else { P } {
                 let acc = std::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
                 finish(job, panel + p, first, acc, out);
             }
@@ -257,8 +263,18 @@ struct End {
     stride: usize,
     /// As long as the panels.
     bias: *const f32,
-    /// Whether the outputs are added to the cells.
-    add: bool,
+    residual: Residual,
+}
+
+/// What the cells get besides the outputs.
+#[derive(Clone, Copy)]
+enum Residual {
+    /// Nothing: the outputs replace them.
+    None,
+    /// The outputs are added to them.
+    Added,
+    /// The same, times a factor.
+    AddedScaled(f32),
 }
 
 /// What a tile fetches of the next panels.
@@ -451,8 +467,13 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             for (t, &acc) in acc.iter().enumerate() {
                 let cells = end.cells.add(t * end.stride + p * PANEL_ROWS);
                 let mut y = _mm512_add_ps(acc, bias);
-                if end.add {
-                    y = _mm512_add_ps(y, _mm512_loadu_ps(cells));
+                match end.residual {
+                    Residual::None => {}
+                    Residual::Added => y = _mm512_add_ps(y, _mm512_loadu_ps(cells)),
+                    Residual::AddedScaled(factor) => {
+                        let scaled = _mm512_mul_ps(y, _mm512_set1_ps(factor));
+                        y = _mm512_add_ps(scaled, _mm512_loadu_ps(cells));
+                    }
                 }
                 _mm512_storeu_ps(cells, y);
             }

@@ -29,6 +29,7 @@ pub(in crate::kernels) unsafe fn finish<V: Vector>(
     match job.epilogue {
         Epilogue::Store => finish_as!(Epilogue::Store),
         Epilogue::AddTo => finish_as!(Epilogue::AddTo),
+        Epilogue::AddScaled(factor) => finish_as!(Epilogue::AddScaled(factor)),
         Epilogue::MultiplyTo => finish_as!(Epilogue::MultiplyTo),
         Epilogue::Scale(factor) => finish_as!(Epilogue::Scale(factor)),
         Epilogue::Activate(activation) => match activation {
@@ -79,6 +80,7 @@ fn apply<V: Vector>(v: V, epilogue: Epilogue, y: V::F32, cells: V::F32) -> V::F3
     match epilogue {
         Epilogue::Store => y,
         Epilogue::AddTo => v.add(y, cells),
+        Epilogue::AddScaled(factor) => v.add(v.mul(y, v.splat(factor)), cells),
         Epilogue::MultiplyTo => v.mul(y, cells),
         Epilogue::Scale(factor) => v.mul(y, v.splat(factor)),
         Epilogue::Activate(activation) => activate(v, activation, y),

@@ -95,6 +95,7 @@ fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
         *cell = match job.epilogue {
             Epilogue::Store => y,
             Epilogue::AddTo => y + *cell,
+            Epilogue::AddScaled(factor) => y * factor + *cell,
             Epilogue::Activate(activation) => activate(activation, y),
             Epilogue::MultiplyTo => y * *cell,
             Epilogue::Scale(factor) => y * factor,
