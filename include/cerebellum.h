@@ -38,7 +38,7 @@
  *   prints, installs a signal handler or reads the environment. A bug in the library gives CBL_PANIC.
  * - Threads. "Thread-safe" functions may be called at any time, also on the same handle. Other functions
  *   may be called by one thread at a time per handle; several calls may use a `const` handle at the same
- *   time. No function waits for another thread's call: it returns CBL_BUSY.
+ *   time. No function waits for a call of another thread: it returns CBL_BUSY instead.
  * - Memory. The functions that make a handle give it to the caller, who frees it with the ..._free function
  *   of its kind. Handles may be freed in any order. The library copies what it needs of all other arguments,
  *   and does not keep the pointers. The exceptions say so: log, arena, pool, memory of a model.
@@ -129,8 +129,8 @@ bool cbl_has_constraints(void);
 
 /**
  * Returns the name of an instruction set that this processor supports: number `index`, counted
- * from 0, where the last one is the fastest. Returns NULL if `index` is not less than their
- * number. The names are values of CBL_OPTION_ISA, and static.
+ * from 0. The last one is the fastest. Returns NULL if there are fewer. The names are values of
+ * CBL_OPTION_ISA. The text is static.
  *
  * Thread-safe.
  */
@@ -440,7 +440,7 @@ cbl_status cbl_options_free(cbl_options *options);
 /**
  * Returns why the last failed call that was to change these options failed. The text is English,
  * never NULL, and valid until the next call with the options. After CBL_BUSY, the thread that got
- * it reads that the options were in use; other threads do not.
+ * it reads that the options are in use; the message for other threads does not change.
  *
  * One thread at a time.
  */
@@ -830,8 +830,8 @@ cbl_status cbl_session_free(cbl_session *session);
 /**
  * Returns why the last failed call on this session failed. The text is English, never NULL, and
  * valid until the next call on the session. It is for logs and developers; a program should branch
- * on the status. After CBL_BUSY, the thread that got it reads that the session was in use. The
- * message of the call that is running does not change.
+ * on the status. After CBL_BUSY, the thread that got it reads that the session is in use; the
+ * message for other threads does not change.
  *
  * One thread at a time.
  */

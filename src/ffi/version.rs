@@ -90,8 +90,8 @@ pub extern "C" fn cbl_has_constraints() -> bool {
 }
 
 /// Returns the name of an instruction set that this processor supports: number `index`, counted
-/// from 0, where the last one is the fastest. Returns NULL if `index` is not less than their
-/// number. The names are values of CBL_OPTION_ISA, and static.
+/// from 0. The last one is the fastest. Returns NULL if there are fewer. The names are values of
+/// CBL_OPTION_ISA. The text is static.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]

@@ -127,7 +127,7 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
 
 /// Returns why the last failed call that was to change these options failed. The text is English,
 /// never NULL, and valid until the next call with the options. After CBL_BUSY, the thread that got
-/// it reads that the options were in use; other threads do not.
+/// it reads that the options are in use; the message for other threads does not change.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]

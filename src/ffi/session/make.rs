@@ -154,8 +154,8 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
 
 /// Returns why the last failed call on this session failed. The text is English, never NULL, and
 /// valid until the next call on the session. It is for logs and developers; a program should branch
-/// on the status. After CBL_BUSY, the thread that got it reads that the session was in use. The
-/// message of the call that is running does not change.
+/// on the status. After CBL_BUSY, the thread that got it reads that the session is in use; the
+/// message for other threads does not change.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]
