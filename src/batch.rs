@@ -30,29 +30,26 @@ use std::sync::atomic::AtomicBool;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, PassKind, Run, Scratch};
+use crate::forward::{self, Buffers, Pass, PassKind, Span};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
-use crate::memory::{Arena, Planner, Region, try_filled, try_vec};
+use crate::memory::{Arena, Region, try_filled, try_vec};
 use crate::model::Model;
+use crate::plan::{MemoryPlan, Plan};
 use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
 use crate::session::all_finite;
-use crate::session_options::{
-    MemoryPlan, SessionOptions, Threads, check_range, check_tokens, context_and_chunk, executor_of,
-    kernels_of,
-};
+use crate::session_options::{SessionOptions, check_tokens, kernels_of};
 #[cfg(feature = "text")]
 use crate::text::{EncodeOptions, Room, Tokenizer};
-use crate::threads::Executor;
+use crate::threads::{Executor, Threads};
 
 pub use self::serve::{
     Client, Job, Next, Request, Service, generate, generate_text, generate_text_within,
     generate_within, serve,
 };
 
-/// The most sequences of a batch.
-pub const MAX_SEQUENCES: usize = 1024;
+pub use crate::plan::MAX_SEQUENCES;
 
 /// A number of sequences, each with its tokens and cache, that are evaluated together.
 ///
@@ -66,14 +63,14 @@ pub struct Batch {
     arena: Arena,
     /// One per sequence.
     caches: Vec<KvCache>,
-    scratch: Scratch,
+    buffers: Buffers,
     /// The tokens evaluated so far `[sequences, context]`.
     tokens: Region<u32>,
     sampler: SamplerRegions,
     context: usize,
     sequences: Vec<Sequence>,
     /// The pass in preparation.
-    runs: Vec<Run>,
+    spans: Vec<Span>,
     pass_tokens: Vec<u32>,
     cancel: Cancel,
 }
@@ -97,41 +94,6 @@ pub struct Append<'a> {
     pub tokens: &'a [u32],
 }
 
-/// The places of a batch's memory.
-struct Plan {
-    planner: Planner,
-    kv_bytes: usize,
-    caches: Vec<KvCache>,
-    scratch: Scratch,
-    tokens: Region<u32>,
-    sampler: SamplerRegions,
-    context: usize,
-}
-
-impl Plan {
-    fn new(
-        model: &Model,
-        options: &SessionOptions,
-        sequences: usize,
-        workers: usize,
-    ) -> Result<Self> {
-        let config = model.config();
-        let (context, chunk) = context_and_chunk(model, options, workers)?;
-        check_range("batch", sequences, MAX_SEQUENCES)?;
-        let mut planner = Planner::default();
-        let mut caches = try_vec(sequences)?;
-        for _ in 0..sequences {
-            caches.push(KvCache::plan(&mut planner, config, options.kv, context)?);
-        }
-        let kv_bytes = planner.bytes();
-        let rows = chunk.max(sequences);
-        let scratch = Scratch::plan(&mut planner, model, rows, sequences, workers)?;
-        let tokens = planner.reserve(&[sequences, context])?;
-        let sampler = SamplerRegions::plan(&mut planner, config.vocab_size)?;
-        Ok(Self { planner, kv_bytes, caches, scratch, tokens, sampler, context })
-    }
-}
-
 impl Model {
     /// What a batch of so many sequences with these options will need. `logits` and `draft` are not
     /// used: a batch computes the logits of each sequence's last token, and guesses none.
@@ -139,8 +101,8 @@ impl Model {
     /// # Errors
     /// [`Error::Option`] if an option is out of range.
     pub fn plan_batch(&self, options: &SessionOptions, sequences: usize) -> Result<MemoryPlan> {
-        let plan = Plan::new(self, options, sequences, options.threads)?;
-        Ok(MemoryPlan::of(self, plan.kv_bytes, plan.planner.bytes()))
+        let plan = Plan::of_batch(self, options, sequences, options.threads, &mut |_| ())?;
+        Ok(plan.summary(self))
     }
 
     /// Makes a batch of so many sequences, with its own threads if the options ask for more than one.
@@ -149,7 +111,7 @@ impl Model {
     /// # Errors
     /// [`Error::Option`] if an option is out of range; [`Error::OutOfMemory`]; [`Error::Threads`].
     pub fn batch(&self, options: &SessionOptions, sequences: usize) -> Result<Batch> {
-        self.make_batch(options, sequences, Threads::Own(executor_of(options)?))
+        self.make_batch(options, sequences, Threads::own(options.threads)?)
     }
 
     /// As [`batch`](Self::batch), on threads that may be shared with sessions or belong to the host;
@@ -183,20 +145,26 @@ impl Model {
         sequences: usize,
         threads: Threads,
     ) -> Result<Batch> {
-        let plan = Plan::new(self, options, sequences, threads.executor().workers())?;
+        let mut caches = Vec::new();
+        let workers = threads.executor().workers();
+        if (1..=MAX_SEQUENCES).contains(&sequences) {
+            caches = try_vec(sequences)?;
+        }
+        let take = &mut |cache| caches.push(cache);
+        let plan = Plan::of_batch(self, options, sequences, workers, take)?;
         Ok(Batch {
             model: self.clone(),
             threads,
             kernels: kernels_of(options)?,
             arena: Arena::allocate(&plan.planner)?,
-            caches: plan.caches,
+            caches,
             tokens: plan.tokens,
             sampler: plan.sampler,
             context: plan.context,
             sequences: try_filled(Sequence::default(), sequences)?,
-            runs: try_vec(plan.scratch.rows())?,
-            pass_tokens: try_vec(plan.scratch.rows())?,
-            scratch: plan.scratch,
+            spans: try_vec(plan.buffers.rows())?,
+            pass_tokens: try_vec(plan.buffers.rows())?,
+            buffers: plan.buffers,
             cancel: Cancel::default(),
         })
     }
@@ -220,7 +188,7 @@ impl Batch {
 
     /// The most tokens of a pass, those of all sequences together.
     pub fn chunk(&self) -> usize {
-        self.scratch.rows()
+        self.buffers.rows()
     }
 
     /// Brings the batch's memory into RAM and keeps it there as long as the batch lives, so that no call
@@ -331,17 +299,22 @@ impl Batch {
     /// Those of [`Session::evaluate`](crate::Session::evaluate); [`Error::NoTokens`] if nothing is
     /// named; [`Error::Option`] if a sequence does not exist or is named twice.
     pub fn evaluate(&mut self, appends: &[Append]) -> Result<()> {
-        self.evaluate_beside(appends, &mut || ())
+        self.evaluate_meanwhile(appends, &mut || ())
     }
 
-    /// As [`evaluate`](Self::evaluate), calling `beside` on this thread meanwhile, once for each pass.
-    fn evaluate_beside(&mut self, appends: &[Append], beside: &mut dyn FnMut()) -> Result<()> {
+    /// As [`evaluate`](Self::evaluate), calling `meanwhile` on this thread once for each pass.
+    fn evaluate_meanwhile(
+        &mut self,
+        appends: &[Append],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<()> {
         let checked = self.check(appends);
         self.sequences.iter_mut().for_each(|sequence| sequence.named = false);
         checked?;
         let _env = FpEnv::set_default();
         self.sequences.iter_mut().for_each(|sequence| sequence.logits_row = None);
-        let evaluated = self.evaluate_all(appends, beside);
+        let filled = appends.iter().try_for_each(|append| self.fill_windows(append.sequence));
+        let evaluated = filled.and_then(|()| self.evaluate_all(appends, meanwhile));
         if evaluated.is_err() {
             self.undo(appends);
         }
@@ -367,24 +340,49 @@ impl Batch {
         self.model.check_unchanged()
     }
 
+    /// Evaluates a sequence's tokens so far again if layers with windows no longer have the keys that its
+    /// next token sees: those of a position far back, to which the sequence was rewound.
+    fn fill_windows(&mut self, sequence: usize) -> Result<()> {
+        let position = self.sequences[sequence].position;
+        if self.caches[sequence].holds(position) {
+            return Ok(());
+        }
+        self.caches[sequence].note_restored(0);
+        for start in (0..position).step_by(self.buffers.rows()) {
+            let end = position.min(start + self.buffers.rows());
+            let first = sequence * self.context;
+            // SAFETY: a pass writes no tokens, and nothing else runs meanwhile.
+            let tokens = unsafe { self.arena.read(self.tokens, first + start..first + end) };
+            let span = Span::first(sequence, start, end - start, 0);
+            self.caches[sequence].note_stored(end);
+            self.run(tokens, &[span], 0, &mut || ());
+            if let Err(cancelled) = self.cancel.follow() {
+                // What is there is worth nothing until all of it is.
+                self.caches[sequence].note_stored(usize::MAX / 2);
+                return Err(cancelled);
+            }
+        }
+        Ok(())
+    }
+
     /// Fills passes with the tokens, in order.
-    fn evaluate_all(&mut self, appends: &[Append], beside: &mut dyn FnMut()) -> Result<()> {
+    fn evaluate_all(&mut self, appends: &[Append], meanwhile: &mut dyn FnMut()) -> Result<()> {
         let mut first_logits = 0;
-        self.runs.clear();
+        self.spans.clear();
         self.pass_tokens.clear();
         for append in appends {
             let mut rest = append.tokens;
             while !rest.is_empty() {
-                let room = self.scratch.rows() - self.pass_tokens.len();
+                let room = self.buffers.rows() - self.pass_tokens.len();
                 let (now, later) = rest.split_at(rest.len().min(room));
-                self.add_run(append.sequence, now, later.is_empty(), first_logits);
+                self.add_span(append.sequence, now, later.is_empty(), first_logits);
                 rest = later;
-                if self.pass_tokens.len() == self.scratch.rows() {
-                    first_logits = self.pass(first_logits, beside)?;
+                if self.pass_tokens.len() == self.buffers.rows() {
+                    first_logits = self.pass(first_logits, meanwhile)?;
                 }
             }
         }
-        self.pass(first_logits, beside)?;
+        self.pass(first_logits, meanwhile)?;
         for append in appends {
             let sequence = &self.sequences[append.sequence];
             let row = sequence.logits_row.expect("every sequence's last token has logits");
@@ -396,50 +394,55 @@ impl Batch {
     }
 
     /// Adds tokens to the pass in preparation, and to their sequence.
-    fn add_run(&mut self, sequence: usize, tokens: &[u32], is_end: bool, first_logits: usize) {
+    fn add_span(&mut self, sequence: usize, tokens: &[u32], is_end: bool, first_logits: usize) {
         let position = self.sequences[sequence].position;
         let (len, logits) = (tokens.len(), usize::from(is_end));
-        let run = match self.runs.last() {
-            None => Run::first(sequence, position, len, logits),
+        let span = match self.spans.last() {
+            None => Span::first(sequence, position, len, logits),
             Some(last) => last.next(sequence, position, len, logits),
         };
-        self.runs.push(run);
+        self.spans.push(span);
         self.pass_tokens.extend_from_slice(tokens);
         let start = sequence * self.context + position;
         // SAFETY: `&mut self`: nobody else uses them.
         unsafe { self.arena.write(self.tokens, start..start + len) }.copy_from_slice(tokens);
         self.sequences[sequence].position += len;
+        self.caches[sequence].note_stored(position + len);
         if is_end {
-            self.sequences[sequence].logits_row = Some(first_logits + run.logits_end() - 1);
+            self.sequences[sequence].logits_row = Some(first_logits + span.logits_end() - 1);
         }
     }
 
     /// Runs the pass in preparation, whose logits go to the rows from `first_logits` on; returns the
     /// row after them.
-    fn pass(&mut self, first_logits: usize, beside: &mut dyn FnMut()) -> Result<usize> {
-        let Some(last) = self.runs.last() else { return Ok(first_logits) };
+    fn pass(&mut self, first_logits: usize, meanwhile: &mut dyn FnMut()) -> Result<usize> {
+        let Some(last) = self.spans.last() else { return Ok(first_logits) };
         let next = first_logits + last.logits_end();
-        let pass = Pass {
-            model: &self.model,
-            kernels: self.kernels,
-            arena: &self.arena,
-            caches: &self.caches,
-            scratch: &self.scratch,
-            tokens: &self.pass_tokens,
-            runs: &self.runs,
-            kind: PassKind::Sequences,
-            logits_row: first_logits,
-            log_sums: false,
-            cancel: &self.cancel,
-        };
-        forward::run(&pass, self.threads.executor(), beside);
-        self.runs.clear();
+        self.run(&self.pass_tokens, &self.spans, first_logits, meanwhile);
+        self.spans.clear();
         self.pass_tokens.clear();
         self.cancel.follow()?;
         Ok(next)
     }
 
-    /// Takes back what `add_run` added.
+    fn run(&self, tokens: &[u32], spans: &[Span], logits_row: usize, meanwhile: &mut dyn FnMut()) {
+        let pass = Pass {
+            model: &self.model,
+            kernels: self.kernels,
+            arena: &self.arena,
+            caches: &self.caches,
+            buffers: &self.buffers,
+            tokens,
+            spans,
+            kind: PassKind::Sequences,
+            logits_row,
+            log_sums: false,
+            cancel: &self.cancel,
+        };
+        forward::run(&pass, self.threads.executor(), meanwhile);
+    }
+
+    /// Takes back what `add_span` added.
     fn undo(&mut self, appends: &[Append]) {
         for append in appends {
             let sequence = &mut self.sequences[append.sequence];
@@ -459,7 +462,7 @@ impl Batch {
     fn row(&self, row: usize) -> &[f32] {
         let vocab_size = self.model.config().vocab_size;
         // SAFETY: only a pass writes logits, and it needs `&mut self`.
-        unsafe { self.arena.read(self.scratch.logits(), row * vocab_size..(row + 1) * vocab_size) }
+        unsafe { self.arena.read(self.buffers.logits(), row * vocab_size..(row + 1) * vocab_size) }
     }
 
     /// Chooses a sequence's next token from its last one's logits, as

@@ -1,15 +1,19 @@
 //! The key-value cache: where each head's keys and values lie (`docs/numbers.md` section 7).
+//!
+//! Layers of a kind lie together. Where a layer's queries see all positions, the cache has all of them.
+//! Where they see a window, it is a ring: position `p` lies in slot `p % capacity`, and the positions that
+//! no query will see again make room for new ones.
 
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::format::Config;
-use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, fetch};
+use crate::format::{Config, MAX_KINDS};
+use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT, prefetch};
 use crate::memory::{Arena, Plain, Planner, Region};
 
 /// How much of a head's keys, and of its values, is fetched ahead.
-const FETCH_BYTES: usize = 8 << 10;
-/// What one fetch brings.
+const PREFETCH_BYTES: usize = 8 << 10;
+/// What one prefetch brings.
 const LINE: usize = 64;
 
 /// Type of the cached keys and values.
@@ -32,15 +36,38 @@ impl KvType {
     }
 }
 
-/// Keys and values of every layer and head, for a fixed number of positions.
+/// Keys and values of every layer and head of keys, for a fixed number of positions.
 pub(crate) struct KvCache {
-    regions: Regions,
-    layers: usize,
+    kinds: [Option<OfKind>; MAX_KINDS],
+    kind: KvType,
     heads: usize,
     head_size: usize,
-    /// Positions, in whole panels.
-    positions: usize,
+    history: History,
 }
+
+/// The cache of the layers of a kind.
+#[derive(Clone, Copy)]
+struct OfKind {
+    regions: Regions,
+    layers: usize,
+    /// Positions that queries see; `None` if all.
+    window: Option<usize>,
+    /// Slots for positions: whole panels, or whole segments where the slots are a ring.
+    capacity: usize,
+}
+
+/// What was stored since the cache was last empty: in a ring, newer positions have taken the places of
+/// older ones.
+#[derive(Clone, Copy, Default)]
+struct History {
+    /// The position after the last one that was ever stored.
+    highest: usize,
+    /// Where a saved session was restored, of which a ring has only what later queries see.
+    restored: usize,
+}
+
+/// A layer's place: which kind it is of, and which of that kind it is.
+pub(crate) type LayerPlace = (usize, usize);
 
 /// Each region is `[layers][heads][one head]`.
 #[derive(Clone, Copy)]
@@ -57,34 +84,15 @@ enum Regions {
     },
 }
 
-/// The first positions of every head in one region, in bytes.
-#[derive(Clone, Copy)]
-struct Prefix {
-    start: usize,
-    stride: usize,
-    bytes: usize,
-}
-
-impl Prefix {
-    fn of_head(self, head: usize) -> Range<usize> {
-        let start = self.start + head * self.stride;
-        start..start + self.bytes
-    }
-}
-
-impl KvCache {
-    /// Plans a cache for `context` positions.
-    pub fn plan(
+impl OfKind {
+    fn plan(
         planner: &mut Planner,
-        config: &Config,
         kind: KvType,
-        context: usize,
-    ) -> Result<Self> {
-        let (heads, head_size) = (config.n_head, config.head_size());
-        let positions = context.next_multiple_of(KEY_PANEL);
-        let all = [config.n_layer, heads, positions];
+        all: [usize; 3],
+        head_size: usize,
+    ) -> Result<Regions> {
         let with = |size: usize| [all[0], all[1], all[2], size];
-        let regions = match kind {
+        Ok(match kind {
             KvType::F16 => Regions::F16 {
                 keys: planner.reserve(&with(head_size))?,
                 values: planner.reserve(&with(head_size))?,
@@ -95,94 +103,177 @@ impl KvCache {
                 values: planner.reserve(&with(head_size))?,
                 value_scales: planner.reserve(&all)?,
             },
-        };
-        Ok(Self { regions, layers: config.n_layer, heads, head_size, positions })
+        })
     }
 
-    /// Bytes for each position.
-    pub fn position_bytes(config: &Config, kind: KvType) -> Result<usize> {
+    /// The first position that a query at `position` or a later one sees, at the beginning of a panel.
+    fn first_seen(&self, position: usize) -> usize {
+        let window = self.window.unwrap_or(usize::MAX);
+        (position + 1).saturating_sub(window) / KEY_PANEL * KEY_PANEL
+    }
+
+    /// Whether the keys are there that a query at `position` sees.
+    fn holds(&self, position: usize, history: History) -> bool {
+        // Storing takes the place of what lies `capacity` before it, in whole panels.
+        let overwritten = history.highest.next_multiple_of(KEY_PANEL).saturating_sub(self.capacity);
+        let restored = match self.window {
+            Some(_) if history.restored > 0 => self.first_seen(history.restored),
+            _ => 0,
+        };
+        self.first_seen(position) >= overwritten.max(restored)
+    }
+
+    /// Slots of the positions `from..to`, in order: two ranges where the ring begins anew between them.
+    fn slots(&self, from: usize, to: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let capacity = self.capacity;
+        let (start, len) = (from % capacity, to - from);
+        let first = start..capacity.min(start + len);
+        let rest = len - first.len();
+        [first, 0..rest].into_iter().filter(|slots| !slots.is_empty())
+    }
+
+    /// The part of a region that belongs to one head of a layer, with `size` values per position.
+    fn range(&self, layer: usize, heads: usize, head: usize, size: usize) -> Range<usize> {
+        let len = self.capacity * size;
+        let start = (layer * heads + head) * len;
+        start..start + len
+    }
+}
+
+impl KvCache {
+    /// Plans a cache for `context` positions, stored by passes over at most `rows` tokens.
+    pub fn plan(
+        planner: &mut Planner,
+        config: &Config,
+        kind: KvType,
+        context: usize,
+        rows: usize,
+    ) -> Result<Self> {
+        let (heads, head_size) = (config.attention.kv_heads, config.attention.head_size);
+        let mut kinds = [None; MAX_KINDS];
+        for (index, layer_kind) in config.attention.kinds.iter().enumerate() {
+            let layers = (0..config.n_layer).filter(|&n| config.kind_index(n) == index).count();
+            let capacity = capacity(layer_kind.window, context, rows);
+            let regions = OfKind::plan(planner, kind, [layers, heads, capacity], head_size)?;
+            kinds[index] = Some(OfKind { regions, layers, window: layer_kind.window, capacity });
+        }
+        Ok(Self { kinds, kind, heads, head_size, history: History::default() })
+    }
+
+    /// Bytes of a cache for `context` positions.
+    pub fn bytes(config: &Config, kind: KvType, context: usize, rows: usize) -> Result<usize> {
         let mut planner = Planner::default();
-        Self::plan(&mut planner, config, kind, KEY_PANEL)?;
-        Ok(planner.bytes().div_ceil(KEY_PANEL))
+        Self::plan(&mut planner, config, kind, context, rows)?;
+        Ok(planner.bytes())
     }
 
     /// The type of its values.
     pub fn kind(&self) -> KvType {
-        match self.regions {
-            Regions::F16 { .. } => KvType::F16,
-            Regions::Int8 { .. } => KvType::Int8,
-        }
+        self.kind
     }
 
-    /// Where the first `positions` positions lie, in bytes from the beginning of the arena, head by
-    /// head: the same lengths in the same order for any cache of the same model and type, however
-    /// many positions it has. Keys come in whole panels.
-    pub fn prefix(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+    /// Whether a query at `position` finds the keys that it sees, if those before it were all stored at
+    /// some time. Where it does not, as after a long way back in a model with windows, the tokens before
+    /// it have to be evaluated again, from the first one.
+    pub fn holds(&self, position: usize) -> bool {
+        self.kinds().all(|of_kind| of_kind.holds(position, self.history))
+    }
+
+    /// Notes that positions up to `end` are being stored.
+    pub fn note_stored(&mut self, end: usize) {
+        self.history.highest = self.history.highest.max(end);
+    }
+
+    /// Notes that the cache is empty, or filled with what [`used`](Self::used) says of another one that had
+    /// `position` positions.
+    pub fn note_restored(&mut self, position: usize) {
+        self.history = History { highest: position, restored: position };
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = OfKind> + '_ {
+        self.kinds.iter().copied().flatten()
+    }
+
+    fn of(&self, (kind, _): LayerPlace) -> OfKind {
+        self.kinds[kind].expect("a layer is of a kind that the configuration has")
+    }
+
+    /// Where everything lies that queries from `positions` on will see of the positions before, in bytes
+    /// from the beginning of the arena: the same lengths in the same order for any cache of the same model
+    /// and type, however many positions it has. Keys come in whole panels.
+    pub fn used(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let key_size = self.head_size.next_multiple_of(KEY_STEP);
-        let whole = positions.next_multiple_of(KEY_PANEL);
-        let parts = match self.regions {
-            Regions::F16 { keys, values } => [
-                Some(self.prefix_of(keys, self.head_size, whole)),
-                Some(self.prefix_of(values, self.head_size, positions)),
-                None,
-                None,
-            ],
-            Regions::Int8 { keys, key_scales, values, value_scales } => [
-                Some(self.prefix_of(keys, key_size, whole)),
-                Some(self.prefix_of(key_scales, 1, positions)),
-                Some(self.prefix_of(values, self.head_size, positions)),
-                Some(self.prefix_of(value_scales, 1, positions)),
-            ],
+        let size = self.head_size;
+        let parts = 0..match self.kind {
+            KvType::F16 => 2,
+            KvType::Int8 => 4,
         };
-        let heads = 0..self.layers * self.heads;
-        parts
-            .into_iter()
-            .flatten()
-            .flat_map(move |part| heads.clone().map(move |n| part.of_head(n)))
-    }
-
-    fn prefix_of<T: Plain>(&self, region: Region<T>, size: usize, positions: usize) -> Prefix {
-        let head = region.bytes_of(0..self.positions * size);
-        Prefix { start: head.start, stride: head.len(), bytes: positions * size * size_of::<T>() }
+        parts.flat_map(move |part| {
+            self.kinds().flat_map(move |of_kind| {
+                let part = match (of_kind.regions, part) {
+                    (Regions::F16 { keys, .. }, 0) => Part::new(keys, size, true),
+                    (Regions::F16 { values, .. }, _) => Part::new(values, size, false),
+                    (Regions::Int8 { keys, .. }, 0) => Part::new(keys, key_size, true),
+                    (Regions::Int8 { key_scales, .. }, 1) => Part::new(key_scales, 1, false),
+                    (Regions::Int8 { values, .. }, 2) => Part::new(values, size, false),
+                    (Regions::Int8 { value_scales, .. }, _) => Part::new(value_scales, 1, false),
+                };
+                let from = of_kind.first_seen(positions).min(positions / KEY_PANEL * KEY_PANEL);
+                let to = if part.keys { positions.next_multiple_of(KEY_PANEL) } else { positions };
+                (0..of_kind.layers * self.heads).flat_map(move |head| {
+                    let slots = of_kind.slots(from, to);
+                    slots.map(move |slots| part.of_head(head, of_kind.capacity, slots))
+                })
+            })
+        })
     }
 
     /// Clears the lanes of keys that were never stored, or were stored and rewound, in the panel
     /// that `positions` ends in; nobody attends to them, but they would be saved.
-    pub fn clear_unused_lanes(&self, arena: &mut Arena, positions: usize) {
+    pub fn clear_unused_lanes(&mut self, arena: &mut Arena, positions: usize) {
         let lane = positions % KEY_PANEL;
         if lane == 0 {
             return;
         }
-        let (lane_bytes, size, keys) = match self.regions {
-            Regions::F16 { keys, .. } => {
-                (size_of::<u16>(), self.head_size, self.prefix_of(keys, self.head_size, positions))
-            }
-            Regions::Int8 { keys, .. } => {
-                let size = self.head_size.next_multiple_of(KEY_STEP);
-                (KEY_STEP, size / KEY_STEP, self.prefix_of(keys, size, positions))
-            }
-        };
-        // A panel is rows of 16 lanes: a row per dimension, or per step of dimensions.
-        let panel = KEY_PANEL * lane_bytes * size;
-        for head in 0..self.layers * self.heads {
-            let start = keys.of_head(head).start + positions / KEY_PANEL * panel;
-            let rows = arena.bytes(start..start + panel);
-            for row in rows.chunks_exact_mut(KEY_PANEL * lane_bytes) {
-                row[lane * lane_bytes..].fill(0);
+        self.note_stored(positions.next_multiple_of(KEY_PANEL));
+        for of_kind in self.kinds() {
+            let (lane_bytes, rows, keys) = match of_kind.regions {
+                Regions::F16 { keys, .. } => {
+                    (size_of::<u16>(), self.head_size, Part::new(keys, self.head_size, true))
+                }
+                Regions::Int8 { keys, .. } => {
+                    let size = self.head_size.next_multiple_of(KEY_STEP);
+                    (KEY_STEP, size / KEY_STEP, Part::new(keys, size, true))
+                }
+            };
+            // A panel is rows of 16 lanes: a row per dimension, or per step of dimensions.
+            let panel = positions / KEY_PANEL * KEY_PANEL % of_kind.capacity;
+            for head in 0..of_kind.layers * self.heads {
+                let panel = keys.of_head(head, of_kind.capacity, panel..panel + KEY_PANEL);
+                debug_assert_eq!(panel.len(), KEY_PANEL * lane_bytes * rows);
+                for row in arena.bytes(panel).chunks_exact_mut(KEY_PANEL * lane_bytes) {
+                    row[lane * lane_bytes..].fill(0);
+                }
             }
         }
     }
 
-    /// One head's keys and values.
+    /// One head's keys and values in a layer.
     ///
     /// # Safety
     /// Nobody writes that head's cache while the slices live.
-    pub unsafe fn head<'a>(&self, arena: &'a Arena, layer: usize, head: usize) -> HeadCache<'a> {
-        let of = |size: usize| self.range(layer, head, size);
+    pub unsafe fn head<'a>(
+        &self,
+        arena: &'a Arena,
+        layer: LayerPlace,
+        head: usize,
+    ) -> HeadCache<'a> {
+        let of_kind = self.of(layer);
+        let of = |size: usize| of_kind.range(layer.1, self.heads, head, size);
         let key_size = self.head_size.next_multiple_of(KEY_STEP);
         // SAFETY: the caller's promise, region by region.
         unsafe {
-            match self.regions {
+            match of_kind.regions {
                 Regions::F16 { keys, values } => HeadCache::F16 {
                     keys: arena.read(keys, of(self.head_size)),
                     values: arena.read(values, of(self.head_size)),
@@ -197,21 +288,22 @@ impl KvCache {
         }
     }
 
-    /// One head's keys and values, to write.
+    /// One head's keys and values in a layer, to write.
     ///
     /// # Safety
     /// Nobody else reads or writes that head's cache while the slices live.
     pub unsafe fn head_mut<'a>(
         &self,
         arena: &'a Arena,
-        layer: usize,
+        layer: LayerPlace,
         head: usize,
     ) -> HeadCacheMut<'a> {
-        let of = |size: usize| self.range(layer, head, size);
+        let of_kind = self.of(layer);
+        let of = |size: usize| of_kind.range(layer.1, self.heads, head, size);
         let key_size = self.head_size.next_multiple_of(KEY_STEP);
         // SAFETY: the caller's promise, region by region.
         unsafe {
-            match self.regions {
+            match of_kind.regions {
                 Regions::F16 { keys, values } => HeadCacheMut::F16 {
                     keys: arena.write(keys, of(self.head_size)),
                     values: arena.write(values, of(self.head_size)),
@@ -226,42 +318,66 @@ impl KvCache {
         }
     }
 
-    /// Fetches one head's first `positions` keys and values, or the beginning of more of them: caches of
-    /// several sequences lie apart, and the processor fetches ahead of a long stream only.
-    pub fn fetch(&self, arena: &Arena, layer: usize, head: usize, positions: usize) {
-        let positions = positions.next_multiple_of(KEY_PANEL).min(self.positions);
-        match self.regions {
+    /// Fetches one head's first `positions` keys and values ahead, or the beginning of more of them: caches
+    /// of several sequences lie apart, and the processor fetches ahead of a long stream only.
+    pub fn prefetch(&self, arena: &Arena, layer: LayerPlace, head: usize, positions: usize) {
+        let of_kind = self.of(layer);
+        let positions = positions.next_multiple_of(KEY_PANEL).min(of_kind.capacity);
+        let head = layer.1 * self.heads + head;
+        let fetch = |range: Range<usize>| {
+            for line in (range.start..range.end.min(range.start + PREFETCH_BYTES)).step_by(LINE) {
+                prefetch(arena.address_of(line));
+            }
+        };
+        let of = |part: Part| part.of_head(head, of_kind.capacity, 0..positions);
+        let key_size = self.head_size.next_multiple_of(KEY_STEP);
+        match of_kind.regions {
             Regions::F16 { keys, values } => {
-                self.fetch_head(arena, keys, self.head_size, (layer, head, positions));
-                self.fetch_head(arena, values, self.head_size, (layer, head, positions));
+                fetch(of(Part::new(keys, self.head_size, true)));
+                fetch(of(Part::new(values, self.head_size, false)));
             }
             Regions::Int8 { keys, values, .. } => {
-                let key_size = self.head_size.next_multiple_of(KEY_STEP);
-                self.fetch_head(arena, keys, key_size, (layer, head, positions));
-                self.fetch_head(arena, values, self.head_size, (layer, head, positions));
+                fetch(of(Part::new(keys, key_size, true)));
+                fetch(of(Part::new(values, self.head_size, false)));
             }
         }
     }
+}
 
-    fn fetch_head<T: Plain>(
-        &self,
-        arena: &Arena,
-        region: Region<T>,
-        size: usize,
-        (layer, head, positions): (usize, usize, usize),
-    ) {
-        let first = self.range(layer, head, size).start;
-        let head = region.bytes_of(first..first + positions * size);
-        let bytes = head.len().min(FETCH_BYTES);
-        for line in (head.start..head.start + bytes).step_by(LINE) {
-            fetch(arena.address_of(line));
-        }
+/// One of the regions of a kind, in bytes.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Where it begins in the arena.
+    start: usize,
+    /// Bytes of a position.
+    position: usize,
+    /// Whether it has keys, which come in panels.
+    keys: bool,
+}
+
+impl Part {
+    fn new<T: Plain>(region: Region<T>, size: usize, keys: bool) -> Self {
+        let start = region.bytes_of(0..0).start;
+        Self { start, position: size * size_of::<T>(), keys }
     }
 
-    /// The part of a region that belongs to one head, with `size` values per position.
-    fn range(&self, layer: usize, head: usize, size: usize) -> Range<usize> {
-        let len = self.positions * size;
-        let start = (layer * self.heads + head) * len;
-        start..start + len
+    /// The bytes of some slots of a head.
+    fn of_head(self, head: usize, capacity: usize, slots: Range<usize>) -> Range<usize> {
+        let at = |slot| self.start + (head * capacity + slot) * self.position;
+        at(slots.start)..at(slots.end)
+    }
+}
+
+/// Slots for positions in the layers of a kind.
+///
+/// A ring keeps what a pass over `rows` tokens sees: the window of its first query, and its own. In whole
+/// segments, so that none is torn, and with two panels to spare, since saved sessions have whole panels.
+fn capacity(window: Option<usize>, context: usize, rows: usize) -> usize {
+    let whole = context.next_multiple_of(KEY_PANEL);
+    let Some(window) = window else { return whole };
+    let seen = window.saturating_add(rows.max(KEY_PANEL) + 2 * KEY_PANEL);
+    match seen.checked_next_multiple_of(SEGMENT) {
+        Some(ring) if ring < whole => ring,
+        _ => whole,
     }
 }

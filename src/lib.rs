@@ -45,6 +45,8 @@ mod memory;
 mod model;
 mod open_options;
 mod page_lock;
+mod plan;
+mod program;
 mod saved_session;
 mod session;
 mod session_options;
@@ -57,9 +59,10 @@ pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};
 pub use open_options::{OnProgress, OpenOptions, OpenProgress, OpenStage};
+pub use plan::MemoryPlan;
 pub use saved_session::Source as SavedSessionSource;
 pub use session::{Pooling, Session};
-pub use session_options::{LogitsFor, MemoryPlan, SessionOptions, isa_from_environment};
+pub use session_options::{LogitsFor, SessionOptions, isa_from_environment};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]

@@ -6,15 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
-use crate::format::network::{self, Role, TensorId};
-use crate::format::{
-    self, Access, Config, Fault, FileLayout, Header, ModelBytes, TensorKind, read_header,
-};
-use crate::kernels::{LayerNorm, Weights};
+use crate::format::{self, Access, Config, Fault, FileLayout, Header, ModelBytes, read_header};
+use crate::kernels::{Kernels, LayerNorm, RmsNorm, Weights};
 use crate::memory::{self, try_vec};
 use crate::open_options::Tell;
 use crate::page_lock::PageLock;
-use crate::quant::{TileLayout, power_of_two};
+use crate::program::{MatrixAt, NormAt, Program};
 use crate::text::Tokenizer;
 
 /// An opened model: immutable, cheap to clone, shareable between threads and sessions.
@@ -27,7 +24,7 @@ struct Inner {
     bytes: ModelBytes,
     header: Header,
     layout: FileLayout,
-    network: Network,
+    program: Program,
 }
 
 /// The tokenizer's tables (`docs/tokenizer-format.md`): in place in the model's bytes, unless these are
@@ -49,54 +46,20 @@ impl AsRef<[u8]> for TokenizerBytes {
     }
 }
 
-/// Places of all weights.
-pub(crate) struct Network {
-    /// `[vocab_size, n_embd]`.
-    pub wte: MatrixAt,
-    /// Float16 `[n_positions, n_embd]`, unless the model has ALiBi.
-    wpe: Option<Range<usize>>,
-    /// `[n_head]`, if the model has ALiBi.
-    slopes: Option<Range<usize>>,
-    pub layers: Vec<Layer>,
-    pub ln_f: NormAt,
-    /// `[vocab_size, n_embd]`; the same as `wte` when tied.
-    pub head: MatrixAt,
+/// A norm over its numbers.
+pub(crate) enum Norm<'a> {
+    Layer(LayerNorm<'a>),
+    Rms(RmsNorm<'a>),
 }
 
-/// Places of one layer's weights.
-pub(crate) struct Layer {
-    pub ln_1: NormAt,
-    /// `[3 n_embd, n_embd]`: query, key, value.
-    pub c_attn: LinearAt,
-    /// `[n_embd, n_embd]`.
-    pub attn_proj: LinearAt,
-    pub ln_2: NormAt,
-    /// `[n_inner, n_embd]`.
-    pub c_fc: LinearAt,
-    /// `[n_inner, n_embd]`, if the MLP has a gate.
-    pub gate: Option<LinearAt>,
-    /// `[n_embd, n_inner]`.
-    pub mlp_proj: LinearAt,
-}
-
-/// A matrix and its bias.
-pub(crate) struct LinearAt {
-    pub matrix: MatrixAt,
-    pub bias: Range<usize>,
-}
-
-/// A matrix's layout and place.
-#[derive(Clone)]
-pub(crate) struct MatrixAt {
-    pub tiles: TileLayout,
-    scale: f32,
-    range: Range<usize>,
-}
-
-/// A layer norm's places.
-pub(crate) struct NormAt {
-    weight: Range<usize>,
-    bias: Range<usize>,
+impl Norm<'_> {
+    /// `x` -> its norm `[width]`.
+    pub fn apply(&self, kernels: &Kernels, x: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Layer(norm) => kernels.layer_norm(x, norm, out),
+            Self::Rms(norm) => kernels.rms_norm(x, norm, out),
+        }
+    }
 }
 
 impl Model {
@@ -119,8 +82,8 @@ impl Model {
 
     pub(crate) fn from_bytes(bytes: ModelBytes) -> Result<Self> {
         let (header, layout) = read_header(bytes.get()?)?;
-        let network = Network::find(&header.config, &layout);
-        Ok(Self(Arc::new(Inner { lock: OnceLock::new(), bytes, header, layout, network })))
+        let program = Program::compile(&header.config, &layout);
+        Ok(Self(Arc::new(Inner { lock: OnceLock::new(), bytes, header, layout, program })))
     }
 
     /// Shape and switches.
@@ -225,19 +188,19 @@ impl Model {
         &self.0.bytes.checked()[range.clone()]
     }
 
-    pub(crate) fn network(&self) -> &Network {
-        &self.0.network
+    pub(crate) fn program(&self) -> &Program {
+        &self.0.program
     }
 
     pub(crate) fn weights(&self, matrix: &MatrixAt) -> Weights<'_> {
         Weights::new(matrix.tiles, matrix.scale, self.tensor(&matrix.range))
     }
 
-    pub(crate) fn norm(&self, norm: &NormAt) -> LayerNorm<'_> {
-        LayerNorm {
-            weight: self.vector(&norm.weight),
-            bias: self.vector(&norm.bias),
-            epsilon: self.config().layer_norm_epsilon,
+    pub(crate) fn norm(&self, norm: &NormAt) -> Norm<'_> {
+        let (weight, epsilon) = (self.vector(&norm.weight), self.config().norm.epsilon);
+        match &norm.bias {
+            Some(bias) => Norm::Layer(LayerNorm { weight, bias: self.vector(bias), epsilon }),
+            None => Norm::Rms(RmsNorm { weight, epsilon }),
         }
     }
 
@@ -245,22 +208,28 @@ impl Model {
         cast(self.tensor(range))
     }
 
-    /// Float16 bits of the position embedding of `position`, `[n_embd]`; `None` with ALiBi.
+    /// Float16 bits of the embedding of `position`, `[n_embd]`; `None` unless positions are learned.
     pub(crate) fn position(&self, position: usize) -> Option<&[u16]> {
-        let range = self.0.network.wpe.as_ref()?;
+        let range = self.0.program.wpe.as_ref()?;
         let width = self.config().n_embd;
         Some(&cast(self.tensor(range))[position * width..][..width])
     }
 
-    /// What the distance of a key is multiplied by in a head's scores; `None` without ALiBi.
-    pub(crate) fn slope(&self, head: usize) -> Option<f32> {
-        self.0.network.slopes.as_ref().map(|slopes| self.vector(slopes)[head])
+    /// What the distance of a key is multiplied by in each head's scores `[H]`; `None` without ALiBi.
+    pub(crate) fn slopes(&self) -> Option<&[f32]> {
+        self.0.program.slopes.as_ref().map(|slopes| self.vector(slopes))
+    }
+
+    /// The inverse frequencies by which positions are rotated, of all bases one after the other.
+    pub(crate) fn frequencies(&self) -> &[f64] {
+        self.0.program.frequencies.as_ref().map_or(&[], |range| cast(self.tensor(range)))
     }
 }
 
 /// Number types that a file's bytes may be read as in place.
 trait InPlace {}
 impl InPlace for f32 {}
+impl InPlace for f64 {}
 impl InPlace for u16 {}
 
 /// The bytes as numbers, in place.
@@ -271,44 +240,4 @@ fn cast<T: InPlace>(bytes: &[u8]) -> &[T] {
     let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
     assert!(before.is_empty() && after.is_empty(), "tensor is not aligned");
     numbers
-}
-
-impl Network {
-    /// Looks every weight up in a layout that [`read_header`] has validated.
-    fn find(config: &Config, layout: &FileLayout) -> Self {
-        let tensor =
-            |id: TensorId| layout.get(&id.name()).expect("read_header requires every tensor");
-        let range = |id| tensor(id).range.clone();
-        let matrix = |id| match &tensor(id).kind {
-            TensorKind::Matrix(matrix) => MatrixAt {
-                tiles: matrix.tiles,
-                scale: power_of_two(matrix.exponent),
-                range: range(id),
-            },
-            kind => unreachable!("{id:?} is laid out as {kind:?}"),
-        };
-        let norm = |id: TensorId| NormAt { weight: range(id), bias: range(id.bias()) };
-        let linear = |id: TensorId| LinearAt { matrix: matrix(id), bias: range(id.bias()) };
-        let layer = |n: usize| {
-            let id = |role| TensorId::in_layer(n, role);
-            Layer {
-                ln_1: norm(id(Role::AttentionNorm)),
-                c_attn: linear(id(Role::AttentionIn)),
-                attn_proj: linear(id(Role::AttentionOut)),
-                ln_2: norm(id(Role::MlpNorm)),
-                c_fc: linear(id(Role::MlpUp)),
-                gate: config.gated_mlp.then(|| linear(id(Role::MlpGate))),
-                mlp_proj: linear(id(Role::MlpDown)),
-            }
-        };
-        let outside = TensorId::outside;
-        Self {
-            wte: matrix(outside(Role::Embedding)),
-            wpe: (!config.alibi).then(|| range(outside(Role::Positions))),
-            slopes: config.alibi.then(|| range(outside(Role::Slopes))),
-            layers: (0..config.n_layer).map(layer).collect(),
-            ln_f: norm(outside(Role::FinalNorm)),
-            head: matrix(network::head(config)),
-        }
-    }
 }

@@ -36,3 +36,15 @@ where
 pub fn real(name: &'static str, word: &str) -> Result<f32> {
     word.parse().map_err(|_| Error::Option { name, detail: format!("{word:?} is not a number") })
 }
+
+/// Whether an option is at least 1 and at most `most`, `usize::MAX` for no limit.
+pub(crate) fn check_range(name: &'static str, value: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    let detail = match most {
+        usize::MAX => format!("{value} is not at least 1"),
+        _ => format!("{value} is not in 1..={most}"),
+    };
+    Err(Error::Option { name, detail })
+}

@@ -11,7 +11,7 @@
 //! 32  u64 position
 //! 40  u64 logits that follow the tokens: the vocabulary's size, or 0
 //! 48  u64 length of all this, the checksum included
-//! 56  u32 tokens [position], f32 logits, cache (KvCache::prefix), u32 CRC-32
+//! 56  u32 tokens [position], f32 logits, cache (KvCache::used), u32 CRC-32
 //! ```
 //!
 //! The cache's part does not depend on the session's context, chunk, threads or instruction set, so
@@ -19,12 +19,13 @@
 //! take them, and goes on with the same bits.
 
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::open_regular;
 use crate::kv_cache::KvType;
-use crate::memory::try_box;
+use crate::memory::{Arena, try_box};
 use crate::model::Model;
 use crate::output::{Existing, OutputFile, Readers};
 use crate::session::{Session, all_finite};
@@ -86,7 +87,7 @@ impl Header {
 impl Session {
     /// Length of what [`save`](Self::save) writes now.
     pub fn saved_bytes(&self) -> usize {
-        let cache: usize = self.cache.prefix(self.position()).map(|range| range.len()).sum();
+        let cache: usize = self.cache.used(self.position()).map(|range| range.len()).sum();
         let numbers = self.position() + self.last_logits().map_or(0, <[f32]>::len);
         HEADER_BYTES + numbers * 4 + cache + CHECKSUM_BYTES
     }
@@ -97,15 +98,16 @@ impl Session {
     /// [`Error::SavedSessionIo`]; [`Error::FileChanged`], because the model's checksums go with it.
     pub fn save(&mut self, out: &mut dyn Write) -> Result<()> {
         let fail = |source| Error::SavedSessionIo { action: "write", source };
+        self.forget_guesses();
+        self.fill_windows()?;
         let header = self.header()?;
         let mut out = Summing { inner: out, checksum: crc32fast::Hasher::new() };
         out.write_all(&header.to_bytes()).map_err(fail)?;
         out.write_all(as_bytes(self.tokens())).map_err(fail)?;
         out.write_all(as_bytes(self.last_logits().unwrap_or_default())).map_err(fail)?;
         let position = self.position();
-        self.forget_guesses();
         self.cache.clear_unused_lanes(&mut self.arena, position);
-        for range in self.cache.prefix(position) {
+        for range in self.cache.used(position) {
             out.write_all(self.arena.bytes(range)).map_err(fail)?;
         }
         let checksum = out.checksum.finalize();
@@ -178,13 +180,15 @@ impl Session {
     /// [`Error::SavedSession`] if model or cache type differ; [`Error::ContextFull`] if this session
     /// has fewer positions than the other one holds. Then this session is as before.
     pub fn copy_from(&mut self, other: &mut Session) -> Result<()> {
+        other.fill_windows()?;
         self.check_header(other.header()?)?;
         let position = other.position();
         self.forget_and_record(other.tokens());
-        let ranges = self.cache.prefix(position).zip(other.cache.prefix(position));
-        for (to, from) in ranges {
-            self.arena.bytes(to).copy_from_slice(other.arena.bytes(from));
-        }
+        copy_ranges(
+            (&mut self.arena, self.cache.used(position)),
+            (&mut other.arena, other.cache.used(position)),
+        );
+        self.cache.note_restored(position);
         if let Ok(logits) = other.last_logits() {
             self.logits_to_fill().copy_from_slice(logits);
         }
@@ -223,7 +227,7 @@ impl Session {
             return Err(Error::ContextFull { position: 0, tokens, context: self.context() });
         }
         // No overflow: the position is at most the context, whose cache was allocated.
-        let cache = self.cache.prefix(saved.position as usize).map(|range| range.len() as u64);
+        let cache = self.cache.used(saved.position as usize).map(|range| range.len() as u64);
         let numbers = (saved.position + saved.logits) * 4;
         let expected = (HEADER_BYTES + CHECKSUM_BYTES) as u64 + numbers + cache.sum::<u64>();
         if saved.length != expected {
@@ -284,9 +288,10 @@ impl Session {
                 return Err(Error::SavedSession("it changed while it was read"));
             }
         }
-        for range in self.cache.prefix(position) {
+        for range in self.cache.used(position) {
             read(&mut source, self.arena.bytes(range))?;
         }
+        self.cache.note_restored(position);
         let mut stored = [0; CHECKSUM_BYTES];
         read(source.inner, &mut stored)?;
         if source.checksum.finalize() != u32::from_le_bytes(stored) {
@@ -309,6 +314,26 @@ impl Session {
             self.record(tokens);
         }
         Ok(())
+    }
+}
+
+/// Copies ranges of one arena to those of another, as many bytes in all: a ring of another size is cut in
+/// another place.
+fn copy_ranges(
+    (to, to_ranges): (&mut Arena, impl Iterator<Item = Range<usize>>),
+    (from, mut from_ranges): (&mut Arena, impl Iterator<Item = Range<usize>>),
+) {
+    let mut rest = 0..0;
+    for mut range in to_ranges {
+        while !range.is_empty() {
+            if rest.is_empty() {
+                rest = from_ranges.next().expect("caches of one model use equally many bytes");
+            }
+            let len = range.len().min(rest.len());
+            let bytes = from.bytes(rest.start..rest.start + len);
+            to.bytes(range.start..range.start + len).copy_from_slice(bytes);
+            (range.start, rest.start) = (range.start + len, rest.start + len);
+        }
     }
 }
 

@@ -9,19 +9,18 @@ use std::time::Instant;
 use crate::cancel::Cancel;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Pass, PassKind, Run, Scratch};
+use crate::forward::{self, Buffers, Pass, PassKind, Span};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
 use crate::memory::{Arena, HostMemory, Region, try_vec};
 use crate::model::Model;
+use crate::plan::{MemoryPlan, Plan};
 use crate::sampler::{SamplerOptions, SamplerRegions, allows_any};
-use crate::session_options::{
-    LogitsFor, MemoryPlan, Plan, SessionOptions, Threads, check_tokens, executor_of, kernels_of,
-};
+use crate::session_options::{LogitsFor, SessionOptions, check_tokens, kernels_of};
 #[cfg(feature = "text")]
 use crate::text::{EncodeOptions, Room, Tokenizer};
-use crate::threads::Executor;
+use crate::threads::{Executor, Threads};
 
 /// How the hidden states of several tokens become one embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub enum Pooling {
 impl Model {
     /// What a session with these options will need.
     pub fn plan(&self, options: &SessionOptions) -> Result<MemoryPlan> {
-        Ok(Plan::new(self, options, options.threads)?.summary(self))
+        Ok(Plan::of_session(self, options, options.threads, &mut |_| ())?.summary(self))
     }
 
     /// Makes a session, with its own threads if the options ask for more than one.
@@ -44,7 +43,7 @@ impl Model {
     /// All of its memory is allocated now, but zeroed memory becomes resident only page by page as
     /// tokens fill it, so that starting takes no time proportional to the context.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        self.session_in(options, executor_of(options)?, None)
+        self.make_session(options, Threads::own(options.threads)?, None)
     }
 
     /// Makes a session on threads that may be shared with other sessions or belong to the host;
@@ -77,7 +76,9 @@ impl Model {
     ) -> Result<Session> {
         // How well guesses do is assumed at first, and computed.
         let _env = FpEnv::set_default();
-        let plan = Plan::new(self, options, threads.executor().workers())?;
+        let mut cache = None;
+        let workers = threads.executor().workers();
+        let plan = Plan::of_session(self, options, workers, &mut |planned| cache = Some(planned))?;
         let kernels = kernels_of(options)?;
         let arena = match memory {
             None => Arena::allocate(&plan.planner)?,
@@ -88,8 +89,8 @@ impl Model {
             threads,
             kernels,
             arena,
-            cache: plan.cache,
-            scratch: plan.scratch,
+            cache: cache.expect("a session has one cache"),
+            buffers: plan.buffers,
             tokens: plan.tokens,
             sampler: plan.sampler,
             context: plan.context,
@@ -115,7 +116,7 @@ pub struct Session {
     kernels: &'static Kernels,
     pub(crate) arena: Arena,
     pub(crate) cache: KvCache,
-    scratch: Scratch,
+    buffers: Buffers,
     /// The tokens evaluated so far `[context]`.
     tokens: Region<u32>,
     sampler: SamplerRegions,
@@ -316,27 +317,28 @@ impl Session {
         self.evaluate_chunks(tokens, &mut visit, &mut || ())
     }
 
-    /// Appends `tokens`, and calls `beside` on this thread meanwhile: once for each pass, which is not
+    /// Appends `tokens`, and calls `meanwhile` on this thread: once for each pass, which is not
     /// at all if the token was guessed.
-    pub(crate) fn evaluate_beside(
+    pub(crate) fn evaluate_meanwhile(
         &mut self,
         tokens: &[u32],
-        beside: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<()> {
-        self.evaluate_chunks(tokens, &mut |_, _| (), beside)
+        self.evaluate_chunks(tokens, &mut |_, _| (), meanwhile)
     }
 
     fn evaluate_chunks(
         &mut self,
         tokens: &[u32],
         visit: &mut dyn FnMut(usize, &[f32]),
-        beside: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<()> {
         self.check(tokens)?;
         let _env = FpEnv::set_default();
         self.logits_row = None;
+        self.fill_windows()?;
         if let &[token] = tokens {
-            return self.evaluate_one(token, visit, beside);
+            return self.evaluate_one(token, visit, meanwhile);
         }
         self.forget_guesses();
         let before = self.position;
@@ -347,7 +349,7 @@ impl Session {
                 true => chunk.len(),
                 false => usize::from(i == last),
             };
-            let outcome = self.evaluate_chunk(chunk, logits_rows, visit, beside);
+            let outcome = self.evaluate_chunk(chunk, logits_rows, visit, meanwhile);
             if outcome.is_err() {
                 self.position = before;
                 return outcome;
@@ -362,10 +364,10 @@ impl Session {
         tokens: &[u32],
         logits_rows: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
-        beside: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<()> {
-        let run = Run::first(0, self.position, tokens.len(), logits_rows);
-        self.pass(tokens, &[run], PassKind::Sequences, beside)?;
+        let span = Span::first(0, self.position, tokens.len(), logits_rows);
+        self.pass(tokens, &[span], PassKind::Sequences, meanwhile)?;
         self.record(tokens);
         let first = self.position - logits_rows;
         for (row, position) in (first..self.position).enumerate() {
@@ -379,7 +381,7 @@ impl Session {
         &mut self,
         token: u32,
         visit: &mut dyn FnMut(usize, &[f32]),
-        beside: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<()> {
         if self.guess() == Some(token) {
             self.drafter.accepted();
@@ -389,7 +391,7 @@ impl Session {
                 self.drafter.rejected();
             }
             self.ahead = 0;
-            self.evaluate_and_guess(token, beside)?;
+            self.evaluate_and_guess(token, meanwhile)?;
         }
         let (row, position) = (self.next_row, self.position);
         match self.finite_logits(row, position) {
@@ -417,7 +419,7 @@ impl Session {
     }
 
     /// Evaluates a token and what may come after it, and puts all of them behind the session's tokens.
-    fn evaluate_and_guess(&mut self, token: u32, beside: &mut dyn FnMut()) -> Result<()> {
+    fn evaluate_and_guess(&mut self, token: u32, meanwhile: &mut dyn FnMut()) -> Result<()> {
         let position = self.position;
         // SAFETY: `&mut self`: nobody else uses them.
         let tokens = unsafe { self.arena.write(self.tokens, 0..self.context) };
@@ -431,10 +433,36 @@ impl Session {
         let mut together = [token; 1 + MAX_DRAFT];
         together[1..rows].copy_from_slice(&draft[..drafted]);
         let start = Instant::now();
-        let run = Run::first(0, position, rows, rows);
-        self.pass(&together[..rows], &[run], PassKind::Sequences, beside)?;
+        let span = Span::first(0, position, rows, rows);
+        self.pass(&together[..rows], &[span], PassKind::Sequences, meanwhile)?;
         self.drafter.took(rows, start.elapsed());
         (self.ahead, self.next_row) = (rows, 0);
+        Ok(())
+    }
+
+    /// Evaluates the tokens so far again if layers with windows no longer have the keys that the next
+    /// token sees: those of a position far back, to which the session was rewound.
+    pub(crate) fn fill_windows(&mut self) -> Result<()> {
+        if self.cache.holds(self.position) {
+            return Ok(());
+        }
+        self.model.check_unchanged()?;
+        let _env = FpEnv::set_default();
+        self.forget_guesses();
+        self.cache.note_restored(0);
+        for start in (0..self.position).step_by(self.chunk) {
+            let end = self.position.min(start + self.chunk);
+            // SAFETY: a pass writes no tokens, and nothing else runs meanwhile.
+            let tokens = unsafe { self.arena.read(self.tokens, start..end) };
+            let span = Span::first(0, start, end - start, 0);
+            self.cache.note_stored(end);
+            self.run(tokens, &[span], PassKind::Sequences, &mut || ());
+            if let Err(cancelled) = self.cancel.follow() {
+                // What is there is worth nothing until all of it is.
+                self.cache.note_stored(usize::MAX / 2);
+                return Err(cancelled);
+            }
+        }
         Ok(())
     }
 
@@ -442,26 +470,32 @@ impl Session {
     fn pass(
         &mut self,
         tokens: &[u32],
-        runs: &[Run],
+        spans: &[Span],
         kind: PassKind,
-        beside: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<()> {
+        let end = spans.iter().map(|span| span.position + span.len).max().unwrap_or(0);
+        self.cache.note_stored(end);
+        self.run(tokens, spans, kind, meanwhile);
+        // Asked after the pass: if set meanwhile, some phases may have been left out.
+        self.cancel.follow()
+    }
+
+    fn run(&self, tokens: &[u32], spans: &[Span], kind: PassKind, meanwhile: &mut dyn FnMut()) {
         let pass = Pass {
             model: &self.model,
             kernels: self.kernels,
             arena: &self.arena,
             caches: std::slice::from_ref(&self.cache),
-            scratch: &self.scratch,
+            buffers: &self.buffers,
             tokens,
-            runs,
+            spans,
             kind,
             logits_row: 0,
             log_sums: kind == PassKind::Tree,
             cancel: &self.cancel,
         };
-        forward::run(&pass, self.threads.executor(), beside);
-        // Asked after the pass: if set meanwhile, some phases may have been left out.
-        self.cancel.follow()
+        forward::run(&pass, self.threads.executor(), meanwhile);
     }
 
     /// A row of logits, which belongs to the token at `position`.
@@ -487,18 +521,19 @@ impl Session {
         self.model.check_unchanged()?;
         self.move_to(self.position);
         self.logits_row = None;
-        let mut runs = try_vec(self.scratch.rows())?;
+        self.fill_windows()?;
+        let mut spans = try_vec(self.buffers.rows())?;
         let mut start = 0;
         while start < tokens.len() {
-            let end = tokens.len().min(start + self.scratch.rows());
-            let end = end.min(start.max(first_wanted) + self.scratch.logits_rows());
-            runs_of(&positions[start..end], first_wanted.saturating_sub(start), &mut runs);
-            self.pass(&tokens[start..end], &runs, PassKind::Tree, &mut || ())?;
+            let end = tokens.len().min(start + self.buffers.rows());
+            let end = end.min(start.max(first_wanted) + self.buffers.logits_rows());
+            spans_of(&positions[start..end], first_wanted.saturating_sub(start), &mut spans);
+            self.pass(&tokens[start..end], &spans, PassKind::Tree, &mut || ())?;
             let rows = start.max(first_wanted)..end;
             for (row, index) in rows.enumerate() {
                 let logits = self.finite_logits(row, positions[index])?;
                 // SAFETY: only a pass writes them, and it needs `&mut self`.
-                let log_sum = unsafe { self.arena.read(self.scratch.log_sums(), row..row + 1) }[0];
+                let log_sum = unsafe { self.arena.read(self.buffers.log_sums(), row..row + 1) }[0];
                 visit(index, logits, log_sum);
             }
             start = end;
@@ -520,11 +555,12 @@ impl Session {
         let _env = FpEnv::set_default();
         self.forget_guesses();
         self.logits_row = None;
+        self.fill_windows()?;
         let before = self.position;
         embedding.fill(0.0);
         for chunk in tokens.chunks(self.chunk) {
-            let run = Run::first(0, self.position, chunk.len(), 0);
-            if let Err(error) = self.pass(chunk, &[run], PassKind::HiddenStates, &mut || ()) {
+            let span = Span::first(0, self.position, chunk.len(), 0);
+            if let Err(error) = self.pass(chunk, &[span], PassKind::HiddenStates, &mut || ()) {
                 self.position = before;
                 return Err(error);
             }
@@ -535,7 +571,7 @@ impl Session {
             };
             for row in first..chunk.len() {
                 let (model, arena) = (&self.model, &mut self.arena);
-                let hidden = forward::hidden_state(model, self.kernels, arena, &self.scratch, row);
+                let hidden = forward::hidden_state(model, self.kernels, arena, &self.buffers, row);
                 match pooling {
                     Pooling::Last => embedding.copy_from_slice(hidden),
                     Pooling::Mean => {
@@ -584,30 +620,30 @@ impl Session {
         self.logits_row = Some(0);
         let vocab_size = self.model.config().vocab_size;
         // SAFETY: `&mut self`: nobody else uses them.
-        unsafe { self.arena.write(self.scratch.logits(), 0..vocab_size) }
+        unsafe { self.arena.write(self.buffers.logits(), 0..vocab_size) }
     }
 
     /// A row of logits.
     fn logits(&self, row: usize) -> &[f32] {
         let vocab_size = self.model.config().vocab_size;
         // SAFETY: only a pass writes logits, and it needs `&mut self`.
-        unsafe { self.arena.read(self.scratch.logits(), row * vocab_size..(row + 1) * vocab_size) }
+        unsafe { self.arena.read(self.buffers.logits(), row * vocab_size..(row + 1) * vocab_size) }
     }
 }
 
-/// The runs of a part of a tree, given its tokens' positions: chains in which each goes on from the one
+/// The spans of a part of a tree, given its tokens' positions: chains in which each goes on from the one
 /// before. Logits are wanted from the token `first_wanted` on.
-fn runs_of(positions: &[usize], first_wanted: usize, runs: &mut Vec<Run>) {
-    runs.clear();
+fn spans_of(positions: &[usize], first_wanted: usize, spans: &mut Vec<Span>) {
+    spans.clear();
     let chains = positions.chunk_by(|a, b| a + 1 == *b);
     let mut start = 0;
     for chain in chains {
         let wanted = chain.len().min((start + chain.len()).saturating_sub(first_wanted));
-        let run = match runs.last() {
-            None => Run::first(0, chain[0], chain.len(), wanted),
+        let span = match spans.last() {
+            None => Span::first(0, chain[0], chain.len(), wanted),
             Some(last) => last.next(0, chain[0], chain.len(), wanted),
         };
-        runs.push(run);
+        spans.push(span);
         start += chain.len();
     }
 }

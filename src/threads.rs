@@ -57,7 +57,9 @@ pub use team::{Team, TeamError};
 
 use self::sync::AtomicUsize;
 use crate::fp_env::FpEnv;
+use crate::number::check_range;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The most workers that share a pass. Decoding is limited by memory bandwidth long before.
@@ -66,6 +68,34 @@ pub const MAX_WORKERS: usize = 64;
 /// A worker's part of a phase is at least the total divided by this and by the number of workers, if it
 /// is not a single item: claims cost something, too.
 const MOST_CLAIMS: usize = 32;
+
+/// Where the passes of a session or a batch run.
+pub(crate) enum Threads {
+    Own(Executor),
+    Shared(Arc<Executor>),
+}
+
+impl Threads {
+    /// `count` workers of its own, the caller's thread among them.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) if `count` is not in 1..=[`MAX_WORKERS`];
+    /// [`Error::Threads`](crate::Error::Threads).
+    pub fn own(count: usize) -> crate::Result<Self> {
+        check_range("threads", count, MAX_WORKERS)?;
+        Ok(Self::Own(match count {
+            1 => Executor::Caller,
+            count => Executor::Team(Team::new(count)?),
+        }))
+    }
+
+    pub fn executor(&self) -> &Executor {
+        match self {
+            Self::Own(executor) => executor,
+            Self::Shared(executor) => executor,
+        }
+    }
+}
 
 /// What [`Executor::run_phases`] calls: the phase's number, and which share of it to compute.
 pub type PhaseFn<'a> = dyn Fn(usize, &Worker) + Sync + 'a;
@@ -104,24 +134,29 @@ impl Executor {
     /// If `f` panics, in any worker: phases not yet started are left out, and the first panic goes on
     /// in the caller. The executor stays usable. Also if a host's pool breaks [`HostPool`]'s contract.
     pub fn run_phases(&self, phases: usize, f: &PhaseFn<'_>) {
-        self.run_phases_beside(phases, f, &mut || ());
+        self.run_phases_meanwhile(phases, f, &mut || ());
     }
 
-    /// As [`run_phases`](Self::run_phases), calling `beside` once on the caller's thread. A [`Team`]'s
+    /// As [`run_phases`](Self::run_phases), calling `meanwhile` once on the caller's thread. A [`Team`]'s
     /// other threads begin with the phases meanwhile, and the caller joins them when it is back;
-    /// otherwise `beside` comes first.
+    /// otherwise `meanwhile` comes first.
     ///
     /// # Panics
-    /// As `run_phases`, and if `beside` does.
-    pub fn run_phases_beside(&self, phases: usize, f: &PhaseFn<'_>, beside: &mut dyn FnMut()) {
+    /// As `run_phases`, and if `meanwhile` does.
+    pub fn run_phases_meanwhile(
+        &self,
+        phases: usize,
+        f: &PhaseFn<'_>,
+        meanwhile: &mut dyn FnMut(),
+    ) {
         match self {
-            Self::Team(team) => team.run_phases_beside(phases, f, beside),
+            Self::Team(team) => team.run_phases_meanwhile(phases, f, meanwhile),
             Self::Caller => {
-                beside();
+                meanwhile();
                 run_alone(phases, f);
             }
             Self::Host(team) => {
-                beside();
+                meanwhile();
                 team.run_phases(phases, f);
             }
         }

@@ -103,7 +103,7 @@ fn drawing() -> SamplerOptions {
 fn compute(file: &Path, prompt: &[u32], environment: Environment) -> Vec<u64> {
     let mut seen = Seen { bits: Vec::new(), environment };
     let model = Model::open(file, Access::Read).unwrap();
-    seen.note("open", [model.config().layer_norm_epsilon.to_bits().into()]);
+    seen.note("open", [model.config().norm.epsilon.to_bits().into()]);
     let options = SessionOptions {
         context: Some(128),
         threads: 2,

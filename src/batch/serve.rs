@@ -321,7 +321,9 @@ fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
             courses.push(course);
         }
     }
-    batch.evaluate_beside(&appends, &mut || courses.iter_mut().for_each(|course| course.prepare()))
+    batch.evaluate_meanwhile(&appends, &mut || {
+        courses.iter_mut().for_each(|course| course.prepare())
+    })
 }
 
 /// Continues every prompt, handing each token to `on_token` with the index of its request as it is

@@ -28,6 +28,8 @@ pub enum TensorKind {
     Vector,
     /// Float16 values: the position table.
     Positions,
+    /// Float64 values: the inverse frequencies of rotated positions.
+    Frequencies,
     /// The tokenizer's tables.
     Tokenizer,
     /// The table of checksums.
@@ -84,26 +86,20 @@ impl FileLayout {
             return Err(FormatError::tensor(surplus, "is not part of this architecture"));
         }
         check_readers(&network, infos)?;
+        // The widest numbers first: each is aligned to its size, as matrices are to 64 bytes.
+        for Described { id, shape } in &network {
+            if let Shape::Frequencies(shape) = *shape {
+                builder.push_values(*id, TensorKind::Frequencies, Dtype::F64, &shape)?;
+            }
+        }
         for Described { id, shape } in &network {
             if let Shape::Vector(elements) = *shape {
-                builder.push(
-                    Some(*id),
-                    &id.name(),
-                    TensorKind::Vector,
-                    Dtype::F32,
-                    vec![elements],
-                )?;
+                builder.push_values(*id, TensorKind::Vector, Dtype::F32, &[elements])?;
             }
         }
         for Described { id, shape } in &network {
             if let Shape::Table(shape) = *shape {
-                builder.push(
-                    Some(*id),
-                    &id.name(),
-                    TensorKind::Positions,
-                    Dtype::F16,
-                    shape.to_vec(),
-                )?;
+                builder.push_values(*id, TensorKind::Positions, Dtype::F16, &shape)?;
             }
         }
         if let Some(bytes) = tokenizer_bytes {
@@ -194,6 +190,16 @@ impl Builder {
         })?;
         let kind = TensorKind::Matrix(Matrix { tiles, exponent: info.exponent });
         self.push(Some(id), name, kind, Dtype::U8, vec![tiles.panels(), tiles.panel_bytes()])
+    }
+
+    fn push_values(
+        &mut self,
+        id: TensorId,
+        kind: TensorKind,
+        dtype: Dtype,
+        shape: &[usize],
+    ) -> Result<(), FormatError> {
+        self.push(Some(id), &id.name(), kind, dtype, shape.to_vec())
     }
 
     fn push(

@@ -14,7 +14,11 @@ mod verify;
 pub use crate::kernels::Activation;
 pub(crate) use bytes::open_regular;
 pub use bytes::{Access, ModelBytes};
-pub use config::{Architecture, Config};
+pub(crate) use config::MAX_KINDS;
+pub use config::{
+    Architecture, Attention, Biases, Config, LayerKind, Mlp, MlpKind, Norm, NormKind, NormPlace,
+    Positions, QueryKeyNorm, Residual, ResidualOrder,
+};
 pub use header::{
     FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
 };
@@ -23,7 +27,7 @@ pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 
 /// The one version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The header may not be longer than this.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// [`Header::quantizer`] may not be longer than this.

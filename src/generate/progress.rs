@@ -138,8 +138,8 @@ impl<'a> Progress<'a> {
         // A guessed token takes no pass, and nothing is prepared meanwhile.
         let mut meanwhile = || course.prepare();
         match &forced[..] {
-            [] => session.evaluate_beside(tokens, &mut meanwhile)?,
-            forced => session.evaluate_beside(&[tokens, forced].concat(), &mut meanwhile)?,
+            [] => session.evaluate_meanwhile(tokens, &mut meanwhile)?,
+            forced => session.evaluate_meanwhile(&[tokens, forced].concat(), &mut meanwhile)?,
         }
         course.forced = forced;
         Ok(true)

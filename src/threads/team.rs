@@ -102,17 +102,22 @@ impl Team {
     /// # Panics
     /// If `f` does; the team stays usable. With `panic = "abort"` the process ends, as ever.
     pub fn run_phases(&self, phases: usize, f: &PhaseFn<'_>) {
-        self.run_phases_beside(phases, f, &mut || ());
+        self.run_phases_meanwhile(phases, f, &mut || ());
     }
 
-    /// See [`Executor::run_phases_beside`](super::Executor::run_phases_beside).
+    /// See [`Executor::run_phases_meanwhile`](super::Executor::run_phases_meanwhile).
     ///
     /// # Panics
-    /// As `run_phases`, and if `beside` does.
-    pub fn run_phases_beside(&self, phases: usize, f: &PhaseFn<'_>, beside: &mut dyn FnMut()) {
-        let ran = self.threads.as_ref().is_some_and(|team| team.try_run(phases, f, beside));
+    /// As `run_phases`, and if `meanwhile` does.
+    pub fn run_phases_meanwhile(
+        &self,
+        phases: usize,
+        f: &PhaseFn<'_>,
+        meanwhile: &mut dyn FnMut(),
+    ) {
+        let ran = self.threads.as_ref().is_some_and(|team| team.try_run(phases, f, meanwhile));
         if !ran {
-            beside();
+            meanwhile();
             run_alone(phases, f);
         }
     }
@@ -163,15 +168,15 @@ impl Threads {
         self.process != std::process::id()
     }
 
-    /// Runs the phases with all workers, and `beside`, and returns true; or does nothing and returns
+    /// Runs the phases with all workers, and `meanwhile`, and returns true; or does nothing and returns
     /// false if they cannot be had.
-    fn try_run(&self, phases: usize, f: &PhaseFn<'_>, beside: &mut dyn FnMut()) -> bool {
+    fn try_run(&self, phases: usize, f: &PhaseFn<'_>, meanwhile: &mut dyn FnMut()) -> bool {
         if phases == 0 || self.in_forked_child() || self.busy.swap(true, Acquire) {
             return false;
         }
         let [phase, claimed] = [0; 2].map(AtomicUsize::new);
         let run = Run { f, phases, phase, claimed, panic: FirstPanic::new() };
-        self.shared().lead(&run, beside);
+        self.shared().lead(&run, meanwhile);
         // Release: pairs with the Acquire above, so that runs follow one another.
         self.busy.store(false, Release);
         run.panic.resume();
@@ -228,12 +233,12 @@ impl Shared {
 
     /// The caller's side of a run of at least one phase. Does not unwind, and returns only when the
     /// board says that the run has ended.
-    fn lead(&self, run: &Run<'_>, beside: &mut dyn FnMut()) {
+    fn lead(&self, run: &Run<'_>, meanwhile: &mut dyn FnMut()) {
         let _env = FpEnv::set_default();
         self.run.store(ptr::from_ref(run).cast_mut().cast(), Relaxed);
         self.board.open(self.workers);
         // The others claim the caller's shares, too, as long as it does not come.
-        run.panic.catch(&mut *beside);
+        run.panic.catch(&mut *meanwhile);
         let work_or_end = |state: State| state.unclaimed() > 0 || !state.is_running();
         while self.board.wait(work_or_end, PATIENCE).is_running() {
             self.work();
@@ -341,8 +346,8 @@ mod tests {
             let team = Team::new(size).unwrap();
             let (phases, calls) = (3, AtomicUsize::new(0));
             let (sender, receiver) = mpsc::channel();
-            let mut besides = 0;
-            team.run_phases_beside(
+            let mut calls_meanwhile = 0;
+            team.run_phases_meanwhile(
                 phases,
                 &|_, _| {
                     if calls.fetch_add(1, SeqCst) + 1 == phases * size {
@@ -350,17 +355,17 @@ mod tests {
                     }
                 },
                 &mut || {
-                    besides += 1;
+                    calls_meanwhile += 1;
                     // All shares are computed before the caller is back, unless it is alone.
                     if size > 1 {
                         receiver.recv().unwrap();
                     }
                 },
             );
-            assert_eq!((calls.into_inner(), besides), (phases * size, 1));
-            let panics = || team.run_phases_beside(2, &|_, _| (), &mut || panic!("beside"));
+            assert_eq!((calls.into_inner(), calls_meanwhile), (phases * size, 1));
+            let panics = || team.run_phases_meanwhile(2, &|_, _| (), &mut || panic!("meanwhile"));
             let payload = catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
-            assert_eq!(payload.downcast_ref(), Some(&"beside"));
+            assert_eq!(payload.downcast_ref(), Some(&"meanwhile"));
             team.run_phases(1, &|_, worker| assert_eq!(worker.count(), size));
         }
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use cerebellum::text::{EncodeOptions, TokenTable, Tokenizer};
-use cerebellum_tools::checkpoint::{Checkpoint, Config};
+use cerebellum_tools::checkpoint::{Checkpoint, Parsed};
 use cerebellum_tools::tokenizer;
 use tempfile::TempDir;
 
@@ -107,9 +107,9 @@ pub fn checkpoint_index(bytes: &[u8]) {
 
 /// `config.json`.
 pub fn config(bytes: &[u8]) {
-    let Ok(config) = Config::parse(bytes, Path::new("config.json")) else { return };
-    assert!(config.head_dim() * config.n_head == config.n_embd);
-    config.attention_scale(config.n_layer - 1);
+    if let Ok(parsed) = Parsed::parse(bytes, Path::new("config.json")) {
+        parsed.config.validate().unwrap();
+    }
 }
 
 /// The tokenizer's table as it lies in a model file.

@@ -132,7 +132,12 @@ fn infinite() {
                 for value in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 2.0] {
                     let half = half::f16::from_f32(value).to_le_bytes();
                     let whole = value.to_le_bytes();
-                    let bytes = if nan.len() == 2 { &half[..] } else { &whole };
+                    let widest = f64::from(value).to_le_bytes();
+                    let bytes = match nan.len() {
+                        2 => &half[..],
+                        4 => &whole,
+                        _ => &widest,
+                    };
                     file[at..at + nan.len()].copy_from_slice(bytes);
                     let case = format!("{value} in {} at {at}", tensor.name);
                     let outcome: Outcome = class.run(&case, &file);
@@ -171,6 +176,10 @@ fn used_numbers(layout: &FileLayout, tensor: &Tensor) -> Vec<(usize, Vec<u8>)> {
         TensorKind::Vector => {
             let whole = f32::NAN.to_le_bytes().to_vec();
             tensor.range.clone().step_by(4).map(|at| (at, whole.clone())).collect()
+        }
+        TensorKind::Frequencies => {
+            let whole = f64::NAN.to_le_bytes().to_vec();
+            tensor.range.clone().step_by(8).map(|at| (at, whole.clone())).collect()
         }
         TensorKind::Tokenizer | TensorKind::Checksums => Vec::new(),
     }

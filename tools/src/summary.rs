@@ -33,7 +33,7 @@ pub struct Summary {
 pub struct TensorSummary {
     /// Its name.
     pub name: String,
-    /// `int4`, `int8`, `float16` or `float32`.
+    /// `int4`, `int8`, `float16`, `float32` or `float64`.
     pub scheme: &'static str,
     /// Inputs that share a scale, in a quantized matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +112,7 @@ impl TensorSummary {
         let info = header.tensors.get(&tensor.name);
         let (scheme, shape) = match (&tensor.kind, info) {
             (TensorKind::Matrix(_), Some(info)) => (info.scheme.name(), info.shape.to_vec()),
+            (TensorKind::Frequencies, _) => ("float64", tensor.shape.clone()),
             (TensorKind::Vector, _) => ("float32", tensor.shape.clone()),
             (TensorKind::Positions, _) => ("float16", tensor.shape.clone()),
             _ => return None,

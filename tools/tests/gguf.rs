@@ -8,7 +8,8 @@ use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use cerebellum_tools::checkpoint::{Activation, Checkpoint, Dtype, Error, Layout};
+use cerebellum::format::Activation;
+use cerebellum_tools::checkpoint::{Checkpoint, Dtype, Error, Layout};
 use cerebellum_tools::gguf::{Exported, Gguf, Precision, Value, WriteError, export};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::reference::Reference;
@@ -205,7 +206,7 @@ fn a_round_trip_changes_no_logit() {
         assert_eq!(report.file_bytes, fs::metadata(&target).unwrap().len());
         let (before, after) =
             (Checkpoint::open(&source).unwrap(), Checkpoint::open(&target).unwrap());
-        assert_eq!(before.config().activation, after.config().activation);
+        assert_eq!(before.config().mlp.activation, after.config().mlp.activation);
         assert_eq!(before.config().eos_token_id, after.config().eos_token_id);
         assert_eq!(report.tensors, after.tensor_names().len());
         let logits = |checkpoint| {
@@ -442,12 +443,12 @@ fn broken(change: impl FnOnce(&mut File)) -> File {
 fn the_file_that_is_broken_below_is_valid() {
     let checkpoint = File::small().open().unwrap();
     // No key says so: what llama.cpp computes.
-    assert_eq!(checkpoint.config().activation, Activation::GeluTanh);
+    assert_eq!(checkpoint.config().mlp.activation, Activation::GeluTanh);
     assert_eq!(checkpoint.read_f32("h.0.mlp.c_fc.bias").unwrap()[19], 19.0);
-    assert_eq!(checkpoint.config().n_inner, 20);
+    assert_eq!(checkpoint.config().mlp.inner, 20);
     broken(|file| file.version = 2).open().unwrap();
     let exact = broken(|file| file.set("cerebellum.activation_function", string("gelu")));
-    assert_eq!(exact.open().unwrap().config().activation, Activation::GeluErf);
+    assert_eq!(exact.open().unwrap().config().mlp.activation, Activation::Gelu);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! A [`Kernels`] can be had only for an instruction set that this processor supports: holding one is
 //! the proof that its functions may be called.
 
+use std::f32::consts::LOG2_E;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -48,7 +49,7 @@ pub const MOST_QUERIES: usize = 11 * QUERY_BLOCK;
 /// was measured to help.
 #[inline(always)]
 #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "nothing is read")]
-pub fn fetch(at: *const u8) {
+pub fn prefetch(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch never faults and is part of every x86-64; it changes nothing a program sees.
     unsafe {
@@ -475,7 +476,7 @@ pub struct Attention<'a> {
 /// What ALiBi (Press et al., 2022) adds to the scores of a group's heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Alibi<'a> {
-    /// `[group]`: what a key's distance is multiplied by and added to its score, the slope times log2(e).
+    /// `[group]`: what a key's distance is multiplied by and added to its score.
     pub slopes: &'a [f32],
     /// The length from which on slopes shrink, so that a query's most distant key gets no larger a bias
     /// than in a text of this length; `None` if they never do.
@@ -487,7 +488,8 @@ impl Alibi<'_> {
     /// (`docs/numbers.md` section 7).
     #[inline(always)]
     pub fn slope_at(&self, member: usize, position: usize) -> f32 {
-        let slope = self.slopes[member];
+        // As scores, in base 2.
+        let slope = self.slopes[member] * LOG2_E;
         match self.train_len {
             Some(length) if position >= length => slope * (length as f32 / (position + 1) as f32),
             _ => slope,

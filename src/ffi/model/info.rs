@@ -1,6 +1,6 @@
 //! What there is to know about a model, and what a session of it takes.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 use super::shared::{Shared, cbl_model, with};
 use crate::ffi::arguments::{Growing, GrowingOut};
@@ -8,29 +8,28 @@ use crate::ffi::boundary::Report;
 use crate::ffi::options::{self, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::format::{Architecture, TensorKind};
-use crate::session_options::MemoryPlan;
+use crate::plan::MemoryPlan;
 
-/// Facts about a model. Later versions may add fields at the end.
+/// What there is to know about a model. Later versions may add fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_model_info {
-    /// Name of the family of networks: "gpt2" or "btlm". Static.
+    /// Name of the family of networks, such as "gpt2" or "llama". Static.
     pub architecture: *const c_char,
-    /// Hash of the checkpoint that the model was made from: the name of the algorithm, a colon, and
-    /// the hash. "" if the file does not contain it. Valid as long as the model.
+    /// Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
+    /// the file does not say. Valid as long as the model.
     pub digest: *const c_char,
-    /// Size of the model file in bytes.
+    /// Length of the model file in bytes.
     pub file_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// Bits per weight in the matrices, scales included.
+    /// Bits per weight of the matrices, scales included.
     pub bits_per_weight: f64,
-    /// Number of tokens `n`. Token ids are 0 to `n` - 1, and there are `n` logits.
+    /// Number of tokens: ids are below it, and so many logits come out.
     pub vocabulary: u32,
-    /// Number of positions that the model was trained on. A "gpt2" model cannot have more in a
-    /// session; a "btlm" model can. See CBL_OPTION_CONTEXT.
+    /// Positions that the model was trained on: the default, and mostly the limit, of a session's.
     pub context: u32,
-    /// Number of elements of an embedding.
+    /// Width of the embeddings.
     pub embedding: u32,
     /// Number of layers.
     pub layers: u32,
@@ -40,7 +39,7 @@ pub struct cbl_model_info {
     pub end_of_text: i32,
     /// Whether the file holds a tokenizer.
     pub has_tokenizer: bool,
-    /// Whether the weights lie in a mapped file, and so take no private memory.
+    /// Whether the weights lie in a mapped file and so take no private memory.
     pub is_mapped: bool,
 }
 
@@ -51,18 +50,18 @@ unsafe impl Growing for cbl_model_info {
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_model_info>() == 72);
 
-/// The memory that a session takes. Later versions may add fields at the end.
+/// The memory that a session will take. Later versions may add fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_memory_plan {
-    /// Size of the model file. If the file is mapped, other processes share this memory, and the
-    /// system can evict it. It is not part of the total.
+    /// Length of the model file: mapped, shared with other processes and evictable, unless it is read.
+    /// Not part of the total.
     pub weights_bytes: u64,
-    /// Cache of keys and values.
+    /// The cache of keys and values.
     pub cache_bytes: u64,
-    /// Activations, logits, buffers of the sampler and buffers of each thread.
+    /// Activations, logits, the sampler's buffers, each thread's buffers.
     pub scratch_bytes: u64,
-    /// What the session allocates, or takes from the arena: `cache_bytes` + `scratch_bytes`.
+    /// What the session allocates, or takes from the arena: the sum of the two above.
     pub total_bytes: u64,
 }
 
@@ -71,7 +70,7 @@ unsafe impl Growing for cbl_memory_plan {
     const FIRST_SIZE: usize = size_of::<cbl_memory_plan>();
 }
 
-/// Writes facts about a model to `*info`. `size` is `sizeof *info`.
+/// Tells about a model. `size` is `sizeof *info`.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -100,7 +99,7 @@ fn describe(shared: &Shared) -> cbl_model_info {
                 weights += matrix.tiles.rows() * matrix.tiles.cols();
                 weight_bytes += tensor.range.len();
             }
-            TensorKind::Vector | TensorKind::Positions => {
+            TensorKind::Vector | TensorKind::Positions | TensorKind::Frequencies => {
                 parameters += tensor.shape.iter().product::<usize>();
             }
             TensorKind::Tokenizer | TensorKind::Checksums => {}
@@ -109,10 +108,7 @@ fn describe(shared: &Shared) -> cbl_model_info {
     // The format keeps all of these below 2^24.
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     cbl_model_info {
-        architecture: match config.architecture {
-            Architecture::Gpt2 => c"gpt2".as_ptr(),
-            Architecture::Btlm => c"btlm".as_ptr(),
-        },
+        architecture: architecture_name(config.architecture).as_ptr(),
         digest: shared.digest.as_ptr(),
         file_bytes: model.file_bytes() as u64,
         parameters: (parameters + weights) as u64,
@@ -121,18 +117,18 @@ fn describe(shared: &Shared) -> cbl_model_info {
         context: small(config.n_positions),
         embedding: small(config.n_embd),
         layers: small(config.n_layer),
-        heads: small(config.n_head),
+        heads: small(config.attention.heads),
         end_of_text: config.eos_token_id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1),
         has_tokenizer: model.layout().get(crate::format::TOKENIZER).is_some(),
         is_mapped: model.is_mapped(),
     }
 }
 
-/// Writes to `*plan` what memory a session with these options takes, to the byte. Nothing is
-/// allocated. `options` may be NULL. `size` is `sizeof *plan`.
+/// Tells what memory a session with these options will take, to the byte, before anything is allocated.
+/// `options` may be NULL; `size` is `sizeof *plan`.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if the
-/// number of bytes is too large for a size_t, CBL_BUSY.
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if it is more
+/// than an address can reach, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_plan(
     model: *const cbl_model,
@@ -166,5 +162,23 @@ impl From<MemoryPlan> for cbl_memory_plan {
             scratch_bytes: plan.scratch_bytes as u64,
             total_bytes: plan.total_private_bytes as u64,
         }
+    }
+}
+
+/// The name in a file's header.
+fn architecture_name(architecture: Architecture) -> &'static CStr {
+    match architecture {
+        Architecture::Gpt2 => c"gpt2",
+        Architecture::Btlm => c"btlm",
+        Architecture::Llama => c"llama",
+        Architecture::Mistral => c"mistral",
+        Architecture::Qwen2 => c"qwen2",
+        Architecture::Qwen3 => c"qwen3",
+        Architecture::Gemma3 => c"gemma3",
+        Architecture::SmolLm3 => c"smollm3",
+        Architecture::Granite => c"granite",
+        Architecture::Olmo2 => c"olmo2",
+        Architecture::Phi3 => c"phi3",
+        Architecture::GptNeox => c"gptneox",
     }
 }

@@ -13,7 +13,7 @@ use crate::ffi::status::cbl_status;
 use crate::model::{Model, TokenizerBytes};
 use crate::text::Tokenizer;
 
-/// An open model.
+/// A model that is open.
 pub struct cbl_model {
     pub(super) poisoned: AtomicBool,
     pub(super) shared: Arc<Shared>,

@@ -4,8 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_pooling {
-    /// The mean of the hidden states.
+    /// Their mean.
     CBL_POOLING_MEAN = 0,
-    /// The hidden state of the last token, which depends on all tokens before it.
+    /// The last token's, which has seen all the others.
     CBL_POOLING_LAST = 1,
 }

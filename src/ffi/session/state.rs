@@ -18,7 +18,7 @@ use crate::ffi::status::cbl_status;
 use crate::generate::Generation;
 use crate::session::Session;
 
-/// A sequence of tokens, and what is needed to continue it.
+/// A sequence of tokens and what it takes to continue it.
 pub struct cbl_session {
     /// Set by `cbl_session_cancel`; the session inside looks at it.
     pub(super) cancel: AtomicBool,

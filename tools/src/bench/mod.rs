@@ -94,7 +94,7 @@ impl Sizes {
     fn of(model: &Model, kv: KvType) -> Self {
         let config = model.config();
         let head = network::head(config);
-        let width = (config.n_layer * config.n_embd) as f64;
+        let width = (config.n_layer * config.attention.query_width()) as f64;
         // Scores, then weighted values; an int8 cache's scores are integers.
         let (int8, float) = if kv == KvType::Int8 { (width, width) } else { (0.0, 2.0 * width) };
         let mut sizes = Self {
@@ -122,7 +122,9 @@ impl Sizes {
                 sizes.layers_weights += weights;
                 if id.layer == Some(config.n_layer - 1) {
                     // Of query | key | value, the query.
-                    let part = if id.role == Role::AttentionIn { 1.0 / 3.0 } else { 1.0 };
+                    let attention = &config.attention;
+                    let query = attention.query_width() as f64 / attention.qkv_width() as f64;
+                    let part = if id.role == Role::AttentionIn { query } else { 1.0 };
                     sizes.last_bytes += bytes * part;
                     sizes.last_weights += weights * part;
                 }
@@ -190,10 +192,10 @@ pub fn measure_limits(model: &Model, threads: usize, isa: Isa) -> Limits {
 
 fn position_bytes(config: &Config, kv: KvType) -> f64 {
     let of_head = match kv {
-        KvType::F16 => 2 * config.head_size(),
-        KvType::Int8 => config.head_size() + size_of::<f32>(),
+        KvType::F16 => 2 * config.attention.head_size,
+        KvType::Int8 => config.attention.head_size + size_of::<f32>(),
     };
-    (2 * config.n_layer * config.n_head * of_head) as f64
+    (2 * config.n_layer * config.attention.kv_heads * of_head) as f64
 }
 
 /// Measures `work` with a session of these options, as the median of `repetitions`.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use cerebellum::format::Positions;
 use cerebellum::format::network::{Input, Role, TensorId};
 use rayon::prelude::*;
 
@@ -107,7 +108,7 @@ impl<'a> Network<'a> {
     /// Adds positions to embeddings, and scales them.
     fn embed(&self, mut x: Vec<f32>) -> Result<Vec<f32>> {
         let config = self.checkpoint.config();
-        if config.alibi.is_none() {
+        if config.positions == Positions::Learned {
             let wpe = self.checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?;
             x.chunks_mut(self.calibration.window() * config.n_embd).for_each(|x| add(x, &wpe));
         }
@@ -196,7 +197,7 @@ impl<'a> Network<'a> {
             self.quantized.gathered = self.gather(&self.quantized);
         }
         let config = self.checkpoint.config();
-        let width = if stage == Stage::MlpOut { config.n_inner } else { config.n_embd };
+        let width = if stage == Stage::MlpOut { config.mlp.inner } else { config.n_embd };
         let mut moments = Moments::new(width);
         for wave in self.waves() {
             let mut x = self.inputs(&self.float, stage, wave.clone());
@@ -281,7 +282,7 @@ impl<'a> Network<'a> {
         let config = self.checkpoint.config();
         let h = self.mlp_in(stream, x);
         let mut h = stream.block().hidden(&h, config, Parallelism::Serial);
-        stream.round(&mut h, config.n_inner, Stage::MlpOut);
+        stream.round(&mut h, config.mlp.inner, Stage::MlpOut);
         h
     }
 
@@ -292,7 +293,7 @@ impl<'a> Network<'a> {
         let size = self.calibration.window() * config.n_embd;
         out.par_chunks_mut(size).zip(stream.x.par_chunks(size)).for_each(|(out, x)| {
             let h = self.attention_in(stream, x);
-            out.copy_from_slice(&stream.block().attend(&h, config, Parallelism::Serial));
+            out.copy_from_slice(&stream.block().attend(&h, Parallelism::Serial));
         });
         out
     }

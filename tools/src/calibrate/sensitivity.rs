@@ -13,6 +13,7 @@
 //!   position of the text so that the mean of `v vᵀ` is `diag(p) - p pᵀ`, the divergence's second derivative
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
 
+use cerebellum::format::Positions;
 use cerebellum::format::network::{Role, TensorId};
 use rayon::prelude::*;
 
@@ -138,9 +139,9 @@ fn spread_and_draw(logits: &mut [f32], random: &mut SplitMix) -> f64 {
 fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Window>> {
     let config = checkpoint.config();
     let table = checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?;
-    let positions = match config.alibi {
-        None => checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?,
-        Some(_) => Vec::new(),
+    let positions = match config.positions {
+        Positions::Learned => checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?,
+        _ => Vec::new(),
     };
     let windows = text.tokens().chunks(text.window()).map(|tokens| {
         let mut x = vec![0.0; tokens.len() * config.n_embd];

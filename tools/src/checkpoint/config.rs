@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use cerebellum::format;
+use cerebellum::format::{Activation, Architecture, Config, Mlp, MlpKind, Positions};
 use serde_json::Value;
 
 use super::error::{Error, Result};
@@ -22,7 +22,7 @@ const SWIGLU: &str = "swiglu";
 /// `activation_function` values accepted. Three of Hugging Face's names are the same tanh form,
 /// written differently.
 const ACTIVATIONS: &[(&str, Activation)] = &[
-    ("gelu", Activation::GeluErf),
+    ("gelu", Activation::Gelu),
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
     ("gelu_fast", Activation::GeluTanh),
@@ -39,175 +39,48 @@ const MAX_LAYERS: usize = 1 << 12;
 /// Limit of a multiplier, to either side of 1.
 const MAX_SCALE: f64 = 1e6;
 
-/// The family of a model, from `model_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Architecture {
-    /// GPT-2 and Cerebras-GPT: learned positions, layer norm before each half of a block.
-    Gpt2,
-    /// BTLM and JAIS: GPT-2 with ALiBi, SwiGLU and the multipliers of muP, each of which the
-    /// configuration may also leave out. Dey et al., arXiv 2309.11568.
-    Btlm,
-}
-
-/// The function between the two matrices of a block's MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// Exact GELU, `x · Φ(x)`, with Φ by erf (Cerebras-GPT).
-    GeluErf,
-    /// GELU by its tanh approximation (OpenAI's GPT-2). Hendrycks and Gimpel, arXiv 1606.08415.
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x · sigmoid(x)`, also called swish.
-    Silu,
-}
-
-impl Activation {
-    /// The name in `config.json`, of several the one most used.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GeluErf => "gelu",
-            Self::GeluTanh => "gelu_new",
-            Self::Relu => "relu",
-            Self::Silu => "silu",
-        }
-    }
-}
-
-/// How attention scores depend on the distance between query and key, where no position table is
-/// added to the embedding: ALiBi, Press et al., arXiv 2108.12409.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Alibi {
-    /// The slopes of the paper, divided by this (1 unless `alibi_scaling` has a `factor`).
-    Fixed(f32),
-    /// The slopes of the paper, divided by `length / tokens` where a query and the keys before it are
-    /// `length` tokens, more than this many. Al-Khateeb et al., arXiv 2310.13017.
-    Dynamic(usize),
-}
-
-impl Alibi {
-    /// What each head's distances are multiplied by, negative, in texts of the length trained on.
-    ///
-    /// Slopes fall geometrically from head to head; a number of heads that is no power of two takes
-    /// those of the power below, then every other one of the power above.
-    pub fn slopes(self, n_head: usize) -> Vec<f32> {
-        let divisor = match self {
-            Self::Fixed(factor) => f64::from(factor),
-            Self::Dynamic(_) => 1.0,
-        };
-        let below = 1 << n_head.ilog2();
-        // 2^(-8/n), 2^(-16/n), ...
-        let geometric = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2());
-        let slopes = geometric(below).chain(geometric(2 * below).step_by(2)).take(n_head);
-        slopes.map(|slope| (slope / -divisor) as f32).collect()
-    }
-
-    /// The length beyond which slopes shrink.
-    pub fn train_len(self) -> Option<usize> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::Dynamic(length) => Some(length),
-        }
-    }
-
-    /// What the slopes are multiplied by for a query that sees `keys` keys, its own among them.
-    ///
-    /// The published model divides by the length of what it is given in one call, so that its logits
-    /// for a long prompt depend on how that is cut up. Here each query has the length that it has when
-    /// tokens come one at a time.
-    pub fn shrink(self, keys: usize) -> f32 {
-        match self {
-            Self::Dynamic(length) if keys > length => length as f32 / keys as f32,
-            _ => 1.0,
-        }
-    }
-}
-
-/// What `config.json` says about a model of the GPT-2 family.
-///
-/// Every count is positive and bounded, and `n_embd` is a multiple of `n_head`.
+/// What a checkpoint's configuration says of a model.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Config {
-    /// The family.
-    pub architecture: Architecture,
-    /// Rows of the embedding and of the head.
-    pub vocab_size: usize,
-    /// The longest context; with learned positions, the rows of their table.
-    pub n_positions: usize,
-    /// The width of the residual stream.
-    pub n_embd: usize,
-    /// Attention heads in each layer.
-    pub n_head: usize,
-    /// Layers.
-    pub n_layer: usize,
-    /// The inner width of the MLP; four times `n_embd` when the file does not say.
-    pub n_inner: usize,
-    /// The MLP's function; the tanh GELU when the file does not say, as in transformers.
-    pub activation: Activation,
-    /// Whether the MLP is gated: `c_proj(c_fc(x) · activation(c_fc2(x)))` instead of
-    /// `c_proj(activation(c_fc(x)))`. Shazeer, arXiv 2002.05202.
-    pub gated_mlp: bool,
-    /// ALiBi, instead of a table of learned positions.
-    pub alibi: Option<Alibi>,
-    /// What the embedding, with its learned position if there is one, is multiplied by: 1 but in
-    /// models trained with muP. Yang et al., arXiv 2203.03466.
-    pub embeddings_scale: f32,
-    /// What logits are multiplied by (muP's output multiplier and its width multiplier).
-    pub logits_scale: f32,
-    /// Added to the variance inside the square root of every layer norm.
-    pub layer_norm_epsilon: f32,
-    /// Whether attention scores are divided by the square root of the head size,
-    pub scale_attn_weights: bool,
-    /// or rather by the head size itself, as muP has it.
-    pub scale_qk_dot_by_d: bool,
-    /// Whether layer `i`'s attention scores are also divided by `i + 1`.
-    pub scale_attn_by_inverse_layer_idx: bool,
+pub struct Parsed {
+    /// Shape and choices. Whether embedding and head are one matrix is not settled yet.
+    pub config: Config,
     /// Whether embedding and head are one matrix; `None` when the file does not say.
-    /// [`Checkpoint::is_tied`](super::Checkpoint::is_tied) gives the answer either way.
-    pub tie_word_embeddings: Option<bool>,
+    pub tied: Option<bool>,
     /// The token that begins a text.
     pub bos_token_id: Option<u32>,
-    /// The token that ends a text.
-    pub eos_token_id: Option<u32>,
+    /// The tensors that follow from the configuration.
+    pub derived: Derived,
 }
 
-impl Config {
-    /// The same in the terms of a model file, in which embedding and head are one matrix or not.
-    pub fn for_file(&self, tied: bool) -> format::Config {
-        format::Config {
-            architecture: match self.architecture {
-                Architecture::Gpt2 => format::Architecture::Gpt2,
-                Architecture::Btlm => format::Architecture::Btlm,
-            },
-            vocab_size: self.vocab_size,
-            n_positions: self.n_positions,
-            n_embd: self.n_embd,
-            n_head: self.n_head,
-            n_layer: self.n_layer,
-            n_inner: self.n_inner,
-            activation: match self.activation {
-                Activation::GeluErf => format::Activation::Gelu,
-                Activation::GeluTanh => format::Activation::GeluTanh,
-                Activation::Relu => format::Activation::Relu,
-                Activation::Silu => format::Activation::Silu,
-            },
-            layer_norm_epsilon: self.layer_norm_epsilon,
-            scale_attn_weights: self.scale_attn_weights,
-            scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
-            tie_word_embeddings: tied,
-            eos_token_id: self.eos_token_id,
-            alibi: self.alibi.is_some(),
-            alibi_train_len: self.alibi.and_then(Alibi::train_len),
-            gated_mlp: self.gated_mlp,
-            embeddings_scale: self.embeddings_scale,
-            logits_scale: self.logits_scale,
-            scale_qk_dot_by_d: self.scale_qk_dot_by_d,
-        }
-    }
+/// Tensors of a model file that no checkpoint has, since they follow from its configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Derived {
+    /// ALiBi's slopes `[H]`; empty without ALiBi.
+    pub slopes: Vec<f32>,
+    /// Inverse frequencies of rotated positions `[bases, pairs]`; empty where none are rotated.
+    pub frequencies: Vec<f64>,
+}
 
+/// The name in `config.json`, of several the one most used.
+pub fn activation_name(activation: Activation) -> &'static str {
+    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
+    known.expect("every activation has a name").0
+}
+
+/// ALiBi's slopes (Press et al., arXiv 2108.12409), over `divisor`: what each head's distances are multiplied
+/// by, negative.
+///
+/// Slopes fall geometrically from head to head; a number of heads that is no power of two takes
+/// those of the power below, then every other one of the power above.
+fn alibi_slopes(heads: usize, divisor: f64) -> Vec<f32> {
+    let below = 1 << heads.ilog2();
+    // 2^(-8/n), 2^(-16/n), ...
+    let geometric = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2());
+    let slopes = geometric(below).chain(geometric(2 * below).step_by(2)).take(heads);
+    slopes.map(|slope| (slope / -divisor) as f32).collect()
+}
+
+impl Parsed {
     /// Parses and checks the content of a `config.json`. `path` serves the error messages only.
     ///
     /// # Errors
@@ -223,61 +96,34 @@ impl Config {
 
         let n_embd = fields.count("n_embd", 1..=MAX_WIDTH)?;
         let vocab_size = fields.count("vocab_size", 1..=MAX_VOCAB)?;
-        Ok(Self {
-            architecture,
-            vocab_size,
-            n_positions: fields.positions()?,
-            n_embd,
-            n_head: fields.heads(n_embd)?,
-            n_layer: fields.count("n_layer", 1..=MAX_LAYERS)?,
-            n_inner: fields.optional_count("n_inner", 1..=4 * MAX_WIDTH)?.unwrap_or(4 * n_embd),
+        let (positions, n_head) = (fields.positions()?, fields.heads(n_embd)?);
+        let n_layer = fields.count("n_layer", 1..=MAX_LAYERS)?;
+        let mut config = Config::gpt2(vocab_size, positions, n_embd, n_head, n_layer);
+        config.architecture = architecture;
+        config.mlp = Mlp {
+            kind: fields.mlp_kind()?,
+            inner: fields.optional_count("n_inner", 1..=4 * MAX_WIDTH)?.unwrap_or(4 * n_embd),
             activation: fields.activation()?,
-            gated_mlp: fields.is_gated()?,
-            alibi: fields.alibi()?,
-            embeddings_scale: fields.scale(["mup_embeddings_scale", "embeddings_scale"])? as f32,
-            logits_scale: (fields.scale(["mup_output_alpha", "output_alpha"])?
-                * fields.scale(["mup_width_scale", "width_scale"])?)
-                as f32,
-            scale_qk_dot_by_d: fields.scale_qk_dot_by_d()?,
-            layer_norm_epsilon: fields.epsilon()?,
-            scale_attn_weights: fields.flag("scale_attn_weights")?.unwrap_or(true),
-            scale_attn_by_inverse_layer_idx: fields
-                .flag("scale_attn_by_inverse_layer_idx")?
-                .unwrap_or(false),
-            tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+            biases: true,
+        };
+        let (positions, slopes) = fields.alibi(n_head)?;
+        config.positions = positions;
+        config.embeddings_scale =
+            fields.scale(["mup_embeddings_scale", "embeddings_scale"])? as f32;
+        config.logits_scale = (fields.scale(["mup_output_alpha", "output_alpha"])?
+            * fields.scale(["mup_width_scale", "width_scale"])?)
+            as f32;
+        config.norm.epsilon = fields.epsilon()?;
+        config.attention.scale = fields.attention_scale(config.attention.head_size)?;
+        config.attention.scale_by_layer =
+            fields.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
+        config.eos_token_id = fields.token("eos_token_id", vocab_size)?;
+        Ok(Self {
+            config,
+            tied: fields.flag("tie_word_embeddings")?,
             bos_token_id: fields.token("bos_token_id", vocab_size)?,
-            eos_token_id: fields.token("eos_token_id", vocab_size)?,
+            derived: Derived { slopes, frequencies: Vec::new() },
         })
-    }
-
-    /// The size of one attention head, `n_embd / n_head`.
-    pub fn head_dim(&self) -> usize {
-        self.n_embd / self.n_head
-    }
-
-    /// What the model needs beyond GPT-2, by the fields of `config.json` that say so.
-    pub fn beyond_gpt2(&self) -> Vec<&'static str> {
-        let needs = [
-            ("position_embedding_type", self.alibi.is_some()),
-            ("activation_function", self.gated_mlp),
-            ("mup_embeddings_scale", self.embeddings_scale != 1.0),
-            ("mup_output_alpha · mup_width_scale", self.logits_scale != 1.0),
-            ("mup_scale_qk_dot_by_d", self.scale_qk_dot_by_d),
-        ];
-        needs.into_iter().filter(|(_, needed)| *needed).map(|(field, _)| field).collect()
-    }
-
-    /// What layer `layer`'s attention scores are multiplied by, before the softmax.
-    pub fn attention_scale(&self, layer: usize) -> f32 {
-        let mut scale = 1.0;
-        if self.scale_attn_weights {
-            let power = if self.scale_qk_dot_by_d { 1.0 } else { 0.5 };
-            scale /= (self.head_dim() as f64).powf(power);
-        }
-        if self.scale_attn_by_inverse_layer_idx {
-            scale /= (layer + 1) as f64;
-        }
-        scale as f32
     }
 }
 
@@ -363,8 +209,9 @@ impl Fields<'_> {
         })
     }
 
-    fn is_gated(&self) -> Result<bool> {
-        Ok(self.text("activation_function")?.as_deref() == Some(SWIGLU))
+    fn mlp_kind(&self) -> Result<MlpKind> {
+        let is_gated = self.text("activation_function")?.as_deref() == Some(SWIGLU);
+        Ok(if is_gated { MlpKind::Gated } else { MlpKind::Plain })
     }
 
     /// A multiplier of muP, under the name BTLM or JAIS gives it; 1 when the file does not say.
@@ -386,22 +233,38 @@ impl Fields<'_> {
         })
     }
 
-    fn scale_qk_dot_by_d(&self) -> Result<bool> {
+    /// What scores are multiplied by: one over the square root of the head size, or as muP has it over the
+    /// head size itself, or nothing.
+    fn attention_scale(&self, head_size: usize) -> Result<f32> {
         let flag = self.flag("mup_scale_qk_dot_by_d")?;
-        Ok(flag.or(self.flag("scale_qk_dot_by_d")?).unwrap_or(false))
+        let by_size = flag.or(self.flag("scale_qk_dot_by_d")?).unwrap_or(false);
+        let size = head_size as f32;
+        Ok(match self.flag("scale_attn_weights")?.unwrap_or(true) {
+            false => 1.0,
+            true => 1.0 / if by_size { size } else { size.sqrt() },
+        })
     }
 
-    /// The position embedding, with the scaling that extends its reach.
-    fn alibi(&self) -> Result<Option<Alibi>> {
+    /// The position embedding, with the scaling that extends its reach: of ALiBi, slopes that are divided by
+    /// `factor`, or by `length / train_seq_len` where a query and the keys before it are `length` tokens
+    /// (Al-Khateeb et al., arXiv 2310.13017).
+    ///
+    /// The published model divides by the length of what it is given in one call, so that its logits
+    /// for a long prompt depend on how that is cut up. Here each query has the length that it has when
+    /// tokens come one at a time.
+    fn alibi(&self, heads: usize) -> Result<(Positions, Vec<f32>)> {
         const FIELD: &str = "alibi_scaling";
         let kind = self.text("position_embedding_type")?.unwrap_or("learned".to_owned());
         let supported = || format!("is {kind:?}, but must be one of {}", names(POSITIONS));
         match lookup(POSITIONS, &kind) {
             Some(true) => {}
-            Some(false) => return Ok(None),
+            Some(false) => return Ok((Positions::Learned, Vec::new())),
             None => return Err(self.error("position_embedding_type", supported())),
         }
-        let Some(scaling) = self.get(FIELD) else { return Ok(Some(Alibi::Fixed(1.0))) };
+        let alibi = |factor, train_len| {
+            (Positions::Alibi { train_len }, alibi_slopes(heads, f64::from(factor)))
+        };
+        let Some(scaling) = self.get(FIELD) else { return Ok(alibi(1.0, None)) };
         let part = |key| scaling.get(key).filter(|value| !value.is_null());
         if part("type").is_some_and(|kind| kind != "linear") {
             return Err(self.error(FIELD, format!("is {scaling}, but only \"linear\" is known")));
@@ -409,10 +272,10 @@ impl Fields<'_> {
         match (part("factor"), part("train_seq_len").map(Value::as_u64)) {
             (Some(factor), _) => {
                 let factor = self.positive(FIELD, factor, 1.0 / MAX_SCALE..=MAX_SCALE)?;
-                Ok(Some(Alibi::Fixed(factor as f32)))
+                Ok(alibi(factor as f32, None))
             }
             (None, Some(Some(length))) if (1..=MAX_POSITIONS as u64).contains(&length) => {
-                Ok(Some(Alibi::Dynamic(length as usize)))
+                Ok(alibi(1.0, Some(length as usize)))
             }
             _ => {
                 let problem = format!("is {scaling}, but needs a `factor` or a `train_seq_len`");
@@ -468,8 +331,8 @@ fn names<T>(table: &[(&str, T)]) -> String {
 mod tests {
     use super::*;
 
-    fn parse(json: &str) -> Result<Config> {
-        Config::parse(json.as_bytes(), Path::new("config.json"))
+    fn parse(json: &str) -> Result<Parsed> {
+        Parsed::parse(json.as_bytes(), Path::new("config.json"))
     }
 
     /// A minimal configuration with `more` fields (which may override, JSON's last one counting).
@@ -481,12 +344,12 @@ mod tests {
 
     #[test]
     fn missing_fields_take_the_defaults_of_transformers() {
-        let config = parse(&with("")).unwrap();
-        assert_eq!(config.n_inner, 48);
-        assert_eq!(config.activation, Activation::GeluTanh);
-        assert_eq!(config.layer_norm_epsilon, 1e-5);
-        assert!(config.scale_attn_weights && !config.scale_attn_by_inverse_layer_idx);
-        assert_eq!((config.tie_word_embeddings, config.eos_token_id), (None, None));
+        let Parsed { config, tied, .. } = parse(&with("")).unwrap();
+        assert_eq!(config.mlp.inner, 48);
+        assert_eq!(config.mlp.activation, Activation::GeluTanh);
+        assert_eq!(config.norm.epsilon, 1e-5);
+        assert!(config.attention.scale == 0.5 && !config.attention.scale_by_layer);
+        assert_eq!((tied, config.eos_token_id), (None, None));
     }
 
     #[test]
@@ -499,15 +362,15 @@ mod tests {
     fn every_activation_name_maps_to_its_form() {
         for (name, activation) in ACTIVATIONS {
             let config = parse(&with(&format!(r#","activation_function":"{name}""#))).unwrap();
-            assert_eq!(config.activation, *activation, "{name}");
+            assert_eq!(config.config.mlp.activation, *activation, "{name}");
         }
     }
 
     #[test]
     fn n_ctx_stands_in_for_n_positions_and_yields_to_it() {
-        assert_eq!(parse(&with(r#","n_ctx":9"#)).unwrap().n_positions, 5);
+        assert_eq!(parse(&with(r#","n_ctx":9"#)).unwrap().config.n_positions, 5);
         let only = with(r#","n_ctx":9"#).replace(r#""n_positions":5,"#, "");
-        assert_eq!(parse(&only).unwrap().n_positions, 9);
+        assert_eq!(parse(&only).unwrap().config.n_positions, 9);
     }
 
     #[test]
@@ -516,28 +379,26 @@ mod tests {
             let more = format!(
                 r#","scale_attn_weights":{scaled},"scale_attn_by_inverse_layer_idx":{inverse}"#
             );
-            parse(&with(&more)).unwrap().attention_scale(2)
+            let attention = parse(&with(&more)).unwrap().config.attention;
+            (attention.scale, attention.scale_by_layer)
         };
-        assert_eq!(flags(true, false), 0.5);
-        assert_eq!(flags(false, true), 1.0 / 3.0);
-        assert_eq!(flags(true, true), 1.0 / 6.0);
-        assert_eq!(flags(false, false), 1.0);
+        assert_eq!(flags(true, false), (0.5, false));
+        assert_eq!(flags(false, true), (1.0, true));
     }
 
     #[test]
     fn mup_keys_have_two_spellings_and_default_to_nothing() {
-        let plain = parse(&with("")).unwrap();
+        let plain = parse(&with("")).unwrap().config;
         assert_eq!((plain.embeddings_scale, plain.logits_scale), (1.0, 1.0));
-        assert!(!plain.scale_qk_dot_by_d);
 
         let btlm = r#","mup_embeddings_scale":14.6,"mup_output_alpha":2.22,"mup_width_scale":0.1,
             "mup_scale_qk_dot_by_d":true"#;
         let jais = r#","embeddings_scale":14.6,"output_alpha":2.22,"width_scale":0.1,
             "scale_qk_dot_by_d":true"#;
         for keys in [btlm, jais] {
-            let config = parse(&with(keys)).unwrap();
+            let config = parse(&with(keys)).unwrap().config;
             assert_eq!((config.embeddings_scale, config.logits_scale), (14.6, 0.222));
-            assert_eq!(config.attention_scale(0), 0.25); // a head of 4
+            assert_eq!(config.attention.scale, 0.25); // a head of 4
         }
     }
 
@@ -545,31 +406,32 @@ mod tests {
     fn alibi_takes_its_scaling_from_the_file() {
         let alibi = |more: &str| {
             let more = format!(r#","position_embedding_type":"alibi"{more}"#);
-            parse(&with(&more)).unwrap().alibi
+            let parsed = parse(&with(&more)).unwrap();
+            (parsed.config.positions, parsed.derived.slopes)
         };
-        assert_eq!(alibi(""), Some(Alibi::Fixed(1.0)));
+        let slopes = alibi_slopes(3, 1.0);
+        let none = Positions::Alibi { train_len: None };
+        assert_eq!(alibi(""), (none.clone(), slopes.clone()));
         let fixed = r#","alibi_scaling":{"type":"linear","factor":4.0}"#;
-        assert_eq!(alibi(fixed), Some(Alibi::Fixed(4.0)));
+        assert_eq!(alibi(fixed), (none, alibi_slopes(3, 4.0)));
         let dynamic = r#","alibi_scaling":{"type":"linear","train_seq_len":8192}"#;
-        assert_eq!(alibi(dynamic), Some(Alibi::Dynamic(8192)));
-        assert_eq!(parse(&with(r#","position_embedding_type":"learned""#)).unwrap().alibi, None);
+        assert_eq!(alibi(dynamic), (Positions::Alibi { train_len: Some(8192) }, slopes));
+        let learned = parse(&with(r#","position_embedding_type":"learned""#)).unwrap();
+        assert_eq!(
+            (learned.config.positions, learned.derived),
+            (Positions::Learned, Derived::default())
+        );
     }
 
     /// Values of `get_slopes` in the paper's repository, ofirpress/attention_with_linear_biases.
     #[test]
     fn slopes_are_the_papers() {
         let eight: Vec<f32> = (1..=8).map(|i| -0.5f32.powi(i)).collect();
-        assert_eq!(Alibi::Fixed(1.0).slopes(8), eight);
+        assert_eq!(alibi_slopes(8, 1.0), eight);
         let six = [-0.25, -0.0625, -0.015625, -0.00390625, -0.5, -0.125];
-        assert_eq!(Alibi::Fixed(1.0).slopes(6), six);
-        assert_eq!(Alibi::Fixed(1.0).slopes(1), [-0.00390625]);
-        assert_eq!(Alibi::Fixed(4.0).slopes(1), [-0.0009765625]);
-        assert_eq!(Alibi::Dynamic(50).slopes(1), [-0.00390625]);
-        assert_eq!(
-            [50, 51, 100].map(|keys| Alibi::Dynamic(50).shrink(keys)),
-            [1.0, 50.0 / 51.0, 0.5]
-        );
-        assert_eq!(Alibi::Fixed(4.0).shrink(100), 1.0);
+        assert_eq!(alibi_slopes(6, 1.0), six);
+        assert_eq!(alibi_slopes(1, 1.0), [-0.00390625]);
+        assert_eq!(alibi_slopes(1, 4.0), [-0.0009765625]);
     }
 
     #[test]

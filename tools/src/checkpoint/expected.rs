@@ -1,8 +1,8 @@
 //! Which tensors a model of a given configuration must have.
 
+use cerebellum::format::Config;
 use cerebellum::format::network::{self, Described, Role, Shape, TensorId};
 
-use super::config::Config;
 use super::storage::Layout;
 
 /// A tensor the model needs.
@@ -28,11 +28,11 @@ impl Expected {
     }
 }
 
-/// Every tensor of the model, in the order the forward pass uses them: the canonical order. The slopes of
-/// ALiBi follow from the configuration.
-pub(super) fn expected(config: &Config, tied: bool) -> Vec<Expected> {
-    let tensors = network::tensors(&config.for_file(tied)).into_iter();
-    tensors.filter(|tensor| tensor.id.role != Role::Slopes).map(Expected::from).collect()
+/// Every tensor that a checkpoint of the model has, in the order the forward pass uses them: the canonical
+/// order. Others follow from the configuration.
+pub(super) fn expected(config: &Config) -> Vec<Expected> {
+    let is_stored = |t: &Described| !matches!(t.id.role, Role::Slopes | Role::Frequencies);
+    network::tensors(config).into_iter().filter(is_stored).map(Expected::from).collect()
 }
 
 impl From<Described> for Expected {

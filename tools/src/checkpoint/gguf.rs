@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::config::Config;
+use super::config::Parsed;
 use super::error::{Error, Result};
 use super::storage::{Layout, MappedFile, Source, StoredTensor};
 use crate::gguf::{Gguf, MAGIC, TensorEntry, Value, gpt2, keys};
@@ -32,10 +32,10 @@ pub(super) fn open(path: &Path) -> Result<Source> {
         .map_err(|source| Error::Gguf { path: path.to_owned(), source })?;
     check_kind(&gguf, path)?;
     let config_bytes = serde_json::to_vec(&config(&gguf, path)?).expect("a map of plain values");
-    let config = Config::parse(&config_bytes, path).map_err(with_key)?;
+    let parsed = Parsed::parse(&config_bytes, path).map_err(with_key)?;
     let tensors = gguf.tensors().iter().cloned().map(stored).collect();
     let (files, canonical, layout) = (vec![file], gpt2::canonical, Some(Layout::Linear));
-    Ok(Source { config, config_bytes, files, tensors, canonical, layout })
+    Ok(Source { parsed, config_bytes, files, tensors, canonical, layout })
 }
 
 fn check_kind(gguf: &Gguf, path: &Path) -> Result<()> {

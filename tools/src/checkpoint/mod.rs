@@ -39,13 +39,14 @@ mod tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use config::{Activation, Alibi, Architecture, Config};
+pub use config::{Derived, Parsed, activation_name};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use storage::Layout;
 pub use tensor::Tensor;
 
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::Config;
+use cerebellum::format::network::{self, Role, TensorId};
 use cerebellum::terminal::name;
 use expected::{Expected, expected};
 use shards::Format;
@@ -74,7 +75,8 @@ pub struct Checkpoint {
     extra: Vec<String>,
     notes: Vec<String>,
     layout: Layout,
-    tied: bool,
+    bos_token_id: Option<u32>,
+    derived: Derived,
 }
 
 impl Checkpoint {
@@ -89,17 +91,18 @@ impl Checkpoint {
     /// # Errors
     /// Any [`Error`] but [`Error::NotFinite`] and [`Error::UnknownTensor`].
     pub fn open(path: &Path) -> Result<Self> {
-        let Source { config, config_bytes, files, tensors, canonical, layout } = open_source(path)?;
+        let Source { parsed, config_bytes, files, tensors, canonical, layout } = open_source(path)?;
+        let Parsed { mut config, tied, bos_token_id, derived } = parsed;
         let mut stored = by_canonical_name(tensors, canonical, &files)?;
         let copied_head = head_is_copy(&stored, &files);
         let head = TensorId::outside(Role::Head).name();
         let tied_by_content = copied_head || !stored.contains_key(&head);
-        let tied = config.tie_word_embeddings.unwrap_or(tied_by_content);
-        if tied && copied_head {
+        config.tie_word_embeddings = tied.unwrap_or(tied_by_content);
+        if config.tie_word_embeddings && copied_head {
             stored.remove(&head);
         }
 
-        let expected = expected(&config, tied);
+        let expected = expected(&config);
         let layout = match layout {
             Some(layout) => layout,
             None => layout::detect(&expected, &stored, &files)?,
@@ -113,7 +116,18 @@ impl Checkpoint {
         }
         let extra = extra_tensors(stored, &config, &files)?;
         let (path, tensors) = (path.to_owned(), used);
-        Ok(Self { path, config, config_bytes, files, tensors, extra, notes, layout, tied })
+        Ok(Self {
+            path,
+            config,
+            config_bytes,
+            files,
+            tensors,
+            extra,
+            notes,
+            layout,
+            bos_token_id,
+            derived,
+        })
     }
 
     /// The path it was opened from.
@@ -132,9 +146,19 @@ impl Checkpoint {
         files
     }
 
-    /// The checked configuration.
+    /// The checked configuration, as a model file has it.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The token that begins a text.
+    pub fn bos_token_id(&self) -> Option<u32> {
+        self.bos_token_id
+    }
+
+    /// The tensors of a model file that follow from the configuration.
+    pub fn derived(&self) -> &Derived {
+        &self.derived
     }
 
     /// Canonical names of the tensors the model uses, in the order its forward pass uses them.
@@ -165,12 +189,12 @@ impl Checkpoint {
     /// Whether the head is the embedding. `tie_word_embeddings` decides where `config.json` has
     /// it. Where it has not, the head is tied unless `lm_head.weight` is there and differs.
     pub fn is_tied(&self) -> bool {
-        self.tied
+        self.config.tie_word_embeddings
     }
 
     /// The tensor that serves as head, `[vocab_size, n_embd]`.
     pub fn head(&self) -> TensorId {
-        TensorId::outside(if self.tied { Role::Embedding } else { Role::Head })
+        network::head(&self.config)
     }
 
     /// A handle on a tensor, to read it by rows.
@@ -234,11 +258,11 @@ fn open_source(path: &Path) -> Result<Source> {
         return Err(Error::MissingConfig { path: config_path });
     }
     let config_bytes = read_json(&config_path, MAX_CONFIG_BYTES)?;
-    let config = Config::parse(&config_bytes, &config_path)?;
+    let parsed = Parsed::parse(&config_bytes, &config_path)?;
     for format in &DIRECTORY_FORMATS {
         if let Some((files, tensors)) = shards::open(path, format)? {
             let canonical = names::canonical;
-            return Ok(Source { config, config_bytes, files, tensors, canonical, layout: None });
+            return Ok(Source { parsed, config_bytes, files, tensors, canonical, layout: None });
         }
     }
     adapter::refuse(path)?;

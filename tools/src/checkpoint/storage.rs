@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::config::Config;
+use super::config::Parsed;
 use super::dtype::Dtype;
 use super::error::{Error, Result};
 
 /// What a format's reader returns.
 pub(super) struct Source {
-    /// The model's configuration.
-    pub config: Config,
+    /// What the configuration says.
+    pub parsed: Parsed,
     /// The bytes the configuration was read from, for the digest.
     pub config_bytes: Vec<u8>,
     /// The files with weights.

@@ -144,12 +144,11 @@ impl Plan<'_> {
 
     /// Each subject's weights in float32, if they are to be run.
     fn stored_weights(&self) -> Result<Vec<Reference>, Failure> {
-        let Some(checkpoint) = self.reference.filter(|_| self.ablation) else {
+        if self.reference.is_none() || !self.ablation {
             return Ok(Vec::new());
-        };
-        let load = |subject: &Subject| {
-            Ok(eval::load_reference(&StoredWeights::open(&subject.path, checkpoint)?)?)
-        };
+        }
+        let load =
+            |subject: &Subject| Ok(eval::load_reference(&StoredWeights::open(&subject.path)?)?);
         self.subjects.iter().map(load).collect()
     }
 

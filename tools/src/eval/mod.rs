@@ -30,7 +30,6 @@ pub use token_score::{Against, TokenScore};
 pub use windows::Windows;
 
 use crate::checkpoint::Checkpoint;
-use crate::quantize::model_config;
 use crate::reference::{Parallelism, Reference, Weights};
 use workers::share_out;
 
@@ -132,7 +131,7 @@ pub fn load_reference(weights: &impl Weights) -> Result<Reference> {
 /// [`Error::OtherModel`] if the two cannot be the same model: a number of `config.json` differs that
 /// the logits depend on.
 pub fn is_source(checkpoint: &Checkpoint, model: &Model) -> Result<bool> {
-    let differences = differences(&model_config(checkpoint), model.config());
+    let differences = differences(checkpoint.config(), model.config());
     if !differences.is_empty() {
         let checkpoint = checkpoint.path().to_owned();
         return Err(Error::OtherModel { checkpoint, differences: differences.join(", ") });

@@ -3,11 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cerebellum::format::{Access, FileLayout, Matrix, ModelBytes, TensorKind, read_header};
+use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::{
+    Access, Config, FileLayout, Matrix, ModelBytes, Tensor, TensorKind, read_header,
+};
 use cerebellum::quant::{PANEL_ROWS, power_of_two};
 use half::f16;
 
-use crate::checkpoint::{self, Checkpoint, Config, Error};
+use crate::checkpoint::{self, Error};
 use crate::reference::Weights;
 
 /// What a model file's weights stand for, as float32, so that the reference can run them: what rounding
@@ -17,19 +20,36 @@ pub struct StoredWeights {
     file: ModelBytes,
     layout: FileLayout,
     config: Config,
-    tied: bool,
 }
 
 impl StoredWeights {
-    /// Opens a model file that was made from `checkpoint`.
+    /// Opens a model file.
     ///
     /// # Errors
     /// Those of opening a model.
-    pub fn open(path: &Path, checkpoint: &Checkpoint) -> cerebellum::Result<Self> {
+    pub fn open(path: &Path) -> cerebellum::Result<Self> {
         let file = ModelBytes::open(path, Access::Map)?;
-        let (_, layout) = read_header(file.get()?)?;
-        let (config, tied) = (checkpoint.config().clone(), checkpoint.is_tied());
-        Ok(Self { path: path.to_owned(), file, layout, config, tied })
+        let (header, layout) = read_header(file.get()?)?;
+        Ok(Self { path: path.to_owned(), file, layout, config: header.config })
+    }
+
+    /// A tensor and its bytes.
+    fn tensor(&self, name: &str) -> checkpoint::Result<(&Tensor, &[u8])> {
+        let tensor = self.layout.get(name).ok_or_else(|| Error::UnknownTensor {
+            tensor: name.to_owned(),
+            location: self.path.clone(),
+        })?;
+        let changed = |e| Error::Io { path: self.path.clone(), source: io::Error::other(e) };
+        Ok((tensor, &self.file.get().map_err(changed)?[tensor.range.clone()]))
+    }
+
+    /// The bytes of a tensor that follows from the configuration; none if the model has no such tensor.
+    fn derived(&self, role: Role) -> checkpoint::Result<&[u8]> {
+        let name = TensorId::outside(role).name();
+        if self.layout.get(&name).is_none() {
+            return Ok(&[]);
+        }
+        Ok(self.tensor(&name)?.1)
     }
 }
 
@@ -38,17 +58,18 @@ impl Weights for StoredWeights {
         &self.config
     }
 
-    fn is_tied(&self) -> bool {
-        self.tied
+    fn slopes(&self) -> checkpoint::Result<Vec<f32>> {
+        let bytes = self.derived(Role::Slopes)?.as_chunks().0;
+        Ok(bytes.iter().map(|&slope| f32::from_le_bytes(slope)).collect())
+    }
+
+    fn frequencies(&self) -> checkpoint::Result<Vec<f64>> {
+        let bytes = self.derived(Role::Frequencies)?.as_chunks().0;
+        Ok(bytes.iter().map(|&frequency| f64::from_le_bytes(frequency)).collect())
     }
 
     fn read_f32(&self, name: &str) -> checkpoint::Result<Vec<f32>> {
-        let tensor = self.layout.get(name).ok_or_else(|| Error::UnknownTensor {
-            tensor: name.to_owned(),
-            location: self.path.clone(),
-        })?;
-        let changed = |e| Error::Io { path: self.path.clone(), source: io::Error::other(e) };
-        let bytes = &self.file.get().map_err(changed)?[tensor.range.clone()];
+        let (tensor, bytes) = self.tensor(name)?;
         Ok(match &tensor.kind {
             TensorKind::Matrix(matrix) => dequantize(matrix, bytes),
             TensorKind::Positions => {

@@ -5,11 +5,12 @@
 use std::io::{self, BufWriter, Write};
 
 use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::{Activation, MlpKind, Positions};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{DEFAULT_ALIGNMENT, MAGIC, ValueType, gpt2, keys};
-use crate::checkpoint::{self, Activation, Checkpoint, Tensor};
+use crate::checkpoint::{self, Checkpoint, Tensor, activation_name};
 use crate::output::{self, Output};
 use crate::tokenizer::Vocabulary;
 
@@ -131,15 +132,17 @@ fn check(
     tokenizer: Option<&Vocabulary>,
 ) -> Result<Vec<String>, WriteError> {
     let config = checkpoint.config();
-    let other_activation = !matches!(config.activation, Activation::GeluErf | Activation::GeluTanh);
+    let other_activation =
+        !matches!(config.mlp.activation, Activation::Gelu | Activation::GeluTanh);
+    let attention = &config.attention;
+    let usual_scale = 1.0 / (attention.head_size as f32).sqrt();
     let beyond = [
-        ("position_embedding_type", config.alibi.is_some()),
-        ("activation_function", config.gated_mlp || other_activation),
+        ("position_embedding_type", config.positions != Positions::Learned),
+        ("activation_function", config.mlp.kind == MlpKind::Gated || other_activation),
         ("mup_embeddings_scale", config.embeddings_scale != 1.0),
         ("mup_output_alpha or mup_width_scale", config.logits_scale != 1.0),
-        ("mup_scale_qk_dot_by_d", config.scale_qk_dot_by_d),
-        ("scale_attn_weights", !config.scale_attn_weights),
-        ("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx),
+        ("mup_scale_qk_dot_by_d or scale_attn_weights", attention.scale != usual_scale),
+        ("scale_attn_by_inverse_layer_idx", attention.scale_by_layer),
     ];
     if let Some((field, _)) = beyond.into_iter().find(|(_, beyond)| *beyond) {
         return Err(WriteError::BeyondLlama { checkpoint: checkpoint.path().to_owned(), field });
@@ -148,7 +151,7 @@ fn check(
         return Err(WriteError::Tokenizer);
     }
     let mut warnings = Vec::new();
-    if config.activation == Activation::GeluErf {
+    if config.mlp.activation == Activation::Gelu {
         warnings.push(
             "the model was trained with the exact GELU, but llama.cpp computes its tanh \
              approximation: its logits will differ slightly"
@@ -220,17 +223,17 @@ fn metadata(
         let count = match field {
             "n_positions" => Some(config.n_positions),
             "n_embd" => Some(config.n_embd),
-            "n_inner" => Some(config.n_inner),
+            "n_inner" => Some(config.mlp.inner),
             "n_layer" => Some(config.n_layer),
-            "n_head" => Some(config.n_head),
-            "bos_token_id" => config.bos_token_id.map(|id| id as usize),
+            "n_head" => Some(config.attention.heads),
+            "bos_token_id" => checkpoint.bos_token_id().map(|id| id as usize),
             "eos_token_id" => config.eos_token_id.map(|id| id as usize),
             "layer_norm_epsilon" => {
-                header.f32(key, config.layer_norm_epsilon);
+                header.f32(key, config.norm.epsilon);
                 None
             }
             _ => {
-                header.text(key, config.activation.name());
+                header.text(key, activation_name(config.mlp.activation));
                 None
             }
         };

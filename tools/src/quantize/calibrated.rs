@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use cerebellum::format::MlpKind;
 use cerebellum::format::network::{Role, TensorId};
 
 use super::error::Result;
@@ -133,7 +134,8 @@ impl<'a> Calibrated<'a> {
         self.biases.insert(id.bias(), linear.bias.clone());
         linear.weight = restored;
         // The second matrix of a gated MLP reads at the same stage.
-        let gate_follows = self.checkpoint.config().gated_mlp && id.role == Role::MlpUp;
+        let gate_follows =
+            self.checkpoint.config().mlp.kind == MlpKind::Gated && id.role == Role::MlpUp;
         if !gate_follows {
             self.network.advance(*stage);
         }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use cerebellum::format::network::{Part, Role, TensorId};
-use cerebellum::format::{Header, MatrixInfo};
+use cerebellum::format::{Header, MatrixInfo, Positions};
 use cerebellum::quant::Scheme;
 use rayon::prelude::*;
 
@@ -210,7 +210,7 @@ fn embedding_variances(checkpoint: &Checkpoint) -> Result<Vec<f64>> {
     let config = checkpoint.config();
     let mut variances =
         mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?)?;
-    if config.alibi.is_none() {
+    if config.positions == Positions::Learned {
         let positions =
             mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Positions).name())?)?;
         variances.iter_mut().zip(positions).for_each(|(sum, position)| *sum += position);

@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use cerebellum::Model;
 use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{
-    Config, FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source, Tensor,
-    TensorKind, VERSION, is_template_name, matrix_names,
+    FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source, Tensor, TensorKind,
+    VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -240,7 +240,7 @@ fn describe(
     options: &Options,
     choices: &[Choice],
 ) -> Result<(Header, FileLayout)> {
-    let config = model_config(checkpoint);
+    let config = checkpoint.config().clone();
     config.validate()?;
     let matrices = matrix_names(&config);
     options.check(&matrices)?;
@@ -299,11 +299,15 @@ fn write_tensor(
             let corrected = calibrated.and_then(|calibrated| calibrated.bias(id));
             let mut values = match (corrected, id.role) {
                 (Some(bias), _) => bias,
-                (None, Role::Slopes) => alibi_slopes(checkpoint),
+                (None, Role::Slopes) => checkpoint.derived().slopes.clone(),
                 (None, _) => checkpoint.read_f32(&tensor.name)?,
             };
             folding.fold_vector(id, &mut values);
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
+        }
+        TensorKind::Frequencies => {
+            let values = checkpoint.derived().frequencies.iter();
+            writer.write(&values.flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         TensorKind::Positions => write_positions(&checkpoint.tensor(&tensor.name)?, writer)?,
         TensorKind::Tokenizer => writer.write(tokenizer.expect("in the layout only if given"))?,
@@ -327,17 +331,6 @@ fn write_positions(source: &checkpoint::Tensor, writer: &mut ModelWriter) -> Res
         writer.write(&halves.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<_>>())?;
     }
     Ok(())
-}
-
-/// The checkpoint's configuration in the file's terms.
-pub fn model_config(checkpoint: &Checkpoint) -> Config {
-    checkpoint.config().for_file(checkpoint.is_tied())
-}
-
-/// The slopes `[n_head]` of a model with ALiBi.
-fn alibi_slopes(checkpoint: &Checkpoint) -> Vec<f32> {
-    let config = checkpoint.config();
-    config.alibi.map_or(Vec::new(), |alibi| alibi.slopes(config.n_head))
 }
 
 /// What the header will say of a matrix, with the longest values where they are not known yet: its

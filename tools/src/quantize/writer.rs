@@ -190,8 +190,7 @@ mod tests {
     use std::path::Path;
 
     use cerebellum::format::{
-        Activation, Architecture, CHECKSUMS, Config, MatrixInfo, VERSION, matrix_names,
-        read_header, verify,
+        CHECKSUMS, Config, MatrixInfo, VERSION, matrix_names, read_header, verify,
     };
     use cerebellum::quant::Scheme;
 
@@ -199,27 +198,9 @@ mod tests {
     use super::*;
 
     fn tiny() -> (Header, FileLayout) {
-        let config = Config {
-            architecture: Architecture::Gpt2,
-            vocab_size: 7,
-            n_positions: 5,
-            n_embd: 12,
-            n_head: 3,
-            n_layer: 1,
-            n_inner: 20,
-            activation: Activation::Gelu,
-            layer_norm_epsilon: 1e-5,
-            scale_attn_weights: true,
-            scale_attn_by_inverse_layer_idx: false,
-            tie_word_embeddings: true,
-            eos_token_id: None,
-            alibi: false,
-            alibi_train_len: None,
-            gated_mlp: false,
-            embeddings_scale: 1.0,
-            logits_scale: 1.0,
-            scale_qk_dot_by_d: false,
-        };
+        let mut config = Config::gpt2(7, 5, 12, 3, 1);
+        config.mlp.inner = 20;
+        config.tie_word_embeddings = true;
         let info = |(name, shape)| {
             let (scheme, relative_error) = (Scheme::Int4, Some(WIDEST_ERROR));
             (name, MatrixInfo { scheme, group_size: 32, shape, exponent: -18, relative_error })

@@ -1,6 +1,6 @@
 //! Causal multi-head attention over a whole sequence.
 
-use crate::checkpoint::Alibi;
+use cerebellum::format::{Config, Positions};
 
 use super::layers::add;
 use super::matmul::{View, ViewMut, matmul, matmul_of_columns, matmul_transposed};
@@ -11,24 +11,53 @@ use super::parallel::Parallelism;
 const QUERIES: usize = 128;
 
 /// The sizes of one attention layer.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Heads {
-    pub n_head: usize,
-    pub head_dim: usize,
+    n_head: usize,
+    head_dim: usize,
     /// What scores are multiplied by.
-    pub scale: f32,
+    scale: f32,
+    /// ALiBi's, `[H]`; empty without ALiBi.
+    slopes: Vec<f32>,
+    /// The length beyond which slopes shrink.
+    train_len: Option<usize>,
 }
 
 impl Heads {
+    /// Those of layer `layer`.
+    pub fn new(config: &Config, slopes: Vec<f32>, layer: usize) -> Self {
+        let attention = &config.attention;
+        let divisor = if attention.scale_by_layer { layer + 1 } else { 1 };
+        Self {
+            n_head: attention.heads,
+            head_dim: attention.head_size,
+            scale: (f64::from(attention.scale) / divisor as f64) as f32,
+            slopes,
+            train_len: match config.positions {
+                Positions::Alibi { train_len } => train_len,
+                _ => None,
+            },
+        }
+    }
+
+    /// What a head's distances are multiplied by for a query that sees `keys` keys, its own among them.
+    fn slope(&self, head: usize, keys: usize) -> f32 {
+        let slope = self.slopes.get(head).copied().unwrap_or(0.0);
+        match self.train_len {
+            Some(length) if keys > length => slope * (length as f32 / keys as f32),
+            _ => slope,
+        }
+    }
+
     /// `qkv`: (tokens, 3 · n_embd), queries, keys and values of all heads side by side
     /// → (tokens, n_embd), the heads' outputs side by side.
-    pub fn attend(&self, qkv: &[f32], alibi: Option<Alibi>, parallelism: Parallelism) -> Vec<f32> {
+    pub fn attend(&self, qkv: &[f32], parallelism: Parallelism) -> Vec<f32> {
         let n_embd = self.n_head * self.head_dim;
         let tokens = qkv.len() / (3 * n_embd);
         let mut by_head = vec![0.0; tokens * n_embd]; // (n_head, tokens, head_dim)
         let one_head = tokens * self.head_dim;
         parallelism.for_each_chunk(&mut by_head, one_head, |head, out| {
-            Head::new(self, qkv, alibi, head).attend(out);
+            Head::new(self, qkv, head).attend(out);
         });
 
         let mut out = vec![0.0; tokens * n_embd]; // (tokens, n_head, head_dim)
@@ -43,10 +72,10 @@ impl Heads {
 
     /// `qkv` as for [`attend`](Self::attend); `grad`: a loss's gradient by the heads' outputs, (tokens,
     /// n_embd) → by `qkv`, (tokens, 3 · n_embd). On the calling thread.
-    pub fn backward(&self, qkv: &[f32], grad: &[f32], alibi: Option<Alibi>) -> Vec<f32> {
+    pub fn backward(&self, qkv: &[f32], grad: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; qkv.len()];
         for head in 0..self.n_head {
-            Head::new(self, qkv, alibi, head).backward(grad, &mut out);
+            Head::new(self, qkv, head).backward(grad, &mut out);
         }
         out
     }
@@ -58,16 +87,13 @@ struct Head<'a> {
     /// (tokens, 3 · n_embd)
     qkv: &'a [f32],
     index: usize,
-    /// ALiBi and this head's slope.
-    alibi: Option<(Alibi, f32)>,
     tokens: usize,
 }
 
 impl<'a> Head<'a> {
-    fn new(heads: &'a Heads, qkv: &'a [f32], alibi: Option<Alibi>, index: usize) -> Self {
+    fn new(heads: &'a Heads, qkv: &'a [f32], index: usize) -> Self {
         let tokens = qkv.len() / (3 * heads.n_head * heads.head_dim);
-        let alibi = alibi.map(|alibi| (alibi, alibi.slopes(heads.n_head)[index]));
-        Self { heads, qkv, index, alibi, tokens }
+        Self { heads, qkv, index, tokens }
     }
 
     /// Where the head's queries (0), keys (1) or values (2) begin in a row of `qkv`.
@@ -111,7 +137,7 @@ impl<'a> Head<'a> {
         matmul_transposed(view, self.heads.scale, q, k, Parallelism::Serial);
         for (query, row) in scores.chunks_mut(keys).enumerate() {
             let (seen, unseen) = row.split_at_mut(first + query + 1);
-            let slope = self.alibi.map_or(0.0, |(alibi, slope)| slope * alibi.shrink(seen.len()));
+            let slope = self.heads.slope(self.index, seen.len());
             for (distance, score) in seen.iter_mut().rev().enumerate() {
                 *score += slope * distance as f32;
             }
@@ -125,7 +151,7 @@ impl<'a> Head<'a> {
     /// With `P` the probabilities and `G` the gradient by the head's output, the gradient by `V` is `Pᵀ G`,
     /// that by the scores `S = P ∘ (G Vᵀ - rows(P ∘ G Vᵀ))`, by `Q` and `K` `scale · S K` and `scale · Sᵀ Q`.
     fn backward(&self, grad: &[f32], out: &mut [f32]) {
-        let Heads { n_head, head_dim: dim, scale } = *self.heads;
+        let Heads { n_head, head_dim: dim, scale, .. } = *self.heads;
         let (n_embd, stride) = (n_head * dim, 3 * n_head * dim);
         let size = QUERIES.min(self.tokens) * self.tokens;
         let (mut scores, mut by_scores) = (vec![0.0; size], vec![0.0; size]);

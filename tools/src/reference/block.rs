@@ -1,6 +1,7 @@
 //! One layer of the network, whole or in the steps between its matrix products.
 
 use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::{Config, MlpKind};
 
 use super::Visit;
 use super::attention::Heads;
@@ -8,7 +9,6 @@ use super::error::Result;
 use super::layers::{LayerNorm, Linear, activate, activate_backward, add, multiply};
 use super::parallel::Parallelism;
 use super::weights::Weights;
-use crate::checkpoint::Config;
 
 /// One layer: attention and MLP, each behind a layer norm and around a residual connection.
 #[derive(Clone)]
@@ -30,16 +30,15 @@ impl Block {
         let linear = |role| Linear::load(weights, TensorId::in_layer(layer, role));
         Ok(Self {
             ln_1: norm(Role::AttentionNorm)?,
-            heads: Heads {
-                n_head: config.n_head,
-                head_dim: config.head_dim(),
-                scale: config.attention_scale(layer),
-            },
+            heads: Heads::new(config, weights.slopes()?, layer),
             c_attn: linear(Role::AttentionIn)?,
             attn_proj: linear(Role::AttentionOut)?,
             ln_2: norm(Role::MlpNorm)?,
             c_fc: linear(Role::MlpUp)?,
-            gate: if config.gated_mlp { Some(linear(Role::MlpGate)?) } else { None },
+            gate: match config.mlp.kind {
+                MlpKind::Gated => Some(linear(Role::MlpGate)?),
+                _ => None,
+            },
             mlp_proj: linear(Role::MlpDown)?,
         })
     }
@@ -49,7 +48,7 @@ impl Block {
     pub fn forward(&self, x: &mut [f32], config: &Config, parallelism: Parallelism, visit: Visit) {
         let mut h = self.ln_1.forward(x, parallelism); // (tokens, n_embd)
         visit(self.c_attn.id, &mut h);
-        let mut h = self.attend(&h, config, parallelism); // (tokens, n_embd)
+        let mut h = self.attend(&h, parallelism); // (tokens, n_embd)
         visit(self.attn_proj.id, &mut h);
         add(x, &self.attn_proj.forward(&h, parallelism));
 
@@ -69,14 +68,14 @@ impl Block {
         let serial = Parallelism::Serial;
         let qkv = self.c_attn.forward(&self.ln_1.forward(x, serial), serial);
         let mut middle = x.to_vec(); // between attention and MLP
-        let gathered = self.heads.attend(&qkv, config.alibi, serial);
+        let gathered = self.heads.attend(&qkv, serial);
         add(&mut middle, &self.attn_proj.forward(&gathered, serial));
 
         let h = self.ln_2.forward(&middle, serial);
         let by_h = self.hidden_backward(&h, self.mlp_proj.backward(grad), config);
         add(grad, &self.ln_2.backward(&middle, &by_h));
 
-        let by_qkv = self.heads.backward(&qkv, &self.attn_proj.backward(grad), config.alibi);
+        let by_qkv = self.heads.backward(&qkv, &self.attn_proj.backward(grad));
         add(grad, &self.ln_1.backward(x, &self.c_attn.backward(&by_qkv)));
     }
 
@@ -86,15 +85,15 @@ impl Block {
         let serial = Parallelism::Serial;
         let up = self.c_fc.forward(h, serial);
         let Some(gate) = &self.gate else {
-            activate_backward(config.activation, &up, &mut grad);
+            activate_backward(config.mlp.activation, &up, &mut grad);
             return self.c_fc.backward(&grad);
         };
         let before = gate.forward(h, serial);
         let mut by_gate = grad.clone();
         multiply(&mut by_gate, &up);
-        activate_backward(config.activation, &before, &mut by_gate);
+        activate_backward(config.mlp.activation, &before, &mut by_gate);
         let mut activated = before;
-        activate(config.activation, &mut activated, serial);
+        activate(config.mlp.activation, &mut activated, serial);
         multiply(&mut grad, &activated);
         let mut by_h = self.c_fc.backward(&grad);
         add(&mut by_h, &gate.backward(&by_gate));
@@ -131,9 +130,9 @@ impl Block {
     }
 
     /// `h`: (tokens, n_embd), normalized → (tokens, n_embd), what enters `attn_proj`.
-    pub fn attend(&self, h: &[f32], config: &Config, parallelism: Parallelism) -> Vec<f32> {
+    pub fn attend(&self, h: &[f32], parallelism: Parallelism) -> Vec<f32> {
         let qkv = self.c_attn.forward(h, parallelism); // (tokens, 3 · n_embd)
-        self.heads.attend(&qkv, config.alibi, parallelism)
+        self.heads.attend(&qkv, parallelism)
     }
 
     /// `h`: (tokens, n_embd), normalized → (tokens, n_inner), what enters `mlp_proj`.
@@ -141,12 +140,12 @@ impl Block {
         let mut up = self.c_fc.forward(h, parallelism); // (tokens, n_inner)
         match &self.gate {
             None => {
-                activate(config.activation, &mut up, parallelism);
+                activate(config.mlp.activation, &mut up, parallelism);
                 up
             }
             Some(gate) => {
                 let mut gate = gate.forward(h, parallelism); // (tokens, n_inner)
-                activate(config.activation, &mut gate, parallelism);
+                activate(config.mlp.activation, &mut gate, parallelism);
                 multiply(&mut gate, &up);
                 gate
             }

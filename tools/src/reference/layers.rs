@@ -1,11 +1,12 @@
 //! The parts of a block that work on one token at a time: layer norm, linear layers, activation.
 
+use cerebellum::format::Activation;
 use cerebellum::format::network::TensorId;
 
 use super::matmul::{View, ViewMut, matmul, matmul_transposed};
 use super::parallel::Parallelism;
 use super::weights::Weights;
-use crate::checkpoint::{Activation, Result};
+use crate::checkpoint::Result;
 
 const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
 /// Of GELU's approximation by tanh.
@@ -25,7 +26,7 @@ impl LayerNorm {
         Ok(Self {
             weight: weights.read_f32(&id.name())?,
             bias: weights.read_f32(&id.bias().name())?,
-            epsilon: f64::from(weights.config().layer_norm_epsilon),
+            epsilon: f64::from(weights.config().norm.epsilon),
         })
     }
 
@@ -180,7 +181,7 @@ pub(crate) fn add(x: &mut [f32], y: &[f32]) {
 pub(crate) fn activate(activation: Activation, x: &mut [f32], parallelism: Parallelism) {
     const CHUNK: usize = 4096;
     let function = match activation {
-        Activation::GeluErf => gelu_erf,
+        Activation::Gelu => gelu_erf,
         Activation::GeluTanh => gelu_tanh,
         Activation::Relu => relu,
         Activation::Silu => silu,
@@ -195,7 +196,7 @@ pub(crate) fn activate(activation: Activation, x: &mut [f32], parallelism: Paral
 /// Multiplies `grad`, a loss's gradient by the activation's output, by the derivative at its input `x`.
 pub(crate) fn activate_backward(activation: Activation, x: &[f32], grad: &mut [f32]) {
     let derivative = match activation {
-        Activation::GeluErf => gelu_erf_derivative,
+        Activation::Gelu => gelu_erf_derivative,
         Activation::GeluTanh => gelu_tanh_derivative,
         Activation::Relu => relu_derivative,
         Activation::Silu => silu_derivative,

@@ -15,9 +15,9 @@ pub use error::{Error, Result};
 pub use parallel::Parallelism;
 pub use weights::Weights;
 
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::{self, Role, TensorId};
+use cerebellum::format::{Config, Positions};
 
-use crate::checkpoint::Config;
 pub(crate) use block::Block;
 use layers::{LayerNorm, add, project, scale};
 
@@ -47,13 +47,13 @@ impl Reference {
         Ok(Self {
             parallelism: Parallelism::default(),
             wte: weights.read_f32(&outside(Role::Embedding))?,
-            wpe: match config.alibi {
-                None => Some(weights.read_f32(&outside(Role::Positions))?),
-                Some(_) => None,
+            wpe: match config.positions {
+                Positions::Learned => Some(weights.read_f32(&outside(Role::Positions))?),
+                _ => None,
             },
             blocks: blocks.collect::<Result<_>>()?,
             ln_f: LayerNorm::load(weights, TensorId::outside(Role::FinalNorm))?,
-            head: match weights.is_tied() {
+            head: match config.tie_word_embeddings {
                 true => None,
                 false => Some(weights.read_f32(&outside(Role::Head))?),
             },
@@ -148,8 +148,7 @@ impl Reference {
     /// the model's if one is given.
     pub(crate) fn finish(&self, head: Option<&[f32]>, x: &[f32], visit: Visit) -> Vec<f32> {
         let mut h = self.ln_f.forward(x, self.parallelism);
-        let role = if self.head.is_some() { Role::Head } else { Role::Embedding };
-        visit(TensorId::outside(role), &mut h);
+        visit(network::head(&self.config), &mut h);
         let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.wte));
         let mut logits = project(head, &h, self.config.n_embd, self.parallelism);
         scale(&mut logits, self.config.logits_scale);
@@ -157,11 +156,11 @@ impl Reference {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
-        let Config { vocab_size, n_positions, alibi, .. } = self.config;
+        let Config { vocab_size, n_positions, .. } = self.config;
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }
-        if alibi.is_none() && tokens.len() > n_positions {
+        if tokens.len() > self.config.max_context() {
             return Err(Error::TooManyTokens { tokens: tokens.len(), n_positions });
         }
         match tokens.iter().position(|token| *token as usize >= vocab_size) {

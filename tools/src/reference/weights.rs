@@ -1,14 +1,25 @@
 //! Where the reference takes its weights from.
 
-use crate::checkpoint::{Checkpoint, Config, Result};
+use cerebellum::format::Config;
+
+use crate::checkpoint::{Checkpoint, Result};
 
 /// A model's shape and its tensors in float32, by their canonical names.
 pub trait Weights {
     /// Every number beside the tensors that the logits depend on.
     fn config(&self) -> &Config;
 
-    /// Whether the embedding is also the head.
-    fn is_tied(&self) -> bool;
+    /// ALiBi's slopes `[H]`; empty without ALiBi.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn slopes(&self) -> Result<Vec<f32>>;
+
+    /// Inverse frequencies of rotated positions `[bases, pairs]`; empty where none are rotated.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn frequencies(&self) -> Result<Vec<f64>>;
 
     /// All values of a tensor; those of the embedding, the head and the positions row by row.
     ///
@@ -28,8 +39,12 @@ impl Weights for Checkpoint {
         self.config()
     }
 
-    fn is_tied(&self) -> bool {
-        self.is_tied()
+    fn slopes(&self) -> Result<Vec<f32>> {
+        Ok(self.derived().slopes.clone())
+    }
+
+    fn frequencies(&self) -> Result<Vec<f64>> {
+        Ok(self.derived().frequencies.clone())
     }
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>> {

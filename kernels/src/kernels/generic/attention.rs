@@ -24,7 +24,7 @@ use super::quantize::{scale_of, to_i8};
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 use crate::kernels::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
-    MOST_QUERIES, QUERY_BLOCK, SEGMENT, fetch, padded_head_size, slot,
+    MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size, prefetch, slot,
 };
 use crate::math;
 
@@ -547,7 +547,7 @@ fn panels_from<const P: usize>(scores: &mut Scores, first: usize) -> &mut [[f32;
 #[inline(always)]
 fn fetch_lines<T>(from: *const T, count: usize) {
     for line in (0..count * size_of::<T>()).step_by(64) {
-        fetch(from.cast::<u8>().wrapping_add(line));
+        prefetch(from.cast::<u8>().wrapping_add(line));
     }
 }
 

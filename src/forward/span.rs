@@ -6,15 +6,15 @@ use crate::kernels::QUERY_BLOCK;
 
 /// Consecutive tokens of one sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub(crate) struct Span {
     /// Which of the pass's caches is the sequence's.
     pub(super) cache: usize,
     /// Position of the first token.
-    pub(super) position: usize,
+    pub(crate) position: usize,
     /// Row of the first token.
     pub(super) row: usize,
     /// How many tokens.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// For how many of the last tokens logits are computed.
     pub(super) logits: usize,
     /// Rows with logits before.
@@ -23,14 +23,14 @@ pub(crate) struct Run {
     pub(super) block: usize,
 }
 
-impl Run {
-    /// The first run of a pass: `len` tokens from `position` on, logits for the last `logits` ones.
+impl Span {
+    /// The first span of a pass: `len` tokens from `position` on, logits for the last `logits` ones.
     pub fn first(cache: usize, position: usize, len: usize, logits: usize) -> Self {
         debug_assert!(len > 0 && logits <= len);
         Self { cache, position, row: 0, len, logits, logits_row: 0, block: 0 }
     }
 
-    /// The run after this one.
+    /// The span after this one.
     pub fn next(&self, cache: usize, position: usize, len: usize, logits: usize) -> Self {
         Self {
             row: self.end(),
