@@ -295,13 +295,13 @@ fn matmul(name: String, isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Ep
     let bytes = stream();
     let mut values = vec![0; tokens * tiles.padded_cols()];
     let mut scales = vec![0.0; tokens * tiles.groups()];
-    let mut starts = vec![[0; 2]; tokens * tiles.blocks()];
+    let mut corrections = vec![[0; 2]; tokens * tiles.blocks()];
     for t in 0..tokens {
         let x: Vec<f32> = (0..tiles.cols()).map(|i| ((i * 7 + t) % 31) as f32 - 15.0).collect();
         let out = QuantizedRowMut {
             values: &mut values[t * tiles.padded_cols()..][..tiles.padded_cols()],
             scales: &mut scales[t * tiles.groups()..][..tiles.groups()],
-            starts: &mut starts[t * tiles.blocks()..][..tiles.blocks()],
+            corrections: &mut corrections[t * tiles.blocks()..][..tiles.blocks()],
         };
         kernels.quantize(&x, tiles.group_size(), out);
     }
@@ -316,7 +316,7 @@ fn matmul(name: String, isa: Isa, tiles: TileLayout, tokens: usize, epilogue: Ep
             input: QuantizedRows {
                 values: &values,
                 scales: &scales,
-                starts: &starts,
+                corrections: &corrections,
                 padded_cols: tiles.padded_cols(),
                 groups: tiles.groups(),
                 blocks: tiles.blocks(),
@@ -424,10 +424,10 @@ fn quantize(name: String, isa: Isa, width: usize) -> Bench {
     let kernels = Kernels::new(isa).expect("available");
     let x: Vec<f32> = (0..width).map(|i| ((i * 7) % 31) as f32 - 15.0).collect();
     let (mut values, mut scales) = (vec![0; width], vec![0.0; width / GROUP]);
-    let mut starts = vec![[0; 2]; width / GROUP];
+    let mut corrections = vec![[0; 2]; width / GROUP];
     let run = move || {
-        let (values, scales, starts) = (&mut *values, &mut *scales, &mut *starts);
-        kernels.quantize(black_box(&x), GROUP, QuantizedRowMut { values, scales, starts });
+        let (values, scales, corrections) = (&mut *values, &mut *scales, &mut *corrections);
+        kernels.quantize(black_box(&x), GROUP, QuantizedRowMut { values, scales, corrections });
     };
     Bench::new(name, 0.0, 0.0, Limit::Nothing, run)
 }

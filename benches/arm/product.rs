@@ -37,12 +37,12 @@ fn main() {
     let x: Vec<f32> = (0..tiles.cols()).map(|i| i as f32).collect();
     let mut values = vec![0; tokens * tiles.padded_cols()];
     let mut scales = vec![0.0; tokens * tiles.groups()];
-    let mut starts = vec![[0; 2]; tokens * tiles.blocks()];
+    let mut corrections = vec![[0; 2]; tokens * tiles.blocks()];
     for t in 0..tokens {
         let out = QuantizedRowMut {
             values: &mut values[t * tiles.padded_cols()..][..tiles.padded_cols()],
             scales: &mut scales[t * tiles.groups()..][..tiles.groups()],
-            starts: &mut starts[t * tiles.blocks()..][..tiles.blocks()],
+            corrections: &mut corrections[t * tiles.blocks()..][..tiles.blocks()],
         };
         kernels.quantize(&x, tiles.group_size(), out);
     }
@@ -51,7 +51,7 @@ fn main() {
         input: QuantizedRows {
             values: &values,
             scales: &scales,
-            starts: &starts,
+            corrections: &corrections,
             padded_cols: tiles.padded_cols(),
             groups: tiles.groups(),
             blocks: tiles.blocks(),

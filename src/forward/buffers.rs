@@ -32,8 +32,8 @@ pub(crate) struct Buffers {
     pub(super) values: Region<i8>,
     /// Its scales `[rows or workers, groups]`.
     pub(super) scales: Region<f32>,
-    /// Where its int4 products start `[rows or workers, blocks]`.
-    pub(super) starts: Region<[i16; 2]>,
+    /// Their zero-point corrections `[rows or workers, blocks]`.
+    pub(super) corrections: Region<[i16; 2]>,
     /// `[logits rows, V]`.
     pub(super) logits: Region<f32>,
     /// The logarithm of each row's softmax denominator `[logits rows]`.
@@ -84,7 +84,7 @@ impl Buffers {
             branch: planner.reserve(&[rows, branch])?,
             values: planner.reserve(&[quantized, most(TileLayout::padded_cols)])?,
             scales: planner.reserve(&[quantized, most(TileLayout::groups)])?,
-            starts: planner.reserve(&[quantized, most(TileLayout::blocks)])?,
+            corrections: planner.reserve(&[quantized, most(TileLayout::blocks)])?,
             logits: planner.reserve(&[logits_rows, config.vocab_size])?,
             log_sums: planner.reserve(&[logits_rows])?,
             queries: planner.reserve(&queries)?,

@@ -111,7 +111,7 @@ impl Pass<'_> {
             QuantizedRows {
                 values: self.arena.read(b.values, of_rows(tiles.padded_cols())),
                 scales: self.arena.read(b.scales, of_rows(tiles.groups())),
-                starts: self.arena.read(b.starts, of_rows(tiles.blocks())),
+                corrections: self.arena.read(b.corrections, of_rows(tiles.blocks())),
                 padded_cols: tiles.padded_cols(),
                 groups: tiles.groups(),
                 blocks: tiles.blocks(),

@@ -97,7 +97,7 @@ impl Pass<'_> {
             QuantizedRowMut {
                 values: self.arena.write(b.values, row_range(to, tiles.padded_cols())),
                 scales: self.arena.write(b.scales, row_range(to, tiles.groups())),
-                starts: self.arena.write(b.starts, row_range(to, tiles.blocks())),
+                corrections: self.arena.write(b.corrections, row_range(to, tiles.blocks())),
             }
         };
         match norm {

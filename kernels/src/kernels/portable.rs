@@ -2,8 +2,11 @@
 //! vectors, or without a fused multiply-add, would compute. Only tests use it: it shows that the bodies
 //! themselves are right, on every processor and under Miri.
 
+use super::isa::Isa;
+use super::scalar;
+use super::table::Kernels;
+use super::types::Correction;
 use super::vector::{KeyDot, LANES, Vector};
-use super::{Isa, Kernels, Start, scalar};
 
 /// 16 numbers.
 #[derive(Clone, Copy)]
@@ -20,7 +23,7 @@ impl Vector for Portable {
     type F32 = F32x16;
     type I32 = I32x16;
     type Bytes = [i8; 2 * LANES];
-    type Pairs = Start;
+    type Pairs = Correction;
 
     // Every size of a tile occurs.
     const SCORE_PANELS: [usize; 6] = [8, 4, 3, 2, 1, 1];
@@ -163,18 +166,18 @@ impl Vector for Portable {
         *to = bytes;
     }
 
-    fn no_pairs(self) -> Start {
+    fn no_pairs(self) -> Correction {
         [0, 0]
     }
 
-    fn add_pairs(self, mut sums: Start, bytes: [i8; 2 * LANES]) -> Start {
+    fn add_pairs(self, mut sums: Correction, bytes: [i8; 2 * LANES]) -> Correction {
         for (i, byte) in bytes.into_iter().enumerate() {
             sums[i / 2 % 2] += i16::from(byte);
         }
         sums
     }
 
-    fn start_of(self, sums: Start) -> Start {
+    fn correction_of(self, sums: Correction) -> Correction {
         sums.map(|sum| -8 * sum)
     }
 }
@@ -194,7 +197,7 @@ impl KeyDot for Portable {
         *step
     }
 
-    fn start(self, _: i32) -> i32 {
+    fn correction(self, _: i32) -> i32 {
         0
     }
 

@@ -5,9 +5,10 @@
 //! takes every 16th case of the long tests.
 
 use std::fmt::{Debug, Display};
+use std::ops::Range;
 
 use super::*;
-use crate::quant::Scheme;
+use crate::quant::{GROUP_SIZES, Scheme, TileLayout};
 
 const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
 
@@ -108,7 +109,7 @@ macro_rules! same_if_equal {
         })*
     };
 }
-same_if_equal!(i8, Start);
+same_if_equal!(i8, Correction);
 
 /// SplitMix64 (Steele et al., 2014).
 struct Random(u64);
@@ -233,7 +234,7 @@ impl Bytes {
 struct Rows {
     values: Vec<i8>,
     scales: Vec<f32>,
-    starts: Vec<Start>,
+    corrections: Vec<Correction>,
     tiles: TileLayout,
 }
 
@@ -244,14 +245,14 @@ impl Rows {
             // Nothing may be left over.
             values: vec![99; tokens * tiles.padded_cols()],
             scales: vec![99.0; tokens * tiles.groups()],
-            starts: vec![[99; 2]; tokens * tiles.blocks()],
+            corrections: vec![[99; 2]; tokens * tiles.blocks()],
             tiles,
         };
         for (t, x) in x.chunks_exact(tiles.cols()).enumerate() {
             let out = QuantizedRowMut {
                 values: &mut rows.values[t * tiles.padded_cols()..][..tiles.padded_cols()],
                 scales: &mut rows.scales[t * tiles.groups()..][..tiles.groups()],
-                starts: &mut rows.starts[t * tiles.blocks()..][..tiles.blocks()],
+                corrections: &mut rows.corrections[t * tiles.blocks()..][..tiles.blocks()],
             };
             kernels.quantize(x, tiles.group_size(), out);
         }
@@ -262,7 +263,7 @@ impl Rows {
         QuantizedRows {
             values: &self.values,
             scales: &self.scales,
-            starts: &self.starts,
+            corrections: &self.corrections,
             padded_cols: self.tiles.padded_cols(),
             groups: self.tiles.groups(),
             blocks: self.tiles.blocks(),
@@ -408,7 +409,7 @@ fn quantize_equals_the_definition() {
                 let want = Rows::quantize(scalar(), &x, tiles);
                 report.case(format!("values {case}"), &got.values, &want.values);
                 report.case(format!("scales {case}"), &got.scales, &want.scales);
-                report.case(format!("starts {case}"), &got.starts, &want.starts);
+                report.case(format!("corrections {case}"), &got.corrections, &want.corrections);
             }
         }
     });
@@ -523,7 +524,11 @@ fn rows_sweep() {
             let case = format_args!("{tiles:?} {kind:?}");
             report.case(format_args!("values {case}"), &got.0.values, &want.0.values);
             report.case(format_args!("scales {case}"), &got.0.scales, &want.0.scales);
-            report.case(format_args!("starts {case}"), &got.0.starts, &want.0.starts);
+            report.case(
+                format_args!("corrections {case}"),
+                &got.0.corrections,
+                &want.0.corrections,
+            );
             for (what, i) in [("layer norm", 0), ("RMS norm", 1), ("embedded", 2)] {
                 report.case(format_args!("{what} {case}"), &got.1[i], &want.1[i]);
             }

@@ -10,7 +10,7 @@
 //! gives the same bits for every implementation. An instruction set without a fused multiply-add can
 //! implement [`Vector::fma`] too, as long as the result is exact: [`Portable`](super::portable) does.
 
-use super::Start;
+use super::types::Correction;
 
 /// Lanes of every vector.
 pub(super) const LANES: usize = 16;
@@ -134,8 +134,8 @@ pub(super) trait Vector: Copy {
     fn no_pairs(self) -> Self::Pairs;
     /// Adds the sums of neighbours.
     fn add_pairs(self, sums: Self::Pairs, bytes: Self::Bytes) -> Self::Pairs;
-    /// The start of a block, given the sums of its neighbours: see [`Start`].
-    fn start_of(self, sums: Self::Pairs) -> Start;
+    /// The zero-point correction of a block, given the sums of its neighbours: see [`Correction`].
+    fn correction_of(self, sums: Self::Pairs) -> Correction;
 }
 
 /// The dot products of bytes between int8 queries and panels of int8 keys. A value is the proof that the
@@ -155,8 +155,8 @@ pub(super) trait KeyDot: Copy {
     fn vector(self) -> Self::Vector;
     /// 64 bytes: a step of a panel.
     fn keys(self, step: &[i8; 4 * LANES]) -> Self::Keys;
-    /// Where a sum starts, given the sum of the query's bytes.
-    fn start(self, query_sum: i32) -> i32;
+    /// The zero-point correction of the keys, with which a sum begins, given the sum of the query's bytes.
+    fn correction(self, query_sum: i32) -> i32;
     /// Adds the products of each key's 4 bytes with the query's 4 bytes, exactly.
     fn dot(
         self,

@@ -25,11 +25,11 @@ pub(in crate::kernels) trait Dot {
     /// - `data` is valid for reads of a group that has this step.
     unsafe fn unpack(data: *const u8, step: usize) -> [Self::Weights; 2];
 
-    /// The sums of a block before its first product, given its [`Start`](crate::kernels::Start).
+    /// The sums of a block before its first product, given its [`Correction`](crate::kernels::Correction).
     ///
     /// # Safety
-    /// The processor supports AVX2, and `start` is valid for reads of 4 bytes.
-    unsafe fn start(start: *const i32) -> __m256i;
+    /// The processor supports AVX2, and `at` is valid for reads of 4 bytes.
+    unsafe fn correction(at: *const i32) -> __m256i;
 
     /// Adds the products of both halves with `x`: 4 inputs as i8 in -127..=127, repeated in every lane.
     ///
@@ -47,7 +47,7 @@ pub(in crate::kernels) trait Dot {
 /// Int4 weights: sums in 16 bits, two lanes per row, which over a block wrap around harmlessly.
 ///
 /// `vpmaddubsw` gives at most 2 * 15 * 127 = 3810, so nothing saturates; the sums of a block, with
-/// their start, lie within 16 bits again, so however often additions wrapped on the way, the total is
+/// their correction, lie within 16 bits again, so however often additions wrapped on the way, the total is
 /// exact ([`block_size`](crate::quant::block_size)). Two instructions per 32 products.
 pub(super) struct Int4;
 
@@ -72,9 +72,9 @@ impl Dot for Int4 {
     }
 
     #[inline(always)]
-    unsafe fn start(start: *const i32) -> __m256i {
+    unsafe fn correction(at: *const i32) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_set1_epi32(start.read_unaligned()) }
+        unsafe { _mm256_set1_epi32(at.read_unaligned()) }
     }
 
     #[inline(always)]
@@ -140,7 +140,7 @@ impl Dot for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn start(_: *const i32) -> __m256i {
+    unsafe fn correction(_: *const i32) -> __m256i {
         // The offset is gone already. SAFETY: AVX2 is promised.
         unsafe { _mm256_setzero_si256() }
     }

@@ -27,8 +27,8 @@ use std::ops::Range;
 use super::bodies::finish;
 use super::dot::{Dot, Int4, Int8};
 use super::vector::{Avx2, F32x16};
+use crate::kernels::types::{CellWriter, Matmul};
 use crate::kernels::vector::{LANES, Vector};
-use crate::kernels::{CellWriter, Matmul};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
 /// Tokens that share an unpacked group.
@@ -41,7 +41,7 @@ const UNPACK_FROM: usize = 5;
 const KEPT: usize = 64;
 /// Steps in a round of the innermost loop.
 const UNROLL: usize = 4;
-/// How far ahead of the group that is unpacked its successors are fetched.
+/// How far ahead of the group that is unpacked its successors are prefetched.
 const PREFETCH_BYTES: usize = 2048;
 /// Steps of the largest group.
 const MAX_STEPS: usize = 128 / STEP_INPUTS;
@@ -381,7 +381,7 @@ impl<'a> Group<'a> {
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); 2]; T];
             for (t, sums) in sums.iter_mut().enumerate() {
-                *sums = [D::start(inputs.starts.add(t * inputs.blocks + block)); 2];
+                *sums = [D::correction(inputs.corrections.add(t * inputs.blocks + block)); 2];
             }
             let mut steps = steps.advance(block * self.block_steps);
             let mut values = inputs.values.add(block * self.block_steps);
@@ -411,12 +411,12 @@ impl<'a> Group<'a> {
         // SAFETY: `Kernels::matmul` has checked the lengths of the slices.
         unsafe {
             let values = input.values.as_ptr().add(first * input.padded_cols);
-            let starts = input.starts.as_ptr().add(first * input.blocks);
+            let corrections = input.corrections.as_ptr().add(first * input.blocks);
             let scales = input.scales.as_ptr().add(first * input.groups);
             Inputs {
                 values: values.add(self.index * group_size).cast(),
                 stride: input.padded_cols / STEP_INPUTS,
-                starts: starts.add(self.index * self.blocks).cast(),
+                corrections: corrections.add(self.index * self.blocks).cast(),
                 blocks: input.blocks,
                 scales: scales.add(self.index),
                 groups: input.groups,
@@ -430,8 +430,8 @@ struct Inputs {
     /// Steps of 4 values.
     values: *const i32,
     stride: usize,
-    /// [`Start`](crate::kernels::Start)s.
-    starts: *const i32,
+    /// [`Correction`](crate::kernels::Correction)s.
+    corrections: *const i32,
     blocks: usize,
     scales: *const f32,
     groups: usize,
@@ -441,7 +441,7 @@ impl Inputs {
     #[inline(always)]
     unsafe fn advance(&mut self, tokens: usize) {
         self.values = self.values.wrapping_add(tokens * self.stride);
-        self.starts = self.starts.wrapping_add(tokens * self.blocks);
+        self.corrections = self.corrections.wrapping_add(tokens * self.blocks);
         self.scales = self.scales.wrapping_add(tokens * self.groups);
     }
 }

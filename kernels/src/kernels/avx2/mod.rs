@@ -10,7 +10,8 @@ mod vector;
 
 use std::arch::is_x86_feature_detected;
 
-use super::{Isa, Kernels};
+use super::isa::Isa;
+use super::table::Kernels;
 
 #[cfg(feature = "vnni")]
 pub(super) use dot::{Dot, load_line};

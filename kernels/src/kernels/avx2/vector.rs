@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::{Dot, Int8, SignedWeights};
-use crate::kernels::Start;
+use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
 /// 16 lanes: 0..8 and 8..16.
@@ -295,7 +295,7 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn start_of(self, sums: __m256i) -> Start {
+    fn correction_of(self, sums: __m256i) -> Correction {
         // SAFETY: an `Avx2` exists.
         unsafe {
             let a =
@@ -335,7 +335,7 @@ impl KeyDot for Avx2 {
     }
 
     #[inline(always)]
-    fn start(self, _: i32) -> i32 {
+    fn correction(self, _: i32) -> i32 {
         0
     }
 

@@ -14,11 +14,11 @@
 //!    to its last. A step's weights are loaded once for 6 tokens, a token's values once for 2 panels.
 //! 2. A line of int4 weights is unpacked once for a tile by a shift and two masks, which run beside the
 //!    products: these fill two of the four vector pipes, and stores of unpacked weights would cost more.
-//! 3. The weights' offset is where the sums start. All starts of a tile are multiplied by it first, as
-//!    vectors of blocks; a [`Start`] is then one broadcast.
+//! 3. The sums begin with the zero-point correction. Those of a tile are multiplied by the weights' offset
+//!    first, as vectors of blocks; a [`Correction`] is then one broadcast.
 //! 4. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
-//! 5. The tiles of a pair of panels together fetch the next pair, a few lines a group each, so that
+//! 5. The tiles of a pair of panels together prefetch the next pair, a few lines a group each, so that
 //!    reading memory hides behind the products.
 //! 6. One token waits for memory, as do two or three of short rows: they read every line once, in the order
 //!    in which it lies, because the processor fetches ahead of such a stream by itself and starts anew after
@@ -35,7 +35,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::bodies::finish;
 use super::vector::first as first_lanes;
-use crate::kernels::{CellWriter, Epilogue, Matmul, Start};
+use crate::kernels::types::{CellWriter, Correction, Epilogue, Matmul};
 use crate::quant::{BLOCK_INPUTS, GROUP_SIZES, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
 /// The most tokens of a tile.
@@ -43,8 +43,8 @@ const TILE: usize = 6;
 /// Tokens that a panel is multiplied with before the next one: few enough that their values stay in the
 /// second level cache.
 const TOKEN_BLOCK: usize = 16 * TILE;
-/// How many starts of a token are computed together.
-const STARTS: usize = 32;
+/// How many corrections of a token are computed together.
+const CORRECTIONS: usize = 32;
 /// How many registers of groups' sums are kept until their scales are read: twice those of a row of 8192
 /// inputs in groups of 64. Longer rows, or smaller groups, jump between weights and scales once in so many
 /// sums: 16 KiB are a quarter of the smallest stack that a host's threads may have.
@@ -149,9 +149,9 @@ unsafe fn line_sums<const T: usize, const S: usize>(
 ) -> [__m512i; T] {
     // SAFETY: the caller's promise; every group has an even number of lines.
     unsafe {
-        inputs.fetch_values::<T>();
+        inputs.prefetch_values::<T>();
         // Of even steps, and of odd ones.
-        let mut sums = [inputs.starts::<T>(), [_mm512_setzero_si512(); T]];
+        let mut sums = [inputs.corrections::<T>(), [_mm512_setzero_si512(); T]];
         for pair in 0..inputs.steps / 2 {
             let line = data.add(pair * 2 / S * TILE_ALIGN);
             for (i, weights) in two_steps::<S>(line).into_iter().enumerate() {
@@ -221,18 +221,18 @@ unsafe fn token_block<const P: usize>(
         let count = least + usize::from(tile < larger);
         let mut acc = MaybeUninit::<[[__m512; TILE]; P]>::uninit();
         let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
-        let fetch = Fetch { from, lines };
+        let prefetch = Prefetch { from, lines };
         // SAFETY: the caller's promise; so many tokens are left. The first cells of a tile lie within
         // the buffer, as all of them are asserted to.
         unsafe {
             for token in first..first + count {
-                fetch_cells::<P>(out.cells(token, rows.clone()));
+                prefetch_cells::<P>(out.cells(token, rows.clone()));
             }
             let cells = out.cells.add(first * out.stride + rows.start);
             let (stride, bias) = (out.stride, bias.as_ptr());
             let end = residual.map(|residual| End { cells, stride, bias, residual });
             let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
-            multiply::<P>(job, panel, first..first + count, fetch, acc, end.as_ref());
+            multiply::<P>(job, panel, first..first + count, prefetch, acc, end.as_ref());
             for p in 0..if end.is_some() { 0 } else { P } {
                 let acc = std::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
                 finish(job, panel + p, first, acc, out);
@@ -242,10 +242,10 @@ unsafe fn token_block<const P: usize>(
     }
 }
 
-/// Fetches the cells of `P` panels that are written later. They may be in another core's cache, and few
+/// Prefetches the cells of `P` panels that are written later. They may be in another core's cache, and few
 /// such stores can wait at once.
 #[inline]
-fn fetch_cells<const P: usize>(cells: &[f32]) {
+fn prefetch_cells<const P: usize>(cells: &[f32]) {
     for p in 0..P {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(cells.as_ptr().wrapping_add(p * PANEL_ROWS).cast()) };
@@ -277,9 +277,9 @@ enum Residual {
     AddedScaled(f32),
 }
 
-/// What a tile fetches of the next panels.
+/// What a tile prefetches of the next panels.
 #[derive(Clone, Copy)]
-struct Fetch {
+struct Prefetch {
     from: *const u8,
     /// Lines in every group.
     lines: usize,
@@ -297,28 +297,28 @@ unsafe fn multiply<const P: usize>(
     job: &Matmul,
     panel: usize,
     tokens: Range<usize>,
-    fetch: Fetch,
+    prefetch: Prefetch,
     acc: *mut [__m512; TILE],
     end: Option<&End>,
 ) {
     let tile = tile_of(P, tokens.len(), job.weights.tiles.scheme());
-    let mut starts = [[MaybeUninit::uninit(); STARTS]; TILE];
+    let mut corrections = [[MaybeUninit::uninit(); CORRECTIONS]; TILE];
     // A group has one block or two.
     let shift = u32::from(job.input.blocks > job.input.groups);
     let mut done = 0;
     while done < job.input.groups {
-        let groups = done..job.input.groups.min(done + (STARTS >> shift));
+        let groups = done..job.input.groups.min(done + (CORRECTIONS >> shift));
         done = groups.end;
-        // SAFETY: the caller's promise; the tokens' starts are as many as `Kernels::matmul` has checked.
+        // SAFETY: the caller's promise; the tokens' corrections are as many as `Kernels::matmul` has checked.
         unsafe {
-            let mut from = job.input.starts.as_ptr();
+            let mut from = job.input.corrections.as_ptr();
             from = from.add(tokens.start * job.input.blocks + (groups.start << shift));
-            for starts in &mut starts[..tokens.len()] {
-                multiply_starts(job, from, groups.len() << shift, starts);
+            for corrections in &mut corrections[..tokens.len()] {
+                multiply_corrections(job, from, groups.len() << shift, corrections);
                 from = from.wrapping_add(job.input.blocks);
             }
             let end = end.filter(|_| done == job.input.groups);
-            tile(job, panel, groups, tokens.start, starts.as_ptr().cast(), fetch, acc, end);
+            tile(job, panel, groups, tokens.start, corrections.as_ptr().cast(), prefetch, acc, end);
         }
     }
 }
@@ -335,8 +335,8 @@ type TileFn = unsafe fn(
     usize,
     Range<usize>,
     usize,
-    *const [i32; STARTS],
-    Fetch,
+    *const [i32; CORRECTIONS],
+    Prefetch,
     *mut [__m512; TILE],
     Option<&End>,
 );
@@ -363,7 +363,7 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
 /// `end`, if there is one. Not inlined, so that the compiler gives the registers to one tile alone.
 ///
 /// # Safety
-/// That of [`multiply`]; these groups exist, and `starts` has those of their blocks and of `T` tokens.
+/// That of [`multiply`]; these groups exist, and `corrections` has those of their blocks and of `T` tokens.
 #[inline(never)]
 #[allow(clippy::too_many_arguments, reason = "registers, all but two")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -372,8 +372,8 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
     panel: usize,
     groups: Range<usize>,
     first: usize,
-    starts: *const [i32; STARTS],
-    fetch: Fetch,
+    corrections: *const [i32; CORRECTIONS],
+    prefetch: Prefetch,
     out: *mut [__m512; TILE],
     end: Option<&End>,
 ) {
@@ -394,21 +394,21 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
         }
         let panel = job.weights.panel(panel).as_ptr();
         let inputs = Inputs::new(job, groups.start, first);
-        let mut starts = starts.cast::<i32>();
+        let mut corrections = corrections.cast::<i32>();
         let mut data = panel.add(groups.start * group_bytes);
         let mut row_scales = panel.add(tiles.scale_offset(0, groups.start));
         let mut token_scales = inputs.scales;
-        let mut next = fetch.from.wrapping_add(groups.start * fetch.lines * TILE_ALIGN);
+        let mut next = prefetch.from.wrapping_add(groups.start * prefetch.lines * TILE_ALIGN);
         let mut step = 0;
         for _ in groups {
             let mut sums = [[_mm512_setzero_si512(); T]; P];
             for t in 0..T {
-                let mut start = _mm512_set1_epi32(*starts.add(t * STARTS));
+                let mut correction = _mm512_set1_epi32(*corrections.add(t * CORRECTIONS));
                 if inputs.two_blocks {
-                    let second = _mm512_set1_epi32(*starts.add(t * STARTS + 1));
-                    start = _mm512_add_epi32(start, second);
+                    let second = _mm512_set1_epi32(*corrections.add(t * CORRECTIONS + 1));
+                    correction = _mm512_add_epi32(correction, second);
                 }
-                sums.iter_mut().for_each(|sums| sums[t] = start);
+                sums.iter_mut().for_each(|sums| sums[t] = correction);
             }
             let end = step + inputs.steps;
             let mut line = data;
@@ -445,14 +445,14 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                     add_product(&mut acc[t], _mm512_cvtepi32_ps(sums[t]), scale);
                 }
             }
-            for _ in 0..fetch.lines {
+            for _ in 0..prefetch.lines {
                 _mm_prefetch::<_MM_HINT_T1>(next.cast());
                 next = next.wrapping_add(TILE_ALIGN);
             }
             data = data.add(group_bytes);
             row_scales = row_scales.add(2 * PANEL_ROWS);
             token_scales = token_scales.add(1);
-            starts = starts.add(1 + usize::from(inputs.two_blocks));
+            corrections = corrections.add(1 + usize::from(inputs.two_blocks));
         }
         let Some(end) = end else {
             for (p, acc) in acc.iter().enumerate() {
@@ -518,25 +518,25 @@ unsafe fn two_steps<const S: usize>(line: *const u8) -> [__m512i; 2] {
     }
 }
 
-/// Where the sums of some blocks of a token start.
+/// What the sums of some blocks of a token begin with.
 ///
 /// # Safety
-/// `from` is valid for reads of `count` starts, at most [`STARTS`].
+/// `from` is valid for reads of `count` corrections, at most [`CORRECTIONS`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn multiply_starts(
+unsafe fn multiply_corrections(
     job: &Matmul,
-    from: *const Start,
+    from: *const Correction,
     count: usize,
-    to: &mut [MaybeUninit<i32>; STARTS],
+    to: &mut [MaybeUninit<i32>; CORRECTIONS],
 ) {
-    let offset = _mm512_set1_epi16(start_factor(job));
+    let offset = _mm512_set1_epi16(correction_factor(job));
     let (to, _) = to.as_chunks_mut::<16>();
     for (i, to) in to.iter_mut().enumerate() {
         let first = i * 16;
         if first < count {
             let lanes = first_lanes((count - first).min(16));
-            // SAFETY: the caller's promise; a start is two 16-bit integers; other lanes are not read.
+            // SAFETY: the caller's promise; a correction is two 16-bit integers; other lanes are not read.
             unsafe {
                 let pairs = _mm512_maskz_loadu_epi32(lanes, from.add(first).cast());
                 _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_madd_epi16(pairs, offset));
@@ -546,7 +546,7 @@ unsafe fn multiply_starts(
 }
 
 /// The offset of the weights is so many times that of int4.
-fn start_factor(job: &Matmul) -> i16 {
+fn correction_factor(job: &Matmul) -> i16 {
     (job.weights.tiles.scheme().offset() / Scheme::Int4.offset()) as i16
 }
 
@@ -567,8 +567,8 @@ struct Inputs {
     values: *const i32,
     /// From one token's values to the next one's.
     stride: usize,
-    /// [`Start`]s.
-    starts: *const i32,
+    /// [`Correction`]s.
+    corrections: *const i32,
     blocks: usize,
     scales: *const f32,
     groups: usize,
@@ -592,51 +592,51 @@ impl Inputs {
         // SAFETY: `Kernels::matmul` has checked the lengths of the slices.
         unsafe {
             let values = input.values.as_ptr().add(first * input.padded_cols);
-            let starts = input.starts.as_ptr().add(first * input.blocks);
+            let corrections = input.corrections.as_ptr().add(first * input.blocks);
             let scales = input.scales.as_ptr().add(first * input.groups);
             Self {
                 values: values.add(group * tiles.group_size()).cast(),
                 stride: input.padded_cols / STEP_INPUTS,
-                starts: starts.add(if two_blocks { 2 * group } else { group }).cast(),
+                corrections: corrections.add(if two_blocks { 2 * group } else { group }).cast(),
                 blocks: input.blocks,
                 scales: scales.add(group),
                 groups: input.groups,
                 steps: tiles.group_size() / STEP_INPUTS,
                 two_blocks,
-                offset: start_factor(job),
+                offset: correction_factor(job),
             }
         }
     }
 
-    /// Where the sums of `T` tokens start.
+    /// What the sums of `T` tokens begin with.
     ///
     /// # Safety
     /// There are `T` tokens.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn starts<const T: usize>(&self) -> [__m512i; T] {
+    unsafe fn corrections<const T: usize>(&self) -> [__m512i; T] {
         let offset = _mm512_set1_epi16(self.offset);
-        let mut starts = [_mm512_setzero_si512(); T];
-        for (t, sum) in starts.iter_mut().enumerate() {
-            // SAFETY: the caller's promise; a start is two 16-bit integers.
+        let mut corrections = [_mm512_setzero_si512(); T];
+        for (t, sum) in corrections.iter_mut().enumerate() {
+            // SAFETY: the caller's promise; a correction is two 16-bit integers.
             unsafe {
-                let start = self.starts.add(t * self.blocks);
-                let pair = _mm512_set1_epi32(start.read_unaligned());
+                let correction = self.corrections.add(t * self.blocks);
+                let pair = _mm512_set1_epi32(correction.read_unaligned());
                 *sum = _mm512_dpwssd_epi32(*sum, pair, offset);
                 if self.two_blocks {
-                    let pair = _mm512_set1_epi32(start.add(1).read_unaligned());
+                    let pair = _mm512_set1_epi32(correction.add(1).read_unaligned());
                     *sum = _mm512_dpwssd_epi32(*sum, pair, offset);
                 }
             }
         }
-        starts
+        corrections
     }
 
-    /// Fetches the values of the group after the next one: long rows of values do not stay in the first
+    /// Prefetches the values of the group after the next one: long rows of values do not stay in the first
     /// level cache while weights stream through it.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn fetch_values<const T: usize>(&self) {
+    fn prefetch_values<const T: usize>(&self) {
         const STEPS_PER_LINE: usize = TILE_ALIGN / STEP_INPUTS;
         for t in 0..T {
             for step in (0..self.steps).step_by(STEPS_PER_LINE) {

@@ -10,7 +10,9 @@ mod vector;
 
 use std::arch::is_x86_feature_detected;
 
-use super::{Isa, Kernels, avx2};
+use super::avx2;
+use super::isa::Isa;
+use super::table::Kernels;
 
 /// What the processor must support for [`TABLE`].
 pub(super) fn is_supported() -> bool {

@@ -5,8 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::Start;
 use crate::kernels::avx2::Avx2;
+use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
 /// AVX-512 F, BW, DQ, VL and VNNI, on top of AVX2.
@@ -257,12 +257,12 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn start_of(self, sums: __m256i) -> Start {
-        self.0.start_of(sums)
+    fn correction_of(self, sums: __m256i) -> Correction {
+        self.0.correction_of(sums)
     }
 }
 
-/// `vpdpbusd` takes unsigned by signed bytes: keys get an offset of 128, and a sum starts at -128 times
+/// `vpdpbusd` takes unsigned by signed bytes: keys get an offset of 128, and a sum begins with -128 times
 /// the sum of the query. Both are exact.
 impl KeyDot for Avx512 {
     type Vector = Self;
@@ -286,7 +286,7 @@ impl KeyDot for Avx512 {
     }
 
     #[inline(always)]
-    fn start(self, query_sum: i32) -> i32 {
+    fn correction(self, query_sum: i32) -> i32 {
         -128 * query_sum
     }
 

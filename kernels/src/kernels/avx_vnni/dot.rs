@@ -86,9 +86,9 @@ impl<E: Encoding> Dot for Int4<E> {
     }
 
     #[inline(always)]
-    unsafe fn start(start: *const i32) -> __m256i {
+    unsafe fn correction(at: *const i32) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { sum_of_pair(start, 1) }
+        unsafe { sum_of_pair(at, 1) }
     }
 
     #[inline(always)]
@@ -116,9 +116,9 @@ impl<E: Encoding> Dot for Int8<E> {
     }
 
     #[inline(always)]
-    unsafe fn start(start: *const i32) -> __m256i {
+    unsafe fn correction(at: *const i32) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { sum_of_pair(start, (Scheme::Int8.offset() / Scheme::Int4.offset()) as i16) }
+        unsafe { sum_of_pair(at, (Scheme::Int8.offset() / Scheme::Int4.offset()) as i16) }
     }
 
     #[inline(always)]
@@ -133,15 +133,15 @@ impl<E: Encoding> Dot for Int8<E> {
     }
 }
 
-/// `factor` times the two parts of a [`Start`](crate::kernels::Start) together, in every lane.
+/// `factor` times the two parts of a [`Correction`](crate::kernels::Correction) together, in every lane.
 ///
 /// # Safety
-/// The processor supports AVX2, and `start` is valid for reads of 4 bytes.
+/// The processor supports AVX2, and `at` is valid for reads of 4 bytes.
 #[inline(always)]
-unsafe fn sum_of_pair(start: *const i32, factor: i16) -> __m256i {
+unsafe fn sum_of_pair(at: *const i32, factor: i16) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let pair = _mm256_set1_epi32(start.read_unaligned());
+        let pair = _mm256_set1_epi32(at.read_unaligned());
         _mm256_madd_epi16(pair, _mm256_set1_epi16(factor))
     }
 }

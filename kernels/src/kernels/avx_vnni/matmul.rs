@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::dot::{Encoding, Int4, Int8};
 use crate::kernels::avx2::by_tokens;
-use crate::kernels::{CellWriter, Matmul};
+use crate::kernels::types::{CellWriter, Matmul};
 use crate::quant::Scheme;
 
 /// Computes the outputs of `panels` for every token.

@@ -7,7 +7,9 @@
 mod dot;
 mod matmul;
 
-use super::{Isa, Kernels, avx2};
+use super::avx2;
+use super::isa::Isa;
+use super::table::Kernels;
 use dot::{Evex, Vex};
 
 /// The table that this processor supports, if any.

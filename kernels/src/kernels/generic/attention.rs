@@ -13,7 +13,7 @@
 //! 4. The queries of a block may begin with different segments, and see a segment from and up to
 //!    different positions: all take part in the sums over the positions that they have in common, and
 //!    each alone in those before and after.
-//! 5. Tiles fetch the next one's keys: the processor does not by itself, for panels that are read side
+//! 5. Tiles prefetch the next one's keys: the processor does not by itself, for panels that are read side
 //!    by side are short streams.
 
 use std::array::from_ref;
@@ -21,11 +21,12 @@ use std::ops::Range;
 
 use super::math::exp2;
 use super::quantize::{scale_of, to_i8};
-use crate::kernels::vector::{KeyDot, LANES, Vector};
-use crate::kernels::{
+use crate::kernels::prefetch::prefetch;
+use crate::kernels::types::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP,
-    MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size, prefetch, slot,
+    MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size, slot,
 };
+use crate::kernels::vector::{KeyDot, LANES, Vector};
 use crate::math;
 
 /// A panel's scores are a vector.
@@ -400,7 +401,7 @@ fn score_tile<V: Vector, const Q: usize, const P: usize>(
     let queries = &queries[..Q * padded];
     let mut sums = [[v.splat(0.0); P]; Q];
     for d in 0..size {
-        fetch_lines(keys.as_ptr().wrapping_add(P * size + d * P), P);
+        prefetch_lines(keys.as_ptr().wrapping_add(P * size + d * P), P);
         let mut k = [v.splat(0.0); P];
         for (p, k) in k.iter_mut().enumerate() {
             // SAFETY: the keys are `P` panels of `size` dimensions.
@@ -506,10 +507,10 @@ fn dot_tile<D: KeyDot, const Q: usize, const P: usize>(
     let key_scales: &[_; P] = job.key_scales[panel..].first_chunk().expect(COUNTED);
     let mut sums = [[v.splat_i32(0); P]; Q];
     for (sums, &byte_sum) in sums.iter_mut().zip(byte_sums) {
-        *sums = [v.splat_i32(d.start(byte_sum)); P];
+        *sums = [v.splat_i32(d.correction(byte_sum)); P];
     }
     for step in 0..steps {
-        fetch_lines(keys.as_ptr().wrapping_add(P * steps + step * P), P);
+        prefetch_lines(keys.as_ptr().wrapping_add(P * steps + step * P), P);
         let mut k = [d.keys(&[0; KEY_PANEL * KEY_STEP]); P];
         for (p, k) in k.iter_mut().enumerate() {
             // SAFETY: the keys are `P` panels of so many steps.
@@ -542,10 +543,10 @@ fn panels_from<const P: usize>(scores: &mut Scores, first: usize) -> &mut [[f32;
     panels[first..].first_chunk_mut().expect("a tile lies within a segment")
 }
 
-/// Fetches `count` blocks of keys, in whole cache lines, into the second level cache: fetches into the
+/// Prefetches `count` blocks of keys, in whole cache lines, into the second level cache: those into the
 /// first hold up the processor's own, which read ahead faster.
 #[inline(always)]
-fn fetch_lines<T>(from: *const T, count: usize) {
+fn prefetch_lines<T>(from: *const T, count: usize) {
     for line in (0..count * size_of::<T>()).step_by(64) {
         prefetch(from.cast::<u8>().wrapping_add(line));
     }

@@ -1,7 +1,7 @@
 //! The embedding (`docs/numbers.md` section 5).
 
-use crate::kernels::EmbeddingRow;
 use crate::kernels::scalar::f16_to_f32;
+use crate::kernels::types::EmbeddingRow;
 use crate::kernels::vector::{LANES, Vector};
 use crate::quant::{STEP_INPUTS, Scheme, TILE_ALIGN};
 

@@ -1,8 +1,8 @@
 //! What happens to an output of a matrix product after its sum (`docs/numbers.md` section 4).
 
 use super::math::activate;
+use crate::kernels::types::{Activation, CellWriter, Epilogue, Matmul};
 use crate::kernels::vector::Vector;
-use crate::kernels::{Activation, CellWriter, Epilogue, Matmul};
 use crate::quant::PANEL_ROWS;
 
 /// Bias, then residual, gate or activation, into the cells of `panel` and the tokens from `first` on.

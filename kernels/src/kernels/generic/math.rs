@@ -1,6 +1,6 @@
 //! [`crate::math`] in 16 lanes, operation for operation; the comments are there.
 
-use crate::kernels::Activation;
+use crate::kernels::types::Activation;
 use crate::kernels::vector::Vector;
 use crate::math::{
     EXP_OVERFLOW, EXP_UNDERFLOW, EXP2, GELU, GELU_LIMIT, GELU_TANH, GELU_TANH_LIMIT, LOG2E,

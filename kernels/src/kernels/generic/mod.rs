@@ -21,7 +21,7 @@ macro_rules! instantiate {
         use crate::kernels::generic::attention::{Outlined, Queries, Rows, ScoresInt8, Value};
         use crate::kernels::generic;
         use crate::kernels::vector::Vector;
-        use crate::kernels::{
+        use crate::kernels::types::{
             Attention, AttentionScratch, CellWriter, EmbeddingRow, HeadCacheMut, LayerNorm,
             Matmul, QuantizedRowMut, RmsNorm, SEGMENT,
         };

@@ -1,7 +1,7 @@
 //! Layer norm (Ba et al., 2016) and RMS norm (Zhang & Sennrich, 2019; `docs/numbers.md` section 6).
 
+use crate::kernels::types::{LayerNorm, RmsNorm};
 use crate::kernels::vector::{LANES, Vector};
-use crate::kernels::{LayerNorm, RmsNorm};
 
 /// Layer norm of one token's row.
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
 use crate::kernels::scalar::scale_for;
+use crate::kernels::types::{Correction, QuantizedRowMut};
 use crate::kernels::vector::{LANES, Vector};
-use crate::kernels::{QuantizedRowMut, Start};
 use crate::quant::block_size;
 
 /// Values that are quantized together.
@@ -27,26 +27,26 @@ pub(in crate::kernels) fn quantize<V: Vector>(
 fn by_group<V: Vector, const G: usize>(v: V, x: &[f32], out: QuantizedRowMut) {
     let (groups, tail) = x.as_chunks::<G>();
     let (values, _) = out.values.as_chunks_mut::<G>();
-    let starts = out.starts.chunks_exact_mut(G / block_size(G));
-    let mut out = values.iter_mut().zip(out.scales).zip(starts);
+    let corrections = out.corrections.chunks_exact_mut(G / block_size(G));
+    let mut out = values.iter_mut().zip(out.scales).zip(corrections);
     for x in groups {
-        let ((values, scale), starts) = out.next().expect("as many groups");
-        *scale = quantize_group(v, x, values, starts);
+        let ((values, scale), corrections) = out.next().expect("as many groups");
+        *scale = quantize_group(v, x, values, corrections);
     }
-    if let Some(((values, scale), starts)) = out.next() {
+    if let Some(((values, scale), corrections)) = out.next() {
         let mut padded = [0.0; G];
         padded[..tail.len()].copy_from_slice(tail);
-        *scale = quantize_group(v, &padded, values, starts);
+        *scale = quantize_group(v, &padded, values, corrections);
     }
 }
 
-/// Fills values and starts, returns the scale.
+/// Fills values and corrections, returns the scale.
 #[inline(always)]
 fn quantize_group<V: Vector, const G: usize>(
     v: V,
     x: &[f32; G],
     values: &mut [i8; G],
-    starts: &mut [Start],
+    corrections: &mut [Correction],
 ) -> f32 {
     let (vectors, _) = x.as_chunks::<LANES>();
     let mut max = v.splat_i32(0);
@@ -56,7 +56,7 @@ fn quantize_group<V: Vector, const G: usize>(
     let (scale, r) = scale_for(v.highest_i32(max) as u32);
     if r == 0.0 {
         values.fill(0);
-        starts.fill([0, 0]);
+        corrections.fill([0, 0]);
         return scale;
     }
     let r = v.splat(r);
@@ -64,7 +64,7 @@ fn quantize_group<V: Vector, const G: usize>(
     let (chunks, _) = values.as_chunks_mut::<CHUNK>();
     let per_block = block_size(G) / CHUNK;
     let blocks = chunks.chunks_exact_mut(per_block).zip(pairs.chunks_exact(per_block));
-    for ((values, x), start) in blocks.zip(starts) {
+    for ((values, x), correction) in blocks.zip(corrections) {
         let mut sums = v.no_pairs();
         for (values, [low, high]) in values.iter_mut().zip(x) {
             let low = v.round(v.mul(v.load(low), r));
@@ -72,7 +72,7 @@ fn quantize_group<V: Vector, const G: usize>(
             v.store_bytes(bytes, values);
             sums = v.add_pairs(sums, bytes);
         }
-        *start = v.start_of(sums);
+        *correction = v.correction_of(sums);
     }
     scale
 }

@@ -19,7 +19,7 @@ use std::array::from_fn;
 
 use super::instructions::*;
 use super::vector::F32x16;
-use crate::kernels::Start;
+use crate::kernels::types::Correction;
 use crate::quant::{BLOCK_INPUTS, Scheme, TILE_ALIGN};
 
 /// An integer for each of 16 rows.
@@ -189,10 +189,10 @@ fn to_floats(sums: int32x4_t) -> float32x4_t {
     vsubq_f32(vreinterpretq_f32_s32(sums), base)
 }
 
-/// [`BASE`] and a start in all lanes of `N` registers.
+/// [`BASE`] and a correction in all lanes of `N` registers.
 #[inline(always)]
-fn starts<const N: usize>(start: i32) -> [int32x4_t; N] {
-    [vdupq_n_s32(BASE + start); N]
+fn from_base<const N: usize>(correction: i32) -> [int32x4_t; N] {
+    [vdupq_n_s32(BASE + correction); N]
 }
 
 /// [`BASE`] in all lanes of `N` registers. Loaded: other than a load, a copy takes an instruction from
@@ -218,9 +218,9 @@ pub(super) struct Inputs {
     /// Bytes.
     pub values: *const i8,
     pub stride: usize,
-    pub starts: *const Start,
+    pub corrections: *const Correction,
     /// Starts from one token to the next.
-    pub start_stride: usize,
+    pub correction_stride: usize,
     pub scales: *const f32,
     /// Scales from one token to the next.
     pub scale_stride: usize,
@@ -235,7 +235,7 @@ impl Inputs {
     #[inline(always)]
     pub fn advance(&mut self, tokens: usize) {
         self.values = self.values.wrapping_add(tokens * self.stride);
-        self.starts = self.starts.wrapping_add(tokens * self.start_stride);
+        self.corrections = self.corrections.wrapping_add(tokens * self.correction_stride);
         self.scales = self.scales.wrapping_add(tokens * self.scale_stride);
         self.tokens = self.tokens.saturating_sub(tokens);
     }
@@ -244,7 +244,7 @@ impl Inputs {
     #[inline(always)]
     pub fn next_group(&mut self) {
         self.values = self.values.wrapping_add(self.size);
-        self.starts = self.starts.wrapping_add(self.size.div_ceil(BLOCK_INPUTS));
+        self.corrections = self.corrections.wrapping_add(self.size.div_ceil(BLOCK_INPUTS));
         self.scales = self.scales.wrapping_add(1);
     }
 
@@ -268,25 +268,26 @@ impl Inputs {
         }
     }
 
-    /// The start of a block, repeated.
+    /// The correction of a block, repeated.
     #[inline(always)]
-    unsafe fn start(&self, token: usize, block: usize) -> int16x8_t {
+    unsafe fn correction(&self, token: usize, block: usize) -> int16x8_t {
         // SAFETY: the caller's promise.
         unsafe {
-            let start = self.starts.add(token * self.start_stride + block).cast::<i32>();
-            vreinterpretq_s16_s32(vdupq_n_s32(start.read_unaligned()))
+            let correction =
+                self.corrections.add(token * self.correction_stride + block).cast::<i32>();
+            vreinterpretq_s16_s32(vdupq_n_s32(correction.read_unaligned()))
         }
     }
 
     /// -8 times the sum of the group's values.
     #[inline(always)]
-    unsafe fn total_start(&self, token: usize) -> i32 {
-        let sum = |start: Start| i32::from(start[0]) + i32::from(start[1]);
+    unsafe fn total_correction(&self, token: usize) -> i32 {
+        let sum = |[first, second]: Correction| i32::from(first) + i32::from(second);
         // SAFETY: the caller's promise.
         unsafe {
-            let starts = self.starts.add(token * self.start_stride);
-            let first = sum(*starts);
-            if self.size > BLOCK_INPUTS { first + sum(*starts.add(1)) } else { first }
+            let corrections = self.corrections.add(token * self.correction_stride);
+            let first = sum(*corrections);
+            if self.size > BLOCK_INPUTS { first + sum(*corrections.add(1)) } else { first }
         }
     }
 
@@ -430,7 +431,7 @@ impl<I: Product, P: Packing> Dot for Rows<I, P> {
         unsafe {
             let mut sums: [I32x16; T] = from_fn(|t| match P::OFFSET / Scheme::Int4.offset() {
                 0 => bases(),
-                factor => starts(factor * inputs.total_start(t)),
+                factor => from_base(factor * inputs.total_correction(t)),
             });
             for round in 0..inputs.size / 16 {
                 let x: [int8x16_t; T] = from_fn(|t| inputs.load(t, round));
@@ -560,7 +561,7 @@ impl<P: Packing> Dot for Mmla<P> {
 /// Int4 weights with NEON alone: sums in 16 bits, one of each input of a step, which over a block wrap
 /// around harmlessly.
 ///
-/// Once the sums of neighbours are added, in 16 bits too, and the block's start, what is left lies within
+/// Once the sums of neighbours are added, in 16 bits too, and the block's correction, what is left lies within
 /// 16 bits ([`block_size`](crate::quant::block_size)), so it is exact. One instruction per 8 products.
 pub(super) struct Smlal4<P>(P);
 
@@ -589,7 +590,7 @@ impl<P: Packing> Dot for Smlal4<P> {
         acc: &mut [F32x16; T],
     ) {
         let block_pairs = inputs.size.min(BLOCK_INPUTS) / PAIR_INPUTS;
-        let mut totals: [I32x16; T] = from_fn(|_| starts(0));
+        let mut totals: [I32x16; T] = from_fn(|_| from_base(0));
         for block in 0..inputs.size / PAIR_INPUTS / block_pairs {
             let mut sums = [[[vdupq_n_s16(0); 2]; 4]; T];
             for pair in block * block_pairs..(block + 1) * block_pairs {
@@ -607,11 +608,11 @@ impl<P: Packing> Dot for Smlal4<P> {
             }
             for (t, (totals, sums)) in totals.iter_mut().zip(sums).enumerate() {
                 // SAFETY: the caller's promise.
-                let start = unsafe { inputs.start(t, block) };
+                let correction = unsafe { inputs.correction(t, block) };
                 for (total, sums) in totals.iter_mut().zip(sums) {
                     let mut pairs = vpaddq_s16(sums[0], sums[1]);
                     if P::OFFSET != 0 {
-                        pairs = vaddq_s16(pairs, start);
+                        pairs = vaddq_s16(pairs, correction);
                     }
                     *total = vpadalq_s16(*total, pairs);
                 }
@@ -667,7 +668,7 @@ impl Dot for Smlal8 {
                 }
             }
         }
-        let [base] = starts(0);
+        let [base] = from_base(0);
         let sums = sums.map(|sums| sums.map(|[low, high]| vaddq_s32(vpaddq_s32(low, high), base)));
         // SAFETY: the caller's promise.
         unsafe { add_group(sums, inputs, scales, acc) };

@@ -24,15 +24,15 @@ use super::bodies::finish;
 use super::dot::{Dot, Inputs, Level, PAIR_INPUTS, Packing, Source, Weights};
 use super::instructions::*;
 use super::vector::{F32x16, Lanes};
+use crate::kernels::types::{CellWriter, Matmul};
 use crate::kernels::vector::Vector;
-use crate::kernels::{CellWriter, Matmul};
 use crate::quant::{PANEL_ROWS, Scheme, TILE_ALIGN};
 
 /// Tokens that share an unpacked group.
 const TOKEN_BLOCK: usize = 66;
 /// From how many tokens on a group is unpacked into a buffer.
 const UNPACK_FROM: usize = 5;
-/// How far ahead of the group that is read its successors are fetched.
+/// How far ahead of the group that is read its successors are prefetched.
 const PREFETCH_BYTES: usize = 1024;
 /// Inputs whose weights are unpacked together: 8 KiB for a panel.
 const UNPACKED_INPUTS: usize = 512;
@@ -251,8 +251,8 @@ impl Inputs {
         Self {
             values: input.values[first * input.padded_cols + index * size..].as_ptr(),
             stride: input.padded_cols,
-            starts: input.starts[first * input.blocks + index * blocks..].as_ptr(),
-            start_stride: input.blocks,
+            corrections: input.corrections[first * input.blocks + index * blocks..].as_ptr(),
+            correction_stride: input.blocks,
             scales: input.scales[first * input.groups + index..].as_ptr(),
             scale_stride: input.groups,
             tokens,

@@ -20,7 +20,8 @@ mod vector;
 use std::arch::is_aarch64_feature_detected;
 
 use self::dot::{Dotprod, I8mm, Level, Neon};
-use super::{Isa, Kernels};
+use super::isa::Isa;
+use super::table::Kernels;
 
 /// What the processor must support for [`DOTPROD`].
 pub(super) fn has_dotprod() -> bool {

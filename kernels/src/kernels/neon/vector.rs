@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::dot::{I32x16, Level};
 use super::instructions::*;
-use crate::kernels::Start;
+use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
 /// NEON, which every 64-bit Arm processor has.
@@ -262,7 +262,7 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    fn start_of(self, sums: int16x8_t) -> Start {
+    fn correction_of(self, sums: int16x8_t) -> Correction {
         let a = vadd_s16(vget_low_s16(sums), vget_high_s16(sums));
         // Two lanes 2 apart are left to add.
         let sum = |a: i16, b: i16| -8 * (a + b);
@@ -315,7 +315,7 @@ impl<L: Level> KeyDot for Dots<L> {
     }
 
     #[inline(always)]
-    fn start(self, _: i32) -> i32 {
+    fn correction(self, _: i32) -> i32 {
         0
     }
 

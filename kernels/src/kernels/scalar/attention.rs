@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::quantize::{quantize_one, scale_of};
 use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
-use crate::kernels::{
+use crate::kernels::types::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
     slot,
 };

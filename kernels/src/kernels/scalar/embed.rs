@@ -1,7 +1,7 @@
 //! The embedding (`docs/numbers.md` section 5).
 
 use super::f16_to_f32;
-use crate::kernels::EmbeddingRow;
+use crate::kernels::types::EmbeddingRow;
 
 /// A token's row out of its panel, plus the position's, times the scale.
 #[inline(always)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::f16_to_f32;
-use crate::kernels::{Activation, CellWriter, Epilogue, Matmul};
+use crate::kernels::types::{Activation, CellWriter, Epilogue, Matmul};
 use crate::math;
 use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
@@ -30,19 +30,20 @@ pub(super) fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
 pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
     let tiles = &job.weights.tiles;
     let panel = job.weights.panel(panel);
-    let (values, scales, starts) = job.input.token(token);
+    let (values, scales, corrections) = job.input.token(token);
     let blocks = job.input.blocks / job.input.groups;
     let mut acc = [0.0; PANEL_ROWS];
     for g in 0..tiles.groups() {
         let data = &panel[g * tiles.group_bytes()..][..tiles.group_bytes()];
         let values = &values[g * tiles.group_size()..][..tiles.group_size()];
         // -8 times the sum of the group's values.
-        let start = starts[g * blocks..][..blocks].iter().flatten().map(|&s| i32::from(s)).sum();
+        let correction =
+            corrections[g * blocks..][..blocks].iter().flatten().map(|&s| i32::from(s)).sum();
         let n = match tiles.scheme() {
             Scheme::Int8 => {
-                dot_int8(data, values, Scheme::Int8.offset() / Scheme::Int4.offset() * start)
+                dot_int8(data, values, Scheme::Int8.offset() / Scheme::Int4.offset() * correction)
             }
-            Scheme::Int4 => dot_int4(data, values, start),
+            Scheme::Int4 => dot_int4(data, values, correction),
         };
         let token_scale = scales[g] * job.weights.scale;
         let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];
@@ -54,10 +55,10 @@ pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize
     acc
 }
 
-/// Exact int32 dot products of a group with 16 rows of bytes, starting from `start`.
+/// Exact int32 dot products of a group with 16 rows of bytes, starting from `correction`.
 #[inline(always)]
-fn dot_int8(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
-    let mut n = [start; PANEL_ROWS];
+fn dot_int8(data: &[u8], values: &[i8], correction: i32) -> Lanes<i32> {
+    let mut n = [correction; PANEL_ROWS];
     for (step, x) in data.chunks_exact(TILE_ALIGN).zip(values.chunks_exact(STEP_INPUTS)) {
         for r in 0..PANEL_ROWS {
             for i in 0..STEP_INPUTS {
@@ -70,8 +71,8 @@ fn dot_int8(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
 
 /// The same with 16 rows of nibbles: a line's low ones are a step, its high ones the next.
 #[inline(always)]
-fn dot_int4(data: &[u8], values: &[i8], start: i32) -> Lanes<i32> {
-    let mut n = [start; PANEL_ROWS];
+fn dot_int4(data: &[u8], values: &[i8], correction: i32) -> Lanes<i32> {
+    let mut n = [correction; PANEL_ROWS];
     for (line, x) in data.chunks_exact(TILE_ALIGN).zip(values.chunks_exact(2 * STEP_INPUTS)) {
         for r in 0..PANEL_ROWS {
             for i in 0..STEP_INPUTS {

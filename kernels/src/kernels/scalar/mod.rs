@@ -40,7 +40,12 @@ pub fn fold16(mut lanes: [f32; LANES]) -> f32 {
 macro_rules! instantiate {
     ($(#[$attr:meta])* $module:ident, $isa:expr) => {
         mod $module {
-            use crate::kernels::*;
+            use crate::kernels::isa::Isa;
+            use crate::kernels::table::Kernels;
+            use crate::kernels::types::{
+                Attention, AttentionScratch, CellWriter, EmbeddingRow, HeadCacheMut, LayerNorm,
+                Matmul, QuantizedRowMut, RmsNorm,
+            };
 
             $(#[$attr])*
             unsafe fn embed(row: &EmbeddingRow, out: &mut [f32]) {

@@ -1,7 +1,7 @@
 //! Layer norm (Ba et al., 2016) and RMS norm (Zhang & Sennrich, 2019; `docs/numbers.md` section 6).
 
 use super::{LANES, fold16};
-use crate::kernels::{LayerNorm, RmsNorm};
+use crate::kernels::types::{LayerNorm, RmsNorm};
 
 /// Layer norm of one token's row.
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
-use crate::kernels::{QuantizedRowMut, Start};
+use crate::kernels::types::{Correction, QuantizedRowMut};
 use crate::quant::{STEP_INPUTS, block_size};
 
 /// Below this a group counts as zero, so that neither quotient leaves the normal range.
@@ -55,14 +55,14 @@ pub(super) fn quantize(x: &[f32], group_size: usize, out: QuantizedRowMut) {
         out.scales[g] = scale;
     }
     let blocks = out.values.chunks_exact(block_size(group_size));
-    for (block, start) in blocks.zip(out.starts.iter_mut()) {
-        *start = start_of(block);
+    for (block, correction) in blocks.zip(out.corrections.iter_mut()) {
+        *correction = correction_of(block);
     }
 }
 
-/// See [`Start`].
+/// See [`Correction`].
 #[inline(always)]
-fn start_of(block: &[i8]) -> Start {
+fn correction_of(block: &[i8]) -> Correction {
     let mut sums = [0, 0];
     for step in block.chunks_exact(STEP_INPUTS) {
         sums[0] += i16::from(step[0]) + i16::from(step[1]);

@@ -1,0 +1,62 @@
+//! Which kernels this processor can run: the one place that knows all tables.
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::isa::Isa;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+use super::scalar;
+use super::table::Kernels;
+#[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+use super::{avx_vnni, avx512};
+
+impl Isa {
+    /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Self::ALL.iter().copied().filter(|&isa| Kernels::new(isa).is_some())
+    }
+
+    /// The best that this processor supports.
+    pub fn best() -> Self {
+        Self::available().last().unwrap_or(Self::Scalar)
+    }
+}
+
+impl Kernels {
+    /// The kernels of `isa`, if this processor supports it: the one ladder of choice.
+    pub fn new(isa: Isa) -> Option<&'static Self> {
+        match isa {
+            Isa::Scalar => Some(&scalar::PORTABLE),
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
+            Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
+            #[cfg(not(any(
+                target_arch = "x86",
+                all(target_arch = "x86_64", feature = "scalar-fma")
+            )))]
+            Isa::ScalarFma => None,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::is_supported().then_some(&avx2::TABLE),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 => None,
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::AvxVnni => avx_vnni::table(),
+            #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
+            Isa::Avx512Vnni => avx512::is_supported().then_some(&avx512::TABLE),
+            #[cfg(not(all(target_arch = "x86_64", feature = "vnni")))]
+            Isa::AvxVnni | Isa::Avx512Vnni => None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(&neon::NEON),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => neon::has_dotprod().then_some(&neon::DOTPROD),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => neon::has_i8mm().then_some(&neon::I8MM),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => None,
+        }
+    }
+
+    /// The best that this processor supports.
+    pub fn best() -> &'static Self {
+        Self::new(Isa::best()).unwrap_or(&scalar::PORTABLE)
+    }
+}

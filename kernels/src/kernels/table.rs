@@ -1,0 +1,227 @@
+//! The table of an instruction set's functions, and what must be true of their arguments.
+
+use std::ops::Range;
+
+use super::isa::Isa;
+use super::types::{
+    Attention, AttentionScratch, CellWriter, EmbeddingRow, HeadCacheMut, LayerNorm, MOST_QUERIES,
+    Matmul, QUERY_BLOCK, QuantizedRowMut, RmsNorm, SEGMENT, is_within, padded_head_size, slot,
+};
+use crate::quant::{GROUP_SIZES, block_size};
+
+type EmbedFn = unsafe fn(&EmbeddingRow, &mut [f32]);
+type QuantizeFn = unsafe fn(&[f32], usize, QuantizedRowMut);
+type LayerNormFn = unsafe fn(&[f32], &LayerNorm, &mut [f32]);
+type AnglesFn = unsafe fn(u32, &[f64], f64, (&mut [f32], &mut [f32]));
+type RotateFn = unsafe fn(&mut [f32], &[f32], &[f32]);
+type RmsNormFn = unsafe fn(&[f32], &RmsNorm, &mut [f32]);
+type MatmulFn = unsafe fn(&Matmul, Range<usize>, &CellWriter);
+type StoreFn = unsafe fn(&mut HeadCacheMut, usize, &[f32], &[f32]);
+type AttendFn = unsafe fn(&Attention, &mut AttentionScratch, &CellWriter);
+
+/// Work for [`Kernels::run`]: arithmetic of scalars whose fused multiply-adds are worth an instruction. As
+/// a call each of them takes ten times as long, and weighing a large vocabulary as long as evaluating a small
+/// model.
+pub trait Work {
+    /// What it results in.
+    type Output;
+
+    /// Does it. To be marked `#[inline(always)]`, as all that it calls, so that it is compiled for the
+    /// instruction set of whoever calls it.
+    fn run(self) -> Self::Output;
+}
+
+/// # Safety
+/// The processor supports AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_with_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
+/// # Safety
+/// The processor supports FMA.
+#[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
+#[target_feature(enable = "fma")]
+unsafe fn run_with_fma<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
+/// [`Kernels::add`]: the compiler makes vectors of it.
+struct Add<'a> {
+    out: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl Work for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out += x;
+        }
+    }
+}
+
+/// The kernels of one instruction set, which this processor supports.
+///
+/// The methods check shapes, then call the table's function. Every such function is unsafe for one
+/// reason only, that the processor must support its instructions, except `matmul` and `attend`.
+pub struct Kernels {
+    pub(super) isa: Isa,
+    pub(super) embed: EmbedFn,
+    pub(super) quantize: QuantizeFn,
+    pub(super) layer_norm: LayerNormFn,
+    pub(super) rms_norm: RmsNormFn,
+    pub(super) angles: AnglesFn,
+    pub(super) rotate: RotateFn,
+    pub(super) matmul: MatmulFn,
+    pub(super) store: StoreFn,
+    pub(super) attend: AttendFn,
+}
+
+impl Kernels {
+    /// Which instruction set they use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Does work that has one source for all instruction sets, compiled for this one.
+    #[allow(clippy::match_single_binding, reason = "processors other than x86 have one way")]
+    pub fn run<W: Work>(&self, work: W) -> W::Output {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => {
+                // SAFETY: `self` exists only if the processor supports its instruction set, each of which
+                // includes AVX2 and FMA (`avx2::is_supported`).
+                unsafe { run_with_avx2(work) }
+            }
+            #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
+            // SAFETY: `self` exists only if the processor supports FMA.
+            Isa::ScalarFma => unsafe { run_with_fma(work) },
+            // 64-bit Arm always has it; for any other processor it is a call.
+            _ => work.run(),
+        }
+    }
+
+    /// `out = (embedding row + position) * scale`, each `[n_embd]`.
+    pub fn embed(&self, row: &EmbeddingRow, out: &mut [f32]) {
+        assert_eq!(out.len(), row.weights.tiles.cols());
+        assert!(row.position.is_none_or(|position| position.len() == out.len()));
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.embed)(row, out) }
+    }
+
+    /// Quantizes one token's row in groups of `group_size`.
+    pub fn quantize(&self, x: &[f32], group_size: usize, out: QuantizedRowMut) {
+        assert!(GROUP_SIZES.contains(&group_size));
+        let groups = x.len().div_ceil(group_size);
+        assert_eq!(out.values.len(), groups * group_size);
+        assert_eq!(out.scales.len(), groups);
+        assert_eq!(out.corrections.len(), out.values.len() / block_size(group_size));
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.quantize)(x, group_size, out) }
+    }
+
+    /// Layer norm of one token's row.
+    pub fn layer_norm(&self, x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
+        let n = x.len();
+        assert!(norm.weight.len() == n && norm.bias.len() == n && out.len() == n);
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.layer_norm)(x, norm, out) }
+    }
+
+    /// RMS norm of one token's row.
+    pub fn rms_norm(&self, x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
+        assert!(norm.weight.len() == x.len() && out.len() == x.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.rms_norm)(x, norm, out) }
+    }
+
+    /// `out = out + x`: a branch that was normed joins the residual.
+    pub fn add(&self, out: &mut [f32], x: &[f32]) {
+        assert_eq!(out.len(), x.len());
+        self.run(Add { out, x });
+    }
+
+    /// Cosines and sines of the angles `position * inverse_frequencies[i]` in radians, times a factor,
+    /// into `cos` and `sin`, `[pairs of a head]` each. Positions are at most 2^20 and frequencies at
+    /// most 1, or the angles are at most [`MAX_ANGLE`](crate::math::angle::MAX_ANGLE) otherwise.
+    pub fn angles(
+        &self,
+        position: u32,
+        inverse_frequencies: &[f64],
+        factor: f64,
+        (cos, sin): (&mut [f32], &mut [f32]),
+    ) {
+        assert!(cos.len() == inverse_frequencies.len() && sin.len() == cos.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.angles)(position, inverse_frequencies, factor, (cos, sin)) }
+    }
+
+    /// Rotates the pairs `(i, i + n)` of a head `[head size]` in place, `n` the number of angles: at
+    /// most half the head size; the dimensions after them stay.
+    pub fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert!(cos.len() == sin.len() && 2 * cos.len() <= head.len());
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.rotate)(head, cos, sin) }
+    }
+
+    /// The outputs of `panels` (16 rows each) for every token, into `out` `[tokens][rows]`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the cells of these panels' rows in `out` during the call.
+    pub unsafe fn matmul(&self, job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+        let (tiles, input) = (&job.weights.tiles, &job.input);
+        assert!(panels.end <= tiles.panels());
+        assert!(input.padded_cols == tiles.padded_cols());
+        assert!(input.groups == tiles.groups() && input.blocks == tiles.blocks());
+        let tokens = job.tokens();
+        assert_eq!(input.values.len(), tokens * input.padded_cols);
+        assert_eq!(input.scales.len(), tokens * input.groups);
+        assert_eq!(input.corrections.len(), tokens * input.blocks);
+        assert!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
+        assert!(out.tokens >= tokens && out.stride >= tiles.rows());
+        // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
+        unsafe { (self.matmul)(job, panels, out) }
+    }
+
+    /// Puts the key and value `[head size]` of `position` into a head's cache: into slot
+    /// `position % capacity`.
+    pub fn store(&self, head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
+        let size = key.len();
+        assert!(size > 0 && size == value.len());
+        let capacity = head.capacity(size);
+        assert!(is_within(position + 1, capacity), "position {position} of capacity {capacity}");
+        // SAFETY: `self` exists only if the processor supports it.
+        unsafe { (self.store)(head, slot(position, capacity), key, value) }
+    }
+
+    /// Attention of the queries that share a head of the cache, into their cells of `out`
+    /// `[tokens][query heads * head size]`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the cells `job.columns_of(member)` of `job.tokens` in `out` during the
+    /// call, for any member of the group.
+    pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
+        let (size, group, tokens) = (job.columns.len(), job.group, &job.tokens);
+        assert!(size > 0 && group > 0 && !tokens.is_empty());
+        assert!(tokens.len() <= MOST_QUERIES / group);
+        assert!(job.columns_of(group - 1).end <= job.stride);
+        assert!(tokens.end * job.stride <= job.queries.len());
+        assert!(job.bias.is_none_or(|bias| bias.slopes.len() == group) && job.window != Some(0));
+        let capacity = job.cache.capacity(size);
+        let first = job.visible(job.position + tokens.start).start;
+        let end = job.position + tokens.end;
+        let fits = end - first <= capacity && is_within(end, capacity);
+        assert!(fits, "positions {first} to {end} in a cache of capacity {capacity}");
+        assert!(job.cache.has_room(size, capacity));
+        let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
+        assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
+        assert!(scratch.sums.len() == padded && scratch.part.len() == block);
+        assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
+        // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
+        unsafe { (self.attend)(job, scratch, out) }
+    }
+}
