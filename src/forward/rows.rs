@@ -130,7 +130,8 @@ impl Pass<'_> {
                 (branch, self.arena.write(self.buffers.residual, row_range(t, e)))
             };
             let normed = self.normed(branch, &norm, worker);
-            x.iter_mut().zip(normed).for_each(|(x, y)| *x += *y * scale);
+            normed.iter_mut().for_each(|y| *y *= scale);
+            self.kernels.add(x, normed);
         }
     }
 
