@@ -1738,8 +1738,8 @@ typedef struct {
  * `*generation` is 0 on failure.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
- * CBL_BAD_TEXT, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,
- * CBL_PANIC.
+ * CBL_BAD_TEXT, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED,
+ * CBL_BUSY, CBL_PANIC.
  */
 cbl_status cbl_batch_begin(cbl_batch *batch,
                            const cbl_options *options,

@@ -1,4 +1,4 @@
-//! Stopping an evaluation from outside.
+//! Requests to stop an evaluation.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 
-/// Where a session looks whether it should stop: phase by phase of a pass, piece by piece of a text.
+/// The flag by which another thread asks a session to stop. The session reads it at each phase of a
+/// pass and at each piece of a text that it tokenizes.
 #[derive(Clone)]
 pub(crate) struct Cancel {
     flag: NonNull<AtomicBool>,
-    /// Keeps the flag alive unless somebody else does.
+    /// Keeps the flag alive, unless somebody else does.
     _owner: Option<Arc<AtomicBool>>,
 }
 
@@ -27,33 +28,34 @@ impl Default for Cancel {
 }
 
 impl Cancel {
-    /// By a flag that is shared.
+    /// With a shared flag.
     pub fn by(flag: Arc<AtomicBool>) -> Self {
         Self { flag: NonNull::from(&*flag), _owner: Some(flag) }
     }
 
-    /// By a flag that somebody else keeps.
+    /// With a flag that somebody else keeps alive.
     ///
     /// # Safety
-    /// The flag stays valid as long as this and its clones.
+    /// The flag is valid as long as this value and its clones.
     #[cfg(feature = "capi")]
     pub unsafe fn by_raw(flag: NonNull<AtomicBool>) -> Self {
         Self { flag, _owner: None }
     }
 
-    /// Whether somebody asked to stop. Relaxed: it carries no data, and being late is harmless.
+    /// Whether there is a request. The load is relaxed, because the flag guards no data and may be
+    /// late.
     pub fn is_set(&self) -> bool {
         // SAFETY: the flag outlives `self`: see `Session::cancel_by` and `cancel_by_raw`.
         unsafe { self.flag.as_ref() }.load(Relaxed)
     }
 
-    /// Fails if somebody asked to stop, and leaves the request to the call's end.
+    /// Fails if there is a request. The request stays until the call ends.
     #[cfg(feature = "text")]
     pub fn check(&self) -> Result<()> {
         if self.is_set() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Follows a request, if there is one: the next call starts without it.
+    /// Takes the request, if there is one, and fails. The next call starts without it.
     pub fn follow(&self) -> Result<()> {
         if !self.is_set() {
             return Ok(());
@@ -62,7 +64,7 @@ impl Cancel {
         Err(Error::Cancelled)
     }
 
-    /// Drops a request: the call that it was meant for has ended.
+    /// Removes a request. The call that it was meant for has ended.
     pub fn clear(&self) {
         // SAFETY: as in `is_set`.
         unsafe { self.flag.as_ref() }.store(false, Relaxed);

@@ -1,7 +1,7 @@
-//! Generation: a prompt in, tokens or text out, one by one.
+//! Generation: continues a prompt with tokens or text, one token at a time.
 //!
-//! [`Generator`] and [`TextGenerator`] are asked for each token; [`generate_tokens`],
-//! [`generate_text`] and their like hand each on to a function.
+//! A program asks a [`Generator`] or a [`TextGenerator`] for each token. [`generate_tokens`],
+//! [`generate_text`] and similar functions pass each token to a closure.
 
 mod constraint;
 mod course;

@@ -1,4 +1,4 @@
-//! Arguments from C: checked as far as an address tells.
+//! Arguments from C, checked as far as an address allows.
 
 use std::ffi::{CStr, c_char};
 use std::path::Path;
@@ -15,7 +15,7 @@ const fn bad(detail: &'static str) -> Failure {
     Failure::Misuse(CBL_BAD_ARGUMENT, detail)
 }
 
-/// `count` values of the caller's.
+/// The caller's array of `count` values.
 ///
 /// # Safety
 /// Unless null or misaligned, `start` is valid for reading `count` values for `'a`, and nobody writes
@@ -34,11 +34,12 @@ pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
-/// As [`slice()`], for results: a place that must be there.
+/// The caller's array for `count` results. Unlike [`slice()`], it must not be null, even if `count` is
+/// 0.
 ///
 /// # Safety
-/// Unless null or misaligned, `start` is valid for reading and writing `count` values for `'a`, and nobody
-/// else uses them; T is a plain number.
+/// Unless null or misaligned, `start` is valid for reading and writing `count` values for `'a`, and
+/// nobody else uses them. `T` is a plain number.
 pub(super) unsafe fn slice_mut<'a, T>(start: *mut T, count: usize) -> Result<&'a mut [T], Failure> {
     if start.is_null() || !start.is_aligned() {
         return Err(bad("a place for results is NULL or misaligned"));
@@ -50,11 +51,11 @@ pub(super) unsafe fn slice_mut<'a, T>(start: *mut T, count: usize) -> Result<&'a
     Ok(unsafe { std::slice::from_raw_parts_mut(start, count) })
 }
 
-/// `count` texts of the caller's, each ended by a zero byte.
+/// The caller's array of `count` texts, each ended by a zero byte.
 ///
 /// # Safety
-/// As [`slice()`] for the list; its pointers are null or lead to bytes that end with a zero, valid for
-/// `'a`.
+/// As [`slice()`] for the array. Its pointers are null, or point to bytes that end with a zero and are
+/// valid for `'a`.
 pub(super) unsafe fn texts<'a>(
     start: *const *const c_char,
     count: usize,
@@ -93,7 +94,7 @@ pub(super) unsafe fn list_lengths<'a>(
 
 const INVALID_UTF8: Failure = Failure::Misuse(CBL_INVALID_UTF8, "a text is not valid UTF-8");
 
-/// A text of the caller's.
+/// The caller's text.
 ///
 /// # Safety
 /// As [`slice()`].
@@ -105,14 +106,14 @@ pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a
     Ok(text)
 }
 
-/// There is memory for the copies and parts that a call makes of texts of `length` bytes: a list of strings of a
-/// character each takes 56 times as much.
+/// Fails unless there is memory for the copies that a call makes of texts of `length` bytes. The
+/// largest one, a list of strings of one character each, takes 56 bytes per byte.
 fn probe_parts(length: usize) -> Result<(), Failure> {
     Ok(memory::probe(length.saturating_mul(64).saturating_add(16 << 10))?)
 }
 
-/// The caller's tokens, if the session has room for them: a count that is out of proportion is found
-/// out before the first token is read.
+/// The caller's tokens, if the session has room for them. So a wrong count is an error before the first
+/// token is read.
 ///
 /// # Safety
 /// As [`slice()`].
@@ -135,10 +136,10 @@ pub(super) fn required<T: Copy>(callback: Option<T>) -> Result<Callback<T>, Fail
     callback.map(Callback::new).ok_or(missing)
 }
 
-/// A path, which ends with a zero byte. Any bytes where paths are bytes, UTF-8 elsewhere.
+/// The caller's path, which ends with a zero byte. On Unix it is any bytes, elsewhere UTF-8.
 ///
 /// # Safety
-/// `path` is null or points to bytes that end with a zero, valid for `'a`.
+/// `path` is null, or points to bytes that end with a zero and are valid for `'a`.
 pub(super) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
     if path.is_null() {
         return Err(bad("a path is NULL"));
@@ -159,11 +160,11 @@ pub(super) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> 
     }
 }
 
-/// A place of the caller's for one value.
+/// The caller's place for one result.
 pub(super) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
-    /// Writes `default` at once, so that the place is defined whatever happens.
+    /// Writes `default` at once, so that the place is defined even if the call fails.
     ///
     /// # Safety
     /// Unless null or misaligned, `place` is valid for writing as long as this lives.
@@ -194,11 +195,12 @@ impl<T> Out<T> {
     }
 }
 
-/// Copies `values` to a buffer with room for `capacity` of them and tells how many there are. If they
-/// do not fit, only tells.
+/// Writes the number of `values` to `count`, and copies the values to a buffer with room for `capacity`
+/// of them, if they fit.
 ///
 /// # Safety
-/// Unless null or misaligned, `buffer` is valid for writing `capacity` values, `count` for one.
+/// Unless null or misaligned, `buffer` is valid for writing `capacity` values, and `count` for writing
+/// one.
 pub(super) unsafe fn copy_out<T: Copy>(
     values: &[T],
     buffer: *mut T,
@@ -213,11 +215,11 @@ pub(super) unsafe fn copy_out<T: Copy>(
     Ok(())
 }
 
-/// The first `needed` values of a buffer of the caller's with room for `capacity`, if it has them.
+/// The first `needed` values of the caller's buffer; an error if its `capacity` is smaller.
 ///
 /// # Safety
 /// Unless null or misaligned, `buffer` is valid for reading and writing `capacity` values for `'a`, and
-/// nobody else uses them; T is a plain number.
+/// nobody else uses them. `T` is a plain number.
 pub(super) unsafe fn buffer_for<'a, T: Copy>(
     needed: usize,
     buffer: *mut T,
@@ -237,24 +239,24 @@ pub(super) unsafe fn buffer_for<'a, T: Copy>(
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer, needed) })
 }
 
-/// A structure of plain numbers and pointers that may grow at its end from version to version.
+/// A structure of plain numbers and pointers. Later versions may add fields at its end.
 ///
 /// # Safety
-/// Implementors are `repr(C)`, and all zeros is a value of theirs.
+/// Implementors are `repr(C)`, and all zeros is a valid value.
 pub(super) unsafe trait Growing: Copy {
     /// Size in the first version that had it.
     const FIRST_SIZE: usize;
 }
 
-/// A place of the caller's for such a structure.
+/// The caller's place for such a structure, with the size that the caller knows.
 pub(super) struct GrowingOut<T> {
     place: *mut T,
     size: usize,
 }
 
 impl<T: Growing> GrowingOut<T> {
-    /// Writes zeros at once, so that the place is defined whatever happens. `size` is that of the
-    /// structure in the caller's header.
+    /// Writes zeros at once, so that the place is defined even if the call fails. `size` is the size of
+    /// the structure in the caller's header.
     ///
     /// # Safety
     /// Unless null or misaligned, `place` is valid for writing `size` bytes as long as this lives.
@@ -272,7 +274,7 @@ impl<T: Growing> GrowingOut<T> {
         Ok(Self { place, size })
     }
 
-    /// Writes as many bytes as the caller's header knew of; zeros stay behind them if it knew of more.
+    /// Writes the fields that the caller's header has. Fields that only its version has stay zero.
     pub fn set(&self, value: &T) {
         let known = self.size.min(size_of::<T>());
         // SAFETY: valid by the contract of `new`, and `value` has at least `known` bytes.

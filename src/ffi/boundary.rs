@@ -1,5 +1,5 @@
-//! The border between C and Rust: failures become status codes, and so do panics; what is computed
-//! behind it is computed in the default floating-point environment.
+//! The boundary between C and Rust. Failures and panics become status codes. The Rust side computes in
+//! the default floating-point environment.
 
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
@@ -16,7 +16,7 @@ use super::status::cbl_status;
 pub(super) enum Report<'a> {
     /// Nowhere: the status says it all.
     Nothing,
-    /// To a buffer of the caller's, valid for writing so many bytes, or null.
+    /// To a buffer of the caller's: null, or valid for writing this number of bytes.
     Buffer(*mut c_char, usize),
     /// To the handle.
     Handle(&'a LastFailure),
@@ -59,8 +59,8 @@ pub(super) fn status_of_locked(
     run(report, &mut || once(&mut body)())
 }
 
-/// Takes what is called once through a reference. The border is compiled for references, once, and not
-/// for the body of each function: that is a tenth of a small library.
+/// Takes a closure that is called once out of its reference. The boundary is compiled once for
+/// references, and not for the body of each function, which saves a tenth of a small library.
 pub(super) fn once<T>(body: &mut Option<T>) -> T {
     body.take().expect("is called once")
 }
@@ -94,9 +94,9 @@ pub(super) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) 
     value.unwrap_or(otherwise)
 }
 
-/// Runs a function that is called from signal handlers: it stores to an atomic and computes nothing, so
-/// the thread's floating-point environment stays as it is. To keep that would need a variable of the
-/// thread, for which a thread that has none yet allocates memory.
+/// Runs a function that may be called from signal handlers. The function stores to an atomic and
+/// computes nothing, so it needs no default floating-point environment. Keeping the host's environment
+/// would need a thread-local variable, and a thread may have to allocate memory for its first one.
 pub(super) fn status_in_signal(body: impl FnOnce() -> Result<(), Failure>) -> cbl_status {
     let _call = Call::begin();
     catch(|| {
@@ -115,8 +115,8 @@ pub(super) fn status_in_signal(body: impl FnOnce() -> Result<(), Failure>) -> cb
 
 /// Runs `body` inside of the library: counted as a call, in the default floating-point environment.
 ///
-/// Never compiled into its callers, and `body` is reached through a pointer: no arithmetic on a caller's
-/// arguments, which may be in registers, moves out across the change of environment.
+/// It is never inlined, and it calls `body` through a pointer. So the compiler cannot move arithmetic
+/// on a caller's arguments, which may be in registers, across the change of environment.
 #[inline(never)]
 fn inside(body: &mut dyn FnMut()) {
     let _call = Call::begin();
@@ -124,12 +124,14 @@ fn inside(body: &mut dyn FnMut()) {
     body();
 }
 
-/// `AssertUnwindSafe`: what a panic may leave half done lies behind a lock that it poisons.
+/// `AssertUnwindSafe` is sound because a panic poisons the lock of all state that it may leave half
+/// done.
 fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
 }
 
-/// A payload's own drop may panic, and nothing is left to catch that; those of `panic!` are plain.
+/// Drops a failure. Dropping a panic's payload may panic itself, and nothing would catch that, so a
+/// payload that is not one of `panic!` is leaked.
 fn discard(failure: Failure) {
     match failure {
         Failure::Panic(payload) if !payload.is::<&str>() && !payload.is::<String>() => {
@@ -142,7 +144,7 @@ fn discard(failure: Failure) {
 /// Calls of the interface that have not returned yet, on all threads.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// One of them.
+/// A call that has not returned yet.
 struct Call;
 
 impl Call {
@@ -159,17 +161,17 @@ impl Drop for Call {
     }
 }
 
-/// The standard library writes every panic to standard error, where a host wants nothing of ours.
+/// Keeps panics of calls off standard error, to which the standard library writes every panic.
 ///
-/// The hook belongs to our copy of the standard library, so in a C program this concerns nobody else;
-/// a Rust program that links this crate keeps its own hook for all that happens outside of a call.
+/// In a C program the hook belongs to the library's own copy of the standard library. A Rust program
+/// that links this crate keeps its own hook for panics outside of calls.
 fn silence_panics() {
     type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
     static PREVIOUS: OnceLock<Hook> = OnceLock::new();
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {
         let _ = PREVIOUS.set(take_hook());
-        // Captures nothing, so it is not allocated.
+        // The closure captures nothing, so its box allocates nothing.
         set_hook(Box::new(|info| {
             if CALLS.load(Relaxed) == 0
                 && let Some(previous) = PREVIOUS.get()
@@ -183,6 +185,6 @@ fn silence_panics() {
 #[cfg(feature = "capi-test-panics")]
 pub(super) use super::test_panics::panic_if_armed;
 
-/// In a build for tests, panics if they ask for it.
+/// Only a build for tests can panic here.
 #[cfg(not(feature = "capi-test-panics"))]
 pub(super) fn panic_if_armed() {}

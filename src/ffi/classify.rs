@@ -178,12 +178,12 @@ mod with_text {
     use crate::model::TokenizerBytes;
     use crate::text::Tokenizer;
 
-    /// A classifier with what it borrows from its model.
+    /// A classifier, and the model that it borrows from.
     pub struct Labels {
-        /// Dropped first.
+        /// Dropped before `shared`, from which it borrows.
         classifier: Classifier<'static, TokenizerBytes>,
         shared: Arc<Shared>,
-        /// Found at the first use, for either type of cache: numbers differ between them.
+        /// Measured at the first use. The two types of cache give different numbers.
         bias: [OnceLock<Bias>; 2],
     }
 
@@ -194,7 +194,7 @@ mod with_text {
             settings: &Classification,
         ) -> Result<Self, Failure> {
             let tokenizer: *const Tokenizer<_> = &**shared.tokenizer()?;
-            // SAFETY: it lies in `shared`, where it stays as long as that, which the result keeps.
+            // SAFETY: the tokenizer lies in `shared` and stays there. The result keeps `shared`.
             let tokenizer = unsafe { &*tokenizer };
             Ok(Self {
                 classifier: Classifier::new(tokenizer, labels, &settings.classifier_options())?,
@@ -217,13 +217,13 @@ mod with_text {
                 let detail = "the session is not one of the classifier's model";
                 return Err(Failure::Misuse(CBL_BAD_ARGUMENT, detail));
             }
-            let bias = &self.bias[inner.made.options.kv as usize];
+            let bias = &self.bias[inner.setup.options.kv as usize];
             let result = inner.counted_by_position(|session| {
                 let bias = match bias.get() {
                     Some(bias) => bias,
                     None => {
                         let found = self.classifier.calibrate(session)?;
-                        // If two threads come here at once, both have found the same.
+                        // If two threads come here at the same time, both have found the same.
                         bias.get_or_init(|| found)
                     }
                 };
@@ -243,7 +243,7 @@ mod without_text {
     use crate::ffi::options::Classification;
     use crate::ffi::session::Inner;
 
-    /// There are none: `new` always fails.
+    /// No value exists: `new` always fails.
     pub enum Labels {}
 
     impl Labels {

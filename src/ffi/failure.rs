@@ -9,9 +9,9 @@ use crate::error::Error;
 
 /// Why a call failed.
 pub(super) enum Failure {
-    /// A misuse that has nothing more to say.
+    /// A wrong argument, with its status and its message.
     Misuse(cbl_status, &'static str),
-    /// A handle, the call's own or one that it was given, is in use.
+    /// A handle is in use: the one that the call is on, or another argument.
     Busy(&'static CStr),
     Error(Error),
     Panic(Box<dyn Any + Send>),
@@ -49,13 +49,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a handle without a usable state says.
+/// The failure of every call on a handle that a panic has poisoned.
 pub(super) const POISONED: Failure = Failure::Misuse(
     cbl_status::CBL_PANIC,
     "an earlier call with this handle met a bug in the library; free the handle",
 );
 
-/// What a build without the feature `text` says.
+/// The failure of a function that tokenizes, in a build without the feature `text`.
 #[cfg(not(feature = "text"))]
 pub(super) const NO_TOKENIZING: Failure = Failure::Misuse(
     cbl_status::CBL_UNSUPPORTED,

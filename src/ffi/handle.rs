@@ -1,4 +1,4 @@
-//! Handles: boxes whose address a C program holds.
+//! Handles: boxes whose addresses C programs hold.
 
 use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
@@ -8,28 +8,28 @@ use super::status::cbl_status::CBL_BAD_HANDLE;
 use crate::error::Error;
 use crate::memory::try_box;
 
-/// A type that a C program holds handles of.
+/// A type of which C programs hold handles.
 pub(super) trait Handle: Sized {
     /// Differs from any other type's.
     const TAG: u64;
 }
 
-/// What a handle points to. The tag comes first in every kind, so that a mix-up is found out. A freed
-/// handle has none; whether its memory still tells so is luck.
+/// What a handle points to. The tag comes first in every kind, so a handle of a wrong kind is found.
+/// Freeing a handle clears its tag, so a freed handle is found too, unless its memory is used again.
 #[repr(C)]
 struct Tagged<T> {
     tag: u64,
     value: T,
 }
 
-/// The message of a handle that is none.
+/// The message for something that is not a handle.
 pub(super) const NONE: &CStr = c"a handle is NULL, of another kind, or freed";
 
-/// What a handle leads to.
+/// The value that a handle points to.
 ///
 /// # Safety
-/// `handle` is null, or points to memory in which a tag may be looked for; if it is there, the handle
-/// was made by [`Place::give`] and is not freed for `'a`.
+/// `handle` is null or misaligned, or points to memory from which a tag can be read. If the tag is that
+/// of `T`, [`Place::give`] made the handle, and it is not freed for `'a`.
 pub(super) unsafe fn get<'a, T: Handle>(handle: *const T) -> Result<&'a T, Failure> {
     if handle.is_null() {
         return Err(Failure::Misuse(CBL_BAD_HANDLE, "a handle is NULL"));
@@ -39,7 +39,8 @@ pub(super) unsafe fn get<'a, T: Handle>(handle: *const T) -> Result<&'a T, Failu
     if !tagged.is_aligned() {
         return Err(wrong);
     }
-    // SAFETY: the caller's contract. Volatile: for a freed handle the compiler must not know better.
+    // SAFETY: the caller's contract. The read is volatile because the compiler may assume that nobody
+    // reads a freed handle.
     if unsafe { (&raw const (*tagged).tag).read_volatile() } != T::TAG {
         return Err(wrong);
     }
@@ -47,7 +48,7 @@ pub(super) unsafe fn get<'a, T: Handle>(handle: *const T) -> Result<&'a T, Failu
     Ok(unsafe { &(*tagged).value })
 }
 
-/// A value in a place from which it can be given away.
+/// A value in the box that becomes its handle.
 pub(super) struct Place<T>(Box<Tagged<T>>);
 
 impl<T: Handle> Place<T> {
@@ -75,7 +76,7 @@ impl<T> DerefMut for Place<T> {
     }
 }
 
-/// Frees what a C program holds.
+/// Frees a handle.
 ///
 /// # Safety
 /// `handle` was made by [`Place::give`] and nobody uses it any more.

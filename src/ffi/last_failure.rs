@@ -10,17 +10,18 @@ use super::host::{Log, cbl_log_level, log};
 use super::message::Message;
 
 thread_local! {
-    /// The last handle, by its number, that was in use when this thread called on it, and what that call
-    /// said. Kept by thread: whoever is using the handle may be reading its message.
+    /// The number of the last handle that was in use when this thread called on it, and the message of
+    /// that call. It is kept per thread, because another thread may be reading the handle's own
+    /// message.
     static BUSY: Cell<Option<(u64, &'static CStr)>> = const { Cell::new(None) };
 }
 
 /// The message of a handle's last failure.
 pub(super) struct LastFailure {
-    /// No other handle's, freed ones included.
+    /// Unique among all handles, freed ones included.
     number: u64,
     message: Mutex<Message>,
-    /// Where bugs are told.
+    /// Receives messages about bugs.
     log: Option<Log>,
 }
 
@@ -39,13 +40,13 @@ impl LastFailure {
         BUSY.set(BUSY.get().filter(|&(number, _)| number != self.number));
         *self.message() = Message::new(failure);
         if let Failure::Panic(_) = failure {
-            // The lock is free again: the callback may ask for the message.
+            // The lock is free again, so the callback may ask for the message.
             log(self.log, cbl_log_level::CBL_LOG_ERROR, format_args!("{failure}"));
         }
     }
 
-    /// The text, ended by a zero: for the thread whose last failure was that the handle is in use, that;
-    /// otherwise the last other failure's.
+    /// The message, ended by a zero byte. A thread whose last failure was that the handle is in use
+    /// gets that message. Other threads get the message of the last other failure.
     pub fn text(&self) -> *const c_char {
         match BUSY.get() {
             Some((number, detail)) if number == self.number => detail.as_ptr(),

@@ -1,4 +1,4 @@
-//! State for one call at a time: who comes second is told so and does not wait.
+//! State for one call at a time. A second call fails and does not wait.
 
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -9,7 +9,7 @@ use super::host::Log;
 use super::last_failure::LastFailure;
 use super::status::cbl_status;
 
-/// What a handle guards, with why its last call failed.
+/// The state of a handle, and why its last call failed.
 pub(super) struct Locked<T> {
     failure: LastFailure,
     inner: Mutex<T>,
@@ -41,7 +41,7 @@ impl<T> Locked<T> {
         })
     }
 
-    /// Whether it may be freed now, poisoned or not.
+    /// Fails if a call is using the state. A poisoned state may be freed.
     pub fn check_unused(&self) -> Result<(), Failure> {
         match self.inner.try_lock() {
             Err(TryLockError::WouldBlock) => {
@@ -57,7 +57,7 @@ impl<T> Locked<T> {
         self.failure.text()
     }
 
-    /// The state, of a handle that is still being made.
+    /// The state of a handle that is still being made.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,12 +1,12 @@
-//! Text for a C program, in a buffer of fixed size: telling of a failure must not fail.
+//! Messages for C programs, in buffers of fixed size, because writing a message must not fail.
 
 use std::ffi::c_char;
 use std::fmt::{self, Write};
 
-/// Bytes of a message with the zero that ends it.
+/// Bytes of a message, the zero at its end included.
 const CAPACITY: usize = 512;
 
-/// A text that ends with a zero byte and is cut, at a character, if it is too long.
+/// A text that ends with a zero byte. A text that is too long is cut between two characters.
 #[derive(Clone)]
 pub(super) struct Message {
     bytes: [u8; CAPACITY],
@@ -37,7 +37,7 @@ impl Message {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It was cut at a character.
+        // The text was cut between two characters, so it is valid.
         f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
     }
 }
@@ -56,7 +56,7 @@ impl Write for Message {
     }
 }
 
-/// Writes as much of `text` as fits into a buffer of the caller's, with a zero behind it.
+/// Writes as much of `text` as fits into the caller's buffer, and a zero after it.
 ///
 /// # Safety
 /// `buffer` is null or valid for writing `size` bytes.

@@ -1,19 +1,25 @@
-//! The C interface: `include/cerebellum.h` is generated from the comments of this module's files, in
-//! the order of [`SECTIONS`](../../tests/c_header.rs); `tests/c_header.rs` fails if they drift apart.
+//! The C interface.
 //!
-//! What every function here keeps to:
+//! `tests/c_header.rs` generates `include/cerebellum.h` from the comments of these files: its
+//! [`SECTIONS`](../../tests/c_header.rs) list the files of each section. The test fails if the header
+//! and the files differ.
 //!
-//! - **Arguments are checked** as far as an address can be: null, alignment, the handle's tag, lengths,
-//!   numbers that stand for an enumeration. What remains, that memory is as large as it is said to be
-//!   and that a handle was not freed, is the caller's part; it is the contract behind every
-//!   `SAFETY` comment here that says "the caller's contract".
-//! - **Nothing unwinds** into C ([`boundary`]), and a panic poisons the handle it happened in.
-//! - **Shared state is locked without waiting**: a session or a set of options that is in use, by
-//!   another thread or further up the stack, gives `CBL_BUSY`.
-//! - **No infallible allocation** once a model is open, text and constraints apart.
+//! The files are layers: no two of them use each other, not even through others. From below: status
+//! codes, failures and the host's callbacks; the boundary, arguments and handles; options; models;
+//! sessions and batches; scores, classification and templates.
+//!
+//! Every function here keeps these rules:
+//!
+//! - **Arguments are checked** as far as an address allows: null, alignment, the handle's tag, lengths,
+//!   numbers that stand for an enumeration. The caller answers for the rest: that memory is as large as
+//!   stated, and that a handle is not freed. A `SAFETY` comment calls that "the caller's contract".
+//! - **Nothing unwinds** into C ([`boundary`]). A panic poisons the handle of its call.
+//! - **Shared state is locked without waiting.** A session or a set of options that is in use, by another
+//!   thread or further up the stack, gives `CBL_BUSY`.
+//! - **No infallible allocation** once a model is open, except for text and constraints.
 #![allow(non_camel_case_types, reason = "types are named as in C")]
 
-// What every function stands on.
+// Parts that every function uses.
 mod arguments;
 mod boundary;
 mod failure;
@@ -28,7 +34,7 @@ mod stop_reason;
 #[cfg(feature = "capi-test-panics")]
 mod test_panics;
 
-// The functions and types, as `SECTIONS` groups them.
+// The functions and types of the header.
 mod batch;
 mod classify;
 mod model;

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::options::{self, cbl_options};
 use super::session::{self, Inner, cbl_session};
 use super::status::cbl_status::{self, CBL_BAD_ARGUMENT};
-use super::text::encode_behind;
+use super::text::encode_after;
 use crate::error::{Error, Result};
 use crate::memory::{try_filled, try_vec};
 use crate::score::{Continuations, log_sum_exp, most_probable};
@@ -149,8 +149,8 @@ pub unsafe extern "C" fn cbl_score(
             let sums = slice_mut(log_probabilities, count)?;
             let lengths = if lengths.is_null() { &mut [] } else { slice_mut(lengths, count)? };
             let special = options::with(options, |options| Ok(options.parse_special))?;
-            let encode = |behind: usize, text: &str| {
-                encode_behind(behind, &inner.session, &inner.shared, text, special)
+            let encode = |position: usize, text: &str| {
+                encode_after(position, &inner.session, &inner.shared, text, special)
             };
             let prompt = encode(inner.session.position(), prompt)?;
             let before = inner.session.position() + prompt.len();
@@ -202,7 +202,8 @@ pub unsafe extern "C" fn cbl_score_tokens(
     }
 }
 
-/// Writes the sum for each continuation, and the figures of each token if there is room for any.
+/// Writes the sum of each continuation to `sums`. Writes the result of each token to `each`, unless
+/// that is empty.
 fn score<T: AsRef<[u32]>>(
     inner: &mut Inner,
     prompt: &[u32],
@@ -253,7 +254,7 @@ pub unsafe extern "C" fn cbl_embed(
             let text = self::text(text, length)?;
             let (special, pooling) =
                 options::with(options, |options| Ok((options.parse_special, options.pooling)))?;
-            let tokens = encode_behind(0, &inner.session, &inner.shared, text, special)?;
+            let tokens = encode_after(0, &inner.session, &inner.shared, text, special)?;
             embed(inner, &tokens, pooling, (embedding, capacity, count))
         })
     }
@@ -291,7 +292,7 @@ pub unsafe extern "C" fn cbl_embed_tokens(
 }
 
 /// # Safety
-/// As [`copy_out`] for the place, which is a buffer, its room, and the place for the number of elements.
+/// As [`copy_out`] for the buffer, its capacity, and the place for the number of elements.
 unsafe fn embed(
     inner: &mut Inner,
     tokens: &[u32],

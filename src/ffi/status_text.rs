@@ -1,4 +1,5 @@
-//! What status codes mean, in words.
+//! Texts of status codes. They are apart from the codes, because a function needs the boundary, which
+//! uses the codes.
 
 use std::ffi::{CStr, c_char};
 
@@ -56,7 +57,7 @@ fn text(status: i32) -> &'static CStr {
 mod tests {
     use super::*;
 
-    /// The promise of the enumeration: these pairs stay for ever.
+    /// The comment of the enumeration promises that numbers never change.
     #[test]
     fn numbers_never_change() {
         let texts: Vec<_> = (-1..=24).map(|n| text(n).to_str().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Why generations end.
+//! The reasons why generations end.
 
 use std::ffi::{CStr, c_char};
 

@@ -254,7 +254,7 @@ mod without_text {
     use super::cbl_template_result;
     use crate::model::Model;
 
-    /// There are none: making one always fails.
+    /// No value exists: making one always fails.
     pub enum Prepared {}
 
     impl Prepared {

@@ -1,10 +1,11 @@
-//! For tests only: a panic inside of any function of the interface.
+//! For tests only: a panic inside any function of the interface.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-/// Lets the next calls panic, or not any more. Not in the header, and not in any library that ships.
+/// Sets whether the next calls panic. The header does not declare this, and no library that ships has
+/// it.
 #[unsafe(no_mangle)]
 pub extern "C" fn cbl_test_arm_panic(armed: bool) {
     ARMED.store(armed, SeqCst);

@@ -23,7 +23,7 @@ use crate::text::TokenTable;
 #[cfg(feature = "text")]
 use crate::text::EncodeOptions;
 
-/// The tokens of a text, whatever becomes of them.
+/// The tokens of a text.
 #[cfg(feature = "text")]
 fn encode(shared: &Shared, text: &str, parse_special: bool) -> Result<Vec<u32>, Failure> {
     Ok(shared.tokenizer()?.encode(text, EncodeOptions { parse_special }).map_err(Error::from)?)
@@ -34,9 +34,9 @@ fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
     Err(UNSUPPORTED)
 }
 
-/// The tokens of a text that is to come behind `position` tokens of a session.
+/// The tokens of a text that is to come after `position` tokens of a session.
 #[cfg(feature = "text")]
-pub(super) fn encode_behind(
+pub(super) fn encode_after(
     position: usize,
     session: &Session,
     shared: &Shared,
@@ -48,7 +48,7 @@ pub(super) fn encode_behind(
 }
 
 #[cfg(not(feature = "text"))]
-pub(super) fn encode_behind(
+pub(super) fn encode_after(
     _: usize,
     _: &Session,
     _: &Shared,
@@ -58,7 +58,7 @@ pub(super) fn encode_behind(
     Err(UNSUPPORTED)
 }
 
-/// The tokens of a text that is to be put to a sequence of a batch.
+/// The tokens of a prompt for a sequence of a batch.
 #[cfg(feature = "text")]
 pub(super) fn encode_for_batch(
     batch: &Batch,
@@ -141,9 +141,9 @@ pub unsafe extern "C" fn cbl_model_detokenize(
             let mut rest = buffer_for(needed, text.cast::<u8>(), capacity)?;
             for &token in tokens {
                 let bytes = table.token_bytes(token).unwrap_or_default();
-                let (place, behind) = rest.split_at_mut(bytes.len());
+                let (place, others) = rest.split_at_mut(bytes.len());
                 place.copy_from_slice(bytes);
-                rest = behind;
+                rest = others;
             }
             Ok(())
         })

@@ -23,7 +23,8 @@ pub const CBL_VERSION_PATCH: u32 = 0;
 pub const CBL_VERSION_NUMBER: u32 =
     CBL_VERSION_MAJOR * 1000000 + CBL_VERSION_MINOR * 1000 + CBL_VERSION_PATCH;
 
-/// They are written out for the generated header, so the compiler compares them with the package's.
+/// The header needs these numbers as literals, so the compiler compares them with the package's
+/// version.
 const _: () = {
     assert!(is(CBL_VERSION_MAJOR, env!("CARGO_PKG_VERSION_MAJOR")));
     assert!(is(CBL_VERSION_MINOR, env!("CARGO_PKG_VERSION_MINOR")));
@@ -101,7 +102,7 @@ pub(super) fn isa_name(isa: Isa) -> &'static CStr {
     known.copied().unwrap_or(c"unnamed")
 }
 
-/// Every name that an instruction set may have; a test sees to that.
+/// The names of all instruction sets. A test compares them with [`Isa::ALL`].
 const NAMES: &[&CStr] = &[
     c"scalar",
     c"scalar-fma",

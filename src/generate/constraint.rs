@@ -1,13 +1,13 @@
-//! What a text must be like.
+//! The form that a text must have.
 
 use crate::error::Result;
 
-/// What a text must be like: decides before each token which ones may come next.
+/// The form that a text must have. Before each token, a constraint decides which tokens may come next.
 ///
-/// The feature `constraints` makes such of choices, regular expressions and JSON schemas.
+/// The feature `constraints` makes constraints from choices, regular expressions and JSON schemas.
 pub trait Constraint {
-    /// Appends the tokens that must come next to `tokens`, and takes them as accepted. They are not
-    /// chosen, and are evaluated together.
+    /// Appends to `tokens` the tokens that must come next, and accepts them. They are not chosen, and
+    /// they are evaluated together.
     ///
     /// # Errors
     /// [`Error::Constraint`](crate::Error::Constraint).
@@ -16,19 +16,20 @@ pub trait Constraint {
         Ok(())
     }
 
-    /// Called, possibly several times, before [`allowed`](Self::allowed) while the model evaluates the
-    /// tokens so far: the time to compute what that returns. What goes wrong is for `allowed` to tell.
+    /// Computes the result of [`allowed`](Self::allowed) in advance. It is called before `allowed`,
+    /// perhaps several times, while the model evaluates the tokens so far. `allowed` returns its
+    /// errors.
     fn prepare(&mut self) {}
 
-    /// The tokens that may come next, a bit for each as
-    /// [`sample_within`](crate::Session::sample_within) takes them. The end-of-text token is among them where
-    /// the text may end.
+    /// The tokens that may come next: one bit for each token of the vocabulary, as
+    /// [`sample_within`](crate::Session::sample_within) takes them. The end-of-text token is one of
+    /// them where the text may end.
     ///
     /// # Errors
     /// [`Error::Constraint`](crate::Error::Constraint).
     fn allowed(&mut self) -> Result<&[u32]>;
 
-    /// Takes the token that was chosen, which is one of the allowed.
+    /// Accepts the token that was chosen, which is one of the allowed tokens.
     ///
     /// # Errors
     /// [`Error::Constraint`](crate::Error::Constraint).
@@ -70,7 +71,7 @@ impl<C: Constraint + ?Sized> Constraint for &mut C {
     }
 }
 
-/// A constraint as all loops take it, which are compiled once.
+/// A constraint as [`Progress`](super::Progress) takes it, which is compiled once for all constraints.
 pub(super) fn boxed<'a>(constraint: &'a mut dyn Constraint) -> Box<dyn Constraint + 'a> {
     Box::new(constraint)
 }

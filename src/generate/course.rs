@@ -1,4 +1,4 @@
-//! What becomes of a text, whoever evaluates it.
+//! The state of a generated text, apart from its evaluation.
 
 use std::ops::ControlFlow;
 
@@ -7,13 +7,14 @@ use super::options::GenerateOptions;
 use super::outcome::{Step, StopReason};
 use crate::error::Result;
 
-/// What becomes of a text, whoever evaluates it: counts its tokens, and keeps its constraint in step.
+/// The state of a generated text: counts its tokens, and tells its constraint about them. A session or
+/// a batch evaluates the tokens.
 pub(crate) struct Course<'a> {
     constraint: Option<Box<dyn Constraint + 'a>>,
-    /// Tokens that the constraint forced since the last choice, and how many of them were handed on; not
-    /// known before it is asked.
+    /// Tokens that the constraint forced after the last choice, and how many of them were passed on.
+    /// `None` before the constraint is asked.
     pub(super) forced: Vec<u32>,
-    handed_on: Option<usize>,
+    passed_on: Option<usize>,
     end_of_text: Option<u32>,
     max_tokens: usize,
     tokens: usize,
@@ -29,12 +30,12 @@ impl<'a> Course<'a> {
         end_of_text: Option<u32>,
         constraint: Option<Box<dyn Constraint + 'a>>,
     ) -> Self {
-        // A text that has the form it must have ends, whatever was asked for.
+        // A text that must have a form ends when it has the form, even if the options say to go on.
         let ends = constraint.is_some() || !options.ignore_end_of_text;
         Self {
             constraint,
             forced: Vec::new(),
-            handed_on: None,
+            passed_on: None,
             end_of_text: end_of_text.filter(|_| ends),
             max_tokens: options.max_tokens,
             tokens: 0,
@@ -42,12 +43,12 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// How many tokens were handed on.
+    /// The number of tokens that were passed on.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The tokens that come behind the one that was chosen last, and are evaluated with it.
+    /// The forced tokens after the token that was chosen last. They are evaluated together with it.
     pub fn forced(&self) -> &[u32] {
         &self.forced
     }
@@ -57,12 +58,11 @@ impl<'a> Course<'a> {
         self.chosen.filter(|_| self.constraint.is_none())
     }
 
-    /// The next token that must come and is to be handed on, until there is none: then one may be
-    /// chosen.
+    /// The next forced token, which is to be passed on. None if a token is to be chosen.
     pub fn next_forced(&mut self) -> Result<ControlFlow<StopReason, Option<u32>>> {
         if let Some(constraint) = &mut self.constraint {
-            let handed_on = match &mut self.handed_on {
-                Some(handed_on) => handed_on,
+            let passed_on = match &mut self.passed_on {
+                Some(passed_on) => passed_on,
                 unknown => {
                     self.forced.clear();
                     if !constraint.is_over() {
@@ -71,11 +71,11 @@ impl<'a> Course<'a> {
                     unknown.insert(0)
                 }
             };
-            if let Some(&token) = self.forced.get(*handed_on) {
+            if let Some(&token) = self.forced.get(*passed_on) {
                 if self.tokens == self.max_tokens {
                     return Ok(ControlFlow::Break(StopReason::Incomplete));
                 }
-                *handed_on += 1;
+                *passed_on += 1;
                 self.tokens += 1;
                 return Ok(ControlFlow::Continue(Some(token)));
             }
@@ -89,7 +89,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Hands on all of them.
+    /// Passes all forced tokens on.
     pub fn force(&mut self, on_step: &mut impl FnMut(Step) -> Flow) -> Result<Flow> {
         loop {
             let flow = match self.next_forced()? {
@@ -103,21 +103,21 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// While the tokens so far are evaluated: finds out which ones may come next.
+    /// Lets the constraint compute which tokens may come next, while the tokens so far are evaluated.
     pub fn prepare(&mut self) {
         if let Some(constraint) = &mut self.constraint {
             constraint.prepare();
         }
     }
 
-    /// The tokens that may come next, if not all.
+    /// The tokens that may come next. None if all may.
     pub fn allowed(&mut self) -> Result<Option<&[u32]>> {
         self.constraint.as_mut().map(|constraint| constraint.allowed()).transpose()
     }
 
-    /// Takes the token that was chosen; it is to be handed on unless the text ends before it.
+    /// Accepts the token that was chosen. It is to be passed on, unless the text ends before it.
     pub fn accept(&mut self, token: u32) -> Result<Flow> {
-        self.handed_on = None;
+        self.passed_on = None;
         self.chosen = Some(token).filter(|_| Some(token) != self.end_of_text);
         if self.chosen.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
@@ -129,13 +129,13 @@ impl<'a> Course<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Why the text ended: with a constraint, what counts is whether it is met.
+    /// Why the text ended. With a constraint, that depends on whether the text has its form.
     pub fn judge(&mut self, reason: StopReason) -> Result<StopReason> {
         use StopReason::{Complete, ContextFull, EndOfText, Incomplete, MaxTokens};
         let Some(constraint) = &mut self.constraint else { return Ok(reason) };
         match reason {
             EndOfText => Ok(Complete),
-            // Forced tokens that were not handed on are no part of the text.
+            // Forced tokens that were not passed on do not belong to the text.
             MaxTokens | ContextFull if constraint.is_complete()? => Ok(reason),
             MaxTokens | ContextFull => Ok(Incomplete),
             _ => Ok(reason),

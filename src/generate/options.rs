@@ -9,11 +9,12 @@ use crate::sampler::SamplerOptions;
 /// When to stop, and how to choose.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// The most tokens to generate.
+    /// The largest number of tokens to generate.
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampler: SamplerOptions,
-    /// Strings that end the text, which is cut before them. For [`generate_text`](super::generate_text) only.
+    /// Strings that end the text. The text is cut before them. Only generated text is searched for
+    /// them, so [`generate_tokens`](super::generate_tokens) ignores them.
     pub stop: Vec<String>,
     /// Go on past the end-of-text token.
     pub ignore_end_of_text: bool,
@@ -32,7 +33,7 @@ impl Default for GenerateOptions {
 
 #[cfg(feature = "capi")]
 impl GenerateOptions {
-    /// `clone`, but a lack of memory is an error.
+    /// As `clone`, but a lack of memory is an error.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         let mut stop = try_vec(self.stop.len())?;
         for text in &self.stop {

@@ -1,4 +1,4 @@
-//! What comes of a generation.
+//! The steps of a generation, and how it ends.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use std::time::Duration;
 pub enum StopReason {
     /// The model chose the end-of-text token.
     EndOfText,
-    /// As many tokens as were asked for.
+    /// The text has as many tokens as the options allow.
     MaxTokens,
     /// A stop string appeared.
     StopString,
     /// The session has no position left.
     ContextFull,
-    /// The receiver of the stream, or the session's flag, asked to stop.
+    /// The closure that receives the text, or the session's flag, asked to stop.
     Cancelled,
-    /// The text is all that its [`Constraint`](super::Constraint) asks for.
+    /// The text has the form that its [`Constraint`](super::Constraint) asks for.
     Complete,
-    /// The tokens that were asked for, or the session's positions, ran out before the text was what
-    /// its [`Constraint`](super::Constraint) asks for.
+    /// The allowed tokens or the session's positions ran out before the text had the form that its
+    /// [`Constraint`](super::Constraint) asks for.
     Incomplete,
 }
 
@@ -43,31 +43,32 @@ impl StopReason {
 pub struct Step<'a> {
     /// The token.
     pub token: u32,
-    /// The logits `[vocab_size]` it was chosen from; none if a [`Constraint`](super::Constraint) left no choice.
+    /// The logits `[vocab_size]` that it was chosen from. None if a [`Constraint`](super::Constraint)
+    /// left no choice.
     pub logits: Option<&'a [f32]>,
 }
 
-/// What a generation did.
+/// The result of a generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens generated, the end-of-text token not counted.
+    /// Number of generated tokens, without the end-of-text token.
     pub tokens: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
-    /// The last token, which was chosen but not evaluated: a prompt that begins with it goes on exactly
-    /// here. None after the end-of-text token, if there is no token, and within a constraint, which may
-    /// have forced several tokens since.
+    /// The last token, which is chosen but not evaluated. A prompt that begins with it continues the
+    /// text. None after the end-of-text token, if there is no token, and with a constraint, which may
+    /// have forced several tokens after the last choice.
     pub pending: Option<u32>,
     /// Time to evaluate the prompt.
     pub prompt_time: Duration,
-    /// Time from then on.
+    /// Time after that.
     pub decode_time: Duration,
 }
 
 impl Generation {
-    /// One that was stopped before it began.
+    /// The result of a generation that was stopped before it began.
     #[cfg(feature = "capi")]
     pub(crate) fn cancelled() -> Self {
         Self {
@@ -85,7 +86,8 @@ impl Generation {
         per_second(self.prompt_tokens, self.prompt_time)
     }
 
-    /// Speed of generation; the first token is the prompt's.
+    /// Speed of generation. The first token does not count, because it is chosen from the prompt's
+    /// logits.
     pub fn decode_tokens_per_second(&self) -> f64 {
         per_second(self.tokens.saturating_sub(1), self.decode_time)
     }

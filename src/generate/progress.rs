@@ -1,4 +1,4 @@
-//! A generation on its way in a session.
+//! A running generation in a session.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -11,21 +11,21 @@ use super::outcome::{Generation, Step, StopReason};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
-/// A generation on its way, but for its session, which every call is given and which nobody else changes
-/// meanwhile.
+/// A running generation without its session. Every call gets the session, which nobody else may change
+/// between the calls.
 pub(crate) struct Progress<'a> {
     options: Cow<'a, GenerateOptions>,
     course: Course<'a>,
-    /// What is to be evaluated before the next choice, and before what is forced.
+    /// The tokens to evaluate before the next choice. The forced tokens come after them.
     next: Next<'a>,
     state: State,
     pub(super) prompt_tokens: usize,
-    /// Time spent until the first choice, and since.
+    /// Time until the first choice, and time after it.
     prompt_time: Duration,
     decode_time: Duration,
 }
 
-/// What is to be evaluated next.
+/// The tokens to evaluate next.
 enum Next<'a> {
     Prompt(Cow<'a, [u32]>),
     Token([u32; 1]),
@@ -42,7 +42,7 @@ impl Next<'_> {
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
-    /// Nothing was chosen yet.
+    /// No token was chosen yet.
     InPrompt,
     InText,
     Over(StopReason),
@@ -128,14 +128,14 @@ impl<'a> Progress<'a> {
         })
     }
 
-    /// Evaluates what is to be evaluated, and what was forced after it; false if it does not fit.
+    /// Evaluates the next tokens and the forced tokens after them. Returns false if they do not fit.
     fn evaluate(&mut self, session: &mut Session) -> Result<bool> {
         let Self { course, next, .. } = self;
         let (tokens, forced) = (next.tokens(), std::mem::take(&mut course.forced));
         if tokens.len() + forced.len() > session.context() - session.position() {
             return Ok(false);
         }
-        // A guessed token takes no pass, and nothing is prepared meanwhile.
+        // A token that was guessed right takes no pass, so nothing is prepared meanwhile.
         let mut meanwhile = || course.prepare();
         match &forced[..] {
             [] => session.evaluate_meanwhile(tokens, &mut meanwhile)?,
@@ -145,14 +145,14 @@ impl<'a> Progress<'a> {
         Ok(true)
     }
 
-    /// Ends the text, even if it had another end.
+    /// Ends the text, even if it has ended for another reason.
     pub fn stop(&mut self, reason: StopReason) -> Result<()> {
         self.state = State::Failed;
         self.state = State::Over(self.course.judge(reason)?);
         Ok(())
     }
 
-    /// Why it has ended, if it has.
+    /// Why it has ended, if it has ended.
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self.state {
             State::Over(reason) => Some(reason),
@@ -160,7 +160,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// What was done; whoever asks before the end has cancelled it.
+    /// The result so far. Before the end, its stop reason is that the caller cancelled it.
     pub fn generation(&self) -> Generation {
         Generation {
             prompt_tokens: self.prompt_tokens,
@@ -173,7 +173,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// How a token came about.
+/// A token, and whether it was forced or chosen.
 enum Choice {
     Forced(u32),
     Chosen(u32),

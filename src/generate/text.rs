@@ -1,4 +1,4 @@
-//! Text piece by piece.
+//! Generation of text.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -12,12 +12,12 @@ use crate::error::Result;
 use crate::session::Session;
 use crate::text::TokenTable;
 
-/// A token of a text, and what has become certain with it.
+/// A token of a text, and the text that has become certain with it.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStep<'a> {
-    /// Whole characters, and nothing that may be the beginning of a stop string; often none.
+    /// Whole characters, and nothing that may be the beginning of a stop string. Often empty.
     pub text: &'a str,
-    /// The token; none if text that was held back follows the last one.
+    /// The token. None if this is text that was held back, after the last token.
     pub step: Option<Step<'a>>,
 }
 
@@ -41,9 +41,9 @@ impl TextBuffer {
     }
 }
 
-/// Text piece by piece: as [`Generator`](super::Generator), with stop strings.
+/// Generates text piece by piece, as [`Generator`](super::Generator) does tokens, with stop strings.
 ///
-/// Allocates when it is made, and then no more, if its constraint does not.
+/// Allocates only when it is made, unless its constraint allocates.
 pub struct TextGenerator<'a, B> {
     session: &'a mut Session,
     table: &'a TokenTable<B>,
@@ -52,10 +52,11 @@ pub struct TextGenerator<'a, B> {
 }
 
 impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
-    /// As [`Generator::new`](super::Generator::new); `table` says what tokens stand for.
+    /// As [`Generator::new`](super::Generator::new). `table` has the bytes of each token.
     ///
     /// # Errors
-    /// Those of [`Generator::new`](super::Generator::new) and [`TextStream::new`](super::TextStream::new).
+    /// Those of [`Generator::new`](super::Generator::new) and
+    /// [`TextStream::new`](super::TextStream::new).
     pub fn new(
         session: &'a mut Session,
         table: &'a TokenTable<B>,
@@ -69,8 +70,8 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
         Ok(Self { session, table, progress, buffer })
     }
 
-    /// The next token with its text, and at the end what was held back, if the text goes as far. None
-    /// after that, or after an error.
+    /// The next token with its text. At the end, the text that was held back, if it belongs to the
+    /// text. None after that, and after an error.
     ///
     /// # Errors
     /// Those of [`Generator::next_step`](super::Generator::next_step).
@@ -91,7 +92,8 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
         Ok(None)
     }
 
-    /// As [`Generator::stop_reason`](super::Generator::stop_reason); text that was held back may still follow.
+    /// As [`Generator::stop_reason`](super::Generator::stop_reason). Text that was held back may still
+    /// follow.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.progress.stop_reason()
     }
@@ -102,7 +104,7 @@ impl<'a, B: AsRef<[u8]>> TextGenerator<'a, B> {
     }
 }
 
-/// Continues a prompt of token ids, handing text to `on_text` as soon as it is certain: whole
+/// Continues a prompt of token ids. Passes text to `on_text` as soon as it is certain: whole
 /// characters, and nothing that may be the beginning of a stop string.
 pub fn generate_text<B: AsRef<[u8]>>(
     session: &mut Session,
@@ -117,9 +119,10 @@ pub fn generate_text<B: AsRef<[u8]>>(
     })
 }
 
-/// As [`generate_text`], within a constraint if one is given. `on_text` is called for each token, and
-/// once at the end without one if there is text left; the text that became certain may be empty. A stop
-/// string may cut a text before it is what the constraint asks for.
+/// As [`generate_text`], within a constraint if one is given. `on_text` is called for each token with
+/// the text that has become certain, which may be empty. If text is left at the end, `on_text` is
+/// called once more without a token. A stop string may cut a text before it has the form that the
+/// constraint asks for.
 ///
 /// # Errors
 /// Those of [`generate_steps`](super::generate_steps) and [`TextStream::new`](super::TextStream::new).
@@ -135,7 +138,7 @@ pub fn generate_text_steps<B: AsRef<[u8]>>(
     let (prompt, options) = (Cow::Borrowed(prompt), Cow::Borrowed(options));
     let mut progress = Progress::new(session, prompt, options, constraint.map(boxed))?;
     while let Some(TextStep { text, step }) = buffer.next(&mut progress, session, table)? {
-        // Nothing comes after text without a token, so whether to go on does not matter.
+        // Text without a token is the last piece, so its answer does not matter.
         if on_text(text, step).is_break() && step.is_some() {
             progress.stop(StopReason::Cancelled)?;
         }

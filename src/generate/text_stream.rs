@@ -1,4 +1,4 @@
-//! Text out of tokens.
+//! Turning tokens into text.
 
 use std::ops::ControlFlow;
 
@@ -6,8 +6,8 @@ use super::outcome::StopReason;
 use crate::error::{Error, Result};
 use crate::text::{StopMatcher, TokenTable, Utf8Stream};
 
-/// Text out of tokens, as soon as it is certain: whole characters, and nothing that may be the beginning
-/// of a stop string. Allocates only when it is made.
+/// Turns tokens into text, as soon as the text is certain: whole characters, and nothing that may be
+/// the beginning of a stop string. Allocates only when it is made.
 pub struct TextStream<'a, B> {
     table: &'a TokenTable<B>,
     buffer: TextBuffer,
@@ -22,7 +22,7 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
         Ok(Self { table, buffer: TextBuffer::new(table, stop)? })
     }
 
-    /// Hands on what has become certain with a token. Breaks when a stop string is there, or
+    /// Passes on the text that has become certain with a token. Breaks if there is a stop string, or if
     /// `on_text` breaks.
     pub fn push(
         &mut self,
@@ -41,7 +41,7 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
         }
     }
 
-    /// Hands on what was held back, if the text goes as far.
+    /// Passes on the text that was held back, if it belongs to the text.
     pub fn finish(
         &mut self,
         reason: StopReason,
@@ -49,13 +49,13 @@ impl<'a, B: AsRef<[u8]>> TextStream<'a, B> {
     ) {
         self.buffer.finish(reason);
         if !self.buffer.text().is_empty() {
-            // Nothing comes after this piece, so whether to go on does not matter.
+            // This is the last piece, so its answer does not matter.
             let _ = on_text(self.buffer.text());
         }
     }
 }
 
-/// What a [`TextStream`] holds back and hands on.
+/// The text that a [`TextStream`] holds back and passes on.
 pub(crate) struct TextBuffer {
     characters: Utf8Stream,
     stops: StopMatcher,
@@ -67,7 +67,8 @@ impl TextBuffer {
     /// See [`TextStream::new`].
     pub fn new<B: AsRef<[u8]>>(table: &TokenTable<B>, stop: &[String]) -> Result<Self> {
         let mut stops = StopMatcher::new(stop)?;
-        // Room for any piece, so that no token allocates: each byte may become a U+FFFD of three.
+        // Room for any piece, so that no token allocates. Each byte may become a U+FFFD, which has
+        // three bytes.
         let piece = 3 * (table.longest_token() + MAX_CHAR_BYTES);
         stops.reserve(piece).map_err(|_| Error::OutOfMemory { bytes: piece })?;
         let room = piece + stop.iter().map(String::len).max().unwrap_or(0);
@@ -75,12 +76,12 @@ impl TextBuffer {
         Ok(Self { characters: Utf8Stream::new(), stops, decoded, certain })
     }
 
-    /// What has become certain with the last token, or at the end.
+    /// The text that has become certain with the last token, or at the end.
     pub fn text(&self) -> &str {
         &self.certain
     }
 
-    /// Takes a token; whether a stop string is there.
+    /// Takes a token. Returns whether there is a stop string.
     pub fn push<B: AsRef<[u8]>>(&mut self, table: &TokenTable<B>, token: u32) -> bool {
         self.decoded.clear();
         self.certain.clear();
@@ -89,7 +90,7 @@ impl TextBuffer {
         self.stops.push(&self.decoded, &mut self.certain).is_some()
     }
 
-    /// Takes the end.
+    /// Takes the end of the text.
     pub fn finish(&mut self, reason: StopReason) {
         self.decoded.clear();
         self.certain.clear();

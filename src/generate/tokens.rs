@@ -1,4 +1,4 @@
-//! Tokens one by one.
+//! Generation of tokens.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::error::Result;
 use crate::session::Session;
 
-/// Tokens one by one: each is evaluated only when the next one is asked for.
+/// Generates tokens one by one. A token is evaluated only when the program asks for the next one.
 ///
 /// ```no_run
 /// use cerebellum::generate::{GenerateOptions, Generator};
@@ -29,16 +29,16 @@ use crate::session::Session;
 /// # }
 /// ```
 ///
-/// Allocates nothing, if its constraint does not.
+/// Allocates nothing, unless its constraint does.
 pub struct Generator<'a> {
     session: &'a mut Session,
     progress: Progress<'a>,
 }
 
 impl<'a> Generator<'a> {
-    /// Prepares to continue `prompt`, which comes after whatever the session holds already, within a
-    /// constraint if one is given. An empty prompt stands for the end-of-text token, after which a new
-    /// text begins. Nothing is evaluated yet.
+    /// Prepares to continue `prompt`, within a constraint if one is given. The prompt comes after the
+    /// tokens that the session holds already. An empty prompt stands for the end-of-text token, after
+    /// which a new text begins. Nothing is evaluated yet.
     ///
     /// # Errors
     /// [`Error::Option`](crate::Error::Option).
@@ -55,32 +55,33 @@ impl<'a> Generator<'a> {
         Ok(Self { session, progress })
     }
 
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
         self.progress.prompt_tokens
     }
 
-    /// The next token; none once there is a [`stop_reason`](Self::stop_reason), or after an error.
+    /// The next token. None after the end, when there is a [`stop_reason`](Self::stop_reason), and
+    /// after an error.
     ///
     /// # Errors
-    /// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own. To be
-    /// cancelled is none: it ends the text.
+    /// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own. A
+    /// cancelled generation is no error: the text ends.
     pub fn next_step(&mut self) -> Result<Option<Step<'_>>> {
         self.progress.next(self.session)
     }
 
-    /// Why the text has ended, if it has.
+    /// Why the text has ended, if it has ended.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.progress.stop_reason()
     }
 
-    /// What was done. A text that has not ended is [cancelled](StopReason::Cancelled).
+    /// The result. A text that has not ended is [cancelled](StopReason::Cancelled).
     pub fn end(self) -> Generation {
         self.progress.generation()
     }
 }
 
-/// Continues a prompt of token ids, handing each token to `on_token` as it is chosen.
+/// Continues a prompt of token ids. Passes each token to `on_token` as soon as it is chosen.
 pub fn generate_tokens(
     session: &mut Session,
     prompt: &[u32],
@@ -90,8 +91,8 @@ pub fn generate_tokens(
     generate_steps(session, prompt, options, None, |step| on_token(step.token))
 }
 
-/// As [`generate_tokens`], within a constraint if one is given, handing on what each token was chosen
-/// from as well. With a constraint the end-of-text token always ends the text.
+/// As [`generate_tokens`], within a constraint if one is given. `on_step` also receives the logits that
+/// each token was chosen from. With a constraint, the end-of-text token always ends the text.
 ///
 /// # Errors
 /// Those of [`Session::evaluate`] and [`Session::sample_within`], and the constraint's own.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a file could not be created or finished. Nothing is left behind in any case.
+/// Why a file could not be created or finished. No temporary file is left in any case.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
@@ -25,7 +25,7 @@ pub enum OutputError {
         /// The target.
         path: PathBuf,
     },
-    /// The target is a symbolic link that leads nowhere.
+    /// The target is a symbolic link to a file that does not exist.
     #[error("{} is a link to a file that does not exist; remove the link, or give another path", path.display())]
     BrokenLink {
         /// The link.
@@ -46,11 +46,11 @@ pub enum OutputError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, such as "write".
+        /// The action that failed, such as "write".
         action: &'static str,
         /// The target.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What killed processes left.
+//! Temporary files that killed processes left.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -8,7 +8,7 @@ use super::lock::{Lock, is_at, lock};
 use super::names::{DIGITS, SUFFIX, join};
 
 /// Removes the temporary files in a directory whose names begin with `prefix` and that no process has
-/// locked. What fails stays: it is in nobody's way.
+/// locked. A file that cannot be removed stays and disturbs nobody.
 pub fn remove(directory: &Path, prefix: &OsStr) {
     for_each_name(directory, &mut |name| {
         if is_temporary(name, prefix)
@@ -26,7 +26,7 @@ fn is_temporary(name: &OsStr, prefix: &OsStr) -> bool {
 }
 
 fn remove_if_left(path: &Path) {
-    // Not a pipe, which opening would wait for, nor a link.
+    // Not a pipe, because opening one would wait; and not a link.
     if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return;
     }
@@ -38,15 +38,15 @@ fn remove_if_left(path: &Path) {
         options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     }
     let Ok(file) = options.open(path) else { return };
-    // A writer may have given it another name since it was listed, or may have made it just now: that one
-    // finds this lock, and takes another name.
+    // Since the file was listed, its writer may have renamed it. Or its writer has just made it and not
+    // locked it yet; that writer finds this lock, and takes another name.
     if lock(&file) == Lock::Ours && is_at(path, &file) {
         let _ = fs::remove_file(path);
     }
 }
 
-/// Calls `visit` with the name of each file in a directory. Not `fs::read_dir`, which aborts the process
-/// if there is no memory.
+/// Calls `visit` with the name of each file in a directory. It does not use `fs::read_dir`, which
+/// aborts the process if there is no memory.
 #[cfg(unix)]
 fn for_each_name(directory: &Path, visit: &mut dyn FnMut(&OsStr)) {
     use std::ffi::CStr;
@@ -64,8 +64,8 @@ fn for_each_name(directory: &Path, visit: &mut dyn FnMut(&OsStr)) {
         if entry.is_null() {
             break;
         }
-        // SAFETY: until the next `readdir` the entry is valid and its name ends with a zero. Only the name
-        // is borrowed: an entry may be shorter than its type.
+        // SAFETY: until the next `readdir` the entry is valid and its name ends with a zero. Only the
+        // name is borrowed: an entry may be shorter than its type.
         let name = unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) };
         visit(OsStr::from_bytes(name.to_bytes()));
     }

@@ -1,18 +1,19 @@
-//! Locks, by which a file that is being written differs from one that a killed process left.
+//! Locks on temporary files. A file that is being written has one; a file that a killed process left
+//! does not.
 
 use std::fs::{self, File};
 #[cfg(unix)]
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Whose lock a file carries.
+/// Who has locked a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    /// Ours, as long as the file is open.
+    /// This process, as long as the file is open.
     Ours,
-    /// Somebody else's.
+    /// Somebody else.
     Theirs,
-    /// The file system knows no locks.
+    /// The file system has no locks.
     Unknown,
 }
 
@@ -45,7 +46,7 @@ pub fn is_at(path: &Path, file: &File) -> bool {
     there.is_ok_and(|there| ours.is_ok_and(|ours| identity(there) == identity(ours)))
 }
 
-/// Elsewhere a file that is open keeps its name, or is gone.
+/// Elsewhere, an open file keeps its name or is removed.
 #[cfg(not(unix))]
 pub fn is_at(path: &Path, _: &File) -> bool {
     path.exists()

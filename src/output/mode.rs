@@ -1,4 +1,4 @@
-//! Who may read a file.
+//! Who may read an output file.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -8,15 +8,16 @@ use std::io;
 pub enum Readers {
     /// Its owner alone (mode 0600), whoever could read the file that it replaces.
     Owner,
-    /// Those who could read the file that it replaces, which hands on its mode and, as far as this process
-    /// may give them, its group and owner. If it replaces none, those whom the umask allows.
+    /// Those who could read the file that it replaces: the new file gets the mode of that file, and its
+    /// group and owner as far as this process may set them. If it replaces none, those whom the umask
+    /// allows.
     AsUsual,
 }
 
-/// Gives `file` the mode of another one, and its group and owner as far as that is allowed. The group's part
-/// of the mode goes only to that group.
+/// Gives `file` the mode of the file that it replaces, and its group and owner as far as the system
+/// allows. If the group cannot be set, the group gets no rights.
 #[cfg(unix)]
-pub fn hand_on(replaced: &Metadata, file: &File) -> io::Result<()> {
+pub fn copy_mode(replaced: &Metadata, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
     let own = file.metadata()?;
     let mut mode = replaced.mode() & 0o777;
@@ -27,7 +28,7 @@ pub fn hand_on(replaced: &Metadata, file: &File) -> io::Result<()> {
     if own.uid() != replaced.uid() {
         let _ = fchown(file, Some(replaced.uid()), None);
     }
-    // Some file systems have one mode for all files, and refuse any change.
+    // Some file systems have one mode for all files and refuse any change.
     if own.mode() & 0o777 == mode {
         return Ok(());
     }
@@ -35,6 +36,6 @@ pub fn hand_on(replaced: &Metadata, file: &File) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-pub fn hand_on(replaced: &Metadata, file: &File) -> io::Result<()> {
+pub fn copy_mode(replaced: &Metadata, file: &File) -> io::Result<()> {
     file.set_permissions(replaced.permissions())
 }

@@ -12,8 +12,8 @@ pub const SUFFIX: &str = ".cbl-tmp";
 /// Hexadecimal digits before that.
 pub const DIGITS: usize = 16;
 
-/// Names of targets that are longer do not appear in their temporary files' names: those would be too long
-/// for some file systems.
+/// A target's name that is longer than this does not appear in the temporary file's name, which would
+/// be too long for some file systems.
 pub const LONGEST_NAME: usize = 100;
 
 /// How the names of the temporary files for `name` begin.
@@ -29,14 +29,14 @@ pub fn prefix_of(name: &OsStr) -> Result<OsString> {
     Ok(join(&[".".as_ref(), name, ".".as_ref()])?.into_os_string())
 }
 
-/// The last digits of a number.
+/// The number in hexadecimal, with leading zeros. `digits` has room for all its digits.
 pub fn hexadecimal(number: u64, digits: &mut [u8]) -> &str {
     let width = digits.len();
     write!(&mut *digits, "{number:0width$x}").expect("there is room for all digits");
     std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
-/// One path or name of several parts, one after another. A lack of memory is an error.
+/// A path or name made of several parts, one after another. A lack of memory is an error.
 pub fn join(parts: &[&OsStr]) -> Result<PathBuf> {
     let bytes = parts.iter().map(|part| part.len()).sum();
     let mut path = OsString::new();

@@ -1,4 +1,4 @@
-//! Renaming a file, durably.
+//! Renaming a file so that the new name is on the disk.
 
 use std::fs;
 #[cfg(unix)]
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Renames a file to a name that is free.
+/// Renames a file, and fails if the new name exists.
 #[cfg(target_os = "linux")]
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     use std::ffi::CString;
@@ -29,7 +29,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // Old systems, and file systems that cannot.
+        // Old systems, and file systems that cannot do this.
         Some(libc::ENOSYS | libc::EINVAL) => link_new(from, to),
         _ => Err(error),
     }
@@ -40,7 +40,8 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     link_new(from, to)
 }
 
-/// As [`rename_new`], by a second name, or where there are no second names, by looking first.
+/// As [`rename_new`], by a hard link. If the file system has no hard links, it looks for the name
+/// first.
 pub fn link_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
@@ -50,11 +51,11 @@ pub fn link_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// A rename is safe on the disk once its directory is.
+/// Writes a directory to the disk, and with it the renames in it.
 #[cfg(unix)]
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory).and_then(|directory| directory.sync_all()) {
-        // A directory that may be written and not read, and file systems that cannot sync one.
+        // The directory may be written but not read, or the file system cannot sync directories.
         Err(e)
             if matches!(
                 e.raw_os_error(),

@@ -1,4 +1,4 @@
-//! What a file is written over.
+//! The target of an output file: which file it is, and whether it may be replaced.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf, is_separator};
 use super::error::{OutputError, Result};
 use super::names::join;
 
-/// What becomes of a file that has the target's name already.
+/// What happens to a file that has the target's name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// The new file takes its place.
+    /// The new file replaces it.
     Replace,
-    /// It stays, and there is no new file.
+    /// It stays, and creating the new file fails.
     Keep,
 }
 
-/// What `target` stands for: the end of a link, or itself.
+/// The file that `target` stands for: itself, or the file that a link leads to.
 pub fn follow(target: &Path) -> Result<PathBuf> {
     if !fs::symlink_metadata(target).is_ok_and(|metadata| metadata.is_symlink()) {
         return join(&[target.as_os_str()]);
@@ -26,14 +26,14 @@ pub fn follow(target: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             Err(OutputError::BrokenLink { path: target.to_owned() })
         }
-        // As opening would, this asks the system whether it allows to follow the link: one that somebody else
-        // has put into a directory for all, such as /tmp, it does not.
+        // This asks the system whether it allows following the link, as opening would. The system may
+        // refuse to follow a link that somebody else has put into a directory for all, such as /tmp.
         Err(source) => Err(fail(source)),
         Ok(_) => fs::canonicalize(target).map_err(fail),
     }
 }
 
-/// Refuses a target that may not be replaced; what is known of one that may.
+/// Refuses a target that may not be replaced. Returns the metadata of one that may.
 pub fn check_existing(target: &Path, existing: Existing) -> Result<Option<Metadata>> {
     let path = || target.to_owned();
     if target.as_os_str().as_encoded_bytes().last().is_some_and(|&end| is_separator(end.into())) {

@@ -1,4 +1,4 @@
-//! New files with names that nobody guesses.
+//! Temporary files with random names.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -10,19 +10,19 @@ use super::error::{OutputError, Result};
 use super::lock::{Lock, is_at, lock};
 use super::names::{DIGITS, SUFFIX, hexadecimal, join};
 
-/// How many names are tried. The random ones are taken only if somebody means to stand in the way.
+/// The number of names that are tried. A random name is taken only if somebody wants to disturb.
 const ATTEMPTS: usize = 100;
 
-/// A new file with a random name, locked. Only its owner may read it unless it `is_open`.
+/// Makes a new file with a random name, and locks it. Unless it `is_open`, only its owner may read it.
 pub fn create(directory: &Path, prefix: &OsStr, is_open: bool) -> Result<(PathBuf, File)> {
     let fail = |source| OutputError::Io { action: "write in", path: directory.to_owned(), source };
     let mut options = OpenOptions::new();
-    // Never a file that is there, never what a link leads to.
+    // `create_new` never opens an existing file, and never follows a link.
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // The umask takes its share.
+        // The umask removes rights from this mode.
         options.mode(if is_open { 0o666 } else { 0o600 });
     }
     #[cfg(not(unix))]
@@ -37,7 +37,7 @@ pub fn create(directory: &Path, prefix: &OsStr, is_open: bool) -> Result<(PathBu
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
             file => file.map_err(fail)?,
         };
-        // Before the lock, whoever removes leftovers may take the file for one.
+        // Before the file is locked, another writer may take it for a leftover and remove it.
         if lock(&file) != Lock::Theirs && is_at(&path, &file) {
             return Ok((path, file));
         }
@@ -48,7 +48,8 @@ pub fn create(directory: &Path, prefix: &OsStr, is_open: bool) -> Result<(PathBu
 
 /// A number that nobody can guess.
 fn random() -> u64 {
-    // Its keys come from the system. A forked child has those of its parent, but its own number.
+    // The hasher's random keys come from the system. A forked child has the keys of its parent, but its
+    // own process id.
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.finish()

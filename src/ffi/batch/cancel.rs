@@ -24,7 +24,7 @@ pub unsafe extern "C" fn cbl_batch_clear_cancel(batch: *const cbl_batch) -> cbl_
     set_cancel(batch, false)
 }
 
-/// An atomic store, no lock: safe in a signal handler.
+/// Stores to an atomic and takes no lock, so it is safe in a signal handler.
 fn set_cancel(batch: *const cbl_batch, wanted: bool) -> cbl_status {
     boundary::status_in_signal(|| {
         // SAFETY: the caller's contract.

@@ -1,4 +1,4 @@
-//! Texts for many prompts.
+//! Generation for many prompts.
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
@@ -30,8 +30,8 @@ pub type cbl_batch_text_callback = Option<
 pub type cbl_batch_token_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, index: usize, token: u32) -> bool>;
 
-/// Runs a generation by the caller's options and writes what came of each prompt to the caller's places:
-/// statuses, reasons, and how many there is room for.
+/// Runs a generation by the caller's options. Writes the outcome of each prompt to the caller's arrays
+/// `statuses` and `reasons`, which have room for `count`.
 ///
 /// # Safety
 /// As [`work`], [`options::with`] and [`Results::new`].
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn cbl_batch_generate_tokens(
     }
 }
 
-/// Places for what came of each prompt.
+/// The caller's arrays for the outcome of each prompt.
 struct Results<'a> {
     statuses: &'a mut [i32],
     reasons: &'a mut [i32],
@@ -142,7 +142,7 @@ struct Results<'a> {
 
 impl Results<'_> {
     /// # Safety
-    /// As [`slice_mut`], but for null.
+    /// As [`slice_mut`], but the arrays may be null.
     unsafe fn new(
         statuses: *mut cbl_status,
         reasons: *mut cbl_stop_reason,
@@ -150,13 +150,14 @@ impl Results<'_> {
     ) -> Result<Self, Failure> {
         let place = |start: *mut i32| match start.is_null() {
             true => Ok(&mut [][..]),
-            // SAFETY: the caller's contract. As numbers, because nothing is known of what is there.
+            // SAFETY: the caller's contract. They are read as numbers, because they may hold any bits
+            // yet.
             false => unsafe { slice_mut(start, count) },
         };
         Ok(Self { statuses: place(statuses.cast())?, reasons: place(reasons.cast())? })
     }
 
-    /// Writes them; the first failure is the call's.
+    /// Writes the outcomes. The first failure becomes that of the call.
     fn set(self, outcomes: Outcomes) -> Result<(), Failure> {
         let of = |outcome: &Result<Generation>| match outcome {
             Ok(generation) => (cbl_status::CBL_OK, generation.stop_reason.into()),

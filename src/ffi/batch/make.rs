@@ -17,7 +17,7 @@ use crate::ffi::boundary::{self, Report};
 use crate::ffi::handle::{self, Place};
 use crate::ffi::locked::Locked;
 use crate::ffi::model::{self, cbl_memory_plan, cbl_model};
-use crate::ffi::options::{self, Made, cbl_options};
+use crate::ffi::options::{self, Setup, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::session_options::SessionOptions;
 
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn cbl_model_plan_batch(
         model::with(model, Report::Buffer(message, message_size), |shared| {
             let out = out?;
             let needed = options::with(options, |options| {
-                let (session, workers) = (&options.session, Made::with(options).workers());
+                let (session, workers) = (&options.session, Setup::of(options).workers());
                 let session = SessionOptions { threads: workers, ..session.clone() };
                 Ok(shared.model.plan_batch(&session, sequences)?)
             })?;
@@ -69,15 +69,15 @@ pub unsafe extern "C" fn cbl_batch_new(
         let out = Out::new(batch, ptr::null_mut());
         model::with_shared(model, Report::Buffer(message, message_size), |shared| {
             let out = out?;
-            let made = options::with(options, |options| Ok(Made::with(options)))?;
-            let batch = shared.model.batch_with(&made.options, sequences, made.executor()?)?;
+            let setup = options::with(options, |options| Ok(Setup::of(options)))?;
+            let batch = shared.model.batch_with(&setup.options, sequences, setup.executor()?)?;
             let inner = Inner { batch, shared: Arc::clone(shared), running: None };
             let mut handle = Place::new(cbl_batch {
                 cancel: AtomicBool::new(false),
-                locked: Locked::new(inner, made.log),
+                locked: Locked::new(inner, setup.log),
             })?;
             let flag = NonNull::from(&handle.cancel);
-            // The flag lies beside the batch in the same box, and is dropped with it.
+            // The flag lies in the same box as the batch, and is dropped with it.
             handle.locked.get_mut().batch.cancel_by_raw(flag);
             out.set(handle.give());
             Ok(())

@@ -21,7 +21,7 @@
 use std::ffi::c_char;
 
 use super::prompts::Prompts;
-use super::running::{Running, Told};
+use super::running::{ReadyStep, Running};
 use super::state::{self, Inner, cbl_batch};
 use crate::ffi::arguments::{Growing, GrowingOut, Out, list_lengths, slice, texts};
 use crate::ffi::boundary::once;
@@ -37,13 +37,13 @@ impl Inner {
         self.running.as_mut().filter(|it| it.number() == generation).ok_or(NO_GENERATION)
     }
 
-    /// The next step that is to be told, after a pass if none waits.
+    /// The next step of the generation of this number.
     fn next(&mut self, generation: u64) -> Result<Option<cbl_batch_step>, Failure> {
         self.running(generation)?;
         let Self { batch, shared, running } = self;
         let Some(running) = running else { return Ok(None) };
         let next = running.next(batch, shared)?;
-        Ok(next.map(|(told, text)| cbl_batch_step::new(&told, text)))
+        Ok(next.map(|(step, text)| cbl_batch_step::new(&step, text)))
     }
 }
 
@@ -73,16 +73,16 @@ unsafe impl Growing for cbl_batch_step {
 }
 
 impl cbl_batch_step {
-    fn new(told: &Told, text: &str) -> Self {
+    fn new(step: &ReadyStep, text: &str) -> Self {
         let reason = |reason: StopReason| cbl_stop_reason::from(reason) as i32;
-        let (reason, status) = match &told.outcome {
+        let (reason, status) = match &step.outcome {
             None => (0, cbl_status::CBL_OK),
             Some(Ok(ended)) => (reason(*ended), cbl_status::CBL_OK),
             Some(Err(status)) => (0, *status),
         };
         Self {
-            index: told.index,
-            token: told.token.map_or(-1, i64::from),
+            index: step.index,
+            token: step.token.map_or(-1, i64::from),
             text: text.as_ptr().cast(),
             length: text.len(),
             reason,
@@ -125,8 +125,8 @@ unsafe fn begin(
 /// `*generation` is 0 on failure.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
-/// CBL_BAD_TEXT, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,
-/// CBL_PANIC.
+/// CBL_BAD_TEXT, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED,
+/// CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_begin(
     batch: *mut cbl_batch,

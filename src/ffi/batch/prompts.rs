@@ -9,15 +9,15 @@ use crate::ffi::text::encode_for_batch;
 use crate::generate::Generation;
 use crate::memory::try_vec;
 
-/// What came of each prompt.
+/// The result of each prompt.
 pub type Outcomes = Vec<Result<Generation>>;
 
 /// Prompts as requests, all with the same options.
 pub struct Prompts {
     pub requests: Vec<Request>,
-    /// Which prompt each request is.
+    /// The number of each request's prompt.
     pub numbers: Vec<usize>,
-    /// Of each prompt; a failure if it is no request.
+    /// The outcome of each prompt. A prompt that cannot become a request has failed already.
     pub outcomes: Outcomes,
 }
 
@@ -43,7 +43,7 @@ impl Prompts {
         for text in texts {
             match encode_for_batch(batch, shared, text, options.parse_special) {
                 Ok(prompt) => prompts.add(prompt, options)?,
-                // Fails by itself, and does not disturb the others.
+                // This prompt fails, and the others go on.
                 Err(Failure::Error(error @ Error::TextTooLong { .. })) => {
                     prompts.outcomes.push(Err(error));
                 }
@@ -53,7 +53,7 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// `tokens` are those of all prompts, one after another.
+    /// The tokens of all prompts lie one after another in `tokens`.
     pub fn of_tokens(
         tokens: &[u32],
         lengths: &[usize],

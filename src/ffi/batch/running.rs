@@ -1,4 +1,4 @@
-//! What a batch knows of its generation on demand.
+//! A batch's generation on demand.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,12 +16,12 @@ use crate::memory::try_vec;
 use crate::model::TokenizerBytes;
 use crate::text::TokenTable;
 
-/// What a batch knows of its generation on demand.
+/// A batch's generation on demand.
 pub struct Running {
     number: u64,
     service: Service<'static>,
     client: Queue,
-    /// Whether all prompts are done, but for what waits to be told.
+    /// Whether all prompts are done. Steps may still be ready.
     is_over: bool,
 }
 
@@ -44,7 +44,7 @@ impl Running {
         let mut client = Queue {
             prompts: Vec::new().into_iter(),
             jobs: try_vec(requests.len())?,
-            told: VecDeque::new(),
+            ready: VecDeque::new(),
             pieces: String::new(),
             stopped,
             lacks_memory: false,
@@ -56,7 +56,7 @@ impl Running {
         client.prompts = waiting.into_iter();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             if let Err(error) = outcome {
-                client.tell_end(index, Err(cbl_status::of(&error)));
+                client.add_end(index, Err(cbl_status::of(&error)));
             }
         }
         let service = Service::new(batch)?;
@@ -65,20 +65,25 @@ impl Running {
         Ok(running)
     }
 
-    /// The number that the C program knows it by.
+    /// The number that stands for it in the C program.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next step that is to be told and its text, after a pass if none waits; none at the end.
-    pub fn next(&mut self, batch: &mut Batch, shared: &Shared) -> Result<Option<(Told, &str)>> {
-        while self.client.told.is_empty() && !self.is_over {
+    /// The next step and its text; none at the end. If no step is ready, a pass over the weights makes
+    /// some.
+    pub fn next(
+        &mut self,
+        batch: &mut Batch,
+        shared: &Shared,
+    ) -> Result<Option<(ReadyStep, &str)>> {
+        while self.client.ready.is_empty() && !self.is_over {
             self.round(batch, shared)?;
         }
-        let Queue { told, pieces, .. } = &mut self.client;
-        Ok(told.pop_front().map(|told| {
-            let text = &pieces[told.piece.clone()];
-            (told, text)
+        let Queue { ready, pieces, .. } = &mut self.client;
+        Ok(ready.pop_front().map(|step| {
+            let text = &pieces[step.piece.clone()];
+            (step, text)
         }))
     }
 
@@ -104,23 +109,24 @@ impl Running {
 
     fn check_memory(&self) -> Result<()> {
         match self.client.lacks_memory {
-            true => Err(Error::OutOfMemory { bytes: size_of::<Told>() }),
+            true => Err(Error::OutOfMemory { bytes: size_of::<ReadyStep>() }),
             false => Ok(()),
         }
     }
 }
 
-/// Prompts that wait to be taken up, and steps that wait to be told: those of one pass.
+/// The prompts that have no sequence yet, and the steps of the last pass that the program has not asked
+/// for yet.
 struct Queue {
     prompts: std::vec::IntoIter<Waiting>,
-    /// Of each job, in the order in which they were taken up.
+    /// The text of each job. A job is a prompt that got a sequence; jobs are in the order of that.
     jobs: Vec<Text>,
-    told: VecDeque<Told>,
-    /// The texts of what is told, one after another.
+    ready: VecDeque<ReadyStep>,
+    /// The texts of the ready steps, one after another.
     pieces: String,
-    /// By prompt.
+    /// Whether the program has ended the text, by prompt.
     stopped: Vec<bool>,
-    /// Whether there was no memory to tell of something.
+    /// Whether there was no memory for a step.
     lacks_memory: bool,
 }
 
@@ -132,12 +138,12 @@ struct Waiting {
 
 struct Text {
     index: usize,
-    /// None if the model has no tokenizer, and when it is done.
+    /// None if the model has no tokenizer, and when the text is done.
     buffer: Option<TextBuffer>,
 }
 
-/// A step that waits to be told.
-pub struct Told {
+/// A step that the program has not asked for yet.
+pub struct ReadyStep {
     pub index: usize,
     pub token: Option<u32>,
     piece: Range<usize>,
@@ -145,19 +151,19 @@ pub struct Told {
 }
 
 impl Queue {
-    fn tell(&mut self, told: Told) {
-        match self.told.try_reserve(1) {
-            Ok(()) => self.told.push_back(told),
+    fn add(&mut self, step: ReadyStep) {
+        match self.ready.try_reserve(1) {
+            Ok(()) => self.ready.push_back(step),
             Err(_) => self.lacks_memory = true,
         }
     }
 
-    fn tell_end(&mut self, index: usize, outcome: Result<StopReason, cbl_status>) {
+    fn add_end(&mut self, index: usize, outcome: Result<StopReason, cbl_status>) {
         let piece = self.pieces.len()..self.pieces.len();
-        self.tell(Told { index, token: None, piece, outcome: Some(outcome) });
+        self.add(ReadyStep { index, token: None, piece, outcome: Some(outcome) });
     }
 
-    /// Keeps what has become certain of a job's text.
+    /// Keeps the text of a job that has become certain.
     fn keep_text(&mut self, job: usize) -> Range<usize> {
         let start = self.pieces.len();
         let text = self.jobs[job].buffer.as_ref().map_or("", TextBuffer::text);
@@ -169,7 +175,7 @@ impl Queue {
     }
 }
 
-/// A queue with what tokens stand for, if the model has a tokenizer.
+/// A queue, with the bytes of all tokens if the model has a tokenizer.
 struct Receiver<'q> {
     queue: &'q mut Queue,
     table: Option<&'q TokenTable<TokenizerBytes>>,
@@ -181,10 +187,10 @@ impl Client<'static> for Receiver<'_> {
             let Some(waiting) = self.queue.prompts.next() else { return Next::End };
             let Waiting { index, request, constraint } = waiting;
             if self.queue.stopped[index] {
-                self.queue.tell_end(index, Ok(StopReason::Cancelled));
+                self.queue.add_end(index, Ok(StopReason::Cancelled));
                 continue;
             }
-            // There is room for all prompts.
+            // This does not allocate: there is room for all prompts.
             self.queue.jobs.push(Text { index, buffer: None });
             return Next::Job(Job { request: Cow::Owned(request), constraint });
         }
@@ -208,7 +214,7 @@ impl Client<'static> for Receiver<'_> {
             _ => false,
         };
         let piece = queue.keep_text(job);
-        queue.tell(Told { index, token: Some(step.token), piece, outcome: None });
+        queue.add(ReadyStep { index, token: Some(step.token), piece, outcome: None });
         match is_stopped {
             true => ControlFlow::Break(StopReason::StopString),
             false => ControlFlow::Continue(()),
@@ -224,10 +230,10 @@ impl Client<'static> for Receiver<'_> {
             buffer.finish(*reason);
             let piece = queue.keep_text(job);
             if !piece.is_empty() {
-                queue.tell(Told { index, token: None, piece, outcome: None });
+                queue.add(ReadyStep { index, token: None, piece, outcome: None });
             }
         }
         queue.jobs[job].buffer = None;
-        queue.tell_end(index, outcome.map_err(|error| cbl_status::of(&error)));
+        queue.add_end(index, outcome.map_err(|error| cbl_status::of(&error)));
     }
 }

@@ -1,4 +1,4 @@
-//! Handles of batches, and what is behind their lock.
+//! Handles of batches, and the state that their lock guards.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use crate::ffi::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 
 /// Several sequences of tokens that are evaluated together, numbered from 0.
 pub struct cbl_batch {
-    /// Set by `cbl_batch_cancel`; the batch inside looks at it.
+    /// `cbl_batch_cancel` sets it; the batch in `locked` reads it.
     pub(super) cancel: AtomicBool,
     pub(super) locked: Locked<Inner>,
 }
@@ -22,7 +22,7 @@ impl Handle for cbl_batch {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-btch");
 }
 
-/// What is behind the lock.
+/// The state that the lock guards.
 pub struct Inner {
     pub batch: Batch,
     pub shared: Arc<Shared>,
@@ -39,8 +39,8 @@ impl Inner {
     }
 }
 
-/// Runs a function on a batch that nobody else is using. It may change the batch, so it ends a generation
-/// on demand.
+/// Runs `body` on a batch that no other call is using. `body` may change the batch, so the generation
+/// on demand ends.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -57,7 +57,7 @@ pub unsafe fn with(
     }
 }
 
-/// As [`with`], for a function that leaves the sequences as they are: a generation on demand goes on.
+/// As [`with`], but the generation on demand goes on: `body` does not change the sequences.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -72,8 +72,8 @@ pub unsafe fn with_running(
     }
 }
 
-/// As [`with`], for a call that cbl_batch_cancel() stops: a request that came while it ran is not there any
-/// more when it returns.
+/// As [`with`], for a call that `cbl_batch_cancel` stops. A request that comes during the call is
+/// cleared when the call ends, even if it came too late.
 ///
 /// # Safety
 /// As [`handle::get`].

@@ -1,17 +1,17 @@
-//! Functions of the host's, and the floating-point environment that they run in.
+//! The host's functions, and the floating-point environment that they run in.
 
 use std::cell::Cell;
 
 use crate::fp_env::Environment;
 
 thread_local! {
-    /// The host's environment during this thread's innermost call.
+    /// The environment that the host had when it made this thread's innermost call.
     static HOST: Cell<Option<Environment>> = const { Cell::new(None) };
 }
 
-/// The host's floating-point environment, which is back when this is dropped.
+/// The host's floating-point environment during a call. Dropping this restores it.
 pub struct HostEnvironment {
-    /// That of the call around the callback which this call comes from.
+    /// If a callback made this call: the environment of the call around the callback.
     outer: Option<Environment>,
 }
 
@@ -32,8 +32,8 @@ impl Drop for HostEnvironment {
     }
 }
 
-/// A function of the host's. It finds the environment that the host called the library in, and what it
-/// changes there stays changed.
+/// A function of the host. It runs in the environment in which the host called the library, and may
+/// change that environment.
 #[derive(Clone, Copy)]
 pub struct Callback<F>(F);
 
@@ -42,12 +42,12 @@ impl<F: Copy> Callback<F> {
         Self(function)
     }
 
-    /// Calls it by `call`.
+    /// Gives the function to `call`, which calls it.
     pub fn call<T>(self, call: impl FnOnce(F) -> T) -> T {
         let Some(host) = HOST.get() else { return call(self.0) };
         let ours = Environment::current();
         ours.change_to(host);
-        // Unwinding would abort: the host's functions must not throw.
+        // The host's functions must not throw: unwinding out of them aborts.
         let result = call(self.0);
         let host = Environment::current();
         HOST.set(Some(host));

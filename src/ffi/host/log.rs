@@ -23,14 +23,14 @@ pub enum cbl_log_level {
 pub type cbl_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 
-/// A log and its user data.
+/// A log callback and its user data.
 #[derive(Clone, Copy)]
 pub struct Log {
     callback: Callback<unsafe extern "C" fn(*mut c_void, i32, *const c_char)>,
     user: *mut c_void,
 }
 
-// SAFETY: the pointer only goes back to the host, whose contract allows calls on any thread.
+// SAFETY: the library only passes the pointer to the host, whose contract allows calls on any thread.
 unsafe impl Send for Log {}
 // SAFETY: as above.
 unsafe impl Sync for Log {}

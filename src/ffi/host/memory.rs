@@ -11,7 +11,7 @@ pub struct Arena {
     bytes: usize,
 }
 
-// SAFETY: the memory is the session's alone, whichever thread that is on (`cbl_options_set_arena`).
+// SAFETY: the session alone uses the memory, on whichever thread it is (`cbl_options_set_arena`).
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}

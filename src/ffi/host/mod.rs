@@ -1,4 +1,5 @@
-//! What a host may bring along, and how the library calls it.
+//! What a host can give the library: a log, a callback for progress, memory, a thread pool. How to call
+//! them.
 
 mod callback;
 mod log;

@@ -52,8 +52,8 @@ impl HostPool for Pool {
     fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         /// Calls the closure that `context` points to.
         unsafe extern "C" fn run(context: *mut c_void, index: usize) {
-            // SAFETY: `context` is the address below, which is valid until `for_each` returns, and
-            // the host calls tasks only until then.
+            // SAFETY: `context` is the address below, which is valid until `for_each` returns. The host
+            // calls tasks only until then.
             let task = unsafe { &*context.cast::<&(dyn Fn(usize) + Sync)>() };
             task(index);
         }

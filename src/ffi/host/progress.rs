@@ -1,4 +1,4 @@
-//! Whom the host has told of progress.
+//! The host's callback for the progress of opening a model.
 
 use std::ffi::c_void;
 use std::ops::ControlFlow;
@@ -23,7 +23,7 @@ pub enum cbl_stage {
 pub type cbl_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, stage: i32, done: u64, total: u64) -> bool>;
 
-/// Who is told of progress.
+/// A callback for progress and its user data.
 #[derive(Clone, Copy)]
 pub struct OnProgress {
     callback: Callback<unsafe extern "C" fn(*mut c_void, i32, u64, u64) -> bool>,

@@ -1,4 +1,4 @@
-//! What keeps texts to the form that the options ask for.
+//! Constraints, which keep generated texts to the form in the options.
 
 use super::shared::Shared;
 use crate::error::Result;
@@ -6,20 +6,20 @@ use crate::ffi::options::Form;
 use crate::generate::Constraint;
 
 impl Shared {
-    /// For one text.
+    /// A constraint for one text, if it must have a form.
     #[cfg(feature = "constraints")]
     pub fn constraint(&self, wanted: &Form) -> Result<Option<Box<dyn Constraint + Send>>> {
         let Some(form) = wanted.form() else { return Ok(None) };
         Ok(Some(Box::new(self.vocabulary()?.constrain(form)?)))
     }
 
-    /// For one text. This build has no forms.
+    /// None: this build has no forms.
     #[cfg(not(feature = "constraints"))]
     pub fn constraint(&self, _: &Form) -> Result<Option<Box<dyn Constraint + Send>>> {
         Ok(None)
     }
 
-    /// One for each of `n` texts; none at all if they may be any texts.
+    /// A constraint for each of `n` texts. The list is empty if the texts may have any form.
     pub fn constraints(&self, wanted: &Form, n: usize) -> Result<Vec<Option<Box<dyn Constraint>>>> {
         let n = if wanted.name().is_some() { n } else { 0 };
         let one = |_| Ok(self.constraint(wanted)?.map(|it| it as Box<dyn Constraint>));
@@ -34,7 +34,7 @@ impl Shared {
         }
         let tokenizer = std::sync::Arc::clone(tokenizer);
         let prepared = crate::constraint::Vocabulary::new(&self.model, tokenizer)?;
-        // If two threads come here at once, one result is dropped.
+        // If two threads come here at the same time, one result is dropped.
         Ok(self.vocabulary.get_or_init(|| prepared))
     }
 }

@@ -1,4 +1,4 @@
-//! What there is to know about a model, and what a session of it takes.
+//! Facts about a model, and the memory that a session of it takes.
 
 use std::ffi::{CStr, c_char};
 

@@ -73,7 +73,7 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
         ),
     );
     let digest = model.header().source.as_ref().map_or("", |source| source.digest.as_str());
-    // A zero byte inside would cut it for C; no writer makes one.
+    // For C, a zero byte would end the digest too early. No writer makes one.
     let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
     let shared = Shared {
         model,
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn cbl_model_open_fd_range(
     }
 }
 
-/// What messages call a file without a path.
+/// The name in messages for a file without a path.
 const FD_NAME: &str = "the file descriptor's file";
 
 #[cfg(unix)]
@@ -168,7 +168,7 @@ fn duplicate(fd: i32) -> Result<File, Failure> {
         let detail = "a file descriptor is negative";
         return Err(Failure::Misuse(cbl_status::CBL_BAD_ARGUMENT, detail));
     }
-    // SAFETY: not -1; it is used for nothing but to be duplicated, which fails unless it is open.
+    // SAFETY: it is not -1. It is only duplicated, which fails if it is not open.
     let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
     let fail = |source| Error::Io { action: "duplicate", path: FD_NAME.into(), source };
     Ok(duplicate.map_err(fail)?.into())

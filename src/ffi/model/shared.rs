@@ -1,4 +1,4 @@
-//! Handles of models, and what they share with sessions.
+//! Handles of models, and the state that they share with sessions.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,26 +23,26 @@ impl Handle for cbl_model {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-modl");
 }
 
-/// What a model's handle and its sessions have in common.
+/// The state that a model's handle and its sessions share.
 pub struct Shared {
     pub model: Model,
-    /// Opened when text is first asked for.
+    /// Made at the first use of text.
     pub(super) tokenizer: OnceLock<Arc<Tokenizer<TokenizerBytes>>>,
-    /// Prepared when a text is first to have a form.
+    /// Made for the first text that must have a form.
     #[cfg(feature = "constraints")]
     pub(super) vocabulary: OnceLock<crate::constraint::Vocabulary>,
-    /// For C, which wants a zero at the end.
+    /// Ends with a zero byte, for C.
     pub(super) digest: CString,
     pub log: Option<Log>,
 }
 
 impl Shared {
-    /// The tokenizer, for one call. A model file that was changed gives an error whether or not the
-    /// tokenizer was opened before, as it does for evaluations.
+    /// The tokenizer, for one call. If the model file was changed, this is an error even if the
+    /// tokenizer was made before, as it is for evaluations.
     pub fn tokenizer(&self) -> Result<&Arc<Tokenizer<TokenizerBytes>>> {
         self.model.check_unchanged()?;
         if self.tokenizer.get().is_none() {
-            // If two threads come here at once, one result is dropped.
+            // If two threads come here at the same time, one result is dropped.
             let _ = self.tokenizer.set(Arc::new(self.model.tokenizer()?));
         }
         self.tokenizer.get().ok_or(Error::NoTokenizer)
@@ -52,7 +52,7 @@ impl Shared {
 /// Runs a function on a model.
 ///
 /// # Safety
-/// As [`handle::get`]; `report` as its kind asks.
+/// As [`handle::get`]. `report` keeps the contract of its variant.
 pub unsafe fn with(
     model: *const cbl_model,
     report: Report<'_>,
@@ -62,7 +62,7 @@ pub unsafe fn with(
     unsafe { with_shared(model, report, |shared| body(shared)) }
 }
 
-/// As [`with`], for a body that keeps its share.
+/// As [`with`], for a body that keeps the shared state.
 ///
 /// # Safety
 /// As [`with`].

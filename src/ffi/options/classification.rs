@@ -1,4 +1,4 @@
-//! What the options say of classification.
+//! The settings for classification.
 
 #[cfg(feature = "text")]
 pub use with_text::Settings;
@@ -34,7 +34,7 @@ mod with_text {
     use crate::classify::{Calibration, ClassifierOptions, Normalization, Template};
     use crate::ffi::failure::Failure;
 
-    /// What the options say. Defaults take no memory.
+    /// The settings. The defaults take no memory.
     #[derive(Default)]
     pub struct Settings {
         template: Option<Template>,

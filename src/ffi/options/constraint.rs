@@ -1,4 +1,4 @@
-//! What a generated text must be like, as the options say it.
+//! The setting for the form of generated texts.
 
 #[cfg(feature = "constraints")]
 pub use with_constraints::Setting;
@@ -11,7 +11,7 @@ mod with_constraints {
     use crate::error::Result;
     use crate::ffi::failure::Failure;
 
-    /// None by default.
+    /// The form that generated texts must have. None by default.
     #[derive(Default)]
     pub struct Setting(Option<Form>);
 
@@ -36,7 +36,7 @@ mod with_constraints {
             self.set(schema, |schema| Ok(Form::AfterSpace(Box::new(Form::json_schema(schema)?))))
         }
 
-        /// Takes the form that `value` describes; none if it is empty.
+        /// Sets the form that `value` describes, or none if it is empty.
         fn set(
             &mut self,
             value: &str,
@@ -46,7 +46,7 @@ mod with_constraints {
             Ok(())
         }
 
-        /// The name of the option that is set, if one is.
+        /// The name of the option that sets the form, if there is a form.
         pub fn name(&self) -> Option<&'static str> {
             self.0.as_ref().map(Form::option)
         }

@@ -26,7 +26,8 @@ impl Handle for cbl_options {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-opts");
 }
 
-/// Runs `body` on options that may be NULL, for the defaults, and keeps them from changing meanwhile.
+/// Runs `body` on the options, or on the defaults if `options` is null. Nobody can change the options
+/// meanwhile.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -51,7 +52,7 @@ impl cbl_options {
     }
 }
 
-/// Runs `body` on options that are to be changed.
+/// Runs `body`, which changes the options.
 ///
 /// # Safety
 /// As [`handle::get`].

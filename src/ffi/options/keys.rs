@@ -103,7 +103,7 @@ pub enum cbl_option {
     CBL_OPTION_TEMPLATE_TOKENS = 27,
 }
 
-/// What an option's value is.
+/// The type of an option's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Int,
@@ -112,7 +112,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In words, and the function that sets it.
+    /// The kind in words, and the function that sets an option of this kind.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Int => ("an int", "cbl_options_set_int()"),
@@ -122,7 +122,7 @@ impl Kind {
     }
 }
 
-/// Every option, with its name in messages and its kind; that of key 1 first.
+/// The name of every option in messages, and its kind. The option with key 1 comes first.
 const OPTIONS: [(&str, Kind); 27] = [
     ("access", Kind::Int),
     ("verify", Kind::Int),
@@ -153,7 +153,7 @@ const OPTIONS: [(&str, Kind); 27] = [
     ("template_tokens", Kind::Int),
 ];
 
-/// The name of an option that is to be set as one of this kind.
+/// The name of the option `key`; an error if it is not of this kind.
 pub fn name_of(key: i32, kind: Kind) -> Result<&'static str> {
     let index = usize::try_from(key).ok().and_then(|key| key.checked_sub(1));
     let &(name, its) = index.and_then(|index| OPTIONS.get(index)).ok_or_else(|| unknown(key))?;
@@ -174,7 +174,7 @@ pub fn unknown(key: i32) -> Error {
 mod tests {
     use super::*;
 
-    /// The last key that there is has the last name.
+    /// The last key has the last name.
     #[test]
     fn every_option_has_a_name() {
         assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_TEMPLATE_TOKENS as i32);

@@ -1,19 +1,19 @@
-//! Sets of options: their keys, the values that are enumerations, what they say, and the functions that
-//! set them.
+//! Sets of options: the keys, the values that are enumerations, the settings, and the functions that
+//! change them.
 
 mod classification;
 mod constraint;
 mod handle;
 mod host;
 mod keys;
-mod made;
 mod pooling;
 mod setters;
 mod settings;
+mod setup;
 mod values;
 
 pub(super) use classification::Settings as Classification;
 pub(super) use constraint::Setting as Form;
 pub(super) use handle::{cbl_options, change, with};
-pub(super) use made::Made;
 pub(super) use settings::Options;
+pub(super) use setup::Setup;

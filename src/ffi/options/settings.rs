@@ -1,4 +1,4 @@
-//! What a set of options says.
+//! The settings in a set of options, by key.
 
 use super::classification::{self, cbl_calibration, cbl_normalization};
 use super::constraint;
@@ -17,7 +17,7 @@ use crate::session_options::{LogitsFor, SessionOptions};
 use crate::threads::MAX_WORKERS;
 use crate::{Access, KvType};
 
-/// What the options say.
+/// The settings in a set of options.
 #[derive(Default)]
 pub struct Options {
     pub access: Access,
@@ -25,7 +25,7 @@ pub struct Options {
     pub session: SessionOptions,
     pub generate: GenerateOptions,
     pub parse_special: bool,
-    /// The most tokens of a template's result, if there is a limit.
+    /// The largest number of tokens in a template's result, if there is a limit.
     pub template_tokens: Option<usize>,
     pub pooling: Pooling,
     pub classification: classification::Settings,
@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// How to choose a single token.
+    /// The settings for the choice of a single token.
     pub fn choice(&self) -> Result<&SamplerOptions> {
         match self.constraint.name() {
             None => Ok(&self.generate.sampler),
@@ -151,7 +151,7 @@ impl Options {
             }
             _ => return Err(unknown(key)),
         };
-        // Not cloned, which may need memory.
+        // The old value is kept, not a copy of the whole sampler: a copy may need memory.
         let sampler = &mut self.generate.sampler;
         let before = std::mem::replace(field(sampler), value);
         sampler.check().inspect_err(|_| *field(sampler) = before)

@@ -30,8 +30,8 @@ pub unsafe extern "C" fn cbl_session_clear_cancel(session: *const cbl_session) -
     set_cancel(session, false)
 }
 
-/// An atomic store, no lock: safe in a signal handler. (The border's one-time preparations are done:
-/// somebody has made the session.)
+/// Stores to an atomic and takes no lock, so it is safe in a signal handler. The boundary's one-time
+/// preparations are done, because a call has made the session.
 fn set_cancel(session: *const cbl_session, wanted: bool) -> cbl_status {
     boundary::status_in_signal(|| {
         // SAFETY: the caller's contract.

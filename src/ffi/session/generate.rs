@@ -25,7 +25,7 @@ use crate::ffi::host::Callback;
 use crate::ffi::options::{self, Options, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::ffi::stop_reason::cbl_stop_reason;
-use crate::ffi::text::encode_behind;
+use crate::ffi::text::encode_after;
 use crate::generate::{
     Constraint, Generation, Step, StopReason, generate_steps, generate_text_steps,
 };
@@ -42,14 +42,14 @@ pub type cbl_text_callback =
 /// Receives a token id. Return false to stop. Otherwise as cbl_text_callback.
 pub type cbl_token_callback = Option<unsafe extern "C" fn(user: *mut c_void, token: u32) -> bool>;
 
-/// A [`cbl_text_callback`] that is there.
+/// A [`cbl_text_callback`] that is not null.
 type TextCallback =
     Callback<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, length: usize) -> bool>;
 
 type Body<'a> = dyn FnMut(&mut Inner, &Options, Option<&mut dyn Constraint>) -> Result<Generation, Failure>
     + 'a;
 
-/// Runs a generation by the caller's options, within their constraint, and keeps its figures.
+/// Runs a generation by the caller's options, within their constraint, and counts it.
 ///
 /// # Safety
 /// As [`state::with`], [`options::with`] and [`Out::optional`].
@@ -68,7 +68,7 @@ unsafe fn generate(
                 let mut constraint = inner.shared.constraint(&options.constraint)?;
                 let constraint = constraint.as_mut().map(|it| &mut **it as &mut dyn Constraint);
                 match body(inner, options, constraint) {
-                    // While the prompt was tokenized.
+                    // The request came while the prompt was tokenized.
                     Err(Failure::Error(Error::Cancelled)) => Ok(Generation::cancelled()),
                     generation => generation,
                 }
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn cbl_generate(
             let prompt = text(prompt, length)?;
             let (shared, session) = (&inner.shared, &inner.session);
             let special = options.parse_special;
-            let prompt = encode_behind(session.position(), session, shared, prompt, special)?;
+            let prompt = encode_after(session.position(), session, shared, prompt, special)?;
             stream_text(inner, options, constraint, &prompt, &mut |text, _| {
                 text.is_empty() || pass_on(callback, user, text)
             })
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn cbl_generate_steps(
     }
 }
 
-/// Passes a piece of text on; whether more is wanted.
+/// Passes a piece of text to the callback. Returns whether the callback wants more.
 ///
 /// # Safety
 /// The contract of [`cbl_text_callback`].

@@ -20,38 +20,38 @@ use crate::ffi::handle::{self, Place};
 use crate::ffi::host::{Arena, cbl_log_level, log};
 use crate::ffi::locked::Locked;
 use crate::ffi::model::{self, Shared, cbl_model};
-use crate::ffi::options::{self, Made, cbl_options};
+use crate::ffi::options::{self, Setup, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::kernels::Isa;
 
 /// Makes a session and gives it to `out`.
-fn make(shared: Arc<Shared>, made: Made, arena: Option<Arena>) -> Result<Place<cbl_session>> {
-    let executor = made.executor()?;
+fn make(shared: Arc<Shared>, setup: Setup, arena: Option<Arena>) -> Result<Place<cbl_session>> {
+    let executor = setup.executor()?;
     let memory = arena.map(Arena::memory);
-    let session = shared.model.session_in(&made.options, executor, memory)?;
+    let session = shared.model.session_in(&setup.options, executor, memory)?;
     log(
-        made.log,
+        setup.log,
         cbl_log_level::CBL_LOG_INFO,
         format_args!(
             "session made: context {}, {}, {} threads",
             session.context(),
             session.isa(),
-            made.workers(),
+            setup.workers(),
         ),
     );
     if session.isa() == Isa::Scalar {
         let text = format_args!("no fast kernels for this processor: evaluation will be slow");
-        log(made.log, cbl_log_level::CBL_LOG_WARNING, text);
+        log(setup.log, cbl_log_level::CBL_LOG_WARNING, text);
     }
-    let log_to = made.log;
-    let inner = Inner { session, shared, made, counters: Counters::default(), running: None };
+    let log_to = setup.log;
+    let inner = Inner { session, shared, setup, counters: Counters::default(), running: None };
     let mut handle = Place::new(cbl_session {
         cancel: AtomicBool::new(false),
         position: AtomicUsize::new(0),
         locked: Locked::new(inner, log_to),
     })?;
     let flag = NonNull::from(&handle.cancel);
-    // SAFETY: the flag lies beside the session in the same box, and is dropped with it.
+    // SAFETY: the flag lies in the same box as the session, and is dropped with it.
     unsafe { handle.locked.get_mut().session.cancel_by_raw(flag) };
     Ok(handle)
 }
@@ -77,9 +77,9 @@ pub unsafe extern "C" fn cbl_session_new(
         let out = Out::new(session, ptr::null_mut());
         model::with_shared(model, report, |shared| {
             let out = out?;
-            let (made, arena) =
-                options::with(options, |options| Ok((Made::with(options), options.arena)))?;
-            out.set(make(Arc::clone(shared), made, arena)?.give());
+            let (setup, arena) =
+                options::with(options, |options| Ok((Setup::of(options), options.arena)))?;
+            out.set(make(Arc::clone(shared), setup, arena)?.give());
             Ok(())
         })
     }
@@ -103,12 +103,12 @@ pub unsafe extern "C" fn cbl_session_fork(
         let out = Out::new(fork, ptr::null_mut());
         with_running(session, |inner| {
             let out = out?;
-            let (made, arena) = if options.is_null() {
-                (inner.made.clone(), None)
+            let (setup, arena) = if options.is_null() {
+                (inner.setup.clone(), None)
             } else {
-                options::with(options, |options| Ok((Made::with(options), options.arena)))?
+                options::with(options, |options| Ok((Setup::of(options), options.arena)))?
             };
-            let mut copy = make(Arc::clone(&inner.shared), made, arena)?;
+            let mut copy = make(Arc::clone(&inner.shared), setup, arena)?;
             let copied = &mut copy.locked.get_mut().session;
             copied.copy_from(&mut inner.session)?;
             let position = copied.position();

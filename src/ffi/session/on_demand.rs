@@ -34,7 +34,7 @@ use crate::ffi::on_demand::NO_GENERATION;
 use crate::ffi::options::{self, Options, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::ffi::stop_reason::cbl_stop_reason;
-use crate::ffi::text::encode_behind;
+use crate::ffi::text::encode_after;
 use crate::generate::TextStep;
 use crate::memory::try_vec;
 
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn cbl_generation_begin(
         begin(session, options, generation, &mut |inner, options| {
             let (shared, session) = (&inner.shared, &inner.session);
             let (prompt, special) = (text(prompt, length)?, options.parse_special);
-            encode_behind(session.position(), session, shared, prompt, special)
+            encode_after(session.position(), session, shared, prompt, special)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What a session knows of its generation on demand.
+//! A session's generation on demand.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use crate::ffi::options::Options;
 use crate::generate::{Generation, Progress, StopReason, TextBuffer, TextStep};
 use crate::session::Session;
 
-/// What a session knows of its generation on demand.
+/// A session's generation on demand.
 pub struct Running {
     number: u64,
-    /// With a constraint that is `Send`, as the options give it: a session goes from thread to thread.
+    /// Its constraint is `Send`, as the options give it, because a session may move to another thread.
     progress: Progress<'static>,
     /// None if the model has no tokenizer.
     text: Option<TextBuffer>,
@@ -37,7 +37,7 @@ impl Running {
         Ok(Self { number: new_number(), progress, text })
     }
 
-    /// The number that the C program knows it by.
+    /// The number that stands for it in the C program.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -57,12 +57,12 @@ impl Running {
         }
     }
 
-    /// Why it has ended, if it has.
+    /// Why it has ended, if it has ended.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.progress.stop_reason()
     }
 
-    /// Whether its end was told and counted.
+    /// Whether it has ended. Its end is then counted too.
     pub fn is_over(&self) -> bool {
         self.stop_reason().is_some()
     }
@@ -72,7 +72,7 @@ impl Running {
         self.progress.generation()
     }
 
-    /// What it has done so far, unless that was counted already.
+    /// What it has done so far, unless this is counted already.
     pub fn uncounted(&self) -> Option<Generation> {
         (!self.is_over()).then(|| self.generation())
     }

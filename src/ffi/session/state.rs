@@ -1,4 +1,4 @@
-//! Handles of sessions, and what is behind their lock.
+//! Handles of sessions, and the state that their lock guards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -13,14 +13,14 @@ use crate::ffi::host::{cbl_log_level, log};
 use crate::ffi::locked::Locked;
 use crate::ffi::model::Shared;
 use crate::ffi::on_demand::NO_GENERATION;
-use crate::ffi::options::Made;
+use crate::ffi::options::Setup;
 use crate::ffi::status::cbl_status;
 use crate::generate::Generation;
 use crate::session::Session;
 
 /// A sequence of tokens and what it takes to continue it.
 pub struct cbl_session {
-    /// Set by `cbl_session_cancel`; the session inside looks at it.
+    /// `cbl_session_cancel` sets it; the session in `locked` reads it.
     pub(super) cancel: AtomicBool,
     /// The position after the last call that has returned.
     pub(super) position: AtomicUsize,
@@ -31,11 +31,11 @@ impl Handle for cbl_session {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-sess");
 }
 
-/// What is behind the lock.
+/// The state that the lock guards.
 pub struct Inner {
     pub session: Session,
     pub shared: Arc<Shared>,
-    pub made: Made,
+    pub setup: Setup,
     pub counters: Counters,
     pub running: Option<Running>,
 }
@@ -49,7 +49,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts tokens whose time was counted already.
+    /// Counts `tokens` whose time is counted already.
     #[cfg(feature = "text")]
     pub fn evaluated(&mut self, tokens: usize) {
         self.evaluated_tokens += tokens as u64;
@@ -64,8 +64,8 @@ impl Counters {
     }
 }
 
-/// Runs a function on a session that nobody else is using. It may change the session, so it ends a
-/// generation on demand.
+/// Runs `body` on a session that no other call is using. `body` may change the session, so the
+/// generation on demand ends.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -83,8 +83,7 @@ pub unsafe fn with(
     }
 }
 
-/// As [`with`], for a function that leaves the session's tokens as they are: a generation on demand goes
-/// on.
+/// As [`with`], but the generation on demand goes on: `body` does not change the session's tokens.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -97,8 +96,8 @@ pub unsafe fn with_running(
     unsafe { with_dyn(session, &mut |inner| once(&mut body)(inner)) }
 }
 
-/// As [`with`], for a call that cbl_session_cancel() stops: a request that came while it ran is not there any
-/// more when it returns, whatever became of the call.
+/// As [`with`], for a call that `cbl_session_cancel` stops. A request that comes during the call is
+/// cleared when the call ends, even if it came too late.
 ///
 /// # Safety
 /// As [`handle::get`].
@@ -135,7 +134,7 @@ unsafe fn with_dyn(
 }
 
 impl Inner {
-    /// Evaluates so many tokens and counts them and the time.
+    /// Evaluates `tokens` tokens, and counts them and the time.
     pub fn counted<T>(
         &mut self,
         tokens: usize,
@@ -148,8 +147,8 @@ impl Inner {
         Ok(result)
     }
 
-    /// As [`counted`](Self::counted), for what does not say how many tokens it evaluates: counts by
-    /// the position.
+    /// As [`counted`](Self::counted), for a function that does not say how many tokens it evaluates:
+    /// the position afterwards is taken for their number.
     #[cfg(feature = "text")]
     pub fn counted_by_position<T>(
         &mut self,
@@ -160,7 +159,7 @@ impl Inner {
         Ok(result)
     }
 
-    /// The generation on demand, if it has this number.
+    /// The generation on demand, if this is its number.
     pub(super) fn running(&mut self, generation: u64) -> Result<&mut Running, Failure> {
         self.running.as_mut().filter(|it| it.number() == generation).ok_or(NO_GENERATION)
     }

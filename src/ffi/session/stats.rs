@@ -90,7 +90,7 @@ impl Inner {
             isa: isa_name(session.isa()).as_ptr(),
             context: session.context() as u64,
             position: session.position() as u64,
-            threads: self.made.workers() as u64,
+            threads: self.setup.workers() as u64,
             evaluated_tokens: counters.evaluated_tokens,
             evaluation_seconds: counters.evaluation.as_secs_f64(),
             prompt_tokens: of_last.map_or(0, |g| g.prompt_tokens as u64),

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn cbl_session_evaluate_each(
     unsafe {
         work(session, |inner| {
             let callback = required(callback)?;
-            if inner.made.options.logits != LogitsFor::All {
+            if inner.setup.options.logits != LogitsFor::All {
                 let detail = "make the session with CBL_OPTION_ALL_LOGITS".to_owned();
                 return Err(Error::Option { name: "all logits", detail }.into());
             }

@@ -1,4 +1,4 @@
-//! What the options say of sessions and batches.
+//! The settings that sessions and batches are made with.
 
 use super::settings::Options;
 use crate::error::Result;
@@ -7,20 +7,20 @@ use crate::memory::try_box;
 use crate::session_options::SessionOptions;
 use crate::threads::{Executor, HostTeam, Team};
 
-/// What a session is made with.
+/// The settings that a session or a batch is made with.
 #[derive(Clone)]
-pub struct Made {
+pub struct Setup {
     pub options: SessionOptions,
     pool: Option<Pool>,
     pub log: Option<Log>,
 }
 
-impl Made {
-    pub fn with(options: &Options) -> Self {
+impl Setup {
+    pub fn of(options: &Options) -> Self {
         Self { options: options.session.clone(), pool: options.pool, log: options.log }
     }
 
-    /// Threads of its own, or the host's.
+    /// Runs the work: on the calling thread, on threads of its own, or on the host's pool.
     pub fn executor(&self) -> Result<Executor> {
         Ok(match self.pool {
             Some(pool) => Executor::Host(HostTeam::new(try_box(pool)?)),
@@ -29,7 +29,7 @@ impl Made {
         })
     }
 
-    /// How many share the work.
+    /// The number of threads that share the work.
     pub fn workers(&self) -> usize {
         self.pool.map_or(self.options.threads, |pool| pool.workers)
     }
