@@ -95,7 +95,7 @@ pub struct Append<'a> {
 }
 
 impl Model {
-    /// What a batch of so many sequences with these options will need. `logits` and `draft` are not
+    /// What a batch of `sequences` sequences with these options will need. `logits` and `draft` are not
     /// used: a batch computes the logits of each sequence's last token, and guesses none.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Model {
         Ok(plan.summary(self))
     }
 
-    /// Makes a batch of so many sequences, with its own threads if the options ask for more than one.
+    /// Makes a batch of `sequences` sequences, with its own threads if the options ask for more than one.
     /// `options.context` is that of each sequence; `logits` and `draft` are not used.
     ///
     /// # Errors

@@ -19,7 +19,7 @@
 //!
 //! All labels are scored at once ([`Continuations`]): a hundred cost little more than the tokens in
 //! which they differ. A label's score is the log-probability of its tokens and of what the template
-//! puts behind it, so that a label that begins another one competes fairly.
+//! puts after it, so that a label that begins another one competes fairly.
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
@@ -37,12 +37,12 @@ pub struct Template {
     between: String,
     /// That white space: it belongs to the label's first token.
     space: String,
-    /// What comes behind the label, up to the first line's end: where the label ends.
+    /// What comes after the label, up to the first line's end: where the label ends.
     after: String,
 }
 
 impl Template {
-    /// Reads a template. If nothing comes behind the label, a line break does.
+    /// Reads a template. If nothing comes after the label, a line break does.
     ///
     /// # Errors
     /// [`Error::Option`] if a placeholder is missing, out of order or there twice.
@@ -117,10 +117,10 @@ pub enum Calibration {
     /// Nothing.
     #[default]
     None,
-    /// The logarithm of its mean probability among the labels behind the texts `N/A`, `[MASK]` and an
+    /// The logarithm of its mean probability among the labels after the texts `N/A`, `[MASK]` and an
     /// empty one, which say nothing (Zhao et al., Calibrate Before Use, 2021).
     ContentFree,
-    /// Its score behind the label's line alone: what is left is the pointwise mutual information of text
+    /// Its score after the label's line alone: what is left is the pointwise mutual information of text
     /// and label (Holtzman et al., Surface Form Competition, 2021).
     MutualInformation,
 }
@@ -284,11 +284,11 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         Ok(Classification::of(scores))
     }
 
-    /// Scores of the labels behind a prompt.
+    /// Scores of the labels after a prompt.
     fn scores(&self, session: &mut Session, prompt: &str) -> Result<Vec<f64>> {
         let mut tokens = self.header.clone();
         let (before, options) = (tokens.len(), EncodeOptions::default());
-        tokens.extend(session.encode_behind(before, self.tokenizer, prompt, options)?);
+        tokens.extend(session.encode_after(before, self.tokenizer, prompt, options)?);
         let same = tokens.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         session.rewind(same.min(tokens.len().saturating_sub(1)))?;
         let scores = session.score(&tokens[session.position()..], &self.continuations)?;

@@ -151,7 +151,7 @@ impl Vocabulary {
     }
 }
 
-/// Calls `body` on a deep stack if the system has so many bytes of memory to give.
+/// Calls `body` on a deep stack if the system has `bytes` bytes of memory to give.
 fn prepare<T: Send>(bytes: usize, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     memory::probe(bytes)?;
     on_deep_stack(body)?

@@ -2,13 +2,13 @@
 //!
 //! A text often repeats itself: it quotes its prompt, or a phrase of its own. The draft is what followed
 //! the last time that the most recent tokens occurred (prompt lookup: Saxena, 2023). The pass that
-//! evaluates the next token evaluates the draft behind it, and every draft token that turns out to be
+//! evaluates the next token evaluates the draft after it, and every draft token that turns out to be
 //! the one chosen costs no pass of its own (speculative decoding: Leviathan et al., 2023).
 //!
 //! Nothing here can change a text: logits do not depend on what else is in a pass, a token is chosen
 //! from its own logits, its position and the tokens before it, and a wrong draft is overwritten. So the
 //! decision to draft is free to depend on measured times. It is made where it pays: tokens to expect
-//! from a pass, by how often drafts like this one were right lately, over what passes of so many rows
+//! from a pass, by how often drafts like this one were right lately, over what passes of as many rows
 //! have cost.
 
 use std::time::Duration;
@@ -22,7 +22,8 @@ const LONGEST_MATCH: usize = 8;
 
 /// A draft must promise to be faster by this factor.
 const LEAST_GAIN: f32 = 1.05;
-/// A match that promises too little is tried nevertheless, with one token, after so many were not.
+/// After this many matches that promised too little, the next one is drafted from nevertheless, by one token:
+/// only trying tells whether drafts have become better.
 const TRY_AGAIN: u32 = 48;
 /// What a row is assumed to add to the time of one row until it was measured.
 const ROW_COST: f32 = 0.15;
@@ -48,7 +49,7 @@ pub(crate) struct Drafter {
     counts: DraftCounts,
     /// The most tokens of a draft; 0 for none ever.
     most: usize,
-    /// Time of a pass of so many rows in seconds; 0 until measured.
+    /// Time of a pass of `n` rows in seconds, at index `n`; 0 until measured.
     seconds: [f32; MAX_DRAFT + 2],
     /// How drafts went, by the length of the match.
     outcomes: [Outcomes; LONGEST_MATCH + 1],

@@ -99,7 +99,7 @@ pub enum Error {
     /// An evaluation without tokens.
     #[error("no tokens to evaluate; an empty text starts from the end-of-text token")]
     NoTokens,
-    /// The tokens do not fit behind those already evaluated.
+    /// The tokens do not fit after those already evaluated.
     #[error(
         "context full: {tokens} more tokens after {position} exceed {context} positions; rewind or reset the session, or make one with a larger context"
     )]

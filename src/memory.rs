@@ -388,7 +388,7 @@ mod tests {
         arena.bytes(0..4).fill(1);
         drop(arena);
         assert_eq!(memory.0[..5], [1, 1, 1, 1, 0]);
-        assert_eq!(memory.0[128..], [7; 64], "wrote behind the plan");
+        assert_eq!(memory.0[128..], [7; 64], "wrote past the plan");
     }
 
     #[test]

@@ -159,8 +159,8 @@ impl Model {
         Ok(())
     }
 
-    /// The most bytes of keys and values that a session takes of its own accord: four times the file's size,
-    /// but 64 MiB in any case. Whoever asks for a context gets it, whatever it takes.
+    /// The most bytes of keys and values that a session takes where its options name no context: four times the
+    /// file's size, and at least 64 MiB. A context that the options name may take more.
     pub fn memory_budget(&self) -> usize {
         self.file_bytes().saturating_mul(4).max(64 << 20)
     }

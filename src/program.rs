@@ -1,6 +1,6 @@
 //! What a forward pass does, as a list of operations: compiled from a model's configuration, once.
 //!
-//! [`layer`] has the order, with the shapes beside. A new architecture is a new arm there.
+//! [`layer`] has the order, and each step's shape. A new architecture is a new arm there.
 
 mod places;
 mod schedule;

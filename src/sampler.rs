@@ -109,7 +109,7 @@ impl SamplerOptions {
         self.logit_bias.iter().try_for_each(|&(_, bias)| check_bias(bias))
     }
 
-    /// As [`check`](Self::check), and whether a vocabulary of so many tokens has those that are biased.
+    /// As [`check`](Self::check), and whether a vocabulary of `vocab_size` tokens has those that are biased.
     ///
     /// # Errors
     /// [`Error::Option`].

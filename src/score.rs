@@ -1,7 +1,7 @@
 //! How probable given continuations are.
 //!
 //! Continuations of one prompt share it, and often their first tokens. Here they form a prefix tree:
-//! every distinct prefix is evaluated once, all of them behind the one prompt, many in a pass. The
+//! every distinct prefix is evaluated once, all of them after the one prompt, many in a pass. The
 //! figures are bit for bit those of evaluating each continuation alone.
 
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub fn log_probabilities_by(kernels: &Kernels, logits: &[f32], tokens: &[u32]) -
     tokens.iter().map(|&token| f64::from(logits[token as usize]) - log_sum).collect()
 }
 
-/// The most probable tokens, at most so many, each with the natural logarithm of its probability; the
+/// The most probable tokens, at most `n`, each with the natural logarithm of its probability; the
 /// most probable first, the lower id first among equals.
 pub fn top_log_probabilities(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
     top_log_probabilities_by(Kernels::best(), logits, count)
@@ -59,7 +59,7 @@ pub(crate) fn most_probable(logits: &[f32], count: usize, mut tokens: Vec<u32>) 
 
 /// Continuations to compare, as a prefix tree over their tokens.
 ///
-/// Independent of any model and prompt: make it once, score it behind many prompts.
+/// Independent of any model and prompt: make it once, score it after many prompts.
 #[derive(Clone, Debug)]
 pub struct Continuations {
     /// Every distinct prefix, shorter ones before those they begin, each branch to its end.
@@ -125,7 +125,7 @@ impl Continuations {
         false
     }
 
-    /// How many tokens are evaluated behind the prompt.
+    /// How many tokens are evaluated after the prompt.
     pub fn evaluated_tokens(&self) -> usize {
         self.inner.len()
     }
@@ -140,7 +140,7 @@ impl Continuations {
         &self.children[self.first_child[node]..self.first_child[node + 1]]
     }
 
-    /// Positions that the tree needs behind the prompt.
+    /// Positions that the tree needs after the prompt.
     fn depth(&self) -> usize {
         self.inner.iter().map(|&n| self.nodes[n].depth + 1).max().unwrap_or(0)
     }
@@ -173,7 +173,7 @@ fn children_of(nodes: &[Node]) -> Result<(Vec<usize>, Vec<usize>)> {
     Ok((children, first))
 }
 
-/// Log-probabilities of [`Continuations`] behind a prompt.
+/// Log-probabilities of [`Continuations`] after a prompt.
 #[derive(Clone, Debug)]
 pub struct Scores<'a> {
     continuations: &'a Continuations,
@@ -210,7 +210,7 @@ impl<'a> Scores<'a> {
         tokens
     }
 
-    /// As [`tokens`](Self::tokens), to a place for so many. Panics if it has another length.
+    /// As [`tokens`](Self::tokens), to a slice with a place for each. Panics if it has another length.
     pub fn copy_tokens(&self, continuation: usize, tokens: &mut [f64]) {
         assert_eq!(tokens.len(), self.continuations.tokens_of(continuation));
         let mut node = Some(self.continuations.ends[continuation]);
@@ -223,10 +223,10 @@ impl<'a> Scores<'a> {
 }
 
 impl Session {
-    /// Appends `prompt`, and computes the probabilities of continuations behind it.
+    /// Appends `prompt`, and computes the probabilities of continuations after it.
     ///
     /// Afterwards the session holds the prompt, not the continuations, and no logits. An empty prompt
-    /// scores them behind what the session holds; in an empty session it stands for the end-of-text
+    /// scores them after what the session holds; in an empty session it stands for the end-of-text
     /// token, after which a new text begins.
     ///
     /// Prompt and tree are evaluated together, as many tokens at once as the session has chunk; of those

@@ -126,7 +126,7 @@ pub struct Session {
     position: usize,
     /// The row of the last token's logits, while they are there.
     logits_row: Option<usize>,
-    /// How many tokens after `position` were guessed and evaluated: they lie behind the others, their
+    /// How many tokens after `position` were guessed and evaluated: they lie after the others, their
     /// keys and values are in the cache, and their logits from `next_row` on.
     ahead: usize,
     next_row: usize,
@@ -228,13 +228,13 @@ impl Session {
         self.cancel.clear();
     }
 
-    /// Room for a text behind so many tokens.
+    /// Room for a text after `position` tokens.
     #[cfg(feature = "text")]
-    pub(crate) fn room_behind(&self, position: usize) -> Room {
+    pub(crate) fn room_after(&self, position: usize) -> Room {
         Room::in_context(self.context, self.cancel.clone()).behind(position)
     }
 
-    /// The tokens of a text that is to come behind what the session holds; `tokenizer` is the model's.
+    /// The tokens of a text that is to come after what the session holds; `tokenizer` is the model's.
     ///
     /// A text for which there is surely no room is refused without encoding all of it, and takes no memory.
     ///
@@ -249,19 +249,19 @@ impl Session {
         text: &str,
         options: EncodeOptions,
     ) -> Result<Vec<u32>> {
-        self.encode_behind(self.position, tokenizer, text, options)
+        self.encode_after(self.position, tokenizer, text, options)
     }
 
-    /// As [`encode`](Self::encode), behind so many tokens.
+    /// As [`encode`](Self::encode), after `position` tokens.
     #[cfg(feature = "text")]
-    pub(crate) fn encode_behind<B: AsRef<[u8]>>(
+    pub(crate) fn encode_after<B: AsRef<[u8]>>(
         &self,
         position: usize,
         tokenizer: &Tokenizer<B>,
         text: &str,
         options: EncodeOptions,
     ) -> Result<Vec<u32>> {
-        let tokens = tokenizer.encode_in(text, options, &self.room_behind(position));
+        let tokens = tokenizer.encode_in(text, options, &self.room_after(position));
         tokens.inspect_err(|error| {
             if matches!(error, Error::Cancelled) {
                 self.clear_cancel();
@@ -418,7 +418,7 @@ impl Session {
         self.ahead = 0;
     }
 
-    /// Evaluates a token and what may come after it, and puts all of them behind the session's tokens.
+    /// Evaluates a token and what may come after it, and puts all of them after the session's tokens.
     fn evaluate_and_guess(&mut self, token: u32, meanwhile: &mut dyn FnMut()) -> Result<()> {
         let position = self.position;
         // SAFETY: `&mut self`: nobody else uses them.
@@ -541,8 +541,8 @@ impl Session {
         Ok(())
     }
 
-    /// Appends `tokens` and writes their embedding `[n_embd]` to `embedding`: the hidden state behind
-    /// the last layer norm, pooled, and scaled to length 1.
+    /// Appends `tokens` and writes their embedding `[n_embd]` to `embedding`: the hidden state after
+    /// the final norm, pooled, and scaled to length 1.
     ///
     /// Afterwards the session has no logits. Allocates nothing. Panics if `embedding` has another
     /// length.
@@ -594,7 +594,7 @@ impl Session {
         self.check_tokens(tokens, tokens.len())
     }
 
-    /// Whether `tokens` can be evaluated, given that they need so many positions.
+    /// Whether `tokens` can be evaluated, given that they need `positions` positions.
     pub(crate) fn check_tokens(&self, tokens: &[u32], positions: usize) -> Result<()> {
         let (position, context) = (self.position, self.context);
         check_tokens(&self.model, tokens, (position, positions, context))?;

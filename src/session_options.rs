@@ -48,7 +48,7 @@ pub struct SessionOptions {
     /// The most tokens, up to 15, that are guessed and evaluated along with a single token, from what
     /// followed when the session's last tokens occurred before; 0 guesses none. A right guess saves a
     /// pass. Guesses are made where they have proved to save time; they never affect results. Takes
-    /// memory for so many more rows of logits.
+    /// memory for as many more rows of logits.
     pub draft: usize,
     /// Instruction set to use; the best that the processor supports by default.
     pub isa: Option<Isa>,

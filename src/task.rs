@@ -22,7 +22,7 @@
 //! Many texts are done sooner together: [`Task::run_all`], and [`Task::run_each`] for those that are not
 //! there yet.
 //!
-//! A text that does not fit into the session's context with the prompt around it and its result behind
+//! A text that does not fit into the session's context with the prompt around it and its result after
 //! is cut into parts, between sentences where possible; the result is that of the parts, one after the
 //! other.
 
@@ -92,7 +92,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         self.template.sampler.seed = seed;
     }
 
-    /// Lets the result of a part have at most so many tokens, whatever the template says: a limit to the
+    /// Lets the result of a part have at most `max_tokens` tokens, whatever the template says: a limit to the
     /// time that somebody else's template takes.
     pub fn set_max_tokens(&mut self, max_tokens: usize) {
         self.max_tokens = max_tokens;
@@ -134,7 +134,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         result: &mut TaskResult,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<()> {
-        let Parts { ranges, split } = self.parts(text, &session.room_behind(0))?;
+        let Parts { ranges, split } = self.parts(text, &session.room_after(0))?;
         result.split = split;
         for (i, part) in ranges.iter().enumerate() {
             if i > 0 {
@@ -160,7 +160,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         result: &mut TaskResult,
         on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<()> {
-        let question = self.question(text, &session.room_behind(0))?;
+        let question = self.question(text, &session.room_after(0))?;
         let prompt = &question.prompt;
         let kept = prompt.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         // The last token's logits are needed, so it is evaluated in any case.
@@ -190,7 +190,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         Ok(Question { prompt: self.prompt(text, room)?, options, text_tokens })
     }
 
-    /// The most tokens of the result of so many.
+    /// The most tokens of the result of a text of `text_tokens` tokens.
     fn result_tokens(&self, text_tokens: usize) -> usize {
         let wanted = self.template.budget.tokens(text_tokens);
         wanted.min(self.template.most_tokens).min(self.max_tokens)
@@ -265,7 +265,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         let mut levels = Unit::ALL.map(Ends::none);
         let mut start = whole.start;
         loop {
-            // Where the part's text begins, behind the space that is before it.
+            // Where the part's text begins, after the space that is before it.
             let solid = whole.end - text[start..whole.end].trim_start().len();
             if solid == whole.end {
                 return Ok(());
@@ -351,7 +351,7 @@ struct Ends<'t> {
     /// Where the range ends.
     until: usize,
     rest: Box<dyn Iterator<Item = usize> + 't>,
-    /// Ends behind the place where the next part begins.
+    /// Ends after the place where the next part begins.
     ahead: VecDeque<usize>,
     /// How many units the last part had: where the search begins.
     last: usize,
@@ -376,7 +376,7 @@ impl<'t> Ends<'t> {
         }
     }
 
-    /// How many ends there are, at most so many.
+    /// How many ends there are, at most `most`.
     fn available(&mut self, most: usize) -> usize {
         let missing = most.saturating_sub(self.ahead.len());
         self.ahead.extend(self.rest.by_ref().take(missing));
@@ -398,7 +398,7 @@ impl<'t> Ends<'t> {
     /// The last end that fits, if the first does: found by doubled steps from where the last search ended,
     /// then by halving.
     fn longest(&mut self, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
-        // So many units fit, and so many do not.
+        // `good` units fit, and `bad` units do not.
         let (mut good, mut bad) = (0, usize::MAX);
         let (mut units, mut step) = (self.last.max(1), 1);
         while bad - good > 1 {
@@ -487,7 +487,7 @@ fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// What stands between the results of the parts before and behind a place: line breaks as in the text,
+/// What stands between the results of the parts before and after a place: line breaks as in the text,
 /// or a space.
 fn gap_before(text: &str, at: usize) -> &str {
     let before = &text[..at];
@@ -499,7 +499,7 @@ fn gap_before(text: &str, at: usize) -> &str {
     }
 }
 
-/// A result: white space at its ends does not belong to it, nor what comes after so many sentences.
+/// A result: white space at its ends does not belong to it, nor what comes after the last of them that is wanted.
 struct Output {
     /// All that was generated, without the space before it.
     all: String,

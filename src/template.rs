@@ -48,7 +48,7 @@ pub struct Template {
     /// The most tokens of a result, whatever the budget says: what a model file's own template may ask for
     /// ([`Model::template`]).
     pub most_tokens: usize,
-    /// After so many sentences a result ends.
+    /// A result ends after this many sentences.
     pub sentences: Option<usize>,
     /// How a text is cut.
     pub split: Split,
@@ -66,10 +66,10 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// A result that grows with the text may have so many tokens in any case.
+    /// A result that grows with the text may have this many tokens in any case.
     pub const LEAST: usize = 16;
 
-    /// Of a text of so many tokens.
+    /// Of a text of `n` tokens.
     pub fn tokens(self, text: usize) -> usize {
         match self {
             Self::Tokens(tokens) => tokens,

@@ -6,7 +6,7 @@
 //!
 //! - the caller's thread alone;
 //! - a [`Team`], our own persistent threads: woken once per pass, not once per phase;
-//! - a host's thread pool behind a [`HostTeam`], called once per phase.
+//! - a host's thread pool, as a [`HostTeam`], called once per phase.
 //!
 //! A worker is a role, not a thread: one thread may play several, one after another, and other ones in
 //! the next phase. So a worker must never wait for another one.
@@ -113,7 +113,7 @@ pub enum Executor {
 
 impl Executor {
     /// The most workers a pass may have, at least 1: scratch space that is chosen by
-    /// [`Worker::index`] is needed so many times. Never changes.
+    /// [`Worker::index`] is needed this many times. Never changes.
     pub fn workers(&self) -> usize {
         match self {
             Self::Caller => 1,
@@ -229,7 +229,7 @@ impl<'a> Worker<'a> {
     }
 
     /// As [`share`](Self::share), but cut only at multiples of `multiple`: what is shared are the
-    /// blocks of so many items, the last of which may be shorter.
+    /// blocks of this many items, the last of which may be shorter.
     ///
     /// # Panics
     /// If `multiple` is 0.

@@ -44,7 +44,7 @@ pub(super) fn encode_after(
     parse_special: bool,
 ) -> Result<Vec<u32>, Failure> {
     let options = EncodeOptions { parse_special };
-    Ok(session.encode_behind(position, shared.tokenizer()?, text, options)?)
+    Ok(session.encode_after(position, shared.tokenizer()?, text, options)?)
 }
 
 #[cfg(not(feature = "text"))]

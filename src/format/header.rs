@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for Provenance {
     }
 }
 
-/// The JSON behind the metadata key `cerebellum`.
+/// The JSON of the metadata key `cerebellum`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// The format's version.

@@ -182,7 +182,7 @@ impl TensorId {
         Self { layer: Some(layer), role, part: Part::Weight }
     }
 
-    /// The bias beside it.
+    /// The bias that belongs to it.
     pub const fn bias(self) -> Self {
         Self { part: Part::Bias, ..self }
     }
