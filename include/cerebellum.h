@@ -275,7 +275,10 @@ enum {
    * the default: all.
    */
   CBL_OPTION_MIN_P = 13,
-  /** float, 0.01 to 100. Generation: values over 1 make recent tokens less probable. 1 by default. */
+  /**
+   * float, 0.01 to 100. Generation: a value over 1 makes recent tokens less probable. 1, the
+   * default, changes nothing.
+   */
   CBL_OPTION_REPETITION_PENALTY = 14,
   /**
    * int, from 0. Generation: how many of the last tokens, those of the prompt among them, count as
@@ -476,7 +479,7 @@ typedef struct cbl_model cbl_model;
 
 /** What there is to know about a model. Later versions may add fields at the end. */
 typedef struct {
-  /** Name of the family of networks, "gpt2" or "btlm". Static. */
+  /** Name of the family of networks, such as "gpt2" or "llama". Static. */
   const char *architecture;
   /**
    * Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
@@ -1250,18 +1253,18 @@ cbl_status cbl_score_tokens(cbl_session *session,
                             double *each);
 
 /**
- * Computes the embedding of a text, `length` bytes of UTF-8: a vector of length 1. Texts are alike if
- * the product of their vectors, element by element and summed, is near 1. `*count` receives the number
- * of elements, which is cbl_model_info.embedding, and `embedding`, which has room for `capacity`,
- * receives them if they fit. `options` may be NULL; CBL_OPTION_POOLING and CBL_OPTION_PARSE_SPECIAL
- * count.
+ * Computes the embedding of a text, `length` bytes of UTF-8: a vector of length one. Two texts are
+ * similar if the dot product of their vectors is near one. `*count` receives the number of
+ * elements, which is cbl_model_info.embedding. `embedding` has room for `capacity` elements, and
+ * receives them if they all fit. `options` may be NULL; only CBL_OPTION_POOLING and
+ * CBL_OPTION_PARSE_SPECIAL are used.
  *
- * The text takes the place of what the session holds.
+ * The text replaces the tokens that the session holds.
  *
- * One thread at a time. The session is reset if it fails. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also
- * if the text is empty; CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL; CBL_NO_TOKENIZER; CBL_BAD_TEXT;
- * CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
- * CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+ * One thread at a time. The session is reset if the call fails. Errors: CBL_BAD_HANDLE;
+ * CBL_BAD_ARGUMENT, also if the text is empty; CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL;
+ * CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED;
+ * CBL_NON_FINITE; CBL_CANCELLED; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
  */
 cbl_status cbl_embed(cbl_session *session,
                      const cbl_options *options,

@@ -224,18 +224,18 @@ fn score<T: AsRef<[u32]>>(
     Ok(())
 }
 
-/// Computes the embedding of a text, `length` bytes of UTF-8: a vector of length 1. Texts are alike if
-/// the product of their vectors, element by element and summed, is near 1. `*count` receives the number
-/// of elements, which is cbl_model_info.embedding, and `embedding`, which has room for `capacity`,
-/// receives them if they fit. `options` may be NULL; CBL_OPTION_POOLING and CBL_OPTION_PARSE_SPECIAL
-/// count.
+/// Computes the embedding of a text, `length` bytes of UTF-8: a vector of length one. Two texts are
+/// similar if the dot product of their vectors is near one. `*count` receives the number of
+/// elements, which is cbl_model_info.embedding. `embedding` has room for `capacity` elements, and
+/// receives them if they all fit. `options` may be NULL; only CBL_OPTION_POOLING and
+/// CBL_OPTION_PARSE_SPECIAL are used.
 ///
-/// The text takes the place of what the session holds.
+/// The text replaces the tokens that the session holds.
 ///
-/// One thread at a time. The session is reset if it fails. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also
-/// if the text is empty; CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL; CBL_NO_TOKENIZER; CBL_BAD_TEXT;
-/// CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
-/// CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+/// One thread at a time. The session is reset if the call fails. Errors: CBL_BAD_HANDLE;
+/// CBL_BAD_ARGUMENT, also if the text is empty; CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL;
+/// CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED;
+/// CBL_NON_FINITE; CBL_CANCELLED; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_embed(
     session: *mut cbl_session,

@@ -51,7 +51,8 @@ pub enum cbl_option {
     /// float, 0 to 1. Generation: draw from tokens at least so probable compared to the first only. 0,
     /// the default: all.
     CBL_OPTION_MIN_P = 13,
-    /// float, 0.01 to 100. Generation: values over 1 make recent tokens less probable. 1 by default.
+    /// float, 0.01 to 100. Generation: a value over 1 makes recent tokens less probable. 1, the
+    /// default, changes nothing.
     CBL_OPTION_REPETITION_PENALTY = 14,
     /// int, from 0. Generation: how many of the last tokens, those of the prompt among them, count as
     /// recent. 0: all. 64 by default.
