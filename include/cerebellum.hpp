@@ -1,7 +1,7 @@
 // cerebellum.hpp: the C interface (cerebellum.h) as C++11 classes that free themselves and throw.
 //
-// A Model may be shared by threads, a Session is for one thread at a time; the comments of the C
-// functions say the rest. Callbacks may throw: the generation stops and the exception goes on.
+// Several threads may share a Model. One thread at a time may use a Session. For the rest, see the comments
+// of the C functions. A callback may throw: the generation then stops, and the caller gets the exception.
 #ifndef CEREBELLUM_HPP
 #define CEREBELLUM_HPP
 
@@ -20,7 +20,7 @@
 
 namespace cerebellum {
 
-/// What a call of the C interface failed with.
+/// The failure of a call of the C interface: its status and its message.
 class Error : public std::runtime_error {
  public:
   Error(cbl_status status, const std::string &message)
@@ -46,7 +46,7 @@ struct Free {
   void operator()(cbl_batch *it) const noexcept { cbl_batch_free(it); }
 };
 
-// Carries an exception of the callback's around the C frames.
+// Carries an exception of a callback past the C functions, which it must not go through.
 template <typename Function>
 struct Callback {
   Function &function;
@@ -95,7 +95,7 @@ struct Callback {
   }
 };
 
-// A text as the C interface takes it, ended by a zero byte: one inside would end it early.
+// A text for the C interface, ended by a zero byte. A zero byte inside would end it too early.
 inline const char *ended(const std::string &text, const char *what) {
   if (text.find('\0') != std::string::npos) {
     throw Error(CBL_BAD_ARGUMENT, std::string(what) + " has a zero byte");
@@ -103,14 +103,14 @@ inline const char *ended(const std::string &text, const char *what) {
   return text.c_str();
 }
 
-// Texts as the C interface takes lists of them.
+// A list of texts for the C interface.
 inline std::vector<const char *> list(const std::vector<std::string> &texts) {
   std::vector<const char *> list;
   for (const std::string &text : texts) list.push_back(ended(text, "a text in a list"));
   return list;
 }
 
-// Lists of tokens, one after another, and their lengths.
+// Lists of tokens that lie one after another, and their lengths.
 struct Lists {
   explicit Lists(const std::vector<std::vector<std::uint32_t>> &lists) {
     for (const std::vector<std::uint32_t> &list : lists) {
@@ -130,7 +130,7 @@ struct TokenProbability {
   double log_probability;
 };
 
-/// The most probable tokens by some logits, at most so many, the most probable first.
+/// The `most` most probable tokens by `count` logits, or fewer if there are fewer; the most probable first.
 inline std::vector<TokenProbability> top_tokens(const float *logits, std::size_t count,
                                                 std::size_t most) {
   const std::size_t room = most < count ? most : count;
@@ -145,7 +145,7 @@ inline std::vector<TokenProbability> top_tokens(const float *logits, std::size_t
 inline std::vector<TokenProbability> top_tokens(const std::vector<float> &logits, std::size_t most) {
   return top_tokens(logits.data(), logits.size(), most);
 }
-/// The natural logarithm of a token's probability by some logits.
+/// The natural logarithm of a token's probability by `count` logits.
 inline double log_probability(const float *logits, std::size_t count, std::uint32_t token) {
   double result = 0;
   detail::check(cbl_log_probabilities(logits, count, &token, 1, &result));
@@ -161,17 +161,17 @@ class Options {
     options_.reset(made);
   }
 
-  /// Sets an option of kind int, also to one of the header's constants,
+  /// Sets an option of type int. The value may be one of the header's constants.
   template <typename Int, typename std::enable_if<
                               std::is_integral<Int>::value || std::is_enum<Int>::value, int>::type = 0>
   Options &set(std::int32_t key, Int value) {
     return check(cbl_options_set_int(get(), key, static_cast<std::int64_t>(value)));
   }
-  /// float,
+  /// Sets an option of type float.
   Options &set(std::int32_t key, double value) {
     return check(cbl_options_set_float(get(), key, value));
   }
-  /// string.
+  /// Sets an option of type string.
   Options &set(std::int32_t key, const std::string &value) {
     return check(cbl_options_set_string(get(), key, value.data(), value.size()));
   }
@@ -200,13 +200,13 @@ class Options {
   std::unique_ptr<cbl_options, detail::Free> options_;
 };
 
-/// A model that is open.
+/// An open model.
 class Model {
  public:
   explicit Model(const std::string &path) : Model(path, nullptr) {}
   Model(const std::string &path, const Options &options) : Model(path, options.get()) {}
 
-  /// A model in memory that the caller keeps, on a 64-byte boundary.
+  /// Opens a model in memory, which begins on a 64-byte boundary. The caller keeps the memory.
   static Model from_memory(const void *data, std::size_t size) {
     return from_memory_with(data, size, nullptr);
   }
@@ -214,8 +214,8 @@ class Model {
     return from_memory_with(data, size, options.get());
   }
 
-  /// A model that is a part of a file, such as an asset in a package: `length` bytes from `offset` on. The
-  /// descriptor stays the caller's.
+  /// Opens a model that is a part of a file, such as an asset in a package: `length` bytes from `offset` on.
+  /// The descriptor stays the caller's.
   static Model from_fd(int fd, std::uint64_t offset, std::uint64_t length) {
     return from_fd_with(fd, offset, length, nullptr);
   }
@@ -230,7 +230,7 @@ class Model {
   }
   cbl_memory_plan plan() const { return plan_with(nullptr); }
   cbl_memory_plan plan(const Options &options) const { return plan_with(options.get()); }
-  /// The memory of a batch of so many sequences.
+  /// The memory of a batch of `sequences` sequences.
   cbl_memory_plan plan(std::size_t sequences) const { return plan_with(nullptr, sequences); }
   cbl_memory_plan plan(const Options &options, std::size_t sequences) const {
     return plan_with(options.get(), sequences);
@@ -319,7 +319,7 @@ class Model {
   std::unique_ptr<cbl_model, detail::Free> model_;
 };
 
-/// Labels, and how to tell which of them fits a text. May be shared by threads.
+/// Labels, and what is needed to choose one of them for a text. Several threads may share it.
 class Classifier {
  public:
   Classifier(const Model &model, std::vector<std::string> labels)
@@ -345,7 +345,8 @@ class Classifier {
   std::unique_ptr<cbl_classifier, detail::Free> classifier_;
 };
 
-/// How a task is put to a model: the model's own or a built-in one by its name, or made from its text.
+/// How a task is put to a model. A template of the model's own or a built-in one has a name; from_text()
+/// makes one from its text.
 class Template {
  public:
   Template(const Model &model, const std::string &name) {
@@ -371,9 +372,9 @@ class Template {
 
 /// How probable a continuation is.
 struct Score {
-  /// Natural logarithm of the probability of all its tokens.
+  /// Natural logarithm of the probability of all its tokens, one after the other.
   double log_probability;
-  /// How many tokens it has.
+  /// Number of its tokens.
   std::size_t tokens;
 };
 
@@ -381,16 +382,17 @@ struct Score {
 struct Classification {
   /// Index of the best label.
   std::size_t label;
-  /// Of each label; together they are 1.
+  /// Of each label. Their sum is 1.
   std::vector<double> probabilities;
 };
 
-/// The text of a generation, piece by piece, as it is asked for: what Session::stream() makes.
+/// The text of a generation, piece by piece. Session::stream() makes it. It works only while you ask for the
+/// next piece.
 ///
 ///     for (const std::string &piece : session.stream("Once upon a time")) std::cout << piece;
 ///
-/// Leaving the loop, by an exception too, ends the generation; so does any other use of the session that
-/// changes it. The session must outlive the stream.
+/// Leaving the loop ends the generation, also by an exception. Any other call that changes the session ends it
+/// too. The session must outlive the stream.
 class Stream {
  public:
   Stream(Stream &&other) noexcept
@@ -409,17 +411,17 @@ class Stream {
   }
   ~Stream() { stop(); }
 
-  /// The next piece of text, which is not empty; false when there is none: see reason().
+  /// Finds the next piece of text, which is not empty. Returns false at the end; see reason().
   bool next(std::string &piece) {
     if (!advance()) return false;
     piece = piece_;
     return true;
   }
 
-  /// Why the text has ended; CBL_STOP_NONE before that.
+  /// Why the text has ended. CBL_STOP_NONE before the end.
   cbl_stop_reason reason() const noexcept { return reason_; }
 
-  /// Ends the generation now rather than with the stream.
+  /// Ends the generation now, not only when the stream is destroyed.
   void stop() noexcept {
     cbl_stop_reason reason = CBL_STOP_NONE;
     if (generation_ != 0) cbl_generation_end(session_, generation_, &reason);
@@ -437,7 +439,7 @@ class Stream {
 
     iterator() = default;
     explicit iterator(Stream *stream) : stream_(stream) { ++*this; }
-    /// Valid until the next one is asked for.
+    /// The piece. Valid until the iterator moves on.
     reference operator*() const noexcept { return stream_->piece_; }
     pointer operator->() const noexcept { return &stream_->piece_; }
     iterator &operator++() {
@@ -451,7 +453,7 @@ class Stream {
    private:
     Stream *stream_ = nullptr;
   };
-  /// Asks for the next piece: a stream is walked once.
+  /// Asks for the next piece. A stream can be walked only once.
   iterator begin() { return iterator(this); }
   iterator end() const noexcept { return iterator(); }
 
@@ -480,7 +482,7 @@ class Stream {
   std::string piece_;
 };
 
-/// A sequence of tokens and what it takes to continue it.
+/// A sequence of tokens, and what is needed to continue it.
 class Session {
  public:
   using Tokens = std::vector<std::uint32_t>;
@@ -488,14 +490,14 @@ class Session {
   explicit Session(const Model &model) : Session(model, nullptr) {}
   Session(const Model &model, const Options &options) : Session(model, options.get()) {}
 
-  /// Another session with the same tokens, made as this one was.
+  /// Makes another session with the same tokens and the same options.
   Session fork() {
     cbl_session *made = nullptr;
     check(cbl_session_fork(get(), nullptr, &made));
     return Session(made);
   }
 
-  /// As Model::lock_memory().
+  /// Keeps the session's memory in RAM; throws CBL_NO_MEMORY if the system refuses.
   void lock_memory() { check(cbl_session_lock_memory(get())); }
 
   void reset() { check(cbl_session_reset(get())); }
@@ -521,19 +523,19 @@ class Session {
   std::uint32_t sample() { return sample_with(nullptr); }
   std::uint32_t sample(const Options &options) { return sample_with(options.get()); }
 
-  /// Continues a text, which the stream is asked for piece by piece. Not of a session that is gone
-  /// before its stream.
+  /// Makes a stream that continues a text. It cannot be called on a temporary session, which would not outlive
+  /// the stream.
   Stream stream(const std::string &prompt) & { return stream_with(prompt, nullptr); }
   Stream stream(const std::string &prompt, const Options &options) & {
     return stream_with(prompt, options.get());
   }
-  /// The same from a prompt of tokens.
+  /// As above, from a prompt of tokens.
   Stream stream(const Tokens &prompt) & { return stream_with(prompt, nullptr); }
   Stream stream(const Tokens &prompt, const Options &options) & {
     return stream_with(prompt, options.get());
   }
 
-  /// Continues a text; `on_text` takes a `const std::string &` and returns whether to go on.
+  /// Continues a text. `on_text` takes a `const std::string &` and returns whether to go on.
   template <typename OnText>
   cbl_stop_reason generate(const std::string &prompt, OnText &&on_text) {
     return generate_with(prompt, nullptr, on_text);
@@ -542,7 +544,7 @@ class Session {
   cbl_stop_reason generate(const std::string &prompt, const Options &options, OnText &&on_text) {
     return generate_with(prompt, options.get(), on_text);
   }
-  /// The same from a prompt of tokens.
+  /// As above, from a prompt of tokens.
   template <typename OnText>
   cbl_stop_reason generate(const Tokens &prompt, OnText &&on_text) {
     return generate_with(prompt, nullptr, on_text);
@@ -551,7 +553,7 @@ class Session {
   cbl_stop_reason generate(const Tokens &prompt, const Options &options, OnText &&on_text) {
     return generate_with(prompt, options.get(), on_text);
   }
-  /// Tokens from tokens; `on_token` takes a `std::uint32_t` and returns whether to go on.
+  /// Continues tokens with tokens. `on_token` takes a `std::uint32_t` and returns whether to go on.
   template <typename OnToken>
   cbl_stop_reason generate_tokens(const Tokens &prompt, OnToken &&on_token) {
     return generate_tokens_with(prompt, nullptr, on_token);
@@ -561,8 +563,8 @@ class Session {
     return generate_tokens_with(prompt, options.get(), on_token);
   }
 
-  /// Tokens with their text and logits; `on_step` takes a `const cbl_step &` and returns whether to go
-  /// on.
+  /// Continues tokens; each step has a token, its text and its logits. `on_step` takes a `const cbl_step &` and
+  /// returns whether to go on.
   template <typename OnStep>
   cbl_stop_reason generate_steps(const Tokens &prompt, OnStep &&on_step) {
     return generate_steps_with(prompt, nullptr, on_step);
@@ -571,7 +573,7 @@ class Session {
   cbl_stop_reason generate_steps(const Tokens &prompt, const Options &options, OnStep &&on_step) {
     return generate_steps_with(prompt, options.get(), on_step);
   }
-  /// Does with a text what a template asks for; `on_text` as for generate().
+  /// Applies a template to a text. `on_text` is as for generate().
   template <typename OnText>
   cbl_template_result apply(const Template &how, const std::string &text, OnText &&on_text) {
     return apply_with(how, text, nullptr, on_text);
@@ -582,8 +584,9 @@ class Session {
     return apply_with(how, text, options.get(), on_text);
   }
 
-  /// Appends tokens; `on_logits` takes the position and the logits of each, a `const float *` and their
-  /// number, and returns whether to be told of more. The session is made with CBL_OPTION_ALL_LOGITS.
+  /// Appends tokens. `on_logits` is called for each token. It takes the position, the logits (a
+  /// `const float *`) and their number, and returns whether it wants more. The session must be made with
+  /// CBL_OPTION_ALL_LOGITS.
   template <typename OnLogits>
   void evaluate_each(const Tokens &tokens, OnLogits &&on_logits) {
     detail::Callback<OnLogits> callback = {on_logits, nullptr};
@@ -593,7 +596,8 @@ class Session {
     check(status);
   }
 
-  /// How probable continuations of a prompt are, which comes behind what the session holds and stays.
+  /// Computes how probable continuations of a prompt are. The prompt comes after the tokens that the session
+  /// holds, and stays in the session.
   std::vector<Score> score(const std::string &prompt, const std::vector<std::string> &continuations) {
     const std::vector<const char *> list = detail::list(continuations);
     std::vector<double> sums(list.size() + 1);
@@ -611,7 +615,8 @@ class Session {
     return scores(sums, lists.lengths, count);
   }
 
-  /// A text as a vector of length 1. Takes the place of what the session holds.
+  /// Computes the embedding of a text: a vector of length 1. The text replaces the tokens that the session
+  /// holds.
   std::vector<float> embed(const std::string &text) { return embed_with(text, nullptr); }
   std::vector<float> embed(const std::string &text, const Options &options) {
     return embed_with(text, options.get());
@@ -621,7 +626,7 @@ class Session {
     return embed_with(tokens, options.get());
   }
 
-  /// The label that fits a text best. Replaces what the session holds.
+  /// Finds the label that fits a text best. Replaces the tokens that the session holds.
   Classification classify(const Classifier &classifier, const std::string &text) {
     Classification found = {0, std::vector<double>(classifier.labels().size())};
     check(cbl_classify(get(), classifier.get(), text.data(), text.size(), &found.label,
@@ -629,7 +634,7 @@ class Session {
     return found;
   }
 
-  /// From any thread, or a signal handler.
+  /// May be called from any thread and from a signal handler.
   void cancel() const noexcept { cbl_session_cancel(get()); }
   void clear_cancel() const noexcept { cbl_session_clear_cancel(get()); }
 
@@ -646,7 +651,7 @@ class Session {
   void restore(const std::vector<unsigned char> &saved) {
     check(cbl_session_restore(get(), saved.data(), saved.size()));
   }
-  /// To a file that only its owner may read; see cbl_session_save_file().
+  /// Saves to a file that only its owner may read; see cbl_session_save_file().
   void save(const std::string &path) {
     check(cbl_session_save_file(get(), detail::ended(path, "a path")));
   }
@@ -726,7 +731,7 @@ class Session {
                                 &callback, reason);
     });
   }
-  // A generation that calls back.
+  // Runs a generation that calls `function`.
   template <typename Function, typename Call>
   cbl_stop_reason run(Function &function, Call call) {
     detail::Callback<Function> callback = {function, nullptr};
@@ -770,18 +775,19 @@ class Session {
   std::unique_ptr<cbl_session, detail::Free> session_;
 };
 
-/// What came of a prompt of a batch.
+/// The result of one prompt of a batch: its status, and why its text ended.
 struct Outcome {
   cbl_status status;
   cbl_stop_reason reason;
 };
 
-/// What continues several prompts, step by step, as it is asked for: what Batch::stream() makes.
+/// The texts that continue several prompts, step by step. Batch::stream() makes it. It works only while you ask
+/// for the next step.
 ///
 ///     BatchStream stream = batch.stream(prompts, options);
 ///     for (cbl_batch_step step; stream.next(step);) texts[step.index].append(step.text, step.length);
 ///
-/// Any other use of the batch that changes it ends the generation. The batch must outlive the stream.
+/// Any other call that changes the batch ends the generation. The batch must outlive the stream.
 class BatchStream {
  public:
   BatchStream(BatchStream &&other) noexcept : batch_(other.batch_), generation_(other.generation_) {
@@ -794,15 +800,16 @@ class BatchStream {
   }
   ~BatchStream() { end(); }
 
-  /// The next step of any text, valid until the next call on the batch; false when all are done.
+  /// Makes the next step of any text. It is valid until the next call on the batch. Returns false when all
+  /// texts are done.
   bool next(cbl_batch_step &step) {
     bool more = false;
     check(cbl_batch_next(batch_, generation_, &step, sizeof step, &more));
     return more;
   }
-  /// Ends the text of one prompt; the others go on.
+  /// Ends the text of one prompt. The other texts go on.
   void stop(std::size_t index) { check(cbl_batch_stop(batch_, generation_, index)); }
-  /// Ends the generation now rather than with the stream.
+  /// Ends the generation now, not only when the stream is destroyed.
   void end() noexcept {
     if (generation_ != 0) cbl_batch_end(batch_, generation_);
     generation_ = 0;
@@ -827,7 +834,7 @@ class Batch {
   Batch(const Model &model, std::size_t sequences, const Options &options)
       : Batch(model, sequences, options.get()) {}
 
-  /// As Model::lock_memory().
+  /// Keeps the batch's memory in RAM; throws CBL_NO_MEMORY if the system refuses.
   void lock_memory() { check(cbl_batch_lock_memory(get())); }
 
   void rewind(std::size_t sequence, std::size_t position) {
@@ -860,15 +867,15 @@ class Batch {
     return sample_with(sequence, options.get());
   }
 
-  /// Continues prompts, any number, which the stream is asked for step by step.
+  /// Makes a stream that continues any number of prompts.
   BatchStream stream(const std::vector<std::string> &prompts) & { return stream_with(prompts, nullptr); }
   BatchStream stream(const std::vector<std::string> &prompts, const Options &options) & {
     return stream_with(prompts, options.get());
   }
 
-  /// Continues prompts, any number; `on_text` takes a prompt's index and a `const std::string &` and
-  /// returns whether that text is to go on. One that cannot be continued does not disturb the others:
-  /// see its outcome.
+  /// Continues any number of prompts. `on_text` takes a prompt's index and a `const std::string &`, and returns
+  /// whether that text is to go on. A prompt that cannot be continued does not disturb the others; see its
+  /// outcome.
   template <typename OnText>
   std::vector<Outcome> generate(const std::vector<std::string> &prompts, OnText &&on_text) {
     return generate_with(prompts, nullptr, on_text);
@@ -878,7 +885,7 @@ class Batch {
                                 OnText &&on_text) {
     return generate_with(prompts, options.get(), on_text);
   }
-  /// The same in tokens; `on_token` takes a prompt's index and a `std::uint32_t`.
+  /// As above, in tokens. `on_token` takes a prompt's index and a `std::uint32_t`.
   template <typename OnToken>
   std::vector<Outcome> generate_tokens(const std::vector<Tokens> &prompts, OnToken &&on_token) {
     return generate_tokens_with(prompts, nullptr, on_token);
@@ -889,7 +896,7 @@ class Batch {
     return generate_tokens_with(prompts, options.get(), on_token);
   }
 
-  /// From any thread, or a signal handler.
+  /// May be called from any thread and from a signal handler.
   void cancel() const noexcept { cbl_batch_cancel(get()); }
   void clear_cancel() const noexcept { cbl_batch_clear_cancel(get()); }
 

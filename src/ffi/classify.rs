@@ -1,15 +1,15 @@
 //! Classification
 //!
-//! Which of some labels fits a text: the one that the model finds the most probable behind it. Needs a
-//! build that can tokenize.
+//! A classifier finds which of several labels fits a text: the one that the model considers the most
+//! probable after the text. Needs a build that can tokenize.
 //!
 //!     const char *labels[] = {"alarm", "timer", "weather"};
 //!     cbl_classifier *classifier;
 //!     cbl_classifier_new(model, NULL, labels, 3, &classifier, NULL, 0);
 //!     cbl_classify(session, classifier, "wake me at six", 14, &best, NULL, 0);
 //!
-//! A template says how text and label stand in what the model reads; it decides about quality, so give
-//! the form that the model was trained on, or show it some examples.
+//! CBL_OPTION_TEMPLATE says where the text and the label stand in what the model reads. The quality
+//! depends on it: give the form that the model was trained on, or add some examples.
 
 use std::ffi::c_char;
 
@@ -26,7 +26,7 @@ use with_text::Labels;
 #[cfg(not(feature = "text"))]
 use without_text::Labels;
 
-/// Labels, and how to tell which of them fits.
+/// Labels, and what is needed to choose one of them.
 pub struct cbl_classifier {
     labels: Labels,
 }
@@ -35,14 +35,16 @@ impl Handle for cbl_classifier {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-clas");
 }
 
-/// Prepares to choose among `count` labels: `labels` points to so many texts of UTF-8, each ended by a
-/// zero byte. No two are equal, and none is blank. One may begin another.
+/// Makes a classifier that chooses one of `count` labels. `labels` points to `count` texts of
+/// UTF-8, each ended by a zero byte. No two labels are equal, and no label is blank. A label may be
+/// the beginning of another.
 ///
-/// `options` may be NULL; CBL_OPTION_TEMPLATE, CBL_OPTION_NORMALIZATION, CBL_OPTION_CALIBRATION and
-/// cbl_options_add_example() count. Everything is copied. `*classifier` is NULL if that fails.
+/// `options` may be NULL. Only CBL_OPTION_TEMPLATE, CBL_OPTION_NORMALIZATION,
+/// CBL_OPTION_CALIBRATION and the examples of cbl_options_add_example() are used. Everything is
+/// copied. `*classifier` is NULL if that fails.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there are no
-/// labels or one of them does not serve, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_MODEL_CHANGED,
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if there
+/// are no labels or one of them cannot be used, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_MODEL_CHANGED,
 /// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_classifier_new(
@@ -69,7 +71,7 @@ pub unsafe extern "C" fn cbl_classifier_new(
     }
 }
 
-/// Frees a classifier. NULL is fine.
+/// Frees a classifier; NULL is allowed.
 ///
 /// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
@@ -87,17 +89,18 @@ pub unsafe extern "C" fn cbl_classifier_free(classifier: *mut cbl_classifier) ->
     })
 }
 
-/// Finds the label that fits a text best, `length` bytes of UTF-8: `*label` receives its index among
-/// those of cbl_classifier_new(). `probabilities` may be NULL if `capacity` is 0, or has room for
-/// `capacity` results and receives the probability of each label, which together are 1.
+/// Finds the label that fits a text best. The text is `length` bytes of UTF-8. `*label` receives
+/// the index of the label among those of cbl_classifier_new(). `probabilities` has room for
+/// `capacity` results, and receives the probability of each label; their sum is 1. It may be NULL
+/// if `capacity` is 0.
 ///
-/// The session is any of the classifier's model; its options do not change the result, but for the type
-/// of the cache. What it holds is replaced, except for a beginning that is the same as last time, which
-/// is not evaluated again: classify many texts in one session. It is fastest if the session is made
-/// with CBL_OPTION_ALL_LOGITS.
+/// The session is any session of the classifier's model. Of its options, only the type of the cache
+/// can change the result. The call replaces the tokens that the session holds. If they begin with
+/// the same tokens as the last time, these are not evaluated again, so classify many texts in one
+/// session. That is fastest if the session is made with CBL_OPTION_ALL_LOGITS.
 ///
-/// One thread at a time for the session; thread-safe for the classifier. Results are written on success
-/// only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;
+/// One thread at a time for the session; thread-safe for the classifier. Results are written on
+/// success only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;
 /// CBL_INVALID_UTF8; CBL_BUFFER_TOO_SMALL if there are more labels than `capacity`; CBL_BAD_TEXT;
 /// CBL_CONTEXT_FULL if the text is too long; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
 /// CBL_NO_MEMORY; CBL_BUSY; CBL_PANIC.
@@ -129,11 +132,12 @@ pub unsafe extern "C" fn cbl_classify(
     }
 }
 
-/// Adds an example that the model is shown before every text to be classified: a text and its label, in
-/// so many bytes of UTF-8 that are copied. A few of them help a model that was not trained on the task.
+/// Adds an example that the model reads before every text to be classified: a text of `length`
+/// bytes and its label of `label_length` bytes, both UTF-8. They are copied. A few examples help a
+/// model that was not trained on the task.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_UNSUPPORTED,
-/// CBL_BUSY.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
+/// CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_add_example(
     options: *mut cbl_options,

@@ -1,7 +1,7 @@
 //! Scores and embeddings
 //!
-//! How probable tokens and given continuations are, and what a text is like, as a vector: all without
-//! generating anything.
+//! These functions compute how probable tokens and given continuations are, and the embedding of a
+//! text, which is a vector: similar texts have similar vectors. They generate nothing.
 
 use std::ffi::c_char;
 
@@ -19,13 +19,13 @@ use crate::memory::{try_filled, try_vec};
 use crate::score::{Continuations, log_sum_exp, most_probable};
 use crate::session::Pooling;
 
-/// Tells how probable tokens are by the `count` logits at `logits`, from wherever: a session, a batch, a
-/// callback. `log_probabilities` has room for as many results as there are tokens, `token_count`; each is
-/// the natural logarithm of the probability of the token at its place in `tokens`, before temperature,
-/// bias and penalty.
+/// Computes how probable `token_count` tokens are by the `count` logits at `logits`. The logits may
+/// come from a session, a batch or a callback. `log_probabilities` has room for `token_count`
+/// results. Result `i` is the natural logarithm of the probability of `tokens[i]`, before
+/// temperature, bias and penalty.
 ///
-/// Thread-safe. Errors: CBL_BAD_ARGUMENT, also if there are no logits; CBL_BAD_TOKEN if a token is not below
-/// `count`.
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, also if `count` is 0; CBL_BAD_TOKEN if a token is not
+/// less than `count`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_log_probabilities(
     logits: *const f32,
@@ -47,13 +47,15 @@ pub unsafe extern "C" fn cbl_log_probabilities(
     })
 }
 
-/// Finds the `capacity` most probable tokens by the `count` logits at `logits`, from wherever. `tokens` and
-/// `log_probabilities`, which may be NULL, have room for so many results, the most probable first, the
-/// lower id first among equals; `*found` receives how many there are, which is less than `capacity` only if
-/// there are not more tokens.
+/// Finds the `capacity` most probable tokens by the `count` logits at `logits`. The logits may come
+/// from a session, a batch or a callback. `tokens` has room for `capacity` ids and receives the
+/// most probable token first; of equally probable tokens, the one with the lower id comes first.
+/// `log_probabilities` may be NULL, or has room for `capacity` results and receives the natural
+/// logarithm of each token's probability. `*found` receives the number of tokens found: `capacity`,
+/// or `count` if that is less.
 ///
-/// Thread-safe. Takes 4 bytes per logit from the heap meanwhile. Errors: CBL_BAD_ARGUMENT, also if there are
-/// no logits; CBL_NO_MEMORY.
+/// Thread-safe. Takes 4 bytes per logit from the heap during the call. Errors: CBL_BAD_ARGUMENT,
+/// also if `count` is 0; CBL_NO_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_top_tokens(
     logits: *const f32,
@@ -110,26 +112,32 @@ fn write_log_probabilities(
     Ok(())
 }
 
-/// Computes how probable `count` continuations of a prompt are: `continuations` points to so many texts
-/// of UTF-8, each ended by a zero byte; `log_probabilities` has room for so many results. Each is the
-/// natural logarithm of the probability of all of a continuation's tokens, one after the other.
-/// `lengths`, which may be NULL, receives how many tokens each has; log_probability / length is what to
-/// compare if long ones are not to lose for their length, and exp() of its negative is the perplexity.
+/// Computes how probable `count` continuations of a prompt are. `continuations` points to `count`
+/// texts of UTF-8, each ended by a zero byte. `log_probabilities` has room for `count` results.
+/// Result `i` is the natural logarithm of the probability of all tokens of continuation `i`, one
+/// after the other. `lengths` may be NULL, or has room for `count` numbers and receives the number
+/// of tokens of each continuation.
 ///
-/// The prompt, `length` bytes, comes behind what the session holds and stays in it, so more
-/// continuations can be scored with an empty one; the continuations are not kept. An empty prompt in an
-/// empty session stands for the beginning of a text. Prompt and continuations are tokenized apart: the
-/// space before a word belongs to the continuation (" time", not "time").
+/// A long continuation has more tokens and so a lower result. To compare continuations of different
+/// lengths, divide each result by its number of tokens. exp() of the negative quotient is the
+/// perplexity.
 ///
-/// Continuations are evaluated together, and what their beginnings have in common only once. That is
-/// fastest in a session made with CBL_OPTION_ALL_LOGITS. `options` may be NULL;
-/// CBL_OPTION_PARSE_SPECIAL counts.
+/// The prompt is `length` bytes of UTF-8. It comes after the tokens that the session holds, and
+/// stays in the session, so that a call with an empty prompt can score more continuations of it.
+/// The continuations do not stay. An empty prompt in an empty session stands for the beginning of a
+/// text. The prompt and the continuations are tokenized separately: the space before a word belongs
+/// to the continuation (" time", not "time").
 ///
-/// One thread at a time. On failure the session is as before, but for the logits, which are gone in any
-/// case; results are written on success only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if a
-/// continuation is empty; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if prompt
-/// and longest continuation do not fit; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED;
-/// CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+/// The continuations are evaluated together. Tokens with which several of them begin are evaluated
+/// once. That is fastest in a session made with CBL_OPTION_ALL_LOGITS. `options` may be NULL; only
+/// CBL_OPTION_PARSE_SPECIAL is used.
+///
+/// One thread at a time. On failure the session holds the tokens that it held before. It has no
+/// logits afterwards, whether the call succeeds or fails. Results are written on success only.
+/// Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if a continuation is empty; CBL_INVALID_UTF8;
+/// CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if the prompt and the longest continuation do
+/// not fit; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED; CBL_NO_MEMORY; CBL_UNSUPPORTED;
+/// CBL_BUSY; CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_score(
     session: *mut cbl_session,
@@ -165,13 +173,14 @@ pub unsafe extern "C" fn cbl_score(
     }
 }
 
-/// As cbl_score(), in token ids: a prompt of `prompt_count`, and `count` continuations that lie one after
-/// another at `tokens`, of `lengths[0]`, `lengths[1]`, ... tokens. `each` may be NULL, or has room for
-/// the natural logarithm of the probability of each of all these tokens after those before it. Works in
-/// a build that cannot tokenize.
+/// Computes how probable continuations are as cbl_score() does, from token ids: a prompt of
+/// `prompt_count` ids, and `count` continuations. Continuation `i` has `lengths[i]` tokens, and all
+/// continuations lie one after another at `tokens`. `each` may be NULL, or has room for one result
+/// for each of these tokens: the natural logarithm of its probability after the tokens before it.
+/// Works in a build that cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_score() that concern no text, CBL_MODEL_CHANGED among them;
-/// CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_score() that concern no text, CBL_MODEL_CHANGED among
+/// them; CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_score_tokens(
     session: *mut cbl_session,
@@ -260,11 +269,11 @@ pub unsafe extern "C" fn cbl_embed(
     }
 }
 
-/// As cbl_embed(), of `count` token ids; `*width` receives the number of elements. Works in a build that
-/// cannot tokenize.
+/// Computes an embedding as cbl_embed() does, of `count` token ids. `*width` receives the number of
+/// elements. Works in a build that cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_MODEL_CHANGED among them;
-/// CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_embed() that concern no text, CBL_MODEL_CHANGED among
+/// them; CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_embed_tokens(
     session: *mut cbl_session,

@@ -12,9 +12,10 @@ use super::status::cbl_status::{
     CBL_PANIC, CBL_UNSUPPORTED,
 };
 
-/// What a status means, in a few words of English, for logs. For any number; the text is static.
+/// Returns what a status means, in a few words of English, for logs. Any number may be passed. The
+/// text is static.
 ///
-/// The message of a handle, or of the call, says more: which file, which option, what to do next.
+/// The message of a handle or of a call says more: which file, which option, what to do next.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]

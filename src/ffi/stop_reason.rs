@@ -9,21 +9,23 @@ use crate::generate::StopReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_stop_reason {
-    /// It did not: there was none, it failed, or it is on its way.
+    /// It has not ended, it has failed, or there was none.
     CBL_STOP_NONE = 0,
     /// The model chose the end-of-text token.
     CBL_STOP_END_OF_TEXT = 1,
-    /// As many tokens as were asked for.
+    /// The text has as many tokens as CBL_OPTION_MAX_TOKENS allows.
     CBL_STOP_MAX_TOKENS = 2,
     /// A stop string appeared.
     CBL_STOP_STRING = 3,
     /// The session has no position left.
     CBL_STOP_CONTEXT_FULL = 4,
-    /// The callback returned false, or cbl_session_cancel() or cbl_generation_end() was called.
+    /// The callback returned false, or a call such as cbl_session_cancel() or cbl_generation_end()
+    /// ended the generation.
     CBL_STOP_CANCELLED = 5,
-    /// The text is all that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA asks for.
+    /// The text has the form that CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA
+    /// asks for.
     CBL_STOP_COMPLETE = 6,
-    /// The tokens that were asked for, or the session's positions, ran out before it was.
+    /// CBL_OPTION_MAX_TOKENS or the session's positions ran out before the text had that form.
     CBL_STOP_INCOMPLETE = 7,
 }
 
@@ -41,7 +43,8 @@ impl From<StopReason> for cbl_stop_reason {
     }
 }
 
-/// A word for a cbl_stop_reason, such as "max_tokens", for logs. For any number; static.
+/// Returns a word for a cbl_stop_reason, such as "max_tokens", for logs. Any number may be passed.
+/// The text is static.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]

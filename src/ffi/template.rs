@@ -1,14 +1,14 @@
 //! Templates
 //!
-//! Translating, summarizing, or whatever else a template asks for: how the task is put to the model, with
-//! a place for the text, and where the result ends. Needs a build that can tokenize.
+//! A template puts a task to the model, such as translating or summarizing. It is a prompt with a
+//! place for the text, and says where the result ends. Needs a build that can tokenize.
 //!
 //!     cbl_template *translate;
 //!     cbl_template_named(model, "translate", 9, &translate, NULL, 0);
 //!     cbl_apply_template(session, translate, NULL, "I am hungry.", 12, on_text, NULL, NULL, 0);
 //!
-//! A model file may hold templates of its own; "summarize", "translate" (English to French) and some more
-//! are built in, for models that were trained on text from the web.
+//! A model file may hold templates of its own. "summarize", "translate" (English to French) and some
+//! more are built in, for models that were trained on text from the web.
 
 use std::ffi::{c_char, c_void};
 
@@ -34,26 +34,27 @@ impl Handle for cbl_template {
     const TAG: u64 = u64::from_le_bytes(*b"cbl-tmpl");
 }
 
-/// What came of a text. Later versions may add fields at the end.
+/// What cbl_apply_template() did with a text. Later versions may add fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_template_result {
-    /// Parts that the text was cut into; 0 if it was blank.
+    /// Number of parts that the text was cut into; 0 if it was blank.
     pub parts: u64,
-    /// Parts whose results were cut because they would have become too long.
+    /// Number of parts whose results were too long and were cut.
     pub cut_parts: u64,
-    /// Tokens of the text, without the template.
+    /// Number of tokens of the text, without the template.
     pub text_tokens: u64,
-    /// Tokens of the prompts.
+    /// Number of tokens of the prompts.
     pub prompt_tokens: u64,
-    /// Tokens generated.
+    /// Number of tokens generated.
     pub generated_tokens: u64,
-    /// Time it took.
+    /// Time that all of it took.
     pub seconds: f64,
-    /// Why the last part's result ended: a cbl_stop_reason. CBL_STOP_STRING also if it has all the
-    /// sentences that the template wants.
+    /// Why the last part's result ended: a cbl_stop_reason. CBL_STOP_STRING also if the result has
+    /// as many sentences as the template asks for.
     pub stop_reason: i32,
-    /// 1 if the text was cut where its template alone would not have, to fit into the context; else 0.
+    /// 1 if the text was cut to fit into the context although the template alone would not have cut
+    /// it there; otherwise 0.
     pub split: i32,
 }
 
@@ -64,11 +65,12 @@ unsafe impl Growing for cbl_template_result {
 
 const _: () = assert!(size_of::<cbl_template_result>() == 56);
 
-/// Prepares a template by its name, `length` bytes: the model file's own, or a built-in one. An unknown
-/// name gives a message that lists those that there are. `*prepared` is NULL if that fails.
+/// Prepares the template whose name is the `length` bytes at `name`: one of the model file's own,
+/// or a built-in one. If there is no such template, the message lists the names that there are.
+/// `*prepared` is NULL if that fails.
 ///
-/// What a file's own template may ask for is limited, so that no file keeps a device busy for ever: a result
-/// has at most one token for each KiB of the file, but may have 4096 in any case.
+/// A file's own template cannot keep a device busy for ever. It may ask for a result of 4096
+/// tokens, or of one token for each KiB of the file if that is more.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
 /// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
@@ -93,12 +95,13 @@ pub unsafe extern "C" fn cbl_template_named(
     }
 }
 
-/// Prepares a template from its text, `length` bytes of UTF-8: the prompt with `{text}` where the text
-/// belongs; before it, if a line `---` ends them, lines of options, such as `stop: "\n"`, `max-tokens: 3x`
-/// or `split: sentences` (docs/templates.md has them all). `*prepared` is NULL if that fails.
+/// Prepares a template from its text, `length` bytes of UTF-8: the prompt, with `{text}` in the
+/// place of the text. Before the prompt there may be lines of options that end with a line `---`,
+/// such as `stop: "\n"`, `max-tokens: 3x` or `split: sentences`. docs/templates.md lists all
+/// options. `*prepared` is NULL if that fails.
 ///
-/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION with a message that names
-/// the line, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION with a message that
+/// names the line, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_template_new(
     text: *const c_char,
@@ -116,7 +119,7 @@ pub unsafe extern "C" fn cbl_template_new(
     })
 }
 
-/// Frees a template. NULL is fine.
+/// Frees a template; NULL is allowed.
 ///
 /// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
@@ -134,20 +137,21 @@ pub unsafe extern "C" fn cbl_template_free(prepared: *mut cbl_template) -> cbl_s
     })
 }
 
-/// Does what a template asks for with a text, `length` bytes of UTF-8. The callback receives the result as
-/// it comes, without white space around it. A text that does not fit into the session's context is cut
-/// between sentences, unless the template forbids it, and the result is that of its parts, one after the
-/// other.
+/// Applies a template to a text, `length` bytes of UTF-8. The callback receives the result piece by
+/// piece, without white space around it. A text that does not fit into the session's context is cut
+/// between sentences, unless the template forbids that. The result is then the results of the
+/// parts, one after the other.
 ///
-/// What the session holds is replaced, except for a beginning that is the same as last time, which is not
-/// evaluated again. Options for generation are the template's; of `options`, which may be NULL, only
-/// CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS count. `result` may be NULL if `size` is 0; otherwise `size` is `sizeof *result`, and
-/// it receives what came of the text. Cancelling gives CBL_OK and CBL_STOP_CANCELLED.
+/// The call replaces the tokens that the session holds. If they begin with the same tokens as the
+/// last time, these are not evaluated again. The template brings its own options for generation. Of
+/// `options`, which may be NULL, only CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS are used.
+/// `*result` receives what was done, and `size` is `sizeof *result`; `result` may be NULL if `size`
+/// is 0. A call that is cancelled returns CBL_OK, and the stop reason is CBL_STOP_CANCELLED.
 ///
-/// One thread at a time for the session; thread-safe for the template, which serves any model. Errors:
-/// CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL
-/// if the context is too small for the template, or for a text that must not be cut; CBL_MODEL_CHANGED;
-/// CBL_NON_FINITE; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+/// One thread at a time for the session; thread-safe for the template, which serves any model.
+/// Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8; CBL_NO_TOKENIZER; CBL_BAD_TEXT;
+/// CBL_CONTEXT_FULL if the context is too small for the template, or for a text that must not be
+/// cut; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_apply_template(
     session: *mut cbl_session,

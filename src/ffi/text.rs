@@ -1,7 +1,7 @@
 //! Text
 //!
-//! From text to token ids and back, with the tokenizer in the model file. Its tables are copied at the
-//! first use if the file is mapped: about 1 MB for 50 000 tokens.
+//! These functions turn text into token ids and back, with the tokenizer in the model file. If the
+//! file is mapped, the first use copies the tokenizer's tables: about 1 MB for 50 000 tokens.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -79,9 +79,10 @@ pub(super) fn encode_for_batch(
     Err(UNSUPPORTED)
 }
 
-/// Turns `length` bytes of UTF-8 into token ids: `*count` receives their number, and `tokens`, which has
-/// room for `capacity`, receives them if they fit. Room for as many tokens as bytes always suffices; call
-/// with a capacity of 0 to ask first. `options` may be NULL; CBL_OPTION_PARSE_SPECIAL counts.
+/// Turns `length` bytes of UTF-8 into token ids. `*count` receives the number of ids. `tokens` has
+/// room for `capacity` ids, and receives them if they all fit. A capacity of `length` is always
+/// enough. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL. `options`
+/// may be NULL; only CBL_OPTION_PARSE_SPECIAL is used.
 ///
 /// The first call takes some tens of milliseconds to build the tokenizer.
 ///
@@ -112,9 +113,10 @@ pub unsafe extern "C" fn cbl_model_tokenize(
     }
 }
 
-/// Turns token ids into the bytes they stand for: `*length` receives their number, and `text`, which has
-/// room for `capacity`, receives them if they fit; no zero byte is added. Call with a capacity of 0 to
-/// ask first. A token may be part of a character, so the bytes of some tokens may be no whole UTF-8.
+/// Turns `count` token ids into the bytes that they stand for. `*length` receives the number of
+/// bytes. `text` has room for `capacity` bytes, and receives them if they all fit, without a zero
+/// byte at the end. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL.
+/// A token may be a part of a character, so the bytes may begin or end inside a UTF-8 character.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
 /// CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_PANIC.
@@ -166,9 +168,9 @@ fn decoded_length(
     Ok(length)
 }
 
-/// The bytes that one token stands for: `*bytes` points to `*length` bytes inside the model, valid as
-/// long as it whatever happens to its file, not ended by a zero byte. NULL and 0 on failure, and for a
-/// token that stands for nothing.
+/// Finds the bytes that one token stands for: `*bytes` points to `*length` bytes, without a zero
+/// byte at the end. They are valid as long as the model, whatever happens to its file. NULL and 0
+/// on failure, and for a token that stands for nothing.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_TOKEN, CBL_NO_TOKENIZER,
 /// CBL_BAD_TEXT, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_PANIC.

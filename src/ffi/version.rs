@@ -1,7 +1,8 @@
 //! Version
 //!
-//! The interface grows and never breaks within one CBL_ABI_VERSION: functions, status codes, options
-//! and fields at the end of structures may be added; nothing is removed, renumbered or moved.
+//! The interface grows, and never breaks within one CBL_ABI_VERSION. A later version may add
+//! functions, status codes, options, and fields at the end of structures. It removes, renumbers and
+//! moves nothing.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -9,17 +10,17 @@ use std::ptr;
 use super::boundary;
 use crate::kernels::Isa;
 
-/// The version of this interface, which is also the number in the name of the shared library.
+/// The version of this interface. The name of the shared library contains this number.
 pub const CBL_ABI_VERSION: u32 = 0;
 
-/// The version of the library whose header this is, part by part.
+/// The version of the library that this header belongs to: its first number.
 pub const CBL_VERSION_MAJOR: u32 = 0;
-/// As above.
+/// Its second number.
 pub const CBL_VERSION_MINOR: u32 = 1;
-/// As above.
+/// Its third number.
 pub const CBL_VERSION_PATCH: u32 = 0;
 
-/// The same as one number, for comparing: 1002003 is version 1.2.3.
+/// The same version as one number, for comparisons: 1002003 is version 1.2.3.
 pub const CBL_VERSION_NUMBER: u32 =
     CBL_VERSION_MAJOR * 1000000 + CBL_VERSION_MINOR * 1000 + CBL_VERSION_PATCH;
 
@@ -41,7 +42,8 @@ const VERSION: &CStr =
         Err(_) => panic!("a version has no zero bytes"),
     };
 
-/// The CBL_ABI_VERSION of the library that is loaded. If it differs from the header's, do not go on.
+/// Returns the CBL_ABI_VERSION of the library that is loaded. If it differs from the one in this
+/// header, do not call any other function.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -49,7 +51,7 @@ pub extern "C" fn cbl_abi_version() -> u32 {
     boundary::value(CBL_ABI_VERSION, || Ok(CBL_ABI_VERSION))
 }
 
-/// The library's version, such as "0.1.0". Static.
+/// Returns the version of the library that is loaded, such as "0.1.0". The text is static.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -57,7 +59,8 @@ pub extern "C" fn cbl_version_string() -> *const c_char {
     boundary::value(VERSION.as_ptr(), || Ok(VERSION.as_ptr()))
 }
 
-/// The CBL_VERSION_NUMBER of the library that is loaded, which may be later than the header's.
+/// Returns the CBL_VERSION_NUMBER of the library that is loaded. It may be higher than the one in
+/// this header.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -65,10 +68,11 @@ pub extern "C" fn cbl_version_number() -> u32 {
     boundary::value(CBL_VERSION_NUMBER, || Ok(CBL_VERSION_NUMBER))
 }
 
-/// Whether this build can tokenize text. If not, what takes a text for the model returns CBL_UNSUPPORTED:
-/// cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(), cbl_score(),
-/// cbl_embed(), and all that concerns classifiers and templates. What takes token ids works, and so does
-/// turning tokens into text.
+/// Returns whether this build can tokenize text. If not, these functions return CBL_UNSUPPORTED:
+/// cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(),
+/// cbl_batch_begin(), cbl_score(), cbl_embed(), and all functions for classifiers and templates.
+/// Functions that take token ids work, and so do cbl_model_detokenize() and
+/// cbl_model_token_bytes().
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -76,8 +80,9 @@ pub extern "C" fn cbl_has_text() -> bool {
     boundary::value(false, || Ok(cfg!(feature = "text")))
 }
 
-/// Whether this build can constrain texts: CBL_OPTION_CHOICES, CBL_OPTION_REGEX and
-/// CBL_OPTION_JSON_SCHEMA. If not, setting them gives CBL_UNSUPPORTED.
+/// Returns whether this build can give generated texts a form by CBL_OPTION_CHOICES,
+/// CBL_OPTION_REGEX and CBL_OPTION_JSON_SCHEMA. If not, setting one of these options returns
+/// CBL_UNSUPPORTED.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -85,8 +90,9 @@ pub extern "C" fn cbl_has_constraints() -> bool {
     boundary::value(false, || Ok(cfg!(feature = "constraints")))
 }
 
-/// The name of the instruction set number `index` that this processor supports, the best one last, or
-/// NULL if there are no more. The names are values of CBL_OPTION_ISA. Static.
+/// Returns the name of an instruction set that this processor supports: number `index`, counted
+/// from 0. The last one is the fastest. Returns NULL if there are fewer. The names are values of
+/// CBL_OPTION_ISA. The text is static.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]

@@ -7,8 +7,8 @@ use crate::ffi::boundary;
 use crate::ffi::handle;
 use crate::ffi::status::cbl_status;
 
-/// Stops the evaluation or generation that is running on the batch, or else the next one, as
-/// cbl_session_cancel() does on a session: it returns CBL_CANCELLED.
+/// Stops the call that evaluates or generates on the batch, or if none is running, the next one.
+/// The request is as that of cbl_session_cancel(), but the call always returns CBL_CANCELLED.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
@@ -16,7 +16,7 @@ pub unsafe extern "C" fn cbl_batch_cancel(batch: *const cbl_batch) -> cbl_status
     set_cancel(batch, true)
 }
 
-/// Takes back a request of cbl_batch_cancel() that no call has followed yet.
+/// Takes back a request of cbl_batch_cancel() that no call has used up yet.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]

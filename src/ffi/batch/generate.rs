@@ -14,8 +14,8 @@ use crate::ffi::status::cbl_status;
 use crate::ffi::stop_reason::cbl_stop_reason;
 use crate::generate::{Generation, Step, StopReason};
 
-/// Receives a piece of the text that continues prompt number `index`. Return false to end that text; the
-/// others go on. Otherwise as cbl_text_callback.
+/// Receives a piece of the text that continues prompt number `index`. Return false to end that
+/// text; the other texts go on. Otherwise as cbl_text_callback.
 pub type cbl_batch_text_callback = Option<
     unsafe extern "C" fn(
         user: *mut c_void,
@@ -25,8 +25,8 @@ pub type cbl_batch_text_callback = Option<
     ) -> bool,
 >;
 
-/// Receives a token that continues prompt number `index`. Return false to end that text; the others go
-/// on. Otherwise as cbl_text_callback.
+/// Receives a token that continues prompt number `index`. Return false to end that text; the other
+/// texts go on. Otherwise as cbl_text_callback.
 pub type cbl_batch_token_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, index: usize, token: u32) -> bool>;
 
@@ -50,20 +50,23 @@ unsafe fn generate(
     }
 }
 
-/// Continues `count` prompts, any number: `prompts` points to so many texts of UTF-8, each ended by a
-/// zero byte. Each is continued as cbl_generate() does in a session that is reset, as many at a time as
-/// the batch has sequences; what they held is forgotten. The callback receives pieces of all of them as
-/// they come. `options` may be NULL.
+/// Continues `count` prompts; there may be any number. `prompts` points to `count` texts of UTF-8,
+/// each ended by a zero byte. Each prompt is continued as cbl_generate() does in a session that is
+/// reset. At any time, as many texts are generated as the batch has sequences. The tokens that the
+/// sequences held before are forgotten. The callback receives pieces of all texts as they come.
+/// `options` may be NULL.
 ///
-/// `statuses` and `reasons` may be NULL, or have room for `count` results and receive what came of each
-/// prompt: a prompt that cannot be continued, such as one that is too long, does not disturb the others.
-/// If the options ask for texts of a given form, every text is given that form.
+/// `statuses` and `reasons` may be NULL, or have room for `count` results each: the status of each
+/// prompt, and why its text ended. A prompt that cannot be continued, such as one that is too long,
+/// does not disturb the others. If the options ask for texts of a given form, every text gets that
+/// form.
 ///
-/// One thread at a time. Takes some memory from the heap for each prompt and each pass. Returns the
-/// status of the first prompt that failed, if none of what concerns all of them ended the call:
-/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_BAD_OPTION,
-/// CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC;
-/// results are not written then.
+/// One thread at a time. Takes some memory from the heap for each prompt and each pass. If a
+/// failure concerns all prompts, the call ends with its status, and `statuses` and `reasons` are
+/// not written. Otherwise the call returns the status of the first prompt that failed. Errors:
+/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER, CBL_BAD_TEXT,
+/// CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY,
+/// CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC; for single prompts, CBL_CONTEXT_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_generate(
     batch: *mut cbl_batch,
@@ -98,12 +101,13 @@ pub unsafe extern "C" fn cbl_batch_generate(
     }
 }
 
-/// As cbl_batch_generate(), in token ids: prompt `i` has `lengths[i]` tokens, none of which starts a new
-/// text; all of them lie one after another at `tokens`. Works in a build that cannot tokenize. Stop
-/// strings are not looked for. The token that ends a text is not passed on.
+/// Continues prompts as cbl_batch_generate() does, in token ids. Prompt `i` has `lengths[i]`
+/// tokens; with 0, a new text starts. The tokens of all prompts lie one after another at `tokens`.
+/// Works in a build that cannot tokenize. Stop strings are ignored. The end-of-text token is not
+/// passed on.
 ///
-/// One thread at a time. Errors: those of cbl_batch_generate() that concern no text, CBL_MODEL_CHANGED
-/// among them; CBL_BAD_TOKEN and CBL_CONTEXT_FULL for single prompts.
+/// One thread at a time. Errors: those of cbl_batch_generate() that concern no text,
+/// CBL_MODEL_CHANGED among them; for single prompts, CBL_BAD_TOKEN and CBL_CONTEXT_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_generate_tokens(
     batch: *mut cbl_batch,

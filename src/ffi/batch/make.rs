@@ -1,10 +1,12 @@
 //! Batches
 //!
-//! Several sequences at once: a pass over the weights evaluates tokens of all of them, so eight together
-//! take little longer than one alone. Results are the same bits as of each in a session of its own.
+//! A batch is several sequences. One pass over the weights evaluates tokens of all of them, so eight
+//! sequences take little longer than one. Each sequence gives the same bits as in a session of its
+//! own.
 //!
-//! For many prompts, make a batch of as many sequences as memory allows (cbl_model_plan_batch()), and
-//! give them all to cbl_batch_generate(): one that is done makes room for the next.
+//! For many prompts, make a batch of as many sequences as memory allows (cbl_model_plan_batch()),
+//! and pass all prompts to cbl_batch_generate(). When a text ends, the next prompt takes its
+//! sequence.
 
 use std::ffi::c_char;
 use std::ptr::{self, NonNull};
@@ -21,9 +23,11 @@ use crate::ffi::options::{self, Setup, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::session_options::SessionOptions;
 
-/// As cbl_model_plan(), for a batch of so many sequences, each with the context that the options say.
+/// Writes to `*plan` what memory a batch of `sequences` sequences takes, as cbl_model_plan() does
+/// for a session. Each sequence has the context that the options say.
 ///
-/// Thread-safe. Errors: those of cbl_model_plan(); CBL_BAD_OPTION also if `sequences` is not in 1 to 1024.
+/// Thread-safe. Errors: those of cbl_model_plan(); CBL_BAD_OPTION also if `sequences` is not in 1
+/// to 1024.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_plan_batch(
     model: *const cbl_model,
@@ -50,9 +54,9 @@ pub unsafe extern "C" fn cbl_model_plan_batch(
     }
 }
 
-/// Makes a batch of so many sequences, 1 to 1024, each with the context that the options say; they count
-/// as for cbl_session_new(), but for CBL_OPTION_ALL_LOGITS, CBL_OPTION_DRAFT and an arena, which are not
-/// used. `options` may be NULL. `*batch` is NULL if that fails.
+/// Makes a batch of `sequences` sequences, 1 to 1024. Each has the context that the options say.
+/// `options` may be NULL. The options count as for cbl_session_new(), but CBL_OPTION_ALL_LOGITS,
+/// CBL_OPTION_DRAFT and an arena are not used. `*batch` is NULL if that fails.
 ///
 /// Thread-safe. Errors: those of cbl_session_new().
 #[unsafe(no_mangle)]
@@ -85,19 +89,20 @@ pub unsafe extern "C" fn cbl_batch_new(
     }
 }
 
-/// As cbl_session_lock_memory().
+/// Keeps a batch's memory in RAM, as cbl_session_lock_memory() does for a session.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY;
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_lock_memory(batch: *mut cbl_batch) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe { with_running(batch, &mut |inner| Ok(inner.batch.lock_memory()?)) }
 }
 
-/// Frees a batch. NULL is fine.
+/// Frees a batch; NULL is allowed.
 ///
-/// No other call may be using the handle, but that is checked: CBL_BUSY frees nothing. Errors:
-/// CBL_BAD_HANDLE, CBL_BUSY.
+/// No other call may be using the handle. This is checked: during a call, the function returns
+/// CBL_BUSY and frees nothing. Errors: CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_free(batch: *mut cbl_batch) -> cbl_status {
     if batch.is_null() {
@@ -113,7 +118,8 @@ pub unsafe extern "C" fn cbl_batch_free(batch: *mut cbl_batch) -> cbl_status {
     })
 }
 
-/// As cbl_session_error().
+/// Returns why the last failed call on this batch failed, as cbl_session_error() does for a
+/// session.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]

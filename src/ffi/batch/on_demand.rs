@@ -1,7 +1,7 @@
 //! Batches on demand
 //!
-//! cbl_batch_generate() for a loop of your own, as "Generation on demand" is cbl_generate(): the library
-//! works only while you ask for the next step of whichever text has one.
+//! cbl_batch_generate() for a loop of your own: the library works only while you ask for the next
+//! step. The step belongs to any of the texts.
 //!
 //!     uint64_t generation;
 //!     bool more = true;
@@ -14,9 +14,10 @@
 //!     }
 //!     cbl_batch_end(batch, generation);
 //!
-//! A batch has one generation at a time. cbl_batch_tokens(), cbl_batch_logits(), cbl_batch_sample() and
-//! cbl_batch_lock_memory() leave it alone, and so do those that take a `const cbl_batch *`. Every other call
-//! on the batch ends it, also a call that fails, CBL_BUSY apart.
+//! A batch has one generation at a time. These functions do not disturb it: cbl_batch_tokens(),
+//! cbl_batch_logits(), cbl_batch_sample(), cbl_batch_lock_memory(), and all that take a `const
+//! cbl_batch *`. Every other call on the batch ends the generation, also a call that fails, unless
+//! it fails with CBL_BUSY.
 
 use std::ffi::c_char;
 
@@ -51,17 +52,17 @@ impl Inner {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_batch_step {
-    /// Which prompt it is of.
+    /// Number of the prompt that the step belongs to.
     pub index: usize,
-    /// The token, or -1 if there is none: text that was held back follows the last one, or the text has
-    /// ended.
+    /// The token, or -1 if the step has none: it is text that was held back, after the last token,
+    /// or the end of the text.
     pub token: i64,
-    /// Whole characters, not ended by a zero byte; often none.
+    /// Whole characters, without a zero byte at the end. Often empty.
     pub text: *const c_char,
-    /// Bytes of the text.
+    /// Length of the text in bytes.
     pub length: usize,
-    /// Why the text has ended: a cbl_stop_reason. CBL_STOP_NONE before that, and if the prompt could not
-    /// be continued.
+    /// Why the text has ended: a cbl_stop_reason. CBL_STOP_NONE before the end, and if the prompt
+    /// could not be continued.
     pub reason: i32,
     /// CBL_OK, or why the prompt could not be continued: a cbl_status.
     pub status: i32,
@@ -143,9 +144,9 @@ pub unsafe extern "C" fn cbl_batch_begin(
     }
 }
 
-/// As cbl_batch_begin(), in token ids, as cbl_batch_generate_tokens() takes them. Works in a build that
-/// cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings are refused
-/// with CBL_NO_TOKENIZER.
+/// Begins to continue prompts as cbl_batch_begin() does, in token ids, as
+/// cbl_batch_generate_tokens() takes them. Works in a build that cannot tokenize. If the model file
+/// holds no tokenizer, steps have no text, and options with stop strings give CBL_NO_TOKENIZER.
 ///
 /// One thread at a time. Errors: those of cbl_batch_begin(), CBL_MODEL_CHANGED among them.
 #[unsafe(no_mangle)]
@@ -166,16 +167,17 @@ pub unsafe extern "C" fn cbl_batch_begin_from_tokens(
     }
 }
 
-/// The next step of any of the texts, after a pass over the weights if none waits: `*step` receives it.
-/// `size` is `sizeof *step`. Its text is valid until the next call on the batch. The last step of each prompt
-/// has no token and no text, but says in `reason` or `status` what came of it.
+/// Makes the next step of any of the texts: `*step` receives it, and `size` is `sizeof *step`. If
+/// no step is ready, the call first makes a pass over the weights. The text in the step is valid
+/// until the next call on the batch. The last step of each prompt has no token and no text; its
+/// `reason` or `status` says how the text ended.
 ///
-/// When all prompts are done, `*more` is false and `*step` is empty, also if called again. Takes some memory
-/// from the heap for each pass.
+/// When all prompts are done, `*more` is false and the step has no prompt, no token and no text;
+/// further calls give the same. Takes some memory from the heap for each pass.
 ///
 /// One thread at a time. A failure ends the generation. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT,
-/// CBL_NO_GENERATION, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_NO_MEMORY,
-/// CBL_BUSY, CBL_PANIC.
+/// CBL_NO_GENERATION, CBL_BAD_OPTION, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED,
+/// CBL_NO_MEMORY, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_next(
     batch: *mut cbl_batch,
@@ -205,9 +207,9 @@ pub unsafe extern "C" fn cbl_batch_next(
     }
 }
 
-/// Ends the text of prompt number `index`, as returning false from the callback of cbl_batch_generate()
-/// does; the others go on. Steps of it that wait to be told still come, then its end with
-/// CBL_STOP_CANCELLED, if it has no end yet.
+/// Ends the text of prompt number `index`, as the callback of cbl_batch_generate() does when it
+/// returns false. The other texts go on. Steps of this text that are ready still come, and then its
+/// last step, with CBL_STOP_CANCELLED unless the text has ended before.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if there is no such prompt,
 /// CBL_NO_GENERATION, CBL_BUSY, CBL_PANIC.
@@ -227,9 +229,9 @@ pub unsafe extern "C" fn cbl_batch_stop(
     }
 }
 
-/// Ends a generation, whether all prompts are done or not, and takes back a request of cbl_batch_cancel(), so
-/// that it does not stop the call that follows. If the generation is none of the batch's, nothing is done, and
-/// that is no error.
+/// Ends a generation, whether all prompts are done or not. Takes back a request of
+/// cbl_batch_cancel(), so that it does not stop the next call. If the generation is not the
+/// batch's, the call does nothing and succeeds.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]

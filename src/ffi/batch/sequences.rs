@@ -10,7 +10,7 @@ use crate::ffi::options::{self, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::memory::try_vec;
 
-/// Forgets the tokens of a sequence from `position` on; all of them with 0. Costs nothing.
+/// Forgets the tokens of a sequence from `position` on; with 0, all of them. Takes no time.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if there is no such sequence,
 /// CBL_BAD_POSITION, CBL_BUSY, CBL_PANIC.
@@ -29,8 +29,8 @@ pub unsafe extern "C" fn cbl_batch_rewind(
     }
 }
 
-/// The tokens in a sequence: `*tokens` points to `*count` ids, valid until the next call on the batch.
-/// NULL and 0 on failure.
+/// Finds the tokens in a sequence: `*tokens` points to `*count` ids, valid until the next call on
+/// the batch. NULL and 0 on failure.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
@@ -55,14 +55,15 @@ pub unsafe extern "C" fn cbl_batch_tokens(
     }
 }
 
-/// Appends tokens to `count` sequences, `sequences[i]` of which gets `lengths[i]` tokens, at least one;
-/// all of them lie one after another at `tokens`. No sequence is named twice. Afterwards the logits of the
-/// last token of each of these can be read or sampled, and of no other.
+/// Appends tokens to `count` sequences and evaluates them. Sequence `sequences[i]` gets
+/// `lengths[i]` tokens, at least one. All tokens lie one after another at `tokens`. No sequence is
+/// named twice. Afterwards the last tokens of these sequences have logits, which can be read or
+/// sampled. Other sequences have none.
 ///
-/// One thread at a time. On failure all sequences are as before, but for the logits. Errors:
-/// CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_BAD_OPTION if a sequence does not exist or is named twice;
-/// CBL_BAD_TOKEN; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_CANCELLED; CBL_NO_MEMORY;
-/// CBL_BUSY; CBL_PANIC.
+/// One thread at a time. On failure all sequences hold the tokens that they held before, and have
+/// no logits. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_BAD_OPTION if a sequence does not exist
+/// or is named twice; CBL_BAD_TOKEN; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED; CBL_NON_FINITE;
+/// CBL_CANCELLED; CBL_NO_MEMORY; CBL_BUSY; CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_evaluate(
     batch: *mut cbl_batch,
@@ -88,11 +89,12 @@ pub unsafe extern "C" fn cbl_batch_evaluate(
     }
 }
 
-/// The logits of a sequence's last token, if the last cbl_batch_evaluate() named it: `*logits` points to
-/// `*count` floats, one for each token of the vocabulary, valid until the next call that evaluates,
-/// generates, rewinds or frees. NULL and 0 on failure.
+/// Finds the logits of a sequence's last token, if the last cbl_batch_evaluate() named the
+/// sequence: `*logits` points to `*count` floats, one for each token of the vocabulary. They are
+/// valid until the next call that evaluates, generates, rewinds or frees. NULL and 0 on failure.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY,
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_batch_logits(
     batch: *mut cbl_batch,
@@ -115,7 +117,8 @@ pub unsafe extern "C" fn cbl_batch_logits(
     }
 }
 
-/// As cbl_session_sample(), for a sequence. The token is not appended.
+/// Chooses the next token of a sequence, as cbl_session_sample() does for a session. The token is
+/// not appended.
 ///
 /// One thread at a time. Errors: those of cbl_session_sample().
 #[unsafe(no_mangle)]

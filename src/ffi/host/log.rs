@@ -12,14 +12,15 @@ use crate::ffi::message::Message;
 pub enum cbl_log_level {
     /// A call failed because of a bug.
     CBL_LOG_ERROR = 1,
-    /// Something is worth looking at.
+    /// Something may need attention.
     CBL_LOG_WARNING = 2,
-    /// What was opened, made, generated.
+    /// A model was opened, a session was made, a text was generated.
     CBL_LOG_INFO = 3,
 }
 
-/// Receives a log message: a cbl_log_level and English text that ends with a zero byte and is gone when
-/// the callback returns. Called on the thread whose call it is about. Must not throw or longjmp.
+/// Receives a log message: a cbl_log_level, and English text that ends with a zero byte and is
+/// valid until the callback returns. The callback runs on the thread whose call the message is
+/// about. It must not throw or longjmp.
 pub type cbl_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 

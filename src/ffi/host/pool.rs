@@ -9,11 +9,13 @@ use crate::threads::HostPool;
 /// One piece of work; see cbl_parallel_callback.
 pub type cbl_task = Option<unsafe extern "C" fn(context: *mut c_void, index: usize)>;
 
-/// The host's thread pool: calls `task(context, i)` exactly once for each `i` below `count`, on any
-/// threads, at the same time or not, and returns when all these calls have returned.
+/// Runs tasks on the host's thread pool: calls `task(context, i)` exactly once for each `i` from 0
+/// to `count` - 1, and returns when all these calls have returned. The calls may be made on any
+/// threads, at the same time or not.
 ///
-/// Tasks do not wait for each other, so running them one after another is correct too. Must not throw
-/// or longjmp. A pool that leaves a task out or runs it twice is found out and gives CBL_PANIC.
+/// Tasks do not wait for each other, so it is correct to run them one after another. The callback
+/// must not throw or longjmp. If a pool leaves out a task or runs it twice, the library notices,
+/// and the call returns CBL_PANIC.
 pub type cbl_parallel_callback = Option<
     unsafe extern "C" fn(user: *mut c_void, count: usize, task: cbl_task, context: *mut c_void),
 >;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::callback::Callback;
 use crate::open_options::{OpenProgress, OpenStage};
 
-/// What takes time when a model is opened.
+/// What takes time while a model is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_stage {
@@ -16,10 +16,10 @@ pub enum cbl_stage {
     CBL_STAGE_VERIFY = 2,
 }
 
-/// Is told how far a model is opened: a cbl_stage, and with how many bytes of how many it is done. Called
-/// at the beginning of each stage, every few mebibytes and at the end, on the thread that opens. Return
-/// false to give up: the call then returns CBL_CANCELLED, and nothing is opened. Must not throw or
-/// longjmp.
+/// Receives how far a model is opened: a cbl_stage, and that `done` of `total` bytes of this stage
+/// are done. It is called at the beginning of each stage, every few mebibytes and at the end, on
+/// the thread that opens the model. Return false to give up: the opening call then returns
+/// CBL_CANCELLED. The callback must not throw or longjmp.
 pub type cbl_progress_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, stage: i32, done: u64, total: u64) -> bool>;
 

@@ -10,26 +10,28 @@ use crate::ffi::status::cbl_status;
 use crate::format::{Architecture, TensorKind};
 use crate::plan::MemoryPlan;
 
-/// What there is to know about a model. Later versions may add fields at the end.
+/// Facts about a model. Later versions may add fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_model_info {
     /// Name of the family of networks, such as "gpt2" or "llama". Static.
     pub architecture: *const c_char,
-    /// Hash of the checkpoint the model was made from, after the algorithm's name and a colon; "" if
-    /// the file does not say. Valid as long as the model.
+    /// Hash of the checkpoint that the model was made from: the name of the algorithm, a colon, and
+    /// the hash. "" if the file does not contain it. Valid as long as the model.
     pub digest: *const c_char,
-    /// Length of the model file in bytes.
+    /// Size of the model file in bytes.
     pub file_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// Bits per weight of the matrices, scales included.
+    /// Bits per weight in the matrices, scales included.
     pub bits_per_weight: f64,
-    /// Number of tokens: ids are below it, and so many logits come out.
+    /// Number of tokens `n`. Token ids are 0 to `n` - 1, and there are `n` logits.
     pub vocabulary: u32,
-    /// Positions that the model was trained on: the default, and mostly the limit, of a session's.
+    /// Number of positions that the model was trained on. By default a session has at most this
+    /// number. Only a model that measures distances by ALiBi, such as "btlm", can have more; see
+    /// CBL_OPTION_CONTEXT.
     pub context: u32,
-    /// Width of the embeddings.
+    /// Number of elements of an embedding.
     pub embedding: u32,
     /// Number of layers.
     pub layers: u32,
@@ -39,7 +41,7 @@ pub struct cbl_model_info {
     pub end_of_text: i32,
     /// Whether the file holds a tokenizer.
     pub has_tokenizer: bool,
-    /// Whether the weights lie in a mapped file and so take no private memory.
+    /// Whether the weights lie in a mapped file, and so take no private memory.
     pub is_mapped: bool,
 }
 
@@ -50,18 +52,18 @@ unsafe impl Growing for cbl_model_info {
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_model_info>() == 72);
 
-/// The memory that a session will take. Later versions may add fields at the end.
+/// The memory that a session takes. Later versions may add fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_memory_plan {
-    /// Length of the model file: mapped, shared with other processes and evictable, unless it is read.
-    /// Not part of the total.
+    /// Size of the model file. If the file is mapped, other processes share this memory, and the
+    /// system can evict it. It is not part of the total.
     pub weights_bytes: u64,
-    /// The cache of keys and values.
+    /// Cache of keys and values.
     pub cache_bytes: u64,
-    /// Activations, logits, the sampler's buffers, each thread's buffers.
+    /// Activations, logits, buffers of the sampler and buffers of each thread.
     pub scratch_bytes: u64,
-    /// What the session allocates, or takes from the arena: the sum of the two above.
+    /// What the session allocates, or takes from the arena: `cache_bytes` + `scratch_bytes`.
     pub total_bytes: u64,
 }
 
@@ -70,7 +72,7 @@ unsafe impl Growing for cbl_memory_plan {
     const FIRST_SIZE: usize = size_of::<cbl_memory_plan>();
 }
 
-/// Tells about a model. `size` is `sizeof *info`.
+/// Writes facts about a model to `*info`. `size` is `sizeof *info`.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -124,11 +126,11 @@ fn describe(shared: &Shared) -> cbl_model_info {
     }
 }
 
-/// Tells what memory a session with these options will take, to the byte, before anything is allocated.
-/// `options` may be NULL; `size` is `sizeof *plan`.
+/// Writes to `*plan` what memory a session with these options takes, to the byte. Nothing is
+/// allocated. `options` may be NULL. `size` is `sizeof *plan`.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if it is more
-/// than an address can reach, CBL_BUSY.
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY if the
+/// number of bytes is too large for a size_t, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_plan(
     model: *const cbl_model,

@@ -1,15 +1,16 @@
 //! Models
 //!
-//! A model is opened from a file, a descriptor or memory, never changes, and may be shared by any number
-//! of sessions and threads. Sessions keep what they need of it alive, so it may be freed before them.
+//! A model is opened from a file, a file descriptor or memory. It never changes. Any number of
+//! sessions and threads may share it. A session keeps alive what it needs of the model, so the model
+//! may be freed first.
 //!
-//! The file of a model that is mapped may be removed, or replaced by renaming another one over it. If it is
-//! written to or truncated instead, the functions that need the file return CBL_MODEL_CHANGED from then
-//! on; those that do not list this status work from memory.
+//! The file of a mapped model may be removed, or replaced by renaming another file over it. If a
+//! program writes to the file or truncates it, the functions that need the file return
+//! CBL_MODEL_CHANGED from then on. Functions that do not list this status work from memory.
 //!
-//! Functions that fail write a message to a buffer of the caller's: `message_size` bytes at `message`,
-//! which may be NULL. 256 bytes are plenty. The text ends with a zero byte, is cut if it is too long, and
-//! is empty after a success.
+//! Some functions take `message` and `message_size`: a buffer of `message_size` bytes, to which a
+//! call that fails writes why. `message` may be NULL. 256 bytes are enough for most messages. The
+//! text ends with a zero byte, is cut if it is too long, and is empty after a success.
 
 use std::ffi::{CString, c_char, c_void};
 use std::fs::File;
@@ -86,14 +87,14 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
     Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })
 }
 
-/// Opens the model file at `path`, which ends with a zero byte (any bytes on Unix, UTF-8 elsewhere).
-/// `options` may be NULL. `*model` is NULL if that fails.
+/// Opens the model file at `path`. The path ends with a zero byte. On Unix it is any bytes,
+/// elsewhere UTF-8. `options` may be NULL. `*model` is NULL if that fails.
 ///
-/// By default the file is mapped and only its header is read: see CBL_OPTION_ACCESS, CBL_OPTION_VERIFY and,
-/// if they take long, cbl_options_set_progress().
+/// By default the file is mapped, and only its header is read. CBL_OPTION_ACCESS and
+/// CBL_OPTION_VERIFY can change that. If opening then takes long, cbl_options_set_progress() helps.
 ///
-/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED, CBL_BUSY;
-/// CBL_MODEL_CHANGED if the file is changed meanwhile.
+/// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED,
+/// CBL_BUSY; CBL_MODEL_CHANGED if the file is changed during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_open(
     path: *const c_char,
@@ -110,8 +111,8 @@ pub unsafe extern "C" fn cbl_model_open(
     }
 }
 
-/// As cbl_model_open(), from a file descriptor of a regular file. The descriptor stays the caller's, with
-/// its offset, and may be closed afterwards. On Unix only.
+/// Opens a model as cbl_model_open() does, from the file descriptor of a regular file. The
+/// descriptor and its offset stay the caller's, who may close it after the call. On Unix only.
 ///
 /// Thread-safe. Errors: those of cbl_model_open(), CBL_UNSUPPORTED.
 #[unsafe(no_mangle)]
@@ -130,15 +131,17 @@ pub unsafe extern "C" fn cbl_model_open_fd(
     }
 }
 
-/// As cbl_model_open_fd(), from a part of the file: `length` bytes from `offset` on, wherever the
-/// descriptor's own offset is. For a model inside of a package, such as what AAsset_openFileDescriptor64()
-/// tells of on Android.
+/// Opens a model as cbl_model_open_fd() does, from a part of the file: `length` bytes from byte
+/// `offset` on. The descriptor's own offset does not matter. This is for a model inside a package,
+/// such as a part of a file that AAsset_openFileDescriptor64() gives on Android.
 ///
-/// To be mapped, the part must be stored uncompressed and begin at a multiple of 64 bytes, which zipalign
-/// and most packagers see to; otherwise CBL_BAD_ARGUMENT says so, and CBL_ACCESS_READ takes it. A model
-/// that is mapped counts as changed when any part of the file was.
+/// To be mapped, the part must be stored uncompressed and begin at a multiple of 64 bytes. zipalign
+/// and most packagers see to that. If the part does not begin there, the call returns
+/// CBL_BAD_ARGUMENT, and CBL_ACCESS_READ can open it. A mapped model counts as changed if any part
+/// of the file was changed.
 ///
-/// Thread-safe. Errors: those of cbl_model_open_fd(); CBL_BAD_ARGUMENT also if the file has no such part.
+/// Thread-safe. Errors: those of cbl_model_open_fd(); CBL_BAD_ARGUMENT also if the file has no such
+/// part.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_open_fd_range(
     fd: i32,
@@ -180,9 +183,9 @@ fn duplicate(_: i32) -> Result<File, Failure> {
     Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
 }
 
-/// As cbl_model_open(), from the `size` bytes at `data`: flash, an asset, a buffer. They begin on a
-/// 64-byte boundary, are not copied, and stay valid and unchanged until the model and all its sessions
-/// are freed.
+/// Opens a model as cbl_model_open() does, from the `size` bytes at `data`, such as flash memory or
+/// a buffer. `data` begins on a 64-byte boundary. The bytes are not copied. They must stay valid
+/// and unchanged until the model and all its sessions and batches are freed.
 ///
 /// Thread-safe. Errors: those of cbl_model_open().
 #[unsafe(no_mangle)]
@@ -202,7 +205,7 @@ pub unsafe extern "C" fn cbl_model_open_memory(
     }
 }
 
-/// Frees a model. NULL is fine. Its sessions live on, and with them what they need of it.
+/// Frees a model; NULL is allowed. Its sessions stay usable, and keep what they need of it.
 ///
 /// No other call may be using the handle. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]

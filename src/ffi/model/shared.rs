@@ -13,7 +13,7 @@ use crate::ffi::status::cbl_status;
 use crate::model::{Model, TokenizerBytes};
 use crate::text::Tokenizer;
 
-/// A model that is open.
+/// An open model.
 pub struct cbl_model {
     pub(super) poisoned: AtomicBool,
     pub(super) shared: Arc<Shared>,

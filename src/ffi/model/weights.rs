@@ -9,9 +9,9 @@ use crate::ffi::failure::Failure;
 use crate::ffi::status::cbl_status;
 use crate::model::Model;
 
-/// Reads the whole model and checks every checksum. They find accidents, not forgeries.
+/// Reads the whole model and checks every checksum. Checksums find accidents, not forgeries.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_MODEL with the name of a damaged tensor,
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_MODEL with a message that names a damaged tensor,
 /// CBL_MODEL_CHANGED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_verify(
@@ -30,10 +30,10 @@ fn check_all(model: &Model) -> Result<(), Failure> {
     }
 }
 
-/// Brings the model's pages into memory and keeps them there as long as the model and its sessions live,
-/// so that no evaluation waits for the disk. Takes the time to read what is not there yet. Evaluations may
-/// go on meanwhile. If the system refuses, the message names the bytes and the limit (RLIMIT_MEMLOCK), and
-/// the model can be used as before.
+/// Brings the model's pages into memory and keeps them there as long as the model or a session of
+/// it lives. Then no evaluation waits for the disk. The call takes the time to read the pages that
+/// are not in memory yet. Evaluations may run at the same time. If the system refuses, the message
+/// names the number of bytes and the limit (RLIMIT_MEMLOCK), and the model can be used as before.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_MODEL_CHANGED.
 #[unsafe(no_mangle)]

@@ -5,26 +5,27 @@ pub use with_text::Settings;
 #[cfg(not(feature = "text"))]
 pub use without_text::Settings;
 
-/// Values of CBL_OPTION_NORMALIZATION: how the length of labels counts.
+/// Values of CBL_OPTION_NORMALIZATION: how the length of a label counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_normalization {
-    /// A label's score is its log-probability, which is less the longer it is.
+    /// The score of a label is its log-probability. A longer label has a lower score.
     CBL_NORMALIZATION_SUM = 0,
-    /// Its log-probability divided by its number of tokens.
+    /// The score of a label is its log-probability divided by its number of tokens.
     CBL_NORMALIZATION_MEAN = 1,
 }
 
-/// Values of CBL_OPTION_CALIBRATION: what is taken off a label's score because the model prefers some
-/// labels whatever the text. It is found out at a classifier's first use.
+/// Values of CBL_OPTION_CALIBRATION: what is subtracted from the score of a label. A model prefers
+/// some labels whatever the text is. A classifier measures that at its first use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_calibration {
     /// Nothing.
     CBL_CALIBRATION_NONE = 0,
-    /// What it is on average behind texts that say nothing (Zhao et al., Calibrate Before Use, 2021).
+    /// The mean of the label's scores after texts that say nothing (Zhao et al., Calibrate Before
+    /// Use, 2021).
     CBL_CALIBRATION_CONTENT_FREE = 1,
-    /// What it is without any text (Holtzman et al., Surface Form Competition, 2021).
+    /// The label's score without any text (Holtzman et al., Surface Form Competition, 2021).
     CBL_CALIBRATION_MUTUAL_INFORMATION = 2,
 }
 

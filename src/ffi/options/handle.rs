@@ -86,7 +86,7 @@ unsafe fn change_dyn(
     })
 }
 
-/// Makes a set of options with all defaults. `*options` is NULL if that fails.
+/// Makes a set of options with their defaults. `*options` is NULL if that fails.
 ///
 /// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_NO_MEMORY.
 #[unsafe(no_mangle)]
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn cbl_options_new(options: *mut *mut cbl_options) -> cbl_
     })
 }
 
-/// Frees a set of options. NULL is fine. Models and sessions made with it live on.
+/// Frees a set of options; NULL is allowed. Models and sessions that were made with it stay usable.
 ///
 /// Errors: CBL_BAD_HANDLE; CBL_BUSY, which frees nothing.
 #[unsafe(no_mangle)]
@@ -126,8 +126,9 @@ pub unsafe extern "C" fn cbl_options_free(options: *mut cbl_options) -> cbl_stat
     })
 }
 
-/// Why the last failed call that was to change these options failed: English, never NULL, valid until
-/// the next call with them. After CBL_BUSY it says so, to the thread that got it.
+/// Returns why the last failed call that was to change these options failed. The text is English,
+/// never NULL, and valid until the next call with the options. After CBL_BUSY, the thread that got
+/// it reads that the options are in use; the message for other threads does not change.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]

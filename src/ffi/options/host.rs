@@ -1,6 +1,7 @@
-//! What a host may bring along
+//! Log, progress, memory and threads of the host
 //!
-//! A log, somebody to tell of progress, memory, threads. All are options, and none is needed.
+//! A program can give the library a log, a callback for progress, memory and a thread pool. All are
+//! options, and none is needed.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -14,11 +15,12 @@ use crate::ffi::status::cbl_status::{self, CBL_BAD_ARGUMENT};
 use crate::memory::HostMemory;
 use crate::threads::MAX_WORKERS;
 
-/// Sets where log messages of models and sessions made with these options go. NULL, the default, for
-/// nowhere. The library never writes to standard output or standard error.
+/// Sets the callback that receives the log messages of models and sessions made with these options.
+/// NULL, the default, for none. The library never writes to standard output or standard error.
 ///
-/// `user` is passed to the callback. Both stay valid as long as any model or session made with these
-/// options. The callback may be called on several threads at once if the host is.
+/// `user` is passed to the callback. Both must stay valid as long as any model or session made with
+/// these options. The callback may run on several threads at once if the host calls the library on
+/// several threads.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -36,11 +38,12 @@ pub unsafe extern "C" fn cbl_options_set_log(
     }
 }
 
-/// Sets who is told of the progress of opening models with these options, and may give up. NULL, the
-/// default, for nobody. To map a file takes no time worth telling of.
+/// Sets the callback that receives the progress of opening models with these options, and may give
+/// up. NULL, the default, for none. A file that is only mapped reports no progress, because that
+/// takes no time.
 ///
-/// `user` is passed to the callback. Both stay valid as long as any call that opens a model with these
-/// options.
+/// `user` is passed to the callback. Both must stay valid as long as any call that opens a model
+/// with these options is running.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -58,15 +61,18 @@ pub unsafe extern "C" fn cbl_options_set_progress(
     }
 }
 
-/// Sets memory to use for the session that is made with these options, in place of the heap: `bytes`
-/// bytes from `memory`, which begins on a 64-byte boundary. NULL, the default, for none.
+/// Sets the memory for the session that is made with these options, in place of the heap: `bytes`
+/// bytes at `memory`, which begins on a 64-byte boundary. NULL, the default, for none.
 ///
-/// It must hold the total of cbl_model_plan(). So many bytes are the session's alone until that is freed,
-/// so set another one before making another session: CBL_BAD_ARGUMENT of cbl_session_new() and
-/// cbl_session_fork() says that some of them belong to another session. Making the session writes zeros
-/// to all of these bytes. The library takes nothing from the heap then but the session's handle (under
-/// 2 KiB), a note of whose memory it is and, with more than one thread, what the system needs for
-/// threads. Batches do not use an arena.
+/// The arena must hold at least the total bytes of cbl_model_plan(). The session uses that number
+/// of bytes, and nobody else may use them until the session is freed. For another session, set
+/// another arena: if some of its bytes belong to another session, cbl_session_new() and
+/// cbl_session_fork() return CBL_BAD_ARGUMENT. Making the session writes zeros to all bytes that it
+/// uses.
+///
+/// With an arena, the library takes from the heap only the session's handle (under 2 KiB) and a
+/// note that the memory is in use. With more than one thread, the system also takes what it needs
+/// for threads. Batches do not use an arena.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -88,13 +94,13 @@ pub unsafe extern "C" fn cbl_options_set_arena(
     }
 }
 
-/// Sets a thread pool of the host's to run sessions on that are made with these options, in place of
-/// threads of their own. `workers`, 1 to 64, says how many tasks can run at a time; CBL_OPTION_THREADS
-/// is not used then. NULL, the default, for none.
+/// Sets the host's thread pool, on which sessions made with these options run, in place of threads
+/// of their own. `workers`, 1 to 64, is the number of tasks that can run at the same time;
+/// CBL_OPTION_THREADS is then not used. NULL, the default, for none.
 ///
-/// A forward pass calls the callback about ten times per layer, so the pool should answer in
-/// microseconds. `user` is passed to the callback. Both stay valid as long as any session made with
-/// these options. Results are the same bits whatever the pool does.
+/// A forward pass calls the callback about ten times per layer, so the pool should start tasks
+/// within microseconds. `user` is passed to the callback. Both must stay valid as long as any
+/// session made with these options. Results are the same bits whatever the pool does.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY.
 #[unsafe(no_mangle)]

@@ -1,106 +1,121 @@
 //! Options
 //!
-//! One set of options serves everything: opening a model, making sessions, generating. Where a function
-//! takes options, NULL stands for the defaults, and options that do not concern it are ignored.
+//! One set of options serves all functions: those that open a model, make a session or generate. A
+//! function uses the options that concern it, and ignores the others. Where a function takes
+//! options, NULL stands for the defaults.
 //!
 //!     cbl_options *options;
 //!     cbl_options_new(&options);
 //!     cbl_options_set_int(options, CBL_OPTION_THREADS, 4);
 //!     cbl_options_set_float(options, CBL_OPTION_TEMPERATURE, 0.8);
 //!
-//! A value is checked when it is set, as far as it can be without a model. A set of options may be
-//! changed or freed as soon as the call that took it has returned.
+//! The function that sets an option checks the value, as far as it can without a model. A set of
+//! options may be changed or freed as soon as the call that takes it has returned.
 
 use crate::error::{Error, Result};
 
-/// The keys of options. Numbers are never changed or reused.
+/// The keys of options. Numbers never change and are never used again. The comment of a key begins
+/// with the type and the range of its value, and then names what it concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_option {
-    /// int. Opening: how a file is opened, a cbl_access. CBL_ACCESS_MAP by default.
+    /// int. Opening: how the file is opened, a cbl_access. Default: CBL_ACCESS_MAP.
     CBL_OPTION_ACCESS = 1,
-    /// int, 0 or 1. Opening: read the whole file and check every checksum. 0 by default, when only the
-    /// header is checked; no content of a file can do more harm than wrong text either way.
+    /// int, 0 or 1. Opening: 1 reads the whole file and checks every checksum; 0, the default,
+    /// checks only the header. With either value, a damaged file can do no more harm than give
+    /// wrong text.
     CBL_OPTION_VERIFY = 2,
-    /// int. Session: positions of the cache, at most the model's. 0, the default, means the model's, or fewer
-    /// if the cache would take more than four times the file's size and more than 64 MiB.
+    /// int. Session: the number of positions of the cache. 0, the default, takes
+    /// cbl_model_info.context, or fewer if the cache would take more than 64 MiB and more than four
+    /// times the size of the file.
     CBL_OPTION_CONTEXT = 3,
-    /// int. Session: type of the cache, a cbl_cache. CBL_CACHE_F16 by default.
+    /// int. Session: the type of the cache, a cbl_cache. Default: CBL_CACHE_F16.
     CBL_OPTION_CACHE = 4,
-    /// int, 1 to 64. Session: threads that share the work, the calling one among them. 1, the default,
-    /// starts no thread.
+    /// int, 1 to 64. Session: the number of threads that share the work, the calling thread
+    /// included. 1, the default, starts no thread.
     CBL_OPTION_THREADS = 5,
-    /// int, from 1. Session: how many tokens of a prompt are evaluated at once. More is faster and
-    /// takes more memory. 64 by default.
+    /// int, from 1. Session: the number of tokens of a prompt that are evaluated at once. A larger
+    /// number is faster and takes more memory. Default: 64.
     CBL_OPTION_CHUNK = 6,
-    /// int, 0 or 1. Session: compute the logits of every token, for cbl_session_evaluate_each(). 0 by
-    /// default.
+    /// int, 0 or 1. Session: 1 computes the logits of every token, for cbl_session_evaluate_each().
+    /// Default: 0.
     CBL_OPTION_ALL_LOGITS = 7,
-    /// string. Session: name of the instruction set to use, see cbl_isa_name(). The best one by default.
+    /// string. Session: the name of the instruction set to use; see cbl_isa_name(). Default: the
+    /// fastest one.
     CBL_OPTION_ISA = 8,
-    /// int, from 0. Generation: the most tokens to generate. 128 by default.
+    /// int, from 0. Generation: the largest number of tokens to generate. Default: 128.
     CBL_OPTION_MAX_TOKENS = 9,
-    /// float, 0 to 100. Generation: 0, the default, takes the most probable token; 1 draws from the
-    /// model's own distribution; less than 1 sharpens it.
+    /// float, 0 to 100. Generation: 0, the default, chooses the most probable token; 1 draws from
+    /// the model's own distribution; a value below 1 makes probable tokens more probable.
     CBL_OPTION_TEMPERATURE = 10,
-    /// int, from 0. Generation: draw from this number of most probable tokens only. 0, the default: all.
+    /// int, from 0. Generation: draws only from this number of most probable tokens. 0, the
+    /// default, draws from all tokens.
     CBL_OPTION_TOP_K = 11,
-    /// float, over 0 to 1. Generation: draw from the most probable tokens that together have this
-    /// probability. 1, the default: all.
+    /// float, more than 0, at most 1. Generation: draws only from the most probable tokens whose
+    /// probabilities add up to this value. 1, the default, draws from all tokens.
     CBL_OPTION_TOP_P = 12,
-    /// float, 0 to 1. Generation: draw from tokens at least so probable compared to the first only. 0,
-    /// the default: all.
+    /// float, 0 to 1. Generation: draws only from tokens whose probability is at least this
+    /// fraction of the highest probability. 0, the default, draws from all tokens.
     CBL_OPTION_MIN_P = 13,
     /// float, 0.01 to 100. Generation: a value over 1 makes recent tokens less probable. 1, the
     /// default, changes nothing.
     CBL_OPTION_REPETITION_PENALTY = 14,
-    /// int, from 0. Generation: how many of the last tokens, those of the prompt among them, count as
-    /// recent. 0: all. 64 by default.
+    /// int, from 0. Generation: the number of last tokens that count as recent, those of the prompt
+    /// included. 0 counts all tokens. Default: 64.
     CBL_OPTION_REPETITION_WINDOW = 15,
-    /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine. 0 by
-    /// default.
+    /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine.
+    /// Default: 0.
     CBL_OPTION_SEED = 16,
-    /// int, 0 or 1. Generation: go on behind the end-of-text token. 0 by default.
+    /// int, 0 or 1. Generation: 1 goes on after the end-of-text token. Default: 0.
     CBL_OPTION_IGNORE_END_OF_TEXT = 17,
-    /// int, 0 or 1. Tokenizing: read special tokens such as <|endoftext|> that are written in the text
-    /// as such. 0 by default, because text from outside must not speak with the program's voice.
+    /// int, 0 or 1. Tokenizing: 1 turns the name of a special token in the text, such as
+    /// <|endoftext|>, into that token. 0, the default, reads it as plain text, so that a text from
+    /// outside cannot contain special tokens.
     CBL_OPTION_PARSE_SPECIAL = 18,
-    /// int, 0 to 15. Session: the most tokens that are guessed, from what followed the last ones before,
-    /// and evaluated along with a single one. A right guess saves a pass over the weights; guesses are
-    /// made where they pay, and change no result. Takes memory for so many rows of logits. 4 by default.
+    /// int, 0 to 15. Session: the largest number of tokens that a generation guesses and evaluates
+    /// together with the next token. It guesses what followed the last tokens when they occurred
+    /// before. A right guess saves a pass over the weights. The session guesses only where this
+    /// saves time, and guesses change no result. A value `n` takes memory for `n` more rows of
+    /// logits. Default: 4.
     CBL_OPTION_DRAFT = 19,
-    /// int. Embedding: how tokens become one vector, a cbl_pooling. CBL_POOLING_MEAN by default.
+    /// int. Embedding: how the vectors of the tokens become one vector, a cbl_pooling. Default:
+    /// CBL_POOLING_MEAN.
     CBL_OPTION_POOLING = 20,
-    /// string. Classification: where text and label stand in what the model reads, with `{text}` and
-    /// `{label}` once each and in this order; what comes behind the label, up to a line's end, marks its
-    /// end. "Utterance: {text}\nIntent: {label}\n" by default.
+    /// string. Classification: the text that the model reads, with `{text}` and `{label}` once each
+    /// and in this order. The characters after `{label}`, up to the end of the line, mark the end
+    /// of the label. Default: "Utterance: {text}\nIntent: {label}\n".
     CBL_OPTION_TEMPLATE = 21,
-    /// int. Classification: how a label's length counts, a cbl_normalization. CBL_NORMALIZATION_SUM by
-    /// default.
+    /// int. Classification: how the length of a label counts, a cbl_normalization. Default:
+    /// CBL_NORMALIZATION_SUM.
     CBL_OPTION_NORMALIZATION = 22,
-    /// int. Classification: what is taken off a label's score, a cbl_calibration. CBL_CALIBRATION_NONE by
-    /// default.
+    /// int. Classification: what is subtracted from the score of a label, a cbl_calibration.
+    /// Default: CBL_CALIBRATION_NONE.
     CBL_OPTION_CALIBRATION = 23,
-    /// string. Generation: the text is one of these choices, each on a line of its own, and may begin with
-    /// a space. Empty, the default: any text.
+    /// string. Generation: the text is one of these choices, each of which stands on a line of its
+    /// own. The text may begin with a space. An empty string, the default, allows any text.
     ///
-    /// This option and the two that follow need a build with cbl_has_constraints(), and each takes the
-    /// place of the others. What makes no sense is refused when it is set. Stop strings, the most tokens or
-    /// a full context may still cut the text. The first such generation takes some tens of milliseconds to
-    /// prepare the vocabulary; setting and preparing need a thread of their own for the time, else they give
-    /// CBL_NO_THREADS. In a batch every text has this form.
+    /// This option, CBL_OPTION_REGEX and CBL_OPTION_JSON_SCHEMA need a build with
+    /// cbl_has_constraints(). Setting one of them removes the other two. A value that makes no
+    /// sense is refused when it is set. A stop string, CBL_OPTION_MAX_TOKENS or a full context may
+    /// still cut the text. In a batch, every text has the form.
+    ///
+    /// The first generation with such an option takes some tens of milliseconds to prepare the
+    /// vocabulary. Setting the option and preparing the vocabulary start a thread for a short time;
+    /// if the system refuses the thread, they give CBL_NO_THREADS.
     CBL_OPTION_CHOICES = 24,
-    /// string. Generation: the text matches this regular expression from beginning to end, so that anchors
-    /// are not needed: ^ at its beginning and $ at its end change nothing, and anywhere else they are refused,
-    /// as are look-around and back-references. Empty, the default: any text.
+    /// string. Generation: the text matches this regular expression from beginning to end. No
+    /// anchors are needed: ^ at the beginning and $ at the end change nothing. Anchors elsewhere,
+    /// look-around and back-references are refused. An empty string, the default, allows any text.
     CBL_OPTION_REGEX = 25,
-    /// string. Generation: the text is JSON that follows this JSON schema (draft 2020-12; what is not
-    /// supported is an error), in one line, and may begin with a space. A number has at most 15 digits before
-    /// the point, 15 after it and 2 in its exponent, unless the schema leaves no choice; bounds and values
-    /// beyond 2^53 are refused. Empty, the default: any text.
+    /// string. Generation: the text is JSON that follows this JSON schema (draft 2020-12), in one
+    /// line. The text may begin with a space. A schema that uses what the library does not support
+    /// is refused. A number has at most 15 digits before the point, 15 after it and 2 in its
+    /// exponent, unless the schema leaves no choice. Bounds and values beyond 2^53 are refused. An
+    /// empty string, the default, allows any text.
     CBL_OPTION_JSON_SCHEMA = 26,
-    /// int, from 0. Templates: the most tokens of each part's result, whatever the template asks for. 0, the
-    /// default: what the template asks for; that of a model file is limited, see cbl_template_named().
+    /// int, from 0. Templates: the largest number of tokens in the result of each part, whatever
+    /// number the template asks for. 0, the default, takes the number that the template asks for.
+    /// That number is limited if the template comes from a model file; see cbl_template_named().
     CBL_OPTION_TEMPLATE_TOKENS = 27,
 }
 

@@ -4,8 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum cbl_pooling {
-    /// Their mean.
+    /// The mean of the hidden states.
     CBL_POOLING_MEAN = 0,
-    /// The last token's, which has seen all the others.
+    /// The hidden state of the last token, which depends on all tokens before it.
     CBL_POOLING_LAST = 1,
 }

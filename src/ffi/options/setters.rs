@@ -8,7 +8,7 @@ use crate::ffi::arguments::text;
 use crate::ffi::status::cbl_status;
 use crate::memory;
 
-/// Sets an option whose kind is int. `key` is a cbl_option.
+/// Sets an option of type int. `key` is a cbl_option.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn cbl_options_set_int(
     unsafe { change(options, |options| options.set_int(key, value)) }
 }
 
-/// Sets an option whose kind is float. `key` is a cbl_option.
+/// Sets an option of type float. `key` is a cbl_option.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -34,10 +34,10 @@ pub unsafe extern "C" fn cbl_options_set_float(
     unsafe { change(options, |options| Ok(options.set_float(key, value)?)) }
 }
 
-/// Sets an option whose kind is string, to the `length` bytes at `value`. `key` is a cbl_option.
+/// Sets an option of type string to the `length` bytes at `value`. `key` is a cbl_option.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION,
-/// CBL_NO_THREADS, CBL_UNSUPPORTED, CBL_BUSY.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
+/// CBL_BAD_OPTION, CBL_NO_THREADS, CBL_UNSUPPORTED, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_set_string(
     options: *mut cbl_options,
@@ -49,11 +49,12 @@ pub unsafe extern "C" fn cbl_options_set_string(
     unsafe { change(options, |options| options.set_string(key, text(value, length)?)) }
 }
 
-/// Adds a stop string, `length` bytes of UTF-8 that are copied. Generating text ends before the first
-/// stop string that appears, however tokens cut it; no part of it is ever passed on.
+/// Adds a stop string: `length` bytes of UTF-8, which are copied. A generated text ends before the
+/// first stop string that appears in it, even if the string begins or ends inside a token. No part
+/// of a stop string is passed on.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION if
-/// it is empty, CBL_NO_MEMORY, CBL_BUSY.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_BAD_OPTION
+/// if the string is empty, CBL_NO_MEMORY, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_options_add_stop(
     options: *mut cbl_options,
@@ -91,9 +92,9 @@ pub unsafe extern "C" fn cbl_options_clear_stops(options: *mut cbl_options) -> c
     }
 }
 
-/// Adds `bias` to the logit of a token before all else, -1000 to 1000: -100 all but forbids it, 100 all but
-/// forces it, 0 undoes what was set. A generation or a choice by a model that does not have the token fails
-/// with CBL_BAD_OPTION.
+/// Adds `bias`, -1000 to 1000, to the logit of a token before penalty and temperature. -100 makes
+/// the token almost impossible, 100 almost certain, and 0 removes its bias. If the model does not
+/// have the token, a generation or a choice fails with CBL_BAD_OPTION.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_BUSY.
 #[unsafe(no_mangle)]
@@ -106,7 +107,7 @@ pub unsafe extern "C" fn cbl_options_set_logit_bias(
     unsafe { change(options, |options| Ok(options.set_logit_bias(token, bias)?)) }
 }
 
-/// Removes all that cbl_options_set_logit_bias() has set.
+/// Removes all biases that cbl_options_set_logit_bias() has set.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]

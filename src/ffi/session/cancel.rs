@@ -7,14 +7,14 @@ use crate::ffi::boundary;
 use crate::ffi::handle;
 use crate::ffi::status::cbl_status;
 
-/// Stops the call that evaluates or generates on the session: within a fraction of a layer's time, or within
-/// a few kilobytes of a text that is tokenized or cut. An evaluation then returns CBL_CANCELLED; a generation
-/// returns CBL_OK and CBL_STOP_CANCELLED. Only what prepares a constraint is finished first, a second for
-/// 100 000 choices.
+/// Stops the call that evaluates or generates on the session. The call stops within a fraction of a
+/// layer's time; while it tokenizes or cuts a text, within a few kilobytes of it. An evaluation
+/// then returns CBL_CANCELLED. A generation returns CBL_OK and CBL_STOP_CANCELLED. Only the
+/// preparation of a constraint is finished first, which takes a second for 100 000 choices.
 ///
-/// The request is used up by the call that is running, even if it comes too late to stop it. If none is
-/// running, it stops the next call that evaluates, generates, scores, classifies, embeds or applies a template;
-/// cbl_session_clear_cancel() takes it back.
+/// The call that is running uses up the request, even if the request comes too late to stop it. If
+/// no call is running, the request stops the next one that evaluates, generates, scores,
+/// classifies, embeds or applies a template. cbl_session_clear_cancel() takes the request back.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]
@@ -22,7 +22,7 @@ pub unsafe extern "C" fn cbl_session_cancel(session: *const cbl_session) -> cbl_
     set_cancel(session, true)
 }
 
-/// Takes back a request of cbl_session_cancel() that no call has followed yet.
+/// Takes back a request of cbl_session_cancel() that no call has used up yet.
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]

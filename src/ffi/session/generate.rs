@@ -1,17 +1,18 @@
 //! Generation
 //!
-//! A generation evaluates a prompt behind whatever the session holds already, then chooses and evaluates
-//! token after token, passing on each as it comes, until there is a reason to stop. To hold a
-//! conversation, generate again on the same session; to start over, cbl_session_reset() first.
+//! A generation evaluates a prompt after the tokens that the session already holds. Then it chooses
+//! a token, passes it on and evaluates it, again and again, until there is a reason to stop. For a
+//! conversation, generate again on the same session. To start over, call cbl_session_reset() first.
 //!
-//! What the session holds afterwards: what it held, the prompt, and what was generated but for the last
-//! token, which is chosen and passed on but not evaluated. A stop string that appeared is in the session
-//! although it was not passed on. If a prompt's evaluation was cancelled, none of it is there.
+//! Afterwards the session holds the tokens that it held before, the prompt, and the generated tokens
+//! without the last one. That token is chosen and passed on, but not evaluated. A stop string that
+//! appeared is in the session, although it was not passed on. If the evaluation of the prompt was
+//! cancelled, none of the prompt is in the session.
 //!
-//! That token is cbl_session_stats.pending_token: evaluate it with cbl_session_evaluate() if the next prompt
-//! is to come behind the whole answer, or pass it alone to cbl_generate_from_tokens() to go on with a text
-//! that ended by CBL_STOP_MAX_TOKENS. To forget an exchange, note cbl_session_position() before it and go
-//! back there with cbl_session_rewind().
+//! The last token is cbl_session_stats.pending_token. If the next prompt is to follow the whole
+//! answer, pass this token to cbl_session_evaluate() first. To go on with a text that ended by
+//! CBL_STOP_MAX_TOKENS, pass the token alone to cbl_generate_from_tokens(). To forget an exchange,
+//! note cbl_session_position() before it, and go back to that position with cbl_session_rewind().
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
@@ -30,12 +31,14 @@ use crate::generate::{
     Constraint, Generation, Step, StopReason, generate_steps, generate_text_steps,
 };
 
-/// Receives a piece of text: `length` bytes of whole UTF-8 characters, not ended by a zero byte, gone
-/// when the callback returns. Return false to stop. Called on the thread that called the library, in its
-/// floating-point environment; `user` is what was given with the callback, and may be NULL.
+/// Receives a piece of text: `length` bytes of whole UTF-8 characters, without a zero byte at the
+/// end, valid until the callback returns. Return false to stop. The callback runs on the thread
+/// that called the library, in that thread's floating-point environment. `user` is the pointer that
+/// was given with the callback, and may be NULL.
 ///
-/// Calls on the session that is generating return CBL_BUSY, but cbl_session_cancel() and
-/// cbl_session_position() work. Must not throw or longjmp.
+/// During the callback, calls on the session return CBL_BUSY, except for functions that take a
+/// `const cbl_session *`, such as cbl_session_cancel() and cbl_session_position(). The callback
+/// must not throw or longjmp.
 pub type cbl_text_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, length: usize) -> bool>;
 
@@ -82,19 +85,21 @@ unsafe fn generate(
     }
 }
 
-/// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An empty
-/// one starts a new text: it stands for the end-of-text token. The callback receives the text that follows
-/// as soon as it is certain: whole characters, and nothing that may be the beginning of a stop string.
+/// Continues a text: `length` bytes of UTF-8 at `prompt`, tokenized with the model's tokenizer. An
+/// empty prompt stands for the end-of-text token, and so starts a new text. The callback receives
+/// the generated text as soon as it is certain: whole characters, and nothing that may be the
+/// beginning of a stop string.
 ///
-/// `options` may be NULL, for at most 128 tokens, each the most probable one. `reason` may be NULL, or
-/// receives why the generation ended.
+/// `options` may be NULL: then at most 128 tokens are generated, each the most probable one.
+/// `reason` may be NULL; otherwise it receives why the generation ended.
 ///
-/// One thread at a time. On failure the session may hold the prompt and what was passed on; see
-/// cbl_session_position(). Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
-/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION if the
-/// form that the text must have is too complex, no token of the model goes on with it, or the model lacks a
-/// token that is biased, CBL_NO_THREADS if such a form cannot be prepared, CBL_MODEL_CHANGED,
-/// CBL_NON_FINITE, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. On failure the session may hold the prompt and the tokens that were passed
+/// on; see cbl_session_position(). Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8;
+/// CBL_NO_TOKENIZER; CBL_BAD_TEXT; CBL_CONTEXT_FULL if the prompt does not fit; CBL_BAD_OPTION if
+/// the form that the text must have is too complex, if no token of the model continues it, or if a
+/// bias is for a token that the model does not have; CBL_NO_THREADS if such a form cannot be
+/// prepared; CBL_MODEL_CHANGED; CBL_NON_FINITE; CBL_NO_MEMORY; CBL_UNSUPPORTED; CBL_BUSY;
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate(
     session: *mut cbl_session,
@@ -120,10 +125,11 @@ pub unsafe extern "C" fn cbl_generate(
     }
 }
 
-/// As cbl_generate(), from a prompt of `count` token ids; none of them starts a new text. Works in a
-/// build that cannot tokenize.
+/// Continues a text as cbl_generate() does, from a prompt of `count` token ids. If `count` is 0, a
+/// new text starts. Works in a build that cannot tokenize.
 ///
-/// One thread at a time. Errors: those of cbl_generate(), CBL_MODEL_CHANGED among them; CBL_BAD_TOKEN.
+/// One thread at a time. Errors: those of cbl_generate(), CBL_MODEL_CHANGED among them;
+/// CBL_BAD_TOKEN.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generate_from_tokens(
     session: *mut cbl_session,
@@ -146,8 +152,9 @@ pub unsafe extern "C" fn cbl_generate_from_tokens(
     }
 }
 
-/// Continues a prompt of `count` token ids, none of which starts a new text, with token ids: needs no
-/// tokenizer. Stop strings are not looked for. The token that ends a text is not passed on.
+/// Continues a prompt of `count` token ids, and passes token ids to the callback. If `count` is 0,
+/// a new text starts. The model needs no tokenizer. Stop strings are ignored. The end-of-text token
+/// is not passed on.
 ///
 /// One thread at a time. Errors: those of cbl_generate_from_tokens() that concern no text,
 /// CBL_MODEL_CHANGED among them.
@@ -176,22 +183,22 @@ pub unsafe extern "C" fn cbl_generate_tokens(
     }
 }
 
-/// A token of a generation, and the text that has become certain with it. Later versions may add fields at
-/// the end.
+/// A token of a generation, and the text that has become certain with it. Later versions may add
+/// fields at the end.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct cbl_step {
-    /// The token, or -1 if text that was held back follows the last one.
+    /// The token, or -1 if the step has none: it is text that was held back, after the last token.
     pub token: i64,
-    /// Whole characters, not ended by a zero byte; often none.
+    /// Whole characters, without a zero byte at the end. Often empty.
     pub text: *const c_char,
-    /// Bytes of the text.
+    /// Length of the text in bytes.
     pub length: usize,
-    /// The logits that the token was chosen from, one for each token of the vocabulary, before bias and
-    /// penalty: cbl_top_tokens() and cbl_log_probabilities() make probabilities of them. NULL if there is
-    /// no token, or a constraint left no choice.
+    /// The logits that the token was chosen from, one for each token of the vocabulary, before bias
+    /// and penalty. cbl_top_tokens() and cbl_log_probabilities() turn them into probabilities. NULL
+    /// if the step has no token, or if a constraint left no choice.
     pub logits: *const f32,
-    /// How many logits.
+    /// Number of logits.
     pub logits_count: usize,
 }
 
@@ -213,13 +220,13 @@ impl cbl_step {
     }
 }
 
-/// Receives a step of a generation; all that it points to is gone when the callback returns. Return false
-/// to stop. Otherwise as cbl_text_callback.
+/// Receives a step of a generation. The pointers in it are valid until the callback returns. Return
+/// false to stop. Otherwise as cbl_text_callback.
 pub type cbl_step_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, step: *const cbl_step) -> bool>;
 
-/// As cbl_generate_from_tokens(), telling of every token, the text that is certain with it, and what it
-/// was chosen from.
+/// Continues a text as cbl_generate_from_tokens() does. The callback receives every token, the text
+/// that has become certain with it, and the logits that it was chosen from.
 ///
 /// One thread at a time. Errors: those of cbl_generate_from_tokens(), CBL_MODEL_CHANGED among them.
 #[unsafe(no_mangle)]

@@ -1,11 +1,12 @@
 //! Sessions
 //!
-//! A session is one sequence of tokens with its cache of keys and values and every buffer that it needs,
-//! allocated when it is made. Evaluating, sampling and generating tokens allocate nothing.
+//! A session is one sequence of tokens, with its cache of keys and values and all the buffers that
+//! it needs. They are allocated when the session is made. Evaluating, sampling and generating tokens
+//! allocate nothing.
 //!
-//! A session is for one thread at a time. A call on a session that is in use, by another thread or by
-//! the call whose callback this is, returns CBL_BUSY and does nothing. Functions that take a
-//! `const cbl_session *` may be called at any time from any thread.
+//! A session is for one thread at a time. A call on a session that is in use, by another thread or
+//! by the call that is running the callback, returns CBL_BUSY and does nothing. Functions that take
+//! a `const cbl_session *` may be called at any time from any thread.
 
 use std::ffi::c_char;
 use std::ptr::{self, NonNull};
@@ -58,11 +59,11 @@ fn make(shared: Arc<Shared>, setup: Setup, arena: Option<Arena>) -> Result<Place
 
 /// Makes a session of a model. `options` may be NULL. `*session` is NULL if that fails.
 ///
-/// This is where memory is taken, all of it: as much as cbl_model_plan() says; and where threads are
-/// started, if the options ask for more than one.
+/// The call takes all the memory that the session will use, as much as cbl_model_plan() says. It
+/// starts threads if the options ask for more than one.
 ///
-/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, also if the arena belongs to another session;
-/// CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_NO_THREADS, CBL_BUSY.
+/// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, also if the arena belongs to another
+/// session; CBL_BAD_OPTION, CBL_NO_MEMORY, CBL_NO_THREADS, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_new(
     model: *const cbl_model,
@@ -85,10 +86,10 @@ pub unsafe extern "C" fn cbl_session_new(
     }
 }
 
-/// Makes another session that holds the same tokens: both go on from a shared beginning, each on its
-/// own. With NULL for `options` it is made as the first one was, but not in its arena; otherwise by the
-/// options, with the same type of cache and a context that holds the tokens. `*fork` is NULL if that
-/// fails.
+/// Makes another session that holds the same tokens. Afterwards the two sessions are independent.
+/// If `options` is NULL, the fork is made with the options of the first session, but not in its
+/// arena. Otherwise the options must give the same type of cache, and a context that holds the
+/// tokens. `*fork` is NULL if that fails.
 ///
 /// One thread at a time. Errors: those of cbl_session_new(); CBL_BAD_SAVED if the type of the cache
 /// differs; CBL_CONTEXT_FULL; CBL_MODEL_CHANGED.
@@ -119,22 +120,23 @@ pub unsafe extern "C" fn cbl_session_fork(
     }
 }
 
-/// Brings a session's memory into RAM and keeps it there as long as the session lives: all of
-/// cbl_model_plan(), whatever of the cache is in use. See cbl_model_lock_memory() for the weights. If the
-/// system refuses, the session can be used as before.
+/// Brings a session's memory into RAM and keeps it there as long as the session lives: all the
+/// bytes of cbl_model_plan(), also those of the cache that are not in use yet. For the weights, see
+/// cbl_model_lock_memory(). If the system refuses, the session can be used as before.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY; CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE; CBL_NO_MEMORY if the system refuses; CBL_BUSY;
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_lock_memory(session: *mut cbl_session) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe { with_running(session, |inner| Ok(inner.session.lock_memory()?)) }
 }
 
-/// Frees a session. NULL is fine.
+/// Frees a session; NULL is allowed.
 ///
-/// No other call may be using the handle, but that is checked: while a call runs, by another thread or
-/// around the callback that this is called from, CBL_BUSY is returned and nothing is freed. Errors:
-/// CBL_BAD_HANDLE, CBL_BUSY.
+/// No other call may be using the handle. This is checked: while another thread's call runs, or
+/// when a callback of the session's own call frees it, the function returns CBL_BUSY and frees
+/// nothing. Errors: CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_status {
     if session.is_null() {
@@ -150,9 +152,10 @@ pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_stat
     })
 }
 
-/// Why the last failed call on this session failed: English, never NULL, valid until the next call on
-/// it. For log files and developers; branch on the status instead. After CBL_BUSY it says so, to the
-/// thread that got it; the message of the call that is running is not touched.
+/// Returns why the last failed call on this session failed. The text is English, never NULL, and
+/// valid until the next call on the session. It is for logs and developers; a program should branch
+/// on the status. After CBL_BUSY, the thread that got it reads that the session is in use; the
+/// message for other threads does not change.
 ///
 /// One thread at a time.
 #[unsafe(no_mangle)]

@@ -1,7 +1,8 @@
 //! Generation on demand
 //!
-//! The same generation for a loop of your own: the library works only while you ask for the next token.
-//! Stop strings, whole characters, constraints and cbl_session_cancel() are as in "Generation".
+//! The same generation for a loop of your own: the library works only while you ask for the next
+//! token. Stop strings, whole characters, constraints and cbl_session_cancel() work as in
+//! "Generation".
 //!
 //!     uint64_t generation;
 //!     cbl_stop_reason reason = CBL_STOP_NONE;
@@ -14,13 +15,12 @@
 //!     }
 //!     cbl_generation_end(session, generation, NULL);
 //!
-//! A generation is a number, there is nothing to free, and a session has one at a time. It goes on as long
-//! as the session stays as it left it. These functions leave it so: cbl_session_tokens(),
-//! cbl_session_logits(), cbl_session_sample(), cbl_session_get_stats(), cbl_session_fork() (the fork has no
-//! generation), cbl_session_save(), cbl_session_save_file(), cbl_session_lock_memory(), and those that take
-//! a `const cbl_session *`.
-//! Every other call on the session ends the generation, also a call that fails, CBL_BUSY apart:
-//! cbl_generation_next() then returns CBL_NO_GENERATION.
+//! A generation is a number. There is nothing to free, and a session has one generation at a time.
+//! These functions do not disturb it: cbl_session_tokens(), cbl_session_logits(),
+//! cbl_session_sample(), cbl_session_get_stats(), cbl_session_fork() (the fork has no generation),
+//! cbl_session_save(), cbl_session_save_file(), cbl_session_lock_memory(), and all that take a
+//! `const cbl_session *`. Every other call on the session ends the generation, also a call that
+//! fails, unless it fails with CBL_BUSY. cbl_generation_next() then returns CBL_NO_GENERATION.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -91,10 +91,10 @@ unsafe fn begin(
 /// Begins to continue a text, as cbl_generate() does. Nothing is evaluated yet: the first
 /// cbl_generation_next() evaluates the prompt. `*generation` is 0 on failure.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
-/// CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION, CBL_MODEL_CHANGED,
-/// CBL_CANCELLED if a request came before the prompt was tokenized, CBL_NO_MEMORY, CBL_UNSUPPORTED,
-/// CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8,
+/// CBL_NO_TOKENIZER, CBL_BAD_TEXT, CBL_CONTEXT_FULL if the prompt does not fit, CBL_BAD_OPTION,
+/// CBL_MODEL_CHANGED, CBL_CANCELLED if a request came before the prompt was tokenized,
+/// CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generation_begin(
     session: *mut cbl_session,
@@ -113,9 +113,9 @@ pub unsafe extern "C" fn cbl_generation_begin(
     }
 }
 
-/// As cbl_generation_begin(), from a prompt of `count` token ids; none of them starts a new text. Works in
-/// a build that cannot tokenize. If the model file holds no tokenizer, steps have no text, and stop strings
-/// are refused with CBL_NO_TOKENIZER.
+/// Begins a generation as cbl_generation_begin() does, from a prompt of `count` token ids. If
+/// `count` is 0, a new text starts. Works in a build that cannot tokenize. If the model file holds
+/// no tokenizer, steps have no text, and options with stop strings give CBL_NO_TOKENIZER.
 ///
 /// One thread at a time. Errors: those of cbl_generation_begin(), CBL_MODEL_CHANGED among them;
 /// CBL_BAD_TOKEN.
@@ -138,17 +138,19 @@ pub unsafe extern "C" fn cbl_generation_begin_from_tokens(
     }
 }
 
-/// Evaluates what is to be evaluated and chooses the next token: `*step` receives it, with the text that
-/// has become certain, which is often empty. `size` is `sizeof *step`. What the step points to is valid
-/// until the next call on the session.
+/// Makes the next step of a generation: evaluates the tokens that are not evaluated yet, and
+/// chooses the next one. `*step` receives that token, and the text that has become certain with it,
+/// which is often empty. `size` is `sizeof *step`. The pointers in the step are valid until the
+/// next call on the session.
 ///
-/// When the generation has ended, `*reason` receives why and `*step` is empty: no token, no text; also if
-/// called again. Before that `*reason` is CBL_STOP_NONE. A request of cbl_session_cancel() that came since
-/// the last call ends the generation at once. Allocates nothing, unless there is a constraint.
+/// While the generation goes on, `*reason` is CBL_STOP_NONE. When it has ended, `*reason` says why,
+/// and the step has no token and no text; further calls give the same. If cbl_session_cancel() was
+/// called since the last step, the generation ends at once. Allocates nothing, unless there is a
+/// constraint.
 ///
-/// One thread at a time. A failure ends the generation; the session holds what was evaluated before.
-/// Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_GENERATION, CBL_BAD_OPTION if a constraint fails,
-/// CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. A failure ends the generation, and the session holds the tokens that were
+/// evaluated before. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_GENERATION, CBL_BAD_OPTION if
+/// a constraint fails, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_NO_MEMORY, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_generation_next(
     session: *mut cbl_session,
@@ -178,13 +180,13 @@ pub unsafe extern "C" fn cbl_generation_next(
     }
 }
 
-/// Ends a generation, whether it has come to its end or not, and takes back a request of
-/// cbl_session_cancel(), so that it does not stop the call that follows. `reason` may be NULL, or receives
-/// why the generation ended: CBL_STOP_CANCELLED if it had not. If it failed or is none of the session's,
-/// nothing is done, and that is no error: CBL_STOP_NONE.
+/// Ends a generation, complete or not. Takes back a request of cbl_session_cancel(), so that it
+/// does not stop the next call. `reason` may be NULL; otherwise it receives why the generation
+/// ended, which is CBL_STOP_CANCELLED if it was not complete. If the generation has failed or is
+/// not the session's, the call does nothing, succeeds, and gives CBL_STOP_NONE.
 ///
-/// Not needed if the session is not used any more, or another generation begins on it. The session then
-/// holds what "Generation" says of it; cbl_session_stats has the figures.
+/// The call is not needed if the session is not used any more, or if another generation begins on
+/// it. For what the session holds afterwards, see "Generation"; for the figures, cbl_session_stats.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]

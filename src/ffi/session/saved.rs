@@ -1,10 +1,11 @@
 //! Saving
 //!
-//! A session's tokens, cache and last logits as bytes: a prompt that is evaluated once can be restored
-//! any number of times, in milliseconds, and goes on with the same bits. The bytes carry a fingerprint of
-//! the model and a checksum, and fit any session of the same model and cache type with room for the
-//! tokens, whatever its threads, chunk or instruction set. They are not encrypted: whoever can read them
-//! can read the tokens, and the checksum finds accidents, not forgeries.
+//! A session's tokens, cache and last logits can be saved as bytes. A prompt is then evaluated once
+//! and restored any number of times, each in milliseconds, and the session goes on with the same
+//! bits. The saved bytes contain a fingerprint of the model and a checksum. They fit any session of
+//! the same model and the same type of cache that has room for the tokens; threads, chunk and
+//! instruction set may differ. The bytes are not encrypted: whoever can read them can read the
+//! tokens. The checksum finds accidents, not forgeries.
 
 use std::ffi::{c_char, c_void};
 use std::io::Cursor;
@@ -13,8 +14,9 @@ use super::state::{self, cbl_session};
 use crate::ffi::arguments::{Out, buffer_for, path, slice};
 use crate::ffi::status::cbl_status;
 
-/// Saves a session to a buffer of `capacity` bytes. `*size` receives the size of what is saved, also if
-/// the buffer is too small; call with a capacity of 0 to ask first.
+/// Saves a session to a buffer of `capacity` bytes. `*size` receives the number of bytes that it
+/// takes, also if the buffer is too small. A capacity of 0 only asks for the number, and gives
+/// CBL_BUFFER_TOO_SMALL.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL,
 /// CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
@@ -37,10 +39,11 @@ pub unsafe extern "C" fn cbl_session_save(
     }
 }
 
-/// Restores what cbl_session_save() wrote, `size` bytes at `data`, in place of what the session holds.
+/// Restores what cbl_session_save() wrote: `size` bytes at `data`. It replaces the tokens that the
+/// session holds.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_SAVED, CBL_CONTEXT_FULL if
-/// the session has too few positions, CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_SAVED, CBL_CONTEXT_FULL
+/// if the session has too few positions, CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_restore(
     session: *mut cbl_session,
@@ -55,12 +58,13 @@ pub unsafe extern "C" fn cbl_session_restore(
     }
 }
 
-/// Saves a session to a file that only its owner may read, mode 0600, since it holds the tokens.
+/// Saves a session to a file. Only the owner may read it (mode 0600), because it holds the tokens.
 ///
-/// The file is written beside `path`, flushed to the disk and renamed. So there is the old file or the new
-/// one and never a part, also if several sessions save to one path at the same time. A symbolic link stands
-/// for the file that it leads to. A device, a pipe, a socket or a directory is refused. A process that is
-/// killed may leave a file `.NAME.<16 digits>.cbl-tmp`; the next call for the same path removes it.
+/// The file is written under another name beside `path`, flushed to the disk and then renamed. So
+/// `path` is always the old file or the new one, and never a part, also if several sessions save to
+/// it at the same time. A symbolic link stands for the file that it leads to. A device, a pipe, a
+/// socket or a directory is refused. A process that is killed may leave a file `.NAME.<16
+/// digits>.cbl-tmp`; the next call for the same path removes it.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY,
 /// CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
@@ -73,10 +77,12 @@ pub unsafe extern "C" fn cbl_session_save_file(
     unsafe { state::with_running(session, |inner| Ok(inner.session.save_file(self::path(path)?)?)) }
 }
 
-/// Restores what cbl_session_save_file() wrote, from a regular file. The file is read twice, first to check
-/// it; if it is changed or fails in between, the session is reset.
+/// Restores what cbl_session_save_file() wrote, from a regular file. The call reads the file twice,
+/// first to check it. If the file is changed or cannot be read the second time, the session is
+/// reset.
 ///
-/// One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them; CBL_IO.
+/// One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them;
+/// CBL_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_restore_file(
     session: *mut cbl_session,

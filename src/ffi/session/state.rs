@@ -18,7 +18,7 @@ use crate::ffi::status::cbl_status;
 use crate::generate::Generation;
 use crate::session::Session;
 
-/// A sequence of tokens and what it takes to continue it.
+/// A sequence of tokens, and what is needed to continue it.
 pub struct cbl_session {
     /// `cbl_session_cancel` sets it; the session in `locked` reads it.
     pub(super) cancel: AtomicBool,

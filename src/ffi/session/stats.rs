@@ -17,35 +17,35 @@ use crate::generate::Generation;
 pub struct cbl_session_stats {
     /// Name of the instruction set in use. Static.
     pub isa: *const c_char,
-    /// Positions that the session has.
+    /// Number of positions that the session has.
     pub context: u64,
-    /// Positions in use.
+    /// Number of positions in use.
     pub position: u64,
-    /// Threads that share the work.
+    /// Number of threads that share the work.
     pub threads: u64,
-    /// Tokens evaluated since the session was made.
+    /// Number of tokens evaluated since the session was made.
     pub evaluated_tokens: u64,
-    /// Time that took, sampling included.
+    /// Time to evaluate these tokens, sampling included.
     pub evaluation_seconds: f64,
-    /// Tokens of the last generation's prompt.
+    /// Number of tokens in the prompt of the last generation.
     pub prompt_tokens: u64,
     /// Time to evaluate that prompt and choose the first token.
     pub prompt_seconds: f64,
-    /// Tokens that the last generation produced.
+    /// Number of tokens that the last generation chose.
     pub generated_tokens: u64,
-    /// Time from the first to the last of them.
+    /// Time from the first to the last of these tokens.
     pub generation_seconds: f64,
-    /// Why the last generation ended: a cbl_stop_reason. CBL_STOP_NONE while one is on its way.
+    /// Why the last generation ended: a cbl_stop_reason. CBL_STOP_NONE while one is running.
     pub stop_reason: i32,
-    /// 0.
+    /// Always 0.
     pub reserved: i32,
-    /// Tokens that were guessed and evaluated along with others (CBL_OPTION_DRAFT).
+    /// Number of tokens that were guessed and evaluated (CBL_OPTION_DRAFT).
     pub guessed_tokens: u64,
-    /// How many of them were right, and saved a pass each.
+    /// Number of guesses that were right. Each saved a pass over the weights.
     pub right_guesses: u64,
-    /// The last generation's last token, which is chosen but not evaluated, or -1: cbl_session_evaluate()
-    /// it to make the session hold all that was generated. -1 after the end-of-text token, and if there
-    /// is none.
+    /// The last token of the last generation, which is chosen but not evaluated. Pass it to
+    /// cbl_session_evaluate() if the session is to hold the whole generated text. -1 after the
+    /// end-of-text token, and if there is no such token.
     pub pending_token: i64,
 }
 
@@ -56,7 +56,7 @@ unsafe impl Growing for cbl_session_stats {
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 112);
 
-/// Tells what a session has done. `size` is `sizeof *stats`.
+/// Writes to `*stats` what a session has done. `size` is `sizeof *stats`.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]

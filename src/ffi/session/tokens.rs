@@ -14,7 +14,7 @@ use crate::ffi::options::{self, Options, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::session_options::LogitsFor;
 
-/// Forgets every token. Costs nothing.
+/// Forgets all tokens. Takes no time.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
@@ -28,7 +28,9 @@ pub unsafe extern "C" fn cbl_session_reset(session: *mut cbl_session) -> cbl_sta
     }
 }
 
-/// Forgets the tokens from `position` on, which is at most cbl_session_position(). Costs nothing.
+/// Forgets the tokens from `position` on. `position` is at most cbl_session_position(). Takes no
+/// time. If layers of the model see only a window of the last tokens, the next evaluation may have
+/// to evaluate some of the remaining tokens again.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_POSITION, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
@@ -40,8 +42,8 @@ pub unsafe extern "C" fn cbl_session_rewind(
     unsafe { with(session, |inner| Ok(inner.session.rewind(position)?)) }
 }
 
-/// The number of tokens in the session: the position of the next one. During a call, as it was before.
-/// 0 for a bad handle.
+/// Returns the number of tokens in the session, which is the position of the next token. During a
+/// call the number is the one before that call. 0 for a bad handle.
 ///
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -52,8 +54,8 @@ pub unsafe extern "C" fn cbl_session_position(session: *const cbl_session) -> us
     })
 }
 
-/// The tokens in the session: `*tokens` points to `*count` ids, valid until the next call on it. NULL
-/// and 0 on failure.
+/// Finds the tokens in the session: `*tokens` points to `*count` ids, valid until the next call on
+/// the session. NULL and 0 on failure.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
@@ -74,11 +76,12 @@ pub unsafe extern "C" fn cbl_session_tokens(
     }
 }
 
-/// Appends `count` tokens. Afterwards the last one's logits can be read or sampled.
+/// Appends `count` tokens and evaluates them. Afterwards the last token has logits, which can be
+/// read or sampled.
 ///
-/// One thread at a time. On failure the session is as before, but for the logits. Errors:
-/// CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if `count` is 0, CBL_BAD_TOKEN, CBL_CONTEXT_FULL,
-/// CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. On failure the session holds the tokens that it held before, and has no
+/// logits. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT if `count` is 0, CBL_BAD_TOKEN,
+/// CBL_CONTEXT_FULL, CBL_MODEL_CHANGED, CBL_NON_FINITE, CBL_CANCELLED, CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_evaluate(
     session: *mut cbl_session,
@@ -89,9 +92,10 @@ pub unsafe extern "C" fn cbl_session_evaluate(
     unsafe { work(session, |inner| evaluate(inner, tokens, count, &mut |_, _| ())) }
 }
 
-/// Receives the logits of the token at `position`: `count` floats, gone when the callback returns. Return
-/// false to receive no more; the evaluation goes on. Must not throw or longjmp. Called on the thread that
-/// called the library, in its floating-point environment.
+/// Receives the logits of the token at `position`: `count` floats, valid until the callback
+/// returns. Return false to receive no more; the evaluation goes on. The callback runs on the
+/// thread that called the library, in that thread's floating-point environment. It must not throw
+/// or longjmp.
 pub type cbl_logits_callback = Option<
     unsafe extern "C" fn(
         user: *mut c_void,
@@ -101,8 +105,9 @@ pub type cbl_logits_callback = Option<
     ) -> bool,
 >;
 
-/// As cbl_session_evaluate(), and calls `callback` with the logits of every token, in order: what it
-/// takes to score a text. The session must be made with CBL_OPTION_ALL_LOGITS.
+/// Appends and evaluates tokens as cbl_session_evaluate() does, and calls `callback` with the
+/// logits of every token, in order. This is what a program needs to score a text. The session must
+/// be made with CBL_OPTION_ALL_LOGITS.
 ///
 /// One thread at a time. Errors: those of cbl_session_evaluate(), CBL_MODEL_CHANGED among them;
 /// CBL_BAD_OPTION.
@@ -144,11 +149,12 @@ unsafe fn evaluate(
     inner.counted(count, |session| session.evaluate_each(tokens, visit))
 }
 
-/// The last token's logits: `*logits` points to `*count` floats, one for each token of the vocabulary,
-/// valid until the next call that evaluates, generates, resets, rewinds, restores or frees. NULL and 0
-/// on failure.
+/// Finds the logits of the last token: `*logits` points to `*count` floats, one for each token of
+/// the vocabulary. They are valid until the next call that evaluates, generates, resets, rewinds,
+/// restores or frees. NULL and 0 on failure.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY, CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_NO_LOGITS, CBL_BUSY,
+/// CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_logits(
     session: *mut cbl_session,
@@ -168,18 +174,18 @@ pub unsafe extern "C" fn cbl_session_logits(
     }
 }
 
-/// Chooses the next token from the last one's logits by the options for generation. The session does not
-/// change: evaluate the token to go on. `options` may be NULL.
+/// Chooses the next token from the logits of the last token, by the options for generation. The
+/// session does not change; to go on, evaluate the chosen token. `options` may be NULL. `*token` is
+/// 0 on failure.
 ///
-/// The choice depends on the logits, the options, the session's tokens (for the repetition penalty) and
-/// the position (which, with the seed, makes the random number), and on nothing else. `*token` is 0 on
-/// failure.
+/// The choice depends on the logits, the options, the session's tokens (for the repetition penalty)
+/// and the position (which makes the random number, together with the seed), and on nothing else.
 ///
-/// A single choice cannot follow CBL_OPTION_CHOICES, CBL_OPTION_REGEX or CBL_OPTION_JSON_SCHEMA, which
-/// concern a text from its beginning: with one of them set it fails with CBL_BAD_OPTION.
+/// CBL_OPTION_CHOICES, CBL_OPTION_REGEX and CBL_OPTION_JSON_SCHEMA concern a whole text. If one of
+/// them is set, a single choice fails with CBL_BAD_OPTION.
 ///
-/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_LOGITS, CBL_BUSY,
-/// CBL_PANIC.
+/// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_LOGITS,
+/// CBL_BUSY, CBL_PANIC.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_sample(
     session: *mut cbl_session,
