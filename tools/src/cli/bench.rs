@@ -10,10 +10,10 @@ use super::session::ModelArgs;
 use super::table::Table;
 use super::values::whole;
 
-/// Measure how fast a model file runs on this machine, and how near that is to what the machine can do.
+/// Measure the speed of a model file on this machine, and compare it with the machine's limits.
 ///
-/// The limits (reading memory, multiplying 8-bit integers and floats) are measured in the same run on the same
-/// number of threads. Close other programs first.
+/// The limits are the rates of reading memory and of multiplying 8-bit integers and floats, measured in the
+/// same run with the same number of threads. Close other programs first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -22,16 +22,16 @@ pub struct Args {
     /// Lengths of prompts
     #[arg(short, long, value_name = "N,..", value_delimiter = ',', default_value = "512", value_parser = whole(0..=usize::MAX))]
     prompt: Vec<usize>,
-    /// Tokens to decode one by one; 0 leaves decoding out
+    /// Number of tokens to decode one by one; 0: do not measure decoding
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = whole(0..=usize::MAX))]
     tokens: usize,
-    /// Tokens in the cache before decoding
+    /// Number of tokens in the cache before decoding
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "0", value_parser = whole(0..=usize::MAX))]
     depth: Vec<usize>,
-    /// Also decode in batches of so many sequences
+    /// Also decode in batches of N sequences
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: Vec<u16>,
-    /// How often each figure is measured; the median counts
+    /// Measure each figure N times and take the median
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
 }

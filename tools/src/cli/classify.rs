@@ -18,36 +18,36 @@ use super::session::ModelArgs;
 use super::template::template_text;
 use super::text_file::{self, Source};
 
-/// Choose the label that fits a text best, for one text or for one on each line.
+/// Choose the most probable label of a text, or of the text on each line.
 ///
-/// Every label is scored as the continuation of the template, all at once. Texts of lines are divided
-/// among the threads and come out in order; a line that cannot be classified gives an error in its
-/// place, the others go on, and the exit code is 1.
+/// The score of a label is its probability as the continuation of the template. With texts on lines, the
+/// threads share the lines, and results come in the order of the lines. For a line that cannot be classified,
+/// the result is an error; the other lines go on, and the exit code is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The labels, separated by commas; or a file with a label on each line. A name that looks like a
-    /// file's must be there
+    /// The labels, separated by commas; or a file with one label on each line, which must exist if the value
+    /// looks like a file name
     #[arg(short, long, value_name = "LIST|FILE")]
     labels: String,
-    /// What the model continues, with {text} and then {label}, where \n stands for a line break; or a
-    /// file with that; or the name of one in the model file
+    /// The text that the model continues, with {text} and then {label}; \n stands for a line break. Or a file
+    /// with such a text, or the name of a template in the model file
     #[arg(long, default_value = "classify", value_name = "TEXT|FILE|NAME")]
     template: String,
-    /// A file of examples to show the model, a label, a tab and a text on each line
+    /// A file of examples to put before the text; each line has a label, a tab and a text
     #[arg(long, value_name = "FILE")]
     examples: Option<PathBuf>,
-    /// How a label's length counts
+    /// How the number of a label's tokens affects its score
     #[arg(long, value_enum, default_value_t)]
     normalization: NormalizationArg,
-    /// What is taken off a label's score because the model prefers it whatever the text
+    /// What to subtract from a label's score, because the model prefers some labels for any text
     #[arg(long, value_enum, default_value_t)]
     calibration: CalibrationArg,
     #[command(flatten)]
     lines: LinesArgs,
-    /// The text; `-` is all of standard input; without it, a text on each line of standard input
+    /// The text; `-` is all of standard input. Without it, each line of standard input is a text
     text: Option<String>,
 }
 
@@ -61,10 +61,10 @@ Examples:
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum NormalizationArg {
-    /// A score is the log-probability of the whole label
+    /// The score is the log-probability of the whole label
     #[default]
     Sum,
-    /// It is divided by the number of the label's tokens
+    /// The log-probability is divided by the number of the label's tokens
     Mean,
 }
 
@@ -73,9 +73,9 @@ enum CalibrationArg {
     /// Nothing
     #[default]
     None,
-    /// Its probability behind texts that say nothing (Zhao et al., 2021)
+    /// Its log-probability after texts without content (Zhao et al., 2021)
     ContentFree,
-    /// Its probability behind the label's line alone (Holtzman et al., 2021)
+    /// Its log-probability after the label's line alone (Holtzman et al., 2021)
     MutualInformation,
 }
 

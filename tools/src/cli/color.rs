@@ -10,7 +10,7 @@ use clap::ValueEnum;
 /// A value of `--color`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum When {
-    /// On a terminal, as NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM allow
+    /// On a terminal, if NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM allow it
     Auto,
     Always,
     Never,

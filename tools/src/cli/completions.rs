@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::context::{Context, Outcome};
 
-/// Print the completions of a shell.
+/// Print the completion script for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

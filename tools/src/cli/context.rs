@@ -21,10 +21,10 @@ const BROKEN_PIPE: u8 = 141;
 /// The options that every command takes.
 #[derive(Debug, clap::Args)]
 pub struct Context {
-    /// Print one JSON object on standard output instead of text, in case of an error too
+    /// Print one JSON object on standard output instead of text, also for an error
     #[arg(long, global = true)]
     pub json: bool,
-    /// Number of threads, 1 to 64 (`quantize`: 1024) [default: one for each processor]; `bench` takes
+    /// Number of threads, 1 to 64 (`quantize`: 1024) [default: one for each processor]; `bench` accepts
     /// several numbers
     #[arg(short, long, global = true, value_name = "N", value_delimiter = ',', value_parser = values::whole(1..=1024u16))]
     pub threads: Vec<u16>,

@@ -25,20 +25,20 @@ use super::table::bytes;
 use super::template;
 use super::values::whole;
 
-/// Quantize the bundled model to int4, calibrated on a text of its own, and stream a story.
+/// Quantize the bundled model to int4, calibrated on a text that it wrote, and write a story.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The checkpoint to quantize; calibration.txt in it is the text to calibrate on, if there
+    /// The checkpoint to quantize; if it has a file calibration.txt, calibrate on this text
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/demo"), hide_default_value = true)]
     checkpoint: PathBuf,
-    /// Windows of that text: ten seconds of work on two cores
+    /// Number of windows of that text; 16 take about 15 seconds on two cores
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
-    /// Where to put the model file, which is replaced if it exists
+    /// The model file to write; an existing file is replaced
     #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
     output: PathBuf,
-    /// How the story begins
+    /// The beginning of the story
     #[arg(short, long, value_name = "TEXT", default_value = "Once upon a time there was a king")]
     prompt: String,
     /// Another seed tells another story

@@ -13,11 +13,11 @@ use super::context::{Context, Outcome};
 use super::session::open;
 use super::table::bytes;
 
-/// Say what this machine can do, and whether a model file can run on it.
+/// Show what this machine supports, and whether a model file can run on it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// A model file to try
+    /// A model file to open
     file: Option<PathBuf>,
 }
 

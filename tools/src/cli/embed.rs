@@ -13,21 +13,22 @@ use super::lines::LinesArgs;
 use super::session::ModelArgs;
 use super::text_file;
 
-/// Turn a text, or each line, into a vector of length 1: texts that mean the like point the like way.
+/// Turn a text, or each line, into a vector of length 1; similar texts have similar vectors.
 ///
-/// The vector is the model's hidden state behind the last layer norm, of all tokens or of the last one.
-/// A model that was not trained for it compares topics more than meanings.
+/// The vector is the model's hidden state after the last layer norm, of all tokens or of the last one. With a
+/// model that was not trained for this, texts about the same topic are similar, even if their meanings
+/// differ.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// How the tokens' vectors become one
+    /// How to combine the vectors of the tokens
     #[arg(long, value_enum, default_value_t)]
     pooling: PoolingArg,
     #[command(flatten)]
     lines: LinesArgs,
-    /// The text; `-` is all of standard input; without it, a text on each line of standard input
+    /// The text; `-` is all of standard input. Without it, each line of standard input is a text
     text: Option<String>,
 }
 
@@ -42,7 +43,7 @@ enum PoolingArg {
     /// Their mean
     #[default]
     Mean,
-    /// The last one, which has seen all the others
+    /// The vector of the last token, which depends on all tokens
     Last,
 }
 

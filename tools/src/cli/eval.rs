@@ -26,12 +26,11 @@ use super::progress::Progress;
 use super::table::{Table, bytes};
 use super::text_file;
 
-/// Measure models on a text: perplexity, and the distance from the float reference.
+/// Measure models on a text: perplexity, and the difference from the float32 reference.
 ///
-/// The text is tokenized whole, special tokens included, and cut into windows without overlap. Every
-/// token of a window but its first is scored; what does not fill the last window is left out. Several
-/// model files are compared on the same windows. The environment variable CEREBELLUM_ISA chooses the
-/// kernels.
+/// The whole text is tokenized, special tokens included, and cut into windows without overlap. Every token
+/// except the first of a window gets a score; tokens that do not fill a last window are left out. Several
+/// model files are compared on the same windows. The environment variable CEREBELLUM_ISA chooses the kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -40,22 +39,22 @@ pub struct Args {
     /// The text, a UTF-8 file
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
-    /// The checkpoint that the files were made from: also measure the distance from it
+    /// The checkpoint from which the files were made: also measure the difference from it
     #[arg(long, value_name = "DIR", conflicts_with = "checkpoint")]
     reference: Option<PathBuf>,
     /// Compare with the reference even if a file was made from other weights
     #[arg(long, requires = "reference")]
     any_weights: bool,
-    /// Also measure what the weights alone cost, int8 activations, and an int8 cache
+    /// Also measure the loss by the weights alone, then with int8 activations, then with an int8 cache
     #[arg(long, requires = "reference")]
     ablation: bool,
-    /// Tokens in a window; at most the model's number of positions
+    /// Number of tokens in a window; at most the model's number of positions
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u32).range(2..))]
     window: u32,
     /// Type of the cached keys and values
     #[arg(long, value_enum, default_value_t, conflicts_with = "checkpoint")]
     kv: Kv,
-    /// Write a report with plots: one HTML file that needs nothing else
+    /// Write a report with plots: one HTML file that needs no other file
     #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
     html: Option<PathBuf>,
     /// Replace the report if it exists
@@ -66,10 +65,10 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// The model file to measure; several are compared
+    /// The model file to measure; give -m several times to compare files
     #[arg(short, long = "model", value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// A checkpoint's directory: measure the float32 reference itself
+    /// The directory of a checkpoint: measure the float32 reference itself
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
 }

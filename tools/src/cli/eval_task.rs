@@ -24,36 +24,37 @@ use super::progress::Progress;
 use super::table::Table;
 use super::text_file;
 
-/// Measure how often a model's answers are right.
+/// Measure how many answers of a model are right.
 ///
-/// The examples are lines with tabs: an input, then the right answer; `translate` takes several right
-/// answers, `intents` the first alone. Models answer greedily, to the end of the line. Differences are to the
-/// float reference, or without one to the first file; their 95 % confidence intervals are paired.
+/// Each line of the examples has an input, a tab and the right answer; `translate` accepts several right
+/// answers, with tabs between, `intents` only the first. Models answer greedily, up to the end of the line.
+/// Differences are to the float32 reference, or to the first file if there is no reference; their 95 %
+/// confidence intervals are paired.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// What is asked
+    /// The task
     #[arg(value_enum)]
     task: Task,
     /// The examples, a UTF-8 file
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The model file to measure; several are compared
+    /// The model file to measure; give -m several times to compare files
     #[arg(short, long = "model", value_name = "FILE", required = true)]
     models: Vec<PathBuf>,
-    /// The checkpoint that the files were made from: answers in float32, too
+    /// The checkpoint from which the files were made: also measure its answers, in float32
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
     /// Compare with the reference even if a file was made from other weights
     #[arg(long, requires = "reference")]
     any_weights: bool,
-    /// What the model continues, with {text} for the input; \n stands for a line break
+    /// The text that the model continues, with {text} for the input; \n stands for a line break
     #[arg(long, value_name = "TEXT", long_help = LONG_TEMPLATE)]
     template: Option<String>,
     /// The most tokens of an answer
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_tokens: u16,
-    /// Take only the first examples
+    /// Use only the first N examples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Type of the cached keys and values
@@ -62,7 +63,7 @@ pub struct Args {
 }
 
 const LONG_TEMPLATE: &str = "\
-What the model continues, with {text} for the input; \\n stands for a line break
+The text that the model continues, with {text} for the input; \\n stands for a line break
 [default: `Utterance: {text}\\nIntent:` for intents, `English: {text}\\nFrench:` for translate]";
 
 const AFTER_HELP: &str = "\
@@ -73,9 +74,10 @@ Examples:
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 enum Task {
-    /// Name what a command wants; right if the answer is exactly the expected one
+    /// Name the intent of a command; an answer is right if it is exactly the expected one
     Intents,
-    /// Translate a sentence; right if the answer is exactly one of the expected ones, and close by chrF
+    /// Translate a sentence; an answer is right if it is exactly one of the expected ones; chrF measures how
+    /// similar they are
     Translate,
 }
 

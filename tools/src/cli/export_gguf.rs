@@ -14,8 +14,8 @@ use super::table::bytes;
 
 /// Write a checkpoint as a GGUF file for llama.cpp.
 ///
-/// Weights are not quantized; llama.cpp's own tools do that. llama.cpp computes GPT-2 with the tanh
-/// GELU, whatever the model was trained with.
+/// This does not quantize weights; llama.cpp's own tools do that. llama.cpp always computes GPT-2 with the
+/// tanh GELU, even if the model was trained with another one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -25,7 +25,7 @@ pub struct Args {
     /// The GGUF file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// How matrices are stored; vectors and positions are float32
+    /// Type of the stored matrices; vectors and positions are float32
     #[arg(long = "type", value_enum, default_value_t = Type::F16)]
     precision: Type,
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR

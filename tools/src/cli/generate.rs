@@ -31,47 +31,47 @@ type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 
 /// Continue a text.
 ///
-/// The prompt and what the model makes of it go to standard output as they are made, figures to
-/// standard error. The same seed gives the same text on every machine.
+/// The prompt and the model's continuation go to standard output piece by piece, speeds and sizes to standard
+/// error. The same seed gives the same text on every machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to continue; `-` reads standard input; empty begins a new text
+    /// The text to continue; `-` reads it from standard input; without it a new text begins
     #[arg(short, long, default_value = "", value_name = "TEXT")]
     prompt: String,
-    /// Continue each line of a file, or of standard input if it is `-`, many at a time; the texts come
-    /// out in order, each on a line
+    /// Continue each line of a file, or of standard input if FILE is `-`; several lines at the same time. The
+    /// texts come in the order of the lines, each on one line
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["prompt", "top_logprobs"])]
     file: Option<PathBuf>,
-    /// Lines are JSON: a string, or an object with the prompt in `text`, which may have one of
-    /// `choices`, `regex` and `json_schema`
+    /// Each line is JSON: a string, or an object with the prompt in `text` and, if wanted, one of `choices`,
+    /// `regex` and `json_schema`
     #[arg(long, requires = "file")]
     jsonl: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Make a token more or less probable: an id or a text that is one token, a colon and what is added
-    /// to its logit, -1000 to 1000; may be given several times. The model must have the token
+    /// Make a token more or less probable: TOKEN is an id, or a text that is one token; BIAS, -1000 to 1000,
+    /// is added to its logit. May be given several times. The model must have the token
     #[arg(long, value_name = "TOKEN:BIAS", allow_hyphen_values = true)]
     logit_bias: Vec<String>,
-    /// End the text before this string, where \n stands for a line break, \t for a tab and \\ for a
-    /// backslash; may be given several times
+    /// End the text before this string; \n stands for a line break, \t for a tab and \\ for a backslash. May
+    /// be given several times
     #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
     #[command(flatten)]
     form: FormArgs,
-    /// With --json, add for each token the N most probable ones in its place, with their logarithms of
-    /// probability before temperature, bias and penalty
+    /// With --json, list for each token the N most probable tokens at its position, with the logarithms of
+    /// their probabilities before temperature, bias and penalty
     #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
     top_logprobs: Option<u16>,
     /// Do not repeat the prompt
     #[arg(long)]
     no_echo: bool,
-    /// Read special tokens in the prompt, such as <|endoftext|>, as such
+    /// Turn special tokens that are written in the prompt, such as <|endoftext|>, into these tokens
     #[arg(long)]
     parse_special: bool,
-    /// Go on past the end-of-text token
+    /// Continue after the end-of-text token
     #[arg(long)]
     ignore_end_of_text: bool,
 }
@@ -91,22 +91,22 @@ pub struct SamplingArgs {
     /// The most tokens to generate
     #[arg(short = 'n', long, default_value_t = 128, value_name = "N", value_parser = whole(0..=usize::MAX))]
     pub max_tokens: usize,
-    /// 0 always takes the most probable token; up to 100
+    /// Temperature, 0 to 100; 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = sampling::<f32>("temperature"))]
     temperature: f32,
-    /// Keep the K most probable tokens; 0 keeps all
+    /// Choose only among the K most probable tokens; 0: among all
     #[arg(long, default_value_t = 0, value_name = "K", value_parser = sampling::<usize>("top-k"))]
     top_k: usize,
-    /// Keep the most probable tokens that together reach this share, over 0 to 1
+    /// Choose only among the most probable tokens that together reach this probability, above 0 to 1
     #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = sampling::<f32>("top-p"))]
     top_p: f32,
-    /// Keep tokens at least this fraction, 0 to 1, as probable as the first
+    /// Choose only among tokens with at least this fraction, 0 to 1, of the largest probability
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = sampling::<f32>("min-p"))]
     min_p: f32,
-    /// Make recent tokens less probable, if over 1; 0.01 to 100
+    /// Make recent tokens less probable if R is above 1; 0.01 to 100
     #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = sampling::<f32>("repetition-penalty"))]
     repetition_penalty: f32,
-    /// How many of the last tokens, those of the prompt among them, are recent; 0: all
+    /// How many of the last tokens, the prompt's included, are recent; 0: all
     #[arg(long, default_value_t = SamplerOptions::default().repetition_window, value_name = "N", value_parser = sampling::<usize>("repetition-window"))]
     repetition_window: usize,
     /// Seed of the random choices
@@ -118,15 +118,14 @@ pub struct SamplingArgs {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false, conflicts_with = "stop")]
 struct FormArgs {
-    /// The text must be one of these, separated by commas or on the lines of a file; a space may come
-    /// before it
+    /// The text must be one of these choices, separated by commas or on the lines of a file; a space may
+    /// precede it
     #[arg(long, value_name = "LIST|FILE")]
     choices: Option<String>,
-    /// The text must match this regular expression from its beginning to its end, so that ^ and $ are
-    /// not needed
+    /// The whole text must match this regular expression; ^ and $ are not necessary
     #[arg(long, value_name = "REGEX")]
     regex: Option<String>,
-    /// The text must be JSON by this JSON schema; a space may come before it
+    /// The text must be JSON that is valid by this JSON schema; a space may precede it
     #[arg(long, value_name = "FILE")]
     json_schema: Option<PathBuf>,
 }
@@ -353,7 +352,7 @@ fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failur
     let fail = |detail: &str| format!("--logit-bias {argument:?}: {detail}");
     let parts =
         argument.rsplit_once(':').ok_or_else(|| fail("write a token, a colon and a number"))?;
-    let bias = parts.1.parse().map_err(|_| fail("there is no number behind the colon"))?;
+    let bias = parts.1.parse().map_err(|_| fail("there is no number after the colon"))?;
     if let Ok(id) = parts.0.parse() {
         return Ok((id, bias));
     }

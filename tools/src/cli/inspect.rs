@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::context::{Context, Failure, Outcome};
 use super::table::{Table, bytes};
 
-/// Show what is in a model file.
+/// Show the contents of a model file.
 ///
-/// Reads the header only; `verify` checks all bytes.
+/// This reads only the header; `verify` checks all bytes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

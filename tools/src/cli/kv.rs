@@ -9,7 +9,7 @@ pub enum Kv {
     /// Float16
     #[default]
     F16,
-    /// Int8 with a scale per head and position: about half the bytes
+    /// Int8 with a scale for each head and position: about half the bytes
     Int8,
 }
 

@@ -29,10 +29,10 @@ use super::text_file::{self, LineReader, MAX_LINE_BYTES, Source as TextSource};
 /// Where texts come from, if not from the command line.
 #[derive(Debug, clap::Args)]
 pub struct LinesArgs {
-    /// Take the lines of a file instead of standard input, which `-` is, too
+    /// Read from this file instead of standard input; `-` is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// Lines are JSON: an object with the text in `text`, or a string
+    /// Each line is JSON: a string, or an object with the text in `text`
     #[arg(long, conflicts_with = "text")]
     pub jsonl: bool,
 }

@@ -16,9 +16,8 @@ use super::session::open;
 
 /// Compute the logits of a sequence of token ids.
 ///
-/// From a model file with the runtime's kernels, or from a checkpoint with the float32 reference, so
-/// that either can be compared with anything else. The environment variable CEREBELLUM_ISA chooses
-/// the kernels.
+/// The runtime computes those of a model file, the float32 reference those of a checkpoint; compare either
+/// with any other program. The environment variable CEREBELLUM_ISA chooses the runtime's kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -27,7 +26,7 @@ pub struct Args {
     /// The token ids, separated by commas
     #[arg(long, value_name = "IDS", required = true, value_delimiter = ',')]
     tokens: Vec<u32>,
-    /// Logits after every token, not after the last one only
+    /// Print the logits after every token, not only after the last one
     #[arg(long)]
     all: bool,
     /// Type of the cached keys and values
@@ -41,7 +40,7 @@ struct Source {
     /// The model file
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A checkpoint's directory, for the float32 reference
+    /// The directory of a checkpoint, for the float32 reference
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
 }

@@ -13,10 +13,10 @@ use super::context::{Context, Failure, Outcome, create_output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The directory to put them in
+    /// The directory for the pages
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Replace the pages that are there
+    /// Replace existing pages
     #[arg(long)]
     force: bool,
 }

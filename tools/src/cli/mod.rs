@@ -47,7 +47,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use context::{Context, failed, try_print_json};
 
-/// Quantize GPT models to one file, and run such files.
+/// Quantize GPT models into one file, and run such files.
 #[derive(Debug, Parser)]
 #[command(name = "cerebellum", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -70,16 +70,16 @@ Examples:
 
 Exit codes:
   0    done
-  1    failed: the reason is on standard error (with --json on standard output, too)
+  1    failed: the reason is on standard error (with --json also on standard output)
   2    wrong usage
-  130  interrupted; no partial output is left behind
+  130  interrupted; no partial output stays
   141  standard output was closed early
 
 Environment:
   CEREBELLUM_ISA    forces an instruction set; `cerebellum doctor` lists those available
-  CEREBELLUM_MODEL  the model file, where -m is not given
+  CEREBELLUM_MODEL  the model file, if -m is not given
   NO_COLOR, CLICOLOR_FORCE
-                    whether to use colours, unless --color tells";
+                    whether to use colours, unless --color is given";
 
 #[derive(Debug, Subcommand)]
 enum Command {

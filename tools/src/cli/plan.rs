@@ -12,10 +12,9 @@ use super::session::{SessionArgs, open};
 use super::table::{Table, bytes};
 use super::values::whole;
 
-/// Say how much memory running a model file will take.
+/// Show how much memory a model file will need to run.
 ///
-/// Exact, and known before anything is allocated: a session allocates the private part when it is
-/// made, and nothing later.
+/// The numbers are exact. A session allocates the private part when it is made, and nothing later.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -23,7 +22,7 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     session: SessionArgs,
-    /// For a batch of N sequences that are evaluated together, 1 to 1024
+    /// Plan for a batch of N sequences that are evaluated together, 1 to 1024
     #[arg(long, value_name = "N", value_parser = whole(1..=cerebellum::batch::MAX_SEQUENCES))]
     batch: Option<usize>,
 }

@@ -31,8 +31,8 @@ use super::values::whole;
 /// Turn a checkpoint into a model file.
 ///
 /// All matrices become int4 or int8, embeddings and output head included; layer norms and biases stay
-/// float32, positions float16. The same checkpoint and options give the same bytes on any machine; with a
-/// calibration text, on any with the same instruction sets.
+/// float32, positions become float16. The same checkpoint and options give the same bytes on any machine;
+/// with a calibration text, on any machine with the same instruction sets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -45,35 +45,35 @@ pub struct Args {
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Weights::Int4)]
     weights: Weights,
-    /// Weights that share a scale [default: 64 for int4; 128 for int8, but 32 and 64 in the matrices that
-    /// read the most uneven activations, h.N.attn.c_attn and the head]
+    /// Number of weights that share a scale [default: 64 for int4; 128 for int8, but 32 in h.N.attn.c_attn
+    /// and 64 in the head, because these read the most uneven activations]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
-    /// A text of the kind that the model will see (UTF-8, some 100 kB): its activations decide how weights
-    /// are rounded
+    /// A text of the kind that the model will get (UTF-8, about 100 kB): round weights so that the model's
+    /// results on it change least
     #[arg(long, value_name = "TEXT")]
     calibration: Option<PathBuf>,
-    /// Windows of min(positions, 512) tokens to take from TEXT, spread over it
+    /// Number of windows of min(positions, 512) tokens to take from TEXT, spread over it
     #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration", value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
-    /// Bits per weight that FILE may have on average, tokenizer aside: chooses int4 or int8 and the group
-    /// size for each matrix by what they cost on TEXT
+    /// The most bits per weight in FILE, on average, without the tokenizer: choose int4 or int8 and the group
+    /// size of each matrix by their loss on TEXT
     #[arg(long, value_name = "B", requires = "calibration", conflicts_with_all = ["weights", "group_size"])]
     bits: Option<f64>,
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
-    /// Put a template into FILE as its own (docs/templates.md), beside those in CHECKPOINT_DIR/templates;
-    /// `NAME=` leaves one of these out
+    /// Put a template into FILE (docs/templates.md), besides those in CHECKPOINT_DIR/templates; `NAME=`
+    /// leaves out one of these
     #[arg(long, value_name = "NAME=FILE")]
     template: Vec<String>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
-    /// Read no weights and write nothing: say what FILE would hold, and what running it would take
+    /// Read no weights and write nothing: show what FILE would contain, and how much memory it would need
     #[arg(long)]
     dry_run: bool,
-    /// Positions to plan for with --dry-run [default: all that the model has]
+    /// Number of positions to plan for with --dry-run [default: all that the model has]
     #[arg(long, value_name = "N", requires = "dry_run", value_parser = whole(1..=usize::MAX))]
     context: Option<usize>,
     /// Type of the cached keys and values to plan for with --dry-run

@@ -19,11 +19,11 @@ const WINDOW: usize = 512;
 /// Whether and how a report is written.
 #[derive(Debug, clap::Args)]
 pub struct ReportArgs {
-    /// Write a report on what was lost: one HTML file that needs nothing else
+    /// Write a report on the loss of quality: one HTML file that needs no other file
     #[arg(long, value_name = "HTML", conflicts_with = "dry_run")]
     report: Option<PathBuf>,
-    /// A text to measure FILE on for the report, beside the checkpoint in float32; without it, the report
-    /// has the errors of the weights alone
+    /// A text on which to compare FILE with the checkpoint in float32, for the report; without it, the report
+    /// has only the errors of the weights
     #[arg(long, value_name = "TEXT", requires = "report")]
     report_text: Option<PathBuf>,
 }

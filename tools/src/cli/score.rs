@@ -13,23 +13,23 @@ use super::context::{Context, Failure, Outcome};
 use super::prompt::read_prompt;
 use super::session::ModelArgs;
 
-/// Say how probable a text is, or several continuations of one prompt.
+/// Compute how probable a text is, or several continuations of one prompt.
 ///
-/// All continuations are scored at once; what they have in common is evaluated once. Logarithms are
-/// natural ones. Prompt and continuation are tokenized apart: a word's space belongs to the
-/// continuation. Without a prompt, the continuation is a text of its own.
+/// Tokens that several continuations share are evaluated once. Logarithms are natural. Prompt and
+/// continuation are tokenized separately: the space before a word belongs to the continuation. Without a
+/// prompt, each continuation is a whole text.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text that is continued; `-` reads it from standard input; empty for the beginning of a text
+    /// The text before the continuations; `-` reads it from standard input; empty at the beginning of a text
     #[arg(short, long, default_value = "", value_name = "TEXT")]
     prompt: String,
-    /// Text whose probability is wanted; may be given several times
+    /// A text whose probability to compute; may be given several times
     #[arg(short, long, required = true, value_name = "TEXT")]
     continuation: Vec<String>,
-    /// Read special tokens, such as <|endoftext|>, as such
+    /// Turn special tokens that are written in a text, such as <|endoftext|>, into these tokens
     #[arg(long)]
     parse_special: bool,
 }

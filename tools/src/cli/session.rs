@@ -46,16 +46,16 @@ impl ModelArgs {
 /// How to run a model.
 #[derive(Debug, clap::Args)]
 pub struct SessionArgs {
-    /// Positions of the cache [default: all that the model has]
+    /// Number of positions in the cache [default: all that the model has]
     #[arg(long, value_name = "N", value_parser = whole(1..=usize::MAX))]
     context: Option<usize>,
     /// Type of the cached keys and values
     #[arg(long, value_enum, default_value_t)]
     kv: Kv,
-    /// Tokens of a prompt that are evaluated at once; affects speed and memory, never results
+    /// Number of a prompt's tokens that are evaluated at once; affects speed and memory, never results
     #[arg(long, value_name = "N", default_value_t = SessionOptions::default().chunk, value_parser = whole(1..=usize::MAX))]
     chunk: usize,
-    /// The most tokens to guess from what was said before and evaluate along with each token, 0 to 15;
+    /// The most tokens, 0 to 15, to guess from the text so far and to evaluate together with each token;
     /// affects speed and memory, never results
     #[arg(long, value_name = "N", default_value_t = SessionOptions::default().draft, value_parser = whole(0..=15usize))]
     draft: usize,

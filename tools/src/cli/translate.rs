@@ -17,12 +17,13 @@ use super::template;
 use super::text_file;
 use super::values::whole;
 
-/// Translate a text, or one on each line.
+/// Translate a text, or the text on each line.
 ///
-/// A template puts the task to the model: the model file's own `translate`, or a built-in one that shows
-/// examples from English to French; --from and --to choose another. A text that does not fit into the
-/// context is cut at sentences. Lines are divided among the threads and come out in order; a line that
-/// fails gives an error in its place, the others go on, and the exit code is 1.
+/// A template is the prompt of the task: `translate` in the model file or, if there is none, a built-in
+/// template with examples from English to French. --from and --to choose other languages. A text that does
+/// not fit into the context is cut between sentences. With texts on lines, the threads share the lines, and
+/// results come in the order of the lines. For a line that fails, the result is an error; the other lines go
+/// on, and the exit code is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = TRANSLATE_HELP)]
 pub struct TranslateArgs {
@@ -37,7 +38,7 @@ pub struct TranslateArgs {
     /// The language to translate to [default: fr]
     #[arg(long, value_name = "LANGUAGE")]
     to: Option<String>,
-    /// All of the file or of standard input is one text
+    /// The whole file, or all of standard input, is one text
     #[arg(long, conflicts_with_all = ["text", "jsonl"])]
     whole: bool,
 }
@@ -51,9 +52,9 @@ Examples:
 
 /// Summarize a text.
 ///
-/// A template puts the task to the model: the model file's own `summarize`, or a built-in one that ends
-/// the text with \"TL;DR:\". A text that does not fit into the context is cut at sentences, and each part
-/// is summarized.
+/// A template is the prompt of the task: `summarize` in the model file or, if there is none, a built-in
+/// template that ends the text with `TL;DR:`. A text that does not fit into the context is cut between
+/// sentences, and each part is summarized.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SUMMARIZE_HELP)]
 pub struct SummarizeArgs {
@@ -62,7 +63,7 @@ pub struct SummarizeArgs {
     /// A template: its text with {text} in it, a file, or a name (docs/templates.md)
     #[arg(long, value_name = "TEXT|FILE|NAME", default_value = "summarize")]
     template: String,
-    /// Each line of the file or of standard input is a text of its own
+    /// Each line of the file, or of standard input, is a text
     #[arg(long, conflicts_with = "text")]
     by_line: bool,
 }
@@ -80,13 +81,14 @@ struct TaskArgs {
     model: ModelArgs,
     #[command(flatten)]
     lines: LinesArgs,
-    /// Seed of the random choices, if the template asks for such
+    /// Seed of the random choices, if the template makes any
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = whole(0..=u64::MAX))]
     seed: u64,
-    /// The most tokens of each result, or fewer if the template says so
+    /// The most tokens of each result; the template may set fewer
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
-    /// The text; without it, standard input, which `-` is as one text
+    /// The text; `-` is all of standard input as one text. Without it, the text or texts come from standard
+    /// input
     text: Option<String>,
 }
 

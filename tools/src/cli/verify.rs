@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::context::{Context, Outcome};
 use super::inspect::open;
 
-/// Check every byte of a model file against its checksums, and its templates.
+/// Check every byte of a model file against its checksums, and check its templates.
 ///
-/// Fails if a tensor is damaged or a template cannot be used, and names it. The checksums guard against
-/// accidents, not against somebody who changes them too.
+/// The command fails if a tensor is damaged or a template is invalid, and names it. The checksums protect
+/// against accidents, not against somebody who changes the checksums, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

@@ -22,37 +22,36 @@ use super::interrupt::Cancellable;
 use super::session::ModelArgs;
 use super::values::{stop, unescape};
 
-/// Continue texts line by line, each with all that was said before.
+/// Answer line by line, continuing the whole conversation so far.
 ///
-/// A base model does not converse, it continues: what you type and what it answers become one text.
-/// --template puts a line into a form that the model knows. On a terminal lines can be edited and
-/// earlier ones recalled, and Ctrl-C stops an answer; type /help there. Otherwise lines come from
-/// standard input.
+/// A base model does not converse, it continues a text: your lines and its answers become one text.
+/// --template puts each line into a form that the model knows. On a terminal you can edit lines and recall
+/// earlier ones, Ctrl-C stops an answer, and /help lists commands. Otherwise lines come from standard input.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What a line becomes, with {text} where the line goes; \n, \t and \\ as in --stop
+    /// The form of each line; {text} stands for the line, and \n, \t and \\ are as in --stop
     #[arg(long, default_value = "{text}", value_name = "TEXT", value_parser = template)]
     template: String,
-    /// How the conversation begins
+    /// The beginning of the conversation
     #[arg(short, long, default_value = "", value_name = "TEXT")]
     prompt: String,
-    /// Begin a new text with every line
+    /// Forget the conversation before each line
     #[arg(long)]
     forget: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// End an answer before this string, where \n stands for a line break, \t for a tab and \\ for a
-    /// backslash; may be given several times
+    /// End an answer before this string; \n stands for a line break, \t for a tab and \\ for a backslash. May
+    /// be given several times
     #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
-    /// Where lines are kept for the next time [default: cerebellum/history in the directory for the
+    /// Keep your lines in this file for the next time [default: cerebellum/history in the directory for the
     /// state of programs]
     #[arg(long, value_name = "FILE", env = "CEREBELLUM_HISTORY")]
     history: Option<PathBuf>,
-    /// Keep no lines for the next time
+    /// Do not keep lines for the next time
     #[arg(long, conflicts_with = "history")]
     no_history: bool,
 }
