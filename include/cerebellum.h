@@ -570,7 +570,10 @@ typedef struct {
    * system can evict it. It is not part of the total.
    */
   uint64_t weights_bytes;
-  /** Cache of keys and values. */
+  /**
+   * The cache of keys and values. A layer whose queries see a window of positions has a cache for the
+   * window, not for the context.
+   */
   uint64_t cache_bytes;
   /** Activations, logits, buffers of the sampler and buffers of each thread. */
   uint64_t scratch_bytes;

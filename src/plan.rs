@@ -17,6 +17,8 @@ pub const MAX_SEQUENCES: usize = 1024;
 /// What a session or a batch will need, to the byte, before anything is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
+    /// Positions that each sequence has: those that the options ask for, or the default.
+    pub context: usize,
     /// Length of the model file: mapped, shared and evictable unless it is read.
     pub weights_bytes: usize,
     /// The cache. Of a layer whose queries see a window it has the window, not the context.
@@ -100,6 +102,7 @@ impl Plan {
     pub fn summary(&self, model: &Model) -> MemoryPlan {
         let total_private_bytes = self.planner.bytes();
         MemoryPlan {
+            context: self.context,
             weights_bytes: model.file_bytes(),
             kv_bytes: self.kv_bytes,
             scratch_bytes: total_private_bytes - self.kv_bytes,

@@ -59,7 +59,8 @@ pub struct cbl_memory_plan {
     /// Size of the model file. If the file is mapped, other processes share this memory, and the
     /// system can evict it. It is not part of the total.
     pub weights_bytes: u64,
-    /// Cache of keys and values.
+    /// The cache of keys and values. A layer whose queries see a window of positions has a cache for the
+    /// window, not for the context.
     pub cache_bytes: u64,
     /// Activations, logits, buffers of the sampler and buffers of each thread.
     pub scratch_bytes: u64,

@@ -1,9 +1,11 @@
 //! `cerebellum plan`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cerebellum::format::Config;
 use cerebellum::{Access, Model, SessionOptions};
 use serde::Serialize;
 
@@ -44,6 +46,9 @@ struct Report {
 #[derive(Serialize)]
 pub struct MemoryReport {
     context: usize,
+    /// Layers whose cache is a window, by its positions.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    windowed_layers: BTreeMap<usize, usize>,
     #[serde(skip)]
     threads: usize,
     weights_bytes: usize,
@@ -64,7 +69,8 @@ impl MemoryReport {
             None => model.plan(options)?,
         };
         Ok(Self {
-            context: options.context.unwrap_or(model.config().n_positions),
+            context: plan.context,
+            windowed_layers: windowed_layers(model.config(), plan.context),
             threads: options.threads,
             weights_bytes: plan.weights_bytes,
             kv_bytes: plan.kv_bytes,
@@ -85,8 +91,22 @@ impl fmt::Display for MemoryReport {
         ] {
             table.push([name.to_owned(), size.to_string(), bytes(size as u64)]);
         }
-        write!(f, "{table}\nfor {} positions and {} threads", self.context, self.threads)
+        write!(f, "{table}\nfor {} positions and {} threads", self.context, self.threads)?;
+        for (window, layers) in &self.windowed_layers {
+            write!(f, "; in {layers} layers the cache has a window of {window} positions")?;
+        }
+        Ok(())
     }
+}
+
+/// How many layers see a window that is smaller than the context, by the window's positions.
+fn windowed_layers(config: &Config, context: usize) -> BTreeMap<usize, usize> {
+    let mut layers = BTreeMap::new();
+    let windows = (0..config.n_layer).filter_map(|n| config.layer_kind(n).window);
+    windows
+        .filter(|window| *window < context)
+        .for_each(|window| *layers.entry(window).or_default() += 1);
+    layers
 }
 
 /// Runs the command.
