@@ -11,11 +11,11 @@ use crate::parts::{Parts, assemble};
 
 /// Time to refuse a small file.
 pub const TIME: Duration = Duration::from_millis(50);
-const SMALL: usize = 1024;
+const SMALL: usize = 1408;
 
 /// Metadata with this in the place of its `quantizer`, which may be any JSON.
 fn metadata(quantizer: &str) -> String {
-    let text = format!(r#"{{"version":1,"quantizer":{quantizer}}}"#);
+    let text = format!(r#"{{"version":2,"quantizer":{quantizer}}}"#);
     json!({ "__metadata__": { "cerebellum": text } }).to_string()
 }
 
@@ -26,16 +26,24 @@ fn tensor(fields: &str) -> String {
 /// Configuration and listing of a model of this shape; all matrices but the first are missing.
 fn model(config: &[(&str, u64)]) -> String {
     let mut metadata = json!({
-        "version": 1,
+        "version": 2,
         "config": {
-            "architecture": "gpt2", "vocab_size": 1, "n_positions": 1, "n_embd": 1, "n_head": 1,
-            "n_layer": 1, "n_inner": 1, "activation": "relu", "layer_norm_epsilon": 1e-5,
-            "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
+            "architecture": "gpt2", "vocab_size": 1, "n_positions": 1, "n_embd": 1, "n_layer": 1,
+            "norm": { "kind": "layer", "place": "before", "epsilon": 1e-5 },
+            "positions": "learned",
+            "attention": {
+                "heads": 1, "kv_heads": 1, "head_size": 1, "scale": 1.0, "scale_by_layer": false,
+                "query_key_norm": "none", "biases": "both",
+                "kinds": [{ "window": null, "base": null }],
+            },
+            "mlp": { "kind": "plain", "inner": 1, "activation": "relu", "biases": true },
+            "residual": { "order": "sequential", "scale": 1.0 },
+            "embeddings_scale": 1.0, "logits_scale": 1.0,
             "tie_word_embeddings": true, "eos_token_id": null,
         },
     });
-    for (field, value) in config {
-        metadata["config"][field] = (*value).into();
+    for (pointer, value) in config {
+        *metadata["config"].pointer_mut(pointer).unwrap() = (*value).into();
     }
     let config = &metadata["config"];
     let shape = json!([config["vocab_size"], config["n_embd"]]);
@@ -78,10 +86,20 @@ fn bombs() -> Vec<(&'static str, String)> {
         ("empty objects", metadata(&list(r#"{"":0}"#, 60))),
         ("checksums of 2^63 bytes", r#"{"checksums":{"dtype":"U8","shape":[9223372036854775808],"data_offsets":[0,9223372036854775808]}}"#.to_owned()),
     ];
-    let most = [("vocab_size", 1 << 24), ("n_positions", 1 << 24), ("n_embd", 1 << 20)];
-    let more = [("n_inner", 1 << 20), ("n_layer", 1 << 12), ("n_head", 1 << 12)];
-    bombs.push(("the largest model allowed", model(&[most, more].concat())));
-    for (field, value) in most.into_iter().chain(more) {
+    let most = [
+        ("/vocab_size", 1 << 24),
+        ("/n_positions", 1 << 24),
+        ("/n_embd", 1 << 20),
+        ("/mlp/inner", 1 << 20),
+        ("/n_layer", 1 << 12),
+        ("/attention/heads", 1 << 12),
+        ("/attention/kv_heads", 1 << 12),
+        ("/attention/head_size", 1 << 12),
+    ];
+    // All heads together have a limit of their own.
+    let largest = [&most[..7], &[("/attention/head_size", 1 << 8)]].concat();
+    bombs.push(("the largest model allowed", model(&largest)));
+    for (field, value) in most {
         bombs.push(("as large as allowed", model(&[(field, value)])));
         bombs.push(("one too large", model(&[(field, value + 1)])));
         bombs.push(("far too large", model(&[(field, u64::MAX)])));
@@ -91,7 +109,7 @@ fn bombs() -> Vec<(&'static str, String)> {
 
 #[test]
 fn resource_bombs() {
-    let mut class = Class::with_bounds("bombs of 1 KiB", MEMORY, TIME);
+    let mut class = Class::with_bounds("small bombs", MEMORY, TIME);
     for (case, json) in bombs() {
         let file = assemble(json.as_bytes(), &[0; 64]);
         assert!(file.len() <= SMALL + 64, "{case} has {} bytes", file.len());

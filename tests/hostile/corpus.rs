@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cerebellum::Error;
+use cerebellum::error::FormatError;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::gguf::{Precision, export};
 use cerebellum_tools::output::Output;
@@ -10,7 +12,7 @@ use serde_json::json;
 
 use crate::base::{checkpoints, tiny, tiny_btlm, tiny_int8, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
-use crate::exercise::Ran;
+use crate::exercise::{Ran, exercise};
 use crate::importers::{PARSERS, parse_within_bounds};
 use crate::parts::{from_fuzzer, split};
 
@@ -34,6 +36,16 @@ fn model_files() {
         class.run(&path, &from_fuzzer(&input));
     }
     class.print();
+}
+
+/// A sound file of version 1: the message says which version it is, and what to do.
+#[test]
+fn an_older_version_is_refused_by_name() {
+    let file = fs::read(directory("model").join("version1.cbl")).unwrap();
+    let error = exercise(&file).err().expect("must be refused");
+    assert!(matches!(error, Error::Format(FormatError::Version { found: 1 })), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("version 1") && message.contains("quantize"), "{message}");
 }
 
 #[test]

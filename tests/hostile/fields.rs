@@ -129,15 +129,24 @@ fn pairs_of_integers() {
 #[test]
 fn consistent_dimensions() {
     let mut class = Class::new("consistent dimensions");
-    let fields = ["vocab_size", "n_positions", "n_embd", "n_inner", "n_layer"];
+    let fields = [
+        "/vocab_size",
+        "/n_positions",
+        "/n_embd",
+        "/n_layer",
+        "/mlp/inner",
+        "/attention/head_size",
+    ];
     let values = [1, 2, 3, 6, 100, 1 << 12, (1 << 20) - 1, 1 << 20, 1 << 24];
     for (i, first) in fields.iter().enumerate() {
         for second in &fields[i..] {
             for (a, b) in values.iter().flat_map(|a| values.map(|b| (*a, b))) {
                 let mut parts = Parts::of(tiny());
-                parts.metadata["config"][first] = a.into();
-                parts.metadata["config"][second] = b.into();
-                parts.metadata["config"]["n_head"] = 1.into();
+                let config = &mut parts.metadata["config"];
+                *config.pointer_mut(first).unwrap() = a.into();
+                *config.pointer_mut(second).unwrap() = b.into();
+                config["attention"]["heads"] = 1.into();
+                config["attention"]["kv_heads"] = 1.into();
                 let case = format!("{first} = {a}, {second} = {b}");
                 if relist(&mut parts) {
                     let labels = ["length", "table", "frame", "tensor", "runs"];

@@ -101,7 +101,7 @@ fn not_a_number() {
     for activation in ["gelu", "gelu_tanh", "relu", "silu"] {
         for file in [tiny(), tiny_int8(), tiny_btlm()] {
             let mut parts = Parts::of(file);
-            parts.metadata["config"]["activation"] = activation.into();
+            parts.metadata["config"]["mlp"]["activation"] = activation.into();
             let mut file = parts.file();
             let layout = layout(&file);
             for tensor in layout.tensors() {
