@@ -10,9 +10,9 @@
     classifier = model.classifier(["alarm", "timer", "weather"])
     print(session.classify(classifier, "wake me at six")[0])
 
-Threads may share a model, and it pickles as its path, so that workers of Ray, Spark or Dask open it where
-they are; processes on one machine share its memory. A session is for one thread at a time. docs/python.md is
-the guide.
+Threads may share a model. A model pickles as its path, so workers of Ray, Spark or Dask open it on their
+machine; processes on one machine share its memory. One thread at a time may use a session. The guide is
+docs/python.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def isa_names() -> List[str]:
-    """Names of the instruction sets that this processor supports, the best one last."""
+    """Names of the instruction sets that this processor supports; the last one is the best."""
     names: List[str] = []
     while True:
         name = _library.cbl_isa_name(len(names))

@@ -211,7 +211,7 @@ _OTHER: Dict[str, Tuple[Any, List[Any]]] = {
 
 
 def _load() -> ctypes.CDLL:
-    """The library that CEREBELLUM_LIBRARY names, or the one beside this file, or the system's."""
+    """Loads the library that CEREBELLUM_LIBRARY names, or the one beside this file, or the system's."""
     path = os.environ.get("CEREBELLUM_LIBRARY") or (_BESIDE if os.path.exists(_BESIDE) else _NAME)
     try:
         library = ctypes.CDLL(path)

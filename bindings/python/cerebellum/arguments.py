@@ -1,4 +1,4 @@
-"""What Python passes to the library, checked: ctypes itself wraps numbers and cuts texts silently."""
+"""Checks of what Python passes to the library: ctypes itself silently wraps numbers and cuts texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_TOKENS = 2**32
 
 
 def kind_of(value: object) -> str:
-    """The type of a value as a message names it."""
+    """The name of a value's type, for messages."""
     return type(value).__name__
 
 
@@ -42,7 +42,7 @@ def text_array(texts: Iterable[str], name: str = "texts") -> Any:
 
 
 def path_bytes(path: Path) -> bytes:
-    """A path as the operating system takes it."""
+    """A path as bytes for the operating system."""
     name = os.fsencode(path)
     if 0 in name:
         raise ValueError(f"the path {path!r} has a zero character, where the system would cut it")
@@ -50,7 +50,7 @@ def path_bytes(path: Path) -> bytes:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """A value that is a whole number, one of numpy included."""
+    """A whole number; those of numpy are accepted, too."""
     try:
         return operator.index(value)
     except TypeError:
@@ -74,7 +74,7 @@ def token(value: Any, name: str = "token") -> int:
 
 
 def token_array(tokens: Iterable[int], name: str = "tokens") -> Any:
-    """Token ids as an array of the library's."""
+    """Token ids as an array for the library."""
     if isinstance(tokens, (str, bytes, bytearray, memoryview)):
         advice = "tokenize() makes them of a string"
         raise TypeError(f"{name}: token ids are needed, not {kind_of(tokens)}; {advice}")
@@ -92,5 +92,5 @@ def token_lists(lists: Iterable[Iterable[int]], name: str) -> List[Any]:
 
 
 def message_buffer() -> Any:
-    """Where a function writes why it failed."""
+    """A buffer in which a function writes why it failed."""
     return ctypes.create_string_buffer(512)

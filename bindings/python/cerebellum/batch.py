@@ -1,4 +1,4 @@
-"""Several sequences at a time."""
+"""Several sequences together."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class _BatchPointer(Pointer):
 
 
 class Batch(Handle):
-    """Several sequences that are generated together: a pass over the weights serves all of them.
+    """Several sequences that are generated together: one pass reads the weights once for all of them.
 
-    Results are the same as of each prompt in a session of its own. A batch is for one thread at a time. The
-    options are those of BatchOptions.
+    Each result is the same as in a session of its own. One thread at a time may use a batch. The options
+    are those of BatchOptions.
     """
 
     def __init__(self, model: Model, sequences: int, **options: Unpack[BatchOptions]) -> None:
@@ -59,10 +59,10 @@ class Batch(Handle):
         raise TypeError("a batch cannot be pickled: pickle its model, and make a batch of it there")
 
     def generate(self, prompts: Iterable[str], **options: Unpack[GenerationOptions]) -> List[Outcome]:
-        """The texts that follow prompts, any number, as a list in the same order.
+        """The texts that follow the prompts, in the same order. There may be any number of prompts.
 
-        For a prompt that cannot be continued the list has an Error in place of the Text, and an Incomplete
-        for a text that was cut before it had the form that the options ask for.
+        If a prompt cannot be continued, the list has an Error in place of its Text. If a text ended before it
+        had the form that the options require, the list has an Incomplete in its place.
         """
         run = _Run(self, prompts, options, "Batch.generate()")
         with Call(lambda _: run.make(lambda index, text: True), run.pointer) as call:
@@ -71,8 +71,8 @@ class Batch(Handle):
     def stream(
         self, prompts: Iterable[str], **options: Unpack[GenerationOptions]
     ) -> Stream[Tuple[int, Union[str, Error]]]:
-        """As generate(), but yields pairs as they come: a prompt's index, and a piece of its text or what
-        stands for it in generate()'s list if that is an exception. See Stream."""
+        """As generate(), but yields pairs: the index of a prompt, and a piece of its text or the exception that
+        generate() returns in place of its text. See Stream."""
         run = _Run(self, prompts, options, "Batch.stream()")
         return Stream(Call(run.hand_over, run.pointer), self)
 
@@ -84,17 +84,17 @@ class Batch(Handle):
             raise failure(status, "batch", library.cbl_batch_error(pointer))
 
     def cancel(self) -> None:
-        """Stops what is running on the batch, or else the next call, which raises Cancelled. From any
-        thread."""
+        """Stops the running call or, if none runs, the next one; the call raises Cancelled. Any thread may call
+        this."""
         self._open.cancel()
 
     def clear_cancel(self) -> None:
-        """Takes back a cancel() that no call has followed yet. From any thread."""
+        """Withdraws a cancel() that has not stopped a call yet. Any thread may call this."""
         self._open.clear_cancel()
 
 
 class _Run:
-    """A generation that is prepared, so that mistakes are found before it begins."""
+    """A prepared generation: mistakes in its arguments are found before it begins."""
 
     def __init__(self, batch: Batch, prompts: Iterable[str], options: GenerationOptions, where: str) -> None:
         refuse_others(options, GenerationOptions, where)
@@ -105,7 +105,7 @@ class _Run:
         self.texts: List[List[str]] = [[] for _ in range(len(self.prompts))]
 
     def make(self, on_text: Callable[[int, str], bool]) -> List[Outcome]:
-        """Makes the call; `on_text` says whether to go on with a text."""
+        """Makes the call; `on_text` returns whether to continue a text."""
 
         def callback(_: object, index: int, address: int, length: int) -> bool:
             text = ctypes.string_at(address, length).decode()
@@ -132,7 +132,7 @@ class _Run:
         return outcomes
 
     def hand_over(self, call: Call[None]) -> None:
-        """Makes the call and hands over what it makes."""
+        """Makes the call and hands over the texts."""
         outcomes = self.make(lambda index, text: call.hand_over((index, text)))
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, Error):

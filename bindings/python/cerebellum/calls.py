@@ -1,8 +1,8 @@
-"""Calls of the library that take long, made so that Ctrl-C and the interpreter's exit can end them.
+"""Long calls of the library, made so that Ctrl-C and the interpreter's exit can end them.
 
 Python handles signals in the main thread, and only between two of its own instructions: a call into the
-library keeps them waiting, and in a callback an exception has nowhere to go. So the main thread does not make
-such a call itself. It waits for a thread that does, and waiting can be interrupted.
+library delays them, and an exception in a callback cannot leave the callback. So the main thread does not
+make such a call itself. It waits for a thread that makes the call, and Ctrl-C can interrupt the waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Cancellable(Protocol):
 
 
 def interruptible(call: Callable[[], T], subject: Cancellable) -> T:
-    """What `call`, which works on `subject` and has no callbacks, returns; Ctrl-C ends it at once."""
+    """Makes `call`, which works on `subject` and has no callbacks, and returns its result; Ctrl-C ends it at
+    once."""
     if threading.current_thread() is not threading.main_thread():
         return call()  # signals are not its business
     with Call(lambda _: call(), subject) as running:
@@ -36,11 +37,11 @@ def interruptible(call: Callable[[], T], subject: Cancellable) -> T:
 class Call(Generic[T]):
     """A call on a thread of its own, whose callbacks hand over one piece at a time.
 
-    The call does not run ahead: it stands still in its callback until the next piece is wanted.
+    The call does not run ahead: it waits in its callback until somebody asks for the next piece.
     """
 
     def __init__(self, run: Callable[[Call[Any]], T], subject: Cancellable) -> None:
-        """`run` makes the call; its callbacks return what hand_over() of its argument says."""
+        """`run` makes the call; its callbacks return the result of hand_over() of its argument."""
         self._run, self._subject = run, subject
         self._process = os.getpid()
         self._started = self._closed = False
@@ -53,7 +54,7 @@ class Call(Generic[T]):
         self._error: Optional[BaseException] = None
 
     def hand_over(self, piece: object) -> bool:
-        """For the library's callback: passes a piece on and says whether more are wanted."""
+        """For the library's callback: passes a piece on and returns whether to continue."""
         if self._closed:
             return False
         self._pieces.put(piece)
@@ -155,7 +156,7 @@ def _made_already(_: Call[Any]) -> Any:
 
 
 def wait_for(lock: Any) -> None:
-    """Waits for a lock. Ctrl-C is raised afterwards: the call that is waited for must end first."""
+    """Waits for a lock. Ctrl-C is raised afterwards, because the call that holds the lock must end first."""
     interrupt: Optional[BaseException] = None
     while True:
         try:

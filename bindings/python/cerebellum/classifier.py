@@ -21,14 +21,14 @@ class _ClassifierPointer(Pointer):
 
 
 class Classifier(Handle):
-    """Labels, and how to tell which of them fits a text: Session.classify() does.
+    """Labels, and the form in which a model judges them; Session.classify() uses it.
 
-    Threads may share a classifier, each with a session of its own, of the same Model. It pickles with its
-    model's path. The options are those of ClassifierOptions.
+    Threads may share a classifier; each thread needs a session of its own, of the same Model. It pickles
+    with its model's path. The options are those of ClassifierOptions.
     """
 
     labels: List[str]
-    """In the order in which they were given."""
+    """The labels, in the given order."""
 
     def __init__(self, model: Model, labels: Iterable[str], **options: Unpack[ClassifierOptions]) -> None:
         refuse_others(options, ClassifierOptions, "Model.classifier()")
@@ -49,7 +49,7 @@ class Classifier(Handle):
 
     @property
     def model(self) -> Model:
-        """The model, whose sessions it works with."""
+        """The model; the classifier works with its sessions."""
         return self._arguments[0]
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong: the exceptions, and how the library's statuses become exceptions."""
+"""The exceptions, and how the library's statuses become exceptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._native import library
 
 
 class Status(enum.IntEnum):
-    """Values of Error.status: what went wrong, as numbers that never change."""
+    """Values of Error.status: numbers of the failures. They never change."""
 
     OK = 0
     BAD_HANDLE = 1
@@ -39,10 +39,10 @@ class Status(enum.IntEnum):
 
 
 class Error(Exception):
-    """What the library says when it cannot do something.
+    """A failure that the library reports.
 
-    `status` is a number of Status; a later library may have others. Arguments of a wrong type are
-    TypeErrors, as everywhere in Python.
+    `status` is a value of Status; a later library may have others. Arguments of a wrong type raise TypeError,
+    as everywhere in Python.
     """
 
     status: int
@@ -56,11 +56,11 @@ class Error(Exception):
 
 
 class OptionError(Error, ValueError):
-    """An option's value is out of its range or makes no sense; the message begins with its name."""
+    """The value of an option is out of its range or invalid; the message begins with the option's name."""
 
 
 class _Cut(Error):
-    """A text that was cut. `text` is what there was of it, `stop_reason` why it ended."""
+    """A text that ended too early. `text` is the text so far, `stop_reason` says why it ended."""
 
     text: str
     stop_reason: str
@@ -74,23 +74,24 @@ class _Cut(Error):
 
 
 class Incomplete(_Cut):
-    """The text ended before it had the form that choices, regex or json_schema ask for.
+    """The text ended before it had the form that choices, regex or json_schema require.
 
-    It is no JSON, and is in none of the forms: do not parse it. `text` is what there was of it, and
-    `stop_reason` is "incomplete" if max_tokens or the session's context ran out, "stop_string" if a stop
-    string came first. Ask again with a larger max_tokens, or make the session with a larger context.
+    It is not valid JSON and does not have the required form: do not parse it. `text` is the text so far.
+    `stop_reason` is "incomplete" if the text reached max_tokens or the end of the session's context, and
+    "stop_string" if a stop string came first. Try again with a larger max_tokens, or make the session with a
+    larger context.
     """
 
 
 class Cancelled(_Cut):
-    """cancel() stopped the call. If it was generating, `text` is what there was until then."""
+    """cancel() stopped the call. If it was generating, `text` is the text so far."""
 
 
 _CLASSES = {Status.BAD_OPTION: OptionError, Status.CANCELLED: Cancelled}
 
 
 def in_python_words(message: str) -> str:
-    """The library's message with the names that options and functions have here."""
+    """The library's message, with the Python names of options and functions."""
     option = re.match(r"option ([a-z0-9_ ]+): ", message)
     if option:
         name = "sequences" if option[1] == "batch" else option[1].replace(" ", "_")
@@ -101,14 +102,14 @@ def in_python_words(message: str) -> str:
 
 
 def error_for(status: int, message: bytes = b"") -> Error:
-    """The exception for a status that is no success."""
+    """The exception for the status of a failure."""
     kind: Type[Any] = _CLASSES.get(status, Error)  # type: ignore[call-overload]
     error: Error = kind(status, in_python_words(message.decode(errors="replace")))
     return error
 
 
 def failure(status: int, kind: str, message: bytes) -> Error:
-    """As error_for(), of a call on a session or batch, whose message says nothing new if it is in use."""
+    """As error_for(), for a call on a session or batch, with a better message if that is in use."""
     if status == Status.BUSY:
         advice = f"make a {kind} for each thread; one that a suspended stream uses is free after its close()"
         return Error(status, f"the {kind} is in use, by another thread or a stream: {advice}")
@@ -118,6 +119,6 @@ def failure(status: int, kind: str, message: bytes) -> Error:
 
 
 def check(status: int, message: bytes = b"") -> None:
-    """Raises what a status says, unless it is a success."""
+    """Raises the exception of a status, unless the status is OK."""
     if status != Status.OK:
         raise error_for(status, message)

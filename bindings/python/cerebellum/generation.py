@@ -1,4 +1,4 @@
-"""Generation on demand: the library works only while the next token is asked for."""
+"""Generation on demand: the library works only while a caller waits for the next token."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """A generation of a session's, as the source of a stream."""
+    """A generation of a session, as the source of a stream."""
 
     def __init__(
         self, session: Session, begin: Any, options: NativeOptions, prompt: Any,
         piece_of: Callable[[_native.Step], Any],
     ) -> None:
-        """`begin` is the library's function that takes such a prompt; `piece_of` makes a piece of a step, or
-        None of one that is to be passed over."""
+        """`begin` is the library's function for this type of prompt. `piece_of` turns a step into a piece, or
+        into None if the stream skips the step."""
         self._session, self._pointer = session, session._open
         self._begin: Any = begin
         self._options, self._prompt, self._piece_of = options, prompt, piece_of
@@ -41,7 +41,7 @@ class Generation:
             return self._next_piece()
 
     def pass_on(self, take: Callable[[Any], object]) -> None:
-        """Passes on all pieces, and nobody else may use the session meanwhile."""
+        """Passes on all pieces; no other call may use the session during that time."""
         with self._session._alone:
             interruptible(lambda: self._pass_on(take), self._pointer)
 
@@ -72,7 +72,7 @@ class Generation:
         return None if self._reason.value else step
 
     def _first_step(self, begin: Any, arguments: Any) -> int:
-        """Begins, and evaluates the prompt: that may take long."""
+        """Begins and evaluates the prompt, which may take long."""
         status: int = begin(
             self._pointer, self._options._open, self._prompt, len(self._prompt), byref(self._number)
         )
@@ -85,7 +85,7 @@ class Generation:
         return stop_reason_name(self._reason.value)
 
     def close(self) -> None:
-        """Ends it at once, also under a thread that waits for the next piece."""
+        """Ends it at once, even while a thread waits for the next piece."""
         self._closed = True
         if self._stepping.locked():
             self._pointer.cancel()
@@ -103,7 +103,7 @@ def text_of(step: _native.Step) -> Optional[str]:
 
 
 def step_with(top: int) -> Callable[[_native.Step], Step]:
-    """What makes a Step of the library's, with the `top` most probable tokens."""
+    """A function that turns a step of the library into a Step with the `top` most probable tokens."""
 
     def copied(step: _native.Step) -> Step:
         text = text_of(step) or ""

@@ -1,4 +1,4 @@
-"""Objects of the library's and how they are freed."""
+"""Objects of the library, and how they are freed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _Self = TypeVar("_Self", bound="Handle")
 
 
 class Pointer(c_void_p):
-    """The address of an object of the library's, which is freed when nobody refers to it any more.
+    """The address of an object of the library. The object is freed when nothing refers to it any more.
 
-    ctypes refers to its arguments while a function runs. So an object is never freed under a call,
-    whichever thread closes what, and needs no lock for that.
+    ctypes refers to its arguments while a function runs. So an object is never freed during a call, even if
+    another thread closes it, and needs no lock for that.
     """
 
     # The library's function that frees the object. Reached through the class, because a module's names may
@@ -27,14 +27,14 @@ class Pointer(c_void_p):
 
 
 class Handle:
-    """What can be closed, at the latest when it is collected."""
+    """An object that can be closed; the garbage collector closes it at the latest."""
 
     _pointer: Optional[Pointer] = None
 
     def close(self) -> None:
-        """Gives up memory and threads now, and does not wait for the object to be collected.
+        """Frees memory and threads now, without waiting for the garbage collector.
 
-        A call that another thread is making goes on; memory goes when it ends.
+        A running call of another thread continues; the memory is freed when that call ends.
         """
         self._pointer = None
 
@@ -46,7 +46,7 @@ class Handle:
 
     @property
     def _open(self) -> Pointer:
-        """The pointer, for the time of a call."""
+        """The pointer, for one call."""
         pointer = self._pointer
         if pointer is None:
             raise Error(Status.BAD_HANDLE, f"the {type(self).__name__.lower()} is closed")

@@ -40,7 +40,7 @@ class _ModelPointer(Pointer):
 
 
 def fields(structure: ctypes.Structure) -> Dict[str, Any]:
-    """A structure of the library's as a dictionary."""
+    """A structure of the library as a dictionary."""
     names = [field[0] for field in structure._fields_ if field[0] != "reserved"]
     values = {name: getattr(structure, name) for name in names}
     return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
@@ -50,17 +50,17 @@ Progress = Callable[[str, int, int], object]
 
 
 class Model(Handle):
-    """A model file that is open.
+    """An open model file.
 
-    Threads may share a model. It pickles as its path: whoever gets it opens the file again. Sessions keep
-    what they need of a model, so it may be closed before them.
+    Threads may share a model. It pickles as its path: the process that receives it opens the file again.
+    You may close a model before its sessions, because these keep the parts that they need.
 
     `access` is "map", which opens in milliseconds and shares memory with other processes, or "read", which
-    reads the file into private memory. `verify` reads the file and checks every checksum. Both may take
-    long: `progress` is called with "read" or "verify" and with how many bytes of how many are done, on the
-    calling thread. What it raises ends the opening, as Ctrl-C does.
+    reads the file into private memory. `verify` reads the file and checks every checksum. "read" and
+    `verify` may take long: they call `progress` on the calling thread, with "read" or "verify", the number
+    of bytes done, and the number of all bytes. An exception in `progress` ends the opening, as Ctrl-C does.
 
-    Raises Error with the status IO or BAD_MODEL if the file cannot be opened or is no model.
+    Raises Error with the status IO or BAD_MODEL if the file cannot be opened or is not a model.
     """
 
     def __init__(
@@ -74,9 +74,10 @@ class Model(Handle):
         cls, file: Union[int, HasFileno], offset: int = 0, length: Optional[int] = None,
         access: Access = "map", verify: bool = False, progress: Optional[Progress] = None,
     ) -> Model:
-        """A model inside of an open file, a descriptor or what has a fileno(): `length` bytes from `offset`
-        on, all that follow by default. The file may be closed afterwards. To be mapped, a model begins at a
-        multiple of 64 bytes. Not on Windows. Such a model does not pickle."""
+        """A model inside an open file: `length` bytes from `offset` on, by default all bytes from there.
+
+        `file` is a descriptor or an object with fileno(); you may close it afterwards. A mapped model must
+        begin at a multiple of 64 bytes. Not on Windows. Such a model cannot be pickled."""
         if not isinstance(file, int) and not hasattr(file, "fileno"):
             raise TypeError(f"file: an open file or its descriptor is needed, not {kind_of(file)} {file!r}")
         descriptor = file if isinstance(file, int) else file.fileno()
@@ -95,7 +96,7 @@ class Model(Handle):
 
     @property
     def info(self) -> Dict[str, Any]:
-        """What there is to know about the model: architecture, digest (of the checkpoint), file_bytes,
+        """Facts about the model: architecture, digest (of the checkpoint), file_bytes,
         parameters, bits_per_weight, vocabulary (number of tokens), context (positions it was trained on),
         embedding (width), layers, heads, end_of_text (a token, or -1), has_tokenizer, is_mapped."""
         info, model = _native.ModelInfo(), self._open  # in which its texts lie
@@ -103,8 +104,8 @@ class Model(Handle):
         return fields(info)
 
     def plan(self, **options: Unpack[SessionOptions]) -> Dict[str, int]:
-        """The bytes that session() with these options will take: weights_bytes, which are shared if the file
-        is mapped, cache_bytes and scratch_bytes, and total_bytes, the sum of these two."""
+        """The bytes of memory that session() with these options will take: weights_bytes, shared if the file is
+        mapped; cache_bytes and scratch_bytes; and total_bytes, the sum of these two."""
         refuse_others(options, SessionOptions, "Model.plan()")
         plan, message = _native.MemoryPlan(), message_buffer()
         with NativeOptions(options) as made:
@@ -115,7 +116,7 @@ class Model(Handle):
         return fields(plan)
 
     def plan_batch(self, sequences: int, **options: Unpack[BatchOptions]) -> Dict[str, int]:
-        """As plan(), of batch()."""
+        """As plan(), for batch()."""
         refuse_others(options, BatchOptions, "Model.plan_batch()")
         plan, message = _native.MemoryPlan(), message_buffer()
         with NativeOptions(options) as made:
@@ -127,19 +128,19 @@ class Model(Handle):
         return fields(plan)
 
     def verify(self) -> None:
-        """Reads the whole file and raises Error if a checksum does not fit."""
+        """Reads the whole file and raises Error if a checksum is wrong."""
         message = message_buffer()
         check(library.cbl_model_verify(self._open, message, len(message)), message.value)
 
     def lock_memory(self) -> None:
-        """Brings the model into memory and keeps it there as long as it and its sessions live, so that no
-        evaluation waits for the disk. Raises Error with the status NO_MEMORY if the system refuses."""
+        """Reads the model into memory and keeps it there as long as the model or one of its sessions exists, so
+        no evaluation waits for the disk. Raises Error with the status NO_MEMORY if the system refuses."""
         message = message_buffer()
         check(library.cbl_model_lock_memory(self._open, message, len(message)), message.value)
 
     def tokenize(self, text: str, parse_special: bool = False) -> List[int]:
-        """The token ids of a text. With parse_special, special tokens such as <|endoftext|> that are written
-        in it are read as such."""
+        """The token ids of a text. With parse_special, a special token that is written in the text, such as
+        <|endoftext|>, becomes that token."""
         data, message, count = utf8(text), message_buffer(), c_size_t()
         tokens = (c_uint32 * len(data))()  # there are never more tokens than bytes
         with NativeOptions({"parse_special": parse_special}) as options:
@@ -152,7 +153,7 @@ class Model(Handle):
         return ids
 
     def detokenize(self, tokens: Iterable[int]) -> bytes:
-        """The bytes that tokens stand for. They are UTF-8 if the tokens are whole characters."""
+        """The bytes of tokens. They are UTF-8 if the tokens are whole characters."""
         array, message, length = token_array(tokens), message_buffer(), c_size_t()
         arguments = (byref(length), message, len(message))
         status = library.cbl_model_detokenize(self._open, array, len(array), None, 0, *arguments)
@@ -183,14 +184,14 @@ class Model(Handle):
         return Classifier(self, labels, **options)
 
     def template(self, name: str) -> Template:
-        """The model file's own template of that name, or a built-in one; see Template."""
+        """The template of this name in the model file or, if there is none, the built-in one; see Template."""
         from .template import Template
 
         return Template(self, name)
 
 
 class _Opening:
-    """A call that opens a model. Its callback ends it, and it needs no request."""
+    """A call that opens a model. Its callback can end it, so it needs no cancel()."""
 
     def cancel(self) -> None:
         pass

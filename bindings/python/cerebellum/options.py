@@ -1,4 +1,4 @@
-"""Options: which there are, where each belongs, and how they are passed to the library."""
+"""The options, where each belongs, and how they are passed to the library."""
 
 from __future__ import annotations
 
@@ -15,93 +15,93 @@ from .handles import Handle, Pointer
 
 
 class BatchOptions(TypedDict, total=False):
-    """How a batch is made; Model.batch(). None stands for the default everywhere."""
+    """Options of Model.batch(). In all options None stands for the default."""
 
     context: int | None
-    """Positions of a sequence, at most the model's: prompt and generated tokens together. Memory is
-    proportional to it. The model's by default."""
+    """Number of positions of a sequence, for prompt and generated tokens together. At most that of the
+    model, which is the default. Memory is proportional to it."""
     cache: Literal["f16", "int8"] | None
-    """Type of the cache of keys and values. "int8" takes about half the memory of "f16", the default."""
+    """Type of the cached keys and values. "int8" takes about half the memory of "f16", the default."""
     threads: int | None
-    """Threads that share the work, 1 to 64, the calling one among them. 1 by default."""
+    """Number of threads that share the work, 1 to 64, including the calling thread. 1 by default."""
     chunk: int | None
-    """Tokens of a prompt that are evaluated at once, from 1. More is faster and takes more memory. 64 by
-    default."""
+    """Number of a prompt's tokens that are evaluated at once, at least 1. A larger number is faster and takes
+    more memory. 64 by default."""
     isa: str | None
     """Instruction set, one of isa_names(). The best one by default."""
 
 
 class SessionOptions(BatchOptions, total=False):
-    """How a session is made; Model.session()."""
+    """Options of Model.session()."""
 
     all_logits: bool | None
-    """Compute the logits of every token of a prompt: makes score() and classify() faster. False by
+    """Compute the logits of every token of a prompt. This makes score() and classify() faster. False by
     default."""
     draft: int | None
-    """The most tokens that are guessed and evaluated along with a single one, 0 to 15. Changes the speed and
-    no result. 4 by default."""
+    """The most tokens, 0 to 15, to guess and to evaluate together with each token. Affects the speed, never a
+    result. 4 by default."""
 
 
 class SamplingOptions(TypedDict, total=False):
-    """How a token is chosen; Session.sample()."""
+    """Options of Session.sample(): how to choose a token."""
 
     temperature: float | None
-    """0 to 100. 0, the default, takes the most probable token; 1 draws from the model's own distribution;
-    less sharpens it."""
+    """0 to 100. 0, the default, takes the most probable token. 1 draws from the model's own distribution; a
+    value below 1 makes probable tokens more probable."""
     top_k: int | None
-    """Draw from the top_k most probable tokens only. 0, the default: from all."""
+    """Draw only from the top_k most probable tokens. 0, the default: from all."""
     top_p: float | None
-    """Draw from the most probable tokens that together have this probability, over 0 to 1. 1, the default:
-    from all."""
+    """Draw only from the most probable tokens that together have this probability, above 0 to 1. 1, the
+    default: from all."""
     min_p: float | None
-    """Draw from tokens only that are at least min_p times as probable as the first, 0 to 1. 0, the default:
-    from all."""
+    """Draw only from tokens with at least min_p times the largest probability, 0 to 1. 0, the default: from
+    all."""
     repetition_penalty: float | None
-    """0.01 to 100. Values over 1 make recent tokens less probable. 1 by default."""
+    """0.01 to 100. Values above 1 make recent tokens less probable. 1 by default."""
     repetition_window: int | None
-    """How many of the last tokens, those of the prompt among them, count as recent. 0: all. 64 by
-    default."""
+    """How many of the last tokens, the prompt's included, are recent. 0: all. 64 by default."""
     seed: int | None
     """The same seed, 0 to 2^64 - 1, draws the same tokens on every machine. 0 by default."""
     logit_bias: Mapping[int, float] | None
-    """What is added to the logits of tokens, -1000 to 1000: -100 all but forbids a token, 100 all but forces
-    it. A token that the model does not have is an OptionError."""
+    """Numbers to add to the logits of tokens, -1000 to 1000: -100 makes a token nearly impossible, 100 nearly
+    certain. A token that the model does not have raises an OptionError."""
 
 
 class GenerationOptions(SamplingOptions, total=False):
-    """How a text is continued; Session.generate(), stream(), steps(), and those of a batch."""
+    """Options of generate(), stream() and steps(), of a session or a batch."""
 
     max_tokens: int | None
     """The most tokens to generate. 128 by default."""
     stop: str | Iterable[str] | None
-    """The text ends before the first of these strings; no part of it is passed on."""
+    """The text ends before the first of these strings, and contains no part of it."""
     ignore_end_of_text: bool | None
-    """Go on after the token that ends a text. False by default."""
+    """Continue after the end-of-text token. False by default."""
     parse_special: bool | None
-    """Read special tokens, such as <|endoftext|>, that are written in the prompt. False by default, because
-    a text from outside must not speak with the program's voice."""
+    """A special token that is written in the prompt, such as <|endoftext|>, becomes that token. False by
+    default, because text from users must not contain control tokens."""
     choices: Iterable[str] | None
-    """The text is one of these strings. choices, regex and json_schema need has_constraints(), one of them
-    at a time. If the text ends before it has the form, Incomplete is raised."""
+    """The text must be one of these strings. Give only one of choices, regex and json_schema; all need
+    has_constraints(). If the text ends before it has the form, Incomplete is raised."""
     regex: str | None
-    """The text matches this regular expression from beginning to end, so that ^ and $ are not needed."""
+    """The whole text must match this regular expression; ^ and $ are not necessary."""
     json_schema: Mapping[str, Any] | str | None
-    """The text is JSON, in one line, that follows this JSON schema: a dictionary or JSON. Numbers have at most
-    15 digits before and after the point and 2 in the exponent; bounds and values beyond 2^53 are refused."""
+    """The text must be JSON on one line, valid by this JSON schema (a dictionary, or a string of JSON). Numbers
+    have at most 15 digits before and after the point and 2 in the exponent; bounds and values beyond 2^53
+    are refused."""
 
 
 class ClassifierOptions(TypedDict, total=False):
-    """How labels are put to a model; Model.classifier()."""
+    """Options of Model.classifier()."""
 
     template: str | None
-    """Where text and label stand in what the model reads. "Utterance: {text}\\nIntent: {label}\\n" by
-    default."""
+    """The prompt, with the places of text and label. "Utterance: {text}\\nIntent: {label}\\n" by default."""
     examples: Iterable[Tuple[str, str]] | None
-    """Pairs of a text and its label, which the model is shown before every text."""
+    """Pairs of a text and its label, which come before every text in the prompt."""
     normalization: Literal["sum", "mean"] | None
-    """A label's score is the log-probability of all its tokens, "sum", the default, or of one on average."""
+    """The score of a label: "sum", the default, is the log-probability of all its tokens together, "mean" the
+    average of one token."""
     calibration: Literal["none", "content_free", "mutual_information"] | None
-    """What is taken off a label's score because the model prefers some labels whatever the text."""
+    """What to subtract from a label's score, because the model prefers some labels for any text."""
 
 
 class _ModelOptions(TypedDict, total=False):
@@ -119,7 +119,7 @@ class _TemplateOptions(TypedDict, total=False):
 
 CONSTRAINTS = ("choices", "regex", "json_schema")
 
-# Where an option belongs, for those who gave it elsewhere. The first place that has it is named.
+# Where an option belongs, for messages about a misplaced option. The first place that has it is named.
 _PLACES: Tuple[Tuple[Any, str], ...] = (
     (_ModelOptions, "Model()"),
     (SessionOptions, "Model.session()"),
@@ -131,7 +131,7 @@ _PLACES: Tuple[Tuple[Any, str], ...] = (
 
 
 def refuse_others(options: Mapping[str, object], kind: Any, where: str) -> None:
-    """Refuses options that are not of a kind, one of the classes above, and tells where they belong."""
+    """Refuses options that are not of `kind`, one of the classes above, and says where they belong."""
     known = list(kind.__annotations__)
     for name in options:
         if name in known:
@@ -147,7 +147,7 @@ def refuse_others(options: Mapping[str, object], kind: Any, where: str) -> None:
 
 
 def is_constrained(options: Mapping[str, object]) -> bool:
-    """Whether the options ask for a text of a given form."""
+    """Whether the options require a form of the text."""
     return any(options.get(name) is not None for name in CONSTRAINTS)
 
 
@@ -156,7 +156,7 @@ class _OptionsPointer(Pointer):
 
 
 class NativeOptions(Handle):
-    """The library's set of options, of names and values that belong where they are given."""
+    """The library's set of options, made of names and values that were checked for their place."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         pointer = _OptionsPointer()
@@ -224,7 +224,7 @@ class NativeOptions(Handle):
             self._check(status, "examples")
 
 
-# Options that are more than one value of the library's.
+# Options that need more than one value of the library.
 _SPECIAL: Dict[str, Any] = {
     "stop": NativeOptions._set_stop,
     "logit_bias": NativeOptions._set_logit_bias,

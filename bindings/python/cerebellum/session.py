@@ -1,4 +1,4 @@
-"""Sessions: a sequence of tokens and all that is done with it."""
+"""Sessions: a sequence of tokens, and the operations on it."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class _SessionPointer(Pointer):
 
 
 class Session(Handle):
-    """A sequence of tokens, and what it takes to continue it.
+    """A sequence of tokens, with the memory to continue it.
 
-    A prompt comes after what the session holds already; reset() starts over. A session is for one thread at
-    a time: while a call runs on another thread, calls raise Error with the status BUSY. The interpreter's
-    lock is released while the library works, and Ctrl-C ends every call that takes long.
+    A prompt continues the tokens that the session already holds; reset() removes them. One thread at a time
+    may use a session: while a call runs on another thread, calls raise Error with the status BUSY. The
+    interpreter's lock is released while the library works, and Ctrl-C ends every long call.
 
     The options are those of SessionOptions.
     """
 
     model: Model
-    """The model that it is of."""
+    """The model of this session."""
 
     def __init__(self, model: Model, **options: Unpack[SessionOptions]) -> None:
         refuse_others(options, SessionOptions, "Model.session()")
@@ -76,23 +76,23 @@ class Session(Handle):
     # ---- Generating
 
     def generate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Text:
-        """The text that follows a prompt, which is a string or token ids.
+        """The text that follows a prompt. The prompt is a string or token ids.
 
-        At most 128 tokens unless max_tokens says otherwise, each the most probable one unless temperature
-        does. The text knows why it ended: see Text. Incomplete is raised if it ended before it had the form
-        that choices, regex or json_schema ask for, Cancelled if cancel() stopped it, Error if the prompt does
-        not fit (CONTEXT_FULL), among others.
+        By default it has at most 128 tokens (max_tokens), and each is the most probable one (temperature). Its
+        stop_reason says why it ended: see Text. Raises Incomplete if it ended before it had the form that
+        choices, regex or json_schema require, Cancelled if cancel() stopped it, and Error in other cases, for
+        example with the status CONTEXT_FULL if the prompt does not fit.
         """
         return self._text(prompt, options, "Session.generate()").read()
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> TextStream:
-        """As generate(), but yields pieces of the text as they come: whole characters, and nothing that may
-        be the beginning of a stop string. See Stream."""
+        """As generate(), but yields the text in pieces. Each piece has whole characters, and no character that
+        may begin a stop string. See Stream."""
         return self._text(prompt, options, "Session.stream()")
 
     def steps(self, prompt: Prompt, top: int = 0, **options: Unpack[GenerationOptions]) -> StepStream:
-        """As stream(), but yields a Step for each token, with the `top` most probable tokens in its
-        place."""
+        """As stream(), but yields a Step for each token, with the `top` most probable tokens at its
+        position."""
         piece_of = step_with(size(top, "top"))
         source, constrained = self._generation(prompt, options, "Session.steps()", piece_of)
         return StepStream(source, self, constrained)
@@ -114,16 +114,17 @@ class Session(Handle):
     def apply(
         self, template: Template, text: str, seed: int = 0, max_tokens: Optional[int] = None
     ) -> Text:
-        """What a template makes of a text, such as its translation. A text that is too long for the session's
-        context is cut between sentences, and the result is that of its parts, each of at most max_tokens, or
-        fewer if the template says so. stop_reason is "max_tokens" if the result of any part was cut. Takes the
-        place of what the session holds."""
+        """The result of a template for a text, such as its translation.
+
+        If a text is too long for the session's context, it is cut between sentences, and the results of the
+        parts are joined. The result of a part has at most max_tokens tokens; the template may set fewer.
+        stop_reason is "max_tokens" if the result of a part was cut. Replaces the tokens of the session."""
         return self.stream_apply(template, text, seed, max_tokens).read()
 
     def stream_apply(
         self, template: Template, text: str, seed: int = 0, max_tokens: Optional[int] = None
     ) -> TextStream:
-        """As apply(), but yields pieces as they come. See Stream."""
+        """As apply(), but yields the result in pieces. See Stream."""
         data, session = utf8(text), self._open
         if max_tokens is not None and whole_number(max_tokens, "max_tokens") < 1:
             raise OptionError(Status.BAD_OPTION, f"max_tokens: {max_tokens} is not at least 1")
@@ -151,11 +152,11 @@ class Session(Handle):
         """How probable continuations of a prompt are: for each the natural logarithm of the probability of
         all its tokens, and their number.
 
-        The prompt comes after what the session holds, and stays. Prompt and continuations are strings, or
-        all are token ids; none of the continuations is empty. The space before a word belongs to the
+        The prompt continues the tokens of the session and stays in it. Prompt and continuations are all
+        strings or all token ids; no continuation is empty. The space before a word belongs to the
         continuation: " time", not "time". A session made with all_logits=True is fastest.
 
-        Raises Error with the status CONTEXT_FULL if prompt and longest continuation do not fit.
+        Raises Error with the status CONTEXT_FULL if the prompt and the longest continuation do not fit.
         """
         if not isinstance(prompt, str):
             return self._score_tokens(prompt, continuations)  # type: ignore[arg-type]
@@ -182,12 +183,12 @@ class Session(Handle):
     def embed(
         self, text: Prompt, pooling: Literal["mean", "last"] = "mean", parse_special: bool = False
     ) -> ctypes.Array[c_float]:
-        """The embedding of a text, a string or token ids: a vector of length 1 with model.info["embedding"]
-        floats, as a ctypes array, which numpy.frombuffer(vector, "float32") takes. The product of two such
-        vectors, element by element and summed, is near 1 if the texts are alike.
+        """The embedding of a text, which is a string or token ids: a vector of length 1 with
+        model.info["embedding"] floats. It is a ctypes array, which numpy.frombuffer(vector, "float32")
+        accepts. The inner product of two such vectors is near 1 if the texts are similar.
 
-        `pooling` is "mean", of all tokens, or "last", the last token's. Takes the place of what the session
-        holds.
+        `pooling` is "mean", the mean over all tokens, or "last", the vector of the last token. Replaces the
+        tokens of the session.
         """
         is_text = isinstance(text, str)
         data = utf8(text) if isinstance(text, str) else token_array(text, "text")
@@ -204,10 +205,10 @@ class Session(Handle):
         return embedding
 
     def classify(self, classifier: Classifier, text: str) -> Tuple[str, Dict[str, float]]:
-        """The label that fits a text best, and the probabilities of all labels by label, which together are
-        1.
+        """The most probable label of a text, and a dictionary of the probabilities of all labels, whose sum
+        is 1.
 
-        Takes the place of what the session holds. A session made with all_logits=True is fastest.
+        Replaces the tokens of the session. A session made with all_logits=True is fastest.
         """
         data, best, labels = utf8(text), c_size_t(), classifier.labels
         probabilities = (c_double * len(labels))()
@@ -219,10 +220,10 @@ class Session(Handle):
     # ---- Token by token
 
     def evaluate(self, tokens: Iterable[int]) -> None:
-        """Appends tokens, at least one. Afterwards `logits` are the last one's.
+        """Appends tokens, at least one. Afterwards `logits` are those of the last token.
 
-        Raises Error with the status CONTEXT_FULL if they do not fit, BAD_TOKEN if the model has no such token;
-        the session is as before.
+        Raises Error with the status CONTEXT_FULL if they do not fit, or BAD_TOKEN if the model does not have
+        one of them; the session then stays as it was.
         """
         array = token_array(tokens)
         if len(array) == 1:  # takes no longer than Ctrl-C may wait
@@ -232,10 +233,10 @@ class Session(Handle):
 
     @property
     def logits(self) -> ctypes.Array[c_float]:
-        """A copy of the last token's logits: a float for each token of the vocabulary, as a ctypes array,
-        which numpy.frombuffer(logits, "float32") takes.
+        """A copy of the last token's logits: a float for each token of the vocabulary. It is a ctypes array,
+        which numpy.frombuffer(logits, "float32") accepts.
 
-        Raises Error with the status NO_LOGITS if nothing was evaluated since a reset() or rewind().
+        Raises Error with the status NO_LOGITS if no token was evaluated since a reset() or rewind().
         """
         start, count, session = ctypes.POINTER(c_float)(), c_size_t(), self._open
         with self._alone:
@@ -245,8 +246,8 @@ class Session(Handle):
         return copy
 
     def sample(self, **options: Unpack[SamplingOptions]) -> int:
-        """Chooses the next token by the last one's logits; the options are those of SamplingOptions. The
-        session does not change: evaluate([token]) goes on."""
+        """Chooses the next token by the logits of the last one; the options are those of SamplingOptions. The
+        session does not change: evaluate([token]) appends the token."""
         refuse_others(options, SamplingOptions, "Session.sample()")
         token = c_uint32()
         with NativeOptions(options) as made:
@@ -263,31 +264,31 @@ class Session(Handle):
 
     @property
     def position(self) -> int:
-        """The number of tokens that the session holds. From any thread."""
+        """The number of tokens that the session holds. Any thread may ask."""
         position: int = library.cbl_session_position(self._open)
         return position
 
     def reset(self) -> None:
-        """Forgets every token."""
+        """Removes all tokens."""
         self._call(library.cbl_session_reset)
 
     def rewind(self, position: int) -> None:
-        """Forgets the tokens from `position` on, which is at most self.position."""
+        """Removes the tokens from `position` on; `position` is at most self.position."""
         self._call(library.cbl_session_rewind, size(position, "position"))
 
     # ---- State
 
     def cancel(self) -> None:
-        """Stops what is running on the session, or else the next call, which raises Cancelled. From any
-        thread."""
+        """Stops the running call or, if none runs, the next one; the call raises Cancelled. Any thread may call
+        this."""
         self._open.cancel()
 
     def clear_cancel(self) -> None:
-        """Takes back a cancel() that no call has followed yet. From any thread."""
+        """Withdraws a cancel() that has not stopped a call yet. Any thread may call this."""
         self._open.clear_cancel()
 
     def fork(self) -> Session:
-        """Another session that holds the same tokens, made as this one was."""
+        """A new session with the same options and the same tokens."""
         pointer = _SessionPointer()
         self._call(library.cbl_session_fork, None, byref(pointer))
         fork = Session.__new__(Session)
@@ -306,11 +307,11 @@ class Session(Handle):
         return buffer.raw
 
     def restore(self, saved: Union[bytes, bytearray, memoryview]) -> None:
-        """Takes over what save() returned, from a session of the same model and type of cache, in place of
-        what this one holds.
+        """Replaces the session's state by the bytes that save() returned in a session of the same model and
+        type of cache.
 
-        Raises Error with the status BAD_SAVED if it is damaged or of another model, CONTEXT_FULL if this
-        session has too few positions.
+        Raises Error with the status BAD_SAVED if the bytes are damaged or belong to another model, and
+        CONTEXT_FULL if this session has too few positions.
         """
         if not isinstance(saved, (bytes, bytearray, memoryview)):
             raise TypeError("saved: the bytes of save() are needed; restore_file() takes a path")
@@ -318,32 +319,32 @@ class Session(Handle):
         self._call(library.cbl_session_restore, data, len(data))
 
     def save_file(self, path: Path) -> None:
-        """As save(), to a file that only its owner may read: there is the old one or the new one, and never a
-        part. A device, a pipe or a directory is refused."""
+        """As save(), to a file that only its owner may read. There is always the old file or the new one, never
+        a part of it. A device, a pipe or a directory is refused."""
         self._call(library.cbl_session_save_file, path_bytes(path))
 
     def restore_file(self, path: Path) -> None:
-        """As restore(), from the file of save_file()."""
+        """As restore(), from a file of save_file()."""
         self._call(library.cbl_session_restore_file, path_bytes(path))
 
     def lock_memory(self) -> None:
-        """Brings the session's memory, all of Model.plan(), into RAM and keeps it there as long as the session
-        lives. Raises Error with the status NO_MEMORY if the system refuses."""
+        """Keeps the session's memory, total_bytes of Model.plan(), in RAM as long as the session exists. Raises
+        Error with the status NO_MEMORY if the system refuses."""
         self._call(library.cbl_session_lock_memory)
 
     @property
     def stats(self) -> Dict[str, Any]:
-        """What the session is and has done: isa, context and position (tokens), threads; evaluated_tokens
-        and evaluation_seconds since it was made; of the last generation prompt_tokens, prompt_seconds,
-        generated_tokens, generation_seconds, stop_reason and pending_token, which is generated but not
-        evaluated, or -1; guessed_tokens and right_guesses."""
+        """Facts and counts: isa, context and position (tokens), threads; evaluated_tokens and
+        evaluation_seconds since the session was made; guessed_tokens and right_guesses. Of the last
+        generation: prompt_tokens, prompt_seconds, generated_tokens, generation_seconds, stop_reason, and
+        pending_token, a token that was generated but not evaluated, or -1."""
         stats = _native.SessionStats()
         self._call(library.cbl_session_get_stats, byref(stats), ctypes.sizeof(stats))
         return {**fields(stats), "stop_reason": stop_reason_name(stats.stop_reason)}
 
     @property
     def _alone(self) -> Any:
-        """The lock of one call, for `with`. Who comes second is told so, and does not wait."""
+        """The lock of one call, for `with`. A second call raises BUSY and does not wait."""
         if self._lock.locked():
             raise failure(Status.BUSY, "session", b"")
         return self._lock
@@ -361,6 +362,6 @@ class Session(Handle):
             self._check(interruptible(lambda: function(session, *arguments), session))
 
     def _check(self, status: int) -> None:
-        """Raises what a call says that was made alone."""
+        """Raises the exception of a call that held the lock."""
         if status != Status.OK:
             raise failure(status, "session", library.cbl_session_error(self._open))

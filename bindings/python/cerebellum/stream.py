@@ -1,4 +1,4 @@
-"""What streams yield, and streams themselves: iterators for `for` as well as `async for`."""
+"""Streams, iterators for both `for` and `async for`, and the objects that they yield."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _Self = TypeVar("_Self", bound="Stream[Any]")
 
 
 class Text(str):
-    """A generated text: a string that also knows why it ended.
+    """A generated text: a string with its stop_reason.
 
     `stop_reason` is "end_of_text", "max_tokens", "stop_string", "context_full", or "complete" if choices,
-    regex or json_schema leave nothing to add.
+    regex or json_schema allow no further character.
     """
 
     stop_reason: str
@@ -36,13 +36,14 @@ class Step(NamedTuple):
     """A token of a generation."""
 
     token: Optional[int]
-    """The token, or None if text that was held back follows the last one."""
+    """The token, or None for text that was held back and follows the last token."""
     text: str
-    """The text that has become certain with it; often none."""
+    """The text that is certain after this token; often empty."""
     log_probability: Optional[float]
-    """The natural logarithm of its probability; None without a token or if a constraint left no choice."""
+    """The natural logarithm of the token's probability; None if there is no token, or if a constraint
+    allowed only one."""
     top: List[Tuple[int, float]]
-    """The most probable tokens in its place, with the natural logarithms of their probabilities."""
+    """The most probable tokens at its position, with the natural logarithms of their probabilities."""
 
 
 def stop_reason_name(reason: int) -> str:
@@ -52,7 +53,7 @@ def stop_reason_name(reason: int) -> str:
 
 
 def check_form(text: str, stop_reason: str, constrained: bool) -> None:
-    """Raises the exception for a text that was cut, if it was."""
+    """Raises an exception if a text ended too early."""
     if stop_reason == "cancelled":
         message = f"cancelled after {len(text)} characters"
         raise Cancelled(Status.CANCELLED, message, text, stop_reason)
@@ -72,21 +73,21 @@ class Source(Protocol):
         """Passes on all pieces."""
 
     def result(self) -> Any:
-        """What came of it, or raises why it failed. After END."""
+        """The result, after END; raises if the source failed."""
 
     def close(self) -> None:
-        """Ends it; also while another thread waits in next_piece(), which then returns."""
+        """Ends the source. If another thread waits in next_piece(), that call then returns."""
 
 
 class Stream(Generic[Piece]):
-    """Pieces as they come: loop over it with `for`, or with `async for` in a coroutine.
+    """An iterator over pieces: loop over it with `for`, or with `async for` in a coroutine.
 
-    Nothing is computed before the next piece is asked for. Leaving the loop ends the generation; if the
-    stream is kept in a variable, close() or `with` does. Until then the session or batch is in use.
+    It computes a piece only when you ask for it. Leaving the loop ends the generation; if you keep the
+    stream in a variable, close() or `with` ends it. Until then the session or batch is in use.
     """
 
     def __init__(self, source: Source, handle: Handle) -> None:
-        """A stream of what `source` makes with `handle`."""
+        """A stream of the pieces that `source` makes with `handle`."""
         self._source, self._handle = source, handle
         self._ended = False
 
@@ -110,7 +111,7 @@ class Stream(Generic[Piece]):
             self._handle._open  # raises if it is closed
 
     def _received(self, piece: Any) -> Any:
-        """A piece of the source's on its way, or END."""
+        """Passes on a piece of the source, or END."""
         if piece is not END:
             self._take(piece)
         elif not self._ended:  # nobody has closed it meanwhile
@@ -119,13 +120,13 @@ class Stream(Generic[Piece]):
         return piece
 
     def _take(self, piece: Piece) -> None:
-        """Looks at a piece on its way."""
+        """Called with each piece before it is passed on."""
 
     def _finish(self, result: Any) -> None:
-        """Looks at what the source made of it."""
+        """Called with the source's result."""
 
     def close(self) -> None:
-        """Ends the generation at once. The session or batch can be used again."""
+        """Ends the generation at once. You can use the session or batch again."""
         self._ended = True
         self._source.close()
 
@@ -143,7 +144,7 @@ class Stream(Generic[Piece]):
         return self
 
     async def __anext__(self) -> Piece:
-        """The next piece, from a thread of the loop's executor, so that the loop goes on meanwhile.
+        """The next piece. A thread of the loop's executor computes it, so the loop is not blocked.
 
         If the task is cancelled, the generation ends at once.
         """
@@ -170,7 +171,7 @@ class Stream(Generic[Piece]):
 
 
 async def _settled(step: asyncio.Future[Any]) -> None:
-    """Waits for a thread that is about to return, and lets nothing hinder that."""
+    """Waits for a thread that is about to return, even if the task is cancelled again."""
     while not step.done():
         try:
             await asyncio.wait([step])
@@ -181,10 +182,10 @@ async def _settled(step: asyncio.Future[Any]) -> None:
 
 
 class _OneText(Stream[Piece]):
-    """A stream of one text, which knows why it ended."""
+    """A stream of one text, with its stop_reason."""
 
     stop_reason: Optional[str] = None
-    """Why the text ended, as Text.stop_reason says; None before."""
+    """Why the text ended, as in Text.stop_reason; None before the end."""
 
     def __init__(self, source: Source, handle: Handle, constrained: bool = False) -> None:
         super().__init__(source, handle)
@@ -193,7 +194,7 @@ class _OneText(Stream[Piece]):
 
     @property
     def text(self) -> str:
-        """All of the text until now."""
+        """The text so far."""
         return "".join(self._texts)
 
     def _finish(self, result: Any) -> None:
@@ -208,7 +209,7 @@ class TextStream(_OneText[str]):
         self._texts.append(piece)
 
     def read(self) -> Text:
-        """The rest and what came before it, when it has ended."""
+        """Waits for the end and returns the whole text."""
         with self:
             self._check_open()
             if not self._ended:

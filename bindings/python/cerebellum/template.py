@@ -1,4 +1,4 @@
-"""Templates: how a task, such as translating, is put to a model."""
+"""Templates: prompts for tasks such as translating."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class _TemplatePointer(Pointer):
 
 
 class Template(Handle):
-    """How a task is put to a model: Session.apply() does it.
+    """The prompt of a task; Session.apply() uses it.
 
-    Template(model, "translate") is the model file's own template of that name, or a built-in one;
-    Template.from_text() makes one from its text. Threads may share a template, and it pickles. A template
-    serves every model.
+    Template(model, "translate") is the template of this name in the model file or, if there is none, the
+    built-in one. Template.from_text() makes one from its text. Threads may share a template, and it pickles.
+    Every model can use it.
     """
 
     def __init__(self, model: Model, name: str) -> None:
