@@ -41,10 +41,10 @@
  *   time. No function waits for a call of another thread: it returns CBL_BUSY instead.
  * - Memory. The functions that make a handle give it to the caller, who frees it with the ..._free function
  *   of its kind. Handles may be freed in any order. The library copies what it needs of all other arguments,
- *   and does not keep the pointers. The exceptions say so: log, arena, pool, memory of a model.
- * - Pointers. A pointer may be NULL only if the comment says "may be NULL". Otherwise NULL is an error, not
- *   a crash. Text is UTF-8 and has a length. Paths, and the texts in an array of texts, end with a zero
- *   byte.
+ *   and does not keep the pointers. The exceptions say so: log, progress, arena, pool,
+ *   memory of a model.
+ * - Pointers. A pointer may be NULL only if the comment says so. Otherwise NULL is an error, not a crash.
+ *   Text is UTF-8 and has a length. Paths, and the texts in an array of texts, end with a zero byte.
  * - Numbers. Results are the same bits on every processor, for any number of threads, and in any
  *   floating-point environment of the caller, even if its exceptions trap. The library restores that
  *   environment with its status flags, and callbacks run in it.
@@ -684,7 +684,7 @@ cbl_status cbl_model_verify(const cbl_model *model,
 
 /**
  * Brings the model's pages into memory and keeps them there as long as the model or a session of
- * it lives. Then no evaluation waits for the disk. The call takes the time to read the pages that
+ * it lives. So no evaluation waits for the disk. The call takes the time to read the pages that
  * are not in memory yet. Evaluations may run at the same time. If the system refuses, the message
  * names the number of bytes and the limit (RLIMIT_MEMLOCK), and the model can be used as before.
  *
@@ -825,9 +825,9 @@ cbl_status cbl_session_lock_memory(cbl_session *session);
 /**
  * Frees a session; NULL is allowed.
  *
- * No other call may be using the handle. This is checked: while another thread's call runs, or
- * when a callback of the session's own call frees it, the function returns CBL_BUSY and frees
- * nothing. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+ * No other call may be using the handle. This is checked: while a call on the session runs, on
+ * another thread or around this callback, the function returns CBL_BUSY and frees nothing. Errors:
+ * CBL_BAD_HANDLE, CBL_BUSY.
  */
 cbl_status cbl_session_free(cbl_session *session);
 
@@ -1463,9 +1463,9 @@ cbl_status cbl_classifier_free(cbl_classifier *classifier);
  * if `capacity` is 0.
  *
  * The session is any session of the classifier's model. Of its options, only the type of the cache
- * can change the result. The call replaces the tokens that the session holds. If they begin with
- * the same tokens as the last time, these are not evaluated again, so classify many texts in one
- * session. That is fastest if the session is made with CBL_OPTION_ALL_LOGITS.
+ * can change the result. The call replaces the tokens that the session holds. If the new tokens
+ * begin as the ones before did, this beginning is not evaluated again, so classify many texts in
+ * one session. That is fastest if the session is made with CBL_OPTION_ALL_LOGITS.
  *
  * One thread at a time for the session; thread-safe for the classifier. Results are written on
  * success only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;
@@ -1590,9 +1590,9 @@ cbl_status cbl_template_free(cbl_template *prepared);
  * between sentences, unless the template forbids that. The result is then the results of the
  * parts, one after the other.
  *
- * The call replaces the tokens that the session holds. If they begin with the same tokens as the
- * last time, these are not evaluated again. The template brings its own options for generation. Of
- * `options`, which may be NULL, only CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS are used.
+ * The call replaces the tokens that the session holds. If the new tokens begin as the ones before
+ * did, this beginning is not evaluated again. The template brings its own options for generation.
+ * Of `options`, which may be NULL, only CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS are used.
  * `*result` receives what was done, and `size` is `sizeof *result`; `result` may be NULL if `size`
  * is 0. A call that is cancelled returns CBL_OK, and the stop reason is CBL_STOP_CANCELLED.
  *
@@ -1755,7 +1755,7 @@ cbl_status cbl_batch_sample(cbl_batch *batch,
 
 /**
  * Stops the call that evaluates or generates on the batch, or if none is running, the next one.
- * The request is as that of cbl_session_cancel(), but the call always returns CBL_CANCELLED.
+ * The call returns CBL_CANCELLED, also if it generates. Otherwise as cbl_session_cancel().
  *
  * Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
  */

@@ -95,9 +95,9 @@ pub unsafe extern "C" fn cbl_classifier_free(classifier: *mut cbl_classifier) ->
 /// if `capacity` is 0.
 ///
 /// The session is any session of the classifier's model. Of its options, only the type of the cache
-/// can change the result. The call replaces the tokens that the session holds. If they begin with
-/// the same tokens as the last time, these are not evaluated again, so classify many texts in one
-/// session. That is fastest if the session is made with CBL_OPTION_ALL_LOGITS.
+/// can change the result. The call replaces the tokens that the session holds. If the new tokens
+/// begin as the ones before did, this beginning is not evaluated again, so classify many texts in
+/// one session. That is fastest if the session is made with CBL_OPTION_ALL_LOGITS.
 ///
 /// One thread at a time for the session; thread-safe for the classifier. Results are written on
 /// success only. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT, also if the session is of another model;

@@ -142,9 +142,9 @@ pub unsafe extern "C" fn cbl_template_free(prepared: *mut cbl_template) -> cbl_s
 /// between sentences, unless the template forbids that. The result is then the results of the
 /// parts, one after the other.
 ///
-/// The call replaces the tokens that the session holds. If they begin with the same tokens as the
-/// last time, these are not evaluated again. The template brings its own options for generation. Of
-/// `options`, which may be NULL, only CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS are used.
+/// The call replaces the tokens that the session holds. If the new tokens begin as the ones before
+/// did, this beginning is not evaluated again. The template brings its own options for generation.
+/// Of `options`, which may be NULL, only CBL_OPTION_SEED and CBL_OPTION_TEMPLATE_TOKENS are used.
 /// `*result` receives what was done, and `size` is `sizeof *result`; `result` may be NULL if `size`
 /// is 0. A call that is cancelled returns CBL_OK, and the stop reason is CBL_STOP_CANCELLED.
 ///

@@ -8,7 +8,7 @@ use crate::ffi::handle;
 use crate::ffi::status::cbl_status;
 
 /// Stops the call that evaluates or generates on the batch, or if none is running, the next one.
-/// The request is as that of cbl_session_cancel(), but the call always returns CBL_CANCELLED.
+/// The call returns CBL_CANCELLED, also if it generates. Otherwise as cbl_session_cancel().
 ///
 /// Thread-safe, and safe in a signal handler. Errors: CBL_BAD_HANDLE.
 #[unsafe(no_mangle)]

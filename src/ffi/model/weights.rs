@@ -31,7 +31,7 @@ fn check_all(model: &Model) -> Result<(), Failure> {
 }
 
 /// Brings the model's pages into memory and keeps them there as long as the model or a session of
-/// it lives. Then no evaluation waits for the disk. The call takes the time to read the pages that
+/// it lives. So no evaluation waits for the disk. The call takes the time to read the pages that
 /// are not in memory yet. Evaluations may run at the same time. If the system refuses, the message
 /// names the number of bytes and the limit (RLIMIT_MEMLOCK), and the model can be used as before.
 ///

@@ -134,9 +134,9 @@ pub unsafe extern "C" fn cbl_session_lock_memory(session: *mut cbl_session) -> c
 
 /// Frees a session; NULL is allowed.
 ///
-/// No other call may be using the handle. This is checked: while another thread's call runs, or
-/// when a callback of the session's own call frees it, the function returns CBL_BUSY and frees
-/// nothing. Errors: CBL_BAD_HANDLE, CBL_BUSY.
+/// No other call may be using the handle. This is checked: while a call on the session runs, on
+/// another thread or around this callback, the function returns CBL_BUSY and frees nothing. Errors:
+/// CBL_BAD_HANDLE, CBL_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_free(session: *mut cbl_session) -> cbl_status {
     if session.is_null() {
