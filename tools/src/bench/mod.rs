@@ -23,7 +23,7 @@ use timing::{median, repeat};
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Evaluating a prompt of so many tokens at once.
+    /// Evaluating a prompt at once.
     Prompt {
         /// Its tokens.
         tokens: usize,

@@ -55,7 +55,7 @@ impl Prompts<'_> {
         })
     }
 
-    /// The job that a line is, for a sequence of so many positions.
+    /// The job of a line, for a sequence of `context` positions.
     fn job(&self, number: usize, line: &Line, context: usize) -> Result<Job<'static>, Failure> {
         let form = form_of(line)?;
         let form = form.as_ref().or(self.form.as_ref());

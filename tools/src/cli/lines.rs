@@ -158,11 +158,11 @@ impl LinesArgs {
     }
 }
 
-/// A batch of 8 for each thread, of fewer if there is not so much memory, with some for the texts beside them, or
-/// are not so many lines.
+/// A batch for each thread. A batch has 8 sequences, or fewer if there are fewer lines, or if memory for 8
+/// and for the texts is lacking.
 ///
-/// Threads of their own need not wait for each other, and 8 sequences share what bounds a pass, reading
-/// the weights (docs/cli.md).
+/// Threads with batches of their own need not wait for each other. 8 sequences share the reading of weights,
+/// which limits the speed of a pass (docs/cli.md).
 fn batches(
     model: &Model,
     options: &SessionOptions,
@@ -172,8 +172,8 @@ fn batches(
     let one = SessionOptions { threads: 1, ..options.clone() };
     let share = lines.map_or(MOST, |lines| lines.div_ceil(options.threads as u64));
     let mut sequences = share.clamp(1, MOST) as usize;
-    // No file asks for more than eight sessions of the most that one takes by itself; a context that the user
-    // asked for is the user's business.
+    // All batches together take at most the memory of eight sessions with the largest default context. If the
+    // user gave a context, there is no such limit.
     let most_bytes = model.memory_budget().saturating_mul(MOST as usize);
     let bytes = |sequences| -> Result<usize, Failure> {
         let batch = model.plan_batch(&one, sequences)?;
@@ -192,7 +192,7 @@ fn batches(
     }
 }
 
-/// There is memory for reading lines and for the tokenizer, which takes some twenty times its tables.
+/// Whether there is memory for reading lines and for the tokenizer, which takes some 20 times its tables.
 fn room_for_texts(model: &Model) -> bool {
     let tables = model.tokenizer().map_or(0, |tokenizer| tokenizer.table().byte_len());
     let mut asked = Vec::<u8>::new();

@@ -58,7 +58,7 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// Plans a session of the model, or a batch of so many sequences.
+    /// Plans a session of the model, or a batch of `batch` sequences.
     pub fn new(
         model: &Model,
         options: &SessionOptions,

@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A count of so many of `things`, of which nobody knows how many there will be.
+    /// A counter of `things`, whose total is not known.
     pub fn without_end(context: &Context, things: &str) -> Self {
         let progress = Self::styled(context, "{spinner} {human_pos} {msg}, {per_sec}");
         progress.bar.unset_length();

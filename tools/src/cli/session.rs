@@ -1,4 +1,4 @@
-//! The options that every command takes which runs a model file.
+//! The options of all commands that run a model file.
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@ use cerebellum::text::plain_text;
 
 use super::context::{Context, Failure};
 
-/// A line may have so many bytes.
+/// The most bytes of a line.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Where a text comes from.
@@ -66,7 +66,7 @@ pub fn exact(source: Source, context: &Context) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// A prompt from standard input, as it is, but for the line's end that the shell puts behind it.
+/// A prompt from standard input, unchanged except for the line end that the shell adds.
 pub fn exact_prompt(context: &Context) -> Result<String, Failure> {
     Ok(without_last_newline(exact(Source::StandardInput, context)?))
 }

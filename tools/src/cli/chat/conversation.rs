@@ -102,9 +102,9 @@ impl Conversation {
     }
 }
 
-/// How many of `tokens` are left out of the beginning: none as long as all of them and an answer fit.
-/// Then so many that a quarter of the context is free beside the answer, since reading the rest again
-/// takes as long as reading it for the first time.
+/// How many of `tokens` to drop from the beginning: none as long as all of them and an answer fit. Otherwise
+/// enough that a quarter of the context is free besides the answer, because evaluating the rest again is as
+/// slow as the first time.
 fn forgotten(tokens: usize, context: usize, answer: usize) -> usize {
     let answer = answer.min(context / 2);
     if tokens + answer <= context {

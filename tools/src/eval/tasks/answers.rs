@@ -54,7 +54,7 @@ pub fn answer_by_model<B: AsRef<[u8]>>(
     Ok(answers)
 }
 
-/// As [`answer_by_model`], by the float reference on so many `threads`. It has no cache: every token
+/// As [`answer_by_model`], by the float reference on `threads` threads. It has no cache: every token
 /// evaluates the whole text before it.
 ///
 /// # Errors
