@@ -256,8 +256,8 @@ impl Batch {
 
     /// Follows a request to stop, if there is one.
     #[cfg(feature = "text")]
-    pub(crate) fn follow_cancel(&self) -> Result<()> {
-        self.cancel.follow()
+    pub(crate) fn take_cancel(&self) -> Result<()> {
+        self.cancel.take()
     }
 
     /// Drops a request to stop: the call that it was meant for has ended.
@@ -356,7 +356,7 @@ impl Batch {
             let span = Span::first(sequence, start, end - start, 0);
             self.caches[sequence].note_stored(end);
             self.run(tokens, &[span], 0, &mut || ());
-            if let Err(cancelled) = self.cancel.follow() {
+            if let Err(cancelled) = self.cancel.take() {
                 // What is there is worth nothing until all of it is.
                 self.caches[sequence].note_stored(usize::MAX / 2);
                 return Err(cancelled);
@@ -421,7 +421,7 @@ impl Batch {
         self.run(&self.pass_tokens, &self.spans, first_logits, meanwhile);
         self.spans.clear();
         self.pass_tokens.clear();
-        self.cancel.follow()?;
+        self.cancel.take()?;
         Ok(next)
     }
 

@@ -56,7 +56,7 @@ impl Cancel {
     }
 
     /// Takes the request, if there is one, and fails. The next call starts without it.
-    pub fn follow(&self) -> Result<()> {
+    pub fn take(&self) -> Result<()> {
         if !self.is_set() {
             return Ok(());
         }

@@ -208,8 +208,8 @@ impl Session {
     }
 
     /// Fails if there is a request to stop, and uses it up.
-    pub(crate) fn follow_cancel(&self) -> Result<()> {
-        self.cancel.follow()
+    pub(crate) fn take_cancel(&self) -> Result<()> {
+        self.cancel.take()
     }
 
     /// As [`cancel_by`](Self::cancel_by), for a flag that somebody else keeps.
@@ -385,7 +385,7 @@ impl Session {
     ) -> Result<()> {
         if self.guess() == Some(token) {
             self.drafter.accepted();
-            self.cancel.follow().inspect_err(|_| self.ahead = 0)?;
+            self.cancel.take().inspect_err(|_| self.ahead = 0)?;
         } else {
             if self.guess().is_some() {
                 self.drafter.rejected();
@@ -457,7 +457,7 @@ impl Session {
             let span = Span::first(0, start, end - start, 0);
             self.cache.note_stored(end);
             self.run(tokens, &[span], PassKind::Sequences, &mut || ());
-            if let Err(cancelled) = self.cancel.follow() {
+            if let Err(cancelled) = self.cancel.take() {
                 // What is there is worth nothing until all of it is.
                 self.cache.note_stored(usize::MAX / 2);
                 return Err(cancelled);
@@ -478,7 +478,7 @@ impl Session {
         self.cache.note_stored(end);
         self.run(tokens, spans, kind, meanwhile);
         // Asked after the pass: if set meanwhile, some phases may have been left out.
-        self.cancel.follow()
+        self.cancel.take()
     }
 
     fn run(&self, tokens: &[u32], spans: &[Span], kind: PassKind, meanwhile: &mut dyn FnMut()) {

@@ -103,17 +103,22 @@ impl Pass<'_> {
         match norm {
             None => self.kernels.quantize(x, tiles.group_size(), out),
             Some(norm) => {
-                let normed = self.normed(x, norm, worker);
+                // SAFETY: no slice of an earlier call is left.
+                let normed = unsafe { self.normed(x, norm, worker) };
                 self.kernels.quantize(normed, tiles.group_size(), out);
             }
         }
     }
 
-    /// The norm of `x`, in the row with the worker's index, where nothing else of the worker's lives.
-    fn normed(&self, x: &[f32], norm: &Norm, worker: &Worker) -> &mut [f32] {
+    /// The norm of `x`, in the worker's row of `normed`.
+    ///
+    /// # Safety
+    /// The slice of an earlier call for this worker is not used any more.
+    #[allow(clippy::mut_from_ref, reason = "the contract makes the row exclusive")]
+    unsafe fn normed(&self, x: &[f32], norm: &Norm, worker: &Worker) -> &mut [f32] {
         let start = worker.index() * self.buffers.normed_width;
-        // SAFETY: the contract of a phase: the row with the worker's index is its own; every caller is
-        // done with it before the next call.
+        // SAFETY: the contract of a phase: the row with the worker's index is its own; and the caller's
+        // promise.
         let normed = unsafe { self.arena.write(self.buffers.normed, start..start + x.len()) };
         norm.apply(self.kernels, x, normed);
         normed
@@ -129,7 +134,8 @@ impl Pass<'_> {
                 let branch = self.arena.read(self.buffers.branch, row_range(t, e));
                 (branch, self.arena.write(self.buffers.residual, row_range(t, e)))
             };
-            let normed = self.normed(branch, &norm, worker);
+            // SAFETY: no slice of an earlier call is left.
+            let normed = unsafe { self.normed(branch, &norm, worker) };
             normed.iter_mut().for_each(|y| *y *= scale);
             self.kernels.add(x, normed);
         }
@@ -150,7 +156,8 @@ impl Pass<'_> {
     }
 
     fn norm_in_place(&self, x: &mut [f32], norm: &NormAt, worker: &Worker) {
-        x.copy_from_slice(self.normed(x, &self.model.norm(norm), worker));
+        // SAFETY: no slice of an earlier call is left.
+        x.copy_from_slice(unsafe { self.normed(x, &self.model.norm(norm), worker) });
     }
 
     /// Queries and keys of all rows -> normed and rotated, in place.

@@ -104,7 +104,7 @@ impl<'a> Progress<'a> {
     }
 
     fn advance(&mut self, session: &mut Session) -> Result<ControlFlow<StopReason, Choice>> {
-        session.follow_cancel()?;
+        session.take_cancel()?;
         match self.course.next_forced()? {
             ControlFlow::Break(reason) => return Ok(ControlFlow::Break(reason)),
             ControlFlow::Continue(Some(token)) => {

@@ -62,7 +62,7 @@ impl<B: AsRef<[u8]>> Task<'_, B> {
         };
         serve(batch, &mut many)?;
         // Set while nothing was evaluated any more.
-        batch.follow_cancel()
+        batch.take_cancel()
     }
 }
 

@@ -204,7 +204,7 @@ pub unsafe extern "C" fn cbl_generation_end(
             let why = running.generation().stop_reason;
             inner.end_running();
             // A request, if there is one, was for the generation that has ended.
-            let _ = inner.session.follow_cancel();
+            let _ = inner.session.take_cancel();
             if let Some(reason) = reason {
                 reason.set(why.into());
             }
