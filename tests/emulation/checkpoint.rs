@@ -8,6 +8,8 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
+use super::random_file::Random;
+
 pub struct Checkpoint {
     config: Value,
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -69,22 +71,5 @@ impl Checkpoint {
             (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
         });
         safetensors::serialize_to_file(views, None, &directory.join("model.safetensors")).unwrap();
-    }
-}
-
-/// Marsaglia's xorshift32.
-pub struct Random(pub u32);
-
-impl Random {
-    pub fn bits(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0
-    }
-
-    /// In -1..1.
-    pub fn uniform(&mut self) -> f32 {
-        (self.bits() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 }

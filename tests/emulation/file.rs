@@ -4,6 +4,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::arithmetic::float16;
+use super::rope::Base;
 
 /// A matrix `[out, in]`, as integers and scales.
 pub struct Matrix {
@@ -34,22 +35,49 @@ impl<'a> File<'a> {
         }
     }
 
-    pub fn config(&self, field: &str) -> &Value {
-        &self.metadata["config"][field]
+    /// What stands at a JSON pointer of the configuration.
+    pub fn config(&self, pointer: &str) -> &Value {
+        self.metadata["config"].pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"))
     }
 
-    pub fn count(&self, field: &str) -> usize {
-        self.config(field).as_u64().unwrap() as usize
+    pub fn count(&self, pointer: &str) -> usize {
+        self.config(pointer).as_u64().unwrap() as usize
     }
 
-    /// A switch; the optional ones are off unless stated.
-    pub fn flag(&self, field: &str) -> bool {
-        self.config(field).as_bool().unwrap_or(false)
+    pub fn word(&self, pointer: &str) -> &str {
+        self.config(pointer).as_str().unwrap()
     }
 
-    /// A multiplier, 1 unless stated.
-    pub fn factor(&self, field: &str) -> f32 {
-        self.config(field).as_f64().unwrap_or(1.0) as f32
+    pub fn flag(&self, pointer: &str) -> bool {
+        self.config(pointer).as_bool().unwrap()
+    }
+
+    /// A number in binary32.
+    pub fn number(&self, pointer: &str) -> f32 {
+        self.config(pointer).as_f64().unwrap() as f32
+    }
+
+    /// A field of a layer's kind.
+    pub fn of_kind(&self, layer: usize, field: &str) -> Option<usize> {
+        let layers = &self.config("/attention")["layers"];
+        let kind = layers.get(layer).map_or(0, |kind| kind.as_u64().unwrap());
+        self.config(&format!("/attention/kinds/{kind}/{field}")).as_u64().map(|n| n as usize)
+    }
+
+    /// The bases of rotation; none if positions are not rotated.
+    pub fn bases(&self) -> Vec<Base> {
+        let Some(rope) = self.config("/positions").get("rope") else { return Vec::new() };
+        let pairs = rope["pairs"].as_u64().unwrap() as usize;
+        let frequencies = self.bytes("rope.inverse_frequencies").as_chunks().0;
+        let frequencies: Vec<f64> = frequencies.iter().map(|&f| f64::from_le_bytes(f)).collect();
+        let factors = rope["factors"].as_array().unwrap();
+        let bases = factors.iter().zip(frequencies.chunks(pairs));
+        bases
+            .map(|(factor, frequencies)| Base {
+                frequencies: frequencies.to_vec(),
+                factor: factor.as_f64().unwrap(),
+            })
+            .collect()
     }
 
     fn bytes(&self, name: &str) -> &[u8] {

@@ -5,10 +5,12 @@
 
 mod arithmetic;
 mod checkpoint;
+mod configurations;
 mod file;
 mod functions;
 mod network;
 mod random_file;
+mod rope;
 
 use std::path::Path;
 
@@ -18,9 +20,10 @@ use cerebellum::{Access, KvType, LogitsFor, Model, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
 use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
-use checkpoint::{Checkpoint as RandomCheckpoint, Random};
+use checkpoint::Checkpoint as RandomCheckpoint;
 use file::File;
 use network::{Cache, Network};
+use random_file::{Matrices, Random, random_file};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -38,11 +41,11 @@ fn compare(directory: &Path, format: MatrixFormat, tokens: usize) {
     quantize(&source, None, &Options::uniform(format), output, &()).unwrap();
 
     let case = directory.file_name().unwrap().to_string_lossy();
-    compare_file(&path, &format!("{case}, {format:?}"), tokens);
+    compare_file(&path, &format!("{case}, {format:?}"), tokens, &[37]);
 }
 
-/// Compares all logits of `tokens` random tokens.
-fn compare_file(path: &Path, case: &str, tokens: usize) {
+/// Compares all logits of `tokens` random tokens, evaluated in chunks of each of these sizes.
+fn compare_file(path: &Path, case: &str, tokens: usize, chunks: &[usize]) {
     let bytes = std::fs::read(path).unwrap();
     let network = Network::new(&File::new(&bytes));
     let model = Model::open(path, Access::Map).unwrap();
@@ -52,19 +55,19 @@ fn compare_file(path: &Path, case: &str, tokens: usize) {
     for (cache, kv) in [(Cache::F16, KvType::F16), (Cache::Int8, KvType::Int8)] {
         let expected = network.logits(&tokens, cache);
         assert!(expected.iter().flatten().all(|logit| logit.is_finite()));
-        for isa in Isa::available() {
-            let found = runtime(&model, &tokens, kv, isa);
-            assert_same(&found, &expected, &format!("{case}, {cache:?}, {isa}"));
+        for (isa, &chunk) in Isa::available().flat_map(|isa| chunks.iter().map(move |c| (isa, c))) {
+            let found = runtime(&model, &tokens, kv, isa, chunk);
+            assert_same(&found, &expected, &format!("{case}, {cache:?}, {isa}, chunks of {chunk}"));
         }
     }
 }
 
-/// Every token's logits from the runtime, in chunks of an odd size.
-fn runtime(model: &Model, tokens: &[u32], kv: KvType, isa: Isa) -> Vec<Vec<f32>> {
+/// Every token's logits from the runtime.
+fn runtime(model: &Model, tokens: &[u32], kv: KvType, isa: Isa, chunk: usize) -> Vec<Vec<f32>> {
     let options = SessionOptions {
         context: Some(tokens.len()),
         kv,
-        chunk: 37,
+        chunk,
         logits: LogitsFor::All,
         isa: Some(isa),
         ..SessionOptions::default()
@@ -113,28 +116,109 @@ fn silu_and_an_untied_head() {
 /// What the BTLM family has more than GPT-2, beyond the positions that it was trained on.
 #[test]
 fn alibi_gate_and_multipliers() {
-    compare_btlm("btlm", Value::Null);
+    compare_btlm("btlm", None);
 }
 
 /// Slopes that shrink from the middle of the second segment on.
 #[test]
 fn alibi_that_scales_with_length() {
-    compare_btlm("scaled btlm", json!(301));
+    compare_btlm("scaled btlm", Some(301));
 }
 
-fn compare_btlm(case: &str, alibi_train_len: Value) {
-    let config = json!({
-        "architecture": "btlm", "vocab_size": 83, "n_positions": 256, "n_embd": 57, "n_head": 3,
-        "n_layer": 2, "n_inner": 90, "activation": "silu", "layer_norm_epsilon": 1e-5,
-        "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
-        "tie_word_embeddings": true, "eos_token_id": null, "alibi": true, "gated_mlp": true,
-        "embeddings_scale": 14.6, "logits_scale": 0.22, "scale_qk_dot_by_d": true,
-        "alibi_train_len": alibi_train_len,
-    });
-    let place = tempdir().unwrap();
-    let path = place.path().join("model.cbl");
-    std::fs::write(&path, random_file::btlm(&config)).unwrap();
-    compare_file(&path, case, 530);
+fn compare_btlm(case: &str, train_len: Option<usize>) {
+    compare_configuration(case, &configurations::btlm(train_len), 530, &[37]);
+}
+
+/// Compares a network with random contents, in both mixtures of matrices.
+fn compare_configuration(case: &str, config: &Value, tokens: usize, chunks: &[usize]) {
+    for matrices in [Matrices::Int4Mlp, Matrices::Int8Mlp] {
+        let place = tempdir().unwrap();
+        let path = place.path().join("model.cbl");
+        std::fs::write(&path, random_file(config, matrices)).unwrap();
+        compare_file(&path, &format!("{case}, {matrices:?}"), tokens, chunks);
+    }
+}
+
+#[test]
+fn llama() {
+    compare_configuration("llama", &configurations::llama(), 300, &[37]);
+}
+
+#[test]
+fn qwen2() {
+    compare_configuration("qwen2", &configurations::qwen2(), 60, &[37]);
+}
+
+#[test]
+fn qwen3() {
+    compare_configuration("qwen3", &configurations::qwen3(), 300, &[37]);
+}
+
+/// Caches of windows wrap more than twice.
+#[test]
+fn gemma3() {
+    compare_configuration("gemma3", &configurations::gemma3(40), 700, &[37, 5]);
+}
+
+/// Windows that begin and end at the borders of panels and segments, and beside them; chunks of one token,
+/// of more than a window, and of more than the cache of a window has room for.
+#[test]
+fn mistral() {
+    for (window, chunk) in [(1, 7), (15, 1), (16, 33), (17, 300), (255, 61), (256, 37), (257, 129)]
+    {
+        let case = format!("mistral, window {window}");
+        compare_configuration(&case, &configurations::mistral(window), window + 420, &[chunk]);
+    }
+}
+
+#[test]
+fn olmo2() {
+    compare_configuration("olmo2", &configurations::olmo2(), 300, &[37]);
+}
+
+#[test]
+fn granite() {
+    compare_configuration("granite", &configurations::granite(), 300, &[37]);
+}
+
+#[test]
+fn gptneox() {
+    compare_configuration("gptneox", &configurations::gptneox(), 300, &[37]);
+}
+
+#[test]
+fn smollm3() {
+    compare_configuration("smollm3", &configurations::smollm3(), 300, &[37]);
+}
+
+/// What no published family does at once.
+#[test]
+fn everything_odd() {
+    compare_configuration("odd", &configurations::odd(29), 600, &[37, 3]);
+    compare_configuration("odd with ALiBi", &configurations::odd_alibi(70), 600, &[37, 11]);
+    compare_configuration("odd, learned", &configurations::odd_learned(33), 540, &[19]);
+}
+
+/// Every choice in any company. `EMULATION_CONFIGURATIONS=n` tries `n`, `EMULATION_CONFIGURATION=n` only
+/// number `n`.
+#[test]
+fn random_configurations() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect(name));
+    let numbers = match number("EMULATION_CONFIGURATION") {
+        Some(one) => one..one + 1,
+        None => 0..number("EMULATION_CONFIGURATIONS").unwrap_or(12),
+    };
+    for number in numbers {
+        let mut random = Random((number + 1u32).wrapping_mul(0x9e37_79b1));
+        let mut draw = |below: usize| random.bits() as usize % below;
+        let config = configurations::random(&mut draw);
+        let (tokens, chunk) = (150 + draw(400), 1 + draw(80));
+        let matrices = [Matrices::Int4Mlp, Matrices::Int8Mlp][draw(2)];
+        let place = tempdir().unwrap();
+        let path = place.path().join("model.cbl");
+        std::fs::write(&path, random_file(&config, matrices)).unwrap();
+        compare_file(&path, &format!("configuration {number}: {config}"), tokens, &[chunk]);
+    }
 }
 
 /// Values past float16's range, a group of zeros, a group of tiny numbers, scores so far apart that
@@ -157,6 +241,17 @@ fn extreme_values() {
     checkpoint.values("h.1.mlp.c_fc.weight").iter_mut().for_each(|w| *w *= 20.0);
     compare_random(&checkpoint, INT8_64, 270);
     compare_random(&checkpoint, INT4_32, 270);
+}
+
+/// Heads of 1100 whose queries and keys point the same way: the integers' sum passes 2^24, and its
+/// conversion rounds.
+#[test]
+fn sums_beyond_exact_conversion() {
+    let mut checkpoint = RandomCheckpoint::random([20, 40, 1100, 1, 8], true, json!({}));
+    for layer in 0..2 {
+        checkpoint.values(&format!("h.{layer}.attn.c_attn.bias"))[..2200].fill(90.0);
+    }
+    compare_random(&checkpoint, INT8_64, 40);
 }
 
 /// The golden checkpoints: every activation of real models, 17 heads, heads of 80, odd widths.
