@@ -412,8 +412,8 @@ fn method(report: &Report) -> Markup {
                         (text.name) ", " (grouped(text.tokens as u64)) " tokens, BLAKE3 " code { (text.digest) }
                     }))
                     (fact("Windows", html! {
-                        (format!("{} of {} tokens without overlap, each from an empty cache; all tokens but the first of \
-                          each are scored: {}", grouped(metrics.windows as u64), metrics.window,
+                        (format!("{} of {} tokens without overlap, each from an empty cache; every token except the first \
+                          of a window has a score: {}", grouped(metrics.windows as u64), metrics.window,
                           grouped(metrics.tokens as u64)))
                     }))
                     @if let Some(comparison) = &metrics.comparison {

@@ -6,17 +6,17 @@ use cerebellum::number;
 use super::super::context::Failure;
 
 pub const HELP: &str = "\
-/more            go on where the last answer ended
-/retry           take the last answer back and give another
-/undo            take the last line and its answer back
-/reset           forget all that was said
-/show            show all that was said
-/save FILE       write it to a new file
+/more            continue the last answer
+/retry           replace the last answer by another one
+/undo            remove the last line and its answer
+/reset           forget the conversation
+/show            show the conversation
+/save FILE       write the conversation to a new file
 /set             show the settings
-/set NAME VALUE  change one
+/set NAME VALUE  change a setting
 /stats           show speeds, and how much of the context is used
-/quit            end, as Ctrl-D does
-A line that ends in \\ goes on in the next one. A line that is to begin with / begins with //.";
+/quit            end the chat, as Ctrl-D does
+A line that ends in \\ continues on the next line. To send a line that begins with /, type // in its place.";
 
 /// A parsed command.
 #[derive(Debug, PartialEq, Eq)]
