@@ -39,6 +39,11 @@ impl<'a> Object<'a> {
         serde_json::from_str(text).ok()
     }
 
+    /// Its keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The text of a value.
     pub fn text(&self, key: &str) -> Option<&'a str> {
         self.0.get(key).map(|value| value.get()).filter(|text| *text != "null")

@@ -464,9 +464,9 @@ fn a_broken_configuration_is_named() {
 
 #[test]
 fn unknown_kinds_list_the_known_ones() {
-    let mut llama = model();
-    llama.config["model_type"] = json!("llama");
-    refuses(&llama.write(), &["config.json", "`model_type` is \"llama\"", "supported: gpt2"]);
+    let mut mamba = model();
+    mamba.config["model_type"] = json!("mamba");
+    refuses(&mamba.write(), &["config.json", "`model_type` is \"mamba\"", "supported: gpt2"]);
 
     let mut mish = model();
     mish.config["activation_function"] = json!("mish");

@@ -8,8 +8,9 @@ use super::Checkpoint;
 /// of the recipe can be told.
 const DOMAIN: &[u8] = b"cerebellum checkpoint digest 1";
 
-/// BLAKE3 of the configuration's bytes, then of each tensor the model uses in canonical order:
-/// canonical name, type, shape, bytes. Every part is preceded by its length.
+/// BLAKE3 of the configuration's bytes, then of each tensor the model uses in canonical order, of each
+/// stored tensor that it consists of: canonical name, type, shape, bytes. Every part is preceded by its
+/// length.
 ///
 /// So the digest does not depend on how the tensors are spread over files, on their stored order,
 /// on prefixes of their names, nor on tensors the model does not use.
@@ -19,15 +20,17 @@ pub(super) fn digest(checkpoint: &Checkpoint) -> blake3::Hash {
     update(&mut hasher, &checkpoint.config_bytes);
     for info in &checkpoint.tensors {
         let tensor = checkpoint.handle(info);
-        update(&mut hasher, info.name.as_bytes());
-        update(&mut hasher, info.dtype.name().as_bytes());
-        let shape: Vec<u8> =
-            info.shape.iter().flat_map(|extent| (*extent as u64).to_le_bytes()).collect();
-        update(&mut hasher, &shape);
-        hasher.update(&(info.bytes.len() as u64).to_le_bytes());
-        tensor.for_each_chunk(|bytes| {
-            hasher.update(bytes);
-        });
+        for (number, segment) in info.segments.iter().enumerate() {
+            update(&mut hasher, info.name.as_bytes());
+            update(&mut hasher, segment.dtype.name().as_bytes());
+            let shape: Vec<u8> =
+                segment.shape.iter().flat_map(|extent| (*extent as u64).to_le_bytes()).collect();
+            update(&mut hasher, &shape);
+            hasher.update(&(segment.bytes.len() as u64).to_le_bytes());
+            tensor.for_each_chunk(number, |bytes| {
+                hasher.update(bytes);
+            });
+        }
     }
     hasher.finalize()
 }

@@ -122,12 +122,17 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of the configuration is missing, of the wrong type or out of bounds.
-    #[error("{path}: `{field}` {problem}", path = path.display(), problem = text(problem))]
+    #[error(
+        "{path}: `{field}` {problem}",
+        path = path.display(),
+        field = name(field),
+        problem = text(problem)
+    )]
     ConfigField {
         /// The configuration file.
         path: PathBuf,
         /// The field at fault.
-        field: &'static str,
+        field: String,
         /// What is wrong with it and what is accepted.
         problem: String,
     },
@@ -149,13 +154,15 @@ pub enum Error {
     },
     /// The activation function is not one of those implemented.
     #[error(
-        "{path}: `activation_function` is {found}, which is not supported; supported: {supported}",
+        "{path}: `{field}` is {found}, which is not supported; supported: {supported}",
         path = path.display(),
         found = quoted(found)
     )]
     UnsupportedActivation {
         /// The configuration file.
         path: PathBuf,
+        /// The field that says so.
+        field: &'static str,
         /// The value found.
         found: String,
         /// The values accepted.
@@ -332,7 +339,7 @@ pub enum Error {
         /// The checkpoint's directory.
         location: PathBuf,
         /// Which field of the configuration asks for it.
-        hint: &'static str,
+        hint: String,
     },
     /// A tensor's shape contradicts the configuration.
     #[error(
@@ -389,8 +396,8 @@ pub enum Error {
     },
     /// A tensor belongs to a layer beyond the configuration's last.
     #[error(
-        "{file}: tensor {tensor} belongs to a layer beyond `n_layer` = {n_layer} in config.json: \
-         the two are not from the same model; download both again",
+        "{file}: tensor {tensor} belongs to a layer beyond `{field}` = {n_layer} in the \
+         configuration: the two are not from the same model; download both again",
         file = file.display(),
         tensor = name(tensor)
     )]
@@ -399,8 +406,24 @@ pub enum Error {
         file: PathBuf,
         /// The tensor's name in the file.
         tensor: String,
+        /// The field with the number of layers.
+        field: &'static str,
         /// The number of layers in the configuration.
         n_layer: usize,
+    },
+    /// A tensor belongs to a layer, but the configuration asks for no such tensor.
+    #[error(
+        "{file}: tensor {tensor} would change what its layer computes, but the configuration asks for \
+         no such tensor: the two are not from the same model, or the model is a variant that is not \
+         supported",
+        file = file.display(),
+        tensor = name(tensor)
+    )]
+    UnusedTensor {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
     },
     /// A weight is stored in a type this reader does not decode.
     #[error(

@@ -19,7 +19,8 @@ pub(super) fn detect(
 ) -> Result<Layout> {
     let mut found: Option<(Layout, &StoredTensor)> = None;
     for expected in expected {
-        let Some(tensor) = stored.get(&expected.name) else { continue };
+        let [piece] = &expected.pieces[..] else { continue };
+        let Some(tensor) = stored.get(&piece.name) else { continue };
         let Some(layout) = layout(expected, &tensor.shape) else { continue };
         match found {
             Some((first, other)) if first != layout => {
@@ -37,7 +38,7 @@ pub(super) fn detect(
 
 /// Which way round this is the tensor expected; `None` if neither or if one cannot tell.
 fn layout(expected: &Expected, shape: &[usize]) -> Option<Layout> {
-    let fits = |layout| expected.stored_shape(layout) == shape;
+    let fits = |layout| expected.stored_shape(0, layout) == shape;
     match (fits(Layout::Conv1d), fits(Layout::Linear)) {
         (true, false) => Some(Layout::Conv1d),
         (false, true) => Some(Layout::Linear),

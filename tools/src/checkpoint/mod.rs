@@ -36,7 +36,7 @@ mod shards;
 mod storage;
 mod tensor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use config::{Derived, Parsed, activation_name};
@@ -45,13 +45,14 @@ pub use error::{Error, Result};
 pub use storage::Layout;
 pub use tensor::Tensor;
 
-use cerebellum::format::Config;
 use cerebellum::format::network::{self, Role, TensorId};
+use cerebellum::format::{Architecture, Config};
 use cerebellum::terminal::name;
-use expected::{Expected, expected};
+use expected::{Expected, ExpectedPiece, expected};
+use names::Names;
 use shards::Format;
 use storage::{MappedFile, Source, StoredTensor, read_json};
-use tensor::TensorInfo;
+use tensor::{Segment, TensorInfo};
 
 const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -91,30 +92,41 @@ impl Checkpoint {
     /// # Errors
     /// Any [`Error`] but [`Error::NotFinite`] and [`Error::UnknownTensor`].
     pub fn open(path: &Path) -> Result<Self> {
-        let Source { parsed, config_bytes, files, tensors, canonical, layout } = open_source(path)?;
+        let Source { parsed, config_bytes, files, tensors, names, layout } = open_source(path)?;
         let Parsed { mut config, tied, bos_token_id, derived } = parsed;
-        let mut stored = by_canonical_name(tensors, canonical, &files)?;
-        let copied_head = head_is_copy(&stored, &files);
-        let head = TensorId::outside(Role::Head).name();
+        let mut notes = Vec::new();
+        let mut stored = by_bare_name(tensors, names, &files, &mut notes)?;
+        let bare = |role| names.pieces(TensorId::outside(role)).swap_remove(0).0;
+        let (head, embedding) = (bare(Role::Head), bare(Role::Embedding));
+        let copied_head = is_copy(stored.get(&head), stored.get(&embedding), &files);
         let tied_by_content = copied_head || !stored.contains_key(&head);
         config.tie_word_embeddings = tied.unwrap_or(tied_by_content);
         if config.tie_word_embeddings && copied_head {
             stored.remove(&head);
         }
 
-        let expected = expected(&config);
+        let expected = expected(&config, names);
         let layout = match layout {
             Some(layout) => layout,
             None => layout::detect(&expected, &stored, &files)?,
         };
-        let (mut used, mut notes) = (Vec::new(), Vec::new());
+        let mut used = Vec::new();
+        let mut left: BTreeSet<&str> = stored.keys().map(String::as_str).collect();
         for expected in expected {
-            let mut stored =
-                stored.remove(&expected.name).ok_or_else(|| missing(path, &expected))?;
-            notes.extend(leave_out_padding(&mut stored, &expected));
-            used.push(check(stored, expected, layout, &config, &files)?);
+            let mut pieces = Vec::new();
+            for piece in &expected.pieces {
+                let found = stored.get(&piece.name);
+                let found = found.ok_or_else(|| missing(path, &expected, piece, names))?;
+                left.remove(piece.name.as_str());
+                pieces.push(found.clone());
+            }
+            if let [piece] = &mut pieces[..] {
+                notes.extend(leave_out_padding(piece, &expected));
+            }
+            used.push(check(pieces, expected, layout, &config, &files)?);
         }
-        let extra = extra_tensors(stored, &config, &files)?;
+        let extra = left.into_iter().map(|name| (name, &stored[name])).collect();
+        let extra = extra_tensors(extra, &config, names, &files)?;
         let (path, tensors) = (path.to_owned(), used);
         Ok(Self {
             path,
@@ -240,7 +252,7 @@ impl Checkpoint {
     }
 
     fn handle<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {
-        Tensor::new(info, &self.files[info.file])
+        Tensor::new(info, &self.files)
     }
 }
 
@@ -261,8 +273,12 @@ fn open_source(path: &Path) -> Result<Source> {
     let parsed = Parsed::parse(&config_bytes, &config_path)?;
     for format in &DIRECTORY_FORMATS {
         if let Some((files, tensors)) = shards::open(path, format)? {
-            let canonical = names::canonical;
-            return Ok(Source { parsed, config_bytes, files, tensors, canonical, layout: None });
+            let architecture = parsed.config.architecture;
+            let names = Names::of(architecture);
+            // GPT-2's come both ways.
+            let is_gpt2 = matches!(architecture, Architecture::Gpt2 | Architecture::Btlm);
+            let layout = (!is_gpt2).then_some(Layout::Linear);
+            return Ok(Source { parsed, config_bytes, files, tensors, names, layout });
         }
     }
     adapter::refuse(path)?;
@@ -271,21 +287,27 @@ fn open_source(path: &Path) -> Result<Source> {
     Err(Error::MissingWeights { directory: path.to_owned(), looked_for })
 }
 
-/// Tensors by canonical name, without buffers.
-fn by_canonical_name(
+/// Tensors by bare name, without buffers and what belongs to no decoder, which a note tells.
+fn by_bare_name(
     tensors: Vec<StoredTensor>,
-    canonical: fn(&str) -> String,
+    names: &Names,
     files: &[MappedFile],
+    notes: &mut Vec<String>,
 ) -> Result<BTreeMap<String, StoredTensor>> {
     let wrapper = names::wrapper(tensors.iter().map(|tensor| tensor.name.as_str()));
     let mut map = BTreeMap::<String, StoredTensor>::new();
+    let mut left_out = 0;
     for tensor in tensors {
         if names::is_adapter(&tensor.name) {
             let (file, tensor) = (files[tensor.file].path().to_owned(), tensor.name);
             return Err(Error::UnmergedAdapter { file, tensor });
         }
-        let name = canonical(&tensor.name[wrapper.len()..]);
-        if names::is_buffer(&name, &tensor.shape) {
+        let name = names.bare(&tensor.name[wrapper.len()..]).to_owned();
+        if names.left_out.iter().any(|prefix| name.starts_with(prefix)) {
+            left_out += 1;
+            continue;
+        }
+        if names.is_buffer(&name, &tensor.shape) {
             continue;
         }
         if let Some(first) = map.get(&name) {
@@ -295,13 +317,22 @@ fn by_canonical_name(
         }
         map.insert(name, tensor);
     }
+    if left_out > 0 {
+        notes.push(format!(
+            "only the language model of the checkpoint is read: {left_out} tensors for images are \
+             left out"
+        ));
+    }
     Ok(map)
 }
 
-/// Whether there is a head that only repeats the embedding.
-fn head_is_copy(tensors: &BTreeMap<String, StoredTensor>, files: &[MappedFile]) -> bool {
-    let get = |role| tensors.get(&TensorId::outside(role).name());
-    match (get(Role::Head), get(Role::Embedding)) {
+/// Whether a head only repeats the embedding.
+fn is_copy(
+    head: Option<&StoredTensor>,
+    embedding: Option<&StoredTensor>,
+    files: &[MappedFile],
+) -> bool {
+    match (head, embedding) {
         (Some(head), Some(embedding)) => same_content(head, embedding, files),
         _ => false,
     }
@@ -324,17 +355,21 @@ fn same_content(a: &StoredTensor, b: &StoredTensor, files: &[MappedFile]) -> boo
     same
 }
 
-fn missing(path: &Path, expected: &Expected) -> Error {
+fn missing(path: &Path, expected: &Expected, piece: &ExpectedPiece, names: &Names) -> Error {
     let hint = match expected.id {
         TensorId { role: Role::Head, .. } => {
-            "config.json says `tie_word_embeddings` is false, so the head needs a matrix"
+            "the configuration's `tie_word_embeddings` is false, so the head needs a matrix"
+                .to_owned()
         }
-        TensorId { layer: Some(_), .. } => {
-            "the configuration asks for it (`n_layer`); a shard or part of the download may be missing"
-        }
-        _ => "every GPT-2-family model has it; a shard or part of the download may be missing",
+        TensorId { layer: Some(_), .. } => format!(
+            "the configuration asks for it (`{}`, or that this family has such tensors); a shard or part \
+             of the download may be missing",
+            names.count
+        ),
+        _ => "every model of this family has it; a shard or part of the download may be missing"
+            .to_owned(),
     };
-    Error::MissingTensor { tensor: expected.name.clone(), location: path.to_owned(), hint }
+    Error::MissingTensor { tensor: piece.name.clone(), location: path.to_owned(), hint }
 }
 
 /// Shortens an embedding or head with more rows than the vocabulary to those of its tokens, and says
@@ -358,37 +393,51 @@ fn leave_out_padding(stored: &mut StoredTensor, expected: &Expected) -> Option<S
     ))
 }
 
-/// Checks a stored tensor against what the configuration asks for.
+/// Checks the stored tensors that make a tensor against what the configuration asks for.
 fn check(
-    stored: StoredTensor,
+    stored: Vec<StoredTensor>,
     expected: Expected,
     layout: Layout,
     config: &Config,
     files: &[MappedFile],
 ) -> Result<TensorInfo> {
-    let file = || files[stored.file].path().to_owned();
-    if stored.shape != expected.stored_shape(layout) {
-        return Err(wrong_shape(&stored, expected, layout, config, file()));
+    let mut segments = Vec::new();
+    for (number, (stored, piece)) in stored.into_iter().zip(&expected.pieces).enumerate() {
+        let file = || files[stored.file].path().to_owned();
+        if stored.shape != expected.stored_shape(number, layout) {
+            return Err(wrong_shape(&stored, &expected, number, layout, config, file()));
+        }
+        let unsupported =
+            |found| Error::UnsupportedDtype { file: file(), tensor: stored.name.clone(), found };
+        let dtype = stored.dtype.clone().map_err(unsupported)?;
+        let mut segment = Segment {
+            stored_name: stored.name.clone(),
+            dtype,
+            shape: stored.shape.clone(),
+            skipped: 0,
+            order: piece.order,
+            file: stored.file,
+            bytes: stored.bytes.clone(),
+        };
+        if piece.taken.len() < piece.stored_rows {
+            let cut = segment.cut(piece.taken.clone());
+            cut.ok_or_else(|| unsupported(format!("{}, of which a part is needed", dtype.name())))?;
+        }
+        segments.push(segment);
     }
-    let dtype = stored.dtype.clone().map_err(|found| Error::UnsupportedDtype {
-        file: file(),
-        tensor: stored.name.clone(),
-        found,
-    })?;
-    Ok(TensorInfo {
-        name: expected.name,
-        stored_name: stored.name,
-        dtype,
-        shape: stored.shape,
-        transposed: expected.linear && layout == Layout::Conv1d,
-        file: stored.file,
-        bytes: stored.bytes,
-    })
+    let transposed = expected.linear && layout == Layout::Conv1d;
+    let stored_shape = match &segments[..] {
+        [segment] => segment.shape.clone(),
+        _ => expected.shape.clone(),
+    };
+    let (name, shape, offset) = (expected.name, expected.shape, expected.offset);
+    Ok(TensorInfo { name, shape, stored_shape, transposed, offset, segments })
 }
 
 fn wrong_shape(
     stored: &StoredTensor,
-    expected: Expected,
+    expected: &Expected,
+    piece: usize,
     layout: Layout,
     config: &Config,
     file: PathBuf,
@@ -402,7 +451,7 @@ fn wrong_shape(
         _ => Error::WrongShape {
             file,
             tensor,
-            expected: expected.stored_shape(layout),
+            expected: expected.stored_shape(piece, layout),
             found: stored.shape.clone(),
         },
     }
@@ -410,22 +459,27 @@ fn wrong_shape(
 
 /// What is left once the model has taken its tensors: stored names, sorted.
 ///
-/// A layer too many is an error: the configuration would silently cut the model short.
+/// A layer too many is an error: the configuration would silently cut the model short. So is, of families
+/// whose tensors are all known, a tensor in a layer that the configuration does not ask for.
 fn extra_tensors(
-    left: BTreeMap<String, StoredTensor>,
+    left: Vec<(&str, &StoredTensor)>,
     config: &Config,
+    names: &Names,
     files: &[MappedFile],
 ) -> Result<Vec<String>> {
     let mut extra = Vec::new();
-    for (name, tensor) in left {
-        if names::layer(&name).is_some_and(|layer| layer >= config.n_layer) {
-            return Err(Error::UnexpectedLayer {
-                file: files[tensor.file].path().to_owned(),
-                tensor: tensor.name,
-                n_layer: config.n_layer,
-            });
+    for (bare, tensor) in left {
+        let (file, name) = (|| files[tensor.file].path().to_owned(), tensor.name.clone());
+        match names.split_layer(bare) {
+            Some((layer, _)) if layer >= config.n_layer => {
+                let (field, n_layer) = (names.count, config.n_layer);
+                return Err(Error::UnexpectedLayer { file: file(), tensor: name, field, n_layer });
+            }
+            Some(_) if names.is_strict => {
+                return Err(Error::UnusedTensor { file: file(), tensor: name });
+            }
+            _ => extra.push(name),
         }
-        extra.push(tensor.name);
     }
     extra.sort();
     Ok(extra)

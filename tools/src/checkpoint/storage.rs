@@ -14,6 +14,7 @@ use memmap2::Mmap;
 use super::config::Parsed;
 use super::dtype::Dtype;
 use super::error::{Error, Result};
+use super::names::Names;
 
 /// What a format's reader returns.
 pub(super) struct Source {
@@ -25,8 +26,8 @@ pub(super) struct Source {
     pub files: Vec<MappedFile>,
     /// Every tensor in them, in any order and under the names the files use.
     pub tensors: Vec<StoredTensor>,
-    /// From those names to canonical ones.
-    pub canonical: fn(&str) -> String,
+    /// What the format calls the tensors of the model's family.
+    pub names: &'static Names,
     /// Which way round linear layers are, if the format says.
     pub layout: Option<Layout>,
 }

@@ -1,4 +1,4 @@
-//! Keys of metadata entries that do not depend on the architecture.
+//! Keys of metadata entries.
 
 /// Where tensors begin: at multiples of this many bytes.
 pub const ALIGNMENT: &str = "general.alignment";
@@ -26,3 +26,60 @@ pub const ADD_PREFIX_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 /// The number of token ids, where there is no tokenizer to count them.
 pub const VOCAB_SIZE: &str = "gpt2.vocab_size";
+
+/// Token ids by their fields in `config.json`.
+pub const TOKEN_FIELDS: [(&str, &str); 2] = [
+    ("bos_token_id", "tokenizer.ggml.bos_token_id"),
+    ("eos_token_id", "tokenizer.ggml.eos_token_id"),
+];
+
+/// Fields of `config.json` and the keys of their values, which follow the architecture's name and a dot.
+pub const FIELDS: [(&str, &str); 13] = [
+    ("max_position_embeddings", "context_length"),
+    ("hidden_size", "embedding_length"),
+    ("intermediate_size", "feed_forward_length"),
+    ("num_hidden_layers", "block_count"),
+    ("num_attention_heads", "attention.head_count"),
+    ("num_key_value_heads", "attention.head_count_kv"),
+    ("head_dim", "attention.key_length"),
+    ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+    ("layer_norm_eps", "attention.layer_norm_epsilon"),
+    ("rope_theta", "rope.freq_base"),
+    ("rope_local_base_freq", "rope.freq_base_swa"),
+    ("rotary_dim", "rope.dimension_count"),
+    ("use_parallel_residual", "use_parallel_residual"),
+];
+
+/// Granite's multipliers, likewise.
+pub const MULTIPLIERS: [(&str, &str); 4] = [
+    ("attention_multiplier", "attention.scale"),
+    ("embedding_multiplier", "embedding_scale"),
+    ("residual_multiplier", "residual_scale"),
+    ("logits_scaling", "logit_scale"),
+];
+
+/// The window of attention, likewise; which layers have it depends on the architecture.
+pub const WINDOW: (&str, &str) = ("sliding_window", "attention.sliding_window");
+
+/// Of so many layers the last has no window, likewise.
+pub const WINDOW_PATTERN: (&str, &str) =
+    ("sliding_window_pattern", "attention.sliding_window_pattern");
+
+/// The scaling of rotated positions: names in `config.json`'s `rope_scaling`, and keys likewise.
+pub const ROPE_SCALING: [(&str, &str); 6] = [
+    ("rope_type", "rope.scaling.type"),
+    ("factor", "rope.scaling.factor"),
+    ("original_max_position_embeddings", "rope.scaling.original_context_length"),
+    ("finetuned", "rope.scaling.finetuned"),
+    ("beta_fast", "rope.scaling.yarn_beta_fast"),
+    ("beta_slow", "rope.scaling.yarn_beta_slow"),
+];
+
+/// Keys that follow the architecture's name and say nothing that the tensors do not.
+pub const HARMLESS: [&str; 3] = ["vocab_size", "tensor_data_layout", "rope.scaling.finetuned"];
+
+/// The size of a head of values, likewise: that of keys in every model that is read.
+pub const VALUE_LENGTH: &str = "attention.value_length";
+
+/// The tensor by which Llama 3.1's inverse frequencies are divided.
+pub const ROPE_DIVISORS: &str = "rope_freqs.weight";

@@ -5,13 +5,14 @@
 //! the tensors' data. The format is specified in ggml's `docs/gguf.md`, the block types' layouts in
 //! its `ggml-common.h`.
 //!
-//! [`Gguf`] parses a file, [`export`] writes one. Which tensors and entries make a GPT-2 model is
-//! said in [`gpt2`]; [`Checkpoint`](crate::checkpoint::Checkpoint) opens such files.
+//! [`Gguf`] parses a file, [`export`] writes one. What entries and
+//! tensors are called is said in [`keys`], [`gpt2`] and [`names`]; [`Checkpoint`](crate::checkpoint::Checkpoint) opens such files.
 
 pub(crate) mod blocks;
 pub mod gpt2;
 mod invalid;
 pub mod keys;
+pub mod names;
 mod read;
 mod write;
 

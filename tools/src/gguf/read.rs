@@ -116,6 +116,11 @@ impl<'a> Gguf<'a> {
         self.entries.get(key).copied()
     }
 
+    /// All keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.keys().copied()
+    }
+
     /// All tensors, in the order of the file's table.
     pub fn tensors(&self) -> &[TensorEntry] {
         &self.tensors

@@ -9,7 +9,7 @@ use cerebellum::format::{Activation, MlpKind, Positions};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{DEFAULT_ALIGNMENT, MAGIC, ValueType, gpt2, keys};
+use super::{DEFAULT_ALIGNMENT, MAGIC, ValueType, gpt2, keys, names};
 use crate::checkpoint::{self, Checkpoint, Tensor, activation_name};
 use crate::output::{self, Output};
 use crate::tokenizer::Vocabulary;
@@ -198,7 +198,7 @@ fn plan(checkpoint: &Checkpoint, precision: Precision) -> Result<Vec<Planned<'_>
             || TensorId::parse(name).is_some_and(|id| id.role == Role::Positions);
         let end = planned.last().map_or(0, Planned::end);
         planned.push(Planned {
-            stored_name: gpt2::stored(name).expect("`check` let only GPT-2 through"),
+            stored_name: names::gpt2(name).expect("`check` let only GPT-2 through"),
             precision: if vector { Precision::F32 } else { precision },
             offset: end.next_multiple_of(DEFAULT_ALIGNMENT as usize),
             tensor,

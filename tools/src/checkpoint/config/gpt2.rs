@@ -1,17 +1,13 @@
-//! `config.json`, the typed and checked description of the model.
-
-use std::ops::RangeInclusive;
-use std::path::Path;
+//! GPT-2, and BTLM and JAIS, which are GPT-2 with ALiBi, a gated MLP and multipliers.
+//!
+//! Fields that are not known are passed over, as they always were for this family.
 
 use cerebellum::format::{Activation, Architecture, Config, Mlp, MlpKind, Positions};
 use serde_json::Value;
 
-use super::error::{Error, Result};
-use crate::json::{self, Object};
-
-/// `model_type` values accepted. JAIS models are built by the same code as BTLM.
-const MODEL_TYPES: &[(&str, Architecture)] =
-    &[("gpt2", Architecture::Gpt2), ("btlm", Architecture::Btlm), ("jais", Architecture::Btlm)];
+use super::fields::{Fields, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, SCALES};
+use super::{ACTIVATIONS, Derived, Parsed, lookup, names};
+use crate::checkpoint::error::{Error, Result};
 
 /// `position_embedding_type` values accepted.
 const POSITIONS: &[(&str, bool)] = &[("learned", false), ("absolute", false), ("alibi", true)];
@@ -19,52 +15,38 @@ const POSITIONS: &[(&str, bool)] = &[("learned", false), ("absolute", false), ("
 /// The `activation_function` of a gated MLP: its gate's function is SiLU.
 const SWIGLU: &str = "swiglu";
 
-/// `activation_function` values accepted. Three of Hugging Face's names are the same tanh form,
-/// written differently.
-const ACTIVATIONS: &[(&str, Activation)] = &[
-    ("gelu", Activation::Gelu),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-    ("relu", Activation::Relu),
-    ("silu", Activation::Silu),
-    ("swish", Activation::Silu),
-];
+/// Reads the configuration of a GPT-2 or BTLM.
+pub(super) fn parse(fields: &Fields, architecture: Architecture) -> Result<Parsed> {
+    fields.reject_cross_attention()?;
 
-// Generous next to any real model, and small enough that no product of two of them overflows.
-const MAX_VOCAB: usize = 1 << 24;
-const MAX_POSITIONS: usize = 1 << 24;
-const MAX_WIDTH: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 12;
-/// Limit of a multiplier, to either side of 1.
-const MAX_SCALE: f64 = 1e6;
-
-/// What a checkpoint's configuration says of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Parsed {
-    /// Shape and choices. Whether embedding and head are one matrix is not settled yet.
-    pub config: Config,
-    /// Whether embedding and head are one matrix; `None` when the file does not say.
-    pub tied: Option<bool>,
-    /// The token that begins a text.
-    pub bos_token_id: Option<u32>,
-    /// The tensors that follow from the configuration.
-    pub derived: Derived,
-}
-
-/// Tensors of a model file that no checkpoint has, since they follow from its configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Derived {
-    /// ALiBi's slopes `[H]`; empty without ALiBi.
-    pub slopes: Vec<f32>,
-    /// Inverse frequencies of rotated positions `[bases, pairs]`; empty where none are rotated.
-    pub frequencies: Vec<f64>,
-}
-
-/// The name in `config.json`, of several the one most used.
-pub fn activation_name(activation: Activation) -> &'static str {
-    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
-    known.expect("every activation has a name").0
+    let n_embd = fields.count("n_embd", 1..=MAX_WIDTH)?;
+    let vocab_size = fields.count("vocab_size", 1..=MAX_VOCAB)?;
+    let (positions, n_head) = (fields.positions()?, fields.heads(n_embd)?);
+    let n_layer = fields.count("n_layer", 1..=MAX_LAYERS)?;
+    let mut config = Config::gpt2(vocab_size, positions, n_embd, n_head, n_layer);
+    config.architecture = architecture;
+    config.mlp = Mlp {
+        kind: fields.mlp_kind()?,
+        inner: fields.optional_count("n_inner", 1..=4 * MAX_WIDTH)?.unwrap_or(4 * n_embd),
+        activation: fields.activation()?,
+        biases: true,
+    };
+    let (positions, slopes) = fields.alibi(n_head)?;
+    config.positions = positions;
+    config.embeddings_scale = fields.scale(["mup_embeddings_scale", "embeddings_scale"])? as f32;
+    config.logits_scale = (fields.scale(["mup_output_alpha", "output_alpha"])?
+        * fields.scale(["mup_width_scale", "width_scale"])?) as f32;
+    config.norm.epsilon = fields.epsilon("layer_norm_epsilon")?.unwrap_or(1e-5);
+    config.attention.scale = fields.attention_scale(config.attention.head_size)?;
+    config.attention.scale_by_layer =
+        fields.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
+    config.eos_token_id = fields.token("eos_token_id", vocab_size)?;
+    Ok(Parsed {
+        config,
+        tied: fields.flag("tie_word_embeddings")?,
+        bos_token_id: fields.token("bos_token_id", vocab_size)?,
+        derived: Derived { slopes, frequencies: Vec::new() },
+    })
 }
 
 /// ALiBi's slopes (Press et al., arXiv 2108.12409), over `divisor`: what each head's distances are multiplied
@@ -80,121 +62,7 @@ fn alibi_slopes(heads: usize, divisor: f64) -> Vec<f32> {
     slopes.map(|slope| (slope / -divisor) as f32).collect()
 }
 
-impl Parsed {
-    /// Parses and checks the content of a `config.json`. `path` serves the error messages only.
-    ///
-    /// # Errors
-    /// [`Error::Json`] for anything but a JSON object; [`Error::UnsupportedModelType`],
-    /// [`Error::UnsupportedActivation`] or [`Error::ConfigField`], naming the field, for its
-    /// content.
-    pub fn parse(json: &[u8], path: &Path) -> Result<Self> {
-        let object =
-            json::parse(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
-        let fields = Fields { path, object };
-        let architecture = fields.architecture()?;
-        fields.reject_cross_attention()?;
-
-        let n_embd = fields.count("n_embd", 1..=MAX_WIDTH)?;
-        let vocab_size = fields.count("vocab_size", 1..=MAX_VOCAB)?;
-        let (positions, n_head) = (fields.positions()?, fields.heads(n_embd)?);
-        let n_layer = fields.count("n_layer", 1..=MAX_LAYERS)?;
-        let mut config = Config::gpt2(vocab_size, positions, n_embd, n_head, n_layer);
-        config.architecture = architecture;
-        config.mlp = Mlp {
-            kind: fields.mlp_kind()?,
-            inner: fields.optional_count("n_inner", 1..=4 * MAX_WIDTH)?.unwrap_or(4 * n_embd),
-            activation: fields.activation()?,
-            biases: true,
-        };
-        let (positions, slopes) = fields.alibi(n_head)?;
-        config.positions = positions;
-        config.embeddings_scale =
-            fields.scale(["mup_embeddings_scale", "embeddings_scale"])? as f32;
-        config.logits_scale = (fields.scale(["mup_output_alpha", "output_alpha"])?
-            * fields.scale(["mup_width_scale", "width_scale"])?)
-            as f32;
-        config.norm.epsilon = fields.epsilon()?;
-        config.attention.scale = fields.attention_scale(config.attention.head_size)?;
-        config.attention.scale_by_layer =
-            fields.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
-        config.eos_token_id = fields.token("eos_token_id", vocab_size)?;
-        Ok(Self {
-            config,
-            tied: fields.flag("tie_word_embeddings")?,
-            bos_token_id: fields.token("bos_token_id", vocab_size)?,
-            derived: Derived { slopes, frequencies: Vec::new() },
-        })
-    }
-}
-
-/// The file's fields, with errors that say which one is wrong. `null` counts as missing.
-struct Fields<'a> {
-    path: &'a Path,
-    object: Object<'a>,
-}
-
 impl Fields<'_> {
-    fn get(&self, field: &str) -> Option<Value> {
-        self.object.value(field)
-    }
-
-    fn error(&self, field: &'static str, problem: impl Into<String>) -> Error {
-        Error::ConfigField { path: self.path.to_owned(), field, problem: problem.into() }
-    }
-
-    fn optional_count(
-        &self,
-        field: &'static str,
-        allowed: RangeInclusive<usize>,
-    ) -> Result<Option<usize>> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-        match count.filter(|count| allowed.contains(count)) {
-            Some(count) => Ok(Some(count)),
-            None => {
-                let (low, high) = (allowed.start(), allowed.end());
-                let problem = format!("is {value}, but must be a whole number in {low}..={high}");
-                Err(self.error(field, problem))
-            }
-        }
-    }
-
-    fn count(&self, field: &'static str, allowed: RangeInclusive<usize>) -> Result<usize> {
-        self.optional_count(field, allowed)?.ok_or_else(|| {
-            self.error(field, "is missing: take config.json from the original model")
-        })
-    }
-
-    fn flag(&self, field: &'static str) -> Result<Option<bool>> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let problem = || self.error(field, format!("is {value}, but must be true or false"));
-        value.as_bool().map(Some).ok_or_else(problem)
-    }
-
-    fn text(&self, field: &'static str) -> Result<Option<String>> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(value) => Err(self.error(field, format!("is {value}, but must be a string"))),
-        }
-    }
-
-    fn token(&self, field: &'static str, vocab_size: usize) -> Result<Option<u32>> {
-        Ok(self.optional_count(field, 0..=vocab_size - 1)?.map(|id| id as u32))
-    }
-
-    fn architecture(&self) -> Result<Architecture> {
-        let found = self.text("model_type")?.ok_or_else(|| {
-            self.error("model_type", format!("is missing: add one of {}", names(MODEL_TYPES)))
-        })?;
-        lookup(MODEL_TYPES, &found).ok_or_else(|| Error::UnsupportedModelType {
-            path: self.path.to_owned(),
-            field: "model_type",
-            found,
-            supported: names(MODEL_TYPES),
-        })
-    }
-
     fn activation(&self) -> Result<Activation> {
         let Some(found) = self.text("activation_function")? else {
             return Ok(Activation::GeluTanh);
@@ -203,8 +71,9 @@ impl Fields<'_> {
             return Ok(Activation::Silu);
         }
         lookup(ACTIVATIONS, &found).ok_or_else(|| Error::UnsupportedActivation {
-            path: self.path.to_owned(),
+            path: self.path().to_owned(),
             found,
+            field: "activation_function",
             supported: format!("{}, {SWIGLU}", names(ACTIVATIONS)),
         })
     }
@@ -218,19 +87,7 @@ impl Fields<'_> {
     fn scale(&self, aliases: [&'static str; 2]) -> Result<f64> {
         let found = aliases.into_iter().find_map(|field| Some((field, self.get(field)?)));
         let Some((field, value)) = found else { return Ok(1.0) };
-        self.positive(field, &value, 1.0 / MAX_SCALE..=MAX_SCALE)
-    }
-
-    fn positive(
-        &self,
-        field: &'static str,
-        value: &Value,
-        allowed: RangeInclusive<f64>,
-    ) -> Result<f64> {
-        value.as_f64().filter(|number| allowed.contains(number)).ok_or_else(|| {
-            let (low, high) = (allowed.start(), allowed.end());
-            self.error(field, format!("is {value}, but must be a number in {low}..={high}"))
-        })
+        self.in_range(field, &value, SCALES)
     }
 
     /// What scores are multiplied by: one over the square root of the head size, or as muP has it over the
@@ -271,7 +128,7 @@ impl Fields<'_> {
         }
         match (part("factor"), part("train_seq_len").map(Value::as_u64)) {
             (Some(factor), _) => {
-                let factor = self.positive(FIELD, factor, 1.0 / MAX_SCALE..=MAX_SCALE)?;
+                let factor = self.in_range(FIELD, factor, SCALES)?;
                 Ok(alibi(factor as f32, None))
             }
             (None, Some(Some(length))) if (1..=MAX_POSITIONS as u64).contains(&length) => {
@@ -301,15 +158,6 @@ impl Fields<'_> {
         Err(self.error("n_head", format!("is {n_head}, but must divide `n_embd` = {n_embd}")))
     }
 
-    fn epsilon(&self) -> Result<f32> {
-        let Some(value) = self.get("layer_norm_epsilon") else { return Ok(1e-5) };
-        let epsilon = value.as_f64().map(|epsilon| epsilon as f32);
-        epsilon.filter(|epsilon| (f32::MIN_POSITIVE..1.0).contains(epsilon)).ok_or_else(|| {
-            let problem = format!("is {value}, but must be a number above 0 and below 1");
-            self.error("layer_norm_epsilon", problem)
-        })
-    }
-
     /// A decoder that attends to an encoder's output is another model.
     fn reject_cross_attention(&self) -> Result<()> {
         match self.flag("add_cross_attention")? {
@@ -319,16 +167,10 @@ impl Fields<'_> {
     }
 }
 
-fn lookup<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-}
-
-fn names<T>(table: &[(&str, T)]) -> String {
-    table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn parse(json: &str) -> Result<Parsed> {

@@ -1,0 +1,396 @@
+//! Checkpoints of the families that people run: tiny ones with random weights (`tests/data/golden-modern`, which
+//! transformers 5.24 made), read tensor by tensor.
+//!
+//! Of four cases only the configuration is kept, as others of the same family have the weights.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::{
+    Activation, Architecture, Biases, Config, LayerKind, MlpKind, NormKind, NormPlace, Positions,
+    QueryKeyNorm, ResidualOrder,
+};
+use cerebellum_tools::checkpoint::{Checkpoint, Parsed};
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype as FileDtype, SafeTensors};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const CASES: [&str; 15] = [
+    "gemma3-text",
+    "gemma3-text-old-config",
+    "gpt-neox-parallel",
+    "granite-multipliers",
+    "llama-biases",
+    "llama-gqa-tied",
+    "llama-mha-untied-sharded",
+    "llama3-scaled-rope",
+    "mistral-window",
+    "olmo2-post-norm",
+    "phi3-fused",
+    "qwen2-bias",
+    "qwen2-yarn",
+    "qwen3-qk-norm",
+    "smollm3-nope",
+];
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden-modern")
+}
+
+fn config_json(case: &str) -> Value {
+    let bytes = fs::read(data().join(case).join("config.json")).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn parse(json: &Value) -> Result<Parsed, String> {
+    let parsed = Parsed::parse(json.to_string().as_bytes(), Path::new("config.json"));
+    parsed.map_err(|error| error.to_string())
+}
+
+fn config(case: &str) -> Config {
+    parse(&config_json(case)).unwrap().config
+}
+
+/// The cases whose weights are kept.
+fn with_weights() -> impl Iterator<Item = &'static str> {
+    CASES.into_iter().filter(|case| data().join(case).join("model.safetensors").exists())
+}
+
+/// Stored tensors in float32.
+fn stored(directory: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let bytes = fs::read(directory.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = |tensor: &TensorView| -> Vec<f32> {
+        let halves = || tensor.data().as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
+        match tensor.dtype() {
+            FileDtype::F32 => {
+                tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            }
+            FileDtype::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+            _ => halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+        }
+    };
+    let tensors = file.iter();
+    tensors.map(|(name, t)| (name.to_owned(), (t.shape().to_vec(), values(&t)))).collect()
+}
+
+/// Inverse frequencies and factors, computed by Python from transformers' formulas.
+#[derive(Deserialize)]
+struct Rotation {
+    factors: Vec<f64>,
+    frequencies: Vec<Vec<f64>>,
+}
+
+#[test]
+fn frequencies_are_those_of_transformers_formulas() {
+    let file = fs::read(data().join("frequencies.json")).unwrap();
+    let expected: BTreeMap<String, Rotation> = serde_json::from_slice(&file).unwrap();
+    assert!(expected.keys().eq(&CASES));
+    for (case, rotation) in expected {
+        let parsed = parse(&config_json(&case)).unwrap();
+        let Positions::Rope { pairs, factors } = parsed.config.positions else { panic!("{case}") };
+        assert!(rotation.frequencies.iter().all(|base| base.len() == pairs), "{case}");
+        assert_eq!(factors.len(), rotation.frequencies.len(), "{case}");
+        let expected = rotation.frequencies.concat();
+        assert_eq!(parsed.derived.frequencies.len(), expected.len(), "{case}");
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-14 * b.abs();
+        assert!(parsed.derived.frequencies.iter().zip(&expected).all(near), "{case}");
+        assert!(factors.iter().zip(&rotation.factors).all(near), "{case}");
+    }
+}
+
+#[test]
+fn each_family_is_what_it_is() {
+    let config = |case| self::config(case);
+    let one_kind = |config: &Config| {
+        assert!(config.attention.layers.is_empty());
+        config.attention.kinds[0]
+    };
+    let rotated = LayerKind { window: None, base: Some(0) };
+
+    let llama = config("llama-gqa-tied");
+    assert_eq!((llama.architecture, llama.vocab_size), (Architecture::Llama, 320));
+    assert_eq!((llama.n_positions, llama.n_embd, llama.n_layer), (128, 72, 4));
+    let attention = &llama.attention;
+    assert_eq!((attention.heads, attention.kv_heads, attention.head_size), (9, 3, 8));
+    assert_eq!((attention.biases, attention.query_key_norm), (Biases::None, QueryKeyNorm::None));
+    assert_eq!(attention.scale, 1.0 / 8f32.sqrt());
+    assert_eq!((llama.mlp.kind, llama.mlp.inner), (MlpKind::Gated, 196));
+    assert_eq!((llama.mlp.activation, llama.mlp.biases), (Activation::Silu, false));
+    assert_eq!((llama.norm.kind, llama.norm.place), (NormKind::Rms, NormPlace::Before));
+    assert_eq!(llama.norm.epsilon, 1e-5);
+    assert_eq!((llama.residual.order, llama.residual.scale), (ResidualOrder::Sequential, 1.0));
+    assert_eq!((llama.embeddings_scale, llama.logits_scale), (1.0, 1.0));
+    assert_eq!((one_kind(&llama), llama.eos_token_id), (rotated, Some(2)));
+
+    let biases = config("llama-biases");
+    assert_eq!((biases.attention.biases, biases.mlp.biases), (Biases::Both, true));
+    assert_eq!((biases.attention.kv_heads, biases.attention.head_size), (1, 20));
+    assert_eq!(config("llama-mha-untied-sharded").attention.kv_heads, 4);
+
+    let mistral = config("mistral-window");
+    assert_eq!(one_kind(&mistral), LayerKind { window: Some(16), base: Some(0) });
+
+    let qwen2 = config("qwen2-bias");
+    assert_eq!((qwen2.attention.biases, one_kind(&qwen2)), (Biases::Input, rotated));
+
+    let qwen3 = config("qwen3-qk-norm");
+    assert_eq!(qwen3.attention.query_key_norm, QueryKeyNorm::Head);
+    assert_eq!((qwen3.attention.biases, qwen3.attention.head_size), (Biases::None, 32));
+
+    let smollm3 = config("smollm3-nope");
+    assert_eq!(smollm3.attention.kinds, [rotated, LayerKind { window: None, base: None }]);
+    assert_eq!(smollm3.attention.layers, [0, 0, 0, 1, 0]);
+
+    let granite = config("granite-multipliers");
+    assert_eq!((granite.embeddings_scale, granite.logits_scale), (12.0, 0.125));
+    assert_eq!((granite.residual.scale, granite.attention.scale), (0.22, 0.015625));
+
+    let olmo2 = config("olmo2-post-norm");
+    assert_eq!(olmo2.norm.place, NormPlace::After);
+    assert_eq!(olmo2.attention.query_key_norm, QueryKeyNorm::Width);
+
+    let phi3 = config("phi3-fused");
+    assert_eq!((phi3.architecture, one_kind(&phi3)), (Architecture::Phi3, rotated));
+
+    let neox = config("gpt-neox-parallel");
+    assert_eq!((neox.norm.kind, neox.mlp.kind), (NormKind::Layer, MlpKind::Plain));
+    assert_eq!(neox.residual.order, ResidualOrder::Parallel);
+    assert_eq!((neox.mlp.activation, neox.mlp.biases), (Activation::Gelu, true));
+    assert_eq!(neox.attention.biases, Biases::Both);
+    assert!(matches!(neox.positions, Positions::Rope { pairs: 2, .. }));
+    let mut sequential = config_json("gpt-neox-parallel");
+    sequential["use_parallel_residual"] = json!(false);
+    let sequential = parse(&sequential).unwrap().config;
+    assert_eq!(sequential.residual.order, ResidualOrder::Sequential);
+
+    for case in ["gemma3-text", "gemma3-text-old-config"] {
+        let gemma = config(case);
+        assert_eq!(gemma.norm.place, NormPlace::Both);
+        assert_eq!(gemma.attention.query_key_norm, QueryKeyNorm::Head);
+        assert_eq!(gemma.embeddings_scale, 72f32.sqrt());
+        assert_eq!(gemma.attention.scale, (1.0 / 48f64.sqrt()) as f32);
+        let windowed = LayerKind { window: Some(16), base: Some(0) };
+        let full = LayerKind { window: None, base: Some(1) };
+        assert_eq!(gemma.attention.kinds, [windowed, full]);
+        assert_eq!(gemma.attention.layers, [0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(gemma.mlp.activation, Activation::GeluTanh);
+    }
+}
+
+/// What published files have and the cases have not.
+#[test]
+fn variants_of_published_configurations_are_read() {
+    let with = |case, changes: Value| {
+        let mut json = config_json(case);
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        parse(&json).unwrap()
+    };
+    // A window as long as the context is none; a file that says nothing has the class's.
+    let window = |parsed: Parsed| parsed.config.attention.kinds[0].window;
+    assert_eq!(window(with("mistral-window", json!({"sliding_window": null}))), None);
+    assert_eq!(window(with("mistral-window", json!({"sliding_window": 128}))), None);
+    assert_eq!(window(with("phi3-fused", json!({"sliding_window": 20}))), Some(20));
+    let mut silent = config_json("mistral-window");
+    silent.as_object_mut().unwrap().remove("sliding_window");
+    silent["max_position_embeddings"] = json!(8192);
+    assert_eq!(window(parse(&silent).unwrap()), Some(4096));
+
+    // Qwen2's windows are in the upper layers, and off unless they are switched on.
+    let upper = json!({"sliding_window": 8, "use_sliding_window": true, "max_window_layers": 2,
+        "layer_types": null});
+    let qwen2 = with("qwen2-bias", upper).config.attention;
+    let windows: Vec<_> = qwen2.kinds.iter().map(|kind| kind.window).collect();
+    assert_eq!((windows, qwen2.layers), (vec![None, Some(8)], vec![0, 0, 1]));
+    assert_eq!(window(with("qwen2-bias", json!({"sliding_window": 131072}))), None);
+
+    // Of several ends of text the first counts.
+    let ends = with("llama-gqa-tied", json!({"eos_token_id": [5, 9]}));
+    assert_eq!(ends.config.eos_token_id, Some(5));
+    let neox = json!({"rope_parameters": null, "rotary_pct": 0.5, "rotary_emb_base": 10000,
+        "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0});
+    assert!(matches!(
+        with("gpt-neox-parallel", neox).config.positions,
+        Positions::Rope { pairs: 4, .. }
+    ));
+    let smollm3 = with("smollm3-nope", json!({"no_rope_layers": null, "layer_types": null}));
+    assert_eq!(smollm3.config, config("smollm3-nope"));
+    let scaled = json!({"rope_scaling": {"rope_type": "linear", "factor": 8.0}});
+    let gemma = with("gemma3-text-old-config", scaled).derived.frequencies;
+    let plain = parse(&config_json("gemma3-text-old-config")).unwrap().derived.frequencies;
+    let (local, global) = (&plain[..9], plain[9..].iter().map(|f| f / 8.0));
+    assert!(gemma.iter().copied().eq(local.iter().copied().chain(global)));
+}
+
+#[test]
+fn what_would_change_the_computation_is_refused() {
+    for (case, changes, parts) in [
+        (
+            "llama-gqa-tied",
+            json!({"num_key_value_heads": 2}),
+            "`num_key_value_heads` is 2, but must divide",
+        ),
+        ("llama-gqa-tied", json!({"hidden_act": "mish"}), "`hidden_act` is \"mish\""),
+        ("llama-gqa-tied", json!({"hidden_size": 0}), "`hidden_size` is 0"),
+        ("llama-gqa-tied", json!({"num_hidden_layers": null}), "`num_hidden_layers` is missing"),
+        ("llama-gqa-tied", json!({"rms_norm_eps": 0}), "`rms_norm_eps` is 0"),
+        ("llama-gqa-tied", json!({"eos_token_id": [320]}), "`eos_token_id` is [320]"),
+        ("llama-gqa-tied", json!({"head_dim": 7}), "`partial_rotary_factor` makes 7 dimensions"),
+        ("llama-gqa-tied", json!({"max_position_embeddings": 1 << 21}), "`n_positions`"),
+        ("llama-gqa-tied", json!({"quantization_config": {"bits": 4}}), "`quantization_config` is"),
+        ("llama-gqa-tied", json!({"logit_softcap": 30.0}), "`logit_softcap` is 30.0, which this"),
+        ("llama-gqa-tied", json!({"rope_interleaved": true}), "`rope_interleaved` is true"),
+        ("llama-gqa-tied", json!({"rope_theta": 0}), "`rope_theta` is 0"),
+        (
+            "llama-gqa-tied",
+            json!({"rope_scaling": {"type": "dynamic", "factor": 2}}),
+            "\"dynamic\"",
+        ),
+        (
+            "llama-gqa-tied",
+            json!({"rope_scaling": 3}),
+            "`rope_scaling` is 3, but must be an object",
+        ),
+        ("mistral-window", json!({"sliding_window": 0}), "`sliding_window` is 0"),
+        ("mistral-window", json!({"attention_bias": true}), "`attention_bias` is true"),
+        ("mistral-window", json!({"layer_types": ["full_attention"]}), "`layer_types` lists 1"),
+        ("phi3-fused", json!({"partial_rotary_factor": 0.2}), "`partial_rotary_factor`"),
+        (
+            "phi3-fused",
+            json!({"rope_scaling": {"type": "longrope", "long_factor": [1], "short_factor": [1]}}),
+            "`rope_scaling.type` is \"longrope\"",
+        ),
+        (
+            "qwen2-bias",
+            json!({"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
+            "\"chunked_attention\"",
+        ),
+        ("smollm3-nope", json!({"no_rope_layers": [1, 1, 2, 0, 1]}), "`no_rope_layers`"),
+        ("granite-multipliers", json!({"logits_scaling": 0}), "`logits_scaling` is 0"),
+        ("granite-multipliers", json!({"residual_multiplier": -1}), "`residual_multiplier` is -1"),
+        ("olmo2-post-norm", json!({"clip_qkv": 8.0}), "`clip_qkv` is 8.0"),
+        ("gemma3-text", json!({"final_logit_softcapping": 30.0}), "`final_logit_softcapping`"),
+        ("gemma3-text", json!({"use_bidirectional_attention": true}), "`use_bidirectional"),
+        ("gemma3-text", json!({"query_pre_attn_scalar": 0}), "`query_pre_attn_scalar` is 0"),
+        (
+            "gpt-neox-parallel",
+            json!({"rope_parameters": null, "rotary_pct": 2}),
+            "`rotary_pct` is 2",
+        ),
+        ("gpt-neox-parallel", json!({"num_key_value_heads": 2}), "`num_key_value_heads`"),
+    ] {
+        let mut json = config_json(case);
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        let error = parse(&json).expect_err(case);
+        let told = error.starts_with("config.json: ") && error.contains(parts);
+        assert!(told, "{case} with {changes}: {error}");
+    }
+}
+
+/// Rows of one tensor, put together by the definition from the stored ones.
+fn expected(
+    config: &Config,
+    id: TensorId,
+    get: &dyn Fn(&str) -> (Vec<usize>, Vec<f32>),
+) -> Vec<f32> {
+    let whole = |names: &[&str]| names.iter().flat_map(|name| get(name).1).collect::<Vec<_>>();
+    let attention = &config.attention;
+    match (config.architecture, id.role) {
+        (Architecture::GptNeox, Role::AttentionIn) => {
+            let (shape, values) = get("attention.query_key_value");
+            let columns = shape.get(1).copied().unwrap_or(1);
+            let size = attention.head_size * columns;
+            // Three parts, of each part all heads.
+            let blocks = (0..3).flat_map(|p| (0..attention.heads).map(move |h| 3 * h + p));
+            blocks.flat_map(|block| values[block * size..(block + 1) * size].to_vec()).collect()
+        }
+        (Architecture::Phi3, Role::AttentionIn) => whole(&["self_attn.qkv_proj"]),
+        (Architecture::Phi3, Role::MlpGate | Role::MlpUp) => {
+            let mut values = whole(&["mlp.gate_up_proj"]);
+            let second = values.split_off(values.len() / 2);
+            if id.role == Role::MlpGate { values } else { second }
+        }
+        (_, Role::AttentionIn) => {
+            whole(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])
+        }
+        (Architecture::GptNeox, Role::AttentionOut) => whole(&["attention.dense"]),
+        (Architecture::GptNeox, Role::MlpUp) => whole(&["mlp.dense_h_to_4h"]),
+        (Architecture::GptNeox, Role::MlpDown) => whole(&["mlp.dense_4h_to_h"]),
+        (_, Role::AttentionOut) => whole(&["self_attn.o_proj"]),
+        (_, Role::MlpUp) => whole(&["mlp.up_proj"]),
+        (_, Role::MlpGate) => whole(&["mlp.gate_proj"]),
+        (_, Role::MlpDown) => whole(&["mlp.down_proj"]),
+        (_, Role::QueryNorm) => whole(&["self_attn.q_norm"]),
+        (_, Role::KeyNorm) => whole(&["self_attn.k_norm"]),
+        (_, Role::AttentionNorm) => whole(&["input_layernorm"]),
+        (_, Role::AttentionOutNorm) => whole(&["post_attention_layernorm"]),
+        (_, Role::MlpOutNorm) => whole(&["post_feedforward_layernorm"]),
+        (Architecture::Gemma3, Role::MlpNorm) => whole(&["pre_feedforward_layernorm"]),
+        (_, Role::MlpNorm) => whole(&["post_attention_layernorm"]),
+        (Architecture::GptNeox, Role::Embedding) => whole(&["embed_in"]),
+        (Architecture::GptNeox, Role::FinalNorm) => whole(&["final_layer_norm"]),
+        (_, Role::Embedding) => whole(&["embed_tokens"]),
+        (_, Role::FinalNorm) => whole(&["norm"]),
+        (_, Role::Head) => whole(&["lm_head"]),
+        (_, other) => panic!("{other:?}"),
+    }
+}
+
+fn is_norm(name: &str) -> bool {
+    name.contains("ln_") || name.contains("_norm")
+}
+
+#[test]
+fn every_tensor_is_the_rows_of_the_stored_ones() {
+    let mut read = 0;
+    for case in with_weights() {
+        let checkpoint = Checkpoint::open(&data().join(case)).unwrap();
+        let file = stored(&data().join(case));
+        assert!(checkpoint.extra_tensors().is_empty() && checkpoint.notes().is_empty(), "{case}");
+        let config = checkpoint.config();
+        for name in checkpoint.tensor_names() {
+            let id = TensorId::parse(name).unwrap();
+            let get = |bare: &str| {
+                let part = if name.ends_with("bias") { "bias" } else { "weight" };
+                let layer = id.layer.map(|layer| format!("layers.{layer}.")).unwrap_or_default();
+                let names = ["model.", "gpt_neox.", ""]
+                    .map(|prefix| format!("{prefix}{layer}{bare}.{part}"));
+                let found = names.iter().find_map(|name| file.get(name));
+                found.unwrap_or_else(|| panic!("{case}: {names:?}")).clone()
+            };
+            let mut expected = expected(config, id, &get);
+            if config.architecture == Architecture::Gemma3 && is_norm(name) {
+                expected.iter_mut().for_each(|weight| *weight += 1.0);
+            }
+            let tensor = checkpoint.tensor(name).unwrap();
+            let (rows, columns) = (tensor.rows(), tensor.columns());
+            assert_eq!(rows * columns, expected.len(), "{case}: {name}");
+            assert!(tensor.read_rows(0..rows).unwrap() == expected, "{case}: {name}");
+            assert!(tensor.read_f32().unwrap() == expected, "{case}: {name}");
+            // Ranges over the pieces' borders.
+            for (first, last) in (0..rows).step_by(7).map(|first| (first, rows.min(first + 33))) {
+                let part = tensor.read_rows(first..last).unwrap();
+                assert!(
+                    part == expected[first * columns..last * columns],
+                    "{case}: {name} {first}"
+                );
+            }
+            read += 1;
+        }
+        let bytes: u64 = checkpoint
+            .tensor_names()
+            .map(|name| checkpoint.tensor(name).unwrap().stored_bytes())
+            .sum();
+        let size = fs::metadata(data().join(case).join("model.safetensors")).unwrap().len();
+        assert!(bytes < size && bytes + 16_000 > size, "{case}: {bytes} of {size}");
+    }
+    assert!(read > 350, "{read}");
+}
