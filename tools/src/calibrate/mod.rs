@@ -1,17 +1,17 @@
 //! What calibration learns from a text: the second moments of every matrix's inputs.
 //!
-//! A [`Calibration`] is a text as windows of tokens. [`Network`] takes two copies of the model through
+//! A [`Calibration`] is a text as windows of tokens. [`Walk`] takes two copies of the model through
 //! it, layer by layer: the float model, and the one whose earlier matrices are quantized already, with
 //! its activations rounded as the runtime rounds them. [`Moments`] are what the inputs of one matrix
 //! add up to. [`Sensitivity`] is what errors of the embedding cost.
 
 mod moments;
-mod network;
 mod sensitivity;
 mod text;
+mod walk;
 
 pub use moments::Moments;
-pub(crate) use network::round_activations;
-pub use network::{Network, Stage};
 pub use sensitivity::Sensitivity;
 pub use text::{Calibration, Error};
+pub use walk::Walk;
+pub(crate) use walk::round_activations;

@@ -13,15 +13,14 @@
 //!   position of the text so that the mean of `v vᵀ` is `diag(p) - p pᵀ`, the divergence's second derivative
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
 
-use cerebellum::format::Positions;
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::{self, Role, TensorId};
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
 use crate::checkpoint::Checkpoint;
 use crate::random::SplitMix;
-use crate::reference::layers::{LayerNorm, add, project, project_back, scale};
-use crate::reference::{Block, Parallelism, Result};
+use crate::reference::linear::{project, project_back};
+use crate::reference::{Layer, Norm, Parallelism, Result, Tensors, Weights, add, scale};
 
 /// Tokens whose logits are in memory together, for each thread.
 const CHUNK_TOKENS: usize = 128;
@@ -54,25 +53,24 @@ impl Sensitivity {
         let config = checkpoint.config();
         let mut windows = embed(checkpoint, text)?;
         for layer in 0..config.n_layer {
-            let block = Block::load(checkpoint, layer)?;
+            let layer = Layer::load(checkpoint, layer)?;
             windows.par_iter_mut().for_each(|window| {
-                let mut x = window.stream().to_vec();
-                block.forward(&mut x, config, Parallelism::Serial, &mut |_, _| ());
+                let x = layer.forward(window.stream(), Parallelism::Serial, &mut |_, _| ());
                 window.boundaries.push(x);
             });
         }
-        let ln_f = LayerNorm::load(checkpoint, TensorId::outside(Role::FinalNorm))?;
-        let head = checkpoint.read_f32(&checkpoint.head().name())?;
+        let norm = Norm::load(&Tensors::new(checkpoint), TensorId::outside(Role::FinalNorm))?;
+        let head = checkpoint.read(network::head(config))?;
         windows.par_iter_mut().enumerate().for_each(|(index, window)| {
-            window.turn(&ln_f, &head, config.logits_scale, index as u64);
+            window.turn(&norm, &head, config.logits_scale, index as u64);
         });
         drop(head);
         for layer in (0..config.n_layer).rev() {
-            let block = Block::load(checkpoint, layer)?;
+            let layer = Layer::load(checkpoint, layer)?;
             windows.par_iter_mut().for_each(|window| {
                 window.boundaries.pop();
-                let x = window.boundaries.last().expect("the layer's input");
-                block.backward(x, &mut window.grad, config);
+                let grad = std::mem::take(&mut window.grad);
+                window.grad = layer.backward(window.stream(), grad);
             });
         }
         let mut moments = Moments::new(config.n_embd);
@@ -93,10 +91,10 @@ impl Window {
     }
 
     /// From the stream after the last layer to the gradient by it.
-    fn turn(&mut self, ln_f: &LayerNorm, head: &[f32], logits_scale: f32, seed: u64) {
+    fn turn(&mut self, norm: &Norm, head: &[f32], logits_scale: f32, seed: u64) {
         let x = self.stream();
-        let h = ln_f.forward(x, Parallelism::Serial);
-        let width = ln_f.width();
+        let h = norm.forward(x, Parallelism::Serial);
+        let width = norm.width();
         let vocab_size = head.len() / width;
         let mut random = SplitMix(seed << 32);
         let (mut by_h, mut spread) = (Vec::with_capacity(h.len()), 0.0);
@@ -109,7 +107,7 @@ impl Window {
             scale(&mut logits, logits_scale);
             by_h.extend(project_back(head, &logits, vocab_size));
         }
-        self.grad = ln_f.backward(x, &by_h);
+        self.grad = norm.backward(x, &by_h);
         self.spread = spread;
     }
 }
@@ -139,17 +137,16 @@ fn spread_and_draw(logits: &mut [f32], random: &mut SplitMix) -> f64 {
 fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Window>> {
     let config = checkpoint.config();
     let table = checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?;
-    let positions = match config.positions {
-        Positions::Learned => checkpoint.read_f32(&TensorId::outside(Role::Positions).name())?,
-        _ => Vec::new(),
-    };
+    let positions = Tensors::new(checkpoint).find(TensorId::outside(Role::Positions))?;
     let windows = text.tokens().chunks(text.window()).map(|tokens| {
         let mut x = vec![0.0; tokens.len() * config.n_embd];
         for (row, &token) in x.chunks_mut(config.n_embd).zip(tokens) {
             let token = token as usize;
             table.read_rows_into(token..token + 1, row)?;
         }
-        add(&mut x, &positions);
+        if let Some(positions) = &positions {
+            add(&mut x, positions);
+        }
         scale(&mut x, config.embeddings_scale);
         Ok(Window { boundaries: vec![x], grad: Vec::new(), spread: 0.0 })
     });
@@ -183,38 +180,6 @@ mod tests {
         (0..count).map(|_| (random.next() as i64 as f64 * 0.5f64.powi(63)) as f32).collect()
     }
 
-    /// Along a random direction, against central differences; more tokens than attention takes at once.
-    #[test]
-    fn gradients_through_a_layer_are_its_derivatives() {
-        for case in CASES {
-            let checkpoint = checkpoint(case);
-            let config = checkpoint.config();
-            let block = Block::load(&checkpoint, 1).unwrap();
-            let mut random = SplitMix(1);
-            let tokens = config.n_positions.min(150);
-            let mut draw = || noise(&mut random, tokens * config.n_embd);
-            let (x, direction, weights) = (draw(), draw(), draw());
-            let loss = |step: f32| {
-                let mut x: Vec<f32> = x.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
-                block.forward(&mut x, config, Parallelism::Serial, &mut |_, _| ());
-                let terms = x.iter().zip(&weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
-                terms.sum::<f64>()
-            };
-            let step = 1e-3;
-            let expected = (loss(step) - loss(-step)) / f64::from(2.0 * step);
-            let mut grad = weights.clone();
-            block.backward(&x, &mut grad, config);
-            let terms = grad.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d));
-            let found = terms.sum::<f64>();
-            let size = norm(&grad) * norm(&direction);
-            assert!((found - expected).abs() < 2e-4 * size, "{case}: {found} {expected} {size}");
-        }
-    }
-
-    fn norm(values: &[f32]) -> f64 {
-        values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
-    }
-
     /// Small noise on all embeddings costs half the trace of `F` times its variance, and noise on what the
     /// head puts out half of `c` times its variance.
     #[test]
@@ -237,8 +202,8 @@ mod tests {
             for tokens in text.tokens().chunks(text.window()) {
                 let exact = reference.embed(reference.embedding(), tokens);
                 let logits = |mut x: Vec<f32>| {
-                    for block in &reference.blocks {
-                        reference.pass(block, &mut x, &mut |_, _| ());
+                    for layer in &reference.layers {
+                        x = reference.pass(layer, &x, &mut |_, _| ());
                     }
                     reference.finish(None, &x, &mut |_, _| ())
                 };

@@ -68,8 +68,8 @@ impl Weights for StoredWeights {
         Ok(bytes.iter().map(|&frequency| f64::from_le_bytes(frequency)).collect())
     }
 
-    fn read_f32(&self, name: &str) -> checkpoint::Result<Vec<f32>> {
-        let (tensor, bytes) = self.tensor(name)?;
+    fn read(&self, id: TensorId) -> checkpoint::Result<Vec<f32>> {
+        let (tensor, bytes) = self.tensor(&id.name())?;
         Ok(match &tensor.kind {
             TensorKind::Matrix(matrix) => dequantize(matrix, bytes),
             TensorKind::Positions => {
@@ -78,10 +78,6 @@ impl Weights for StoredWeights {
             }
             _ => bytes.as_chunks().0.iter().map(|&float| f32::from_le_bytes(float)).collect(),
         })
-    }
-
-    fn read_matrix(&self, name: &str) -> checkpoint::Result<Vec<f32>> {
-        self.read_f32(name)
     }
 }
 

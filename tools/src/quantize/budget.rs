@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::{self, Role, TensorId};
 use cerebellum::format::{FileLayout, Header};
 use cerebellum::quant::{Scheme, TileLayout};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ use super::{MatrixFormat, Observer};
 use crate::calibrate::{Calibration, round_activations};
 use crate::checkpoint::Checkpoint;
 use crate::eval::{LogSoftmax, kl_divergence};
-use crate::reference::{Parallelism, Reference};
+use crate::reference::{InputAt, Parallelism, Reference};
 
 /// Every format, by size.
 const FORMATS: [MatrixFormat; 6] = [
@@ -225,10 +225,9 @@ impl Probe {
         let reference = Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial);
         let windows = calibration.tokens().par_chunks(calibration.window()).map(|tokens| {
             let mut last = reference.embed(reference.embedding(), tokens);
-            let boundaries = reference.blocks.iter().map(|block| {
-                let before = last.clone();
-                reference.pass(block, &mut last, &mut |_, _| ());
-                before
+            let boundaries = reference.layers.iter().map(|layer| {
+                let after = reference.pass(layer, &last, &mut |_, _| ());
+                std::mem::replace(&mut last, after)
             });
             let boundaries = boundaries.collect();
             let logits = reference.finish(None, &last, &mut |_, _| ());
@@ -288,18 +287,18 @@ impl Probe {
             divide_columns(&mut weights, scales);
         }
         let reference = &self.reference;
-        let layer = id.layer;
-        let block = layer.map(|layer| {
-            let mut block = reference.blocks[layer].clone();
-            block.linear_mut(id).weight.clone_from(&weights);
-            block
+        let index = id.layer;
+        let layer = index.map(|index| {
+            let mut layer = reference.layers[index].clone();
+            layer.linear_mut(id).weight.clone_from(&weights);
+            layer
         });
+        let reads = InputAt::of(id, reference.config());
         let embedding = (id.role == Role::Embedding).then_some(&weights[..]);
-        let is_head = id.role == Role::Head || (embedding.is_some() && reference.is_tied());
-        let head = is_head.then_some(&weights[..]);
+        let head = (id == network::head(reference.config())).then_some(&weights[..]);
         let sums = self.windows.par_iter().map(|window| {
-            let mut round = |matrix: TensorId, h: &mut [f32]| {
-                if matrix == id {
+            let mut round = |at: InputAt, h: &mut [f32]| {
+                if Some(at) == reads {
                     let width = h.len() / window.tokens.len();
                     if let Some(scales) = scales {
                         divide_columns(h, scales);
@@ -310,16 +309,16 @@ impl Probe {
                     }
                 }
             };
-            let mut x = match (layer, embedding) {
-                (Some(layer), _) => window.boundaries[layer].clone(),
+            let mut x = match (index, embedding) {
+                (Some(index), _) => window.boundaries[index].clone(),
                 (None, Some(table)) => reference.embed(table, &window.tokens),
                 (None, None) => window.last.clone(),
             };
-            if layer.is_some() || embedding.is_some() {
-                let first = layer.unwrap_or(0);
-                for (index, trained) in reference.blocks.iter().enumerate().skip(first) {
-                    let changed = block.as_ref().filter(|_| Some(index) == layer);
-                    reference.pass(changed.unwrap_or(trained), &mut x, &mut round);
+            if index.is_some() || embedding.is_some() {
+                let first = index.unwrap_or(0);
+                for (at, trained) in reference.layers.iter().enumerate().skip(first) {
+                    let changed = layer.as_ref().filter(|_| Some(at) == index);
+                    x = reference.pass(changed.unwrap_or(trained), &x, &mut round);
                 }
             }
             let logits = reference.finish(head, &x, &mut round);

@@ -1,18 +1,20 @@
-//! Quantizing with a calibration text: what each matrix is rounded by, in the order of the file, which
-//! is the order in which tokens pass the matrices.
+//! Quantizing with a calibration text: what each matrix is rounded by.
+//!
+//! Matrices are quantized in the order in which tokens pass them, which is that of the file. Which of them
+//! read the same input, and share its moments, the network's description says.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use cerebellum::format::MlpKind;
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::{Part as TensorPart, Role, TensorId};
 
 use super::error::Result;
 use super::folding::Folding;
 use super::matrix::Part;
 use super::rounding::Metric;
-use crate::calibrate::{Calibration, Moments, Network, Sensitivity, Stage};
+use crate::calibrate::{Calibration, Moments, Sensitivity, Walk};
 use crate::checkpoint::Checkpoint;
+use crate::reference::{InputAt, readers};
 
 /// Windows that the embedding's sensitivity is measured on: two would do.
 const SENSITIVITY_WINDOWS: usize = 4;
@@ -25,20 +27,23 @@ pub struct Calibrated<'a> {
     /// Whether targets make up for what the matrices before did: where all are int8 there is next to nothing
     /// to make up for, and what the text happens to hold weighs more.
     corrects: bool,
-    network: Network<'a>,
+    walk: Walk<'a>,
     /// The tokens of the text.
     tokens: Vec<u32>,
-    /// The moments that the current matrix reads with, and what follows from them.
-    current: Option<Current>,
+    /// The matrices that are still to come, by what they read.
+    to_come: BTreeMap<InputAt, Vec<TensorId>>,
+    /// What follows from the moments of inputs that were met and have readers to come.
+    metrics: BTreeMap<InputAt, InputMetric>,
     /// Restored weights of the current matrix; of an embedding, the rows of the text's tokens.
     restored: Vec<f32>,
     /// Biases that make up for a mean error of the outputs.
     biases: BTreeMap<TensorId, Vec<f32>>,
 }
 
-struct Current {
-    stage: Option<Stage>,
+/// What the matrices that read an input are rounded by.
+struct InputMetric {
     metric: Rc<Metric>,
+    /// The mean inputs of the float model and of the quantized one.
     means: [Vec<f64>; 2],
 }
 
@@ -57,9 +62,10 @@ impl<'a> Calibrated<'a> {
             calibration,
             folding,
             corrects,
-            network: Network::new(checkpoint, calibration)?,
+            walk: Walk::new(checkpoint, calibration)?,
             tokens,
-            current: None,
+            to_come: readers(checkpoint.config()),
+            metrics: BTreeMap::new(),
             restored: Vec::new(),
             biases: BTreeMap::new(),
         })
@@ -67,39 +73,25 @@ impl<'a> Calibrated<'a> {
 
     /// Turns to the matrix `id`; what to round it by.
     pub fn begin(&mut self, id: TensorId, group_size: usize) -> Result<Rc<Metric>> {
-        let corrects = self.corrects;
         self.restored.clear();
-        let current = if id.role == Role::Embedding {
-            let moments = match self.checkpoint.is_tied() {
-                true => Some(self.network.float_head_moments(group_size)?),
-                false => None,
-            };
-            let metric = embedding_metric(
-                self.checkpoint,
-                self.calibration,
-                moments.as_ref().map(|moments| (moments, corrects)),
-            )?;
-            // No bias follows that would need the means.
-            let means = Default::default();
-            Current { stage: None, metric: Rc::new(metric), means }
-        } else if id.role == Role::Head {
-            let moments = self.network.head_moments(group_size)?;
-            Current::new(None, &moments, corrects)
-        } else {
-            let (layer, stage) = Stage::of(id).expect("a matrix in a layer");
-            if stage == Stage::AttentionIn {
-                self.network.enter(layer, |block| self.folding.fold_block(layer, block))?;
-            }
-            match self.current.take() {
-                // A gate reads what its companion read.
-                Some(current) if current.stage == Some(stage) => current,
-                _ => {
-                    let moments = self.network.moments(stage, group_size);
-                    Current::new(Some(stage), &moments, corrects)
+        if id.role == Role::Embedding {
+            return self.embedding_metric(group_size).map(Rc::new);
+        }
+        let at = self.input_of(id);
+        if !self.metrics.contains_key(&at) {
+            let moments = match at.layer {
+                Some(layer) => {
+                    if self.walk.layer() != Some(layer) {
+                        let folding = self.folding;
+                        self.walk.enter(layer, |block| folding.fold_layer(layer, block))?;
+                    }
+                    self.walk.moments(at.input, group_size)
                 }
-            }
-        };
-        Ok(self.current.insert(current).metric.clone())
+                None => self.walk.head_moments(group_size)?,
+            };
+            self.metrics.insert(at, InputMetric::new(&moments, self.corrects));
+        }
+        Ok(self.metrics[&at].metric.clone())
     }
 
     /// Takes note of rows as they are in the file.
@@ -120,57 +112,67 @@ impl<'a> Calibrated<'a> {
         if id.role == Role::Embedding {
             let width = self.restored.len() / self.tokens.len();
             let (tokens, rows) = (&self.tokens, &self.restored);
-            return Ok(self.network.set_embedding(|token| {
+            return Ok(self.walk.set_embedding(|token| {
                 let row = tokens.binary_search(&token).expect("one of the text's tokens");
                 &rows[row * width..][..width]
             })?);
         }
-        let Some(Current { stage: Some(stage), means, .. }) = &self.current else {
-            return Ok(()); // a head, which nothing follows
-        };
-        let linear = self.network.linear(id);
+        let at = self.input_of(id);
         let restored = std::mem::take(&mut self.restored);
-        correct_bias(&mut linear.bias, [&linear.weight, &restored], means);
-        self.biases.insert(id.bias(), linear.bias.clone());
-        linear.weight = restored;
-        // The second matrix of a gated MLP reads at the same stage.
-        let gate_follows =
-            self.checkpoint.config().mlp.kind == MlpKind::Gated && id.role == Role::MlpUp;
-        if !gate_follows {
-            self.network.advance(*stage);
+        if at.layer.is_some() {
+            let (biases, means) = (&mut self.biases, &self.metrics[&at].means);
+            self.walk.replace(id, |trained, bias| {
+                if let Some(bias) = bias {
+                    correct_bias(bias, [trained, &restored], means);
+                    biases.insert(id.bias(), bias.clone());
+                }
+                restored
+            });
+        }
+        let to_come = self.to_come.get_mut(&at).expect("every matrix but an embedding reads");
+        to_come.retain(|matrix| *matrix != id);
+        if to_come.is_empty() {
+            self.metrics.remove(&at);
         }
         Ok(())
     }
 
     /// The bias `id`, if it changed.
+    ///
+    /// # Panics
+    /// If the matrix beside it is still to come.
     pub fn bias(&mut self, id: TensorId) -> Option<Vec<f32>> {
+        let weight = TensorId { part: TensorPart::Weight, ..id };
+        let is_to_come = self.to_come.values().flatten().any(|matrix| *matrix == weight);
+        assert!(!is_to_come, "{id:?} comes before the weights that it makes up for");
         self.biases.remove(&id)
     }
-}
 
-impl Current {
-    fn new(stage: Option<Stage>, moments: &Moments, corrects: bool) -> Self {
-        let shift = corrects.then(|| moments.shift());
-        let metric = Rc::new(Metric::new(moments.second(), shift));
-        Self { stage, metric, means: moments.means() }
+    fn input_of(&self, matrix: TensorId) -> InputAt {
+        InputAt::of(matrix, self.checkpoint.config()).expect("every matrix but an embedding reads")
+    }
+
+    /// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if
+    /// it is tied, as the head.
+    fn embedding_metric(&self, group_size: usize) -> Result<Metric> {
+        let text = self.calibration.part(SENSITIVITY_WINDOWS);
+        let is_head = self.checkpoint.config().tie_word_embeddings;
+        let moments = is_head.then(|| self.walk.float_head_moments(group_size)).transpose()?;
+        let Sensitivity { embedding: mut second, head: weight } =
+            Sensitivity::measure(self.checkpoint, &text)?;
+        let Some(moments) = moments else { return Ok(Metric::new(second, None)) };
+        second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
+        let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();
+        Ok(Metric::new(second, self.corrects.then(|| scaled(moments.shift()))))
     }
 }
 
-/// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if it
-/// is tied, as the head; `head` has the moments that the head reads with, and whether the target makes up for
-/// what happened to them.
-fn embedding_metric(
-    checkpoint: &Checkpoint,
-    text: &Calibration,
-    head: Option<(&Moments, bool)>,
-) -> Result<Metric> {
-    let text = text.part(SENSITIVITY_WINDOWS);
-    let Sensitivity { embedding: mut second, head: weight } =
-        Sensitivity::measure(checkpoint, &text)?;
-    let Some((moments, corrects)) = head else { return Ok(Metric::new(second, None)) };
-    second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
-    let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();
-    Ok(Metric::new(second, corrects.then(|| scaled(moments.shift()))))
+impl InputMetric {
+    fn new(moments: &Moments, corrects: bool) -> Self {
+        let shift = corrects.then(|| moments.shift());
+        let metric = Rc::new(Metric::new(moments.second(), shift));
+        Self { metric, means: moments.means() }
+    }
 }
 
 /// Adds the mean of what quantization takes from the outputs: `weights` are the trained ones and those

@@ -1,10 +1,11 @@
-//! Scales that move from what a layer norm puts out into the matrix that reads it.
+//! Scales that move from what a norm puts out into the matrices that read it.
 //!
 //! A row of activations shares one int8 scale with the largest of its group, so a channel that is always
-//! large takes the precision of all others. Dividing the norm's weight and bias by `s` for each channel and
-//! multiplying the matrix' columns by it leaves the product as it is and evens the channels out
-//! (SmoothQuant, Xiao et al., 2023, arXiv 2211.10438). Scales are powers of two, so that nothing is rounded.
-//! It pays for int8 only: with int4 it is the weights that need their precision.
+//! large takes the precision of all others. Dividing the norm's weight, and bias if it has one, by `s` for
+//! each channel and multiplying the matrices' columns by it leaves the product as it is and evens the
+//! channels out (SmoothQuant, Xiao et al., 2023, arXiv 2211.10438). Scales are powers of two, so that nothing
+//! is rounded. It pays for int8 only: with int4 it is the weights that need their precision. Where matrices
+//! read the residual stream itself nothing is folded: a norm after a block is no norm before the next matrix.
 //!
 //! With a text, scales minimize the expected error of the product, by coordinate descent; see
 //! [`Channels::descend`]. Without one, they are the channels' magnitudes as far as weights tell
@@ -12,15 +13,15 @@
 
 use std::collections::BTreeMap;
 
-use cerebellum::format::network::{Part, Role, TensorId};
-use cerebellum::format::{Header, MatrixInfo, Positions};
+use cerebellum::format::network::{self, Part, Role, TensorId};
+use cerebellum::format::{Config, Header, MatrixInfo, ResidualOrder};
 use cerebellum::quant::Scheme;
 use rayon::prelude::*;
 
 use super::error::Result;
-use crate::calibrate::{Calibration, Network, Stage};
+use crate::calibrate::{Calibration, Walk};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::reference::Block;
+use crate::reference::{InputAt, Layer, Tensors, readers};
 
 /// Windows of the text that scales are chosen by: a channel is large everywhere or nowhere.
 const WINDOWS: usize = 4;
@@ -40,12 +41,8 @@ const CHUNK_ROWS: usize = 256;
 #[derive(Default)]
 pub struct Folding(BTreeMap<TensorId, Vec<f32>>);
 
-/// A norm to be folded.
-struct Norm {
-    layer: usize,
-    stage: Stage,
-    group_size: usize,
-}
+/// The norms to be folded: by what matrices read of each, the norm's weight and the readers' group size.
+type Norms = BTreeMap<InputAt, (TensorId, usize)>;
 
 impl Folding {
     /// Chooses scales for the norms whose readers are all int8; by `text`, if there is one.
@@ -54,7 +51,7 @@ impl Folding {
         text: Option<&Calibration>,
         matrices: &BTreeMap<String, MatrixInfo>,
     ) -> Result<Self> {
-        let norms = norms(matrices, checkpoint.config().n_layer);
+        let norms = norms(matrices, checkpoint.config());
         if norms.is_empty() {
             return Ok(Self::default());
         }
@@ -64,33 +61,41 @@ impl Folding {
         }
     }
 
-    fn of_text(checkpoint: &Checkpoint, text: &Calibration, norms: &[Norm]) -> Result<Self> {
+    fn of_text(checkpoint: &Checkpoint, text: &Calibration, norms: &Norms) -> Result<Self> {
         let mut folding = Self::default();
-        let network = Network::new(checkpoint, text)?;
-        network.visit_norms(|layer, stage, outputs, block| {
-            let wanted = |norm: &&Norm| (norm.layer, norm.stage) == (layer, stage);
-            if let Some(norm) = norms.iter().find(wanted) {
-                let scales = scales_of_text(outputs, block, norm);
-                folding.0.insert(norm.id(), scales);
+        let walk = Walk::new(checkpoint, text)?;
+        walk.visit_norms(|at, outputs, layer| {
+            if let Some((norm, group_size)) = norms.get(&at) {
+                folding.0.insert(*norm, scales_of_text(outputs, layer, at, *group_size));
             }
         })?;
         Ok(folding)
     }
 
-    fn of_weights(checkpoint: &Checkpoint, norms: &[Norm]) -> Result<Self> {
+    fn of_weights(checkpoint: &Checkpoint, norms: &Norms) -> Result<Self> {
         let mut folding = Self::default();
+        let vectors = Tensors::new(checkpoint);
         let mut stream = embedding_variances(checkpoint)?;
         for layer in 0..checkpoint.config().n_layer {
-            for (stage, projection) in
-                [(Stage::AttentionIn, Role::AttentionOut), (Stage::MlpIn, Role::MlpDown)]
-            {
-                let norm = norms.iter().find(|norm| (norm.layer, norm.stage) == (layer, stage));
+            let id = |role| TensorId::in_layer(layer, role);
+            let mut fold = |role, stream: &[f64]| -> Result<()> {
+                let norm = norms.values().map(|(norm, _)| *norm).find(|norm| *norm == id(role));
                 if let Some(norm) = norm {
-                    let magnitudes = magnitudes(checkpoint, norm.id(), &stream)?;
-                    folding.0.insert(norm.id(), powers_of_two(&magnitudes));
+                    let scales = powers_of_two(&magnitudes(&vectors, norm, stream)?);
+                    folding.0.insert(norm, scales);
                 }
-                add_projection(checkpoint, TensorId::in_layer(layer, projection), &mut stream)?;
+                Ok(())
+            };
+            let branch = |role, norm| branch_variances(checkpoint, &vectors, id(role), id(norm));
+            fold(Role::AttentionNorm, &stream)?;
+            if checkpoint.config().residual.order == ResidualOrder::Parallel {
+                fold(Role::MlpNorm, &stream)?;
             }
+            add(&mut stream, &branch(Role::AttentionOut, Role::AttentionOutNorm)?);
+            if checkpoint.config().residual.order == ResidualOrder::Sequential {
+                fold(Role::MlpNorm, &stream)?;
+            }
+            add(&mut stream, &branch(Role::MlpDown, Role::MlpOutNorm)?);
         }
         Ok(folding)
     }
@@ -109,12 +114,12 @@ impl Folding {
     }
 
     /// Folds a layer in float32.
-    pub fn fold_block(&self, layer: usize, block: &mut Block) {
-        for stage in [Stage::AttentionIn, Stage::MlpIn] {
-            let Some(scales) = self.0.get(&norm_before(layer, stage)) else { continue };
-            let norm = if stage == Stage::AttentionIn { &mut block.ln_1 } else { &mut block.ln_2 };
-            norm.divide(scales);
-            for linear in block.readers_mut(stage == Stage::AttentionIn) {
+    pub fn fold_layer(&self, index: usize, layer: &mut Layer) {
+        for input in layer.normed_inputs() {
+            let norm = InputAt { layer: Some(index), input }.norm();
+            let Some(scales) = norm.and_then(|norm| self.0.get(&norm)) else { continue };
+            layer.norm_mut(input).expect("its input is normed").divide(scales);
+            for linear in layer.readers_mut(input) {
                 multiply_columns(&mut linear.weight, scales);
             }
         }
@@ -170,54 +175,39 @@ pub fn divide_columns(rows: &mut [f32], scales: &[f32]) {
     }
 }
 
-impl Norm {
-    fn id(&self) -> TensorId {
-        norm_before(self.layer, self.stage)
-    }
-}
-
-/// The norm whose output is read at `stage`, one of those after a norm.
-fn norm_before(layer: usize, stage: Stage) -> TensorId {
-    let role = if stage == Stage::AttentionIn { Role::AttentionNorm } else { Role::MlpNorm };
-    TensorId::in_layer(layer, role)
-}
-
 /// Whether any norm of a file with this header is folded.
 pub fn applies(header: &Header) -> bool {
-    !norms(&header.tensors, header.config.n_layer).is_empty()
+    !norms(&header.tensors, &header.config).is_empty()
 }
 
-/// The norms whose readers are all int8.
-fn norms(matrices: &BTreeMap<String, MatrixInfo>, layers: usize) -> Vec<Norm> {
-    let mut norms = Vec::new();
-    for (layer, stage) in
-        (0..layers).flat_map(|layer| [Stage::AttentionIn, Stage::MlpIn].map(|stage| (layer, stage)))
-    {
-        let reads = |name: &str| {
-            TensorId::parse(name).and_then(Stage::of).is_some_and(|place| place == (layer, stage))
-        };
-        let readers: Vec<_> =
-            matrices.iter().filter(|(name, _)| reads(name)).map(|(_, info)| info).collect();
-        if readers.iter().all(|info| info.scheme == Scheme::Int8) {
-            norms.push(Norm { layer, stage, group_size: readers[0].group_size });
-        }
-    }
-    norms
+/// The norms in layers whose readers are all int8.
+fn norms(matrices: &BTreeMap<String, MatrixInfo>, config: &Config) -> Norms {
+    let tensors: Vec<_> = network::tensors(config).into_iter().map(|tensor| tensor.id).collect();
+    let fold = |(at, readers): (InputAt, Vec<TensorId>)| {
+        let norm = at.norm().filter(|norm| at.layer.is_some() && tensors.contains(norm))?;
+        let infos: Vec<_> = readers.iter().map(|matrix| &matrices[&matrix.name()]).collect();
+        let is_int8 = infos.iter().all(|info| info.scheme == Scheme::Int8);
+        is_int8.then(|| (at, (norm, infos[0].group_size)))
+    };
+    readers(config).into_iter().filter_map(fold).collect()
 }
 
 /// Mean squares of the residual stream's channels before the first layer.
 fn embedding_variances(checkpoint: &Checkpoint) -> Result<Vec<f64>> {
     let config = checkpoint.config();
-    let mut variances =
-        mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?)?;
-    if config.positions == Positions::Learned {
-        let positions =
-            mean_squares(&checkpoint.tensor(&TensorId::outside(Role::Positions).name())?)?;
-        variances.iter_mut().zip(positions).for_each(|(sum, position)| *sum += position);
+    let table = |role| checkpoint.tensor(&TensorId::outside(role).name());
+    let mut variances = mean_squares(&table(Role::Embedding)?)?;
+    if Tensors::new(checkpoint).has(TensorId::outside(Role::Positions)) {
+        add(&mut variances, &mean_squares(&table(Role::Positions)?)?);
     }
     let scale = f64::from(config.embeddings_scale).powi(2);
     variances.iter_mut().for_each(|variance| *variance *= scale);
     Ok(variances)
+}
+
+/// `x += y`, element by element.
+fn add(x: &mut [f64], y: &[f64]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 /// Of each column, over the rows.
@@ -239,27 +229,43 @@ fn mean_squares(table: &Tensor) -> Result<Vec<f64>> {
     Ok(total)
 }
 
-/// Adds what a projection adds to the residual stream, `[n_embd]`.
-fn add_projection(checkpoint: &Checkpoint, id: TensorId, stream: &mut [f64]) -> Result<()> {
-    let weight = checkpoint.tensor(&id.name())?;
-    let bias = checkpoint.read_f32(&id.bias().name())?;
+/// Mean squares of what attention or MLP adds to the residual stream, `[n_embd]`, as far as weights tell:
+/// `projection` is its last matrix, `norm` the norm after it, if there is one.
+fn branch_variances(
+    checkpoint: &Checkpoint,
+    vectors: &Tensors<Checkpoint>,
+    projection: TensorId,
+    norm: TensorId,
+) -> Result<Vec<f64>> {
+    let weight = checkpoint.tensor(&projection.name())?;
+    let bias = vectors.find(projection.bias())?;
     let square = |x: &f32| f64::from(*x) * f64::from(*x);
-    let chunks = stream.par_chunks_mut(CHUNK_ROWS).zip(bias.par_chunks(CHUNK_ROWS)).enumerate();
-    chunks.try_for_each(|(index, (stream, bias))| {
+    let mut variances = vec![0.0; weight.rows()];
+    let chunks = variances.par_chunks_mut(CHUNK_ROWS).enumerate();
+    chunks.try_for_each(|(index, variances)| -> Result<()> {
         let start = index * CHUNK_ROWS;
-        let rows = weight.read_rows(start..start + stream.len())?;
-        for ((sum, bias), row) in stream.iter_mut().zip(bias).zip(rows.chunks(weight.columns())) {
-            *sum += PROJECTION_INPUT * row.iter().map(square).sum::<f64>() + square(bias);
+        let rows = weight.read_rows(start..start + variances.len())?;
+        for (variance, row) in variances.iter_mut().zip(rows.chunks(weight.columns())) {
+            *variance = PROJECTION_INPUT * row.iter().map(square).sum::<f64>();
         }
         Ok(())
-    })
+    })?;
+    if let Some(bias) = bias {
+        variances.iter_mut().zip(&bias).for_each(|(variance, bias)| *variance += square(bias));
+    }
+    if vectors.has(norm) {
+        variances = magnitudes(vectors, norm, &variances)?.iter().map(|x| x * x).collect();
+    }
+    let scale = f64::from(checkpoint.config().residual.scale).powi(2);
+    variances.iter_mut().for_each(|variance| *variance *= scale);
+    Ok(variances)
 }
 
 /// How large a norm's outputs are, channel by channel, as far as weights tell: `stream` has the mean
 /// squares of what it reads.
-fn magnitudes(checkpoint: &Checkpoint, norm: TensorId, stream: &[f64]) -> Result<Vec<f64>> {
-    let weight = checkpoint.read_f32(&norm.name())?;
-    let bias = checkpoint.read_f32(&norm.bias().name())?;
+fn magnitudes(vectors: &Tensors<Checkpoint>, norm: TensorId, stream: &[f64]) -> Result<Vec<f64>> {
+    let weight = vectors.read(norm)?;
+    let bias = vectors.find(norm.bias())?.unwrap_or_else(|| vec![0.0; weight.len()]);
     let mean = (stream.iter().sum::<f64>() / stream.len() as f64).max(f64::MIN_POSITIVE);
     let channel = |((&square, &weight), &bias): ((&f64, &f32), &f32)| {
         let (weight, bias) = (f64::from(weight), f64::from(bias));
@@ -283,13 +289,13 @@ fn powers_of_two(values: &[f64]) -> Vec<f32> {
 }
 
 /// The scales of a norm's outputs, `[tokens, n_embd]`, and of the matrices that read them.
-fn scales_of_text(outputs: &[f32], block: &Block, norm: &Norm) -> Vec<f32> {
-    let readers = block.readers(norm.stage == Stage::AttentionIn);
+fn scales_of_text(outputs: &[f32], layer: &Layer, at: InputAt, group_size: usize) -> Vec<f32> {
+    let readers = layer.readers(at.input);
     let weights: Vec<f32> = readers.iter().flat_map(|linear| &linear.weight).copied().collect();
-    let width = readers[0].weight.len() / readers[0].bias.len();
-    let starts: Vec<usize> = (0..width).step_by(norm.group_size).collect();
+    let width = readers[0].inputs();
+    let starts: Vec<usize> = (0..width).step_by(group_size).collect();
     let groups = starts.par_iter().map(|&start| {
-        let columns = start..width.min(start + norm.group_size);
+        let columns = start..width.min(start + group_size);
         let columns = |rows: &[f32]| -> Vec<Vec<f32>> {
             let step = (rows.len() / width / SAMPLES).max(1);
             let rows = rows.chunks(width).step_by(step);

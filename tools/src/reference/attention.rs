@@ -1,8 +1,10 @@
-//! Causal multi-head attention over a whole sequence.
+//! Causal attention over a whole sequence.
+
+use std::ops::Range;
 
 use cerebellum::format::{Config, Positions};
 
-use super::layers::add;
+use super::add;
 use super::matmul::{View, ViewMut, matmul, matmul_of_columns, matmul_transposed};
 use super::parallel::Parallelism;
 
@@ -10,13 +12,18 @@ use super::parallel::Parallelism;
 /// upper triangle that the causal mask would throw away.
 const QUERIES: usize = 128;
 
-/// The sizes of one attention layer.
+/// The heads of one attention layer.
 #[derive(Clone)]
-pub(super) struct Heads {
-    n_head: usize,
-    head_dim: usize,
+pub(crate) struct Heads {
+    /// Of queries.
+    heads: usize,
+    /// Query heads that share a head of keys and values.
+    group: usize,
+    head_size: usize,
     /// What scores are multiplied by.
     scale: f32,
+    /// The positions that a query sees, its own among them; `None` if it sees all until its own.
+    window: Option<usize>,
     /// ALiBi's, `[H]`; empty without ALiBi.
     slopes: Vec<f32>,
     /// The length beyond which slopes shrink.
@@ -29,9 +36,11 @@ impl Heads {
         let attention = &config.attention;
         let divisor = if attention.scale_by_layer { layer + 1 } else { 1 };
         Self {
-            n_head: attention.heads,
-            head_dim: attention.head_size,
+            heads: attention.heads,
+            group: attention.group(),
+            head_size: attention.head_size,
             scale: (f64::from(attention.scale) / divisor as f64) as f32,
+            window: config.layer_kind(layer).window,
             slopes,
             train_len: match config.positions {
                 Positions::Alibi { train_len } => train_len,
@@ -40,159 +49,188 @@ impl Heads {
         }
     }
 
-    /// What a head's distances are multiplied by for a query that sees `keys` keys, its own among them.
-    fn slope(&self, head: usize, keys: usize) -> f32 {
+    /// Width of all queries side by side.
+    fn query_width(&self) -> usize {
+        self.heads * self.head_size
+    }
+
+    /// Width of queries, keys and values.
+    fn width(&self) -> usize {
+        (self.heads + 2 * self.heads / self.group) * self.head_size
+    }
+
+    /// What a head's distances are multiplied by for a query with so many positions until its own.
+    fn slope(&self, head: usize, positions: usize) -> f32 {
         let slope = self.slopes.get(head).copied().unwrap_or(0.0);
         match self.train_len {
-            Some(length) if keys > length => slope * (length as f32 / keys as f32),
+            Some(length) if positions > length => slope * (length as f32 / positions as f32),
             _ => slope,
         }
     }
 
-    /// `qkv`: (tokens, 3 · n_embd), queries, keys and values of all heads side by side
-    /// → (tokens, n_embd), the heads' outputs side by side.
-    pub fn attend(&self, qkv: &[f32], parallelism: Parallelism) -> Vec<f32> {
-        let n_embd = self.n_head * self.head_dim;
-        let tokens = qkv.len() / (3 * n_embd);
-        let mut by_head = vec![0.0; tokens * n_embd]; // (n_head, tokens, head_dim)
-        let one_head = tokens * self.head_dim;
-        parallelism.for_each_chunk(&mut by_head, one_head, |head, out| {
-            Head::new(self, qkv, head).attend(out);
+    /// The first position that a query sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// `qkv`: (tokens, (H + 2 K) D), queries, keys and values of all heads side by side
+    /// → (tokens, H D), the heads' outputs side by side.
+    pub fn forward(&self, qkv: &[f32], parallelism: Parallelism) -> Vec<f32> {
+        let (width, size) = (self.query_width(), self.head_size);
+        let tokens = qkv.len() / self.width();
+        let mut by_head = vec![0.0; tokens * width]; // (H, tokens, D)
+        parallelism.for_each_chunk(&mut by_head, tokens * size, |head, out| {
+            Head::new(self, qkv, head).forward(out);
         });
 
-        let mut out = vec![0.0; tokens * n_embd]; // (tokens, n_head, head_dim)
-        for (head, values) in by_head.chunks(one_head).enumerate() {
-            let first = head * self.head_dim;
-            for (row, value) in out.chunks_mut(n_embd).zip(values.chunks(self.head_dim)) {
-                row[first..first + self.head_dim].copy_from_slice(value);
+        let mut out = vec![0.0; tokens * width]; // (tokens, H, D)
+        for (head, values) in by_head.chunks(tokens * size).enumerate() {
+            for (row, value) in out.chunks_mut(width).zip(values.chunks(size)) {
+                row[head * size..][..size].copy_from_slice(value);
             }
         }
         out
     }
 
-    /// `qkv` as for [`attend`](Self::attend); `grad`: a loss's gradient by the heads' outputs, (tokens,
-    /// n_embd) → by `qkv`, (tokens, 3 · n_embd). On the calling thread.
+    /// `qkv` as for [`forward`](Self::forward); `grad`: a loss's gradient by the heads' outputs, (tokens,
+    /// H D) → by `qkv`, (tokens, (H + 2 K) D). On the calling thread.
     pub fn backward(&self, qkv: &[f32], grad: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; qkv.len()];
-        for head in 0..self.n_head {
+        for head in 0..self.heads {
             Head::new(self, qkv, head).backward(grad, &mut out);
         }
         out
     }
 }
 
-/// One head at work: `softmax(scale · Q Kᵀ + slope · distance) V` with keys after the query left out.
+/// One query head at work: `softmax(scale · Q Kᵀ + slope · distance) V` with the keys left out that a query
+/// does not see.
 struct Head<'a> {
     heads: &'a Heads,
-    /// (tokens, 3 · n_embd)
+    /// (tokens, (H + 2 K) D)
     qkv: &'a [f32],
     index: usize,
     tokens: usize,
+    /// Where its queries, keys and values begin in a row of `qkv`.
+    columns: [usize; 3],
+}
+
+/// Queries, keys or values.
+#[derive(Clone, Copy)]
+enum Which {
+    Query,
+    Key,
+    Value,
 }
 
 impl<'a> Head<'a> {
     fn new(heads: &'a Heads, qkv: &'a [f32], index: usize) -> Self {
-        let tokens = qkv.len() / (3 * heads.n_head * heads.head_dim);
-        Self { heads, qkv, index, tokens }
+        let (kv_heads, shared) = (heads.heads / heads.group, index / heads.group);
+        let columns = [index, heads.heads + shared, heads.heads + kv_heads + shared];
+        let columns = columns.map(|head| head * heads.head_size);
+        Self { heads, qkv, index, tokens: qkv.len() / heads.width(), columns }
     }
 
-    /// Where the head's queries (0), keys (1) or values (2) begin in a row of `qkv`.
-    fn column(&self, which: usize) -> usize {
-        (which * self.heads.n_head + self.index) * self.heads.head_dim
+    /// Rows of queries, keys or values: (rows, D).
+    fn part(&self, which: Which, rows: Range<usize>) -> View<'a> {
+        let stride = self.heads.width();
+        let first = rows.start * stride + self.columns[which as usize];
+        View::new(&self.qkv[first..], rows.len(), self.heads.head_size, stride)
     }
 
-    /// Rows of queries (0), keys (1) or values (2): (rows, head_dim).
-    fn part(&self, which: usize, first: usize, rows: usize) -> View<'a> {
-        let stride = 3 * self.heads.n_head * self.heads.head_dim;
-        View::new(
-            &self.qkv[first * stride + self.column(which)..],
-            rows,
-            self.heads.head_dim,
-            stride,
-        )
+    /// Blocks of queries, each with the keys that some of them see.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<'a> {
+        let (heads, tokens) = (self.heads, self.tokens);
+        (0..tokens).step_by(QUERIES).map(move |first| {
+            let end = tokens.min(first + QUERIES);
+            (first..end, heads.first_seen(first)..end)
+        })
     }
 
-    /// `out`: (tokens, head_dim).
-    fn attend(&self, out: &mut [f32]) {
-        let dim = self.heads.head_dim;
+    /// `out`: (tokens, D).
+    fn forward(&self, out: &mut [f32]) {
+        let size = self.heads.head_size;
         let mut scores = vec![0.0; QUERIES.min(self.tokens) * self.tokens];
-        for (block, out) in out.chunks_mut(QUERIES * dim).enumerate() {
-            let (first, queries) = (block * QUERIES, out.len() / dim);
-            let keys = first + queries;
-            let scores = &mut scores[..queries * keys]; // (queries, keys)
-            self.probabilities(first, scores);
-            let scores = View::new(scores, queries, keys, keys);
-            let values = self.part(2, 0, keys);
-            matmul(ViewMut::new(out, queries, dim, dim), 1.0, scores, values, Parallelism::Serial);
+        for ((queries, keys), out) in self.blocks().zip(out.chunks_mut(QUERIES * size)) {
+            let (rows, columns) = (queries.len(), keys.len());
+            let scores = &mut scores[..rows * columns]; // (queries, keys)
+            self.probabilities(queries, keys.clone(), scores);
+            let scores = View::new(scores, rows, columns, columns);
+            let values = self.part(Which::Value, keys);
+            let out = ViewMut::new(out, rows, size, size);
+            matmul(out, 1.0, scores, values, Parallelism::Serial);
         }
     }
 
-    /// How much the queries from `first` on attend to each key up to their own, (queries, keys); the keys
-    /// end with the last query.
-    fn probabilities(&self, first: usize, scores: &mut [f32]) {
-        let queries = QUERIES.min(self.tokens - first);
-        let keys = first + queries;
-        let (q, k) = (self.part(0, first, queries), self.part(1, 0, keys));
-        let view = ViewMut::new(scores, queries, keys, keys);
+    /// How much queries attend to keys, (queries, keys).
+    fn probabilities(&self, queries: Range<usize>, keys: Range<usize>, scores: &mut [f32]) {
+        let (q, k) =
+            (self.part(Which::Query, queries.clone()), self.part(Which::Key, keys.clone()));
+        let view = ViewMut::new(scores, queries.len(), keys.len(), keys.len());
         matmul_transposed(view, self.heads.scale, q, k, Parallelism::Serial);
-        for (query, row) in scores.chunks_mut(keys).enumerate() {
-            let (seen, unseen) = row.split_at_mut(first + query + 1);
-            let slope = self.heads.slope(self.index, seen.len());
+        for (position, row) in queries.zip(scores.chunks_mut(keys.len())) {
+            let (row, after) = row.split_at_mut(position + 1 - keys.start);
+            let (before, seen) = row.split_at_mut(self.heads.first_seen(position) - keys.start);
+            let slope = self.heads.slope(self.index, position + 1);
             for (distance, score) in seen.iter_mut().rev().enumerate() {
                 *score += slope * distance as f32;
             }
             softmax(seen);
-            unseen.fill(0.0);
+            before.fill(0.0);
+            after.fill(0.0);
         }
     }
 
-    /// Fills this head's columns of `out`, the gradient by `qkv`, from `grad`, the gradient by the outputs.
+    /// Adds the gradient by `qkv` to this head's columns of `out`, from `grad`, the gradient by the outputs.
     ///
     /// With `P` the probabilities and `G` the gradient by the head's output, the gradient by `V` is `Pᵀ G`,
     /// that by the scores `S = P ∘ (G Vᵀ - rows(P ∘ G Vᵀ))`, by `Q` and `K` `scale · S K` and `scale · Sᵀ Q`.
     fn backward(&self, grad: &[f32], out: &mut [f32]) {
-        let Heads { n_head, head_dim: dim, scale, .. } = *self.heads;
-        let (n_embd, stride) = (n_head * dim, 3 * n_head * dim);
-        let size = QUERIES.min(self.tokens) * self.tokens;
-        let (mut scores, mut by_scores) = (vec![0.0; size], vec![0.0; size]);
-        let mut product = vec![0.0; self.tokens * dim];
-        let mut add_rows = |which: usize, first: usize, product: &[f32]| {
-            for (row, product) in out.chunks_mut(stride).skip(first).zip(product.chunks(dim)) {
-                add(&mut row[self.column(which)..][..dim], product);
+        let Heads { head_size, scale, .. } = *self.heads;
+        let (width, stride) = (self.heads.query_width(), self.heads.width());
+        let most = QUERIES.min(self.tokens) * self.tokens;
+        let (mut scores, mut by_scores) = (vec![0.0; most], vec![0.0; most]);
+        let mut product = vec![0.0; self.tokens * head_size];
+        let mut add_rows = |which: Which, first: usize, product: &[f32]| {
+            for (row, product) in out.chunks_mut(stride).skip(first).zip(product.chunks(head_size))
+            {
+                add(&mut row[self.columns[which as usize]..][..head_size], product);
             }
         };
-        for first in (0..self.tokens).step_by(QUERIES) {
-            let queries = QUERIES.min(self.tokens - first);
-            let keys = first + queries;
-            let scores = &mut scores[..queries * keys]; // (queries, keys)
-            let by_scores = &mut by_scores[..queries * keys]; // (queries, keys)
-            self.probabilities(first, scores);
-            let grad = &grad[first * n_embd + self.index * dim..];
-            let grad = View::new(grad, queries, dim, n_embd);
-            let probabilities = View::new(scores, queries, keys, keys);
+        for (queries, keys) in self.blocks() {
+            let (rows, columns) = (queries.len(), keys.len());
+            let scores = &mut scores[..rows * columns]; // (queries, keys)
+            let by_scores = &mut by_scores[..rows * columns]; // (queries, keys)
+            self.probabilities(queries.clone(), keys.clone(), scores);
+            let grad = &grad[queries.start * width + self.index * head_size..];
+            let grad = View::new(grad, rows, head_size, width);
+            let probabilities = View::new(scores, rows, columns, columns);
 
-            let by_values = &mut product[..keys * dim];
-            matmul_of_columns(ViewMut::new(by_values, keys, dim, dim), 1.0, probabilities, grad);
-            add_rows(2, 0, by_values);
+            let by_values = &mut product[..columns * head_size];
+            let view = ViewMut::new(by_values, columns, head_size, head_size);
+            matmul_of_columns(view, 1.0, probabilities, grad);
+            add_rows(Which::Value, keys.start, by_values);
 
-            let view = ViewMut::new(by_scores, queries, keys, keys);
-            matmul_transposed(view, 1.0, grad, self.part(2, 0, keys), Parallelism::Serial);
-            for (row, p) in by_scores.chunks_mut(keys).zip(scores.chunks(keys)) {
+            let view = ViewMut::new(by_scores, rows, columns, columns);
+            let values = self.part(Which::Value, keys.clone());
+            matmul_transposed(view, 1.0, grad, values, Parallelism::Serial);
+            for (row, p) in by_scores.chunks_mut(columns).zip(scores.chunks(columns)) {
                 let pairs = row.iter().zip(p);
                 let mean = pairs.map(|(g, p)| f64::from(*g) * f64::from(*p)).sum::<f64>() as f32;
                 row.iter_mut().zip(p).for_each(|(g, p)| *g = p * (*g - mean));
             }
-            let by_scores = View::new(by_scores, queries, keys, keys);
+            let by_scores = View::new(by_scores, rows, columns, columns);
 
-            let by_queries = &mut product[..queries * dim];
-            let view = ViewMut::new(by_queries, queries, dim, dim);
-            matmul(view, scale, by_scores, self.part(1, 0, keys), Parallelism::Serial);
-            add_rows(0, first, by_queries);
+            let by_queries = &mut product[..rows * head_size];
+            let view = ViewMut::new(by_queries, rows, head_size, head_size);
+            let k = self.part(Which::Key, keys.clone());
+            matmul(view, scale, by_scores, k, Parallelism::Serial);
+            add_rows(Which::Query, queries.start, by_queries);
 
-            let by_keys = &mut product[..keys * dim];
-            let view = ViewMut::new(by_keys, keys, dim, dim);
-            matmul_of_columns(view, scale, by_scores, self.part(0, first, queries));
-            add_rows(1, 0, by_keys);
+            let by_keys = &mut product[..columns * head_size];
+            let view = ViewMut::new(by_keys, columns, head_size, head_size);
+            matmul_of_columns(view, scale, by_scores, self.part(Which::Query, queries));
+            add_rows(Which::Key, keys.start, by_keys);
         }
     }
 }

@@ -3,36 +3,45 @@
 //! It favours accuracy and plainness: whole sequences, no cache, sums of norms and softmax and all
 //! activations in double precision, matrix products by the `gemm` crate.
 
+mod activation;
 mod attention;
-mod block;
 mod error;
-pub(crate) mod layers;
+mod inputs;
+mod layer;
+pub(crate) mod linear;
 pub(crate) mod matmul;
+mod norm;
 mod parallel;
+mod rotation;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use error::{Error, Result};
 pub use parallel::Parallelism;
 pub use weights::Weights;
 
-use cerebellum::format::network::{self, Role, TensorId};
-use cerebellum::format::{Config, Positions};
+use cerebellum::format::Config;
+use cerebellum::format::network::{Input, Role, TensorId};
 
-pub(crate) use block::Block;
-use layers::{LayerNorm, add, project, scale};
+pub(crate) use inputs::{InputAt, readers};
+pub(crate) use layer::{Layer, STREAM, Value};
+use linear::project;
+pub(crate) use norm::Norm;
+pub(crate) use weights::Tensors;
 
-/// Sees, and may change, the input of a matrix product, `[tokens, in]`, by the weight that it enters.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(TensorId, &mut [f32]);
+/// Sees, and may change, what matrices read, `[tokens, in]`.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(InputAt, &mut [f32]);
 
 /// A model in float32 memory.
 pub struct Reference {
     config: Config,
     parallelism: Parallelism,
-    wte: Vec<f32>,         // (vocab_size, n_embd)
-    wpe: Option<Vec<f32>>, // (n_positions, n_embd); none with ALiBi
-    pub(crate) blocks: Vec<Block>,
-    ln_f: LayerNorm,
-    head: Option<Vec<f32>>, // (vocab_size, n_embd); none when `wte` serves
+    embedding: Vec<f32>,         // (V, E)
+    positions: Option<Vec<f32>>, // (n_positions, E), if they are learned
+    pub(crate) layers: Vec<Layer>,
+    final_norm: Norm,
+    head: Option<Vec<f32>>, // (V, E), if it is not the embedding
 }
 
 impl Reference {
@@ -41,22 +50,16 @@ impl Reference {
     /// # Errors
     /// [`Error::Checkpoint`] if a tensor cannot be read.
     pub fn load(weights: &impl Weights) -> Result<Self> {
+        let tensors = Tensors::new(weights);
         let config = weights.config().clone();
-        let outside = |role| TensorId::outside(role).name();
-        let blocks = (0..config.n_layer).map(|layer| Block::load(weights, layer));
+        let layers = (0..config.n_layer).map(|layer| Layer::load(weights, layer));
         Ok(Self {
             parallelism: Parallelism::default(),
-            wte: weights.read_f32(&outside(Role::Embedding))?,
-            wpe: match config.positions {
-                Positions::Learned => Some(weights.read_f32(&outside(Role::Positions))?),
-                _ => None,
-            },
-            blocks: blocks.collect::<Result<_>>()?,
-            ln_f: LayerNorm::load(weights, TensorId::outside(Role::FinalNorm))?,
-            head: match config.tie_word_embeddings {
-                true => None,
-                false => Some(weights.read_f32(&outside(Role::Head))?),
-            },
+            embedding: tensors.read(TensorId::outside(Role::Embedding))?,
+            positions: tensors.find(TensorId::outside(Role::Positions))?,
+            layers: layers.collect::<Result<_>>()?,
+            final_norm: Norm::load(&tensors, TensorId::outside(Role::FinalNorm))?,
+            head: tensors.find(TensorId::outside(Role::Head))?,
             config,
         })
     }
@@ -76,7 +79,8 @@ impl Reference {
     /// # Errors
     /// [`Error::NoTokens`], [`Error::TooManyTokens`] or [`Error::TokenOutOfRange`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.logits_observed(tokens, &mut |_, _| {})
+        let x = self.residual(tokens, &mut |_, _| ())?; // (tokens, E)
+        Ok(self.finish(None, &x, &mut |_, _| ()))
     }
 
     /// Logits after the last token: `[vocab_size]`.
@@ -84,8 +88,8 @@ impl Reference {
     /// # Errors
     /// As [`logits`](Self::logits).
     pub fn last_logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let x = self.residual(tokens, &mut |_, _| {})?; // (tokens, n_embd)
-        Ok(self.finish(None, &x[x.len() - self.config.n_embd..], &mut |_, _| {}))
+        let x = self.residual(tokens, &mut |_, _| ())?; // (tokens, E)
+        Ok(self.finish(None, &x[x.len() - self.config.n_embd..], &mut |_, _| ()))
     }
 
     /// As [`logits`](Self::logits), and shows `observe` the input of each matrix product before it
@@ -99,57 +103,55 @@ impl Reference {
         tokens: &[u32],
         observe: &mut dyn FnMut(TensorId, &[f32]),
     ) -> Result<Vec<f32>> {
-        let mut visit = |id: TensorId, h: &mut [f32]| observe(id, h);
-        let x = self.residual(tokens, &mut visit)?; // (tokens, n_embd)
+        let readers = readers(&self.config);
+        let mut visit = |at: InputAt, h: &mut [f32]| {
+            readers[&at].iter().for_each(|matrix| observe(*matrix, h));
+        };
+        let x = self.residual(tokens, &mut visit)?; // (tokens, E)
         Ok(self.finish(None, &x, &mut visit))
     }
 
-    /// The residual stream after the last layer: (tokens, n_embd).
+    /// The residual stream after the last layer: (tokens, E).
     fn residual(&self, tokens: &[u32], visit: Visit) -> Result<Vec<f32>> {
         self.check(tokens)?;
-        let mut x = self.embed(&self.wte, tokens); // (tokens, n_embd)
-        for block in &self.blocks {
-            self.pass(block, &mut x, visit);
+        let mut x = self.embed(&self.embedding, tokens); // (tokens, E)
+        for layer in &self.layers {
+            x = self.pass(layer, &x, visit);
         }
         Ok(x)
     }
 
-    /// The embedding, (vocab_size, n_embd).
+    /// The embedding, (V, E).
     pub(crate) fn embedding(&self) -> &[f32] {
-        &self.wte
+        &self.embedding
     }
 
-    /// Whether the head uses the embedding.
-    pub(crate) fn is_tied(&self) -> bool {
-        self.head.is_none()
-    }
-
-    /// Token, out of the table `wte`, plus position, scaled: (tokens, n_embd).
-    pub(crate) fn embed(&self, wte: &[f32], tokens: &[u32]) -> Vec<f32> {
+    /// Token, out of the table `embedding`, plus position, scaled: (tokens, E).
+    pub(crate) fn embed(&self, embedding: &[f32], tokens: &[u32]) -> Vec<f32> {
         let width = self.config.n_embd;
         let mut x = Vec::with_capacity(tokens.len() * width);
         for token in tokens {
             let first = *token as usize * width;
-            x.extend_from_slice(&wte[first..first + width]);
+            x.extend_from_slice(&embedding[first..first + width]);
         }
-        if let Some(wpe) = &self.wpe {
-            add(&mut x, wpe);
+        if let Some(positions) = &self.positions {
+            add(&mut x, positions);
         }
         scale(&mut x, self.config.embeddings_scale);
         x
     }
 
     /// Takes the residual stream `x` through one layer.
-    pub(crate) fn pass(&self, block: &Block, x: &mut [f32], visit: Visit) {
-        block.forward(x, &self.config, self.parallelism, visit);
+    pub(crate) fn pass(&self, layer: &Layer, x: &[f32], visit: Visit) -> Vec<f32> {
+        layer.forward(x, self.parallelism, visit)
     }
 
-    /// `x`: (tokens, n_embd), after the last layer → logits, (tokens, vocab_size); with another head than
-    /// the model's if one is given.
+    /// `x`: (tokens, E), after the last layer → logits, (tokens, V); with another head than the model's if
+    /// one is given.
     pub(crate) fn finish(&self, head: Option<&[f32]>, x: &[f32], visit: Visit) -> Vec<f32> {
-        let mut h = self.ln_f.forward(x, self.parallelism);
-        visit(network::head(&self.config), &mut h);
-        let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.wte));
+        let mut h = self.final_norm.forward(x, self.parallelism);
+        visit(InputAt { layer: None, input: Input::FinalNorm }, &mut h);
+        let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.embedding));
         let mut logits = project(head, &h, self.config.n_embd, self.parallelism);
         scale(&mut logits, self.config.logits_scale);
         logits
@@ -170,4 +172,16 @@ impl Reference {
             }
         }
     }
+}
+
+/// `x += y`, element by element, up to the end of the shorter.
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// `x *= factor`.
+pub(crate) fn scale(x: &mut [f32], factor: f32) {
+    x.iter_mut().for_each(|x| *x *= factor);
 }

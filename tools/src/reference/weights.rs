@@ -1,10 +1,13 @@
 //! Where the reference takes its weights from.
 
+use std::collections::BTreeMap;
+
 use cerebellum::format::Config;
+use cerebellum::format::network::{self, TensorId};
 
 use crate::checkpoint::{Checkpoint, Result};
 
-/// A model's shape and its tensors in float32, by their canonical names.
+/// A model's shape and its tensors in float32.
 pub trait Weights {
     /// Every number beside the tensors that the logits depend on.
     fn config(&self) -> &Config;
@@ -21,17 +24,11 @@ pub trait Weights {
     /// If they cannot be read.
     fn frequencies(&self) -> Result<Vec<f64>>;
 
-    /// All values of a tensor; those of the embedding, the head and the positions row by row.
+    /// All values of a tensor, row by row: of a linear layer's matrix `[out, in]`.
     ///
     /// # Errors
     /// If there is no such tensor, or its values cannot be read.
-    fn read_f32(&self, name: &str) -> Result<Vec<f32>>;
-
-    /// All values of a linear layer's matrix, as `[out, in]`.
-    ///
-    /// # Errors
-    /// Those of [`read_f32`](Self::read_f32).
-    fn read_matrix(&self, name: &str) -> Result<Vec<f32>>;
+    fn read(&self, id: TensorId) -> Result<Vec<f32>>;
 }
 
 impl Weights for Checkpoint {
@@ -47,11 +44,43 @@ impl Weights for Checkpoint {
         Ok(self.derived().frequencies.clone())
     }
 
-    fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
-        self.read_f32(name)
+    fn read(&self, id: TensorId) -> Result<Vec<f32>> {
+        self.read_matrix(&id.name())
+    }
+}
+
+/// Weights together with the list of the tensors that their network has.
+pub(crate) struct Tensors<'a, W> {
+    pub weights: &'a W,
+    shapes: BTreeMap<TensorId, Vec<usize>>,
+}
+
+impl<'a, W: Weights> Tensors<'a, W> {
+    pub fn new(weights: &'a W) -> Self {
+        let tensors = network::tensors(weights.config()).into_iter();
+        Self { weights, shapes: tensors.map(|t| (t.id, t.dimensions())).collect() }
     }
 
-    fn read_matrix(&self, name: &str) -> Result<Vec<f32>> {
-        self.read_matrix(name)
+    pub fn config(&self) -> &'a Config {
+        self.weights.config()
+    }
+
+    pub fn has(&self, id: TensorId) -> bool {
+        self.shapes.contains_key(&id)
+    }
+
+    /// How many inputs a matrix of the network has.
+    pub fn columns(&self, id: TensorId) -> usize {
+        self.shapes[&id][1]
+    }
+
+    /// All values of a tensor that every network of the kind has.
+    pub fn read(&self, id: TensorId) -> Result<Vec<f32>> {
+        self.weights.read(id)
+    }
+
+    /// All values of a tensor, if the network has it.
+    pub fn find(&self, id: TensorId) -> Result<Option<Vec<f32>>> {
+        self.has(id).then(|| self.read(id)).transpose()
     }
 }
