@@ -2,11 +2,21 @@
 //! whether keys come from the cache or are computed again.
 
 mod common;
+#[path = "emulation/random_models.rs"]
+mod random_models;
 
+use std::ops::ControlFlow;
+
+use cerebellum::generate::{GenerateOptions, generate_tokens};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
-use cerebellum::{KvType, LogitsFor, Model, Session, SessionOptions};
+use cerebellum::score::Continuations;
+use cerebellum::{KvType, LogitsFor, Model, Pooling, Session, SessionOptions};
 use common::{bits, demo, golden, quantized, tokens};
+use random_models::random_file::Random;
+use random_models::{unlimited, windowed};
+
+const CACHES: [KvType; 2] = [KvType::F16, KvType::Int8];
 
 /// Logits of every token, as bits.
 fn all_logits(model: &Model, options: &SessionOptions, tokens: &[u32]) -> Vec<u32> {
@@ -29,7 +39,7 @@ fn check(model: &Model, tokens: &[u32], kv: KvType) {
 fn check_threads_and_chunks(model: &Model, tokens: &[u32], kv: KvType) {
     let base = SessionOptions { kv, chunk: tokens.len(), ..Default::default() };
     let want = all_logits(model, &base, tokens);
-    for threads in [1, 2, 3] {
+    for threads in [1, 2, 3, 4] {
         for chunk in [1, 7, 64, tokens.len()] {
             let options = SessionOptions { threads, chunk, ..base.clone() };
             let got = all_logits(model, &options, tokens);
@@ -136,6 +146,236 @@ fn evaluate_returns_the_last_token_s_logits() {
                 let got = bits(session.evaluate(&tokens).unwrap());
                 let want = &want[want.len() - vocab_size..];
                 assert!(got == want, "{case}, {logits:?}, chunks of {chunk}");
+            }
+        }
+    }
+}
+
+#[test]
+fn modern_networks() {
+    for (case, model) in unlimited() {
+        println!("{case}");
+        for kv in CACHES {
+            check(&model, &tokens(&model, 90), kv);
+        }
+    }
+}
+
+/// Long enough for the caches of windows to wrap.
+#[test]
+fn windows() {
+    for (case, model) in windowed() {
+        println!("{case}");
+        for kv in CACHES {
+            check_threads_and_chunks(&model, &tokens(&model, 500), kv);
+        }
+    }
+}
+
+/// The logits after `tokens`, by a session of its own that has room for all keys at once.
+fn logits_of(model: &Model, kv: KvType, tokens: &[u32]) -> Vec<u32> {
+    let options =
+        SessionOptions { kv, context: Some(tokens.len()), chunk: 500, ..Default::default() };
+    bits(model.session(&options).unwrap().evaluate(tokens).unwrap())
+}
+
+/// What the cache of a window no longer has is computed again.
+#[test]
+fn rewinding_past_a_window() {
+    for (case, model) in windowed() {
+        let text = tokens(&model, 800);
+        let other = tokens(&model, 1000)[900..].to_vec();
+        for kv in CACHES {
+            for (chunk, threads, draft) in [(8, 1, 0), (100, 2, 4)] {
+                let options = SessionOptions {
+                    kv,
+                    chunk,
+                    threads,
+                    draft,
+                    context: Some(900),
+                    ..Default::default()
+                };
+                let mut session = model.session(&options).unwrap();
+                session.evaluate(&text).unwrap();
+                for target in [799, 785, 761, 700, 550, 300, 257, 256, 255, 41, 40, 17, 16, 1, 0] {
+                    session.rewind(target).unwrap();
+                    let more = &other[..1 + target % 5];
+                    let got = bits(session.evaluate(more).unwrap());
+                    let want = logits_of(&model, kv, &[&text[..target], more].concat());
+                    assert!(got == want, "{case}, {kv:?}, chunks of {chunk}, back to {target}");
+                    session.rewind(target).unwrap();
+                }
+                // And on from the beginning, over all that was stored.
+                let got = bits(session.evaluate(&text).unwrap());
+                assert!(got == logits_of(&model, kv, &text), "{case}, {kv:?}, again");
+            }
+        }
+    }
+}
+
+/// A saved session has the same bytes from any session, and any goes on from it.
+#[test]
+fn sessions_of_other_sizes_go_on_from_a_saved_one() {
+    for (case, model) in windowed() {
+        let text = tokens(&model, 800);
+        for kv in CACHES {
+            let session = |chunk, context| {
+                let context = Some(context);
+                let options = SessionOptions { kv, chunk, context, ..Default::default() };
+                model.session(&options).unwrap()
+            };
+            let mut first = session(64, 900);
+            for position in [1, 15, 16, 17, 40, 41, 255, 256, 257, 300, 512, 600, 730] {
+                first.evaluate(&text[first.position()..position]).unwrap();
+                let mut saved = Vec::new();
+                first.save(&mut saved).unwrap();
+                assert_eq!(saved.len(), first.saved_bytes());
+                let want = logits_of(&model, kv, &text[..position + 60]);
+                for (chunk, context) in [(7, position + 60), (300, 1000), (1, 801)] {
+                    let case = format!("{case}, {kv:?}, {position}, {chunk}, {context}");
+                    let mut second = session(chunk, context);
+                    // What is there before does not matter.
+                    second.evaluate(&text[20..(context - 1).min(700)]).unwrap();
+                    second.restore_bytes(&saved).unwrap();
+                    let mut again = Vec::new();
+                    second.save(&mut again).unwrap();
+                    assert!(again == saved, "{case}: saved again");
+                    let got = bits(second.evaluate(&text[position..position + 60]).unwrap());
+                    assert!(got == want, "{case}: restored");
+                    // Behind what was restored there is nothing to go back to but the tokens.
+                    second.rewind(position / 2).unwrap();
+                    let got = bits(second.evaluate(&text[position / 2..position + 60]).unwrap());
+                    assert!(got == want, "{case}: restored and rewound");
+                    second.rewind(position).unwrap();
+                    let mut again = Vec::new();
+                    second.save(&mut again).unwrap();
+                    // Without the logits, which a rewind loses.
+                    assert_eq!(cache_of(&again, &model), cache_of(&saved, &model), "{case}");
+                    let mut third = session(chunk + 4, context);
+                    third.evaluate(&text[..context / 2]).unwrap();
+                    third.copy_from(&mut second).unwrap();
+                    let got = bits(third.evaluate(&text[position..position + 60]).unwrap());
+                    assert!(got == want, "{case}: forked");
+                }
+            }
+        }
+    }
+}
+
+/// Length and checksum of the cache in a saved session.
+fn cache_of(saved: &[u8], model: &Model) -> (usize, u32) {
+    let number = |at: usize| u64::from_le_bytes(saved[at..at + 8].try_into().unwrap()) as usize;
+    assert!([0, model.config().vocab_size].contains(&number(40)));
+    let cache = &saved[56 + 4 * (number(32) + number(40))..saved.len() - 4];
+    (cache.len(), cerebellum::format::checksum(cache))
+}
+
+/// A text that repeats itself, so that guesses are right, and then is not what was guessed.
+#[test]
+fn guesses_change_no_bit() {
+    for (case, model) in windowed().into_iter().chain(unlimited()) {
+        let once = tokens(&model, 23);
+        let prompt = once.repeat(14);
+        for kv in CACHES {
+            let make = |draft, chunk, threads| {
+                let options = SessionOptions {
+                    kv,
+                    draft,
+                    chunk,
+                    threads,
+                    context: Some(600),
+                    ..Default::default()
+                };
+                let mut session = model.session(&options).unwrap();
+                let mut made = Vec::new();
+                let options = GenerateOptions { max_tokens: 200, ..Default::default() };
+                generate_tokens(&mut session, &prompt, &options, |token| {
+                    made.push(token);
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+                // Then a text that is given, token by token, right and wrong.
+                let mut logits = Vec::new();
+                for (i, &token) in once.repeat(2).iter().enumerate() {
+                    let token = if i % 11 == 10 { once[0] } else { token };
+                    logits.extend(bits(session.evaluate(&[token]).unwrap()));
+                }
+                (made, logits, session.draft_counts())
+            };
+            let (want, want_logits, _) = make(0, 64, 1);
+            for (draft, chunk, threads) in [(4, 64, 1), (15, 3, 2)] {
+                let (made, logits, counts) = make(draft, chunk, threads);
+                assert_eq!(made, want, "{case}, {kv:?}, {draft} guesses");
+                assert!(logits == want_logits, "{case}, {kv:?}, {draft} guesses");
+                println!("{case}, {draft}: {counts:?}");
+            }
+        }
+    }
+}
+
+/// Calls in any order: afterwards a session's logits are those of a new one with the same tokens.
+/// `DETERMINISM_CALLS=n` makes `n` calls of each model.
+#[test]
+fn sessions_are_what_their_tokens_say() {
+    let calls = std::env::var("DETERMINISM_CALLS").map_or(150, |n| n.parse().unwrap());
+    for (case, model) in windowed() {
+        for (kv, seed) in CACHES.into_iter().zip(1..) {
+            let session = |chunk, threads, context, draft| {
+                let context = Some(context);
+                let options =
+                    SessionOptions { kv, chunk, threads, context, draft, ..Default::default() };
+                model.session(&options).unwrap()
+            };
+            let mut sessions =
+                [session(5, 1, 600, 0), session(33, 2, 900, 4), session(300, 1, 640, 15)];
+            let mut random = Random(seed);
+            let mut log = Vec::new();
+            for _ in 0..calls {
+                let mut below = |n: usize| random.bits() as usize % n;
+                let (at, from, call) = (below(3), below(3), below(10));
+                let room = sessions[at].context() - sessions[at].position();
+                let count = (1 + [below(4), below(60), below(400)][below(3)]).min(room);
+                let start = below(200);
+                let text = tokens(&model, 700)[start..start + count].to_vec();
+                let position = sessions[at].position();
+                log.push((at, from, call, position, count));
+                match call {
+                    0..=3 if count > 0 => drop(sessions[at].evaluate(&text).unwrap()),
+                    4 => sessions[at].rewind(below(position + 1)).unwrap(),
+                    5 => sessions[at].rewind(position - below(position.min(60) + 1)).unwrap(),
+                    6 => {
+                        let mut saved = Vec::new();
+                        sessions[from].save(&mut saved).unwrap();
+                        if sessions[from].position() <= sessions[at].context() {
+                            sessions[at].restore_bytes(&saved).unwrap();
+                        }
+                    }
+                    7 if at != from && sessions[from].position() <= sessions[at].context() => {
+                        let [to, source] = sessions.get_disjoint_mut([at, from]).unwrap();
+                        to.copy_from(source).unwrap();
+                    }
+                    8 if count > 30 && position > 0 => {
+                        let tree = [&text[..9], &text[..4], &text[5..25], &text[3..30]];
+                        let tree = Continuations::new(&tree).unwrap();
+                        if room > 60 {
+                            sessions[at].score(&[], &tree).unwrap();
+                        }
+                    }
+                    9 if count > 0 => {
+                        let mut embedding = vec![0.0; model.config().n_embd];
+                        sessions[at].embed(&text, Pooling::Mean, &mut embedding).unwrap();
+                    }
+                    _ => {}
+                }
+                let session = &mut sessions[at];
+                let so_far = session.tokens().to_vec();
+                let got = match session.last_logits() {
+                    Ok(logits) => bits(logits),
+                    Err(_) if below(3) > 0 || so_far.len() == session.context() => continue,
+                    Err(_) => bits(session.evaluate(&[3]).unwrap()),
+                };
+                let want = logits_of(&model, kv, session.tokens());
+                assert!(got == want, "{case}, {kv:?}: {:?}", &log[log.len().saturating_sub(12)..]);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Sequences evaluated together, and trees of continuations: the same bits as each alone.
 
 mod common;
+#[path = "emulation/random_models.rs"]
+mod random_models;
 
 use std::ops::ControlFlow;
 
@@ -12,6 +14,8 @@ use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::{Continuations, log_sum_exp};
 use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, SessionOptions};
 use common::{bits, demo, golden, quantized, tokens};
+use random_models::random_file::Random;
+use random_models::{unlimited, windowed};
 
 /// Sequences of different lengths and contents; the longest is past a segment of 256.
 fn sequences(model: &Model, longest: usize) -> Vec<Vec<u32>> {
@@ -73,6 +77,106 @@ fn a_batch_has_the_bits_of_each_sequence_alone() {
         for kv in [KvType::F16, KvType::Int8] {
             let options = SessionOptions { kv, isa: Some(isa), threads: 2, ..Default::default() };
             check_batch(&model, &options, longest, &format!("{isa} {kv:?}"));
+        }
+    }
+}
+
+#[test]
+fn modern_networks_in_batches() {
+    for (case, model) in unlimited() {
+        for kv in [KvType::F16, KvType::Int8] {
+            let options = SessionOptions { kv, threads: 2, chunk: 9, ..Default::default() };
+            check_batch(&model, &options, 90, &format!("{case} {kv:?}"));
+        }
+    }
+}
+
+/// Each sequence's cache of a window wraps by itself; and what it no longer has is computed again.
+#[test]
+fn windows_in_batches() {
+    for (case, model) in windowed() {
+        for kv in [KvType::F16, KvType::Int8] {
+            for (threads, chunk) in [(1, 64), (2, 9), (3, 500)] {
+                let context = Some(600);
+                let options = SessionOptions { kv, threads, chunk, context, ..Default::default() };
+                let case = format!("{case} {kv:?} {threads} {chunk}");
+                check_batch(&model, &options, 570, &case);
+            }
+            check_batch_calls(&model, kv, case);
+        }
+    }
+}
+
+/// Sequences that grow and are rewound, near and far, in any order, several at once.
+fn check_batch_calls(model: &Model, kv: KvType, case: &str) {
+    let options = SessionOptions { kv, chunk: 30, context: Some(700), ..Default::default() };
+    let alone = SessionOptions { chunk: 500, ..options.clone() };
+    let mut batch = model.batch(&options, 3).unwrap();
+    let mut random = Random(11);
+    let all = tokens(model, 900);
+    for call in 0..60 {
+        let mut below = |n: usize| random.bits() as usize % n;
+        let (mut appends, mut evaluated) = (Vec::new(), Vec::new());
+        for sequence in 0..3 {
+            let position = batch.position(sequence);
+            if below(3) == 0 {
+                let back = [below(position + 1), below(position.min(50) + 1)][below(2)];
+                batch.rewind(sequence, position - back).unwrap();
+            }
+            let room = batch.context() - batch.position(sequence);
+            let count = (1 + [below(3), below(200)][below(2)]).min(room);
+            let start = below(500);
+            if below(4) > 0 && count > 0 {
+                appends.push(Append { sequence, tokens: &all[start..start + count] });
+                evaluated.push(sequence);
+            }
+        }
+        if appends.is_empty() {
+            continue;
+        }
+        batch.evaluate(&appends).unwrap();
+        for sequence in evaluated {
+            let want = logits_alone(model, &alone, batch.tokens(sequence));
+            let got = bits(batch.logits(sequence).unwrap());
+            assert!(got == want, "{case} {kv:?}, call {call}, sequence {sequence}");
+        }
+    }
+}
+
+#[test]
+fn generating_together_with_windows() {
+    for (case, model) in windowed() {
+        let all = tokens(&model, 500);
+        let sampler = |seed| SamplerOptions { temperature: 0.8, seed, ..SamplerOptions::default() };
+        let requests: Vec<_> = [300, 2, 45, 290, 120, 16, 17]
+            .into_iter()
+            .zip(0..)
+            .map(|(prompt, seed)| Request {
+                prompt: all[..prompt].to_vec(),
+                options: GenerateOptions {
+                    max_tokens: [150, 20][seed % 2],
+                    sampler: sampler(seed as u64),
+                    ..Default::default()
+                },
+            })
+            .collect();
+        let options = SessionOptions { context: Some(460), chunk: 21, ..Default::default() };
+        let mut batch = model.batch(&options, 3).unwrap();
+        let mut texts = vec![Vec::new(); requests.len()];
+        let results = generate(&mut batch, &requests, |request, token| {
+            texts[request].push(token);
+            ControlFlow::Continue(())
+        });
+        results.unwrap().into_iter().for_each(|result| assert!(result.is_ok()));
+        for (request, text) in requests.iter().zip(texts) {
+            let mut session = model.session(&options).unwrap();
+            let mut want = Vec::new();
+            generate_tokens(&mut session, &request.prompt, &request.options, |token| {
+                want.push(token);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert_eq!(text, want, "{case}, a prompt of {}", request.prompt.len());
         }
     }
 }
@@ -201,41 +305,70 @@ fn continuations(model: &Model) -> Vec<Vec<u32>> {
 fn a_tree_has_the_bits_of_each_continuation_alone() {
     for case in [demo(), golden("cerebras-odd-inner")] {
         let model = quantized(&case, Scheme::Int4, 64);
-        let continuations = continuations(&model);
-        let tree = Continuations::new(&continuations).unwrap();
+        let case = case.display().to_string();
         // The tree lies across the border of a segment, if the model has so many positions.
         let lengths = [1, 30, 252].into_iter().filter(|n| n + 9 <= model.config().n_positions);
-        for prompt in lengths.map(|n| tokens(&model, 300)[300 - n..].to_vec()) {
-            for kv in [KvType::F16, KvType::Int8] {
-                let want: Vec<_> =
-                    continuations.iter().map(|c| scored_alone(&model, kv, &prompt, c)).collect();
-                for (threads, chunk, logits) in [
-                    (1, 64, LogitsFor::All),
-                    (2, 7, LogitsFor::All),
-                    (3, 500, LogitsFor::All),
-                    (2, 64, LogitsFor::Last),
-                    (1, 1, LogitsFor::Last),
-                ] {
-                    let options =
-                        SessionOptions { kv, threads, chunk, logits, ..Default::default() };
-                    let mut session = model.session(&options).unwrap();
-                    session.evaluate(&prompt[..prompt.len() / 2 + 1]).unwrap();
-                    session.rewind(prompt.len() / 2).unwrap();
-                    let scores = session.score(&prompt[prompt.len() / 2..], &tree).unwrap();
-                    for (i, want) in want.iter().enumerate() {
-                        let got: Vec<_> = scores.tokens(i).into_iter().map(f64::to_bits).collect();
-                        assert_eq!(got, *want, "continuation {i}, {options:?}");
-                    }
-                    // The session goes on as if nothing but the prompt had been evaluated.
-                    assert_eq!(session.tokens(), prompt);
-                    assert!(session.last_logits().is_err());
-                    let again = session.score(&[], &tree).unwrap();
-                    assert_eq!(again.tokens(5)[0].to_bits(), want[5][0]);
-                    let alone = SessionOptions { kv, ..Default::default() };
-                    let all = [&prompt[..], &continuations[7]].concat();
-                    let got = bits(session.evaluate(&continuations[7]).unwrap());
-                    assert!(got == logits_alone(&model, &alone, &all));
+        check_tree(&model, &continuations(&model), lengths, &case);
+    }
+}
+
+#[test]
+fn trees_of_modern_networks() {
+    for (case, model) in unlimited() {
+        check_tree(&model, &continuations(&model), [30], case);
+    }
+}
+
+/// Trees deeper than a window, behind prompts that a cache of a window has wrapped around.
+#[test]
+fn trees_with_windows() {
+    for (case, model) in windowed() {
+        let mut continuations = continuations(&model);
+        let deep = tokens(&model, 400)[300..].to_vec();
+        for shared in [1, 16, 45] {
+            continuations.push([&deep[..shared], &deep[70 - shared..][..20]].concat());
+        }
+        check_tree(&model, &continuations, [1, 30, 252, 530], case);
+    }
+}
+
+fn check_tree(
+    model: &Model,
+    continuations: &[Vec<u32>],
+    prompts: impl IntoIterator<Item = usize>,
+    case: &str,
+) {
+    let tree = Continuations::new(continuations).unwrap();
+    for prompt in prompts.into_iter().map(|n| tokens(model, 600)[600 - n..].to_vec()) {
+        for kv in [KvType::F16, KvType::Int8] {
+            let want: Vec<_> =
+                continuations.iter().map(|c| scored_alone(model, kv, &prompt, c)).collect();
+            for (threads, chunk, logits) in [
+                (1, 64, LogitsFor::All),
+                (2, 7, LogitsFor::All),
+                (3, 500, LogitsFor::All),
+                (2, 64, LogitsFor::Last),
+                (1, 1, LogitsFor::Last),
+            ] {
+                let options = SessionOptions { kv, threads, chunk, logits, ..Default::default() };
+                let mut session = model.session(&options).unwrap();
+                session.evaluate(&prompt[..prompt.len() / 2 + 1]).unwrap();
+                session.rewind(prompt.len() / 2).unwrap();
+                let scores = session.score(&prompt[prompt.len() / 2..], &tree).unwrap();
+                for (i, want) in want.iter().enumerate() {
+                    let got: Vec<_> = scores.tokens(i).into_iter().map(f64::to_bits).collect();
+                    let prompt = prompt.len();
+                    assert_eq!(got, *want, "{case}, {prompt}, continuation {i}, {options:?}");
                 }
+                // The session goes on as if nothing but the prompt had been evaluated.
+                assert_eq!(session.tokens(), prompt);
+                assert!(session.last_logits().is_err());
+                let again = session.score(&[], &tree).unwrap();
+                assert_eq!(again.tokens(5)[0].to_bits(), want[5][0]);
+                let alone = SessionOptions { kv, ..Default::default() };
+                let all = [&prompt[..], &continuations[7]].concat();
+                let got = bits(session.evaluate(&continuations[7]).unwrap());
+                assert!(got == logits_alone(model, &alone, &all), "{case}");
             }
         }
     }
