@@ -21,7 +21,9 @@ const EMBEDDING: &str = "token_embd.weight";
 const LONG_ROPE: &str = "rope_factors_";
 /// Layers of Gemma 3 27B, whose scores are not scaled by the size of a head; no key says it.
 const LARGEST_GEMMA3: u64 = 62;
-/// Keys, after the architecture's name, that ask for nothing at 1.
+/// A key, after the architecture's name, that asks for nothing where it is true.
+const CAUSAL: &str = "attention.causal";
+/// Keys, likewise, that ask for nothing at 1.
 const NEUTRAL_AT_1: [&str; 2] = ["rope.scaling.attn_factor", "rope.scale_linear"];
 
 /// A family, by llama.cpp's name of it.
@@ -306,10 +308,14 @@ impl Reader<'_> {
         for key in self.gguf.keys() {
             let Some(rest) = key.strip_prefix(&prefix) else { continue };
             let value = self.gguf.get(key);
-            let is_off = matches!(value, Some(Value::Int(0) | Value::Bool(false)))
-                || value == Some(Value::Float(0.0))
-                || rest == "attention.causal" && value == Some(Value::Bool(true))
-                || NEUTRAL_AT_1.contains(&rest) && value == Some(Value::Float(1.0));
+            let is_off = match value {
+                Some(Value::Bool(value)) => value == (rest == CAUSAL),
+                Some(Value::Int(value)) => value == 0,
+                Some(Value::Float(value)) => {
+                    value == f64::from(u8::from(NEUTRAL_AT_1.contains(&rest)))
+                }
+                _ => false,
+            };
             if let Some(value) = value
                 && !is_off
                 && !known.contains(&rest)

@@ -217,7 +217,12 @@ const PHI3_TABLE: [(Role, &[Piece]); 3] = [
     (Role::MlpUp, &[piece("mlp.gate_up_proj", Rows::SecondHalf)]),
 ];
 
-const GPT_NEOX: Names = Names { prefixes: &["gpt_neox."], tables: &[&GPT_NEOX_TABLE], ..LLAMA };
+const GPT_NEOX: Names = Names {
+    prefixes: &["gpt_neox."],
+    renamed: &[("embed_out.weight", "lm_head.weight")],
+    tables: &[&GPT_NEOX_TABLE],
+    ..LLAMA
+};
 
 const GPT_NEOX_TABLE: [(Role, &[Piece]); 9] = [
     (Role::Embedding, &[whole("embed_in")]),

@@ -20,6 +20,7 @@ const HARMLESS: &[&str] = &[
     "chunk_size_feed_forward",
     "gradient_checkpointing",
     "is_decoder",
+    "is_llama_config",
     "pretraining_tp",
     "return_dict",
     "return_dict_in_generate",
