@@ -207,7 +207,8 @@ impl Kernels {
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
         let (size, group, tokens) = (job.columns.len(), job.group, &job.tokens);
         assert!(size > 0 && group > 0 && !tokens.is_empty());
-        assert!(tokens.len() <= MOST_QUERIES / group);
+        assert!(tokens.len() <= MOST_QUERIES && group <= MOST_QUERIES);
+        assert!(tokens.len() * group <= MOST_QUERIES);
         assert!(job.columns_of(group - 1).end <= job.stride);
         assert!(tokens.end * job.stride <= job.queries.len());
         assert!(job.bias.is_none_or(|bias| bias.slopes.len() == group) && job.window != Some(0));

@@ -132,7 +132,8 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
     out: &CellWriter,
 ) {
     let mut queries = Queries::new(v, scores_int8, job, scratch);
-    let capacity = job.cache.capacity(queries.size);
+    // Without a window no position lies in another's slot.
+    let capacity = job.window.map_or(usize::MAX, |_| job.cache.capacity(queries.size));
     let positions = job.position + job.tokens.start..job.position + job.tokens.end;
     let first_segment = job.visible(positions.start).start / SEGMENT * SEGMENT;
     for start in (first_segment..positions.end).step_by(SEGMENT) {
@@ -158,14 +159,15 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
             }
         }
     }
-    let rows = scratch.sums.chunks_exact(queries.padded);
-    for (((token, member), row), &sum) in job.pairs().zip(rows).zip(&queries.sums) {
+    let mut pair = job.pair(0);
+    for q in 0..queries.count {
         // SAFETY: the caller's promise.
-        let cells = unsafe { out.cells(token, job.columns_of(member)) };
-        let inverse = 1.0 / sum;
-        for (cell, &sum) in cells.iter_mut().zip(row) {
+        let cells = unsafe { out.cells(pair.0, job.columns_of(pair.1)) };
+        let inverse = 1.0 / queries.sums[q];
+        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * queries.padded..]) {
             *cell = sum * inverse;
         }
+        pair = job.pair_after(pair);
     }
 }
 
@@ -176,6 +178,7 @@ pub(in crate::kernels) struct Queries<'a> {
     /// Head size, and with padding: the distance of rows in the buffers.
     size: usize,
     padded: usize,
+    count: usize,
     /// The first position of the segment that they are at, and its slot.
     segment: usize,
     slot: usize,
@@ -204,8 +207,10 @@ impl<'a> Queries<'a> {
         let mut byte_sums = [0; MOST_QUERIES];
         let rows = scratch.queries.chunks_exact_mut(padded);
         let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
-        for (i, ((token, member), (row, row_i8))) in job.pairs().zip(rows).enumerate() {
-            for (scaled, &q) in row.iter_mut().zip(job.query(token, member)) {
+        let count = job.tokens.len() * job.group;
+        let mut pair = job.pair(0);
+        for (i, (row, row_i8)) in rows.take(count).enumerate() {
+            for (scaled, &q) in row.iter_mut().zip(job.query(pair.0, pair.1)) {
                 *scaled = q * job.scale;
             }
             row[size..].fill(0.0);
@@ -217,12 +222,14 @@ impl<'a> Queries<'a> {
                 scales[i] = s;
                 byte_sums[i] = row_i8.iter().map(|&q| i32::from(q)).sum();
             }
+            pair = job.pair_after(pair);
         }
         Self {
             job,
             scores_int8,
             size,
             padded,
+            count,
             segment: 0,
             slot: 0,
             scales,
@@ -276,10 +283,9 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
     let rows = first * padded..(first + Q) * padded;
     let (scores, _) = scratch.scores.as_chunks_mut::<SEGMENT>();
     let scores = scores.first_chunk_mut::<Q>().expect("scores of a block");
-    let mut pairs = [(job.tokens.start + first / job.group, first % job.group); Q];
+    let mut pairs = [job.pair(first); Q];
     for q in 1..Q {
-        let (token, member) = pairs[q - 1];
-        pairs[q] = if member + 1 < job.group { (token, member + 1) } else { (token + 1, 0) };
+        pairs[q] = job.pair_after(pairs[q - 1]);
     }
     let mut seen = Seen { from: [0; Q], to: [0; Q] };
     // How many queries have been in segments before.

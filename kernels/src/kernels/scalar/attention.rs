@@ -152,10 +152,12 @@ fn segment(
         }
     }
     let max = weights.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
-    let mut lanes = [0.0; LANES];
-    for (position, weight) in positions.zip(&mut *weights) {
+    for weight in &mut *weights {
         *weight = math::exp2(*weight - max);
-        lanes[position % LANES] += *weight;
+    }
+    let mut lanes = [0.0; LANES];
+    for (position, &weight) in positions.zip(&*weights) {
+        lanes[position % LANES] += weight;
     }
     weighted_sum(&job.cache, first_slot, weights, out);
     (max, fold16(lanes))

@@ -181,11 +181,21 @@ impl Attention<'_> {
         &self.queries[token * self.stride..][self.columns_of(member)]
     }
 
-    /// The queries: their tokens, and the members of the group within.
+    /// Token and member of a query, counted from the first one.
     #[inline(always)]
-    pub(in crate::kernels) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
-        let group = self.group;
-        self.tokens.clone().flat_map(move |token| (0..group).map(move |member| (token, member)))
+    pub(in crate::kernels) fn pair(&self, query: usize) -> (usize, usize) {
+        // A division takes as long as some tens of scores.
+        let (token, member) = match self.group {
+            1 => (query, 0),
+            group => (query / group, query % group),
+        };
+        (self.tokens.start + token, member)
+    }
+
+    /// Those of the next query.
+    #[inline(always)]
+    pub(in crate::kernels) fn pair_after(&self, (token, member): (usize, usize)) -> (usize, usize) {
+        if member + 1 < self.group { (token, member + 1) } else { (token + 1, 0) }
     }
 
     /// The positions that a query at `position` sees.
