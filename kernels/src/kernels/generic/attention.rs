@@ -146,6 +146,7 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
         queries.slot = slot(start, capacity);
         for first in (skipped..end).step_by(QUERY_BLOCK) {
             let queries = &mut queries;
+            queries.is_first_block = first == skipped;
             // SAFETY: as many queries as are left, all of which see a position of the segment.
             unsafe {
                 match end - first {
@@ -179,6 +180,8 @@ pub(in crate::kernels) struct Queries<'a> {
     size: usize,
     padded: usize,
     count: usize,
+    /// Whether no others were at this segment before.
+    is_first_block: bool,
     /// The first position of the segment that they are at, and its slot.
     segment: usize,
     slot: usize,
@@ -230,6 +233,7 @@ impl<'a> Queries<'a> {
             size,
             padded,
             count,
+            is_first_block: true,
             segment: 0,
             slot: 0,
             scales,
@@ -297,12 +301,20 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
         seen.to[q] = (visible.end - segment).min(SEGMENT);
     }
     let panels = seen.panels(0..Q);
+    let is_narrow = Q > 1 && V::VALUE_VECTORS[Q - 1] <= 2;
+    let prefetches = is_narrow && queries.is_first_block;
     match job.cache {
-        HeadCache::F16 { keys, .. } => {
-            let keys = &keys[slot * size..][..panels.end * KEY_PANEL * size];
-            scores_f16(v, keys, size, &scratch.queries[rows.clone()], panels.start, scores);
+        HeadCache::F16 { keys, values, .. } => {
+            let f16 = F16Scores {
+                keys: &keys[slot * size..][..panels.end * KEY_PANEL * size],
+                first_panel: panels.start,
+                queries: &scratch.queries[rows.clone()],
+                size,
+                next: Next::new(&values[slot * size..], size, prefetches),
+            };
+            scores_f16(v, &f16, scores);
         }
-        HeadCache::Int8 { keys, key_scales, .. } => {
+        HeadCache::Int8 { keys, key_scales, values, .. } => {
             let padded_keys = size.next_multiple_of(KEY_STEP);
             let int8 = Int8Scores {
                 keys: keys[slot * padded_keys..][..panels.end * KEY_PANEL * padded_keys]
@@ -314,6 +326,7 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
                 padded,
                 scales: &queries.scales[first..first + Q],
                 byte_sums: &queries.byte_sums[first..first + Q],
+                next: Next::new(&values[slot * size..], size, prefetches),
             };
             // SAFETY: `attend`'s caller promises that it may be called.
             unsafe { (queries.scores_int8)(&int8, scores) };
@@ -367,21 +380,54 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
     }
 }
 
-/// Scores of `Q` queries with whole panels of float16 keys, from a panel on.
-#[inline(always)]
-fn scores_f16<V: Vector, const Q: usize>(
-    v: V,
-    keys: &[u16],
-    size: usize,
-    queries: &[f32],
+/// Values that are read next, from memory. Narrow tiles of several queries take few dimensions of all
+/// positions before the next ones, which is no stream that the processor would read ahead: prefetching
+/// makes 4 queries on AVX2 faster by 14 to 34 %. Wide ones read whole lines, and would be slower by up to
+/// a quarter.
+#[derive(Clone, Copy)]
+struct Next {
+    from: *const u8,
+    /// Of a panel's positions; 0 if nothing is to be prefetched.
+    panel_bytes: usize,
+}
+
+impl Next {
+    #[inline(always)]
+    fn new<T>(values: &[T], size: usize, prefetches: bool) -> Self {
+        let panel_bytes = if prefetches { KEY_PANEL * size * size_of::<T>() } else { 0 };
+        Self { from: values.as_ptr().cast(), panel_bytes }
+    }
+
+    /// Prefetches the values of some panels.
+    #[inline(always)]
+    fn prefetch(self, panels: Range<usize>) {
+        let bytes = panels.len() * self.panel_bytes;
+        prefetch_lines(self.from.wrapping_add(panels.start * self.panel_bytes), bytes);
+    }
+}
+
+/// Queries and keys of a float16 cache.
+struct F16Scores<'a> {
+    /// `[panels][head size][16]`.
+    keys: &'a [u16],
+    /// The first panel whose scores are wanted.
     first_panel: usize,
-    scores: &mut [Scores; Q],
-) {
+    /// `[queries][padded]`.
+    queries: &'a [f32],
+    size: usize,
+    next: Next,
+}
+
+/// Scores of `Q` queries with whole panels of float16 keys.
+#[inline(always)]
+fn scores_f16<V: Vector, const Q: usize>(v: V, job: &F16Scores, scores: &mut [Scores; Q]) {
+    let F16Scores { queries, size, .. } = *job;
     let most = V::SCORE_PANELS[Q - 1];
-    let panels = keys.len() / (size * KEY_PANEL);
-    let mut done = first_panel;
+    let panels = job.keys.len() / (size * KEY_PANEL);
+    let mut done = job.first_panel;
     while done < panels {
-        let keys = &keys[done * KEY_PANEL * size..];
+        let keys = &job.keys[done * KEY_PANEL * size..];
+        job.next.prefetch(done..panels.min(done + most));
         done += match (panels - done).min(most) {
             ..2 => score_tile::<V, Q, 1>(v, keys, size, queries, done, scores),
             2 => score_tile::<V, Q, 2>(v, keys, size, queries, done, scores),
@@ -444,6 +490,7 @@ pub(in crate::kernels) struct Int8Scores<'a> {
     scales: &'a [f32],
     /// `[queries]`: the sums of their bytes.
     byte_sums: &'a [i32],
+    next: Next,
 }
 
 /// Scores of quantized queries with whole panels of int8 keys. A function for each instruction set
@@ -457,6 +504,7 @@ pub(in crate::kernels) fn scores_int8<D: KeyDot>(d: D, job: &Int8Scores, scores:
     let mut done = job.first_panel;
     while done < panels {
         let at_once = if panels - done >= D::PANELS { D::PANELS } else { 1 };
+        job.next.prefetch(done..done + at_once);
         for first in (0..job.scales.len()).step_by(D::QUERIES) {
             let left = (job.scales.len() - first).min(D::QUERIES);
             if at_once > 1 {
