@@ -76,8 +76,7 @@ fn measure(name: &str, vocab_size: u32, text: &str) {
     let table = TokenTable::parse(blob.as_slice()).expect("valid");
     println!("  parse     {:.1?}", median(101, || TokenTable::parse(blob.as_slice())));
 
-    let encoder = with_memory("encoder  ", || Encoder::new(&table).expect("buildable"));
-    println!("  encoder   built in {:.1?}", median(11, || Encoder::new(&table)));
+    let encoder = Encoder::new(&table);
 
     let encode = || encoder.encode(text, EncodeOptions::default()).expect("encodable");
     let ids = with_memory("ids      ", encode);

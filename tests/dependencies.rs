@@ -69,15 +69,13 @@ fn token_id_library_has_a_closed_list_of_dependencies() {
 }
 
 #[test]
-fn text_brings_tokenizers_and_nothing_of_the_tools() {
+fn text_brings_nothing_of_the_tools() {
     let with_text = tree(&[]);
-    assert!(with_text.contains("tokenizers"), "{with_text:?}");
+    assert!(with_text.contains("unicode_segmentation"), "{with_text:?}");
     for tool in TOOLS {
         assert!(!with_text.contains(tool), "{tool} reaches the runtime");
     }
-    // The tokenizers library has rayon of its own; the runtime itself must not use it.
-    let without_text = tree(&["--no-default-features"]);
-    for name in ["rayon", "tokenizers"] {
-        assert!(!without_text.contains(name), "{name} reaches the token-id library");
+    for name in ["rayon", "tokenizers", "regex", "unicode_normalization_alignments"] {
+        assert!(!with_text.contains(name), "{name} reaches the runtime");
     }
 }

@@ -1,40 +1,23 @@
-//! Text to token ids, by the `tokenizers` library set up from a [`TokenTable`].
+//! Text to token ids, from the table as it lies in the file.
+//!
+//! A text goes through these steps, each of which is a file: added tokens are found in it (`added`); what is
+//! between them is normalized, where the tokenizer does that (`nfc`), and cut into words (`words`); and each
+//! word is merged into tokens (`merge`). Nothing is built before, and nothing is kept.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+use core::ops::ControlFlow;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::{
-    AddedToken as LibraryToken, AddedVocabulary, Model, NormalizedString, NormalizerWrapper,
-    OffsetType, PreTokenizer, Token,
-};
+use super::alloc::string::String;
+use super::alloc::vec::Vec;
 
-use crate::memory;
+use super::added::{Added, Found};
+use super::merge::{Merger, append};
+use super::table::View;
+use super::words::{Rule, is_space};
+use super::{TextError, TokenTable, layout, nfc};
 
-use super::splitter::Splitter;
-use super::{AddedToken, TextError, TokenTable, byte_level, layout};
-
-/// Spelling the merges out may take this many times the table's bytes. Real vocabularies need
-/// less than once; the limit keeps a small hostile table from asking for gigabytes.
-const MAX_SPELLING: u64 = 64;
-
-/// The texts of all added tokens together may have this many bytes. Real tokenizers have some hundred to
-/// some thousand; the automaton that looks for them takes two hundred times as much memory.
-const MAX_ADDED_TEXT: usize = 1 << 16;
-
-/// A text is encoded in pieces that are cut behind so many bytes or somewhat more: the library takes 130 to 280
-/// bytes of memory for each byte that it encodes at a time, and cannot be stopped meanwhile.
+/// A text that has to be copied is copied in pieces of so many bytes or somewhat more; and behind so many bytes
+/// the caller is asked whether to go on.
 const PIECE_BYTES: usize = 4096;
-
-/// The library ends the process if it gets no memory. So what it takes at most for a piece is asked for
-/// before: for each of its bytes (268 were measured, of short words) ...
-const PIECE_MEMORY: usize = 320;
-
-/// ... and for what it keeps after the first text (49 KB).
-const ANY_PIECE_MEMORY: usize = 128 << 10;
-
-/// Where an added token forbids a cut, the next place that is tried lies so many bytes further on.
-const NEXT_CUT: usize = 64;
 
 /// How to read a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,64 +30,38 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
-/// GPT-2's byte-level BPE: splits text into words, and each word into tokens by merging.
-pub struct Encoder {
-    model: BPE,
-    splitter: Splitter,
-    /// Added tokens that are looked for when special tokens are text: those not special.
-    plain: Added,
-    /// All added tokens.
-    parsing: Added,
-    /// Bytes of the longest token.
-    longest: usize,
-    /// Bytes that occur in UTF-8 but have no token, as characters of the byte-level alphabet.
-    missing: Vec<char>,
+/// Encodes with a table in place. Making one costs nothing.
+#[derive(Clone, Copy)]
+pub struct Encoder<'t> {
+    view: View<'t>,
 }
 
-impl Encoder {
-    /// Builds the encoder. The table is not needed afterwards.
-    ///
-    /// # Errors
-    /// [`TextError`] if the table is well-formed but its content makes no tokenizer: tokens with
-    /// equal bytes, a merge that makes no token, added tokens that are not text.
-    pub fn new<B: AsRef<[u8]>>(table: &TokenTable<B>) -> Result<Self, TextError> {
-        let names = names(table);
-        let vocabulary = vocabulary(&names)?;
-        let merges = merges(table, &names, &vocabulary)?;
-        let missing = missing_bytes(&vocabulary);
-        // No cache: the library's is per thread and is not freed with the encoder, so a host that
-        // opens many models would leak.
-        let model = BPE::builder().cache_capacity(0).vocab_and_merges(vocabulary, merges).build();
-        let added = added_tokens(table)?;
-        let special = |token: &LibraryToken| token.special;
-        Ok(Self {
-            model: model.map_err(library_error)?,
-            splitter: Splitter::new(table.add_prefix_space(), table.use_regex())?,
-            plain: Added::new(added.iter().filter(|(_, token)| !special(token)))?,
-            parsing: Added::new(added.iter())?,
-            longest: table.longest_token().max(1),
-            missing,
-        })
+impl<'t> Encoder<'t> {
+    /// The encoder of a table.
+    pub fn new<B: AsRef<[u8]>>(table: &'t TokenTable<B>) -> Self {
+        Self { view: table.view() }
     }
 
     /// The token ids of `text`. Nothing is put before or after them, and decoding them gives back
-    /// exactly `text`, but for a prefix space or stripped spaces that the tokenizer asks for.
+    /// exactly `text`, but for a prefix space, stripped spaces or a normalization that the tokenizer asks for.
     ///
     /// # Errors
     /// [`TextError::NoTokenForByte`] if the vocabulary cannot express the text; [`TextError::OutOfMemory`].
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
-        let (mut tokens, mut appended) = (Vec::new(), Ok(()));
-        self.encode_in_pieces(text, options, &mut |piece, _| {
-            appended = append(&mut tokens, piece);
-            if appended.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let mut tokens = Vec::new();
+        self.encode_into(text, options, &mut tokens, &mut |tokens, rest| {
+            if let Some(tokens) = tokens {
+                make_room(tokens, text.len(), rest);
+            }
+            ControlFlow::Continue(())
         })?;
-        appended.map(|()| tokens)
+        Ok(tokens)
     }
 
-    /// As [`encode`](Self::encode), handing on the tokens of one piece of the text after the other, with the
-    /// number of bytes that are left behind it; no more after a break. Memory is taken for a piece, not for
-    /// the text, as long as it can be cut: a run of letters, of digits, of spaces or of other characters is
-    /// one piece, however long it is.
+    /// As [`encode`](Self::encode), handing on the tokens of one piece of the text after the other, with a
+    /// number of bytes that are left behind it, 0 only at the end; no more after a break. A piece may have no
+    /// tokens. Memory is taken for a piece, not for the text. A word, such as a run of letters, is one piece,
+    /// however long it is.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
@@ -114,295 +71,262 @@ impl Encoder {
         options: EncodeOptions,
         on_piece: &mut dyn FnMut(&[u32], usize) -> ControlFlow<()>,
     ) -> Result<(), TextError> {
-        let added = self.added(options);
-        let mut rest = text;
-        loop {
-            let (piece, behind) = rest.split_at(self.piece_end(rest, added));
-            let flow = on_piece(&self.encode_piece(piece, added)?, behind.len());
-            if behind.is_empty() || flow.is_break() {
-                return Ok(());
+        let mut tokens = Vec::new();
+        self.encode_into(text, options, &mut tokens, &mut |tokens, rest| match tokens {
+            Some(tokens) => {
+                let flow = on_piece(tokens, rest);
+                tokens.clear();
+                flow
             }
-            rest = behind;
+            None => on_piece(&[], rest),
+        })
+    }
+
+    /// Appends the tokens of a text to `tokens`; `go_on` is called after each piece as in
+    /// [`encode_in_pieces`](Self::encode_in_pieces), and may take the tokens out. Inside of a word it gets none.
+    pub(super) fn encode_into(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        tokens: &mut Vec<u32>,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), TextError> {
+        let mut run = Run {
+            view: self.view,
+            rule: Rule::of(self.view.sections.rule),
+            parse_special: options.parse_special,
+            merger: Merger::new(self.view),
+            tokens,
+            go_on,
+            unasked: 0,
+        };
+        match run.text(text) {
+            Ok(()) => {
+                let _ = (run.go_on)(Some(run.tokens), 0);
+                Ok(())
+            }
+            Err(Halt::Broken) => Ok(()),
+            Err(Halt::Failed(error)) => Err(error),
         }
     }
 
     /// No text of so many bytes has fewer tokens.
     pub fn least_tokens(&self, bytes: usize, options: EncodeOptions) -> usize {
+        let sections = self.view.sections;
         // A token that strips the spaces beside it may stand for any number of bytes.
-        if self.added(options).any_strips { 0 } else { bytes.div_ceil(self.longest) }
-    }
-
-    fn added(&self, options: EncodeOptions) -> &Added {
-        if options.parse_special { &self.parsing } else { &self.plain }
-    }
-
-    fn encode_piece(&self, piece: &str, added: &Added) -> Result<Vec<u32>, TextError> {
-        let bytes = piece.len().saturating_mul(PIECE_MEMORY).saturating_add(ANY_PIECE_MEMORY);
-        memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })?;
-        let mut words = added.vocabulary.extract_and_normalize(None::<&NormalizerWrapper>, piece);
-        self.splitter.pre_tokenize(&mut words).map_err(library_error)?;
-        words.tokenize(|word| self.tokenize_word(word)).map_err(library_error)?;
-        let encoding = words.into_encoding(None, 0, OffsetType::None).map_err(library_error)?;
-        Ok(encoding.get_ids().to_vec())
-    }
-
-    /// Where a text may be cut so that the tokens of both sides are those of the whole.
-    fn piece_end(&self, text: &str, added: &Added) -> usize {
-        // Without the regular expression all that is between two added tokens is one word.
-        if !self.splitter.cuts_words() {
-            return text.len();
+        if sections.any_added[usize::from(options.parse_special)]
+            & (layout::LSTRIP | layout::RSTRIP)
+            != 0
+        {
+            return 0;
         }
-        let mut from = PIECE_BYTES;
-        while from < text.len() {
-            from = text.floor_char_boundary(from);
-            let Some(end) = self.next_split(text, from) else { break };
-            if !added.forbids_cut(text, end) {
-                return end;
+        // SentencePiece's character for a space has three bytes, and NFC may shorten a text as much.
+        let changes =
+            sections.flags & layout::NFC != 0 || sections.kind == layout::SENTENCEPIECE_BPE;
+        let longest = self.view.longest();
+        bytes.div_ceil(if changes { longest.saturating_mul(nfc::SHRINKS) } else { longest })
+    }
+}
+
+impl core::fmt::Debug for Encoder<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Encoder").field("sections", self.view.sections).finish_non_exhaustive()
+    }
+}
+
+/// Is handed the tokens, and the number of bytes left; inside of a word, whose tokens may still change, none.
+pub(super) type GoOn<'a> = dyn FnMut(Option<&mut Vec<u32>>, usize) -> ControlFlow<()> + 'a;
+
+/// Makes room for the tokens of the rest of a text, if they are as many for each byte as those before. If there
+/// is none, appending says so.
+pub(super) fn make_room(tokens: &mut Vec<u32>, bytes: usize, rest: usize) {
+    let free = tokens.capacity() - tokens.len();
+    if free < rest.min(PIECE_BYTES) {
+        let done = bytes.saturating_sub(rest).max(1);
+        let alike = tokens.len() as u64 * rest as u64 / done as u64;
+        let room = (alike + alike / 16 + 64).min(rest as u64) as usize;
+        let _ = tokens.try_reserve_exact(room);
+    }
+}
+
+/// Why encoding ends early.
+enum Halt {
+    Broken,
+    Failed(TextError),
+}
+
+impl From<TextError> for Halt {
+    fn from(error: TextError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A text that is being encoded.
+struct Run<'t, 'r> {
+    view: View<'t>,
+    rule: Rule,
+    parse_special: bool,
+    merger: Merger<'t>,
+    tokens: &'r mut Vec<u32>,
+    go_on: &'r mut GoOn<'r>,
+    /// Bytes since the caller was asked.
+    unasked: usize,
+}
+
+/// A part of the text.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    /// Whether it begins the whole text.
+    first: bool,
+    /// Whether it begins behind an added token, or the whole text.
+    begins: bool,
+    /// Bytes behind it.
+    behind: usize,
+}
+
+impl<'a> Part<'a> {
+    fn with(self, text: &'a str) -> Self {
+        Self { text, ..self }
+    }
+}
+
+impl Run<'_, '_> {
+    fn has(&self, flag: u32) -> bool {
+        self.view.sections.flags & flag != 0
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Halt> {
+        let all = Part { text, first: true, begins: true, behind: 0 };
+        self.between_added(all, false, &mut Self::normalize)
+    }
+
+    /// Hands on what is between added tokens, and puts those between.
+    fn between_added(
+        &mut self,
+        part: Part<'_>,
+        normalized: bool,
+        hand_on: &mut dyn FnMut(&mut Self, Part<'_>) -> Result<(), Halt>,
+    ) -> Result<(), Halt> {
+        let Part { text, first, behind, .. } = part;
+        let added = Added { view: self.view, normalized, parse_special: self.parse_special };
+        let mut from = 0;
+        loop {
+            let found = added.find(text, from);
+            let end = found.map_or(text.len(), |found| found.start);
+            if from < end {
+                let (first, begins) = (first && from == 0, part.begins || from > 0);
+                let behind = behind + text.len() - end;
+                hand_on(self, Part { text: &text[from..end], first, begins, behind })?;
             }
-            from = end + NEXT_CUT;
+            let Some(Found { end, id, .. }) = found else { return Ok(()) };
+            self.put(&[id])?;
+            self.done(end - from, behind + text.len() - end)?;
+            from = end;
         }
-        text.len()
     }
 
-    /// The next place behind the character before `from` where one word surely ends and another begins.
-    fn next_split(&self, text: &str, from: usize) -> Option<usize> {
-        let mut before = text[..from].chars().next_back()?;
-        text[from..].char_indices().find_map(|(at, c)| {
-            let before = std::mem::replace(&mut before, c);
-            // A word that does not begin with a space would get one.
-            let keeps_beginning = c == ' ' || !self.splitter.add_prefix_space;
-            (keeps_beginning && is_split(before, c)).then_some(from + at)
-        })
-    }
-
-    /// Tokens of one word, which is spelled in the byte-level alphabet. The library would drop a
-    /// character without a token in silence.
-    fn tokenize_word(&self, word: &NormalizedString) -> tokenizers::Result<Vec<Token>> {
-        let word = word.get();
-        if !self.missing.is_empty() {
-            let lost = word.chars().find(|c| self.missing.contains(c));
-            if let Some(byte) = lost.and_then(byte_level::char_to_byte) {
-                return Err(TextError::NoTokenForByte { byte }.into());
+    /// Normalizes what is between two added tokens, in pieces if that can be.
+    fn normalize(&mut self, part: Part<'_>) -> Result<(), Halt> {
+        let mut rest = part;
+        // An added token that is looked for after this could be cut.
+        let in_pieces = self.view.sections.normalized == 0;
+        loop {
+            let end =
+                if in_pieces { self.rule.cut(rest.text, PIECE_BYTES) } else { rest.text.len() };
+            let (piece, behind) = rest.text.split_at(end);
+            self.piece(Part { behind: part.behind + behind.len(), ..rest.with(piece) })?;
+            if behind.is_empty() {
+                return Ok(());
             }
-        }
-        self.model.tokenize(word)
-    }
-}
-
-/// Adds the tokens of a piece.
-pub(super) fn append(tokens: &mut Vec<u32>, piece: &[u32]) -> Result<(), TextError> {
-    let memory = |_| TextError::OutOfMemory { bytes: size_of_val(piece) };
-    tokens.try_reserve(piece.len()).map_err(memory)?;
-    tokens.extend_from_slice(piece);
-    Ok(())
-}
-
-/// Whether the [`Splitter`]'s regular expression surely ends a match between two characters, whatever is
-/// around them:
-///
-/// 1. In no match a space comes after anything but a space.
-/// 2. In no match a letter, a digit and any other character meet, but for a letter behind an apostrophe.
-/// 3. The expression looks back at nothing, and ahead only behind a space; before a cut there is none.
-fn is_split(before: char, after: char) -> bool {
-    match after {
-        ' ' | '\n' | '\r' | '\t' => !before.is_whitespace(),
-        _ => match (Kind::of(before), Kind::of(after)) {
-            (Some(one), Some(other)) => one != other && before != '\'',
-            _ => false,
-        },
-    }
-}
-
-/// What the regular expression tells apart.
-#[derive(PartialEq)]
-enum Kind {
-    Letter,
-    Digit,
-    Other,
-}
-
-impl Kind {
-    /// Of characters that are the same in every version of Unicode, and none of them a space.
-    fn of(c: char) -> Option<Self> {
-        match c {
-            'a'..='z' | 'A'..='Z' => Some(Self::Letter),
-            // Hiragana, katakana, Chinese characters, hangul: texts without spaces.
-            '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' => Some(Self::Letter),
-            '\u{4e00}'..='\u{9fa5}' | '\u{ac00}'..='\u{d7a3}' => Some(Self::Letter),
-            '0'..='9' => Some(Self::Digit),
-            // Their commas and full stops.
-            '\u{3001}' | '\u{3002}' | '\u{ff01}' | '\u{ff0c}' | '\u{ff1f}' => Some(Self::Other),
-            _ if c.is_ascii_punctuation() => Some(Self::Other),
-            _ => None,
+            rest = Part { text: behind, first: false, begins: false, behind: part.behind };
         }
     }
-}
 
-/// Added tokens that are looked for, and where they forbid a cut.
-struct Added {
-    vocabulary: AddedVocabulary,
-    /// Whether one of them takes spaces beside it along.
-    any_strips: bool,
-    texts: Vec<String>,
-    /// Texts, by index, and the places in them where a text might be cut otherwise: inside, and for a token
-    /// that minds what is beside it at its ends, too.
-    cuts: Vec<(usize, usize)>,
-}
-
-impl Added {
-    fn new<'a>(
-        tokens: impl Iterator<Item = &'a (u32, LibraryToken)> + Clone,
-    ) -> Result<Self, TextError> {
-        let (mut texts, mut cuts) = (Vec::new(), Vec::new());
-        for (index, (_, token)) in tokens.clone().enumerate() {
-            let text = &token.content;
-            let minds_neighbours = token.lstrip || token.rstrip || token.single_word;
-            let is_inside = |at: usize| {
-                let after = text[at..].chars().next();
-                let before = text[..at].chars().next_back();
-                before.zip(after).is_some_and(|(before, after)| is_split(before, after))
-            };
-            let boundaries = (0..=text.len()).filter(|&at| text.is_char_boundary(at));
-            let ends = |at: usize| minds_neighbours && (at == 0 || at == text.len());
-            let places = boundaries.filter(|&at| is_inside(at) || ends(at));
-            cuts.extend(places.map(|at| (index, at)));
-            texts.push(text.clone());
+    fn piece(&mut self, part: Part<'_>) -> Result<(), Halt> {
+        let mut text = String::new();
+        let mut part = part;
+        if self.has(layout::NFC) && !nfc::is_normalized(part.text) {
+            reserve(&mut text, part.text.len())?;
+            nfc::normalize_into(part.text, &mut text)?;
+            part = part.with(&text);
         }
-        let any_strips = tokens.clone().any(|(_, token)| token.lstrip || token.rstrip);
-        Ok(Self { vocabulary: added_vocabulary(tokens)?, any_strips, texts, cuts })
+        if self.view.sections.normalized == 0 {
+            return self.prefix(part);
+        }
+        // Added tokens are looked for in the normalized text, in which all spaces are one character.
+        let is_sentencepiece = self.view.sections.kind == layout::SENTENCEPIECE_BPE;
+        let always = part.begins && self.has(layout::ALWAYS_PREFIX_SPACE);
+        let mut spaced = String::new();
+        if always || is_sentencepiece && part.text.contains('\u{2581}') {
+            reserve(&mut spaced, part.text.len() + 1)?;
+            spaced.extend(always.then_some(' '));
+            let one = |c| if is_sentencepiece && is_space(c) { ' ' } else { c };
+            spaced.extend(part.text.chars().map(one));
+            part = part.with(&spaced);
+        }
+        self.between_added(part, true, &mut Self::prefix)
     }
 
-    /// Whether a token is cut there, or would see other neighbours.
-    fn forbids_cut(&self, text: &str, at: usize) -> bool {
-        let (before, behind) = text.split_at(at);
-        self.cuts.iter().any(|&(token, place)| {
-            let (head, tail) = self.texts[token].split_at(place);
-            before.ends_with(head) && behind.starts_with(tail)
-        })
+    /// Puts a space before a part, if the tokenizer asks for it.
+    fn prefix(&mut self, part: Part<'_>) -> Result<(), Halt> {
+        let always = self.has(layout::ALWAYS_PREFIX_SPACE);
+        // That was done before, if added tokens had to be found behind it.
+        let wanted = self.has(layout::ADD_PREFIX_SPACE)
+            && part.begins
+            && (part.first || !self.has(layout::FIRST_PREFIX_SPACE))
+            && !(always && self.view.sections.normalized > 0);
+        let has_space = match self.view.sections.kind {
+            layout::SENTENCEPIECE_BPE => part.text.starts_with(is_space),
+            _ => part.text.starts_with(' '),
+        };
+        if !wanted || has_space && !always {
+            return self.words(part);
+        }
+        let mut text = String::new();
+        reserve(&mut text, part.text.len() + 1)?;
+        text.push(' ');
+        text.push_str(part.text);
+        self.words(part.with(&text))
     }
-}
 
-impl std::fmt::Debug for Encoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("model", &self.model).finish_non_exhaustive()
+    fn words(&mut self, part: Part<'_>) -> Result<(), Halt> {
+        let mut rest = part.text;
+        while !rest.is_empty() {
+            let (word, behind) = rest.split_at(self.rule.word(rest));
+            let left = part.behind + rest.len();
+            let (go_on, mut flow) = (&mut self.go_on, ControlFlow::Continue(()));
+            self.merger.encode(word, self.tokens, &mut || {
+                flow = go_on(None, left);
+                flow.is_continue()
+            })?;
+            if flow.is_break() {
+                return Err(Halt::Broken);
+            }
+            rest = behind;
+            self.done(word.len(), part.behind + rest.len())?;
+        }
+        Ok(())
     }
-}
 
-/// Each token's name in the BPE vocabulary, by id: its bytes in the byte-level alphabet. Empty for
-/// ids that merging never makes.
-fn names<B: AsRef<[u8]>>(table: &TokenTable<B>) -> Vec<String> {
-    let merged =
-        |id: u32| table.added_token(id).is_none_or(|token| token.has(layout::IN_VOCABULARY));
-    let bytes = |id| table.token_bytes(id).filter(|_| merged(id)).unwrap_or_default();
-    (0..table.len() as u32).map(|id| byte_level::spell(bytes(id))).collect()
-}
+    fn put(&mut self, tokens: &[u32]) -> Result<(), Halt> {
+        Ok(append(self.tokens, tokens)?)
+    }
 
-fn vocabulary(names: &[String]) -> Result<Vocab, TextError> {
-    let mut vocabulary = Vocab::with_capacity(names.len());
-    for (id, name) in (0..).zip(names).filter(|(_, name)| !name.is_empty()) {
-        if let Some(first) = vocabulary.insert(name.clone(), id) {
-            return Err(TextError::DuplicateToken { first, second: id });
+    /// Counts what is encoded, and asks the caller from time to time.
+    fn done(&mut self, bytes: usize, behind: usize) -> Result<(), Halt> {
+        self.unasked += bytes;
+        if self.unasked < PIECE_BYTES || behind == 0 {
+            return Ok(());
+        }
+        self.unasked = 0;
+        match (self.go_on)(Some(self.tokens), behind) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Halt::Broken),
         }
     }
-    Ok(vocabulary)
 }
 
-/// The merges as pairs of names. Checks here what the library takes for granted: each side, and
-/// the two together, are tokens.
-fn merges<B: AsRef<[u8]>>(
-    table: &TokenTable<B>,
-    names: &[String],
-    vocabulary: &Vocab,
-) -> Result<Vec<(String, String)>, TextError> {
-    let name = |id: u32| names.get(id as usize).map_or("", String::as_str);
-    let length = |(left, right)| (name(left).len() + name(right).len()) as u64;
-    if table.merges().map(length).sum::<u64>() > MAX_SPELLING * table.byte_len() as u64 {
-        return Err(TextError::MergesTooLong);
-    }
-    let mut joined = String::new();
-    let mut spell = |(rank, (left, right)): (u32, (u32, u32))| {
-        let (left, right) = (name(left), name(right));
-        joined.clear();
-        joined.push_str(left);
-        joined.push_str(right);
-        let known = !left.is_empty() && !right.is_empty() && vocabulary.contains_key(&joined);
-        known.then(|| (left.to_owned(), right.to_owned())).ok_or(TextError::Merge { rank })
-    };
-    (0..).zip(table.merges()).map(&mut spell).collect()
-}
-
-/// Bytes of UTF-8 text without a token. Real vocabularies have them all.
-fn missing_bytes(vocabulary: &Vocab) -> Vec<char> {
-    let in_utf8 = |byte: &u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..=0xFF);
-    let names = (0..=255).filter(in_utf8).map(byte_level::byte_to_char);
-    names.filter(|c| !vocabulary.contains_key(c.encode_utf8(&mut [0; 4]) as &str)).collect()
-}
-
-fn added_tokens<B: AsRef<[u8]>>(
-    table: &TokenTable<B>,
-) -> Result<Vec<(u32, LibraryToken)>, TextError> {
-    let text = |token: AddedToken| table.token_bytes(token.id).unwrap_or_default();
-    if table.added_tokens().map(|token| text(token).len()).sum::<usize>() > MAX_ADDED_TEXT {
-        return Err(TextError::AddedTokensTooLong { limit: MAX_ADDED_TEXT });
-    }
-    let tokens: Vec<_> = table
-        .added_tokens()
-        .map(|token| {
-            let text = std::str::from_utf8(text(token))
-                .map_err(|_| TextError::AddedTokenText { id: token.id })?;
-            Ok((token.id, library_token(token, text)))
-        })
-        .collect::<Result<_, _>>()?;
-    refuse_strip_overlap(&tokens)?;
-    Ok(tokens)
-}
-
-fn library_token(token: AddedToken, text: &str) -> LibraryToken {
-    LibraryToken::from(text, token.has(layout::SPECIAL))
-        .lstrip(token.has(layout::LSTRIP))
-        .rstrip(token.has(layout::RSTRIP))
-        .single_word(token.has(layout::SINGLE_WORD))
-        .normalized(token.has(layout::NORMALIZED))
-}
-
-/// If one token strips the spaces that another begins or ends with, both match the same spaces and
-/// the library panics on the overlap.
-fn refuse_strip_overlap(tokens: &[(u32, LibraryToken)]) -> Result<(), TextError> {
-    if !tokens.iter().any(|(_, token)| token.lstrip || token.rstrip) {
-        return Ok(());
-    }
-    match tokens.iter().find(|(_, token)| token.content.trim() != token.content) {
-        Some(&(id, _)) => Err(TextError::StripOverlap { id }),
-        None => Ok(()),
-    }
-}
-
-/// The library takes an added token's id from a model that knows its text. A vocabulary of added
-/// tokens alone serves, so that their ids are those of the table whatever the BPE vocabulary says.
-fn added_vocabulary<'a>(
-    tokens: impl Iterator<Item = &'a (u32, LibraryToken)>,
-) -> Result<AddedVocabulary, TextError> {
-    let mut ids = HashMap::new();
-    let mut contents = Vec::new();
-    for (id, token) in tokens {
-        if let Some(first) = ids.insert(token.content.clone(), *id) {
-            return Err(TextError::DuplicateToken { first, second: *id });
-        }
-        contents.push(token.clone());
-    }
-    let ids: Vocab = ids.into_iter().collect();
-    let ids = BPE::builder().cache_capacity(0).vocab_and_merges(ids, Vec::new()).build();
-    let mut added = AddedVocabulary::new();
-    added
-        .add_tokens(contents, &ids.map_err(library_error)?, None::<&NormalizerWrapper>)
-        .map_err(library_error)?;
-    Ok(added)
-}
-
-/// Our own errors pass through the library unchanged.
-pub(super) fn library_error(error: tokenizers::Error) -> TextError {
-    match error.downcast::<TextError>() {
-        Ok(own) => *own,
-        Err(other) => TextError::Library(other.to_string()),
-    }
+fn reserve(text: &mut String, bytes: usize) -> Result<(), TextError> {
+    text.try_reserve(bytes).map_err(|_| TextError::OutOfMemory { bytes })
 }

@@ -7,6 +7,16 @@ pub enum TextError {
     /// The bytes do not start with the table's magic number.
     #[error("not a tokenizer table (bad magic number); convert the model again")]
     Magic,
+    /// The table was written by an older converter.
+    #[error(
+        "tokenizer table has version {found}, this library reads {supported}; convert the model again"
+    )]
+    OldVersion {
+        /// Version in the table.
+        found: u16,
+        /// The version this library reads.
+        supported: u16,
+    },
     /// The table was written by a newer converter.
     #[error("tokenizer table has version {found}, this library reads {supported}; update it")]
     Version {
@@ -15,17 +25,23 @@ pub enum TextError {
         /// The version this library reads.
         supported: u16,
     },
-    /// The table holds another kind of tokenizer than byte-level BPE.
+    /// The table holds another kind of tokenizer than this library knows.
     #[error("tokenizer table has unknown kind {found}; update this library")]
     Kind {
         /// Kind in the table.
+        found: u8,
+    },
+    /// The table names an unknown rule by which texts are cut into words.
+    #[error("tokenizer table has unknown split rule {found}; update this library")]
+    Rule {
+        /// The rule's number.
         found: u8,
     },
     /// The header sets a flag that has no meaning.
     #[error("tokenizer table sets unknown flags {found:#04x}; update this library")]
     Flags {
         /// The flags in the table.
-        found: u8,
+        found: u32,
     },
     /// The table is shorter or longer than its header says.
     #[error(
@@ -49,23 +65,7 @@ pub enum TextError {
         /// Position in the list of added tokens.
         index: u32,
     },
-    /// A merge names a token that does not exist, or makes one that does not.
-    #[error("tokenizer table is damaged at merge {rank}; convert the model again")]
-    Merge {
-        /// Position in the list of merges.
-        rank: u32,
-    },
-    /// Two tokens of the vocabulary have the same bytes.
-    #[error(
-        "tokens {first} and {second} of the tokenizer have the same bytes; convert the model again from a repaired tokenizer"
-    )]
-    DuplicateToken {
-        /// One of them.
-        first: u32,
-        /// The other.
-        second: u32,
-    },
-    /// There is no memory for the encoder, or for encoding a text.
+    /// There is no memory for encoding a text.
     #[error(
         "out of memory: encoding this text takes up to {bytes} bytes; free some, or pass a shorter text"
     )]
@@ -73,42 +73,12 @@ pub enum TextError {
         /// Bytes that were asked for.
         bytes: usize,
     },
-    /// Spelling the merges out would need far more memory than the table itself.
-    #[error("the tokenizer's merges are implausibly long; convert the model again")]
-    MergesTooLong,
-    /// Looking for the added tokens would need far more memory than they themselves.
-    #[error(
-        "the tokenizer's added tokens have more than {limit} bytes of text; convert the model again with fewer"
-    )]
-    AddedTokensTooLong {
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// An added token is not UTF-8 text, so it can never occur in a text.
-    #[error(
-        "added token {id} of the tokenizer is not UTF-8; convert the model again from a repaired tokenizer"
-    )]
-    AddedTokenText {
-        /// The token.
-        id: u32,
-    },
-    /// One added token swallows the spaces around it and another begins or ends with a space.
-    #[error(
-        "added token {id} begins or ends with white space while others strip it; this combination is not supported"
-    )]
-    StripOverlap {
-        /// The token with the space.
-        id: u32,
-    },
     /// The vocabulary has no token for a byte of the text.
     #[error("the tokenizer has no token for byte {byte:#04x} of the text; remove that character")]
     NoTokenForByte {
         /// The byte.
         byte: u8,
     },
-    /// The `tokenizers` library refused the table or the text.
-    #[error("the tokenizers library failed: {0}")]
-    Library(String),
     /// A stop string is empty and would stop before the first token.
     #[error("stop string number {index} is empty; remove it")]
     EmptyStop {

@@ -2,21 +2,32 @@
 //!
 //! Turning ids into text is always possible and needs no other crate: [`TokenTable`] reads token
 //! bytes in place from the tables, [`Utf8Stream`] makes whole characters of them,
-//! [`StopMatcher`] ends the text at a stop string. Turning text into ids needs the feature `text`;
-//! the encoder is built from the same table when it is first used, see [`Tokenizer`].
+//! [`StopMatcher`] ends the text at a stop string. Turning text into ids needs the feature `text`; [`Encoder`]
+//! reads the same table in place, and its files need no more of the standard library than `core` and `alloc`.
 
+#[cfg(feature = "text")]
+extern crate alloc;
+
+#[cfg(feature = "text")]
+mod added;
 pub mod byte_level;
 #[cfg(feature = "text")]
 mod encoder;
 mod error;
+#[cfg(feature = "text")]
+mod merge;
+#[cfg(feature = "text")]
+mod nfc;
 mod plain;
 #[cfg(feature = "text")]
 mod room;
-#[cfg(feature = "text")]
-mod splitter;
 mod stop;
 mod table;
+#[cfg(feature = "text")]
+mod unicode;
 mod utf8_stream;
+#[cfg(feature = "text")]
+mod words;
 
 #[cfg(feature = "text")]
 pub use encoder::{EncodeOptions, Encoder};
@@ -30,27 +41,13 @@ pub use utf8_stream::Utf8Stream;
 
 #[cfg(feature = "text")]
 use std::ops::ControlFlow;
-#[cfg(feature = "text")]
-use std::sync::OnceLock;
 
-#[cfg(feature = "text")]
-use crate::memory;
-
-/// The `tokenizers` library ends the process if it gets no memory. So what it takes at most is asked for
-/// before: for an encoder so many bytes for each of the table (22 were measured).
-#[cfg(feature = "text")]
-const ENCODER_MEMORY: usize = 32;
-
-/// A model's tokenizer: the table, and the encoder once somebody has encoded something.
+/// A model's tokenizer: the table, and encoding from it in place.
 ///
-/// Can be shared between threads. Opening costs only the table's validation; the encoder costs
-/// tens of milliseconds and several times the table's size in memory, and a program that works on
-/// token ids never pays for it.
+/// Can be shared between threads. Opening costs only the table's validation.
 #[derive(Debug)]
 pub struct Tokenizer<B> {
     table: TokenTable<B>,
-    #[cfg(feature = "text")]
-    encoder: OnceLock<Result<Encoder, TextError>>,
 }
 
 impl<B: AsRef<[u8]>> Tokenizer<B> {
@@ -67,13 +64,13 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
         &self.table
     }
 
-    /// Token ids of `text`; see [`Encoder::encode`]. The first call builds the encoder.
+    /// Token ids of `text`; see [`Encoder::encode`].
     ///
     /// # Errors
-    /// Those of [`Encoder::new`] and [`Encoder::encode`]; [`TextError::OutOfMemory`].
+    /// Those of [`Encoder::encode`].
     #[cfg(feature = "text")]
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
-        self.encoder()?.encode(text, options)
+        self.encoder().encode(text, options)
     }
 
     /// As [`encode`](Self::encode), of a text that is of use only if a context of so many positions can hold
@@ -104,15 +101,17 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
         options: EncodeOptions,
         room: &Room,
     ) -> crate::Result<Vec<u32>> {
-        let encoder = self.encoder()?;
+        let encoder = self.encoder();
         room.check(text, encoder.least_tokens(text.len(), options))?;
         let (mut tokens, mut checked) = (Vec::new(), Ok(()));
-        encoder.encode_in_pieces(text, options, &mut |piece, rest| {
-            checked =
-                encoder::append(&mut tokens, piece).map_err(Into::into).and_then(|()| match rest {
-                    0 => room.check_cancel(),
-                    _ => room.check(text, tokens.len() + encoder.least_tokens(rest, options)),
-                });
+        encoder.encode_into(text, options, &mut tokens, &mut |tokens, rest| {
+            checked = match tokens {
+                Some(tokens) if rest > 0 => {
+                    encoder::make_room(tokens, text.len(), rest);
+                    room.check(text, tokens.len() + encoder.least_tokens(rest, options))
+                }
+                _ => room.check_cancel(),
+            };
             if checked.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         checked.map(|()| tokens)
@@ -121,26 +120,17 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
     /// Whether a text surely has more tokens than a context has positions, by its length.
     #[cfg(feature = "text")]
     pub(crate) fn is_surely_too_long(&self, text: &str, context: usize) -> crate::Result<bool> {
-        Ok(self.encoder()?.least_tokens(text.len(), EncodeOptions::default()) > context)
+        Ok(self.encoder().least_tokens(text.len(), EncodeOptions::default()) > context)
     }
 
     #[cfg(feature = "text")]
-    fn encoder(&self) -> Result<&Encoder, TextError> {
-        if self.encoder.get().is_none() {
-            let bytes = self.table.byte_len().saturating_mul(ENCODER_MEMORY);
-            memory::probe(bytes).map_err(|_| TextError::OutOfMemory { bytes })?;
-        }
-        let encoder = self.encoder.get_or_init(|| Encoder::new(&self.table));
-        encoder.as_ref().map_err(Clone::clone)
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(&self.table)
     }
 }
 
 impl<B> From<TokenTable<B>> for Tokenizer<B> {
     fn from(table: TokenTable<B>) -> Self {
-        Self {
-            table,
-            #[cfg(feature = "text")]
-            encoder: OnceLock::new(),
-        }
+        Self { table }
     }
 }

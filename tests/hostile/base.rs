@@ -104,8 +104,7 @@ pub fn vocabulary() -> Vocabulary {
         tokens: tokens.map(str::to_owned).into_iter().zip(0..).collect(),
         merges: merges.map(|(left, right)| (left.to_owned(), right.to_owned())).to_vec(),
         added: vec![added(12, "<|end|>", true), added(13, "abba", false)],
-        add_prefix_space: false,
-        use_regex: true,
+        ..Vocabulary::default()
     }
 }
 

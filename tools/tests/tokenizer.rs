@@ -64,7 +64,7 @@ fn the_demo_tokenizer_is_read_whole() {
     assert_eq!((imported.warnings.len(), imported.source), (0, data("demo/tokenizer.json")));
     let table = TokenTable::parse(imported.blob).unwrap();
     assert_eq!(table.len(), 4096);
-    assert!(table.use_regex() && !table.add_prefix_space());
+    assert!(table.split_rule() == layout::SPLIT_GPT2 && !table.add_prefix_space());
     let end_of_text = table.added_token(0).unwrap();
     assert_eq!(end_of_text.flags, layout::SPECIAL | layout::IN_VOCABULARY);
     // The library's own reading of the vocabulary.

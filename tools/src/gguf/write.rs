@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 
 use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{Activation, MlpKind, Positions};
+use cerebellum::text::layout;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -147,7 +148,9 @@ fn check(
     if let Some((field, _)) = beyond.into_iter().find(|(_, beyond)| *beyond) {
         return Err(WriteError::BeyondLlama { checkpoint: checkpoint.path().to_owned(), field });
     }
-    if tokenizer.is_some_and(|tokenizer| !tokenizer.use_regex) {
+    if tokenizer.is_some_and(|tokenizer| {
+        tokenizer.kind != layout::BYTE_LEVEL_BPE || tokenizer.rule != layout::SPLIT_GPT2
+    }) {
         return Err(WriteError::Tokenizer);
     }
     let mut warnings = Vec::new();
@@ -260,7 +263,8 @@ fn tokenizer_metadata(header: &mut Header, tokenizer: &Vocabulary, vocab_size: u
     header.texts(keys::TOKENS, &tokens);
     header.i32s(keys::TOKEN_TYPES, types.into_iter().map(|kind| kind.to_gguf()));
     header.texts(keys::MERGES, &merges);
-    header.bool(keys::ADD_PREFIX_SPACE, tokenizer.add_prefix_space);
+    let adds_space = tokenizer.flags & layout::ADD_PREFIX_SPACE != 0;
+    header.bool(keys::ADD_PREFIX_SPACE, adds_space);
     header.bool(keys::ADD_BOS, false);
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cerebellum::terminal::quoted;
+use cerebellum::text::layout;
 use serde::Deserialize;
 
 use super::error::{TokenizerError, invalid, unsupported};
@@ -85,9 +86,9 @@ pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, Token
     Ok(Vocabulary {
         merges: read_merges(merges)?,
         added: added_tokens(dir, &tokens, &config)?,
-        add_prefix_space: config.flag("add_prefix_space")?,
-        use_regex: true,
+        flags: if config.flag("add_prefix_space")? { layout::ADD_PREFIX_SPACE } else { 0 },
         tokens,
+        ..Vocabulary::default()
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use cerebellum::text::layout;
 use memmap2::Mmap;
 
 use super::error::{TokenizerError, invalid, unsupported};
@@ -43,7 +44,9 @@ fn vocabulary(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
         Some(_) => return Err(invalid(path, format!("{} is no list", keys::TOKEN_TYPES))),
     };
     let mut vocabulary = Vocabulary::from_lists(&tokens, &types, &merges, path)?;
-    vocabulary.add_prefix_space = gguf.get(keys::ADD_PREFIX_SPACE) == Some(Value::Bool(true));
+    if gguf.get(keys::ADD_PREFIX_SPACE) == Some(Value::Bool(true)) {
+        vocabulary.flags |= layout::ADD_PREFIX_SPACE;
+    }
     Ok(vocabulary)
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use cerebellum::terminal;
+use cerebellum::text::layout;
 use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -107,8 +108,9 @@ pub fn read(path: &Path) -> Result<Vocabulary, TokenizerError> {
             .map(|(n, merge)| merge.pair(n, path))
             .collect::<Result<_, _>>()?,
         added: with_content(file.get("added_tokens").map_err(json)?.unwrap_or_default(), path)?,
-        add_prefix_space: splitter.add_prefix_space,
-        use_regex: splitter.use_regex,
+        rule: if splitter.use_regex { layout::SPLIT_GPT2 } else { layout::SPLIT_NONE },
+        flags: if splitter.add_prefix_space { layout::ADD_PREFIX_SPACE } else { 0 },
+        ..Vocabulary::default()
     })
 }
 

@@ -6,26 +6,46 @@ use std::path::Path;
 use cerebellum::terminal::quoted;
 use cerebellum::text::{byte_level, layout};
 
-use super::blob::Parts;
+use super::blob::{Added, Parts};
 use super::error::{TokenizerError, invalid, unsupported};
 
 /// Most token ids a tokenizer may have; bounds what a hostile id can make us allocate.
 const MAX_TOKENS: u32 = 1 << 20;
 
-/// A byte-level BPE tokenizer, spelled as in its files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A BPE tokenizer, spelled as in its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// Ids of the tokens that merging can make, spelled in GPT-2's byte-level alphabet. Added
-    /// tokens may be listed here too, as Hugging Face does.
+    /// Kind of tokenizer, of `cerebellum::text::layout`.
+    pub kind: u8,
+    /// Ids of the tokens that merging can make, spelled in GPT-2's byte-level alphabet or in SentencePiece's
+    /// way, with U+2581 for a space and `<0x0A>` for a byte. Added tokens may be listed here too, as Hugging
+    /// Face does.
     pub tokens: BTreeMap<String, u32>,
     /// Pairs of tokens in the order they are merged.
     pub merges: Vec<(String, String)>,
     /// Tokens that are looked for in the text as a whole, before merging.
     pub added: Vec<AddedToken>,
-    /// Whether a text that does not begin with a space is encoded as if it did.
-    pub add_prefix_space: bool,
-    /// Whether the text is split by GPT-2's regular expression before merging.
-    pub use_regex: bool,
+    /// The rule by which texts are cut into words, of `cerebellum::text::layout`.
+    pub rule: u8,
+    /// Header flags of `cerebellum::text::layout`.
+    pub flags: u32,
+    /// The token that begins a text.
+    pub bos: Option<u32>,
+}
+
+impl Default for Vocabulary {
+    /// GPT-2's, without tokens.
+    fn default() -> Self {
+        Self {
+            kind: layout::BYTE_LEVEL_BPE,
+            tokens: BTreeMap::new(),
+            merges: Vec::new(),
+            added: Vec::new(),
+            rule: layout::SPLIT_GPT2,
+            flags: 0,
+            bos: None,
+        }
+    }
 }
 
 /// A token that is looked for in the text as a whole.
@@ -123,7 +143,7 @@ impl Vocabulary {
             return Err(invalid(source, what));
         }
         let merges = split_merges(merges.iter().map(AsRef::as_ref), source)?;
-        let mut vocabulary = Self { merges, use_regex: true, ..Self::default() };
+        let mut vocabulary = Self { merges, ..Self::default() };
         for ((id, token), kind) in (0..).zip(tokens).zip(types) {
             vocabulary.add(id, token.as_ref(), *kind, source)?;
         }
@@ -165,14 +185,48 @@ impl Vocabulary {
         vocab_size: u32,
     ) -> Result<(Parts, Vec<String>), TokenizerError> {
         let warnings = self.leave_out_beyond(vocab_size);
-        let mut resolver = Resolver { source, vocab_size, tokens: Vec::new() };
-        let mut added = resolver.place_added(&self.added, &self.tokens)?;
+        self.check_added(source)?;
+        let spelling = Spelling(self.kind);
+        let mut resolver = Resolver { source, vocab_size, spelling, tokens: Vec::new() };
+        let mut added = resolver.place_added(&self)?;
         let ids = resolver.place_tokens(&self.tokens, &added)?;
         added.sort_unstable_by_key(|token| token.id);
         let merges = resolver.merges(&self.merges, &ids)?;
-        let flags = if self.add_prefix_space { layout::ADD_PREFIX_SPACE } else { 0 }
-            | if self.use_regex { layout::USE_REGEX } else { 0 };
-        Ok((Parts { tokens: resolver.tokens, added, merges, flags }, warnings))
+        let bytes = spelling.byte_tokens(&ids);
+        let index = if self.flags & layout::WHOLE_WORDS != 0 {
+            unmade_words(&resolver.tokens, ids.values().copied(), &bytes, &merges)
+        } else {
+            Vec::new()
+        };
+        let Self { kind, rule, flags, bos, .. } = self;
+        let tokens = resolver.tokens;
+        Ok((Parts { kind, rule, flags, bos, tokens, bytes, added, index, merges }, warnings))
+    }
+
+    /// Refuses added tokens that cannot be told apart, or that swallow each other's white space.
+    fn check_added(&self, source: &Path) -> Result<(), TokenizerError> {
+        let mut ids = HashMap::new();
+        for AddedToken { content, id, .. } in &self.added {
+            if let Some(first) = ids.insert(content, id) {
+                let content = quoted(content);
+                return Err(invalid(
+                    source,
+                    format!("added tokens {first} and {id} are both {content}"),
+                ));
+            }
+        }
+        let strips = |token: &AddedToken| token.lstrip || token.rstrip;
+        let with_space = |token: &&AddedToken| token.content.trim() != token.content;
+        match self.added.iter().find(with_space).filter(|_| self.added.iter().any(strips)) {
+            None => Ok(()),
+            Some(token) => Err(unsupported(
+                source,
+                format!(
+                    "added token {} begins or ends with white space while others strip it",
+                    token.id
+                ),
+            )),
+        }
     }
 
     /// Drops the added tokens that the model has no embedding for.
@@ -213,27 +267,79 @@ pub(super) fn split_merges<'a>(
     lines.enumerate().map(merge).collect()
 }
 
+/// How a kind of tokenizer spells its tokens.
+#[derive(Clone, Copy)]
+struct Spelling(#[allow(dead_code, reason = "there will be another kind")] u8);
+
+impl Spelling {
+    /// The bytes that a token of the vocabulary means; `None` if the name is no spelling.
+    fn bytes(self, name: &str) -> Option<Vec<u8>> {
+        byte_level::unspell(name)
+    }
+
+    /// The bytes that an added token means.
+    fn added_bytes(self, content: &str) -> Vec<u8> {
+        content.as_bytes().to_vec()
+    }
+
+    /// The text that an added token is looked for by, if it is not its bytes.
+    fn added_text(self, _: &AddedToken) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The tokens of single bytes.
+    fn byte_tokens(self, ids: &HashMap<&str, u32>) -> Vec<Option<u32>> {
+        let name = |byte: u8| byte_level::byte_to_char(byte).to_string();
+        (0..=255).map(|byte| ids.get(name(byte).as_str()).copied()).collect()
+    }
+}
+
+/// The tokens that merging does not make of their own bytes.
+fn unmade_words(
+    tokens: &[Vec<u8>],
+    ids: impl Iterator<Item = u32>,
+    bytes: &[Option<u32>],
+    merges: &[(u32, u32, u32)],
+) -> Vec<u32> {
+    let ranks = (0_u32..).zip(merges);
+    let ranks: HashMap<_, _> = ranks.map(|(rank, &(a, b, both))| ((a, b), (rank, both))).collect();
+    let is_made = |id: u32| {
+        let token = &tokens[id as usize];
+        let mut word: Vec<u32> =
+            token.iter().filter_map(|&byte| bytes[usize::from(byte)]).collect();
+        loop {
+            let pairs = word.windows(2).enumerate();
+            let merges = pairs.filter_map(|(at, pair)| Some((ranks.get(&(pair[0], pair[1]))?, at)));
+            let Some((&(_, both), at)) = merges.min() else { return word == [id] };
+            word.splice(at..at + 2, [both]);
+        }
+    };
+    // A word of a text has no parts of characters.
+    let is_word = |id: &u32| std::str::from_utf8(&tokens[*id as usize]).is_ok();
+    let mut unmade: Vec<u32> = ids.filter(is_word).filter(|&id| !is_made(id)).collect();
+    unmade.sort_unstable();
+    unmade
+}
+
 /// Fills the table's tokens.
 struct Resolver<'a> {
     source: &'a Path,
     vocab_size: u32,
+    spelling: Spelling,
     tokens: Vec<Vec<u8>>,
 }
 
 impl Resolver<'_> {
-    fn place_added(
-        &mut self,
-        added: &[AddedToken],
-        ordinary: &BTreeMap<String, u32>,
-    ) -> Result<Vec<cerebellum::text::AddedToken>, TokenizerError> {
-        let mut entries = Vec::with_capacity(added.len());
-        for token in added {
+    fn place_added(&mut self, vocabulary: &Vocabulary) -> Result<Vec<Added>, TokenizerError> {
+        let mut entries = Vec::with_capacity(vocabulary.added.len());
+        for token in &vocabulary.added {
             let mut flags = flags(token);
-            if self.is_in_vocabulary(token, ordinary)? {
+            if self.is_in_vocabulary(token, &vocabulary.tokens)? {
                 flags |= layout::IN_VOCABULARY;
             }
-            self.place(token.id, &token.content, token.content.as_bytes().to_vec())?;
-            entries.push(cerebellum::text::AddedToken { id: token.id, flags });
+            self.place(token.id, &token.content, self.spelling.added_bytes(&token.content))?;
+            let text = self.spelling.added_text(token);
+            entries.push(Added { id: token.id, flags, text });
         }
         Ok(entries)
     }
@@ -252,8 +358,8 @@ impl Resolver<'_> {
             let what = format!("added token {content} has id {id}, but {listed} in the vocabulary");
             return Err(invalid(self.source, what));
         }
-        match byte_level::unspell(content) {
-            Some(bytes) if bytes == content.as_bytes() => Ok(true),
+        match self.spelling.bytes(content) {
+            Some(bytes) if bytes == self.spelling.added_bytes(content) => Ok(true),
             // No word of the byte-level alphabet: merging cannot make it.
             None => Ok(false),
             Some(_) => Err(unsupported(
@@ -270,18 +376,19 @@ impl Resolver<'_> {
     fn place_tokens<'t>(
         &mut self,
         ordinary: &'t BTreeMap<String, u32>,
-        added: &[cerebellum::text::AddedToken],
+        added: &[Added],
     ) -> Result<HashMap<&'t str, u32>, TokenizerError> {
         let added: HashMap<u32, u8> = added.iter().map(|token| (token.id, token.flags)).collect();
         let mut ids = HashMap::with_capacity(ordinary.len());
         for (name, &id) in ordinary.iter().filter(|(name, _)| !name.is_empty()) {
-            let already = self.tokens.get(id as usize).is_some_and(|t| t == name.as_bytes());
+            let placed = self.spelling.added_bytes(name);
+            let already = self.tokens.get(id as usize).is_some_and(|token| *token == placed);
             match added.get(&id).filter(|_| already) {
                 Some(flags) if flags & layout::IN_VOCABULARY == 0 => continue,
                 Some(_) => {}
                 None => {
                     let bytes =
-                        byte_level::unspell(name).ok_or_else(|| self.not_byte_level(name, id))?;
+                        self.spelling.bytes(name).ok_or_else(|| self.not_byte_level(name, id))?;
                     self.place(id, name, bytes)?;
                 }
             }
@@ -326,15 +433,15 @@ impl Resolver<'_> {
         &self,
         merges: &[(String, String)],
         ids: &HashMap<&str, u32>,
-    ) -> Result<Vec<(u32, u32)>, TokenizerError> {
+    ) -> Result<Vec<(u32, u32, u32)>, TokenizerError> {
         let id = |rank: usize, name: &str| {
             let what =
                 || format!("merge {rank} needs token {}, which the vocabulary lacks", quoted(name));
             ids.get(name).copied().ok_or_else(|| invalid(self.source, what()))
         };
         let resolve = |(rank, (left, right)): (usize, &(String, String))| {
-            id(rank, &format!("{left}{right}"))?;
-            Ok((id(rank, left)?, id(rank, right)?))
+            let both = id(rank, &format!("{left}{right}"))?;
+            Ok((id(rank, left)?, id(rank, right)?, both))
         };
         merges.iter().enumerate().map(resolve).collect()
     }

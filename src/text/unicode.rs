@@ -1,0 +1,59 @@
+//! What the encoder must know of characters.
+
+mod data;
+
+pub(super) use data::{COMBINING, COMPOSITIONS, DECOMPOSITIONS};
+
+/// What split rules tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// `\p{L}`.
+    Letter,
+    /// `\p{N}`.
+    Number,
+    /// `\s`.
+    Space,
+    /// All others.
+    Other,
+}
+
+impl Class {
+    pub fn of(c: char) -> Self {
+        match properties(c) & 3 {
+            1 => Self::Letter,
+            2 => Self::Number,
+            3 => Self::Space,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether `\w` matches a character.
+pub(super) fn is_word(c: char) -> bool {
+    properties(c) & 4 != 0
+}
+
+/// Whether NFC may change a character, or what is before it.
+pub(super) fn is_unstable(c: char) -> bool {
+    properties(c) & 8 != 0
+}
+
+/// Bytes of the white space at a text's beginning.
+pub(super) fn leading_space(text: &str) -> usize {
+    let end = text.char_indices().find(|&(_, c)| Class::of(c) != Class::Space);
+    end.map_or(text.len(), |(at, _)| at)
+}
+
+/// Where the white space at a text's end begins.
+pub(super) fn trailing_space(text: &str) -> usize {
+    let last = text.char_indices().rev().find(|&(_, c)| Class::of(c) != Class::Space);
+    last.map_or(0, |(at, c)| at + c.len_utf8())
+}
+
+fn properties(c: char) -> u8 {
+    let (block, at) = (c as usize >> 8, c as usize & 0xFF);
+    let last = data::BLOCKS.len() - 1;
+    let index = usize::from(data::BLOCKS[block.min(last)]);
+    let pair = data::PROPERTIES[index << 7 | at >> 1];
+    if at % 2 == 0 { pair & 15 } else { pair >> 4 }
+}
