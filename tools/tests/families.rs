@@ -243,7 +243,11 @@ fn what_would_change_the_computation_is_refused() {
         ("llama-gqa-tied", json!({"rms_norm_eps": 0}), "`rms_norm_eps` is 0"),
         ("llama-gqa-tied", json!({"eos_token_id": [320]}), "`eos_token_id` is [320]"),
         ("llama-gqa-tied", json!({"head_dim": 7}), "`partial_rotary_factor` makes 7 dimensions"),
-        ("llama-gqa-tied", json!({"max_position_embeddings": 1 << 21}), "`n_positions`"),
+        (
+            "llama-gqa-tied",
+            json!({"max_position_embeddings": 1 << 21}),
+            "`max_position_embeddings` is 2097152",
+        ),
         ("llama-gqa-tied", json!({"quantization_config": {"bits": 4}}), "`quantization_config` is"),
         ("llama-gqa-tied", json!({"logit_softcap": 30.0}), "`logit_softcap` is 30.0, which this"),
         ("llama-gqa-tied", json!({"rope_interleaved": true}), "`rope_interleaved` is true"),
@@ -553,12 +557,14 @@ fn tensors_that_contradict_the_configuration_are_refused() {
         ("gpt_neox.layers.0.attention.masked_bias", &[]),
         ("gpt_neox.layers.2.attention.rotary_emb.inv_freq", &[2]),
     ];
-    assert!(
-        changed("gpt-neox-parallel", none.clone(), "", &buffers)
-            .unwrap()
-            .extra_tensors()
-            .is_empty()
-    );
+    let digest = |buffers| {
+        let checkpoint = changed("gpt-neox-parallel", none.clone(), "", buffers).unwrap();
+        assert!(checkpoint.extra_tensors().is_empty());
+        checkpoint.digest()
+    };
+    assert_eq!(digest(&buffers), digest(&[]));
+    let other = changed("gpt-neox-parallel", none.clone(), neox, &[(neox, &[192])]);
+    assert_ne!(other.unwrap().digest(), digest(&[]));
     let head: [(&str, &[usize]); 1] = [("embed_out.weight", &[256, 64])];
     let older = changed("gpt-neox-parallel", json!({"vocab_size": 256}), "lm_head.weight", &head);
     assert!(older.unwrap().read_f32("lm_head.weight").unwrap().iter().all(|weight| *weight == 0.0));

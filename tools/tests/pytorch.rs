@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cerebellum_tools::checkpoint::{Checkpoint, Error};
 use common::Model;
+use safetensors::SafeTensors;
 use serde_json::json;
 use tempfile::TempDir;
 use zip::ZipWriter;
@@ -188,6 +189,24 @@ fn mentions(result: Result<Checkpoint, Error>, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "no {part:?} in: {error}");
     }
+}
+
+/// The weights of a Llama, whose tensors are made of several of the file's.
+#[test]
+fn other_families_are_read_as_from_safetensors() {
+    let source = case("../golden-modern/llama-biases");
+    let bytes = fs::read(source.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (mut entries, mut storages) = (Vec::new(), Vec::new());
+    for (key, (name, tensor)) in file.tensors().into_iter().enumerate() {
+        entries.push(Entry::new(&name, key, tensor.shape()));
+        storages.push((key.to_string(), tensor.data().to_vec()));
+    }
+    let directory = TempDir::new().unwrap();
+    fs::copy(source.join("config.json"), directory.path().join("config.json")).unwrap();
+    fs::write(directory.path().join(BIN), State { entries, storages }.archive()).unwrap();
+    let (read, expected) = (Checkpoint::open(directory.path()), Checkpoint::open(&source));
+    assert_eq!(read.unwrap().digest(), expected.unwrap().digest());
 }
 
 #[test]

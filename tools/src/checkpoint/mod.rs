@@ -362,8 +362,8 @@ fn missing(path: &Path, expected: &Expected, piece: &ExpectedPiece, names: &Name
                 .to_owned()
         }
         TensorId { layer: Some(_), .. } => format!(
-            "the configuration asks for it (`{}`, or that this family has such tensors); a shard or part \
-             of the download may be missing",
+            "each of the layers that the configuration asks for (`{}`) has one; a shard or part of \
+             the download may be missing",
             names.count
         ),
         _ => "every model of this family has it; a shard or part of the download may be missing"

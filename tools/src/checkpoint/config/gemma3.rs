@@ -104,7 +104,7 @@ fn bases(fields: &Fields, head_size: usize, positions: usize) -> Result<Vec<Rope
         ];
         if let [(Some(windowed), local), (Some(full), global)] = sets {
             parameters.refuse_unknown()?;
-            let pairs = head_size / 2;
+            let pairs = rope::pairs(fields, None, &usual)?;
             return Ok(vec![
                 rope::set(&windowed, local, pairs, positions)?,
                 rope::set(&full, global, pairs, positions)?,

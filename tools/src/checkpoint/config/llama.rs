@@ -12,6 +12,11 @@ use super::rope::{self, Rope, Usual};
 use super::{ACTIVATIONS, Derived, Parsed, lookup, names};
 use crate::checkpoint::error::{Error, Result};
 
+/// The most heads, and the largest.
+const MAX_HEADS: usize = 1 << 12;
+/// The most positions that are rotated.
+const MAX_ROTATED: usize = 1 << 20;
+
 /// What transformers' class takes where the file does not say.
 pub struct Defaults {
     pub vocab_size: Option<usize>,
@@ -132,15 +137,16 @@ pub(super) fn base(
     architecture: Architecture,
     defaults: &Defaults,
 ) -> Result<Config> {
+    // The bounds of the model file, so that an error names the field of this one.
     let width = fields.count("hidden_size", 1..=MAX_WIDTH)?;
     let count = |field, default: Option<usize>, most| match default {
         Some(default) => Ok(fields.optional_count(field, 1..=most)?.unwrap_or(default)),
         None => fields.count(field, 1..=most),
     };
     let vocab_size = count("vocab_size", defaults.vocab_size, MAX_VOCAB)?;
-    let heads = count("num_attention_heads", defaults.heads, MAX_WIDTH)?;
+    let heads = count("num_attention_heads", defaults.heads, MAX_HEADS)?;
     let layers = fields.count("num_hidden_layers", 1..=MAX_LAYERS)?;
-    let positions = fields.optional_count("max_position_embeddings", 1..=MAX_POSITIONS)?;
+    let positions = fields.optional_count("max_position_embeddings", 1..=MAX_ROTATED)?;
     let positions = positions.unwrap_or(defaults.positions);
     let mut config = Config::gpt2(vocab_size, positions, width, heads, layers);
     config.architecture = architecture;
@@ -149,7 +155,7 @@ pub(super) fn base(
     let epsilon = fields.epsilon("rms_norm_eps")?.unwrap_or(defaults.epsilon);
     config.norm = Norm { kind: NormKind::Rms, place: NormPlace::Before, epsilon };
     let attention = &mut config.attention;
-    let size = fields.optional_count("head_dim", 1..=MAX_WIDTH)?.or(defaults.head_size);
+    let size = fields.optional_count("head_dim", 1..=MAX_HEADS)?.or(defaults.head_size);
     attention.head_size = match size {
         Some(size) => size,
         None if width.is_multiple_of(heads) => width / heads,
@@ -161,7 +167,7 @@ pub(super) fn base(
         }
     };
     attention.scale = 1.0 / (attention.head_size as f32).sqrt();
-    let kv_heads = fields.optional_count("num_key_value_heads", 1..=MAX_WIDTH)?;
+    let kv_heads = fields.optional_count("num_key_value_heads", 1..=MAX_HEADS)?;
     attention.kv_heads = kv_heads.or(defaults.kv_heads).unwrap_or(heads);
     if !heads.is_multiple_of(attention.kv_heads) {
         let problem = format!(
@@ -174,7 +180,7 @@ pub(super) fn base(
     attention.biases = Biases::None;
 
     config.mlp.kind = MlpKind::Gated;
-    config.mlp.inner = fields.count("intermediate_size", 1..=4 * MAX_WIDTH)?;
+    config.mlp.inner = fields.count("intermediate_size", 1..=MAX_WIDTH)?;
     config.mlp.activation = activation(fields, defaults.activation)?;
     config.mlp.biases = false;
     Ok(config)

@@ -196,7 +196,7 @@ fn yarn(set: &Fields, theta: f64, positions: usize, rope: &mut Rope) -> Result<(
 }
 
 /// The number of pairs of a head that are rotated.
-fn pairs(fields: &Fields, parameters: Option<&Fields>, usual: &Usual) -> Result<usize> {
+pub fn pairs(fields: &Fields, parameters: Option<&Fields>, usual: &Usual) -> Result<usize> {
     const PART: &str = "partial_rotary_factor";
     let size = usual.head_size;
     let (field, part) = usual.part.unwrap_or((PART, 1.0));
