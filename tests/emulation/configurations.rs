@@ -225,6 +225,29 @@ pub fn btlm(train_len: Option<usize>) -> Value {
     ])
 }
 
+/// As small as can be, with two kinds of layers, to try every bit of.
+pub fn tiny() -> Value {
+    let kinds = json!([{ "window": 2, "base": 1 }, { "window": null, "base": 0 }]);
+    let config = with(&[
+        ("/architecture", json!("gemma3")),
+        ("/vocab_size", json!(24)),
+        ("/n_positions", json!(40)),
+        ("/n_embd", json!(6)),
+        ("/norm/place", json!("both")),
+        ("/positions/rope", json!({ "pairs": 1, "factors": [1.0, 0.75] })),
+        ("/attention/heads", json!(2)),
+        ("/attention/kv_heads", json!(1)),
+        ("/attention/head_size", json!(4)),
+        ("/attention/query_key_norm", json!("head")),
+        ("/attention/biases", json!("input")),
+        ("/attention/kinds", kinds),
+        ("/mlp/inner", json!(5)),
+        ("/residual", json!({ "order": "parallel", "scale": 0.6 })),
+        ("/tie_word_embeddings", json!(true)),
+    ]);
+    with_layers(config, &[0, 1])
+}
+
 /// Any configuration: each choice and number is drawn.
 pub fn random(draw: &mut impl FnMut(usize) -> usize) -> Value {
     let kv_heads = 1 + draw(3);

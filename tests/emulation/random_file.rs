@@ -12,13 +12,15 @@ pub enum Matrices {
     Int4Mlp,
     /// The MLP's in int8 with groups of 128, all others in int4 with groups of 32.
     Int8Mlp,
+    /// All in int4 with groups of 32.
+    Int4,
 }
 
 impl Matrices {
     /// Scheme, group size, and the exponent that makes weights of some 0.1.
     fn format(self, name: &str) -> (&'static str, usize, i32) {
         match (self, name.contains("mlp")) {
-            (Self::Int4Mlp, true) | (Self::Int8Mlp, false) => ("int4", 32, -2),
+            (Self::Int4, _) | (Self::Int4Mlp, true) | (Self::Int8Mlp, false) => ("int4", 32, -2),
             (Self::Int4Mlp, false) => ("int8", 64, -6),
             (Self::Int8Mlp, true) => ("int8", 128, -6),
         }

@@ -16,6 +16,14 @@ use crate::exercise::AlignedBytes;
 
 #[path = "../../tools/tests/common/mod.rs"]
 pub mod checkpoints;
+#[path = "../emulation/configurations.rs"]
+#[allow(dead_code, reason = "the emulation uses the others")]
+mod configurations;
+#[path = "../emulation/random_file.rs"]
+#[allow(dead_code, reason = "the emulation uses the others")]
+mod random_file;
+
+use random_file::{Matrices, random_file};
 
 /// One layer of width 6 with a tokenizer, int4: small enough to try every bit of it.
 pub fn tiny() -> &'static [u8] {
@@ -57,6 +65,13 @@ pub fn tiny_btlm() -> &'static [u8] {
         model.write(directory.path());
         model_file(directory.path(), MatrixFormat { scheme: Scheme::Int8, group_size: 32 }, None)
     })
+}
+
+/// Two kinds of layers, one with a window; rotated positions, RMS norms before and after and of each head,
+/// a gate, int4.
+pub fn tiny_modern() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| random_file(&configurations::tiny(), Matrices::Int4))
 }
 
 /// A model with two layers, several panels and groups.

@@ -2,7 +2,7 @@
 
 use cerebellum::format::read_header;
 
-use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
+use crate::base::{golden, tiny, tiny_btlm, tiny_int8, tiny_modern};
 use crate::class::Class;
 use crate::parts::seal;
 
@@ -13,7 +13,7 @@ fn header_bits(file: &[u8]) -> usize {
 #[test]
 fn header_bits_flipped() {
     let mut class = Class::new("header bits");
-    for file in [tiny(), tiny_btlm(), golden()] {
+    for file in [tiny(), tiny_btlm(), tiny_modern(), golden()] {
         let mut damaged = file.to_vec();
         let stored_checksum = 8 * (file.len() - 4)..8 * file.len();
         for bit in (0..header_bits(file)).chain(stored_checksum) {
@@ -29,7 +29,7 @@ fn header_bits_flipped() {
 #[test]
 fn header_bits_flipped_and_sealed() {
     let mut class = Class::new("header bits, sealed");
-    for file in [tiny(), tiny_int8(), tiny_btlm()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm(), tiny_modern()] {
         for bit in 0..header_bits(file) {
             let mut damaged = file.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);

@@ -17,10 +17,11 @@ use cerebellum::{Error, Model, Pooling, Result, Session, SessionOptions};
 use crate::choices::{Choices, LONGEST};
 use crate::exercise::AlignedBytes;
 
-const FILES: [&[u8]; 3] = [
+const FILES: [&[u8]; 4] = [
     include_bytes!("../data/hostile/model/seed.cbl"),
     include_bytes!("../data/hostile/model/int8.cbl"),
     include_bytes!("../data/hostile/model/btlm.cbl"),
+    include_bytes!("../data/hostile/model/modern.cbl"),
 ];
 /// Makes the calls that the bytes say.
 pub fn calls(bytes: &[u8]) {

@@ -10,7 +10,7 @@ use cerebellum_tools::gguf::{Precision, export};
 use cerebellum_tools::output::Output;
 use serde_json::json;
 
-use crate::base::{checkpoints, tiny, tiny_btlm, tiny_int8, tokenizer, vocabulary};
+use crate::base::{checkpoints, tiny, tiny_btlm, tiny_int8, tiny_modern, tokenizer, vocabulary};
 use crate::class::{Class, MEMORY, TIME};
 use crate::exercise::{Ran, exercise};
 use crate::importers::{PARSERS, parse_within_bounds};
@@ -67,9 +67,12 @@ fn what_the_tools_read() {
 #[test]
 fn seeds_are_accepted() {
     let mut class = Class::new("seeds");
-    for name in ["seed.cbl", "seed.txt", "int8.cbl", "int8.txt", "btlm.cbl", "btlm.txt"] {
-        let seed = fs::read(directory("model").join(name)).unwrap();
-        class.run(name, &from_fuzzer(&seed)).expect(name, &["runs"]);
+    for name in ["seed", "int8", "btlm", "modern"] {
+        for extension in ["cbl", "txt"] {
+            let seed = directory("model").join(name).with_extension(extension);
+            let seed = fs::read(seed).unwrap();
+            class.run(name, &from_fuzzer(&seed)).expect(name, &["runs"]);
+        }
     }
     class.print();
     let place = tempfile::tempdir().unwrap();
@@ -96,7 +99,9 @@ fn write_seeds() {
         fs::create_dir_all(directory(name)).unwrap();
         fs::write(directory(name).join(file), bytes).unwrap();
     };
-    for (name, file) in [("seed", tiny()), ("int8", tiny_int8()), ("btlm", tiny_btlm())] {
+    let models =
+        [("seed", tiny()), ("int8", tiny_int8()), ("btlm", tiny_btlm()), ("modern", tiny_modern())];
+    for (name, file) in models {
         write("model", &format!("{name}.cbl"), file);
         let (json, data) = split(file).unwrap();
         let apart = [json.trim_ascii_end(), b"\n\n", data].concat();

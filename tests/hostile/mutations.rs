@@ -1,6 +1,6 @@
 //! Random changes of sound files, reproducible by number.
 
-use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
+use crate::base::{golden, tiny, tiny_btlm, tiny_int8, tiny_modern};
 use crate::class::Class;
 use crate::parts::{assemble, seal, split};
 use crate::random::Random;
@@ -50,6 +50,7 @@ fn mutated(number: u64) -> Vec<u8> {
         0 => golden(),
         n if n % 4 == 1 => tiny_int8(),
         n if n % 4 == 2 => tiny_btlm(),
+        n if n % 4 == 3 => tiny_modern(),
         _ => tiny(),
     };
     let changes = 1 + random.below(4);

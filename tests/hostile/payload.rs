@@ -4,7 +4,7 @@ use cerebellum::KvType;
 use cerebellum::format::{CHECKSUMS, FileLayout, TOKENIZER, Tensor, TensorKind, read_header};
 use cerebellum::kernels::Isa;
 
-use crate::base::{golden, tiny, tiny_btlm, tiny_int8};
+use crate::base::{golden, tiny, tiny_btlm, tiny_int8, tiny_modern};
 use crate::class::{Class, Outcome};
 use crate::exercise::{CONTEXT, Way, Work, token};
 use crate::parts::Parts;
@@ -60,7 +60,7 @@ fn flip(
 #[test]
 fn every_payload_bit() {
     let mut class = Class::new("every payload bit");
-    for file in [tiny(), tiny_int8(), tiny_btlm()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm(), tiny_modern()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for bit in 8 * layout.tensors()[0].range.start..8 * file.len() {
@@ -99,7 +99,7 @@ fn payload_bits_of_a_larger_model() {
 fn not_a_number() {
     let mut class = Class::new("not a number");
     for activation in ["gelu", "gelu_tanh", "relu", "silu"] {
-        for file in [tiny(), tiny_int8(), tiny_btlm()] {
+        for file in [tiny(), tiny_int8(), tiny_btlm(), tiny_modern()] {
             let mut parts = Parts::of(file);
             parts.metadata["config"]["mlp"]["activation"] = activation.into();
             let mut file = parts.file();
@@ -123,7 +123,7 @@ fn not_a_number() {
 #[test]
 fn infinite() {
     let mut class = Class::new("infinite or huge");
-    for file in [tiny(), tiny_int8(), tiny_btlm()] {
+    for file in [tiny(), tiny_int8(), tiny_btlm(), tiny_modern()] {
         let layout = layout(file);
         let mut file = file.to_vec();
         for tensor in layout.tensors() {

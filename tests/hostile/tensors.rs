@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::base::{golden, tiny, tiny_btlm};
+use crate::base::{golden, tiny, tiny_btlm, tiny_modern};
 use crate::class::Class;
 use crate::parts::{Parts, assemble};
 
@@ -13,7 +13,7 @@ fn names(parts: &Parts) -> Vec<String> {
 /// Changes each tensor's entry, and expects every such file to be refused.
 fn each_entry(class: &'static str, change: fn(&mut Value)) {
     let mut class = Class::new(class);
-    for file in [tiny(), tiny_btlm(), golden()] {
+    for file in [tiny(), tiny_btlm(), tiny_modern(), golden()] {
         let parts = Parts::of(file);
         for name in names(&parts) {
             let mut parts = parts.clone();
@@ -88,7 +88,7 @@ fn of_another_shape() {
 #[test]
 fn missing() {
     let mut class = Class::new("missing");
-    for file in [tiny(), tiny_btlm(), golden()] {
+    for file in [tiny(), tiny_btlm(), tiny_modern(), golden()] {
         let parts = Parts::of(file);
         for name in names(&parts) {
             let mut parts = parts.clone();
