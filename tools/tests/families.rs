@@ -61,8 +61,10 @@ fn with_weights() -> impl Iterator<Item = &'static str> {
     CASES.into_iter().filter(|case| data().join(case).join("model.safetensors").exists())
 }
 
-/// Stored tensors in float32.
-fn stored(directory: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+/// Shape and values in float32.
+type Stored = (Vec<usize>, Vec<f32>);
+
+fn stored(directory: &Path) -> BTreeMap<String, Stored> {
     let bytes = fs::read(directory.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values = |tensor: &TensorView| -> Vec<f32> {
@@ -301,11 +303,7 @@ fn what_would_change_the_computation_is_refused() {
 }
 
 /// Rows of one tensor, put together by the definition from the stored ones.
-fn expected(
-    config: &Config,
-    id: TensorId,
-    get: &dyn Fn(&str) -> (Vec<usize>, Vec<f32>),
-) -> Vec<f32> {
+fn expected(config: &Config, id: TensorId, get: &dyn Fn(&str) -> Stored) -> Vec<f32> {
     let whole = |names: &[&str]| names.iter().flat_map(|name| get(name).1).collect::<Vec<_>>();
     let attention = &config.attention;
     match (config.architecture, id.role) {

@@ -19,7 +19,11 @@
 //!
 //! A format's reader (`safetensors.rs`, `pytorch.rs`, `gguf.rs`) only finds the tensors in its files; names,
 //! shapes, types, tying and contents are checked here, once for all formats. A new format is a new
-//! file beside them and an arm in `open_source`.
+//! file beside them and an arm in `open_source`. A new family is a function in `config/`, a table in
+//! `names.rs`, and a line and a table for GGUF.
+//!
+//! A tensor of the model may be made of several of the file's, or of a part of one: queries, keys and values
+//! are one matrix here and three in most files. `names.rs` says which, `tensor.rs` reads their rows.
 
 mod adapter;
 mod config;
@@ -426,12 +430,12 @@ fn check(
         segments.push(segment);
     }
     let transposed = expected.linear && layout == Layout::Conv1d;
-    let stored_shape = match &segments[..] {
+    let shape = match &segments[..] {
         [segment] => segment.shape.clone(),
         _ => expected.shape.clone(),
     };
-    let (name, shape, offset) = (expected.name, expected.shape, expected.offset);
-    Ok(TensorInfo { name, shape, stored_shape, transposed, offset, segments })
+    let (name, used, offset) = (expected.name, expected.shape, expected.offset);
+    Ok(TensorInfo { name, shape, used, transposed, offset, segments })
 }
 
 fn wrong_shape(

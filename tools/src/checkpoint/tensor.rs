@@ -11,10 +11,10 @@ use super::storage::MappedFile;
 pub(super) struct TensorInfo {
     /// The canonical name.
     pub name: String,
-    /// As used, row-major: a linear layer's is `[out, in]`.
-    pub shape: Vec<usize>,
     /// As stored, row-major; as used, if several stored tensors make it.
-    pub stored_shape: Vec<usize>,
+    pub shape: Vec<usize>,
+    /// As used, row-major: a linear layer's is `[out, in]`.
+    pub used: Vec<usize>,
     /// Whether it is stored `[in, out]` but used as `[out, in]`; only of plain types and one segment.
     pub transposed: bool,
     /// What is added to every element.
@@ -136,12 +136,12 @@ impl<'a> Tensor<'a> {
 
     /// The shape as stored, row-major; that as used, if several stored tensors make it.
     pub fn shape(&self) -> &[usize] {
-        &self.info.stored_shape
+        &self.info.shape
     }
 
     /// Rows of the tensor as used: outputs of a linear layer, entries of a table; 1 for a vector.
     pub fn rows(&self) -> usize {
-        match self.info.shape[..] {
+        match self.info.used[..] {
             [rows, _] => rows,
             _ => 1,
         }
@@ -149,7 +149,7 @@ impl<'a> Tensor<'a> {
 
     /// Columns of the tensor as used: inputs of a linear layer, the width of a table or vector.
     pub fn columns(&self) -> usize {
-        self.info.shape.last().copied().unwrap_or(1)
+        self.info.used.last().copied().unwrap_or(1)
     }
 
     /// All elements: in stored order if one stored tensor makes it, else as used.
@@ -196,7 +196,7 @@ impl<'a> Tensor<'a> {
         let columns = self.columns();
         let mut first = 0;
         for segment in &self.info.segments {
-            if self.info.shape.len() < 2 {
+            if self.info.used.len() < 2 {
                 let values = values.get_mut(first..first + segment.rows()).unwrap_or_default();
                 self.read_vector(segment, values)?;
             } else {
