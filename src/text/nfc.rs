@@ -147,7 +147,7 @@ fn compose(first: u32, second: u32) -> Option<u32> {
     let parts = u64::from(first) << 21 | u64::from(second);
     let step = |index: u16| DECOMPOSITIONS[usize::from(index)];
     let at =
-        COMPOSITIONS.binary_search_by_key(&parts, |&index| step(index) & (1 << 42) - 1).ok()?;
+        COMPOSITIONS.binary_search_by_key(&parts, |&index| step(index) & ((1 << 42) - 1)).ok()?;
     Some((step(COMPOSITIONS[at]) >> 42) as u32)
 }
 

@@ -66,7 +66,7 @@ pub struct QuantizedRows<'a> {
     pub padded_cols: usize,
     /// Groups per token.
     pub groups: usize,
-    /// Blocks per token ([`block_size`]).
+    /// Blocks per token ([`block_size`](crate::quant::block_size)).
     pub blocks: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct QuantizedRows<'a> {
 /// inputs 2 and 3. The two together, times 16, are the correction for int8 weights.
 ///
 /// They lie apart because a product of bytes on x86 sums neighbours in 16 bits, where the two can
-/// still wrap around harmlessly ([`block_size`]).
+/// still wrap around harmlessly ([`block_size`](crate::quant::block_size)).
 pub type Correction = [i16; 2];
 
 impl<'a> QuantizedRows<'a> {
