@@ -9,11 +9,14 @@ mod exercise;
 use exercise::{AlignedBytes, exercise};
 
 static FILE: &[u8] = include_bytes!("data/hostile/model/seed.cbl");
+/// Windows, rotated positions, RMS norms, a gate.
+static MODERN: &[u8] = include_bytes!("data/hostile/model/modern.cbl");
 const TOKENS: [u32; 4] = [3, 0, 23, 11];
+const KVS: [KvType; 2] = [KvType::F16, KvType::Int8];
 
 /// The bits of all logits.
-fn logits(kv: KvType, threads: usize, chunk: usize) -> Vec<u32> {
-    let model = Model::borrow(AlignedBytes::copy(FILE)).unwrap();
+fn logits(file: &[u8], kv: KvType, threads: usize, chunk: usize) -> Vec<u32> {
+    let model = Model::borrow(AlignedBytes::copy(file)).unwrap();
     let options =
         SessionOptions { kv, threads, chunk, logits: LogitsFor::All, ..Default::default() };
     let mut bits = Vec::new();
@@ -24,18 +27,20 @@ fn logits(kv: KvType, threads: usize, chunk: usize) -> Vec<u32> {
 
 #[test]
 fn everything_is_used() {
-    let ran = exercise(FILE).unwrap();
-    assert!(ran.damaged.is_empty());
-    ran.tokenizer.unwrap();
-    ran.evaluation.unwrap();
+    for file in [FILE, MODERN] {
+        let ran = exercise(file).unwrap();
+        assert!(ran.damaged.is_empty());
+        ran.tokenizer.unwrap();
+        ran.evaluation.unwrap();
+    }
 }
 
 #[test]
 fn threads_share_the_work() {
-    for kv in [KvType::F16, KvType::Int8] {
-        let alone = logits(kv, 1, 64);
+    for (file, kv) in [FILE, MODERN].into_iter().flat_map(|file| KVS.map(|kv| (file, kv))) {
+        let alone = logits(file, kv, 1, 64);
         assert_eq!(alone.len(), TOKENS.len() * 24);
-        assert_eq!(logits(kv, 2, 3), alone);
+        assert_eq!(logits(file, kv, 2, 3), alone);
     }
 }
 

@@ -6,12 +6,15 @@ mod common;
 mod random_models;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use cerebellum::generate::{GenerateOptions, generate_tokens};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
 use cerebellum::score::Continuations;
-use cerebellum::{KvType, LogitsFor, Model, Pooling, Session, SessionOptions};
+use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, Session, SessionOptions};
 use common::{bits, demo, golden, quantized, tokens};
 use random_models::random_file::Random;
 use random_models::{unlimited, windowed};
@@ -209,6 +212,30 @@ fn rewinding_past_a_window() {
                 let got = bits(session.evaluate(&text).unwrap());
                 assert!(got == logits_of(&model, kv, &text), "{case}, {kv:?}, again");
             }
+        }
+    }
+}
+
+/// Whoever gives up while a window is computed again finds the same tokens, and then the same bits.
+#[test]
+fn giving_up_while_a_window_is_filled_loses_nothing() {
+    for (case, model) in windowed() {
+        let text = tokens(&model, 800);
+        let options = SessionOptions { chunk: 8, context: Some(800), ..Default::default() };
+        let mut session = model.session(&options).unwrap();
+        let cancel = Arc::new(AtomicBool::new(false));
+        session.cancel_by(cancel.clone());
+        session.evaluate(&text).unwrap();
+        for target in [500, 333, 20, 0] {
+            session.rewind(target).unwrap();
+            cancel.store(true, Relaxed);
+            let given_up = session.evaluate(&text[10..15]);
+            assert!(matches!(given_up, Err(Error::Cancelled)), "{case}, {target}");
+            assert_eq!(session.tokens(), &text[..target]);
+            let got = bits(session.evaluate(&text[10..15]).unwrap());
+            let want = logits_of(&model, KvType::F16, &[&text[..target], &text[10..15]].concat());
+            assert!(got == want, "{case}, {target}");
+            session.rewind(target).unwrap();
         }
     }
 }

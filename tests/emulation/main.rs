@@ -199,6 +199,15 @@ fn everything_odd() {
     compare_configuration("odd, learned", &configurations::odd_learned(33), 540, &[19]);
 }
 
+/// The file that the hostile ones are made from.
+#[test]
+fn tiny() {
+    let place = tempdir().unwrap();
+    let path = place.path().join("model.cbl");
+    std::fs::write(&path, random_file(&configurations::tiny(), Matrices::Int4)).unwrap();
+    compare_file(&path, "tiny", 40, &[3]);
+}
+
 /// Every choice in any company. `EMULATION_CONFIGURATIONS=n` tries `n`, `EMULATION_CONFIGURATION=n` only
 /// number `n`.
 #[test]
