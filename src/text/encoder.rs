@@ -93,12 +93,13 @@ impl<'t> Encoder<'t> {
     ) -> Result<(), TextError> {
         let mut run = Run {
             view: self.view,
-            rule: Rule::of(self.view.sections.rule),
+            rule: Rule::of(self.view.sections.rule, self.view.sections.glue),
             parse_special: options.parse_special,
             merger: Merger::new(self.view),
             tokens,
             go_on,
             unasked: 0,
+            rest: text.len(),
         };
         match run.text(text) {
             Ok(()) => {
@@ -171,6 +172,8 @@ struct Run<'t, 'r> {
     go_on: &'r mut GoOn<'r>,
     /// Bytes since the caller was asked.
     unasked: usize,
+    /// Bytes that were left then. Where the text is normalized, what is left of it may be longer than it was.
+    rest: usize,
 }
 
 /// A part of the text.
@@ -294,7 +297,7 @@ impl Run<'_, '_> {
         let mut rest = part.text;
         while !rest.is_empty() {
             let (word, behind) = rest.split_at(self.rule.word(rest));
-            let left = part.behind + rest.len();
+            let left = self.rest.min(part.behind + rest.len());
             let (go_on, mut flow) = (&mut self.go_on, ControlFlow::Continue(()));
             self.merger.encode(word, self.tokens, &mut || {
                 flow = go_on(None, left);
@@ -320,7 +323,8 @@ impl Run<'_, '_> {
             return Ok(());
         }
         self.unasked = 0;
-        match (self.go_on)(Some(self.tokens), behind) {
+        self.rest = self.rest.min(behind);
+        match (self.go_on)(Some(self.tokens), self.rest) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Halt::Broken),
         }

@@ -31,8 +31,7 @@ pub(super) fn is_normalized(text: &str) -> bool {
 pub(super) fn normalize_into(text: &str, out: &mut String) -> Result<(), TextError> {
     let mut cluster = Cluster { marks: Vec::new(), starter: None };
     for c in text.chars() {
-        if (c as u32) < 0x300 && !is_unstable(c) {
-            // Composed already; what follows may still join it.
+        if c.is_ascii() {
             cluster.put_starter(c as u32, out)?;
         } else {
             decompose(c as u32, &mut |part| cluster.put(part, out))?;
@@ -195,6 +194,24 @@ mod tests {
             for &second in &unstable {
                 check(&String::from_iter([first, second]));
                 check(&String::from_iter([first, second, '\u{301}', second]));
+            }
+        }
+    }
+
+    #[test]
+    fn composed_characters_with_further_marks() {
+        for &step in &DECOMPOSITIONS {
+            let c = char::from_u32((step >> 42) as u32).unwrap();
+            for marks in [
+                "\u{301}",
+                "\u{323}",
+                "\u{323}\u{301}",
+                "\u{327}\u{345}",
+                "\u{31b}",
+                "\u{5b0}",
+                "\u{3099}",
+            ] {
+                check(&(c.to_string() + marks));
             }
         }
     }

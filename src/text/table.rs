@@ -149,6 +149,8 @@ pub(super) struct Sections {
     pub kind: u8,
     pub rule: u8,
     pub flags: u32,
+    /// The character behind which a space begins no word.
+    pub glue: u32,
     tokens: u32,
     added: u32,
     /// Added tokens with the flag `NORMALIZED`, the last ones in the order of texts.
@@ -445,7 +447,7 @@ impl Sections {
         let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
         let [flags, tokens, more_texts, added, normalized, text, index_slots, merge_slots, bos] =
             [8, 12, 16, 20, 24, 28, 32, 36, 40].map(field);
-        if flags & !layout::HEADER_FLAGS != 0 || field(44) != 0 {
+        if flags & !layout::HEADER_FLAGS != 0 {
             return Err(TextError::Flags { found: flags });
         }
         if normalized > added {
@@ -474,6 +476,7 @@ impl Sections {
             kind,
             rule,
             flags,
+            glue: field(44),
             tokens,
             added,
             normalized,

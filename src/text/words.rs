@@ -20,21 +20,23 @@ pub(super) enum Rule {
     Llama3,
     /// Qwen's: Llama 3's, where each number is a word.
     Qwen2,
-    /// A word begins at each space behind another character.
-    Spaces,
+    /// A word begins at each space behind another character, but for one that tokens have before a space.
+    Spaces(char),
     /// A word begins at each space.
     EachSpace,
 }
 
 impl Rule {
-    /// The rule with a number; unknown ones were refused before.
-    pub fn of(number: u8) -> Self {
+    /// The rule with a number, and the character behind which a space begins no word; unknown ones were refused
+    /// before.
+    pub fn of(number: u8, glue: u32) -> Self {
         match number {
             layout::SPLIT_GPT2 => Self::Gpt2,
             layout::SPLIT_GPT2_DIGITS => Self::Gpt2Digits,
             layout::SPLIT_LLAMA3 => Self::Llama3,
             layout::SPLIT_QWEN2 => Self::Qwen2,
-            layout::SPLIT_SPACES => Self::Spaces,
+            // Most tokenizers have none. Behind a zero, no merge joins anything then.
+            layout::SPLIT_SPACES => Self::Spaces(char::from_u32(glue).unwrap_or('\0')),
             layout::SPLIT_EACH_SPACE => Self::EachSpace,
             _ => Self::Whole,
         }
@@ -48,9 +50,13 @@ impl Rule {
             Self::Gpt2Digits => gpt2(text, true),
             Self::Llama3 => llama3(text, 3),
             Self::Qwen2 => llama3(text, 1),
-            Self::Spaces => {
-                let spaces = run(text, 0, is_space);
-                run(text, spaces, |c| !is_space(c))
+            Self::Spaces(glue) => {
+                let mut before = ' ';
+                run(text, 0, |c| {
+                    let ends = is_space(c) && !is_space(before) && before != glue;
+                    before = c;
+                    !ends
+                })
             }
             Self::EachSpace => {
                 let first = text.chars().next().map_or(0, char::len_utf8);
@@ -69,7 +75,10 @@ impl Rule {
         let from = text.floor_char_boundary(from.min(text.len()));
         let mut behind = text[..from].chars().next_back();
         for (at, c) in text[from..].char_indices() {
-            let parts = |before: char| !is_space(before) && Class::of(before) != Class::Space;
+            let is_glue = |before| matches!(self, Self::Spaces(glue) if glue == before);
+            let parts = |before: char| {
+                !is_space(before) && Class::of(before) != Class::Space && !is_glue(before)
+            };
             if c == ' ' && behind.is_some_and(parts) {
                 return from + at;
             }
@@ -320,7 +329,8 @@ mod tests {
 
     #[test]
     fn words_of_sentencepiece_begin_at_spaces() {
-        assert_eq!(ours(Rule::Spaces, " a b  c\u{2581} d "), [2, 2, 3, 5, 1]);
+        assert_eq!(ours(Rule::Spaces('\0'), " a b  c\u{2581} d "), [2, 2, 3, 5, 1]);
+        assert_eq!(ours(Rule::Spaces('b'), " a b  c\u{2581} d "), [2, 5, 5, 1]);
         assert_eq!(ours(Rule::EachSpace, " a b  c\u{2581} d "), [2, 2, 1, 2, 3, 2, 1]);
         assert_eq!(ours(Rule::Whole, " a b"), [4]);
     }

@@ -140,8 +140,17 @@ fn special_tokens_are_found_in_every_file() {
 #[test]
 fn unknown_features_are_named() {
     type Change = fn(&mut Value);
-    let cases: [(&str, Change); 14] = [
-        ("normalizer NFC", |j| j["normalizer"] = json!({"type": "NFC"})),
+    let cases: [(&str, Change); 15] = [
+        ("normalizer NFKC", |j| j["normalizer"] = json!({"type": "NFKC"})),
+        ("normalizer Prepend", |j| {
+            j["normalizer"] = json!({"type": "Prepend", "prepend": "\u{2581}"})
+        }),
+        ("pre_tokenizer Split by x+", |j| {
+            j["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated", "invert": false},
+                {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+            ]});
+        }),
         ("pre_tokenizer missing", |j| j["pre_tokenizer"] = Value::Null),
         ("pre_tokenizer Whitespace", |j| j["pre_tokenizer"] = json!({"type": "Whitespace"})),
         ("pre_tokenizer of unknown type", |j| j["pre_tokenizer"] = json!(7)),
@@ -151,7 +160,6 @@ fn unknown_features_are_named() {
         ("decoder Metaspace", |j| j["decoder"] = json!({"type": "Metaspace"})),
         ("model Unigram", |j| j["model"] = json!({"type": "Unigram", "vocab": [["a", 0.0]]})),
         ("byte_fallback", |j| j["model"]["byte_fallback"] = json!(true)),
-        ("ignore_merges", |j| j["model"]["ignore_merges"] = json!(true)),
         ("dropout", |j| j["model"]["dropout"] = json!(0.1)),
         ("end_of_word_suffix", |j| j["model"]["end_of_word_suffix"] = json!("</w>")),
         ("continuing_subword_prefix", |j| j["model"]["continuing_subword_prefix"] = json!("##")),

@@ -24,6 +24,8 @@ pub struct Parts {
     pub flags: u32,
     /// The token before a text.
     pub bos: Option<u32>,
+    /// The character behind which a space begins no word.
+    pub glue: Option<char>,
     /// Bytes of each token, by id; empty where an id has no token.
     pub tokens: Vec<Vec<u8>>,
     /// Tokens of single bytes, by byte. Those that are missing have none.
@@ -58,7 +60,7 @@ pub fn write(parts: &Parts) -> Option<Vec<u8>> {
         blob.extend(u32::try_from(count).ok()?.to_le_bytes());
     }
     blob.extend(parts.bos.unwrap_or(layout::NONE).to_le_bytes());
-    blob.extend([0; 4]);
+    blob.extend(parts.glue.map_or(0, u32::from).to_le_bytes());
     for byte in 0..256 {
         let id = parts.bytes.get(byte).copied().flatten();
         blob.extend(id.unwrap_or(layout::NONE).to_le_bytes());

@@ -41,7 +41,7 @@ pub enum TokenizerError {
         companion: PathBuf,
     },
     /// The tokenizer is of a kind that the runtime does not know.
-    #[error("{}: unsupported tokenizer: {what}; only GPT-2's byte-level BPE can be converted. Convert without a tokenizer and work on token ids, or give another directory with --tokenizer", path.display())]
+    #[error("{}: unsupported tokenizer: {what}; byte-level BPE that splits as GPT-2, SmolLM, Llama 3, Qwen 2, GPT-NeoX or OLMo do, and SentencePiece BPE with byte fallback (Llama 2, TinyLlama, Phi-3, Gemma) can be converted. Convert without a tokenizer and work on token ids, or give another directory with --tokenizer", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,

@@ -10,8 +10,31 @@ use super::error::{TokenizerError, invalid, unsupported};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::{Array, Gguf, Value, keys};
 
-/// Values of `tokenizer.ggml.pre` that mean GPT-2's regular expression (`llama-vocab.cpp`).
-const PRE_TOKENIZERS: [&str; 2] = ["gpt-2", "phi-2"];
+/// Values of `tokenizer.ggml.pre` (`llama-vocab.cpp`), with the split rule and the flags that they mean.
+const PRE_TOKENIZERS: [(&str, u8, u32); 15] = [
+    ("gpt-2", layout::SPLIT_GPT2, 0),
+    ("phi-2", layout::SPLIT_GPT2, 0),
+    ("olmo", layout::SPLIT_GPT2, 0),
+    ("mpt", layout::SPLIT_GPT2, 0),
+    ("smollm", layout::SPLIT_GPT2_DIGITS, 0),
+    ("starcoder", layout::SPLIT_GPT2_DIGITS, 0),
+    ("refact", layout::SPLIT_GPT2_DIGITS, 0),
+    ("codeshell", layout::SPLIT_GPT2_DIGITS, 0),
+    ("llama-bpe", layout::SPLIT_LLAMA3, LLAMA3),
+    ("llama-v3", layout::SPLIT_LLAMA3, LLAMA3),
+    ("llama3", layout::SPLIT_LLAMA3, LLAMA3),
+    ("smaug-bpe", layout::SPLIT_LLAMA3, 0),
+    ("dbrx", layout::SPLIT_LLAMA3, 0),
+    ("qwen2", layout::SPLIT_QWEN2, layout::NFC),
+    ("deepseek-r1-qwen", layout::SPLIT_QWEN2, layout::NFC),
+];
+
+/// Llama 3's texts begin with a token unless the file says otherwise.
+const LLAMA3: u32 = layout::WHOLE_WORDS | layout::ADD_BOS;
+
+/// Scores instead of merges.
+const SCORES: &str = "tokenizer.ggml.scores";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
 
 /// Reads the file's vocabulary; `None` if it has none.
 pub fn read(path: &Path) -> Result<Option<Vocabulary>, TokenizerError> {
@@ -21,33 +44,78 @@ pub fn read(path: &Path) -> Result<Option<Vocabulary>, TokenizerError> {
     // function; that nobody changes the file meanwhile is asked of the caller by `import`.
     let map = unsafe { Mmap::map(&file) }.map_err(io)?;
     let gguf = Gguf::parse(&map).map_err(|error| invalid(path, error.to_string()))?;
-    match gguf.get(keys::TOKENIZER) {
+    let mut vocabulary = match gguf.get(keys::TOKENIZER) {
         None | Some(Value::Text("no_vocab")) => return Ok(None),
-        Some(Value::Text("gpt2")) => {}
+        Some(Value::Text("gpt2")) => with_merges(&gguf, path)?,
+        Some(Value::Text("llama")) => with_scores(&gguf, path)?,
         Some(other) => return Err(unsupported(path, format!("{} {other}", keys::TOKENIZER))),
+    };
+    let mut set = |key: &str, flags: u32| match gguf.get(key) {
+        Some(Value::Bool(true)) => vocabulary.flags |= flags,
+        Some(Value::Bool(false)) => vocabulary.flags &= !flags,
+        _ => {}
+    };
+    set(keys::ADD_BOS, layout::ADD_BOS);
+    match gguf.get(keys::TOKENIZER) {
+        Some(Value::Text("llama")) => set(keys::ADD_PREFIX_SPACE, SENTENCEPIECE_PREFIX),
+        _ => set(keys::ADD_PREFIX_SPACE, layout::ADD_PREFIX_SPACE),
     }
-    match gguf.get(keys::PRE_TOKENIZER) {
-        // Files from before that entry existed; the architecture is GPT-2's.
-        None | Some(Value::Text("default")) => {}
-        Some(Value::Text(pre)) if PRE_TOKENIZERS.contains(&pre) => {}
-        Some(other) => return Err(unsupported(path, format!("{} {other}", keys::PRE_TOKENIZER))),
+    vocabulary.bos = match gguf.get(BOS) {
+        Some(Value::Int(id)) => u32::try_from(id).ok(),
+        _ => None,
+    };
+    if vocabulary.bos.is_none() {
+        vocabulary.flags &= !layout::ADD_BOS;
     }
-    vocabulary(&gguf, path).map(Some)
+    Ok(Some(vocabulary))
 }
 
-fn vocabulary(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
+/// llama.cpp puts a space before each piece between control tokens, whether it begins with one or not.
+const SENTENCEPIECE_PREFIX: u32 = layout::ADD_PREFIX_SPACE | layout::ALWAYS_PREFIX_SPACE;
+
+/// Byte-level BPE.
+fn with_merges(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
+    let (rule, flags) = match gguf.get(keys::PRE_TOKENIZER) {
+        // Files from before that entry existed; the architecture is GPT-2's.
+        None | Some(Value::Text("default")) => (layout::SPLIT_GPT2, 0),
+        Some(other) => {
+            let known = PRE_TOKENIZERS.iter().find(|(name, ..)| other == Value::Text(name));
+            let Some(&(_, rule, flags)) = known else {
+                return Err(unsupported(path, format!("{} {other}", keys::PRE_TOKENIZER)));
+            };
+            (rule, flags)
+        }
+    };
     let tokens = texts(gguf, keys::TOKENS, path)?;
     let merges = texts(gguf, keys::MERGES, path)?;
-    let types = match gguf.get(keys::TOKEN_TYPES) {
-        None => vec![TokenType::Normal; tokens.len()],
-        Some(Value::Array(types)) => token_types(types, path)?,
-        Some(_) => return Err(invalid(path, format!("{} is no list", keys::TOKEN_TYPES))),
+    let types = types(gguf, tokens.len(), path)?;
+    let vocabulary = Vocabulary::from_lists(&tokens, &types, &merges, path)?;
+    Ok(Vocabulary { rule, flags, ..vocabulary })
+}
+
+/// SentencePiece's BPE.
+fn with_scores(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
+    let tokens = texts(gguf, keys::TOKENS, path)?;
+    let types = types(gguf, tokens.len(), path)?;
+    let Some(Value::Array(scores)) = gguf.get(SCORES) else {
+        return Err(invalid(path, format!("{SCORES} is no list")));
     };
-    let mut vocabulary = Vocabulary::from_lists(&tokens, &types, &merges, path)?;
-    if gguf.get(keys::ADD_PREFIX_SPACE) == Some(Value::Bool(true)) {
-        vocabulary.flags |= layout::ADD_PREFIX_SPACE;
+    let score = |value: Value| match value {
+        Value::Float(score) => Some(score as f32),
+        _ => None,
+    };
+    let scores: Option<Vec<f32>> = scores.iter().map(score).collect();
+    let scores = scores.ok_or_else(|| invalid(path, format!("{SCORES} is no list of numbers")))?;
+    let vocabulary = Vocabulary::from_scores(&tokens, &types, &scores, path)?;
+    Ok(Vocabulary { flags: layout::ADD_BOS | SENTENCEPIECE_PREFIX, ..vocabulary })
+}
+
+fn types(gguf: &Gguf, tokens: usize, path: &Path) -> Result<Vec<TokenType>, TokenizerError> {
+    match gguf.get(keys::TOKEN_TYPES) {
+        None => Ok(vec![TokenType::Normal; tokens]),
+        Some(Value::Array(types)) => token_types(types, path),
+        Some(_) => Err(invalid(path, format!("{} is no list", keys::TOKEN_TYPES))),
     }
-    Ok(vocabulary)
 }
 
 fn token_types(types: Array, path: &Path) -> Result<Vec<TokenType>, TokenizerError> {

@@ -1,5 +1,6 @@
 //! Hugging Face's `tokenizer.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -10,23 +11,10 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::error::{TokenizerError, invalid, unsupported};
+use super::pipeline::Pipeline;
 use super::reading::{parse_json, read_file};
 use super::vocabulary::{AddedToken, Vocabulary, split_merge};
 use crate::json::Object;
-
-/// The stages of the pipeline around the model, which differ from one kind of tokenizer to the next.
-const STAGES: [Stage; 4] = [
-    Stage { name: "normalizer", may_be_absent: true, may_be_byte_level: false },
-    Stage { name: "pre_tokenizer", may_be_absent: false, may_be_byte_level: true },
-    Stage { name: "post_processor", may_be_absent: true, may_be_byte_level: true },
-    Stage { name: "decoder", may_be_absent: true, may_be_byte_level: true },
-];
-
-struct Stage {
-    name: &'static str,
-    may_be_absent: bool,
-    may_be_byte_level: bool,
-}
 
 /// Merges are pairs since version 0.20 of the `tokenizers` library, lines `"left right"` before.
 ///
@@ -77,40 +65,46 @@ impl<'de> Deserialize<'de> for Merge {
     }
 }
 
-#[derive(Deserialize)]
-struct ByteLevel {
-    #[serde(default = "yes")]
-    add_prefix_space: bool,
-    #[serde(default = "yes")]
-    use_regex: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// Reads `tokenizer.json` and refuses every feature that would change what the tokens are. (`truncation`
 /// and `padding` concern batches and are not read.)
 pub fn read(path: &Path) -> Result<Vocabulary, TokenizerError> {
-    let bytes = read_file(path)?;
-    let file: Object = parse_json(&bytes, path)?;
+    read_bytes(&read_file(path)?, path)
+}
+
+/// As [`read`], of the file's content.
+pub fn read_bytes(bytes: &[u8], path: &Path) -> Result<Vocabulary, TokenizerError> {
+    let file: Object = parse_json(bytes, path)?;
     let json = |source| TokenizerError::Json { path: path.into(), source };
-    check_pipeline(&file, path)?;
+    let pipeline = Pipeline::read(&file, path)?;
     let model: Object = file.require("model").map_err(json)?;
-    check_model(&model, path)?;
-    let splitter: ByteLevel = file.require("pre_tokenizer").map_err(json)?;
+    let ignores_merges = check_model(&model, pipeline.kind, path)?;
     let merges: Vec<Merge> = model.require("merges").map_err(json)?;
+    let tokens: BTreeMap<String, u32> = model.require("vocab").map_err(json)?;
+    let added = with_content(file.get("added_tokens").map_err(json)?.unwrap_or_default(), path)?;
+    let bos = match pipeline.bos {
+        None => None,
+        Some(bos) => {
+            let of_added = added.iter().find(|token| token.content == bos).map(|token| token.id);
+            let id = of_added.or_else(|| tokens.get(&bos).copied());
+            let missing = || invalid(path, format!("there is no token {}", terminal::quoted(&bos)));
+            Some(id.ok_or_else(missing)?)
+        }
+    };
+    let mut flags = pipeline.flags;
+    flags |= if bos.is_some() { layout::ADD_BOS } else { 0 };
+    flags |= if ignores_merges { layout::WHOLE_WORDS } else { 0 };
     Ok(Vocabulary {
-        tokens: model.require("vocab").map_err(json)?,
+        kind: pipeline.kind,
+        rule: pipeline.rule,
+        flags,
+        bos,
+        tokens,
         merges: merges
             .into_iter()
             .enumerate()
             .map(|(n, merge)| merge.pair(n, path))
             .collect::<Result<_, _>>()?,
-        added: with_content(file.get("added_tokens").map_err(json)?.unwrap_or_default(), path)?,
-        rule: if splitter.use_regex { layout::SPLIT_GPT2 } else { layout::SPLIT_NONE },
-        flags: if splitter.add_prefix_space { layout::ADD_PREFIX_SPACE } else { 0 },
-        ..Vocabulary::default()
+        added,
     })
 }
 
@@ -121,51 +115,35 @@ fn with_content(tokens: Vec<AddedToken>, path: &Path) -> Result<Vec<AddedToken>,
     }
 }
 
-/// The stages around the model: only byte-level ones, and no normalizer.
-fn check_pipeline(file: &Object, path: &Path) -> Result<(), TokenizerError> {
-    for Stage { name, may_be_absent, may_be_byte_level } in STAGES {
-        let kind = file.text(name).map(kind);
-        let supported = match kind.as_deref() {
-            None => may_be_absent,
-            Some(kind) => may_be_byte_level && kind == "ByteLevel",
-        };
-        if !supported {
-            let kind = kind.as_deref().unwrap_or("missing");
-            return Err(unsupported(path, format!("{name} {}", terminal::name(kind))));
-        }
-    }
-    Ok(())
-}
-
-/// The `type` of a stage or a model.
-fn kind(stage: &str) -> String {
-    let kind = Object::of(stage).and_then(|stage| stage.get("type").ok().flatten());
-    kind.unwrap_or_else(|| "of unknown type".to_owned())
-}
-
-/// Options of the BPE model that GPT-2's does not have.
-fn check_model(model: &Object, path: &Path) -> Result<(), TokenizerError> {
+/// Options of the BPE model that would change the tokens. Returns whether a word that is a token is that token.
+fn check_model(model: &Object, kind: u8, path: &Path) -> Result<bool, TokenizerError> {
     // Old files leave the type out; their vocabulary and merges then have to parse as BPE's.
-    let kind = model.text("type").map(|_| model.get::<String>("type"));
-    match kind {
+    let name = model.text("type").map(|_| model.get::<String>("type"));
+    match name {
         None => {}
-        Some(Ok(Some(kind))) if kind == "BPE" => {}
-        Some(Ok(Some(kind))) => {
-            return Err(unsupported(path, format!("model {}", terminal::name(&kind))));
+        Some(Ok(Some(name))) if name == "BPE" => {}
+        Some(Ok(Some(name))) => {
+            return Err(unsupported(path, format!("model {}", terminal::name(&name))));
         }
         Some(_) => return Err(unsupported(path, "model of unknown type")),
     }
+    let is_set = |option: &str| model.text(option).is_some_and(is_set);
+    let is_sentencepiece = kind == layout::SENTENCEPIECE_BPE;
+    if is_set("byte_fallback") != is_sentencepiece {
+        let without = if is_sentencepiece { "out" } else { "" };
+        return Err(unsupported(
+            path,
+            format!("such a pipeline with{without} model option byte_fallback"),
+        ));
+    }
     // `unk_token` and `fuse_unk` are no obstacle: every byte has a token, or the encoder says so.
-    let options = [
-        "dropout",
-        "byte_fallback",
-        "ignore_merges",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-    ];
-    match options.iter().find(|option| model.text(option).is_some_and(is_set)) {
-        Some(option) => Err(unsupported(path, format!("model option {option}"))),
-        None => Ok(()),
+    let options = ["dropout", "continuing_subword_prefix", "end_of_word_suffix"];
+    if let Some(option) = options.into_iter().find(|option| is_set(option)) {
+        return Err(unsupported(path, format!("model option {option}")));
+    }
+    match is_set("ignore_merges") {
+        true if is_sentencepiece => Err(unsupported(path, "model option ignore_merges")),
+        ignores => Ok(ignores),
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use cerebellum::terminal::quoted;
 use cerebellum::text::{byte_level, layout};
+use tokenizers::NormalizedString;
 
 use super::blob::{Added, Parts};
 use super::error::{TokenizerError, invalid, unsupported};
+use super::pipeline::METASPACE;
 
 /// Most token ids a tokenizer may have; bounds what a hostile id can make us allocate.
 const MAX_TOKENS: u32 = 1 << 20;
@@ -79,17 +81,23 @@ pub enum TokenType {
     UserDefined,
     /// An id without a token.
     Unused,
+    /// What SentencePiece gives for a character without a token; there are bytes for it.
+    Unknown,
+    /// A byte, such as `<0x0A>`.
+    Byte,
 }
 
 impl TokenType {
-    /// The type with GGUF's number (`llama_token_type` in llama.cpp): 1 normal, 3 control, 4 user
-    /// defined, 5 unused. The others (2 unknown, 6 byte) do not occur in byte-level BPE.
+    /// The type with GGUF's number (`llama_token_type` in llama.cpp): 1 normal, 2 unknown, 3 control, 4 user
+    /// defined, 5 unused, 6 byte.
     pub fn from_gguf(number: i32) -> Option<Self> {
         match number {
             1 => Some(Self::Normal),
+            2 => Some(Self::Unknown),
             3 => Some(Self::Control),
             4 => Some(Self::UserDefined),
             5 => Some(Self::Unused),
+            6 => Some(Self::Byte),
             _ => None,
         }
     }
@@ -98,9 +106,11 @@ impl TokenType {
     pub fn to_gguf(self) -> i32 {
         match self {
             Self::Normal => 1,
+            Self::Unknown => 2,
             Self::Control => 3,
             Self::UserDefined => 4,
             Self::Unused => 5,
+            Self::Byte => 6,
         }
     }
 }
@@ -150,6 +160,52 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
+    /// A tokenizer of SentencePiece as GGUF lists it: tokens by id with their types, and scores instead of merges.
+    ///
+    /// Each two tokens that are another one together merge to it, those with the highest score first. (Of one
+    /// token's, as the `transformers` library does, those with the longest left part.)
+    ///
+    /// # Errors
+    /// [`TokenizerError::Invalid`], naming `source`, if the lists differ in length or two tokens are equal.
+    pub fn from_scores<T: AsRef<str>>(
+        tokens: &[T],
+        types: &[TokenType],
+        scores: &[f32],
+        source: &Path,
+    ) -> Result<Self, TokenizerError> {
+        if tokens.len() != scores.len() || tokens.len() != types.len() {
+            let (tokens, scores, types) = (tokens.len(), scores.len(), types.len());
+            let what = format!("{tokens} tokens but {scores} scores and {types} token types");
+            return Err(invalid(source, what));
+        }
+        let kind = layout::SENTENCEPIECE_BPE;
+        let mut vocabulary = Self { kind, rule: layout::SPLIT_SPACES, ..Self::default() };
+        for ((id, token), kind) in (0..).zip(tokens).zip(types) {
+            vocabulary.add(id, token.as_ref(), *kind, source)?;
+        }
+        let ids = &vocabulary.tokens;
+        let mut merges = Vec::new();
+        for ((token, kind), &score) in tokens.iter().zip(types).zip(scores) {
+            if *kind != TokenType::Normal {
+                continue;
+            }
+            let token = token.as_ref();
+            for (at, _) in token.char_indices().skip(1) {
+                let (left, right) = token.split_at(at);
+                if ids.contains_key(left) && ids.contains_key(right) {
+                    merges.push((score, left, right));
+                }
+            }
+        }
+        merges.sort_by(|(a, left_a, right_a), (b, left_b, right_b)| {
+            let lengths = [left_a, right_a, left_b, right_b].map(|part| part.chars().count());
+            b.total_cmp(a).then((lengths[2], lengths[3]).cmp(&(lengths[0], lengths[1])))
+        });
+        let owned = |(_, left, right): (f32, &str, &str)| (left.to_owned(), right.to_owned());
+        vocabulary.merges = merges.into_iter().map(owned).collect();
+        Ok(vocabulary)
+    }
+
     fn add(
         &mut self,
         id: u32,
@@ -160,12 +216,16 @@ impl Vocabulary {
         if kind == TokenType::Unused {
             return Ok(());
         }
-        if kind != TokenType::Normal {
-            let (content, special) = (token.to_owned(), kind == TokenType::Control);
+        if !matches!(kind, TokenType::Normal | TokenType::Byte) {
+            let (content, special) = (token.to_owned(), kind != TokenType::UserDefined);
             self.added.push(AddedToken { id, content, special, ..AddedToken::default() });
             // The list is also the vocabulary that merges name tokens of. A token whose text is no
             // spelling of itself cannot be meant.
-            if byte_level::unspell(token).as_deref() != Some(token.as_bytes()) {
+            let is_spelled = match self.kind {
+                layout::SENTENCEPIECE_BPE => false,
+                _ => byte_level::unspell(token).as_deref() == Some(token.as_bytes()),
+            };
+            if !is_spelled {
                 return Ok(());
             }
         }
@@ -186,21 +246,30 @@ impl Vocabulary {
     ) -> Result<(Parts, Vec<String>), TokenizerError> {
         let warnings = self.leave_out_beyond(vocab_size);
         self.check_added(source)?;
-        let spelling = Spelling(self.kind);
+        let spelling = Spelling { kind: self.kind, flags: self.flags };
         let mut resolver = Resolver { source, vocab_size, spelling, tokens: Vec::new() };
         let mut added = resolver.place_added(&self)?;
         let ids = resolver.place_tokens(&self.tokens, &added)?;
         added.sort_unstable_by_key(|token| token.id);
         let merges = resolver.merges(&self.merges, &ids)?;
         let bytes = spelling.byte_tokens(&ids);
-        let index = if self.flags & layout::WHOLE_WORDS != 0 {
+        let mut glue = None;
+        let index = if spelling.is_sentencepiece() {
+            if bytes.contains(&None) {
+                return Err(unsupported(source, "byte_fallback without a token for each byte"));
+            }
+            if self.rule == layout::SPLIT_SPACES {
+                (self.rule, glue) = words_at_spaces(&ids);
+            }
+            spelling.characters(&ids)
+        } else if self.flags & layout::WHOLE_WORDS != 0 {
             unmade_words(&resolver.tokens, ids.values().copied(), &bytes, &merges)
         } else {
             Vec::new()
         };
         let Self { kind, rule, flags, bos, .. } = self;
         let tokens = resolver.tokens;
-        Ok((Parts { kind, rule, flags, bos, tokens, bytes, added, index, merges }, warnings))
+        Ok((Parts { kind, rule, flags, bos, glue, tokens, bytes, added, index, merges }, warnings))
     }
 
     /// Refuses added tokens that cannot be told apart, or that swallow each other's white space.
@@ -267,30 +336,100 @@ pub(super) fn split_merges<'a>(
     lines.enumerate().map(merge).collect()
 }
 
-/// How a kind of tokenizer spells its tokens.
+/// How a tokenizer spells its tokens.
 #[derive(Clone, Copy)]
-struct Spelling(#[allow(dead_code, reason = "there will be another kind")] u8);
+struct Spelling {
+    kind: u8,
+    flags: u32,
+}
 
 impl Spelling {
+    fn is_sentencepiece(self) -> bool {
+        self.kind == layout::SENTENCEPIECE_BPE
+    }
+
     /// The bytes that a token of the vocabulary means; `None` if the name is no spelling.
     fn bytes(self, name: &str) -> Option<Vec<u8>> {
-        byte_level::unspell(name)
+        match self.is_sentencepiece() {
+            false => byte_level::unspell(name),
+            true => Some(match byte_token(name) {
+                Some(byte) => vec![byte],
+                None => name.replace(METASPACE, " ").into_bytes(),
+            }),
+        }
     }
 
     /// The bytes that an added token means.
     fn added_bytes(self, content: &str) -> Vec<u8> {
-        content.as_bytes().to_vec()
+        match self.is_sentencepiece() {
+            false => content.as_bytes().to_vec(),
+            true => content.replace(METASPACE, " ").into_bytes(),
+        }
     }
 
     /// The text that an added token is looked for by, if it is not its bytes.
-    fn added_text(self, _: &AddedToken) -> Option<Vec<u8>> {
-        None
+    fn added_text(self, token: &AddedToken) -> Option<Vec<u8>> {
+        let content = token.content.as_str();
+        let text = match (token.normalized, self.is_sentencepiece()) {
+            (false, _) => content.to_owned(),
+            (true, true) => {
+                // In normalized text all spaces are alike.
+                let prefix = if self.flags & layout::ALWAYS_PREFIX_SPACE != 0 { " " } else { "" };
+                prefix.to_owned() + &content.replace(METASPACE, " ")
+            }
+            (true, false) if self.flags & layout::NFC != 0 => {
+                let mut text = NormalizedString::from(content);
+                text.nfc();
+                text.get().to_owned()
+            }
+            (true, false) => content.to_owned(),
+        };
+        Some(text.into_bytes()).filter(|text| *text != self.added_bytes(content))
     }
 
     /// The tokens of single bytes.
     fn byte_tokens(self, ids: &HashMap<&str, u32>) -> Vec<Option<u32>> {
-        let name = |byte: u8| byte_level::byte_to_char(byte).to_string();
+        let name = |byte: u8| match self.is_sentencepiece() {
+            true => format!("<0x{byte:02X}>"),
+            false => byte_level::byte_to_char(byte).to_string(),
+        };
         (0..=255).map(|byte| ids.get(name(byte).as_str()).copied()).collect()
+    }
+
+    /// The tokens of single characters, with which SentencePiece begins.
+    fn characters(self, ids: &HashMap<&str, u32>) -> Vec<u32> {
+        let is_one = |name: &str| name.chars().count() == 1 && name != " ";
+        let mut characters: Vec<u32> =
+            ids.iter().filter(|(name, _)| is_one(name)).map(|(_, &id)| id).collect();
+        characters.sort_unstable();
+        characters
+    }
+}
+
+/// The byte that a token such as `<0x0A>` stands for.
+fn byte_token(name: &str) -> Option<u8> {
+    let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
+    let upper = digits.len() == 2 && !digits.bytes().any(|byte| byte.is_ascii_lowercase());
+    u8::from_str_radix(digits, 16).ok().filter(|_| upper)
+}
+
+/// How words can be cut at spaces so that no merge joins across: the rule, and the one character behind which a
+/// space begins no word.
+fn words_at_spaces(ids: &HashMap<&str, u32>) -> (u8, Option<char>) {
+    let is_space = |c: char| METASPACE.starts_with(c);
+    let mut before: Vec<char> = Vec::new();
+    for name in ids.keys() {
+        let pairs = name.chars().zip(name.chars().skip(1));
+        before.extend(pairs.filter(|&(a, b)| !is_space(a) && is_space(b)).map(|(a, _)| a));
+    }
+    before.sort_unstable();
+    before.dedup();
+    match before.as_slice() {
+        // Otherwise a space is bytes, which stand beside other bytes.
+        _ if !ids.contains_key(METASPACE) => (layout::SPLIT_NONE, None),
+        [] => (layout::SPLIT_SPACES, None),
+        [one] => (layout::SPLIT_SPACES, Some(*one)),
+        _ => (layout::SPLIT_NONE, None),
     }
 }
 
