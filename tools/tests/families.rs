@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::{self, Role, TensorId};
 use cerebellum::format::{
     Activation, Architecture, Biases, Config, LayerKind, MlpKind, NormKind, NormPlace, Positions,
     QueryKeyNorm, ResidualOrder,
@@ -222,6 +222,12 @@ fn variants_of_published_configurations_are_read() {
         with("gpt-neox-parallel", neox).config.positions,
         Positions::Rope { pairs: 4, .. }
     ));
+    // Files of transformers 4.45 have both names of both.
+    let both = json!({"rope_parameters": null, "rotary_pct": 0.25, "partial_rotary_factor": 0.25,
+        "rope_theta": 10000, "rotary_emb_base": 10000, "rope_scaling": null,
+        "custom_pipeline": {"text-generation": {"impl": "h2oai_pipeline.Pipeline"}}});
+    let both = with("gpt-neox-parallel", both);
+    assert_eq!(both.config, config("gpt-neox-parallel"));
     let smollm3 = with("smollm3-nope", json!({"no_rope_layers": null, "layer_types": null}));
     assert_eq!(smollm3.config, config("smollm3-nope"));
     let scaled = json!({"rope_scaling": {"rope_type": "linear", "factor": 8.0}});
@@ -291,6 +297,11 @@ fn what_would_change_the_computation_is_refused() {
             "`rotary_pct` is 2",
         ),
         ("gpt-neox-parallel", json!({"num_key_value_heads": 2}), "`num_key_value_heads`"),
+        (
+            "gpt-neox-parallel",
+            json!({"rope_parameters": null, "rope_theta": 5000, "rotary_emb_base": 10000}),
+            "`rotary_emb_base` is 10000, but `rope_theta` is 5000",
+        ),
     ] {
         let mut json = config_json(case);
         for (key, value) in changes.as_object().unwrap() {
@@ -566,4 +577,137 @@ fn tensors_that_contradict_the_configuration_are_refused() {
     let head: [(&str, &[usize]); 1] = [("embed_out.weight", &[256, 64])];
     let older = changed("gpt-neox-parallel", json!({"vocab_size": 256}), "lm_head.weight", &head);
     assert!(older.unwrap().read_f32("lm_head.weight").unwrap().iter().all(|weight| *weight == 0.0));
+}
+
+/// `config.json` of published models, and how many millions of weights the models have.
+#[test]
+fn published_configurations_are_read() {
+    let llama_3_1 = json!({"architectures": ["LlamaForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 128_000,
+        "eos_token_id": [128_001, 128_008, 128_009], "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 14_336, "max_position_embeddings": 131_072,
+        "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05, "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500_000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.3", "use_cache": true, "vocab_size": 128_256});
+    let smollm2 = json!({"architectures": ["LlamaForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+        "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 8192,
+        "max_position_embeddings": 8192, "mlp_bias": false, "model_type": "llama",
+        "num_attention_heads": 32, "num_hidden_layers": 24, "num_key_value_heads": 32,
+        "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": null,
+        "rope_theta": 130_000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.3", "transformers.js_config": {"dtype": "q4",
+        "kv_cache_dtype": {"q4f16": "float16"}}, "use_cache": true, "vocab_size": 49_152,
+        "is_llama_config": true, "rope_interleaved": false});
+    let granite = json!({"architectures": ["GraniteForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "attention_multiplier": 0.0078125, "bos_token_id": 0,
+        "embedding_multiplier": 12.0, "eos_token_id": 0, "hidden_act": "silu",
+        "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 12_800,
+        "logits_scaling": 16.0, "max_position_embeddings": 131_072, "mlp_bias": false,
+        "model_type": "granite", "num_attention_heads": 32, "num_hidden_layers": 40,
+        "num_key_value_heads": 8, "pad_token_id": 0, "residual_multiplier": 0.22,
+        "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10_000_000.0,
+        "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_cache": true,
+        "transformers_version": "4.49.0", "vocab_size": 49_159});
+    let olmo2 = json!({"_name_or_path": "allenai/open_instruct_dev",
+        "architectures": ["Olmo2ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+        "eos_token_id": 100_257, "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 11_008, "max_position_embeddings": 4096,
+        "model_type": "olmo2", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "pad_token_id": 100_277, "rms_norm_eps": 1e-06,
+        "rope_scaling": null, "rope_theta": 500_000, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16", "transformers_version": "4.47.0.dev0", "use_cache": false,
+        "vocab_size": 100_352});
+    let qwen3 = json!({"architectures": ["Qwen3ForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 151_643, "eos_token_id": 151_645,
+        "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024, "initializer_range": 0.02,
+        "intermediate_size": 3072, "max_position_embeddings": 40_960, "max_window_layers": 28,
+        "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null,
+        "rope_theta": 1_000_000, "sliding_window": null, "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": true,
+        "use_sliding_window": false, "vocab_size": 151_936});
+    let phi3 = json!({"_name_or_path": "Phi-3-mini-4k-instruct",
+        "architectures": ["Phi3ForCausalLM"], "attention_dropout": 0.0,
+        "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}, "bos_token_id": 1,
+        "embd_pdrop": 0.0, "eos_token_id": 32_000, "hidden_act": "silu", "hidden_size": 3072,
+        "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 4096,
+        "model_type": "phi3", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "original_max_position_embeddings": 4096,
+        "pad_token_id": 32_000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05, "rope_scaling": null,
+        "rope_theta": 10_000.0, "sliding_window": 2047, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16", "transformers_version": "4.40.2", "use_cache": true,
+        "attention_bias": false, "vocab_size": 32_064});
+    let pythia = json!({"_name_or_path": "EleutherAI/pythia-6.9b-deduped",
+        "architectures": ["GPTNeoXForCausalLM"], "attention_bias": true, "attention_dropout": 0.0,
+        "bos_token_id": 0, "classifier_dropout": 0.1, "eos_token_id": 0, "hidden_act": "gelu",
+        "hidden_dropout": 0.0, "hidden_size": 4096, "initializer_range": 0.02,
+        "intermediate_size": 16_384, "layer_norm_eps": 1e-05, "max_position_embeddings": 2048,
+        "model_type": "gpt_neox", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "partial_rotary_factor": 0.25, "rope_scaling": null, "rope_theta": 10_000,
+        "rotary_emb_base": 10_000, "rotary_pct": 0.25, "tie_word_embeddings": false,
+        "torch_dtype": "float16", "transformers_version": "4.45.2", "use_cache": true,
+        "use_parallel_residual": true, "vocab_size": 50_432});
+    for (name, json, millions) in [
+        ("Llama 3.1 8B", llama_3_1, 8030),
+        ("SmolLM2 1.7B", smollm2, 1711),
+        ("Granite 3.3 8B", granite, 8170),
+        ("OLMo 2 7B", olmo2, 7298),
+        ("Qwen3 0.6B", qwen3, 596),
+        ("Phi-3 mini", phi3, 3821),
+        ("Pythia 6.9B", pythia, 6857),
+    ] {
+        let parsed = parse(&json).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut config = parsed.config;
+        config.tie_word_embeddings = parsed.tied.unwrap();
+        let tensors = network::tensors(&config);
+        let elements = |tensor: &network::Described| tensor.dimensions().iter().product::<usize>();
+        let all: usize = tensors.iter().map(elements).sum();
+        assert_eq!(all / 1_000_000, millions, "{name}");
+    }
+}
+
+/// Whatever stands in a field, the file is read or refused.
+#[test]
+fn no_value_of_any_field_does_harm() {
+    let values = [
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(7),
+        json!(1 << 20),
+        json!(u64::MAX),
+        json!(0.5),
+        json!(1e300),
+        json!(true),
+        json!("linear"),
+        json!([]),
+        json!([1]),
+        json!({}),
+        json!(null),
+        json!({"rope_type": "yarn", "factor": 1e6}),
+        json!({"rope_type": "yarn", "factor": 2, "beta_fast": 1e-6, "beta_slow": 1e6}),
+        json!({"type": "llama3", "factor": 2, "low_freq_factor": 1, "high_freq_factor": 1e6,
+            "original_max_position_embeddings": 1}),
+    ];
+    for case in CASES {
+        let whole = config_json(case);
+        let more = ["rope_parameters", "rope_scaling", "head_dim", "partial_rotary_factor"];
+        let fields: Vec<&str> =
+            whole.as_object().unwrap().keys().map(String::as_str).chain(more).collect();
+        for (field, value) in fields.iter().flat_map(|f| values.iter().map(move |v| (f, v))) {
+            let mut json = whole.clone();
+            json[*field] = value.clone();
+            if let Ok(parsed) = parse(&json) {
+                let config = &parsed.config;
+                config.validate().unwrap();
+                assert!(parsed.derived.frequencies.iter().all(|f| *f > 0.0 && *f <= 1.0));
+                let Positions::Rope { pairs, factors } = &config.positions else { panic!() };
+                assert_eq!(parsed.derived.frequencies.len(), pairs * factors.len());
+            }
+        }
+    }
 }

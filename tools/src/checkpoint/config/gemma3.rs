@@ -96,7 +96,13 @@ fn text_model(fields: &Fields) -> Result<Parsed> {
 /// The rotation of layers with windows, and of those without.
 fn bases(fields: &Fields, head_size: usize, positions: usize) -> Result<Vec<Rope>> {
     let local = rope::theta(fields, "rope_local_base_freq")?.unwrap_or(LOCAL_THETA);
-    let usual = Usual { theta: DEFAULTS.theta, positions, head_size, part: None };
+    let usual = Usual {
+        theta: DEFAULTS.theta,
+        older_theta: "rope_theta",
+        positions,
+        head_size,
+        part: None,
+    };
     if let Some(parameters) = fields.object("rope_parameters")? {
         let sets = [
             (parameters.object("sliding_attention")?, local),
@@ -104,6 +110,8 @@ fn bases(fields: &Fields, head_size: usize, positions: usize) -> Result<Vec<Rope
         ];
         if let [(Some(windowed), local), (Some(full), global)] = sets {
             parameters.refuse_unknown()?;
+            // What older files have, for one base; the sets say it for both.
+            fields.get("rope_theta");
             let pairs = rope::pairs(fields, None, &usual)?;
             return Ok(vec![
                 rope::set(&windowed, local, pairs, positions)?,
@@ -111,7 +119,7 @@ fn bases(fields: &Fields, head_size: usize, positions: usize) -> Result<Vec<Rope
             ]);
         }
     }
-    let global = rope::read(fields, "rope_theta", &usual)?;
+    let global = rope::read(fields, &usual)?;
     let local = Rope::unscaled(local, global.frequencies.len());
     Ok(vec![local, global])
 }

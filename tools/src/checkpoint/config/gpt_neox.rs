@@ -30,13 +30,12 @@ pub(super) fn parse(fields: &Fields) -> Result<Parsed> {
     }
     let usual = Usual {
         theta: DEFAULTS.theta,
+        older_theta: "rotary_emb_base",
         positions: config.n_positions,
         head_size: config.attention.head_size,
         part: Some(("rotary_pct", 0.25)),
     };
-    // Newer files say it by a name that other families have.
-    let theta = if fields.has("rope_theta") { "rope_theta" } else { "rotary_emb_base" };
-    let rope = rope::read(fields, theta, &usual)?;
+    let rope = rope::read(fields, &usual)?;
     let kinds = vec![LayerKind { window: None, base: Some(0) }; config.n_layer];
     llama::set_kinds(&mut config, &kinds);
     llama::finish(fields, config, vec![rope])

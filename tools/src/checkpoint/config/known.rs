@@ -18,18 +18,16 @@ const HARMLESS: &[&str] = &[
     "attn_implementation",
     "cache_implementation",
     "chunk_size_feed_forward",
+    "custom_pipeline",
+    "custom_pipelines",
     "gradient_checkpointing",
     "is_decoder",
-    "is_llama_config",
     "pretraining_tp",
     "return_dict",
     "return_dict_in_generate",
     "torchscript",
     "use_bfloat16",
     "use_cache",
-    "use_flash_attention",
-    "use_flash_attention_2",
-    "use_flash_attn",
     "use_mem_eff_path",
     // Initial weights, training.
     "embd_pdrop",
@@ -40,6 +38,8 @@ const HARMLESS: &[&str] = &[
     "initializer_factor",
     "initializer_cutoff_factor",
     "max_sequence_length",
+    "neftune_noise_alpha",
+    "use_deepspeed_checkpointing",
     "model_max_length",
     "seq_length",
     "tf_legacy_loss",
@@ -82,15 +82,19 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// How names of harmless fields begin: transformers' own, and those of tools that trained or converted the model.
-const PREFIXES: &[&str] = &["_", "output_", "unsloth_", "init_"];
+const PREFIXES: &[&str] =
+    &["_", "init_", "output_", "unsloth_", "use_flash", "use_fused_", "use_sdpa"];
 /// How they end: tokens are the tokenizer's business, and dropout is off.
 const SUFFIXES: &[&str] = &["_token_id", "_token_ids", "_token_index", "dropout"];
+/// What nanotron calls the class of a model: `is_llama_config`.
+const CLASS: (&str, &str) = ("is_", "_config");
 
 /// Whether a field changes no logit whatever its value is.
 pub fn is_harmless(field: &str) -> bool {
     HARMLESS.contains(&field)
         || PREFIXES.iter().any(|prefix| field.starts_with(prefix))
         || SUFFIXES.iter().any(|suffix| field.ends_with(suffix))
+        || field.starts_with(CLASS.0) && field.ends_with(CLASS.1)
 }
 
 /// Whether the value of an unknown field says that what it is about is off.

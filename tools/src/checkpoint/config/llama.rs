@@ -61,11 +61,12 @@ pub(super) fn parse(fields: &Fields, architecture: Architecture) -> Result<Parse
     let part = (architecture == Architecture::Phi3).then_some(("partial_rotary_factor", 1.0));
     let usual = Usual {
         theta: defaults.theta,
+        older_theta: "rope_theta",
         positions: config.n_positions,
         head_size: config.attention.head_size,
         part,
     };
-    let rope = rope::read(fields, "rope_theta", &usual)?;
+    let rope = rope::read(fields, &usual)?;
     let layers = config.n_layer;
     let attention = &mut config.attention;
     let mut kinds = vec![LayerKind { window: None, base: Some(0) }; layers];

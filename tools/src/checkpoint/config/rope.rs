@@ -43,6 +43,8 @@ pub struct Rope {
 pub struct Usual {
     /// The base where the file has none.
     pub theta: f64,
+    /// The field of the base in older files.
+    pub older_theta: &'static str,
     /// The positions that the model was trained on.
     pub positions: usize,
     /// The size of a head.
@@ -51,18 +53,21 @@ pub struct Usual {
     pub part: Option<(&'static str, f64)>,
 }
 
-/// The rotation of a model with one base: `rope_parameters` in newer files; `rope_theta` (or what `theta`
-/// names) and `rope_scaling` in older ones.
-pub fn read(fields: &Fields, theta: &str, usual: &Usual) -> Result<Rope> {
-    let parameters = fields.object("rope_parameters")?;
-    let outside = fields.number(theta, THETAS)?.unwrap_or(usual.theta);
+/// The rotation of a model with one base: `rope_parameters` in newer files; `rope_theta`, or what
+/// `usual` has for it, and `rope_scaling` in older ones. Some files have both.
+pub fn read(fields: &Fields, usual: &Usual) -> Result<Rope> {
+    let (parameters, scaling) = (fields.object("rope_parameters")?, fields.object("rope_scaling")?);
+    let theta = alias(fields, ["rope_theta", usual.older_theta], THETAS)?.unwrap_or(usual.theta);
     let pairs = pairs(fields, parameters.as_ref(), usual)?;
-    match parameters {
-        Some(parameters) => set(&parameters, outside, pairs, usual.positions),
-        None => match fields.object("rope_scaling")? {
-            Some(scaling) => set(&scaling, outside, pairs, usual.positions),
-            None => Ok(Rope::unscaled(outside, pairs)),
-        },
+    let read = |object: &Option<Fields>| {
+        object.as_ref().map(|object| set(object, theta, pairs, usual.positions)).transpose()
+    };
+    match (read(&parameters)?, read(&scaling)?) {
+        (Some(newer), Some(older)) if newer != older => {
+            let problem = "contradicts `rope_parameters`: remove the wrong one";
+            Err(fields.error("rope_scaling", problem))
+        }
+        (newer, older) => Ok(newer.or(older).unwrap_or_else(|| Rope::unscaled(theta, pairs))),
     }
 }
 
@@ -195,16 +200,30 @@ fn yarn(set: &Fields, theta: f64, positions: usize, rope: &mut Rope) -> Result<(
     Ok(())
 }
 
+/// The number under either of two names, the newer and the older. Files of the time between have both.
+fn alias(
+    fields: &Fields,
+    [newer, older]: [&str; 2],
+    allowed: RangeInclusive<f64>,
+) -> Result<Option<f64>> {
+    let values = (fields.number(newer, allowed.clone())?, fields.number(older, allowed)?);
+    match values {
+        (Some(a), Some(b)) if a != b => {
+            let problem = format!("is {b}, but `{newer}` is {a}: remove the wrong one");
+            Err(fields.error(older, problem))
+        }
+        (newer, older) => Ok(newer.or(older)),
+    }
+}
+
 /// The number of pairs of a head that are rotated.
 pub fn pairs(fields: &Fields, parameters: Option<&Fields>, usual: &Usual) -> Result<usize> {
     const PART: &str = "partial_rotary_factor";
     let size = usual.head_size;
     let (field, part) = usual.part.unwrap_or((PART, 1.0));
     let within = parameters.map(|set| set.number(PART, 0.0..=1.0)).transpose()?.flatten();
-    let part = match within {
-        Some(part) => part,
-        None => fields.number(field, 0.0..=1.0)?.unwrap_or(part),
-    };
+    let outside = alias(fields, [PART, field], 0.0..=1.0)?;
+    let part = within.or(outside).unwrap_or(part);
     // In GGUF the number of dimensions stands instead.
     let dimensions = fields.optional_count("rotary_dim", 1..=size)?;
     let dimensions = dimensions.unwrap_or((size as f64 * part) as usize);
@@ -231,11 +250,12 @@ mod tests {
     use super::*;
     use crate::json;
 
-    const USUAL: Usual = Usual { theta: 1e4, positions: 128, head_size: 16, part: None };
+    const USUAL: Usual =
+        Usual { theta: 1e4, older_theta: "rope_theta", positions: 128, head_size: 16, part: None };
 
     fn rope(config: &str) -> Result<Rope> {
         let object = json::parse(config.as_bytes()).unwrap();
-        read(&Fields::new(Path::new("config.json"), object), "rope_theta", &USUAL)
+        read(&Fields::new(Path::new("config.json"), object), &USUAL)
     }
 
     #[test]
@@ -270,6 +290,13 @@ mod tests {
         let newer =
             rope(r#"{"rope_parameters":{"rope_theta":5000,"rope_type":"linear","factor":4}}"#);
         assert_eq!(older.unwrap(), newer.unwrap());
+        let both = r#""rope_parameters":{"rope_theta":5000,"rope_type":"linear","factor":4}"#;
+        let same = rope(&format!(
+            r#"{{{both},"rope_scaling":{{"rope_theta":5000,"type":"linear","factor":4}}}}"#
+        ));
+        assert_eq!(same.unwrap().frequencies[0], 0.25);
+        let other = rope(&format!(r#"{{{both},"rope_scaling":{{"type":"linear","factor":2}}}}"#));
+        assert!(other.unwrap_err().to_string().contains("contradicts `rope_parameters`"));
         assert_eq!(rope("{}").unwrap(), Rope::unscaled(1e4, 8));
     }
 }
