@@ -5,10 +5,12 @@
 
 mod arithmetic;
 mod checkpoint;
+#[allow(dead_code, reason = "hostile files are made of the rest")]
 mod configurations;
 mod file;
 mod functions;
 mod network;
+#[allow(dead_code, reason = "hostile files are made of the rest")]
 mod random_file;
 mod rope;
 

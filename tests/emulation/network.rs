@@ -146,11 +146,11 @@ impl Network {
     }
 
     /// Section 9.
-    fn layer(&self, layer: &Layer, heads: &mut [Head], cache: Cache, x: &mut Vec<f32>) {
-        let input = x.clone();
+    fn layer(&self, layer: &Layer, heads: &mut [Head], cache: Cache, x: &mut [f32]) {
+        let input = x.to_vec();
         let attended = self.attention(layer, heads, cache, &normed(&layer.ln_1, &input));
         self.add(x, attended, &layer.attn_ln_out);
-        let input = if self.parallel { input } else { x.clone() };
+        let input = if self.parallel { input } else { x.to_vec() };
         let made = self.mlp(layer, &normed(&layer.ln_2, &input));
         self.add(x, made, &layer.mlp_ln_out);
     }

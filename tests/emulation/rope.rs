@@ -36,7 +36,7 @@ fn coefficient(n: u32) -> f64 {
 fn series(first: u32, last: u32, z: f64) -> f64 {
     let mut sum = 0.0;
     for n in (first..=last).rev().step_by(2) {
-        let sign = if (n - first) / 2 % 2 == 0 { -1.0 } else { 1.0 };
+        let sign = if ((n - first) / 2).is_multiple_of(2) { -1.0 } else { 1.0 };
         let c = sign * coefficient(n);
         sum = if n == last { c } else { f64::mul_add(sum, z, c) };
     }
