@@ -178,6 +178,9 @@ pub enum Error {
     /// A text cannot be put to the model by its template.
     #[error("{0}")]
     Task(String),
+    /// The model's chat template cannot be used, or refuses the messages.
+    #[error("chat template: {0}")]
+    Chat(String),
     /// A saved session is damaged, or does not fit this session.
     #[error("saved session: {0}")]
     SavedSession(&'static str),

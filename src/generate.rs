@@ -19,7 +19,7 @@ pub use text::{TextGenerator, TextStep, generate_text, generate_text_steps};
 pub use text_stream::TextStream;
 pub use tokens::{Generator, generate_steps, generate_tokens};
 
-pub(crate) use course::{Course, Flow};
+pub(crate) use course::{Course, EndTokens, Flow};
 #[cfg(feature = "capi")]
 pub(crate) use progress::Progress;
 #[cfg(feature = "capi")]

@@ -13,6 +13,8 @@ compile_error!("x87 arithmetic rounds differently: build for a target with SSE2,
 
 pub mod batch;
 #[cfg(feature = "text")]
+pub mod chat;
+#[cfg(feature = "text")]
 pub mod classify;
 #[cfg(feature = "constraints")]
 pub mod constraint;

@@ -40,7 +40,7 @@
 //! [loom]: https://docs.rs/loom
 
 mod board;
-#[cfg(feature = "constraints")]
+#[cfg(any(feature = "chat", feature = "constraints"))]
 mod deep;
 mod host;
 #[cfg(all(loom, test))]
@@ -50,7 +50,7 @@ mod spawn;
 mod sync;
 mod team;
 
-#[cfg(feature = "constraints")]
+#[cfg(any(feature = "chat", feature = "constraints"))]
 pub(crate) use deep::on_deep_stack;
 pub use host::{HostPool, HostTeam};
 pub use team::{Team, TeamError};

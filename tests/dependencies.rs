@@ -79,3 +79,10 @@ fn text_brings_nothing_of_the_tools() {
         assert!(!with_text.contains(name), "{name} reaches the runtime");
     }
 }
+
+#[test]
+fn chat_brings_its_engine_alone() {
+    let with_chat = tree(&["--features", "chat"]);
+    let new: Vec<_> = with_chat.difference(&tree(&[])).cloned().collect();
+    assert_eq!(new, ["minijinja", "minijinja_contrib"]);
+}

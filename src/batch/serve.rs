@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Append, Batch};
 use crate::error::Result;
 use crate::generate::{
-    Constraint, Course, Flow, GenerateOptions, Generation, Step, StopReason, TextStream,
+    Constraint, Course, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextStream,
 };
 use crate::memory::try_vec;
 use crate::session_options::check_tokens;
@@ -216,7 +216,7 @@ impl<'a> Active<'a> {
         tokens.extend_from_slice(prompt);
         Ok(Self {
             job: number,
-            course: Course::new(options, end_of_text, job.constraint),
+            course: Course::new(options, EndTokens::of(batch.model()), job.constraint),
             prompt_tokens: prompt.len(),
             tokens,
             evaluated: kept,

@@ -91,7 +91,7 @@ impl cbl_status {
             | Error::NoTokens
             | Error::NothingAllowed
             | Error::ArenaInUse => CBL_BAD_ARGUMENT,
-            Error::Option { .. } | Error::Constraint(_) => CBL_BAD_OPTION,
+            Error::Option { .. } | Error::Constraint(_) | Error::Chat(_) => CBL_BAD_OPTION,
             Error::TokenOutOfRange { .. } => CBL_BAD_TOKEN,
             Error::ContextFull { .. } | Error::TextTooLong { .. } | Error::Task(_) => {
                 CBL_CONTEXT_FULL

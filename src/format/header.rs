@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Config, FileLayout, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES,
-    MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
+    Config, FileLayout, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES,
+    MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
 };
 use crate::fp_env::FpEnv;
 use crate::quant::Scheme;
@@ -147,6 +147,36 @@ impl<'de> Deserialize<'de> for Provenance {
     }
 }
 
+/// A [`ChatFormat`](super::ChatFormat) as its text, which is read when it is asked for.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct ChatJson(Box<RawValue>);
+
+impl ChatJson {
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl From<&super::ChatFormat> for ChatJson {
+    fn from(format: &super::ChatFormat) -> Self {
+        Self(serde_json::value::to_raw_value(format).expect("texts are written as JSON"))
+    }
+}
+
+impl PartialEq for ChatJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl<'de> Deserialize<'de> for ChatJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bounded(deserializer, "chat", MAX_CHAT_BYTES).map(Self)
+    }
+}
+
 /// The JSON of the metadata key `cerebellum`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -166,6 +196,25 @@ pub struct Header {
     /// Templates by name (`docs/templates.md`). Their content is judged when one is asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "templates")]
     pub templates: BTreeMap<String, String>,
+    /// How the model is put conversations. Its content is judged when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatJson>,
+    /// Tokens that end a text, besides the configuration's end-of-text token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub end_tokens: Vec<u32>,
+}
+
+impl Header {
+    fn check_end_tokens(&self) -> Result<(), FormatError> {
+        let wrong = |detail| Err(FormatError::config("end_tokens", detail));
+        if self.end_tokens.len() > MAX_END_TOKENS {
+            return wrong(format!("more than {MAX_END_TOKENS}"));
+        }
+        match self.end_tokens.iter().find(|&&it| it as usize >= self.config.vocab_size) {
+            Some(token) => wrong(format!("{token} is past the vocabulary")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads and validates the header of a whole file: afterwards every place in the returned layout
@@ -190,6 +239,7 @@ pub(super) fn read_front(
     let (metadata, listed) = parse(json)?;
     let header = parse_metadata(&metadata)?;
     header.config.validate()?;
+    header.check_end_tokens()?;
     let tokenizer_bytes = listed.get(super::TOKENIZER).map(single_dimension).transpose()?;
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     layout.check_listed(&listed)?;

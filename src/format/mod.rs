@@ -5,6 +5,7 @@
 //! places. The quantizer writes by the same [`FileLayout`], so reader and writer cannot drift apart.
 
 mod bytes;
+mod chat;
 mod config;
 mod header;
 mod layout;
@@ -14,13 +15,14 @@ mod verify;
 pub use crate::kernels::Activation;
 pub(crate) use bytes::open_regular;
 pub use bytes::{Access, ModelBytes};
+pub use chat::{Around, ChatForm, ChatFormat};
 pub(crate) use config::MAX_KINDS;
 pub use config::{
     Architecture, Attention, Biases, Config, LayerKind, Mlp, MlpKind, Norm, NormKind, NormPlace,
     Positions, QueryKeyNorm, Residual, ResidualOrder,
 };
 pub use header::{
-    FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
+    ChatJson, FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
 };
 pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
 pub(crate) use verify::verify_telling;
@@ -36,6 +38,12 @@ pub const MAX_PROVENANCE_BYTES: usize = 1 << 16;
 pub const MAX_TEMPLATES_BYTES: usize = 1 << 16;
 /// As above.
 pub const MAX_TEMPLATE_NAME_BYTES: usize = 64;
+/// As above: what the header says of conversations, as JSON.
+pub const MAX_CHAT_BYTES: usize = 1 << 18;
+/// As above: the template in it, as text.
+pub const MAX_CHAT_TEMPLATE_BYTES: usize = 1 << 16;
+/// As above.
+pub const MAX_END_TOKENS: usize = 16;
 /// The metadata key that holds the JSON of [`Header`].
 pub const METADATA_KEY: &str = "cerebellum";
 /// Name of the tokenizer's tensor.

@@ -6,6 +6,8 @@ use super::constraint::Constraint;
 use super::options::GenerateOptions;
 use super::outcome::{Step, StopReason};
 use crate::error::Result;
+use crate::format::MAX_END_TOKENS;
+use crate::model::Model;
 
 /// The state of a generated text: counts its tokens, and tells its constraint about them. A session or
 /// a batch evaluates the tokens.
@@ -15,10 +17,34 @@ pub(crate) struct Course<'a> {
     /// `None` before the constraint is asked.
     pub(super) forced: Vec<u32>,
     passed_on: Option<usize>,
-    end_of_text: Option<u32>,
+    ends: EndTokens,
     max_tokens: usize,
     tokens: usize,
     chosen: Option<u32>,
+}
+
+/// The tokens that end a text.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct EndTokens {
+    tokens: [u32; MAX_END_TOKENS + 1],
+    count: usize,
+}
+
+impl EndTokens {
+    /// Those of a model: the configuration's, and the header's others.
+    pub fn of(model: &Model) -> Self {
+        let mut ends = Self::default();
+        let tokens = model.config().eos_token_id.into_iter();
+        for token in tokens.chain(model.header().end_tokens.iter().copied()) {
+            ends.tokens[ends.count] = token;
+            ends.count += 1;
+        }
+        ends
+    }
+
+    fn contains(&self, token: u32) -> bool {
+        self.tokens[..self.count].contains(&token)
+    }
 }
 
 /// Whether a text goes on, or why it ends.
@@ -27,16 +53,16 @@ pub(crate) type Flow = ControlFlow<StopReason>;
 impl<'a> Course<'a> {
     pub fn new(
         options: &GenerateOptions,
-        end_of_text: Option<u32>,
+        ends: EndTokens,
         constraint: Option<Box<dyn Constraint + 'a>>,
     ) -> Self {
         // A text that must have a form ends when it has the form, even if the options say to go on.
-        let ends = constraint.is_some() || !options.ignore_end_of_text;
+        let ends_text = constraint.is_some() || !options.ignore_end_of_text;
         Self {
             constraint,
             forced: Vec::new(),
             passed_on: None,
-            end_of_text: end_of_text.filter(|_| ends),
+            ends: if ends_text { ends } else { EndTokens::default() },
             max_tokens: options.max_tokens,
             tokens: 0,
             chosen: None,
@@ -118,7 +144,7 @@ impl<'a> Course<'a> {
     /// Accepts the token that was chosen. It is to be passed on, unless the text ends before it.
     pub fn accept(&mut self, token: u32) -> Result<Flow> {
         self.passed_on = None;
-        self.chosen = Some(token).filter(|_| Some(token) != self.end_of_text);
+        self.chosen = Some(token).filter(|&token| !self.ends.contains(token));
         if self.chosen.is_none() {
             return Ok(ControlFlow::Break(StopReason::EndOfText));
         }

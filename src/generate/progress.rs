@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::constraint::Constraint;
-use super::course::Course;
+use super::course::{Course, EndTokens};
 use super::options::GenerateOptions;
 use super::outcome::{Generation, Step, StopReason};
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl<'a> Progress<'a> {
         let prompt_tokens = next.tokens().len();
         session.check_tokens(next.tokens(), prompt_tokens)?;
         Ok(Self {
-            course: Course::new(&options, end_of_text, constraint),
+            course: Course::new(&options, EndTokens::of(session.model()), constraint),
             options,
             next,
             state: State::InPrompt,

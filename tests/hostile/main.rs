@@ -21,6 +21,7 @@ mod class;
 mod corpus;
 mod exercise;
 mod fields;
+mod file_chat;
 mod file_templates;
 mod importers;
 mod mutations;

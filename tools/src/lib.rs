@@ -1,6 +1,7 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
 pub mod bench;
 pub mod calibrate;
+pub mod chat_template;
 pub mod checkpoint;
 pub mod distribution;
 pub mod eval;

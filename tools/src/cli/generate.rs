@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Once, OnceLock};
 
+use cerebellum::chat::{Chat, ChatOptions, Date, Role};
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{
     Constraint, GenerateOptions, Generation, Generator, Step, generate_text, generate_text_steps,
@@ -14,7 +15,7 @@ use cerebellum::kernels::Kernels;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::{log_probabilities_by, top_log_probabilities_by};
 use cerebellum::text::EncodeOptions;
-use cerebellum::{Session, TokenizerBytes};
+use cerebellum::{Model, Session, TokenizerBytes};
 use cerebellum_tools::json;
 use cerebellum_tools::threads;
 use serde::Serialize;
@@ -27,7 +28,7 @@ use super::session::ModelArgs;
 use super::table::bytes;
 use super::values::{sampling, stop, whole};
 
-type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
+pub type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 
 /// Continue a text.
 ///
@@ -65,6 +66,12 @@ pub struct Args {
     /// their probabilities before temperature, bias and penalty
     #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
     top_logprobs: Option<u16>,
+    /// Take the prompt as a message to the model, put it into the model's own chat template, and end with its
+    /// answer
+    #[arg(long, conflicts_with_all = ["file", "parse_special"])]
+    chat: bool,
+    #[command(flatten)]
+    roles: RoleArgs,
     /// Do not repeat the prompt
     #[arg(long)]
     no_echo: bool,
@@ -83,7 +90,43 @@ Examples:
   echo 'English: I am here.' | cerebellum generate -m demo.cbl -p - --stop English: --json
   cerebellum generate -m demo.cbl -p 'Is the sky blue? Answer:' --choices yes,no
   cerebellum generate -m 1.3b.cbl -p 'A person as JSON:' --json-schema person.json -n 200
+  cerebellum generate -m smollm2.cbl --chat -p 'What is the capital of France?'
   cerebellum generate -m demo.cbl --file prompts.txt -n 40 --json";
+
+/// What a chat template is given besides the messages.
+#[derive(Debug, clap::Args)]
+pub struct RoleArgs {
+    /// The system message, which says how to answer
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// The date that the template may write, as 2025-01-31 [default: today, in UTC]
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    date: Option<Date>,
+    /// Ask a model that can think before it answers to do so, or not to, if its template knows that
+    #[arg(long, value_name = "BOOL")]
+    thinking: Option<bool>,
+}
+
+fn date(text: &str) -> Result<Date, String> {
+    Date::parse(text).ok_or_else(|| "this is no day like 2025-01-31".into())
+}
+
+impl RoleArgs {
+    /// A conversation with the model, system message included.
+    pub fn chat(&self, model: &Model, tokenizer: &Arc<Tokenizer>) -> Result<Chat, Failure> {
+        let options = ChatOptions { date: self.date, thinking: self.thinking };
+        let mut chat = Chat::with_tokenizer(model, Arc::clone(tokenizer), options)?;
+        if let Some(system) = &self.system {
+            chat.push(Role::System, &**system);
+        }
+        Ok(chat)
+    }
+
+    /// Whether any of them is given.
+    pub fn are_given(&self) -> bool {
+        self.system.is_some() || self.date.is_some() || self.thinking.is_some()
+    }
+}
 
 /// How tokens are chosen, and how many.
 #[derive(Debug, clap::Args)]
@@ -117,7 +160,7 @@ pub struct SamplingArgs {
 /// What the text must be like.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false, conflicts_with = "stop")]
-struct FormArgs {
+pub struct FormArgs {
     /// The text must be one of these choices, separated by commas or on the lines of a file; a space may
     /// precede it
     #[arg(long, value_name = "LIST|FILE")]
@@ -131,7 +174,9 @@ struct FormArgs {
 }
 
 impl FormArgs {
-    fn form(&self) -> Result<Option<Form>, Failure> {
+    /// The form; of a text that goes on from another, a space may precede it.
+    pub fn form(&self, goes_on: bool) -> Result<Option<Form>, Failure> {
+        let after_space = |form| if goes_on { after_space(form) } else { form };
         if let Some(choices) = &self.choices {
             let choices = Form::Choices(read_list(choices, "choices")?);
             choices.check()?;
@@ -259,7 +304,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             tokenizer: &tokenizer,
             options: generate,
             encode,
-            form: args.form.form()?,
+            form: args.form.form(true)?,
             echo: !args.no_echo && !context.json,
             vocabulary: OnceLock::new(),
             told_of_space: Once::new(),
@@ -267,7 +312,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         };
         return prompts.run(&LinesArgs::of(file, args.jsonl), &options);
     }
-    let mut constraint = match args.form.form()? {
+    let mut constraint = match args.form.form(!args.chat)? {
         None => None,
         Some(form) => Some(Vocabulary::new(&model, Arc::clone(&tokenizer))?.constrain(&form)?),
     };
@@ -275,17 +320,27 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         context.warn(warning);
     }
     let prompt = read_prompt(&args.prompt, context)?;
-    if ends_in_space(&prompt, args.form.regex.is_some()) {
+    if !args.chat && args.roles.are_given() {
+        return Err("--system, --date and --thinking go with --chat".into());
+    }
+    if !args.chat && ends_in_space(&prompt, args.form.regex.is_some()) {
         context.warn(format_args!("the prompt {SPACE_AT_THE_END}"));
     }
     let mut session = threads::with_fewer(&mut options, |options| model.session(options))?;
-    let tokens = session.encode(&tokenizer, &prompt, encode)?;
+    let tokens = match args.chat {
+        true => {
+            let mut chat = args.roles.chat(&model, &tokenizer)?;
+            chat.push(Role::User, &*prompt);
+            chat.fit(session.context(), generate.max_tokens, &[])?.tokens
+        }
+        false => session.encode(&tokenizer, &prompt, encode)?,
+    };
     // What cannot be continued is not repeated either.
     Generator::new(&mut session, &tokens, &generate, None)?;
     let mut stream = Stream { text: String::new(), to_stdout: !context.json, failure: None };
     let mut steps = Vec::new();
     let kernels = Kernels::new(session.isa()).unwrap_or_else(Kernels::best);
-    if !args.no_echo {
+    if !args.no_echo && !args.chat {
         stream.echo(&prompt)?;
     }
     let constraint = constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint);
@@ -378,7 +433,8 @@ impl Stream {
         if self.to_stdout { print_text(text) } else { Ok(()) }
     }
 
-    fn push(&mut self, text: &str) -> ControlFlow<()> {
+    /// Takes a piece of the model's.
+    pub fn push(&mut self, text: &str) -> ControlFlow<()> {
         if text.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -407,7 +463,7 @@ impl Stream {
     }
 
     /// Ends the line.
-    fn end(&mut self) -> Result<(), Failure> {
+    pub fn end(&mut self) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure.into());
         }

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use cerebellum::SessionOptions;
+use cerebellum::format::MAX_END_TOKENS;
 use cerebellum::quant::Scheme;
 use cerebellum::terminal::name;
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum_tools::calibrate::Calibration;
+use cerebellum_tools::chat_template::{self, ImportedChat};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
 use cerebellum_tools::summary::Summary;
@@ -107,6 +109,8 @@ impl Args {
     fn inputs(&self, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>, Failure> {
         let mut inputs = checkpoint.files();
         inputs.extend(tokenizer::files(self.tokenizer_directory()));
+        inputs.extend(chat_template::files(self.tokenizer_directory()));
+        inputs.extend(chat_template::files(&self.checkpoint));
         inputs.extend(template::files(&self.checkpoint, &self.template)?.into_values());
         inputs.extend(self.calibration.clone());
         inputs.extend(self.report.input().map(Path::to_owned));
@@ -121,6 +125,7 @@ impl Args {
         &self,
         checkpoint: &Checkpoint,
         calibration: Option<Calibration>,
+        chat: &ImportedChat,
     ) -> Result<Options, Failure> {
         let scheme = match self.weights {
             Weights::Int8 => Scheme::Int8,
@@ -131,7 +136,30 @@ impl Args {
             None => Options::recommended(scheme, checkpoint),
         };
         let templates = template::for_file(template::files(&self.checkpoint, &self.template)?)?;
-        Ok(Options { calibration, bits: self.bits, templates, ..formats })
+        let (chat, end_tokens) = (chat.format.clone(), chat.end_tokens.clone());
+        Ok(Options { calibration, bits: self.bits, templates, chat, end_tokens, ..formats })
+    }
+
+    /// What the checkpoint says of conversations, and the directory of the tokenizer if that is another.
+    fn chat(
+        &self,
+        checkpoint: &Checkpoint,
+        tokenizer: Option<&ImportedTokenizer>,
+    ) -> Result<ImportedChat, Failure> {
+        let tables = tokenizer.map(|tokenizer| &tokenizer.blob[..]);
+        let import = |path: &Path| chat_template::import(path, checkpoint.config(), tables);
+        let mut chat = import(&self.checkpoint)?;
+        if let Some(directory) = &self.tokenizer {
+            let other = import(directory)?;
+            if other.format.is_some() {
+                (chat.format, chat.warnings) = (other.format, other.warnings);
+            }
+            let new = other.end_tokens.into_iter().filter(|it| !chat.end_tokens.contains(it));
+            let room = MAX_END_TOKENS - chat.end_tokens.len();
+            let new: Vec<_> = new.take(room).collect();
+            chat.end_tokens.extend(new);
+        }
+        Ok(chat)
     }
 }
 
@@ -163,19 +191,21 @@ struct Preview<'a> {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let tokenizer = import_tokenizer(args, &checkpoint)?;
+    let chat = args.chat(&checkpoint, tokenizer.as_ref())?;
     let inputs = args.inputs(&checkpoint)?;
     let output = match &args.output {
         Some(path) if !args.dry_run => create_output(path, args.force, &inputs)?,
-        _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), context),
+        _ => return dry_run(args, &checkpoint, tokenizer.as_ref(), &chat, context),
     };
     let target = output.target().to_owned();
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
     let report = args.report.prepare(args.force, &inputs, (&checkpoint, tables), context)?;
-    warn(&checkpoint, tokenizer.as_ref(), context);
+    warn(&checkpoint, tokenizer.as_ref(), &chat, context);
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref(), context)?;
 
     let name = target.display().to_string();
-    let (options, progress) = (args.options(&checkpoint, calibration)?, Progress::new(context));
+    let (options, progress) =
+        (args.options(&checkpoint, calibration, &chat)?, Progress::new(context));
     let started = Instant::now();
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
@@ -209,11 +239,12 @@ fn dry_run(
     args: &Args,
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
+    chat: &ImportedChat,
     context: &Context,
 ) -> Outcome {
-    warn(checkpoint, tokenizer, context);
+    warn(checkpoint, tokenizer, chat, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options(checkpoint, None)?)?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(checkpoint, None, chat)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),
@@ -272,7 +303,12 @@ fn import_tokenizer(
 }
 
 /// Says what of the checkpoint does not make it into the file.
-fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context: &Context) {
+fn warn(
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&ImportedTokenizer>,
+    chat: &ImportedChat,
+    context: &Context,
+) {
     /// A broken checkpoint may have thousands.
     const MOST_NAMES: usize = 20;
     let extra = checkpoint.extra_tensors();
@@ -285,6 +321,7 @@ fn warn(checkpoint: &Checkpoint, tokenizer: Option<&ImportedTokenizer>, context:
         context.warn(format_args!("left out, since the model does not use them: {names}"));
     }
     checkpoint.notes().iter().for_each(|note| context.warn(note));
+    chat.warnings.iter().for_each(|warning| context.warn(warning));
     match tokenizer {
         Some(tokenizer) => tokenizer.warnings.iter().for_each(|warning| context.warn(warning)),
         None => context.warn(

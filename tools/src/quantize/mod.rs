@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use cerebellum::Model;
 use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{
-    FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source, Tensor, TensorKind,
-    VERSION, is_template_name, matrix_names,
+    ChatFormat, ChatJson, FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source,
+    Tensor, TensorKind, VERSION, is_template_name, matrix_names,
 };
 use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
 use half::f16;
@@ -81,13 +81,25 @@ pub struct Options {
     pub bits: Option<f64>,
     /// Templates by name that the file is to hold.
     pub templates: BTreeMap<String, String>,
+    /// How the model is put conversations.
+    pub chat: Option<ChatFormat>,
+    /// Tokens that end a text, besides the configuration's end-of-text token.
+    pub end_tokens: Vec<u32>,
 }
 
 impl Options {
     /// One format for all matrices.
     pub fn uniform(format: MatrixFormat) -> Self {
         let (exceptions, templates) = (BTreeMap::new(), BTreeMap::new());
-        Self { format, exceptions, calibration: None, bits: None, templates }
+        Self {
+            format,
+            exceptions,
+            calibration: None,
+            bits: None,
+            templates,
+            chat: None,
+            end_tokens: Vec::new(),
+        }
     }
 
     /// What suits `scheme` best in this model: [`MatrixFormat::new`] for all matrices, but with int8 smaller
@@ -250,6 +262,8 @@ fn describe(
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
         quantizer: Provenance::default(),
         templates: options.templates.clone(),
+        chat: options.chat.as_ref().map(ChatJson::from),
+        end_tokens: options.end_tokens.clone(),
         config,
     };
     header.quantizer = provenance(options, choices, folding::applies(&header)).into();

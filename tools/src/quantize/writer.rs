@@ -208,8 +208,16 @@ mod tests {
         let tensors = matrix_names(&config).into_iter().map(info).collect();
         let quantizer = Default::default();
         let templates = Default::default();
-        let header =
-            Header { version: VERSION, config, tensors, source: None, quantizer, templates };
+        let header = Header {
+            version: VERSION,
+            config,
+            tensors,
+            source: None,
+            quantizer,
+            templates,
+            chat: None,
+            end_tokens: Vec::new(),
+        };
         let layout = FileLayout::new(&header.config, &header.tensors, None).unwrap();
         (header, layout)
     }

@@ -2,16 +2,24 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
+use cerebellum::Session;
 use cerebellum::generate::{GenerateOptions, Generation};
 use cerebellum::text::EncodeOptions;
-use cerebellum::{Session, TokenizerBytes};
 use cerebellum_tools::output::Output;
 
 use super::super::context::Failure;
-use super::super::generate::Stream;
+use super::super::generate::{Stream, Tokenizer};
 
-type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
+/// An answer that was given.
+pub struct Answered {
+    pub generation: Generation,
+    /// Tokens before it that were evaluated for earlier answers.
+    pub reused_tokens: usize,
+    /// What did not fit, to be shown.
+    pub remark: Option<String>,
+}
 
 /// One text that user and model write in turn.
 ///
@@ -20,7 +28,7 @@ type Tokenizer = cerebellum::text::Tokenizer<TokenizerBytes>;
 /// something back needs no more than cutting the text.
 pub struct Conversation {
     session: Session,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     text: String,
     /// Where the text ends that is there from the start.
     beginning: usize,
@@ -36,10 +44,9 @@ struct Turn {
 
 impl Conversation {
     /// Begins with `prompt`.
-    pub fn new(session: Session, prompt: &str) -> Result<Self, Failure> {
-        let tokenizer = session.model().tokenizer()?;
+    pub fn new(session: Session, tokenizer: Arc<Tokenizer>, prompt: &str) -> Self {
         let (text, beginning) = (prompt.to_owned(), prompt.len());
-        Ok(Self { session, tokenizer, text, beginning, turns: Vec::new() })
+        Self { session, tokenizer, text, beginning, turns: Vec::new() }
     }
 
     pub fn session(&self) -> &Session {
@@ -77,12 +84,12 @@ impl Conversation {
         Ok(())
     }
 
-    /// Lets the model go on; how many tokens of the beginning had to be left out, too.
+    /// Lets the model go on.
     pub fn answer(
         &mut self,
         options: &GenerateOptions,
         stream: &mut Stream,
-    ) -> Result<(Generation, usize), Failure> {
+    ) -> Result<Answered, Failure> {
         let tokens = self.tokenizer.encode(&self.text, EncodeOptions::default())?;
         let forgotten = forgotten(tokens.len(), self.session.context(), options.max_tokens);
         let tokens = &tokens[forgotten..];
@@ -90,16 +97,21 @@ impl Conversation {
         self.session.rewind(kept)?;
         let result = stream.run(&mut self.session, &self.tokenizer, &tokens[kept..], options);
         self.text.push_str(&stream.text);
-        Ok((result?, forgotten))
+        let remark = "tokens of the beginning no longer fit: the rest was read again";
+        Ok(Answered {
+            generation: result?,
+            reused_tokens: kept,
+            remark: (forgotten > 0).then(|| format!("({forgotten} {remark})")),
+        })
     }
+}
 
-    /// Writes the text to a new file, which is none of `inputs`.
-    pub fn save(&self, path: &Path, inputs: &[&Path]) -> Result<(), Failure> {
-        let mut output = Output::create(path, false, inputs)?;
-        let written = output.file().write_all(self.text.as_bytes());
-        written.map_err(|e| output.error("write", e))?;
-        Ok(output.commit()?)
-    }
+/// Writes what was said to a new file, which is none of `inputs`.
+pub fn save(text: &str, path: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    let mut output = Output::create(path, false, inputs)?;
+    let written = output.file().write_all(text.as_bytes());
+    written.map_err(|e| output.error("write", e))?;
+    Ok(output.commit()?)
 }
 
 /// How many of `tokens` to drop from the beginning: none as long as all of them and an answer fit. Otherwise

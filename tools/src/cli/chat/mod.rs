@@ -3,41 +3,50 @@
 mod command;
 mod conversation;
 mod input;
+mod roles;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cerebellum::Session;
 use cerebellum::generate::{GenerateOptions, Generation, StopReason};
 use cerebellum_tools::{output, threads};
 use serde::Serialize;
 
 use self::command::{Command, HELP};
-use self::conversation::Conversation;
+use self::conversation::{Answered, Conversation, save};
 use self::input::{Input, Line};
+use self::roles::Roles;
 use super::context::{Context, Failure, Outcome, is_broken_pipe};
-use super::generate::{SamplingArgs, Stream, speeds};
+use super::generate::{FormArgs, RoleArgs, SamplingArgs, Stream, speeds};
 use super::interrupt::Cancellable;
 use super::session::ModelArgs;
 use super::values::{stop, unescape};
 
 /// Answer line by line, continuing the whole conversation so far.
 ///
-/// A base model does not converse, it continues a text: your lines and its answers become one text.
-/// --template puts each line into a form that the model knows. On a terminal you can edit lines and recall
+/// If the model file has a chat template, your lines and the model's answers are messages in it, and an answer
+/// ends where the model ends its turn. Otherwise, and with --template or --prompt, your lines and the answers
+/// become one text: a base model does not converse, it continues a text. --template puts each line into a form
+/// that the model knows. On a terminal you can edit lines and recall
 /// earlier ones, Ctrl-C stops an answer, and /help lists commands. Otherwise lines come from standard input.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The form of each line; {text} stands for the line, and \n, \t and \\ are as in --stop
-    #[arg(long, default_value = "{text}", value_name = "TEXT", value_parser = template)]
-    template: String,
-    /// The beginning of the conversation
-    #[arg(short, long, default_value = "", value_name = "TEXT")]
-    prompt: String,
+    #[command(flatten)]
+    roles: RoleArgs,
+    /// Continue a text, and put each line into this form; {text} stands for the line, and \n, \t and \\ are as
+    /// in --stop
+    #[arg(long, value_name = "TEXT", value_parser = template, conflicts_with_all = ["system", "date", "thinking"])]
+    template: Option<String>,
+    /// Continue a text that begins so
+    #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["system", "date", "thinking"])]
+    prompt: Option<String>,
     /// Forget the conversation before each line
     #[arg(long)]
     forget: bool,
@@ -47,6 +56,8 @@ pub struct Args {
     /// be given several times
     #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
+    #[command(flatten)]
+    form: FormArgs,
     /// Keep your lines in this file for the next time [default: cerebellum/history in the directory for the
     /// state of programs]
     #[arg(long, value_name = "FILE", env = "CEREBELLUM_HISTORY")]
@@ -58,6 +69,7 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Examples:
+  cerebellum chat -m smollm2.cbl --system 'Answer in one sentence.'
   cerebellum chat -m demo.cbl --temperature 0.7 --repetition-penalty 1.1 -n 60
   cerebellum chat -m demo.cbl --template 'English: {text}\\nFrench:' --stop '\\n' --forget
   cerebellum chat -m demo.cbl --template 'Utterance: {text}\\nIntent:' --forget --json < lines.txt";
@@ -78,6 +90,7 @@ struct Report<'a> {
     ok: bool,
     text: &'a str,
     prompt_tokens: usize,
+    reused_tokens: usize,
     tokens: usize,
     stop_reason: &'static str,
     prompt_tokens_per_second: f64,
@@ -88,13 +101,94 @@ struct Report<'a> {
 struct Chat<'a> {
     args: &'a Args,
     context: &'a Context,
-    conversation: Conversation,
+    conversation: Talk,
     options: GenerateOptions,
     /// Set by Ctrl-C while the model answers.
     cancel: Arc<AtomicBool>,
     threads: usize,
-    /// Of the last answer.
-    generation: Option<Generation>,
+    /// Of the last answer, with the tokens before it that were evaluated earlier.
+    generation: Option<(Generation, usize)>,
+}
+
+/// A conversation of either kind.
+enum Talk {
+    Text(Conversation),
+    Roles(Roles),
+}
+
+impl Talk {
+    fn new(args: &Args, session: Session) -> Result<Self, Failure> {
+        let model = session.model().clone();
+        let tokenizer = Arc::new(model.tokenizer()?);
+        let form = args.form.form(false)?;
+        let is_text = args.template.is_some() || args.prompt.is_some();
+        let asks_for_roles = args.roles.are_given() || form.is_some();
+        if is_text || (model.header().chat.is_none() && !asks_for_roles) {
+            if form.is_some() {
+                return Err(
+                    "--choices, --regex and --json-schema need the model's chat template".into()
+                );
+            }
+            let prompt = args.prompt.as_deref().unwrap_or_default();
+            return Ok(Self::Text(Conversation::new(session, tokenizer, prompt)));
+        }
+        let chat = args.roles.chat(&model, &tokenizer)?;
+        Ok(Self::Roles(Roles::new(session, chat, &tokenizer, form)?))
+    }
+
+    fn session(&self) -> &Session {
+        match self {
+            Self::Text(it) => it.session(),
+            Self::Roles(it) => it.session(),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(it) => it.text().into(),
+            Self::Roles(it) => it.text().into(),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Text(it) => it.clear(),
+            Self::Roles(it) => it.clear(),
+        }
+    }
+
+    fn say(&mut self, line: &str, template: Option<&String>) {
+        match (self, template) {
+            (Self::Text(it), Some(template)) => it.say(&template.replace(PLACE, line)),
+            (Self::Text(it), None) => it.say(line),
+            (Self::Roles(it), _) => it.say(line),
+        }
+    }
+
+    fn undo(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Text(it) => it.undo(),
+            Self::Roles(it) => it.undo(),
+        }
+    }
+
+    fn take_back_answer(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Text(it) => it.take_back_answer(),
+            Self::Roles(it) => it.take_back_answer(),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        options: &GenerateOptions,
+        stream: &mut Stream,
+    ) -> Result<Answered, Failure> {
+        match self {
+            Self::Text(it) => it.answer(options, stream),
+            Self::Roles(it) => it.answer(options, stream),
+        }
+    }
 }
 
 /// Runs the command.
@@ -107,7 +201,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let mut chat = Chat {
         args,
         context,
-        conversation: Conversation::new(session, &args.prompt)?,
+        conversation: Talk::new(args, session)?,
         options: GenerateOptions {
             max_tokens: args.sampling.max_tokens,
             sampler: args.sampling.sampler(),
@@ -153,7 +247,7 @@ impl Chat<'_> {
         if self.args.forget {
             self.conversation.clear();
         }
-        self.conversation.say(&self.args.template.replace(PLACE, line));
+        self.conversation.say(line, self.args.template.as_ref());
         self.go_on()
     }
 
@@ -164,10 +258,9 @@ impl Chat<'_> {
         let cancellable = Cancellable::by(&self.cancel);
         let generation = self.conversation.answer(&self.options, &mut stream);
         drop(cancellable);
-        let (generation, forgotten) = generation?;
-        if forgotten > 0 {
-            let remark = "tokens of the beginning no longer fit: the rest was read again";
-            self.context.note(format_args!("({forgotten} {remark})"));
+        let Answered { generation, reused_tokens, remark } = generation?;
+        if let Some(remark) = remark {
+            self.context.note(remark);
         }
         if generation.stop_reason == StopReason::Cancelled {
             self.context.note("(stopped)");
@@ -177,6 +270,7 @@ impl Chat<'_> {
                 ok: true,
                 text: &stream.text,
                 prompt_tokens: generation.prompt_tokens,
+                reused_tokens,
                 tokens: generation.tokens,
                 stop_reason: generation.stop_reason.name(),
                 prompt_tokens_per_second: generation.prompt_tokens_per_second(),
@@ -184,7 +278,7 @@ impl Chat<'_> {
             };
             self.context.print("", &report)?;
         }
-        self.generation = Some(generation);
+        self.generation = Some((generation, reused_tokens));
         Ok(())
     }
 
@@ -201,7 +295,7 @@ impl Chat<'_> {
                 self.go_on()?;
             }
             Command::More => self.go_on()?,
-            Command::Show => self.context.note(self.conversation.text()),
+            Command::Show => self.context.note(&*self.conversation.text()),
             Command::Save(path) => self.save(path.as_ref())?,
             Command::Statistics => self.statistics(),
             Command::Set { name, value } => {
@@ -218,15 +312,16 @@ impl Chat<'_> {
     fn save(&self, path: &Path) -> Result<(), Failure> {
         let mut inputs = vec![self.args.model.path()];
         inputs.extend(self.args.history.as_deref());
-        self.conversation.save(path, &inputs)?;
+        save(&self.conversation.text(), path, &inputs)?;
         self.context.note(format_args!("saved to {}", path.display()));
         Ok(())
     }
 
     fn statistics(&self) {
         let session = self.conversation.session();
-        if let Some(generation) = &self.generation {
-            self.context.note(speeds(generation, session, self.threads));
+        if let Some((generation, reused)) = &self.generation {
+            let speeds = speeds(generation, session, self.threads);
+            self.context.note(format_args!("{speeds}; {reused} tokens before were kept"));
         }
         let (position, context) = (session.position(), session.context());
         self.context.note(format_args!("{position} of {context} positions are used"));

@@ -1,0 +1,260 @@
+//! The model's own template, in the language Jinja, as `transformers` sets Jinja up.
+//!
+//! A template comes from a file that nobody vouches for. It computes with the messages and nothing else: it
+//! can reach no file, no network and no environment. Its steps and the bytes that it makes are counted, and
+//! it ends in an error when they are used up.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, Error as EngineError, ErrorKind, UndefinedBehavior, Value};
+
+use super::{Message, Variables};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::terminal;
+use crate::threads::on_deep_stack;
+
+/// What a template may use up, whatever the messages are; each unit is a step, or 64 bytes. Templates of
+/// models use some hundred.
+const FUEL: u64 = 200_000;
+
+/// For each message, besides.
+const FUEL_PER_MESSAGE: u64 = 2000;
+
+/// For each byte of the messages, besides: a template may copy a text 64 times.
+const FUEL_PER_BYTE: u64 = 1;
+
+/// The most bytes of text that are made besides those of the messages.
+const MAX_EXTRA: usize = 1 << 20;
+
+/// How deeply macros and other parts may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// What the engine asks of the system's memory at most, for a unit of fuel.
+const BYTES_PER_FUEL: u64 = 64;
+
+/// The text of a conversation by `template`.
+///
+/// # Errors
+/// [`Error::Chat`] with the engine's message; [`Error::OutOfMemory`]; [`Error::Threads`].
+pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Result<String> {
+    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+    let fuel = FUEL + messages.len() as u64 * FUEL_PER_MESSAGE + bytes as u64 * FUEL_PER_BYTE;
+    // The engine ends the process if it gets no memory.
+    memory::probe(usize::try_from(fuel * BYTES_PER_FUEL).unwrap_or(usize::MAX))?;
+    let most = 4 * bytes + MAX_EXTRA;
+    // A parser calls itself along its input.
+    let rendered = on_deep_stack(|| run(template, messages, variables, fuel))?;
+    let text = rendered.map_err(|error| Error::Chat(describe(&error)))?;
+    match text.len() <= most {
+        true => Ok(text),
+        false => Err(Error::Chat(format!("its text has {} bytes, {most} are allowed", text.len()))),
+    }
+}
+
+fn run(
+    template: &str,
+    messages: &[Message],
+    variables: &Variables,
+    fuel: u64,
+) -> Result<String, EngineError> {
+    let mut environment = environment(variables)?;
+    environment.set_fuel(Some(fuel));
+    let template = without_generation_tags(template);
+    let messages: Vec<Value> = messages.iter().map(message_value).collect();
+    let mut context = vec![
+        ("messages", Value::from(messages)),
+        ("add_generation_prompt", Value::from(variables.prompt_answer)),
+        ("bos_token", Value::from(variables.beginning_token)),
+        ("eos_token", Value::from(variables.end_token)),
+        // `transformers` defines them, too, where there are none.
+        ("tools", Value::from(())),
+        ("documents", Value::from(())),
+    ];
+    if let Some(thinking) = variables.thinking {
+        context.push(("enable_thinking", Value::from(thinking)));
+    }
+    environment.render_str(&template, Value::from_pairs(context))
+}
+
+fn message_value(message: &Message) -> Value {
+    Value::from_pairs([("role", message.role.name()), ("content", &message.content)])
+}
+
+fn environment(variables: &Variables) -> Result<Environment<'static>, EngineError> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_recursion_limit(MAX_DEPTH);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, EngineError> {
+        Err(EngineError::new(ErrorKind::InvalidOperation, message))
+    });
+    let date = variables.date;
+    environment.add_function(
+        "strftime_now",
+        move |format: String| -> Result<String, EngineError> {
+            date.format(&format).ok_or_else(|| {
+                let detail = format!("strftime_now: the format {format:?} is not known");
+                EngineError::new(ErrorKind::InvalidOperation, detail)
+            })
+        },
+    );
+    // As `transformers` writes JSON: without escapes for HTML.
+    environment.add_filter("tojson", to_json);
+    Ok(environment)
+}
+
+/// JSON with `json.dumps`'s spaces.
+fn to_json(value: &Value, _: Rest<Value>, _: Kwargs) -> Result<String, EngineError> {
+    let mut out = String::new();
+    write_json(value, &mut out)?;
+    Ok(out)
+}
+
+fn write_json(value: &Value, out: &mut String) -> Result<(), EngineError> {
+    use minijinja::value::ValueKind;
+    match value.kind() {
+        ValueKind::None | ValueKind::Undefined => out.push_str("null"),
+        ValueKind::Bool | ValueKind::Number => {
+            out.push_str(&value.to_string().to_ascii_lowercase());
+        }
+        ValueKind::String => {
+            let text = serde_json::to_string(value.as_str().unwrap_or_default());
+            out.push_str(&text.unwrap_or_default());
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            for (i, item) in value.try_iter()?.enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                write_json(&item, out)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                write_json(&Value::from(key.to_string()), out)?;
+                out.push_str(": ");
+                write_json(&value.get_item(&key)?, out)?;
+            }
+            out.push('}');
+        }
+        kind => {
+            let detail = format!("tojson: {kind} is no JSON");
+            return Err(EngineError::new(ErrorKind::InvalidOperation, detail));
+        }
+    }
+    Ok(())
+}
+
+/// The template with blocks that always apply in the place of `generation` blocks. `transformers` has these
+/// to mark answers for training; the engine does not know them.
+fn without_generation_tags(template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        text.push_str(before);
+        let sign = tag.len() - tag.trim_start_matches(['-', '+']).len();
+        let space = tag[sign..].len() - tag[sign..].trim_start().len();
+        let (lead, name) = tag.split_at(sign + space);
+        text.push_str(lead);
+        rest = name;
+        for (old, new) in [("generation", "if true"), ("endgeneration", "endif")] {
+            if let Some(after) = name.strip_prefix(old)
+                && after.trim_start().trim_start_matches(['-', '+']).starts_with("%}")
+            {
+                text.push_str(new);
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+/// One line that says what the template could not do.
+fn describe(error: &EngineError) -> String {
+    let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    format!("{line}{}", terminal::text(&detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Date, Role};
+    use super::*;
+
+    fn render_with(template: &str, content: &str) -> Result<String> {
+        let variables = Variables {
+            prompt_answer: true,
+            beginning_token: "<s>",
+            end_token: "</s>",
+            date: Date::new(2024, 7, 26).unwrap(),
+            thinking: Some(false),
+        };
+        render(template, &[Message::new(Role::User, content)], &variables)
+    }
+
+    #[test]
+    fn hostile_templates_end_in_errors() {
+        let deep = format!("{}x{}", "(".repeat(20_000), ")".repeat(20_000));
+        let nested = "{% if true %}".repeat(5000) + &"{% endif %}".repeat(5000);
+        for template in [
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "{% for a in range(9999999999) %}x{% endfor %}",
+            "{% set ns = namespace(s='x' * 64) %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{{ 'x' * 99999999999 }}",
+            "{{ messages[0].content * 1000000 }}",
+            "{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+            "{{ missing.field }}",
+            "{{ missing() }}",
+            "{{ messages[9].content }}",
+            "{{ 1 / 0 }}",
+            "{% include '/etc/passwd' %}",
+            "{% import 'os' as os %}{{ os }}",
+            "{{ ''.__class__.__mro__ }}",
+            "{{ strftime_now('%Q') }}",
+            "{{ raise_exception('no') }}",
+            "{% unknown %}",
+            "{{ 'x' | unknown }}",
+            &format!("{{{{ {deep} }}}}"),
+            &nested,
+            "{{ 'x' | replace('', 'y' * 1000000) * 1000 }}",
+            "{{ range(100000) | list | tojson * 1000 }}",
+        ] {
+            let start = std::time::Instant::now();
+            let result = render_with(template, &"z".repeat(1000));
+            let shown: String = template.chars().take(80).collect();
+            assert!(matches!(result, Err(Error::Chat(_))), "{shown}: {result:?}");
+            // A second is a hundred times what the slowest takes.
+            assert!(start.elapsed().as_secs() < 30, "{shown}");
+        }
+    }
+
+    #[test]
+    fn templates_compute_as_those_of_python() {
+        for (template, text) in [
+            ("{{ bos_token }}{{ messages[0]['content'].strip() }}{{ eos_token }}", "<s>a<b</s>"),
+            ("{{ missing }}{{ missing is defined }}{{ tools is none }}", "FalseTrue"),
+            ("{% if not enable_thinking %}no{% endif %}", "no"),
+            ("{{ messages | tojson }}", r#"[{"content": " a<b ", "role": "user"}]"#),
+            ("{% generation %}\nx{%- endgeneration -%} y", "xy"),
+            ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+            (
+                "{% for x in [1, 2, 3] %}{% if x == 2 %}{% continue %}{% endif %}{{ x }}{% endfor %}",
+                "13",
+            ),
+            ("{{ '<' ~ 1 }}", "<1"),
+        ] {
+            assert_eq!(render_with(template, " a<b ").unwrap(), text, "{template}");
+        }
+    }
+}
