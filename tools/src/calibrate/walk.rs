@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
     /// If the checkpoint cannot be read.
     ///
     /// # Panics
-    /// After [`enter`](Self::enter).
+    /// After `enter`.
     pub fn set_embedding<'r>(&mut self, rows: impl Fn(u32) -> &'r [f32]) -> Result<()> {
         assert!(self.quantized.layer.is_none(), "the embedding comes before all layers");
         let x = self.calibration.tokens().iter().flat_map(|&token| rows(token)).copied().collect();
