@@ -112,8 +112,8 @@ struct Chat<'a> {
 
 /// A conversation of either kind.
 enum Talk {
-    Text(Conversation),
-    Roles(Roles),
+    Text(Box<Conversation>),
+    Roles(Box<Roles>),
 }
 
 impl Talk {
@@ -130,10 +130,11 @@ impl Talk {
                 );
             }
             let prompt = args.prompt.as_deref().unwrap_or_default();
-            return Ok(Self::Text(Conversation::new(session, tokenizer, prompt)));
+            let conversation = Conversation::new(session, tokenizer, prompt);
+            return Ok(Self::Text(Box::new(conversation)));
         }
         let chat = args.roles.chat(&model, &tokenizer)?;
-        Ok(Self::Roles(Roles::new(session, chat, &tokenizer, form)?))
+        Ok(Self::Roles(Box::new(Roles::new(session, chat, &tokenizer, form)?)))
     }
 
     fn session(&self) -> &Session {
