@@ -658,8 +658,8 @@ fn tokens_and_merges_that_contradict_each_other_are_named() {
     };
     for (error, parts) in [
         (with(&[]), "tokenizer.ggml.tokens is no list of strings"),
-        (with(&[("tokenizer.ggml.model", string("llama"))]), "tokenizer.ggml.model"),
-        (with(&[("tokenizer.ggml.pre", string("llama-bpe"))]), "tokenizer.ggml.pre"),
+        (with(&[("tokenizer.ggml.model", string("bert"))]), "tokenizer.ggml.model"),
+        (with(&[("tokenizer.ggml.pre", string("tekken"))]), "tokenizer.ggml.pre"),
         (
             with(&[
                 ("tokenizer.ggml.tokens", list(&["a", "b"])),

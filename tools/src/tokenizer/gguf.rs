@@ -64,7 +64,9 @@ pub fn read(path: &Path) -> Result<Option<Vocabulary>, TokenizerError> {
         Some(Value::Int(id)) => u32::try_from(id).ok(),
         _ => None,
     };
-    if vocabulary.bos.is_none() {
+    // The one without the other says nothing, as in what is read from other files.
+    if vocabulary.bos.is_none() || vocabulary.flags & layout::ADD_BOS == 0 {
+        vocabulary.bos = None;
         vocabulary.flags &= !layout::ADD_BOS;
     }
     Ok(Some(vocabulary))
