@@ -110,7 +110,8 @@ uint32_t cbl_version_number(void);
 /**
  * Returns whether this build can tokenize text. If not, these functions return CBL_UNSUPPORTED:
  * cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(),
- * cbl_batch_begin(), cbl_score(), cbl_embed(), and all functions for classifiers and templates.
+ * cbl_batch_begin(), cbl_score(), cbl_embed(), and all functions for classifiers, templates and
+ * conversations.
  * Functions that take token ids work, and so do cbl_model_detokenize() and
  * cbl_model_token_bytes().
  *
@@ -395,6 +396,16 @@ enum {
    * That number is limited if the template comes from a model file; see cbl_template_named().
    */
   CBL_OPTION_TEMPLATE_TOKENS = 27,
+  /**
+   * string. Conversations: the day that a chat template may write, such as "2025-01-31". An empty
+   * string, the default, is today by the system's clock, in UTC.
+   */
+  CBL_OPTION_DATE = 28,
+  /**
+   * int. Conversations: 1 asks a model that can think before it answers to do so, 0 not to, if
+   * its chat template knows that. -1, the default, leaves it to the template.
+   */
+  CBL_OPTION_THINKING = 29,
 };
 
 /** Values of CBL_OPTION_ACCESS. */
@@ -1610,6 +1621,101 @@ cbl_status cbl_apply_template(cbl_session *session,
                               void *user,
                               cbl_template_result *result,
                               size_t size);
+
+/* ---- Conversations ------------------------------------------------------------------------
+ *
+ * A conversation is a list of messages. Each has a role, which is "system", "user" or "assistant",
+ * and a content. The chat template in the model file puts them into the form that the model knows.
+ * The text of a message never becomes a control token. docs/chat.md says more.
+ *
+ *     const char *roles[] = {"system", "user"};
+ *     const char *contents[] = {"Answer in one sentence.", "What is the capital of France?"};
+ *     cbl_chat_answer(session, NULL, roles, contents, 2, on_text, NULL, NULL, 0);
+ *
+ * The program keeps the messages. For the next turn, add the answer and the next message to both
+ * lists and call again on the same session: only what is new is evaluated.
+ */
+
+/** What cbl_chat_answer() did. Later versions may add fields at the end. */
+typedef struct {
+  /** Number of tokens of the conversation that were evaluated. */
+  uint64_t prompt_tokens;
+  /** Number of tokens of the conversation that the session held already. */
+  uint64_t reused_tokens;
+  /** Number of tokens generated. */
+  uint64_t generated_tokens;
+  /**
+   * Number of messages that were left out because the context is full: the oldest ones after the
+   * system message.
+   */
+  uint64_t left_out;
+  /** Why the answer ended: a cbl_stop_reason. */
+  int32_t stop_reason;
+  /** 0. */
+  int32_t reserved;
+} cbl_chat_result;
+
+/**
+ * Returns whether this build evaluates every chat template. If not, it knows conversations only if
+ * the quantizer found a simple form of the model's template, and only with messages of user and
+ * assistant in turn, perhaps after one of the system.
+ *
+ * Thread-safe.
+ */
+bool cbl_has_chat(void);
+
+/**
+ * Turns a conversation of `count` messages into token ids, what asks for an answer included. The
+ * roles and contents end with zero bytes. If the last message is the assistant's, it is the
+ * beginning of the answer. `*number` receives the number of ids. `tokens` has room for `capacity`
+ * ids, and receives them if they all fit. A capacity of 0 only asks for the number, and then gives
+ * CBL_BUFFER_TOO_SMALL. `options` may be NULL; only CBL_OPTION_DATE and CBL_OPTION_THINKING are
+ * used.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE; CBL_BAD_ARGUMENT; CBL_INVALID_UTF8; CBL_NO_TOKENIZER;
+ * CBL_BAD_TEXT; CBL_BAD_OPTION if the model has no chat template, or if the template refuses the
+ * messages; CBL_BUFFER_TOO_SMALL; CBL_MODEL_CHANGED; CBL_NO_THREADS; CBL_NO_MEMORY;
+ * CBL_UNSUPPORTED; CBL_BUSY; CBL_PANIC.
+ */
+cbl_status cbl_chat_tokens(const cbl_model *model,
+                           const cbl_options *options,
+                           const char *const *roles,
+                           const char *const *contents,
+                           size_t count,
+                           uint32_t *tokens,
+                           size_t capacity,
+                           size_t *number,
+                           char *message,
+                           size_t message_size);
+
+/**
+ * Lets the model answer a conversation of `count` messages. The roles and contents end with zero
+ * bytes. The callback receives the answer piece by piece, as that of cbl_generate() does. The
+ * answer ends at any token that ends a text or a turn of the model. If the last message is the
+ * assistant's, the answer continues it.
+ *
+ * The conversation replaces the tokens that the session holds. If it begins as they do, this
+ * beginning is not evaluated again. If the conversation and an answer of CBL_OPTION_MAX_TOKENS
+ * tokens, or of half the context if that is less, do not fit into the context, the oldest turns are
+ * left out, whole. The system message and the last turn stay.
+ *
+ * `options` may be NULL. They are those of cbl_generate(), CBL_OPTION_DATE and
+ * CBL_OPTION_THINKING. `*result` receives what was done, and `size` is `sizeof *result`; `result`
+ * may be NULL if `size` is 0. A call that is cancelled returns CBL_OK, and the stop reason is
+ * CBL_STOP_CANCELLED.
+ *
+ * One thread at a time. Errors: those of cbl_generate(), CBL_MODEL_CHANGED among them, and of
+ * cbl_chat_tokens(); CBL_CONTEXT_FULL if the last turn does not fit.
+ */
+cbl_status cbl_chat_answer(cbl_session *session,
+                           const cbl_options *options,
+                           const char *const *roles,
+                           const char *const *contents,
+                           size_t count,
+                           cbl_text_callback callback,
+                           void *user,
+                           cbl_chat_result *result,
+                           size_t size);
 
 /* ---- Batches ------------------------------------------------------------------------------
  *

@@ -201,6 +201,24 @@ class Options {
 };
 
 /// An open model.
+/// A message of a conversation. The role is "system", "user" or "assistant".
+struct Message {
+  std::string role, content;
+};
+
+namespace detail {
+// Roles and contents of messages, for C.
+struct Conversation {
+  explicit Conversation(const std::vector<Message> &messages) {
+    for (const Message &message : messages) {
+      roles.push_back(ended(message.role, "a role"));
+      contents.push_back(ended(message.content, "a message"));
+    }
+  }
+  std::vector<const char *> roles, contents;
+};
+}  // namespace detail
+
 class Model {
  public:
   explicit Model(const std::string &path) : Model(path, nullptr) {}
@@ -265,10 +283,33 @@ class Model {
     return text;
   }
 
+  /// The tokens of a conversation by the model's chat template, what asks for an answer included.
+  std::vector<std::uint32_t> chat_tokens(const std::vector<Message> &messages) const {
+    return chat_tokens_with(messages, nullptr);
+  }
+  std::vector<std::uint32_t> chat_tokens(const std::vector<Message> &messages, const Options &options) const {
+    return chat_tokens_with(messages, options.get());
+  }
+
   cbl_model *get() const noexcept { return model_.get(); }
 
  private:
   explicit Model(cbl_model *made) : model_(made) {}
+  std::vector<std::uint32_t> chat_tokens_with(const std::vector<Message> &messages,
+                                              const cbl_options *options) const {
+    const detail::Conversation c(messages);
+    char message[256];
+    std::size_t number = 0;
+    cbl_status status = cbl_chat_tokens(get(), options, c.roles.data(), c.contents.data(), messages.size(),
+                                        nullptr, 0, &number, message, sizeof message);
+    std::vector<std::uint32_t> tokens(number);
+    if (status == CBL_BUFFER_TOO_SMALL) {
+      status = cbl_chat_tokens(get(), options, c.roles.data(), c.contents.data(), messages.size(),
+                               tokens.data(), tokens.size(), &number, message, sizeof message);
+    }
+    detail::check(status, message);
+    return tokens;
+  }
   Model(const std::string &path, cbl_options *options) {
     char message[256];
     cbl_model *made = nullptr;
@@ -573,6 +614,17 @@ class Session {
   cbl_stop_reason generate_steps(const Tokens &prompt, const Options &options, OnStep &&on_step) {
     return generate_steps_with(prompt, options.get(), on_step);
   }
+  /// Answers a conversation by the model's chat template. `on_text` is as for generate(). For the next turn,
+  /// append the answer and the next message: only what is new is evaluated.
+  template <typename OnText>
+  cbl_chat_result chat(const std::vector<Message> &messages, OnText &&on_text) {
+    return chat_with(messages, nullptr, on_text);
+  }
+  template <typename OnText>
+  cbl_chat_result chat(const std::vector<Message> &messages, const Options &options, OnText &&on_text) {
+    return chat_with(messages, options.get(), on_text);
+  }
+
   /// Applies a template to a text. `on_text` is as for generate().
   template <typename OnText>
   cbl_template_result apply(const Template &how, const std::string &text, OnText &&on_text) {
@@ -740,6 +792,19 @@ class Session {
     callback.rethrow();
     check(status);
     return reason;
+  }
+  template <typename OnText>
+  cbl_chat_result chat_with(const std::vector<Message> &messages, const cbl_options *options,
+                            OnText &on_text) {
+    const detail::Conversation c(messages);
+    detail::Callback<OnText> callback = {on_text, nullptr};
+    cbl_chat_result result;
+    const cbl_status status =
+        cbl_chat_answer(get(), options, c.roles.data(), c.contents.data(), messages.size(), callback.on_text,
+                        &callback, &result, sizeof result);
+    callback.rethrow();
+    check(status);
+    return result;
   }
   template <typename OnText>
   cbl_template_result apply_with(const Template &how, const std::string &text,

@@ -3,7 +3,7 @@
 # CMake, and the licences of all that is in it.
 #
 #     packaging/install.sh [--prefix DIR] [--libdir DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
-#                          [--with-constraints] [--small] [--rebuild-std]
+#                          [--with-chat] [--with-constraints] [--small] [--rebuild-std]
 #
 # --prefix            where it will live (/usr/local); a relative one starts where you are
 # --libdir            where its libraries will live (lib): absolute, or below the prefix
@@ -12,6 +12,8 @@
 #                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
 #                     AR and OBJCOPY do
 # --without-text      token ids only: a third of the size
+# --with-chat         with the engine for the chat templates of all models; without it, of those whose template
+#                     has a simple form
 # --with-constraints  with choices, regular expressions and JSON schemas for generated texts
 #
 # For small devices, one by one or together (docs/embedding.md, "Size"):
@@ -44,6 +46,7 @@ while [ $# -gt 0 ]; do
         --libdir) libdir="$2"; shift 2 ;;
         --destdir) destdir="$2"; shift 2 ;;
         --without-text) features="${features/,text/}"; shift ;;
+        --with-chat) features="$features,chat"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
         --small)
             features="${features/,scalar-fma,vnni/}"

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The header's sections in order, simple first: files of `src/ffi`. The module comment of a section's
 /// first file becomes its introduction.
-const SECTIONS: [&[&str]; 15] = [
+const SECTIONS: [&[&str]; 16] = [
     &["version"],
     &["status", "status_text"],
     &["options/keys", "options/values", "options/handle", "options/setters"],
@@ -28,6 +28,7 @@ const SECTIONS: [&[&str]; 15] = [
     &["score", "options/pooling"],
     &["classify", "options/classification"],
     &["template"],
+    &["chat"],
     &["batch/make", "batch/state", "batch/sequences", "batch/cancel", "batch/generate"],
     &["batch/on_demand"],
     &["session/saved"],

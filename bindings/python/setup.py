@@ -31,7 +31,7 @@ def library(prefix):
         raise SystemExit("not inside the cerebellum repository: set CEREBELLUM_LIBRARY to the library")
     if sys.platform == "win32":
         raise SystemExit("build the library with cargo, and set CEREBELLUM_LIBRARY to it")
-    install = ["packaging/install.sh", "--with-constraints", "--prefix", str(prefix)]
+    install = ["packaging/install.sh", "--with-chat", "--with-constraints", "--prefix", str(prefix)]
     subprocess.run(install, cwd=REPOSITORY, check=True)
     return prefix / "lib" / NAME
 

@@ -6,7 +6,7 @@
 //!
 //! The files are layers: no two of them use each other, not even through others. From below: status
 //! codes, failures and the host's callbacks; the boundary, arguments and handles; options; models;
-//! sessions and batches; scores, classification and templates.
+//! sessions and batches; scores, classification, templates and conversations.
 //!
 //! Every function here keeps these rules:
 //!
@@ -36,6 +36,7 @@ mod test_panics;
 
 // The functions and types of the header.
 mod batch;
+mod chat;
 mod classify;
 mod model;
 mod options;

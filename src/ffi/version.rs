@@ -70,7 +70,8 @@ pub extern "C" fn cbl_version_number() -> u32 {
 
 /// Returns whether this build can tokenize text. If not, these functions return CBL_UNSUPPORTED:
 /// cbl_model_tokenize(), cbl_generate(), cbl_generation_begin(), cbl_batch_generate(),
-/// cbl_batch_begin(), cbl_score(), cbl_embed(), and all functions for classifiers and templates.
+/// cbl_batch_begin(), cbl_score(), cbl_embed(), and all functions for classifiers, templates and
+/// conversations.
 /// Functions that take token ids work, and so do cbl_model_detokenize() and
 /// cbl_model_token_bytes().
 ///

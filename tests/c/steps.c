@@ -236,6 +236,53 @@ static void constraints(void) {
   CHECK_OK(cbl_session_free(session));
 }
 
+/* The model's template puts the end-of-text token, which is token 0, behind each message. */
+static void conversations(void) {
+  cbl_session *session = new_session(model, NULL);
+  cbl_options *o = new_options();
+  const char *roles[] = {"system", "user", "assistant", "user"};
+  const char *contents[] = {"Be brief.", "<|endoftext|> Hello", "Hi", "And now?"};
+  char message[256];
+  uint32_t tokens[128];
+  size_t number, again, ends = 0;
+  CHECK_STATUS(CBL_BUFFER_TOO_SMALL, cbl_chat_tokens(model, NULL, roles, contents, 2, NULL, 0, &number, NULL, 0));
+  CHECK_OK(cbl_chat_tokens(model, NULL, roles, contents, 2, tokens, 128, &again, message, sizeof message));
+  CHECK(again == number && number > 8);
+  /* Only the template writes control tokens. */
+  for (size_t i = 0; i < number; i++) ends += tokens[i] == 0;
+  CHECK(ends == 2);
+  static const char *const WRONG[] = {"system", "nobody"};
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_chat_tokens(model, NULL, WRONG, contents, 2, tokens, 128, &again, message, 256));
+  CHECK(strstr(message, "role"));
+  /* The form has user and assistant in turn; a build without the engine and the template knows no other. */
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_chat_tokens(model, NULL, roles, contents, 1, tokens, 128, &again, message, 256));
+  CHECK(strstr(message, "chat template"));
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_chat_tokens(model, NULL, roles, contents, 0, tokens, 128, &again, message, 256));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_string(o, CBL_OPTION_DATE, "2025-02-30", 10));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_options_set_int(o, CBL_OPTION_THINKING, 2));
+  CHECK_OK(cbl_options_set_string(o, CBL_OPTION_DATE, "2025-02-28", 10));
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_MAX_TOKENS, 5));
+  CHECK_OK(cbl_options_set_int(o, CBL_OPTION_IGNORE_END_OF_TEXT, 1));
+
+  static collected text;
+  cbl_chat_result result;
+  CHECK_OK(cbl_chat_answer(session, o, roles, contents, 2, collect_text, &text, &result, sizeof result));
+  CHECK(result.prompt_tokens == number && !result.reused_tokens && result.generated_tokens == 5);
+  CHECK(result.stop_reason == CBL_STOP_MAX_TOKENS && !result.left_out && text.length > 0);
+  /* The next turn evaluates what is new. */
+  CHECK_OK(cbl_chat_answer(session, o, roles, contents, 4, collect_text, &text, &result, sizeof result));
+  CHECK(result.reused_tokens >= number && result.prompt_tokens > 0);
+  CHECK(cbl_session_position(session) == result.reused_tokens + result.prompt_tokens + 4);
+  if (cbl_has_constraints()) {
+    CHECK_OK(cbl_options_set_string(o, CBL_OPTION_CHOICES, "yes\nno", 6));
+    static collected choice;
+    CHECK_OK(cbl_chat_answer(session, o, roles, contents, 4, collect_text, &choice, NULL, 0));
+    CHECK(choice.length >= 2 && choice.length <= 4);
+  }
+  CHECK_OK(cbl_options_free(o));
+  CHECK_OK(cbl_session_free(session));
+}
+
 static void templates(void) {
   cbl_session *session = new_session(model, NULL);
   char message[256];
@@ -295,6 +342,7 @@ int main(int count, char **arguments) {
   every_step();
   constraints();
   templates();
+  conversations();
   CHECK_OK(cbl_model_free(model));
   return 0;
 }

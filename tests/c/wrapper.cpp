@@ -203,6 +203,13 @@ int main(int, char **arguments) {
   const Classifier classifier(model, {"weather", "alarm"}, shown);
   const Classification found = tasks.classify(classifier, "wake me at six");
   CHECK(classifier.labels()[found.label] == "alarm" && found.probabilities[1] > 0.5);
+  const std::vector<Message> messages = {{"user", "Hello"}};
+  std::string said;
+  Options goes_on;
+  goes_on.set(CBL_OPTION_MAX_TOKENS, 8).set(CBL_OPTION_IGNORE_END_OF_TEXT, true);
+  const auto answered = tasks.chat(messages, goes_on, [&](const std::string &piece) { return said += piece, true; });
+  CHECK(answered.prompt_tokens + answered.reused_tokens == model.chat_tokens(messages).size());
+  CHECK(answered.generated_tokens == 8 && !said.empty());
   const Template own = Template::from_text("max-tokens: 4\n---\n{text} And then");
   std::string applied;
   const auto applied_result = tasks.apply(own, "He is old.", [&](const std::string &piece) {

@@ -53,6 +53,13 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_template_new", _, "length") => "strlen(TEMPLATE)",
         ("cbl_template_free", ..) => "(f.spare_template = new_template())",
         ("cbl_apply_template", _, "size") => "sizeof applied",
+        (_, "const char*const*", "roles") => "ROLES",
+        (_, "const char*const*", "contents") => "TEXTS",
+        ("cbl_chat_tokens" | "cbl_chat_answer", "size_t", "count") => "2",
+        ("cbl_chat_tokens", _, "tokens") => "token_buffer",
+        ("cbl_chat_tokens", _, "capacity") => "sizeof token_buffer / sizeof *token_buffer",
+        ("cbl_chat_answer", _, "size") => "sizeof answered",
+        (_, "cbl_chat_result*", _) => "&answered",
         ("cbl_log_probabilities" | "cbl_top_tokens", _, "count") => {
             "sizeof LOGITS / sizeof *LOGITS"
         }
@@ -175,7 +182,7 @@ fn takes_lists(function: &str) -> bool {
 
 /// Functions that need a tokenizer in the library.
 fn needs_text(function: &str) -> bool {
-    const TEXT: [&str; 15] = [
+    const TEXT: [&str; 17] = [
         "cbl_model_tokenize",
         "cbl_generate",
         "cbl_generation_begin",
@@ -191,6 +198,8 @@ fn needs_text(function: &str) -> bool {
         "cbl_template_named",
         "cbl_template_free",
         "cbl_apply_template",
+        "cbl_chat_tokens",
+        "cbl_chat_answer",
     ];
     TEXT.contains(&function)
 }

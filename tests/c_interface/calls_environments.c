@@ -146,6 +146,7 @@ static void see_results(void) {
   see(&stats.evaluated_tokens, sizeof stats.evaluated_tokens);
   see(&stats.pending_token, sizeof stats.pending_token);
   see(&applied, offsetof(cbl_template_result, seconds));
+  see(&answered, sizeof answered);
   see_template(f.spare_template);
   see_classifier(f.spare_classifier);
   see_session(f.spare_session);
@@ -172,6 +173,7 @@ static void forget_results(void) {
   memset(&info, 0, sizeof info);
   memset(&stats, 0, sizeof stats);
   memset(&applied, 0, sizeof applied);
+  memset(&answered, 0, sizeof answered);
 }
 
 /* What comes of a call with everything around it, all in one environment. */

@@ -34,7 +34,7 @@ fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
         let path = scratch("model").join("demo.cbl");
-        common::quantize_to(&path, &common::demo(), Scheme::Int4, 64);
+        common::quantize_with_chat_to(&path, &common::demo(), Scheme::Int4, 64);
         path
     })
 }

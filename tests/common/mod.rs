@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cerebellum::format::{Around, ChatForm, ChatFormat};
 use cerebellum::quant::Scheme;
 use cerebellum::{Access, Model};
 use cerebellum_tools::checkpoint::Checkpoint;
@@ -34,6 +35,27 @@ pub fn demo() -> PathBuf {
 pub fn quantize_to(file: &Path, checkpoint: &Path, scheme: Scheme, group_size: usize) {
     let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
     write(file, &checkpoint, &Options::uniform(MatrixFormat { scheme, group_size }));
+}
+
+/// As [`quantize_to`], with a way to put conversations to the model. It is one of its own: the end-of-text token
+/// stands behind each message.
+pub fn quantize_with_chat_to(file: &Path, checkpoint: &Path, scheme: Scheme, group_size: usize) {
+    let around = |role: &str| Around {
+        before: format!("{role}:"),
+        after: "<|endoftext|>\n".into(),
+        trim: false,
+    };
+    let form = ChatForm {
+        system: Some(around("System")),
+        user: around("User"),
+        assistant: around("Assistant"),
+        answer: "Assistant:".into(),
+        ..ChatForm::default()
+    };
+    let chat = Some(ChatFormat { form: Some(form), ..ChatFormat::default() });
+    let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
+    let uniform = Options::uniform(MatrixFormat { scheme, group_size });
+    write(file, &checkpoint, &Options { chat, ..uniform });
 }
 
 fn write(file: &Path, checkpoint: &Checkpoint, options: &Options) {

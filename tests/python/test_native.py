@@ -53,7 +53,7 @@ class Native(unittest.TestCase):
         for name, structure in (
             ("cbl_model_info", _native.ModelInfo), ("cbl_memory_plan", _native.MemoryPlan),
             ("cbl_session_stats", _native.SessionStats), ("cbl_template_result", _native.TemplateResult),
-            ("cbl_step", _native.Step),
+            ("cbl_step", _native.Step), ("cbl_chat_result", _native.ChatResult),
         ):
             body = re.search(rf"\}} {name};", CODE)
             fields = CODE[CODE.rindex("typedef struct {", 0, body.start()):body.start()]

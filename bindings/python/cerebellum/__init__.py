@@ -24,16 +24,18 @@ from .batch import Batch
 from .classifier import Classifier
 from .errors import Cancelled, Error, Incomplete, OptionError, Status
 from .model import Model
-from .options import BatchOptions, ClassifierOptions, GenerationOptions, SamplingOptions, SessionOptions
+from .options import (
+    BatchOptions, ChatOptions, ClassifierOptions, GenerationOptions, SamplingOptions, SessionOptions,
+)
 from .session import Session
 from .stream import Step, StepStream, Stream, Text, TextStream
 from .template import Template
 
 __version__: str = _library.cbl_version_string().decode()
 __all__ = [
-    "Batch", "BatchOptions", "Cancelled", "Classifier", "ClassifierOptions", "Error", "GenerationOptions",
+    "Batch", "BatchOptions", "Cancelled", "ChatOptions", "Classifier", "ClassifierOptions", "Error", "GenerationOptions",
     "Incomplete", "Model", "OptionError", "SamplingOptions", "Session", "SessionOptions", "Status", "Step",
-    "StepStream", "Stream", "Template", "Text", "TextStream", "has_constraints", "isa_names",
+    "StepStream", "Stream", "Template", "Text", "TextStream", "has_chat", "has_constraints", "isa_names",
 ]
 
 
@@ -50,3 +52,9 @@ def isa_names() -> List[str]:
 def has_constraints() -> bool:
     """Whether the options choices, regex and json_schema work in this build of the library."""
     return bool(_library.cbl_has_constraints())
+
+
+def has_chat() -> bool:
+    """Whether this build of the library evaluates every chat template. If not, chat() works with models whose
+    template has a simple form, and with messages of user and assistant in turn."""
+    return bool(_library.cbl_has_chat())

@@ -47,6 +47,8 @@ OPTIONS: Dict[str, Tuple[int, str]] = {
     "regex": (25, "string"),
     "json_schema": (26, "string"),
     "template_tokens": (27, "int"),
+    "date": (28, "string"),
+    "thinking": (29, "bool"),
 }
 # The numbers of options whose values have names.
 WORDS: Dict[str, Dict[str, int]] = {
@@ -91,6 +93,13 @@ class TemplateResult(Structure):
         ("parts", c_uint64), ("cut_parts", c_uint64), ("text_tokens", c_uint64),
         ("prompt_tokens", c_uint64), ("generated_tokens", c_uint64), ("seconds", c_double),
         ("stop_reason", c_int32), ("split", c_int32),
+    ]
+
+
+class ChatResult(Structure):
+    _fields_ = [
+        ("prompt_tokens", c_uint64), ("reused_tokens", c_uint64), ("generated_tokens", c_uint64),
+        ("left_out", c_uint64), ("stop_reason", c_int32), ("reserved", c_int32),
     ]
 
 
@@ -166,6 +175,12 @@ _STATUS: Dict[str, List[Any]] = {
     "cbl_apply_template": [
         _H, _H, _H, c_char_p, _S, TextCallback, c_void_p, POINTER(TemplateResult), _S
     ],
+    "cbl_chat_tokens": [
+        _H, _H, POINTER(c_char_p), POINTER(c_char_p), _S, POINTER(c_uint32), _S, POINTER(_S), *_MESSAGE
+    ],
+    "cbl_chat_answer": [
+        _H, _H, POINTER(c_char_p), POINTER(c_char_p), _S, TextCallback, c_void_p, POINTER(ChatResult), _S
+    ],
     "cbl_score_tokens": [
         _H, POINTER(c_uint32), _S, POINTER(c_uint32), POINTER(_S), _S, POINTER(c_double),
         POINTER(c_double)
@@ -200,6 +215,7 @@ _OTHER: Dict[str, Tuple[Any, List[Any]]] = {
     "cbl_abi_version": (c_uint32, []),
     "cbl_version_string": (c_char_p, []),
     "cbl_has_constraints": (c_bool, []),
+    "cbl_has_chat": (c_bool, []),
     "cbl_isa_name": (c_char_p, [_S]),
     "cbl_status_text": (c_char_p, [c_int32]),
     "cbl_stop_reason_name": (c_char_p, [c_int32]),

@@ -7,11 +7,13 @@ import ctypes
 import operator
 import os
 from ctypes import c_char_p, c_uint32
-from typing import Any, Iterable, List, Sequence, Union
+from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
 
 from .errors import Error, Status
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+
+Messages = Iterable[Mapping[str, str]]
 
 MOST_TOKENS = 2**32
 
@@ -39,6 +41,23 @@ def text_array(texts: Iterable[str], name: str = "texts") -> Any:
         if 0 in text:
             raise ValueError(f"{name}[{index}]: a zero character inside would cut the text")
     return (c_char_p * len(encoded))(*encoded)
+
+
+def message_arrays(conversation: Messages) -> Tuple[Any, Any, int]:
+    """Messages, each with "role" and "content", as an array of roles, one of contents, and their number."""
+    if isinstance(conversation, (str, bytes, Mapping)):
+        raise TypeError(
+            f"messages: a list of dictionaries is needed, not {kind_of(conversation)} {conversation!r}"
+        )
+    roles, contents = [], []
+    for index, message in enumerate(conversation):
+        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
+            raise TypeError(f'messages[{index}]: a dictionary with "role" and "content" is needed')
+        if message["role"] not in ("system", "user", "assistant"):
+            raise ValueError(f"messages[{index}]: the role {message['role']!r} is not system, user or assistant")
+        roles.append(message["role"])
+        contents.append(message["content"])
+    return text_array(roles, "roles"), text_array(contents, "messages"), len(roles)
 
 
 def path_bytes(path: Path) -> bytes:

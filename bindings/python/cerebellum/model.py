@@ -11,11 +11,15 @@ from typing import (
 
 from . import _native
 from ._native import library
-from .arguments import Path, kind_of, message_buffer, path_bytes, size, token_array, utf8
+from .arguments import (
+    Messages, Path, kind_of, message_arrays, message_buffer, path_bytes, size, token_array, utf8,
+)
 from .calls import Call
 from .errors import Status, check
 from .handles import Handle, Pointer
-from .options import BatchOptions, ClassifierOptions, NativeOptions, SessionOptions, refuse_others
+from .options import (
+    BatchOptions, ChatOptions, ClassifierOptions, NativeOptions, SessionOptions, refuse_others,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from .batch import Batch
     from .classifier import Classifier
     from .session import Session
+    from .stream import Text
     from .template import Template
 
 
@@ -164,6 +169,26 @@ class Model(Handle):
             )
         check(status, message.value)
         return buffer.raw[: length.value]
+
+    def chat_tokens(
+        self, messages: Messages, date: Optional[str] = None, thinking: Optional[bool] = None
+    ) -> List[int]:
+        """The token ids of a conversation, what asks for an answer included; see Session.chat()."""
+        (roles, contents, count), number, message = message_arrays(messages), c_size_t(), message_buffer()
+        with NativeOptions({"date": date, "thinking": thinking}) as made:
+            start = (self._open, made._open, roles, contents, count)
+            end = (byref(number), message, len(message))
+            status = library.cbl_chat_tokens(*start, None, 0, *end)
+            tokens = (c_uint32 * number.value)()
+            if status == Status.BUFFER_TOO_SMALL:
+                status = library.cbl_chat_tokens(*start, tokens, len(tokens), *end)
+        check(status, message.value)
+        return list(tokens)
+
+    def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Text:
+        """The model's answer to a conversation, by a session made for it; see Session.chat()."""
+        with self.session() as session:
+            return session.chat(messages, **options)
 
     def session(self, **options: Unpack[SessionOptions]) -> Session:
         """A session of this model; see Session."""

@@ -90,6 +90,15 @@ class GenerationOptions(SamplingOptions, total=False):
     are refused."""
 
 
+class ChatOptions(GenerationOptions, total=False):
+    """Options of chat() and stream_chat()."""
+
+    date: str | None
+    """The day that the chat template may write, such as "2025-01-31". By default today, in UTC."""
+    thinking: bool | None
+    """Asks a model that can think before it answers to do so, or not to, if its template knows that."""
+
+
 class ClassifierOptions(TypedDict, total=False):
     """Options of Model.classifier()."""
 
@@ -124,6 +133,7 @@ _PLACES: Tuple[Tuple[Any, str], ...] = (
     (_ModelOptions, "Model()"),
     (SessionOptions, "Model.session()"),
     (GenerationOptions, "generate(), stream() and steps()"),
+    (ChatOptions, "chat() and stream_chat()"),
     (ClassifierOptions, "Model.classifier()"),
     (_EmbeddingOptions, "Session.embed()"),
     (_TemplateOptions, "Session.apply(), where it is max_tokens"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional,
 from . import _native
 from ._native import library
 from .arguments import (
-    Path, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8, whole_number,
+    Messages, Path, message_arrays, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8, whole_number,
 )
 from .calls import Call, interruptible
 from .classifier import Classifier
@@ -19,7 +19,7 @@ from .generation import Generation, step_with, text_of
 from .handles import Handle, Pointer
 from .model import Model, fields
 from .options import (
-    GenerationOptions, NativeOptions, SamplingOptions, SessionOptions, is_constrained, refuse_others,
+    ChatOptions, GenerationOptions, NativeOptions, SamplingOptions, SessionOptions, is_constrained, refuse_others,
 )
 from .stream import StepStream, Text, TextStream, stop_reason_name
 from .template import Template
@@ -143,6 +143,43 @@ class Session(Handle):
             return "max_tokens" if result.cut_parts else stop_reason_name(result.stop_reason)
 
         return TextStream(Call(run, session), self)
+
+    def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Text:
+        """The model's answer to a conversation, by the chat template in its file. A message is a dictionary
+        with "role" ("system", "user" or "assistant") and "content".
+
+        The text of a message never becomes a control token. The conversation replaces the tokens of the
+        session; what both begin with is not evaluated again, so append the answer and the next message, and
+        call again. If the context is full, the oldest turns are left out, but not the system message. A last
+        message of the assistant is continued.
+
+        Raises Error with the status BAD_OPTION if the model has no chat template or the template refuses the
+        messages, CONTEXT_FULL if the last turn does not fit, and what generate() raises.
+        """
+        return self._chat(messages, options, "Session.chat()").read()
+
+    def stream_chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> TextStream:
+        """As chat(), but yields the answer in pieces. See Stream."""
+        return self._chat(messages, options, "Session.stream_chat()")
+
+    def _chat(self, messages: Messages, options: ChatOptions, where: str) -> TextStream:
+        refuse_others(options, ChatOptions, where)
+        (roles, contents, count), session = message_arrays(messages), self._open
+        made = NativeOptions(options)
+
+        def run(call: Call[str]) -> str:
+            def callback(_: object, address: int, length: int) -> bool:
+                return call.hand_over(ctypes.string_at(address, length).decode())
+
+            result = _native.ChatResult()
+            with self._alone:
+                self._check(library.cbl_chat_answer(
+                    session, made._open, roles, contents, count, _native.TextCallback(callback), None,
+                    byref(result), ctypes.sizeof(result),
+                ))
+            return stop_reason_name(result.stop_reason)
+
+        return TextStream(Call(run, session), self, is_constrained(options))
 
     # ---- Asking
 

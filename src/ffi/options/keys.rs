@@ -117,6 +117,12 @@ pub enum cbl_option {
     /// number the template asks for. 0, the default, takes the number that the template asks for.
     /// That number is limited if the template comes from a model file; see cbl_template_named().
     CBL_OPTION_TEMPLATE_TOKENS = 27,
+    /// string. Conversations: the day that a chat template may write, such as "2025-01-31". An empty
+    /// string, the default, is today by the system's clock, in UTC.
+    CBL_OPTION_DATE = 28,
+    /// int. Conversations: 1 asks a model that can think before it answers to do so, 0 not to, if
+    /// its chat template knows that. -1, the default, leaves it to the template.
+    CBL_OPTION_THINKING = 29,
 }
 
 /// The type of an option's value.
@@ -139,7 +145,7 @@ impl Kind {
 }
 
 /// The name of every option in messages, and its kind. The option with key 1 comes first.
-const OPTIONS: [(&str, Kind); 27] = [
+const OPTIONS: [(&str, Kind); 29] = [
     ("access", Kind::Int),
     ("verify", Kind::Int),
     ("context", Kind::Int),
@@ -167,6 +173,8 @@ const OPTIONS: [(&str, Kind); 27] = [
     ("regex", Kind::String),
     ("json_schema", Kind::String),
     ("template_tokens", Kind::Int),
+    ("date", Kind::String),
+    ("thinking", Kind::Int),
 ];
 
 /// The name of the option `key`; an error if it is not of this kind.
@@ -193,6 +201,6 @@ mod tests {
     /// The last key has the last name.
     #[test]
     fn every_option_has_a_name() {
-        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_TEMPLATE_TOKENS as i32);
+        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_THINKING as i32);
     }
 }

@@ -1,5 +1,6 @@
 //! The settings in a set of options, by key.
 
+use super::chat;
 use super::classification::{self, cbl_calibration, cbl_normalization};
 use super::constraint;
 use super::keys::{Kind, cbl_option, name_of, unknown};
@@ -27,6 +28,7 @@ pub struct Options {
     pub parse_special: bool,
     /// The largest number of tokens in a template's result, if there is a limit.
     pub template_tokens: Option<usize>,
+    pub chat: chat::Setting,
     pub pooling: Pooling,
     pub classification: classification::Settings,
     pub constraint: constraint::Setting,
@@ -134,6 +136,15 @@ impl Options {
                 let chosen = choose(name, value, values.map(|v| (v as i64, v)))?;
                 self.classification.set_calibration(chosen)?;
             }
+            k if k == key_::CBL_OPTION_THINKING as i32 => {
+                let values = [(-1, None), (0, Some(false)), (1, Some(true))];
+                let chosen = values.into_iter().find(|&(number, _)| number == value);
+                let (_, thinking) = chosen.ok_or_else(|| {
+                    let detail = format!("{value} is not in -1..=1");
+                    Error::Option { name, detail }
+                })?;
+                self.chat.set_thinking(thinking)?;
+            }
             _ => return Err(unknown(key).into()),
         }
         Ok(())
@@ -187,6 +198,7 @@ impl Options {
             k if k == cbl_option::CBL_OPTION_TEMPLATE as i32 => {
                 self.classification.set_template(value)?;
             }
+            k if k == cbl_option::CBL_OPTION_DATE as i32 => self.chat.set_date(value)?,
             k if k == cbl_option::CBL_OPTION_CHOICES as i32 => {
                 self.constraint.set_choices(value)?;
             }
