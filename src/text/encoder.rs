@@ -299,7 +299,7 @@ impl Run<'_, '_> {
             let (word, behind) = rest.split_at(self.rule.word(rest));
             let left = self.rest.min(part.behind + rest.len());
             let (go_on, mut flow) = (&mut self.go_on, ControlFlow::Continue(()));
-            self.merger.encode(word, self.tokens, &mut || {
+            self.merger.encode(word.as_bytes(), self.tokens, &mut || {
                 flow = go_on(None, left);
                 flow.is_continue()
             })?;

@@ -19,7 +19,6 @@ use super::alloc::collections::BinaryHeap;
 use super::alloc::vec::Vec;
 
 use super::table::View;
-use super::words::is_space;
 use super::{TextError, layout};
 
 /// Most symbols of a word that is done on the stack.
@@ -35,38 +34,42 @@ struct Symbol {
     bytes: u32,
 }
 
-/// Appends the symbols of a character at the beginning of `text`, or of a byte. Returns its bytes.
+/// U+2581, which SentencePiece writes for a space.
+const METASPACE: &[u8] = "\u{2581}".as_bytes();
+
+/// Hands on the symbols at a place of a text: of the character there, or of the byte. Returns its bytes.
 fn symbols(
     view: View<'_>,
-    text: &str,
+    text: &[u8],
     at: usize,
     mut put: impl FnMut(Symbol),
 ) -> Result<usize, TextError> {
     let byte_token = |byte: u8| view.byte_token(byte).ok_or(TextError::NoTokenForByte { byte });
-    if view.sections.kind == layout::BYTE_LEVEL_BPE {
-        if let Some(&byte) = text.as_bytes().get(at) {
-            put(Symbol { id: byte_token(byte)?, bytes: 1 });
+    let Some(&first) = text.get(at) else { return Ok(1) };
+    let length = match first {
+        _ if view.sections.kind == layout::BYTE_LEVEL_BPE => 1,
+        // Inside of a character, where a window begins behind the token of a byte, each byte is one.
+        ..0xC0 => 1,
+        ..0xE0 => 2,
+        ..0xF0 => 3,
+        _ => 4,
+    };
+    let bytes = text.get(at..at + length).unwrap_or(&text[at..]);
+    if view.sections.kind == layout::SENTENCEPIECE_BPE && !matches!(first, 0x80..0xC0) {
+        if let Some(id) = view.by_bytes(if bytes == METASPACE { b" " } else { bytes }) {
+            put(Symbol { id, bytes: length as u32 });
+            return Ok(length);
         }
-        return Ok(1);
+        if first == b' ' {
+            // Its bytes stand for one byte of the text together.
+            for (number, &byte) in METASPACE.iter().enumerate() {
+                put(Symbol { id: byte_token(byte)?, bytes: u32::from(number == 2) });
+            }
+            return Ok(length);
+        }
     }
-    let Some(c) = text.get(at..).and_then(|text| text.chars().next()) else { return Ok(1) };
-    let length = c.len_utf8();
-    let bytes = &text.as_bytes()[at..at + length];
-    let meant = if is_space(c) { b" " } else { bytes };
-    match view.by_bytes(meant) {
-        Some(id) => put(Symbol { id, bytes: length as u32 }),
-        // A space without a token is that of SentencePiece, which writes another character.
-        None if c == ' ' => {
-            // The bytes stand for one byte of the text together.
-            for (byte, bytes) in [(0xE2, 0), (0x96, 0), (0x81, 1)] {
-                put(Symbol { id: byte_token(byte)?, bytes });
-            }
-        }
-        None => {
-            for &byte in bytes {
-                put(Symbol { id: byte_token(byte)?, bytes: 1 });
-            }
-        }
+    for &byte in bytes {
+        put(Symbol { id: byte_token(byte)?, bytes: 1 });
     }
     Ok(length)
 }
@@ -97,13 +100,13 @@ impl<'t> Merger<'t> {
     /// Appends the tokens of a word; `go_on` is asked after each window whether to.
     pub fn encode(
         &mut self,
-        word: &str,
+        word: &[u8],
         out: &mut Vec<u32>,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), TextError> {
         if self.view.sections.flags & layout::WHOLE_WORDS != 0
             && word.len() <= self.view.longest()
-            && let Some(id) = self.view.by_bytes(word.as_bytes())
+            && let Some(id) = self.view.by_bytes(word)
         {
             return append(out, &[id]);
         }
@@ -118,7 +121,7 @@ impl<'t> Merger<'t> {
 
     fn encode_long(
         &mut self,
-        word: &str,
+        word: &[u8],
         out: &mut Vec<u32>,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), TextError> {
@@ -136,7 +139,7 @@ impl<'t> Merger<'t> {
                 size = size.saturating_mul(2);
                 continue;
             }
-            let kept = if all { tokens.len() } else { sure(word, from.at, tokens) };
+            let kept = if all { tokens.len() } else { sure(tokens) };
             if kept == 0 {
                 size = size.saturating_mul(2);
                 continue;
@@ -161,22 +164,16 @@ impl<'t> Merger<'t> {
     }
 }
 
-/// How many tokens of a window are kept: the most of them, up to the end of a character.
-fn sure(word: &str, from: usize, tokens: &[Symbol]) -> usize {
+/// How many tokens of a window are kept: the most of them, up to the end of a character that is several tokens of
+/// less than a byte.
+fn sure(tokens: &[Symbol]) -> usize {
     let most = tokens.len() - tokens.len().div_ceil(8);
-    let (mut at, mut kept) = (from, 0);
-    for (number, token) in tokens[..most].iter().enumerate() {
-        at += token.bytes as usize;
-        if token.bytes > 0 && word.is_char_boundary(at) {
-            kept = number + 1;
-        }
-    }
-    kept
+    tokens[..most].iter().rposition(|token| token.bytes > 0).map_or(0, |last| last + 1)
 }
 
 /// Whether the last token before a boundary, and the first behind it, of so many bytes, are the encoding of
 /// their text.
-fn fits(view: View<'_>, word: &str, boundary: Boundary, first: usize) -> Result<bool, TextError> {
+fn fits(view: View<'_>, word: &[u8], boundary: Boundary, first: usize) -> Result<bool, TextError> {
     let Some(text) = word.get(boundary.last_token..boundary.at + first) else { return Ok(false) };
     let mut ids = [0; SHORT + 4];
     let (at, count) = short(view, text, &mut ids)?;
@@ -193,7 +190,7 @@ fn fits(view: View<'_>, word: &str, boundary: Boundary, first: usize) -> Result<
 /// many they are.
 fn short(
     view: View<'_>,
-    text: &str,
+    text: &[u8],
     ids: &mut [u32; SHORT + 4],
 ) -> Result<(usize, usize), TextError> {
     let (mut at, mut count) = (0, 0);
@@ -284,7 +281,7 @@ impl Window {
     fn fill(
         &mut self,
         view: View<'_>,
-        word: &str,
+        word: &[u8],
         from: usize,
         size: usize,
     ) -> Result<bool, TextError> {
