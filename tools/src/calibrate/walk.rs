@@ -79,9 +79,9 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// If the checkpoint cannot be read.
     pub(crate) fn enter(&mut self, index: usize, prepare: impl FnOnce(&mut Layer)) -> Result<()> {
+        self.finish_layer();
         let mut layer = Layer::load(self.checkpoint, index)?;
         prepare(&mut layer);
-        self.finish_layer();
         self.quantized.layer = Some((index, layer.clone()));
         self.float.layer = Some((index, layer));
         Ok(())
@@ -128,9 +128,10 @@ impl<'a> Walk<'a> {
             let inputs = layer.normed_inputs();
             walker.layer = Some((index, layer));
             for input in inputs {
-                walker.keep_for(walker.layer().input(input), self.calibration);
+                let value = walker.layer().input(input);
+                walker.keep_for(value, self.calibration);
                 let tokens = 0..self.calibration.tokens().len();
-                let outputs = walker.inputs(input, tokens, self.calibration);
+                let outputs = walker.rows(value, tokens, self.calibration);
                 visit(InputAt { layer: Some(index), input }, &outputs, walker.layer());
             }
             walker.finish_layer(self.calibration);
@@ -177,8 +178,8 @@ impl<'a> Walk<'a> {
         let mut moments: Option<Moments> = None;
         for wave in waves(text) {
             let tokens = wave.len();
-            let mut x = self.float.inputs(input, wave.clone(), text);
-            let y = self.quantized.inputs(input, wave, text);
+            let mut x = self.float.rows(value, wave.clone(), text);
+            let y = self.quantized.rows(value, wave, text);
             let moments = moments.get_or_insert_with(|| Moments::new(x.len() / tokens));
             moments.add(&mut x, &y);
         }
@@ -239,10 +240,14 @@ impl Walker {
         let missing = layer.missing(|value| self.kept.contains_key(&value), value);
         let wanted = (0..missing.len()).filter(|&v| missing[v] && layer.is_worth_keeping(v));
         for value in wanted.collect::<Vec<_>>() {
-            let windows = windows(0..text.tokens().len(), text);
-            let rows: Vec<_> =
-                windows.into_par_iter().map(|w| self.evaluate(value, w, text)).collect();
-            self.kept.insert(value, rows.concat());
+            let mut rows = Vec::new();
+            for wave in waves(text) {
+                let tokens = wave.len();
+                let of_wave = self.rows(value, wave, text);
+                rows.reserve_exact(of_wave.len() / tokens * text.tokens().len() - rows.len());
+                rows.extend(of_wave);
+            }
+            self.kept.insert(value, rows);
             let layer = self.layer();
             let missing = layer.missing(|value| self.kept.contains_key(&value), layer.output());
             let to_come = (0..missing.len()).filter(|&v| missing[v]);
@@ -253,14 +258,13 @@ impl Walker {
         }
     }
 
-    /// What matrices read of the tokens `wave`, (tokens, width).
-    fn inputs(&self, input: Input, wave: Range<usize>, text: &Calibration) -> Vec<f32> {
-        let value = self.layer().input(input);
+    /// A value of the tokens `wave`, (tokens, width), out of those that are kept.
+    fn rows(&self, value: Value, wave: Range<usize>, text: &Calibration) -> Vec<f32> {
         let windows = windows(wave, text).into_par_iter();
         windows.map(|window| self.evaluate(value, window, text)).collect::<Vec<_>>().concat()
     }
 
-    /// A value of a window's tokens, (tokens, width), out of those that are kept.
+    /// The same of one window, on the calling thread.
     fn evaluate(&self, value: Value, window: Range<usize>, text: &Calibration) -> Vec<f32> {
         let tokens = text.tokens().len();
         let kept = self.kept.iter().map(|(&value, rows)| {
@@ -308,5 +312,89 @@ pub(crate) fn round_activations(h: &mut [f32], width: usize, group_size: usize) 
         }
         let (scale, inverse) = (max / 127.0, 127.0 / max);
         group.iter_mut().for_each(|x| *x = round(*x * inverse) * scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::random::SplitMix;
+    use crate::reference::Reference;
+
+    const IN_ORDER: [Role; 5] =
+        [Role::AttentionIn, Role::AttentionOut, Role::MlpUp, Role::MlpGate, Role::MlpDown];
+    const GATE_FIRST: [Role; 5] =
+        [Role::AttentionIn, Role::AttentionOut, Role::MlpGate, Role::MlpUp, Role::MlpDown];
+    const MLP_FIRST: [Role; 5] =
+        [Role::MlpUp, Role::MlpGate, Role::MlpDown, Role::AttentionIn, Role::AttentionOut];
+
+    fn checkpoint(case: &str) -> Checkpoint {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+        Checkpoint::open(&data.join(case)).unwrap()
+    }
+
+    fn text(checkpoint: &Checkpoint) -> Calibration {
+        let (config, mut random) = (checkpoint.config(), SplitMix(7));
+        let mut token = || random.below(config.vocab_size) as u32;
+        let tokens: Vec<u32> = (0..3 * config.n_positions).map(|_| token()).collect();
+        Calibration::new(&tokens, 3, config).unwrap()
+    }
+
+    /// Asserts that the mean inputs of all matrices in layers, and of the head, are those of the reference, when
+    /// the matrices of each layer are met in the order of `roles`.
+    fn compare(case: &str, roles: &[Role]) {
+        let checkpoint = checkpoint(case);
+        let (config, text) = (checkpoint.config(), text(&checkpoint));
+        let mut expected: BTreeMap<TensorId, Vec<f64>> = BTreeMap::new();
+        let reference = Reference::load(&checkpoint).unwrap();
+        for window in text.tokens().chunks(text.window()) {
+            let mut observe = |matrix: TensorId, h: &[f32]| {
+                let width = h.len() / window.len();
+                let sums = expected.entry(matrix).or_insert_with(|| vec![0.0; width]);
+                for row in h.chunks(width) {
+                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+                }
+            };
+            reference.logits_observed(window, &mut observe).unwrap();
+        }
+        let check = |matrix: TensorId, moments: &Moments| {
+            let tokens = text.tokens().len() as f64;
+            let expected: Vec<f64> = expected[&matrix].iter().map(|sum| sum / tokens).collect();
+            let size = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+            let [found, _] = moments.means();
+            let pairs = expected.iter().zip(&found);
+            let worst = pairs.fold(0.0, |max: f64, (a, b)| max.max((a - b).abs()));
+            assert!(worst < 1e-5 * size, "{case} {matrix:?}: {worst:e} of {size}");
+        };
+        let mut walk = Walk::new(&checkpoint, &text).unwrap();
+        for layer in 0..config.n_layer {
+            walk.enter(layer, |_| ()).unwrap();
+            let matrices = roles.iter().map(|&role| TensorId::in_layer(layer, role));
+            for matrix in matrices.filter(|matrix| expected.contains_key(matrix)) {
+                check(matrix, &walk.moments(matrix.role.reads().unwrap(), 32));
+                walk.replace(matrix, |trained, _| trained.to_vec());
+            }
+        }
+        check(checkpoint.head(), &walk.head_moments(32).unwrap());
+    }
+
+    #[test]
+    fn matrices_read_what_they_read_in_the_reference() {
+        for case in ["golden/btlm-6-heads", "golden-modern/gemma3-text"] {
+            compare(case, &IN_ORDER);
+            compare(case, &GATE_FIRST);
+        }
+        compare("golden-modern/olmo2-post-norm", &IN_ORDER);
+        for order in [&IN_ORDER, &MLP_FIRST] {
+            compare("golden-modern/gpt-neox-parallel", order);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "comes after what follows from it")]
+    fn what_follows_from_a_matrix_waits_for_it() {
+        compare("golden/btlm-6-heads", &MLP_FIRST);
     }
 }
