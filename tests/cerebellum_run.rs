@@ -64,7 +64,7 @@ fn a_terminal_gets_no_orders() {
 
     // A header that does not parse, and says so with a text of the file's.
     let mut parts = parts::Parts::of(&std::fs::read(&file).unwrap());
-    parts.metadata["config"]["activation"] = "\u{1b}[2J\nforged".into();
+    parts.metadata["config"]["mlp"]["activation"] = "\u{1b}[2J\nforged".into();
     let file = directory.path().join("forged.cbl");
     std::fs::write(&file, parts.file()).unwrap();
     let (status, shown) = terminal::on_terminal(command(&[file.to_str().unwrap(), "x"]));

@@ -36,8 +36,8 @@ fn chat_and_end_tokens_of_any_form() {
         ("end_tokens", json!({}), "json"),
         ("end_tokens", json!([-1]), "json"),
         ("end_tokens", json!(7), "json"),
-        ("end_tokens", json!([u32::MAX]), "config"),
-        ("end_tokens", json!(vec![0; MAX_END_TOKENS + 1]), "config"),
+        ("end_tokens", json!([u32::MAX]), "configuration"),
+        ("end_tokens", json!(vec![0; MAX_END_TOKENS + 1]), "configuration"),
     ] {
         let case: String = format!("{key} {value}").chars().take(60).collect();
         class.run(&case, &with(key, value)).expect(&case, &[label]);

@@ -38,6 +38,10 @@ const EXPRESSIONS: [(&str, u8); 5] = [
     ),
 ];
 
+/// The longest stage that is read: parsed, JSON takes up to seventy times its length. Those of the known
+/// tokenizers have less than 2 KB.
+const MAX_STAGE_BYTES: usize = 1 << 16;
+
 /// The kind of tokenizer that a file's stages make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipeline {
@@ -60,6 +64,12 @@ impl Pipeline {
         let stage = |name| file.text(name).and_then(|text| serde_json::from_str(text).ok());
         let stages = |name| flatten(stage(name).unwrap_or(Value::Null), steps_of(name));
         let names = ["normalizer", "pre_tokenizer", "post_processor", "decoder"];
+        let too_long =
+            |name: &&&str| file.text(name).is_some_and(|text| text.len() > MAX_STAGE_BYTES);
+        if let Some(name) = names.iter().find(too_long) {
+            let why = format!("{name} of more than {MAX_STAGE_BYTES} bytes");
+            return Err(unsupported(path, why));
+        }
         let [normalizers, splitters, processors, decoders] = names.map(stages);
         let refuse = |name: &str, stage: &Value| {
             Err(unsupported(path, format!("{name} {}", terminal::name(&kind(stage)))))
