@@ -93,6 +93,9 @@ impl ChatTemplate {
         for part in self.controls.parts(&text) {
             match part {
                 Part::Control(id) => tokens.push(id),
+                Part::Text(text) if !tokens.is_empty() => {
+                    tokenizer.encode_behind_control(&unmark(text), &mut tokens)?;
+                }
                 Part::Text(text) => {
                     tokens.extend(tokenizer.encode(&unmark(text), EncodeOptions::default())?);
                 }

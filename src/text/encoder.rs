@@ -91,6 +91,29 @@ impl<'t> Encoder<'t> {
         tokens: &mut Vec<u32>,
         go_on: &mut GoOn<'_>,
     ) -> Result<(), TextError> {
+        let all = Part { text, first: true, begins: true, behind: 0 };
+        self.encode_part(all, options, tokens, go_on)
+    }
+
+    /// Appends the tokens of a text that stands behind a control token of a longer text.
+    pub(super) fn encode_behind_control(
+        &self,
+        text: &str,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let part = Part { text, first: false, begins: true, behind: 0 };
+        self.encode_part(part, EncodeOptions::default(), tokens, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn encode_part(
+        &self,
+        part: Part<'_>,
+        options: EncodeOptions,
+        tokens: &mut Vec<u32>,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), TextError> {
         let mut run = Run {
             view: self.view,
             rule: Rule::of(self.view.sections.rule, self.view.sections.glue),
@@ -99,9 +122,9 @@ impl<'t> Encoder<'t> {
             tokens,
             go_on,
             unasked: 0,
-            rest: text.len(),
+            rest: part.text.len(),
         };
-        match run.text(text) {
+        match run.between_added(part, false, &mut Run::normalize) {
             Ok(()) => {
                 let _ = (run.go_on)(Some(run.tokens), 0);
                 Ok(())
@@ -197,11 +220,6 @@ impl<'a> Part<'a> {
 impl Run<'_, '_> {
     fn has(&self, flag: u32) -> bool {
         self.view.sections.flags & flag != 0
-    }
-
-    fn text(&mut self, text: &str) -> Result<(), Halt> {
-        let all = Part { text, first: true, begins: true, behind: 0 };
-        self.between_added(all, false, &mut Self::normalize)
     }
 
     /// Hands on what is between added tokens, and puts those between.

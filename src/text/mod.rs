@@ -73,6 +73,17 @@ impl<B: AsRef<[u8]>> Tokenizer<B> {
         self.encoder().encode(text, options)
     }
 
+    /// Appends the tokens of a text that stands behind a control token of a longer text: a tokenizer that puts a
+    /// space before a text puts none there.
+    #[cfg(feature = "text")]
+    pub(crate) fn encode_behind_control(
+        &self,
+        text: &str,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        self.encoder().encode_behind_control(text, tokens)
+    }
+
     /// As [`encode`](Self::encode), of a text that is of use only if a context of so many positions can hold
     /// it. One that is far too long is refused without encoding all of it, and takes no memory.
     ///
