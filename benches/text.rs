@@ -1,7 +1,8 @@
 //! Size and speed of the tokenizer: `cargo bench --bench text [TEXT_FILE]`.
 //!
-//! Reports, for each test tokenizer, the table's size, the time to check it, the time and memory to
-//! build the encoder, and the speed of encoding and decoding. Times are medians.
+//! Reports, for each test tokenizer, the table's size, the time to check it, the time of the first encoding behind
+//! that, and the speed of encoding and decoding, as a ratio to the `tokenizers` library's in the same run. Times are
+//! medians.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use cerebellum::text::{EncodeOptions, Encoder, TokenTable, Utf8Stream};
 use cerebellum_tools::tokenizer::import;
+use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 /// Encoded if no file is given: prose, repeated with changing words.
 fn sample_text() -> String {
@@ -67,7 +71,7 @@ fn with_memory<T>(what: &str, f: impl FnOnce() -> T) -> T {
     result
 }
 
-fn measure(name: &str, vocab_size: u32, text: &str) {
+fn measure(name: &str, vocab_size: u32, library: &Tokenizer, text: &str) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers").join(name);
     let start = Instant::now();
     let blob = import(&dir, vocab_size).expect("importable").expect("present").blob;
@@ -77,16 +81,22 @@ fn measure(name: &str, vocab_size: u32, text: &str) {
     println!("  parse     {:.1?}", median(101, || TokenTable::parse(blob.as_slice())));
 
     let encoder = Encoder::new(&table);
+    let first = || {
+        let table = TokenTable::parse(blob.as_slice()).expect("valid");
+        Encoder::new(&table)
+            .encode("Once upon a time", EncodeOptions::default())
+            .expect("encodable")
+    };
+    println!("  first     {:.1?}, checking included", median(101, first));
 
     let encode = || encoder.encode(text, EncodeOptions::default()).expect("encodable");
     let ids = with_memory("ids      ", encode);
     let speed = |time: Duration| text.len() as f64 / 1e6 / time.as_secs_f64();
-    println!(
-        "  encode    {:.2} MB/s, {} bytes, {} tokens",
-        speed(median(5, encode)),
-        text.len(),
-        ids.len()
-    );
+    let own = median(5, encode);
+    println!("  encode    {:.2} MB/s, {} bytes, {} tokens", speed(own), text.len(), ids.len());
+    let theirs = median(3, || library.encode_fast(text, false).expect("encodable"));
+    let ratio = theirs.as_secs_f64() / own.as_secs_f64();
+    println!("  library   {:.2} MB/s: ours is {ratio:.1} times as fast", speed(theirs));
 
     let mut out = String::with_capacity(2 * text.len());
     let decode = || {
@@ -107,6 +117,14 @@ fn main() {
         Some(path) => std::fs::read_to_string(&path).expect("a readable UTF-8 file"),
         None => sample_text(),
     };
-    measure("demo", 4096, &text);
-    measure("gpt2", 50257, &text);
+    let data = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers").join(name);
+        path.to_str().expect("a path of text").to_owned()
+    };
+    let demo = Tokenizer::from_file(data("demo/tokenizer.json")).expect("readable");
+    measure("demo", 4096, &demo, &text);
+    let gpt2 = BPE::from_file(&data("gpt2/vocab.json"), &data("gpt2/merges.txt"));
+    let mut gpt2 = Tokenizer::new(gpt2.build().expect("readable"));
+    gpt2.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    measure("gpt2", 50257, &gpt2, &text);
 }
