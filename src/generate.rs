@@ -4,11 +4,11 @@
 //! [`generate_text`] and similar functions pass each token to a closure.
 
 mod constraint;
-mod course;
 mod options;
 mod outcome;
 mod progress;
 mod text;
+mod text_state;
 mod text_stream;
 mod tokens;
 
@@ -19,8 +19,8 @@ pub use text::{TextGenerator, TextStep, generate_text, generate_text_steps};
 pub use text_stream::TextStream;
 pub use tokens::{Generator, generate_steps, generate_tokens};
 
-pub(crate) use course::{Course, EndTokens, Flow};
 #[cfg(feature = "capi")]
 pub(crate) use progress::Progress;
+pub(crate) use text_state::{EndTokens, Flow, TextState};
 #[cfg(feature = "capi")]
 pub(crate) use text_stream::TextBuffer;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::{Append, Batch};
 use crate::error::Result;
 use crate::generate::{
-    Constraint, Course, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextStream,
+    Constraint, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextState,
+    TextStream,
 };
 use crate::memory::try_vec;
 use crate::session_options::check_tokens;
@@ -181,7 +182,7 @@ impl Taken {
 struct Active<'a> {
     job: usize,
     request: Cow<'a, Request>,
-    course: Course<'a>,
+    text_state: TextState<'a>,
     /// What is to be evaluated before the next choice, and how much of it was.
     tokens: Vec<u32>,
     evaluated: usize,
@@ -216,7 +217,7 @@ impl<'a> Active<'a> {
         tokens.extend_from_slice(prompt);
         Ok(Self {
             job: number,
-            course: Course::new(options, EndTokens::of(batch.model()), job.constraint),
+            text_state: TextState::new(options, EndTokens::of(batch.model()), job.constraint),
             prompt_tokens: prompt.len(),
             tokens,
             evaluated: kept,
@@ -245,13 +246,13 @@ impl<'a> Active<'a> {
         if self.is_in_prompt() {
             self.prompt_time = self.start.elapsed();
         }
-        let token = match self.course.allowed()? {
+        let token = match self.text_state.allowed()? {
             None => batch.sample(sequence, &self.request.options.sampler)?,
             Some(allowed) => {
                 batch.sample_within(sequence, &self.request.options.sampler, allowed)?
             }
         };
-        if let ControlFlow::Break(reason) = self.course.accept(token)? {
+        if let ControlFlow::Break(reason) = self.text_state.accept(token)? {
             return Ok(ControlFlow::Break(reason));
         }
         let logits = Some(batch.logits(sequence)?);
@@ -271,8 +272,8 @@ impl<'a> Active<'a> {
         context: usize,
         client: &mut dyn Client<'c>,
     ) -> Result<Flow> {
-        let flow = self.course.force(&mut |step| client.step(self.job, step))?;
-        self.tokens.extend_from_slice(self.course.forced());
+        let flow = self.text_state.force(&mut |step| client.step(self.job, step))?;
+        self.tokens.extend_from_slice(self.text_state.forced());
         Ok(match flow {
             ControlFlow::Continue(()) if before + self.tokens.len() > context => {
                 ControlFlow::Break(StopReason::ContextFull)
@@ -285,14 +286,14 @@ impl<'a> Active<'a> {
     fn outcome(&mut self, flow: Result<Flow>) -> Option<Result<Generation>> {
         let reason = match flow {
             Ok(ControlFlow::Continue(())) => return None,
-            Ok(ControlFlow::Break(reason)) => self.course.judge(reason),
+            Ok(ControlFlow::Break(reason)) => self.text_state.judge(reason),
             Err(error) => Err(error),
         };
         Some(reason.map(|stop_reason| Generation {
             prompt_tokens: self.prompt_tokens,
-            tokens: self.course.tokens(),
+            tokens: self.text_state.tokens(),
             stop_reason,
-            pending: self.course.pending(),
+            pending: self.text_state.pending(),
             prompt_time: self.prompt_time,
             decode_time: self.start.elapsed() - self.prompt_time,
         }))
@@ -305,11 +306,11 @@ fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
     let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt());
     let mut room = batch.chunk().saturating_sub(texts.map(|active| active.tokens.len()).sum());
     let mut appends = try_vec(slots.len())?;
-    let mut courses = try_vec(slots.len())?;
+    let mut text_states = try_vec(slots.len())?;
     for (sequence, slot) in slots.iter_mut().enumerate() {
         let Some(active) = slot else { continue };
         let is_in_prompt = active.is_in_prompt();
-        let Active { tokens, evaluated, course, .. } = active;
+        let Active { tokens, evaluated, text_state, .. } = active;
         let mut tokens = &tokens[*evaluated..];
         if is_in_prompt {
             tokens = &tokens[..tokens.len().min(room)];
@@ -318,11 +319,11 @@ fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
         if !tokens.is_empty() {
             appends.push(Append { sequence, tokens });
             *evaluated += tokens.len();
-            courses.push(course);
+            text_states.push(text_state);
         }
     }
     batch.evaluate_meanwhile(&appends, &mut || {
-        courses.iter_mut().for_each(|course| course.prepare())
+        text_states.iter_mut().for_each(|text_state| text_state.prepare())
     })
 }
 

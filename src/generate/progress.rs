@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::constraint::Constraint;
-use super::course::{Course, EndTokens};
 use super::options::GenerateOptions;
 use super::outcome::{Generation, Step, StopReason};
+use super::text_state::{EndTokens, TextState};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
@@ -15,7 +15,7 @@ use crate::session::Session;
 /// between the calls.
 pub(crate) struct Progress<'a> {
     options: Cow<'a, GenerateOptions>,
-    course: Course<'a>,
+    text_state: TextState<'a>,
     /// The tokens to evaluate before the next choice. The forced tokens come after them.
     next: Next<'a>,
     state: State,
@@ -66,7 +66,7 @@ impl<'a> Progress<'a> {
         let prompt_tokens = next.tokens().len();
         session.check_tokens(next.tokens(), prompt_tokens)?;
         Ok(Self {
-            course: Course::new(&options, EndTokens::of(session.model()), constraint),
+            text_state: TextState::new(&options, EndTokens::of(session.model()), constraint),
             options,
             next,
             state: State::InPrompt,
@@ -105,7 +105,7 @@ impl<'a> Progress<'a> {
 
     fn advance(&mut self, session: &mut Session) -> Result<ControlFlow<StopReason, Choice>> {
         session.take_cancel()?;
-        match self.course.next_forced()? {
+        match self.text_state.next_forced()? {
             ControlFlow::Break(reason) => return Ok(ControlFlow::Break(reason)),
             ControlFlow::Continue(Some(token)) => {
                 return Ok(ControlFlow::Continue(Choice::Forced(token)));
@@ -116,13 +116,13 @@ impl<'a> Progress<'a> {
             return Ok(ControlFlow::Break(StopReason::ContextFull));
         }
         let sampler = &self.options.sampler;
-        let token = match self.course.allowed()? {
+        let token = match self.text_state.allowed()? {
             None => session.sample(sampler)?,
             Some(allowed) => session.sample_within(sampler, allowed)?,
         };
         self.state = State::InText;
         self.next = Next::Token([token]);
-        Ok(match self.course.accept(token)? {
+        Ok(match self.text_state.accept(token)? {
             ControlFlow::Break(reason) => ControlFlow::Break(reason),
             ControlFlow::Continue(()) => ControlFlow::Continue(Choice::Chosen(token)),
         })
@@ -130,25 +130,25 @@ impl<'a> Progress<'a> {
 
     /// Evaluates the next tokens and the forced tokens after them. Returns false if they do not fit.
     fn evaluate(&mut self, session: &mut Session) -> Result<bool> {
-        let Self { course, next, .. } = self;
-        let (tokens, forced) = (next.tokens(), std::mem::take(&mut course.forced));
+        let Self { text_state, next, .. } = self;
+        let (tokens, forced) = (next.tokens(), std::mem::take(&mut text_state.forced));
         if tokens.len() + forced.len() > session.context() - session.position() {
             return Ok(false);
         }
         // A token that was guessed right takes no pass, so nothing is prepared meanwhile.
-        let mut meanwhile = || course.prepare();
+        let mut meanwhile = || text_state.prepare();
         match &forced[..] {
             [] => session.evaluate_meanwhile(tokens, &mut meanwhile)?,
             forced => session.evaluate_meanwhile(&[tokens, forced].concat(), &mut meanwhile)?,
         }
-        course.forced = forced;
+        text_state.forced = forced;
         Ok(true)
     }
 
     /// Ends the text, even if it has ended for another reason.
     pub fn stop(&mut self, reason: StopReason) -> Result<()> {
         self.state = State::Failed;
-        self.state = State::Over(self.course.judge(reason)?);
+        self.state = State::Over(self.text_state.judge(reason)?);
         Ok(())
     }
 
@@ -164,9 +164,9 @@ impl<'a> Progress<'a> {
     pub fn generation(&self) -> Generation {
         Generation {
             prompt_tokens: self.prompt_tokens,
-            tokens: self.course.tokens(),
+            tokens: self.text_state.tokens(),
             stop_reason: self.stop_reason().unwrap_or(StopReason::Cancelled),
-            pending: self.course.pending(),
+            pending: self.text_state.pending(),
             prompt_time: self.prompt_time,
             decode_time: self.decode_time,
         }

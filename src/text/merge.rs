@@ -48,11 +48,11 @@ fn symbols(
     let Some(&first) = text.get(at) else { return Ok(1) };
     let length = match first {
         _ if view.sections.kind == layout::BYTE_LEVEL_BPE => 1,
-        // Inside of a character, where a window begins behind the token of a byte, each byte is one.
-        ..0xC0 => 1,
-        ..0xE0 => 2,
-        ..0xF0 => 3,
-        _ => 4,
+        0xC0..0xE0 => 2,
+        0xE0..0xF0 => 3,
+        0xF0.. => 4,
+        // ASCII; or inside of a character, where a window begins after the token of a byte.
+        _ => 1,
     };
     let bytes = text.get(at..at + length).unwrap_or(&text[at..]);
     if view.sections.kind == layout::SENTENCEPIECE_BPE && !matches!(first, 0x80..0xC0) {

@@ -11,7 +11,7 @@ use crate::model::Model;
 
 /// The state of a generated text: counts its tokens, and tells its constraint about them. A session or
 /// a batch evaluates the tokens.
-pub(crate) struct Course<'a> {
+pub(crate) struct TextState<'a> {
     constraint: Option<Box<dyn Constraint + 'a>>,
     /// Tokens that the constraint forced after the last choice, and how many of them were passed on.
     /// `None` before the constraint is asked.
@@ -50,7 +50,7 @@ impl EndTokens {
 /// Whether a text goes on, or why it ends.
 pub(crate) type Flow = ControlFlow<StopReason>;
 
-impl<'a> Course<'a> {
+impl<'a> TextState<'a> {
     pub fn new(
         options: &GenerateOptions,
         ends: EndTokens,
