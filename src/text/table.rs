@@ -145,6 +145,7 @@ pub(super) struct View<'t> {
 
 /// The header, where each section begins in the blob, and what a pass over all texts tells.
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(not(feature = "text"), allow(dead_code, reason = "some of it only the encoder reads"))]
 pub(super) struct Sections {
     pub kind: u8,
     pub rule: u8,
