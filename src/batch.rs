@@ -357,8 +357,7 @@ impl Batch {
             self.caches[sequence].note_stored(end);
             self.run(tokens, &[span], 0, &mut || ());
             if let Err(cancelled) = self.cancel.take() {
-                // What is there is worth nothing until all of it is.
-                self.caches[sequence].note_stored(usize::MAX / 2);
+                self.caches[sequence].note_lost();
                 return Err(cancelled);
             }
         }

@@ -190,6 +190,12 @@ impl KvCache {
         self.history = History { highest: position, restored: position };
     }
 
+    /// Notes that a pass was given up while the tokens before it were evaluated again: nothing that is there
+    /// is worth anything until all of it is.
+    pub fn note_lost(&mut self) {
+        self.history.highest = usize::MAX / 2;
+    }
+
     fn kinds(&self) -> impl Iterator<Item = OfKind> + '_ {
         self.kinds.iter().copied().flatten()
     }

@@ -458,8 +458,7 @@ impl Session {
             self.cache.note_stored(end);
             self.run(tokens, &[span], PassKind::Sequences, &mut || ());
             if let Err(cancelled) = self.cancel.take() {
-                // What is there is worth nothing until all of it is.
-                self.cache.note_stored(usize::MAX / 2);
+                self.cache.note_lost();
                 return Err(cancelled);
             }
         }
