@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cerebellum::Error;
 use cerebellum::error::FormatError;
 use cerebellum_tools::checkpoint::Checkpoint;
-use cerebellum_tools::gguf::{Precision, export};
+use cerebellum_tools::export_gguf::{Precision, export};
 use cerebellum_tools::output::Output;
 use serde_json::json;
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use cerebellum::format::Activation;
 use cerebellum_tools::checkpoint::{Checkpoint, Dtype, Error, Layout};
-use cerebellum_tools::gguf::{Exported, Gguf, Precision, Value, WriteError, export};
+use cerebellum_tools::export_gguf::{Exported, Precision, WriteError, export};
+use cerebellum_tools::gguf::{Gguf, Value};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::reference::Reference;
 use cerebellum_tools::tokenizer;
@@ -43,7 +44,7 @@ fn blocks_decode_to_the_very_bits() {
             types.push(tensor.dtype().name());
             let bytes: Vec<u8> =
                 tensor.read_f32().unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
-            let stored = cerebellum_tools::gguf::names::gpt2(name).unwrap();
+            let stored = cerebellum_tools::checkpoint::names::gguf::gpt2(name).unwrap();
             assert_eq!(crc32fast::hash(&bytes), crcs[&stored], "{file}: {name}");
         }
     }

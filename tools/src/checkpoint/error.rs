@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use cerebellum::terminal::{name, quoted, text};
 use thiserror::Error;
 
-use super::dtype::Dtype;
+use crate::dtype::Dtype;
 
 /// Why a checkpoint could not be opened or read.
 #[derive(Debug, Error)]

@@ -10,11 +10,11 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 
 use super::config::{Parsed, check_frequencies};
-use super::dtype::Dtype;
 use super::error::{Error, Result};
-use super::names::Names;
+use super::names::{Names, gguf as names};
 use super::storage::{Layout, MappedFile, Source, StoredTensor};
-use crate::gguf::{Gguf, MAGIC, TensorEntry, Value, gpt2, keys, names};
+use crate::dtype::Dtype;
+use crate::gguf::{Gguf, MAGIC, TensorEntry, Value, gpt2, keys};
 
 const EMBEDDING: &str = "token_embd.weight";
 /// How the names of the tensors begin that longrope takes its frequencies from.

@@ -28,7 +28,6 @@
 mod adapter;
 mod config;
 mod digest;
-mod dtype;
 mod error;
 mod expected;
 mod gguf;
@@ -44,10 +43,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use config::{Derived, Parsed, activation_name};
-pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use storage::Layout;
 pub use tensor::Tensor;
+
+pub use crate::dtype::Dtype;
 
 use cerebellum::format::network::{self, Role, TensorId};
 use cerebellum::format::{Architecture, Config};

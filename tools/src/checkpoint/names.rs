@@ -2,7 +2,9 @@
 //! [`network`](cerebellum::format::network).
 //!
 //! Each format has one table for each family whose names differ: here those of PyTorch's and safetensors
-//! files, in [`gguf::names`](crate::gguf::names) those of GGUF. Nothing else knows a stored name.
+//! files, in [`gguf`] those of GGUF. Nothing else knows a stored name.
+
+pub mod gguf;
 
 use cerebellum::format::Architecture;
 use cerebellum::format::network::{Part, Role, TensorId};

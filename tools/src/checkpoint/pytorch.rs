@@ -21,10 +21,10 @@ use std::path::Path;
 
 use cerebellum::terminal::quoted;
 
-use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::shards::Format;
 use super::storage::{MappedFile, StoredTensor};
+use crate::dtype::Dtype;
 use pickle::{Element, StorageRef, TensorRef};
 
 /// The format's files.

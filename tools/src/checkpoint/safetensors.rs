@@ -6,10 +6,10 @@
 use ::safetensors::SafeTensors;
 use ::safetensors::tensor::Dtype as FileDtype;
 
-use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::shards::Format;
 use super::storage::{MappedFile, StoredTensor};
+use crate::dtype::Dtype;
 
 /// The format's files.
 pub(super) const FORMAT: Format =

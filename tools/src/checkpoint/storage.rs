@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::config::Parsed;
-use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::names::Names;
+use crate::dtype::Dtype;
 
 /// What a format's reader returns.
 pub(super) struct Source {

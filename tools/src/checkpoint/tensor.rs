@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::dtype::Dtype;
 use super::error::{Error, Result};
 use super::storage::MappedFile;
+use crate::dtype::Dtype;
 
 /// What the checkpoint knows of a tensor after its check against the configuration.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cerebellum_tools::checkpoint::Checkpoint;
-use cerebellum_tools::gguf::{Precision, export};
+use cerebellum_tools::export_gguf::{Precision, export};
 use cerebellum_tools::tokenizer::{self, Vocabulary};
 use clap::ValueEnum;
 use serde::Serialize;

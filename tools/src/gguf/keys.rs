@@ -16,7 +16,7 @@ pub const TOKENIZER: &str = "tokenizer.ggml.model";
 pub const PRE_TOKENIZER: &str = "tokenizer.ggml.pre";
 /// Tokens by id.
 pub const TOKENS: &str = "tokenizer.ggml.tokens";
-/// Their types ([`TokenType`](crate::tokenizer::TokenType)).
+/// Their types, by llama.cpp's numbers (`llama_token_type`).
 pub const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 /// Merges, `left right`, in the order they apply.
 pub const MERGES: &str = "tokenizer.ggml.merges";

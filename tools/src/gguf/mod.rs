@@ -1,65 +1,21 @@
-//! GGUF, the file format of llama.cpp: reading it safely, and writing GPT-2 models.
+//! GGUF, the file format of llama.cpp: reading it safely, and writing it. Models are not known here.
 //!
 //! A file holds, little-endian: a magic and a version, the numbers of tensors and of metadata
 //! entries, the entries, a table of tensors, and from the next multiple of `general.alignment` on
-//! the tensors' data. The format is specified in ggml's `docs/gguf.md`, the block types' layouts in
-//! its `ggml-common.h`.
+//! the tensors' data. The format is specified in ggml's `docs/gguf.md`.
 //!
-//! [`Gguf`] parses a file, [`export`] writes one. What entries and
-//! tensors are called is said in [`keys`], [`gpt2`] and [`names`]; [`Checkpoint`](crate::checkpoint::Checkpoint) opens such files.
+//! [`Gguf`] parses a file; [`Header`] writes all that stands before the data. [`keys`] and [`gpt2`]
+//! say what entries are called. [`Checkpoint`](crate::checkpoint::Checkpoint) opens such files as models,
+//! [`export_gguf`](crate::export_gguf) writes models.
 
-pub(crate) mod blocks;
 pub mod gpt2;
 mod invalid;
 pub mod keys;
-pub mod names;
+mod layout;
 mod read;
 mod write;
 
 pub use invalid::Invalid;
+pub use layout::{DEFAULT_ALIGNMENT, MAGIC};
 pub use read::{Array, Gguf, TensorEntry, Value};
-pub use write::{Exported, Precision, WriteError, export};
-
-pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
-/// Version 2 counts in 64 bits, version 3 only adds files of big-endian machines.
-pub(crate) const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
-/// Where nothing else is said, tensors begin at multiples of this many bytes.
-pub(crate) const DEFAULT_ALIGNMENT: u32 = 32;
-
-/// The type of a metadata value, by the number in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum ValueType {
-    U8 = 0,
-    I8 = 1,
-    U16 = 2,
-    I16 = 3,
-    U32 = 4,
-    I32 = 5,
-    F32 = 6,
-    Bool = 7,
-    String = 8,
-    Array = 9,
-    U64 = 10,
-    I64 = 11,
-    F64 = 12,
-}
-
-impl ValueType {
-    fn from_number(number: u32) -> Option<Self> {
-        use ValueType::*;
-        let all = [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64];
-        all.into_iter().find(|kind| *kind as u32 == number)
-    }
-
-    /// Bytes of a value; `None` for those whose length varies.
-    fn size(self) -> Option<usize> {
-        match self {
-            Self::U8 | Self::I8 | Self::Bool => Some(1),
-            Self::U16 | Self::I16 => Some(2),
-            Self::U32 | Self::I32 | Self::F32 => Some(4),
-            Self::U64 | Self::I64 | Self::F64 => Some(8),
-            Self::String | Self::Array => None,
-        }
-    }
-}
+pub use write::{Header, TensorHead};

@@ -10,8 +10,9 @@ use std::ops::Range;
 use cerebellum::terminal::quoted;
 
 use super::invalid::Invalid;
-use super::{DEFAULT_ALIGNMENT, MAGIC, VERSIONS, ValueType, keys};
-use crate::checkpoint::Dtype;
+use super::keys;
+use super::layout::{DEFAULT_ALIGNMENT, MAGIC, VERSIONS, ValueType};
+use crate::dtype::Dtype;
 
 type Result<T, E = Invalid> = std::result::Result<T, E>;
 
@@ -149,7 +150,7 @@ impl<'a> Array<'a> {
 fn alignment(value: Option<&Value>) -> Result<usize> {
     let problem = |problem: String| Invalid::Entry { key: keys::ALIGNMENT.to_owned(), problem };
     match value {
-        None => Ok(DEFAULT_ALIGNMENT as usize),
+        None => Ok(DEFAULT_ALIGNMENT),
         Some(Value::Int(alignment)) => match u64::try_from(*alignment) {
             Ok(n) if n.is_power_of_two() && n <= MAX_ALIGNMENT => Ok(n as usize),
             _ => Err(problem(format!("is {alignment}, but must be a power of two"))),

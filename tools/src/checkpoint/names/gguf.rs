@@ -1,4 +1,4 @@
-//! What llama.cpp calls tensors.
+//! What llama.cpp calls tensors in GGUF files.
 //!
 //! Its llama rotates neighbours, dimensions `2 i` and `2 i + 1` of a head, where Hugging Face's rotates `i`
 //! and `i + D / 2`: the converter puts the rows of queries and keys in that order, for every family that it
@@ -6,7 +6,7 @@
 
 use cerebellum::format::network::{Part, Role, TensorId};
 
-use crate::checkpoint::names::{Names, Piece, Rows, piece, whole};
+use super::{Names, Piece, Rows, piece, whole};
 
 /// GPT-2's. Linear layers are `[out, in]` (and listed the other way round, as all shapes are).
 pub const GPT2: Names = Names {

@@ -1,12 +1,12 @@
 //! The types that weights are stored in: a table of one row a type, and the decoders of the plain ones.
 //!
-//! Those of ggml's block types are in `gguf/blocks.rs`. To add a type, write its decoder, add a variant and
+//! Those of ggml's block types are in `dtype/blocks.rs`. To add a type, write its decoder, add a variant and
 //! a row, and a tensor of it to `tests/data/gguf/blocks.gguf`.
+
+mod blocks;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-
-use crate::gguf::blocks;
 
 /// A type that weights may be stored in. Types of ggml (`Q…`, `IQ…`) store weights in blocks that share
 /// scales; a row is a whole number of blocks. The number of weights in a block that share one scale is
