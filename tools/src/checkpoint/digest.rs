@@ -2,7 +2,7 @@
 
 use blake3::Hasher;
 
-use super::Checkpoint;
+use super::tensor::{Tensor, TensorInfo};
 
 /// Begins the hashed stream, so that no other use of BLAKE3 yields the same digest, and a change
 /// of the recipe can be told.
@@ -14,12 +14,14 @@ const DOMAIN: &[u8] = b"cerebellum checkpoint digest 1";
 ///
 /// So the digest does not depend on how the tensors are spread over files, on their stored order,
 /// on prefixes of their names, nor on tensors the model does not use.
-pub(super) fn digest(checkpoint: &Checkpoint) -> blake3::Hash {
+pub(super) fn digest<'a>(
+    config: &[u8],
+    tensors: impl Iterator<Item = (&'a TensorInfo, Tensor<'a>)>,
+) -> blake3::Hash {
     let mut hasher = Hasher::new();
     update(&mut hasher, DOMAIN);
-    update(&mut hasher, &checkpoint.config_bytes);
-    for info in &checkpoint.tensors {
-        let tensor = checkpoint.handle(info);
+    update(&mut hasher, config);
+    for (info, tensor) in tensors {
         for (number, segment) in info.segments.iter().enumerate() {
             update(&mut hasher, info.name.as_bytes());
             update(&mut hasher, segment.dtype.name().as_bytes());

@@ -252,7 +252,8 @@ impl Checkpoint {
     /// BLAKE3 of the content the model depends on: `config.json`, and the tensors used with their
     /// names, types and shapes. The same for the same tensors in one file or in shards.
     pub fn digest(&self) -> blake3::Hash {
-        digest::digest(self)
+        let tensors = self.tensors.iter().map(|info| (info, self.handle(info)));
+        digest::digest(&self.config_bytes, tensors)
     }
 
     fn handle<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {

@@ -3,9 +3,9 @@
 
 use cerebellum::format::{Activation, Architecture, Biases, LayerKind, NormPlace, QueryKeyNorm};
 
-use super::Parsed;
 use super::fields::{Fields, MAX_LAYERS};
 use super::llama::{self, Defaults};
+use super::parsed::Parsed;
 use super::rope::{self, Rope, Usual};
 use crate::checkpoint::error::Result;
 

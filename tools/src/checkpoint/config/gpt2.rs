@@ -6,7 +6,8 @@ use cerebellum::format::{Activation, Architecture, Config, Mlp, MlpKind, Positio
 use serde_json::Value;
 
 use super::fields::{Fields, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, SCALES};
-use super::{ACTIVATIONS, Derived, Parsed, lookup, names};
+use super::parsed::{Derived, Parsed};
+use super::table::{ACTIVATIONS, lookup, names};
 use crate::checkpoint::error::{Error, Result};
 
 /// `position_embedding_type` values accepted.

@@ -4,9 +4,9 @@ use cerebellum::format::{
     Activation, Architecture, Biases, LayerKind, MlpKind, NormKind, ResidualOrder,
 };
 
-use super::Parsed;
 use super::fields::Fields;
 use super::llama::{self, Defaults};
+use super::parsed::Parsed;
 use super::rope::{self, Usual};
 use crate::checkpoint::error::Result;
 

@@ -8,8 +8,9 @@ use cerebellum::format::{
 };
 
 use super::fields::{Fields, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, SCALES};
+use super::parsed::{Derived, Parsed};
 use super::rope::{self, Rope, Usual};
-use super::{ACTIVATIONS, Derived, Parsed, lookup, names};
+use super::table::{ACTIVATIONS, lookup, names};
 use crate::checkpoint::error::{Error, Result};
 
 /// The most heads, and the largest.

@@ -10,16 +10,21 @@ mod gpt2;
 mod gpt_neox;
 mod known;
 mod llama;
+mod parsed;
 mod rope;
+mod table;
 
 use std::path::Path;
 
-use cerebellum::format::{Activation, Architecture, Config, FormatError};
+use cerebellum::format::{Architecture, FormatError};
 
 use super::error::{Error, Result};
 use crate::json;
 use fields::Fields;
+pub use parsed::{Derived, Parsed};
 pub(super) use rope::check as check_frequencies;
+pub use table::activation_name;
+use table::{lookup, names};
 
 /// `model_type` values accepted. JAIS models are built by the same code as BTLM.
 pub(super) const MODEL_TYPES: &[(&str, Architecture)] = &[
@@ -38,46 +43,6 @@ pub(super) const MODEL_TYPES: &[(&str, Architecture)] = &[
     ("phi3", Architecture::Phi3),
     ("gpt_neox", Architecture::GptNeox),
 ];
-
-/// Names of activation functions accepted. Three of Hugging Face's are the same tanh form,
-/// written differently.
-const ACTIVATIONS: &[(&str, Activation)] = &[
-    ("gelu", Activation::Gelu),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-    ("relu", Activation::Relu),
-    ("silu", Activation::Silu),
-    ("swish", Activation::Silu),
-];
-
-/// What a checkpoint's configuration says of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Parsed {
-    /// Shape and choices. Whether embedding and head are one matrix is not settled yet.
-    pub config: Config,
-    /// Whether embedding and head are one matrix; `None` when the file does not say.
-    pub tied: Option<bool>,
-    /// The token that begins a text.
-    pub bos_token_id: Option<u32>,
-    /// The tensors that follow from the configuration.
-    pub derived: Derived,
-}
-
-/// Tensors of a model file that no checkpoint has, since they follow from its configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Derived {
-    /// ALiBi's slopes `[H]`; empty without ALiBi.
-    pub slopes: Vec<f32>,
-    /// Inverse frequencies of rotated positions `[bases, pairs]`; empty where none are rotated.
-    pub frequencies: Vec<f64>,
-}
-
-/// The name in `config.json`, of several the one most used.
-pub fn activation_name(activation: Activation) -> &'static str {
-    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
-    known.expect("every activation has a name").0
-}
 
 impl Parsed {
     /// Parses and checks the content of a `config.json`. `path` serves the error messages only.
@@ -115,12 +80,4 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
         found,
         supported: names(MODEL_TYPES),
     })
-}
-
-fn lookup<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-}
-
-fn names<T>(table: &[(&str, T)]) -> String {
-    table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }

@@ -8,7 +8,7 @@ use std::f64::consts::TAU;
 use std::ops::RangeInclusive;
 
 use super::fields::{Fields, MAX_POSITIONS, SCALES};
-use super::names;
+use super::table::{lookup, names};
 use crate::checkpoint::error::Result;
 
 /// The base by which angles fall from pair to pair. From 1 on, so that no inverse frequency is above 1.
@@ -123,7 +123,7 @@ fn kind(set: &Fields) -> Result<Kind> {
     let (newer, older) = (set.text("rope_type")?, set.text("type")?);
     let field = if newer.is_some() || older.is_none() { "rope_type" } else { "type" };
     let Some(found) = newer.or(older) else { return Ok(Kind::Default) };
-    super::lookup(KINDS, &found).ok_or_else(|| {
+    lookup(KINDS, &found).ok_or_else(|| {
         let known = names(KINDS);
         let problem = format!(
             "is {found:?}, a scaling of positions that is not supported; supported: {known}; take a \

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use cerebellum::terminal::quoted;
 
-use super::Storages;
 use super::pickle::{self, TensorRef, pickle_error};
+use super::storages::Storages;
 use crate::checkpoint::error::{Error, Result};
 
 /// The magic number, 0x1950a86a20f9469cfc6c, as every version pickles it: protocol 2, a long of 10

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use ::zip::{CompressionMethod, ZipArchive};
 
-use super::Storages;
 use super::pickle::{self, TensorRef};
+use super::storages::Storages;
 use crate::checkpoint::error::{Error, Result};
 
 /// More storages than the largest checkpoint has. Bounds what the archive's table may cost.
