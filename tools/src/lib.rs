@@ -14,6 +14,7 @@ pub mod quantize;
 mod random;
 pub mod reference;
 pub mod report;
+mod round;
 pub mod summary;
 pub mod threads;
 pub mod tokenizer;

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::{Calibration, Moments};
 use crate::checkpoint::Checkpoint;
-use crate::quantize::scale::round;
 use crate::reference::{InputAt, Layer, Norm, Parallelism, Result, STREAM, Tensors, Value, add};
+use crate::round::round;
 
 /// Groups whose largest activation is smaller become zeros.
 const MIN_ACTIVATION: f32 = f32::from_bits((127 - 100) << 23); // 2^-100

@@ -17,10 +17,11 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::folding::{Folding, divide_columns, multiply_columns};
 use super::matrix::{Method, quantize_matrix};
-use super::{MatrixFormat, Observer};
+use super::observer::Observer;
+use super::options::MatrixFormat;
 use crate::calibrate::{Calibration, round_activations};
 use crate::checkpoint::Checkpoint;
-use crate::eval::{LogSoftmax, kl_divergence};
+use crate::distribution::{LogSoftmax, kl_divergence};
 use crate::reference::{InputAt, Parallelism, Reference};
 
 /// Every format, by size.

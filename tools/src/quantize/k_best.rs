@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use super::rounding::{Lanes, ROWS, dots, nearest};
+use super::lanes::{Lanes, ROWS, dots, nearest};
 
 /// Paths that are kept of a row.
 const K: usize = 16;

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use super::error::{Error, Result};
 use super::folding::Source;
-use super::rounding::{Metric, ROWS};
+use super::lanes::ROWS;
+use super::rounding::Metric;
 use super::scale::{MAX_WEIGHT, choose_exponent, quantize_group};
 
 /// Elements in a chunk of rows, about: small enough that small matrices occupy all threads.

@@ -10,27 +10,29 @@ mod cholesky;
 mod error;
 mod folding;
 mod k_best;
+mod lanes;
 mod matrix;
+mod observer;
+mod options;
 mod rounding;
 pub mod scale;
 mod writer;
 
-use std::collections::BTreeMap;
-
 use cerebellum::Model;
-use cerebellum::format::network::{Role, TensorId};
+use cerebellum::format::network::Role;
 use cerebellum::format::{
-    ChatFormat, ChatJson, FileLayout, Header, MAX_TEMPLATES_BYTES, MatrixInfo, Provenance, Source,
-    Tensor, TensorKind, VERSION, is_template_name, matrix_names,
+    ChatJson, FileLayout, Header, MatrixInfo, Provenance, Source, Tensor, TensorKind, VERSION,
+    matrix_names,
 };
-use cerebellum::quant::{EXPONENTS, GROUP_SIZES, Scheme};
+use cerebellum::quant::{EXPONENTS, Scheme};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 pub use budget::Choice;
 pub use error::{Error, Result};
+pub use observer::Observer;
+pub use options::{MatrixFormat, Options};
 
-use crate::calibrate::Calibration;
 use crate::checkpoint::{self, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
@@ -45,128 +47,6 @@ const WIDEST_ERROR: f32 = 0.000001234;
 
 /// As long as any digest.
 const UNKNOWN_DIGEST: blake3::Hash = blake3::Hash::from_bytes([0; blake3::OUT_LEN]);
-
-/// How a matrix is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MatrixFormat {
-    /// int4 or int8.
-    pub scheme: Scheme,
-    /// Inputs that share a scale: 32, 64 or 128.
-    pub group_size: usize,
-}
-
-impl MatrixFormat {
-    /// A scheme with the group size that suits most matrices: 64 for int4, 128 for int8.
-    pub fn new(scheme: Scheme) -> Self {
-        let group_size = match scheme {
-            Scheme::Int4 => 64,
-            Scheme::Int8 => 128,
-        };
-        Self { scheme, group_size }
-    }
-}
-
-/// What to make of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// The format of every matrix,
-    pub format: MatrixFormat,
-    /// except of these, by canonical name.
-    pub exceptions: BTreeMap<String, MatrixFormat>,
-    /// The text whose activations decide how weights are rounded; without one, each weight becomes the
-    /// nearest that its group can have.
-    pub calibration: Option<Calibration>,
-    /// Bits per weight that the file may have on average, tokenizer aside. Formats are chosen for each
-    /// matrix then, by what they cost on the calibration text; `format` and `exceptions` do not matter.
-    pub bits: Option<f64>,
-    /// Templates by name that the file is to hold.
-    pub templates: BTreeMap<String, String>,
-    /// How the model is put conversations.
-    pub chat: Option<ChatFormat>,
-    /// Tokens that end a text, besides the configuration's end-of-text token.
-    pub end_tokens: Vec<u32>,
-}
-
-impl Options {
-    /// One format for all matrices.
-    pub fn uniform(format: MatrixFormat) -> Self {
-        let (exceptions, templates) = (BTreeMap::new(), BTreeMap::new());
-        Self {
-            format,
-            exceptions,
-            calibration: None,
-            bits: None,
-            templates,
-            chat: None,
-            end_tokens: Vec::new(),
-        }
-    }
-
-    /// What suits `scheme` best in this model: [`MatrixFormat::new`] for all matrices, but with int8 smaller
-    /// groups where most of its loss arises, because activations are the most uneven: of 32 in `c_attn`, of
-    /// 64 in the head (`docs/quality.md`).
-    pub fn recommended(scheme: Scheme, checkpoint: &Checkpoint) -> Self {
-        let format = |group_size| MatrixFormat { scheme, group_size };
-        let layers = 0..checkpoint.config().n_layer;
-        let attention = layers.map(|layer| TensorId::in_layer(layer, Role::AttentionIn));
-        let attention = attention.map(|id| (id.name(), format(32)));
-        let head = checkpoint.head();
-        let exceptions = match scheme {
-            Scheme::Int4 => BTreeMap::new(),
-            Scheme::Int8 => attention.chain([(head.name(), format(64))]).collect(),
-        };
-        Self { exceptions, ..Self::uniform(MatrixFormat::new(scheme)) }
-    }
-
-    fn check(&self, matrices: &[(String, [usize; 2])]) -> Result<()> {
-        for format in self.exceptions.values().chain([&self.format]) {
-            if !GROUP_SIZES.contains(&format.group_size) {
-                return Err(Error::GroupSize(format.group_size));
-            }
-        }
-        self.check_templates()?;
-        let known = |name: &String| matrices.iter().any(|(matrix, _)| matrix == name);
-        match self.exceptions.keys().find(|name| !known(name)) {
-            Some(name) => Err(Error::UnknownMatrix(name.clone())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Options {
-    fn check_templates(&self) -> Result<()> {
-        if let Some(name) = self.templates.keys().find(|name| !is_template_name(name)) {
-            return Err(Error::Templates(format!("{name:?} is no name of a template")));
-        }
-        let bytes = serde_json::to_string(&self.templates).map_or(usize::MAX, |json| json.len());
-        if bytes > MAX_TEMPLATES_BYTES {
-            let detail = format!("they take {bytes} bytes, {MAX_TEMPLATES_BYTES} are allowed");
-            return Err(Error::Templates(detail));
-        }
-        Ok(())
-    }
-}
-
-/// Is told how far the quantizer is. All methods do nothing unless implemented.
-pub trait Observer {
-    /// Begins; so many weights will be quantized.
-    fn begin(&self, weights: u64) {
-        let _ = weights;
-    }
-
-    /// Turns to a tensor, or to another task of that name.
-    fn turn_to(&self, task: &str) {
-        let _ = task;
-    }
-
-    /// Has quantized so many more weights.
-    fn advance(&self, weights: u64) {
-        let _ = weights;
-    }
-}
-
-/// Tells nobody.
-impl Observer for () {}
 
 /// Quantizes `checkpoint` into `output`, with the `tokenizer`'s tables if there are any, on the
 /// threads of the current rayon pool. The output is read back before it gets its name.

@@ -22,6 +22,8 @@
 use cerebellum::quant::{EXPONENTS, Scheme};
 use half::f16;
 
+use crate::round::round;
+
 /// The largest group there is.
 const MAX_GROUP: usize = 128;
 /// Lanes of every sum. Eight keep the four sums of [`project`] in registers everywhere.
@@ -274,14 +276,6 @@ fn assign(group: &Group, range: Range, scale: f16, integers: &mut [i8]) {
 #[inline(always)]
 fn nearest(x: f32, scale: f32, range: Range) -> f32 {
     round((x / scale).clamp(range.min, range.max))
-}
-
-/// Rounds to the nearest integer, ties to even, for magnitudes below 2^22: where floats are spaced by
-/// 1, the addition itself rounds. (`round_ties_even` is a library call on older processors.)
-#[inline(always)]
-pub(crate) fn round(x: f32) -> f32 {
-    const SPACED_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
-    (x + SPACED_BY_ONE) - SPACED_BY_ONE
 }
 
 /// The nearest float16; +0 for what is too small, too large or not a number.
