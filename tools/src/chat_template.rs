@@ -1,6 +1,7 @@
 //! Takes a checkpoint's chat template into the model file, with a simple form of it that needs no template
 //! engine, and the tokens that end an answer.
 
+mod error;
 mod form;
 mod read;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use cerebellum::format::{ChatFormat, Config, MAX_CHAT_TEMPLATE_BYTES, MAX_END_TOKENS};
 use cerebellum::text::TokenTable;
 
+pub use error::ChatTemplateError;
 pub use form::simple_form;
 use read::Found;
 
@@ -21,27 +23,6 @@ pub struct ImportedChat {
     pub end_tokens: Vec<u32>,
     /// What could not be taken, one sentence each, to be shown to the user.
     pub warnings: Vec<String>,
-}
-
-/// Why a checkpoint's files about conversations cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ChatTemplateError {
-    /// The system refused.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not what it should be.
-    #[error("{}: {detail}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
 }
 
 /// Reads what the checkpoint at `path` (a directory, or a GGUF file) says of conversations, for a model with

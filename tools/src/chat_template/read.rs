@@ -6,7 +6,7 @@ use std::path::Path;
 use memmap2::Mmap;
 use serde::Deserialize;
 
-use super::ChatTemplateError;
+use super::error::ChatTemplateError;
 use crate::gguf::{Gguf, Value, keys};
 use crate::json::{self, Object};
 

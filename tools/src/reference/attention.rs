@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cerebellum::format::{Config, Positions};
 
-use super::add;
+use super::elementwise::add;
 use super::matmul::{View, ViewMut, matmul, matmul_of_columns, matmul_transposed};
 use super::parallel::Parallelism;
 

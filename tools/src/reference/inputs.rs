@@ -13,6 +13,9 @@ pub(crate) struct InputAt {
     pub input: Input,
 }
 
+/// Sees, and may change, what matrices read, `[tokens, in]`.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(InputAt, &mut [f32]);
+
 impl InputAt {
     /// What a matrix of the network reads; `None` of a table in which rows are only looked up.
     pub fn of(matrix: TensorId, config: &Config) -> Option<Self> {

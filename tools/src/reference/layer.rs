@@ -9,14 +9,14 @@ use cerebellum::format::{Activation, MlpKind, NormKind, Positions, QueryKeyNorm,
 
 use super::activation::{activate, activate_backward};
 use super::attention::Heads;
+use super::elementwise::add;
 use super::error::Result;
-use super::inputs::InputAt;
+use super::inputs::{InputAt, Visit};
 use super::linear::Linear;
 use super::norm::{Norm, QueryKeyNorms};
 use super::parallel::Parallelism;
 use super::rotation::Rotation;
 use super::weights::{Tensors, Weights};
-use super::{Visit, add};
 
 /// A value of a layer, a row for each token: [`STREAM`], or `n + 1` for what step `n` makes.
 pub(crate) type Value = usize;

@@ -2,7 +2,7 @@
 
 use cerebellum::format::network::TensorId;
 
-use super::add;
+use super::elementwise::add;
 use super::matmul::{View, ViewMut, matmul, matmul_transposed};
 use super::parallel::Parallelism;
 use super::weights::{Tensors, Weights};

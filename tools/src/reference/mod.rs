@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod elementwise;
 mod error;
 mod inputs;
 mod layer;
@@ -24,14 +25,12 @@ pub use weights::Weights;
 use cerebellum::format::Config;
 use cerebellum::format::network::{Input, Role, TensorId};
 
-pub(crate) use inputs::{InputAt, readers};
+pub(crate) use elementwise::{add, scale};
+pub(crate) use inputs::{InputAt, Visit, readers};
 pub(crate) use layer::{Layer, STREAM, Value};
 use linear::project;
 pub(crate) use norm::Norm;
 pub(crate) use weights::Tensors;
-
-/// Sees, and may change, what matrices read, `[tokens, in]`.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(InputAt, &mut [f32]);
 
 /// A model in float32 memory.
 pub struct Reference {
@@ -172,16 +171,4 @@ impl Reference {
             }
         }
     }
-}
-
-/// `x += y`, element by element, up to the end of the shorter.
-pub(crate) fn add(x: &mut [f32], y: &[f32]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x += y;
-    }
-}
-
-/// `x *= factor`.
-pub(crate) fn scale(x: &mut [f32], factor: f32) {
-    x.iter_mut().for_each(|x| *x *= factor);
 }
