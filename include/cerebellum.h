@@ -325,7 +325,10 @@ enum {
    * Default: 0.
    */
   CBL_OPTION_SEED = 16,
-  /** int, 0 or 1. Generation: 1 goes on after the end-of-text token. Default: 0. */
+  /**
+   * int, 0 or 1. Generation: 1 goes on after the end-of-text token, and after all other tokens that
+   * end an answer. Default: 0.
+   */
   CBL_OPTION_IGNORE_END_OF_TEXT = 17,
   /**
    * int, 0 or 1. Tokenizing: 1 turns the name of a special token in the text, such as
@@ -406,6 +409,13 @@ enum {
    * its chat template knows that. -1, the default, leaves it to the template.
    */
   CBL_OPTION_THINKING = 29,
+  /**
+   * int, 0 or 1. cbl_model_tokenize(): 1 if the text begins what the model reads. The token that the
+   * model wants before every text, if it wants one, is then put there, unless the text begins with it.
+   * The functions that take a text and a session need no such option: they put it before a text that
+   * begins an empty session. Default: 0.
+   */
+  CBL_OPTION_BEGIN_OF_TEXT = 30,
 };
 
 /** Values of CBL_OPTION_ACCESS. */
@@ -1204,11 +1214,10 @@ cbl_status cbl_generation_end(cbl_session *session,
 
 /**
  * Turns `length` bytes of UTF-8 into token ids. `*count` receives the number of ids. `tokens` has
- * room for `capacity` ids, and receives them if they all fit. A capacity of `length` is always
- * enough. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL. `options`
- * may be NULL; only CBL_OPTION_PARSE_SPECIAL is used.
- *
- * The first call takes some tens of milliseconds to build the tokenizer.
+ * room for `capacity` ids, and receives them if they all fit. A capacity of 3 * `length` + 2 is
+ * always enough, and `length` + 2 unless the tokenizer normalizes texts. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL. `options`
+ * may be NULL; only CBL_OPTION_PARSE_SPECIAL and CBL_OPTION_BEGIN_OF_TEXT are used. Set the latter
+ * for a text whose tokens are to begin a session.
  *
  * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
  * CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,

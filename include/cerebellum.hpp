@@ -349,11 +349,18 @@ class Model {
   }
   std::vector<std::uint32_t> tokenize(const std::string &text, cbl_options *options) const {
     char message[256];
-    std::vector<std::uint32_t> tokens(text.size());
+    std::vector<std::uint32_t> tokens(text.size() + 2);
     std::size_t count = 0;
-    detail::check(cbl_model_tokenize(get(), options, text.data(), text.size(), tokens.data(),
-                                     tokens.size(), &count, message, sizeof message),
-                  message);
+    const auto tokenize = [&] {
+      return cbl_model_tokenize(get(), options, text.data(), text.size(), tokens.data(),
+                                tokens.size(), &count, message, sizeof message);
+    };
+    cbl_status status = tokenize();
+    if (status == CBL_BUFFER_TOO_SMALL) { // A tokenizer that normalizes texts may make them longer.
+      tokens.resize(count);
+      status = tokenize();
+    }
+    detail::check(status, message);
     tokens.resize(count);
     return tokens;
   }

@@ -284,7 +284,7 @@ impl Batch {
         text: &str,
         options: EncodeOptions,
     ) -> Result<Vec<u32>> {
-        let tokens = tokenizer.encode_in(text, options, &self.room());
+        let tokens = tokenizer.encode_in(text, options.at_the_beginning(), &self.room());
         tokens.inspect_err(|error| {
             if matches!(error, Error::Cancelled) {
                 self.cancel.clear();

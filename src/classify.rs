@@ -203,7 +203,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         let mut header = Vec::new();
         for (text, label) in &options.examples {
             let (text, label) = (plain_text(text), plain_text(label));
-            header.extend(encode(&template.example(&text, &label))?);
+            let options = EncodeOptions { begin_of_text: header.is_empty(), ..Default::default() };
+            header.extend(tokenizer.encode(&template.example(&text, &label), options)?);
         }
         Ok(Self {
             tokenizer,

@@ -234,7 +234,8 @@ impl Session {
         Room::in_context(self.context, self.cancel.clone()).behind(position)
     }
 
-    /// The tokens of a text that is to come after what the session holds; `tokenizer` is the model's.
+    /// The tokens of a text that is to come after what the session holds; `tokenizer` is the model's. In an empty
+    /// session the text begins with the token that the model wants before every text, if it wants one.
     ///
     /// A text for which there is surely no room is refused without encoding all of it, and takes no memory.
     ///
@@ -261,6 +262,7 @@ impl Session {
         text: &str,
         options: EncodeOptions,
     ) -> Result<Vec<u32>> {
+        let options = EncodeOptions { begin_of_text: position == 0, ..options };
         let tokens = tokenizer.encode_in(text, options, &self.room_after(position));
         tokens.inspect_err(|error| {
             if matches!(error, Error::Cancelled) {

@@ -202,7 +202,8 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
 
     fn prompt(&self, text: &str, room: &Room) -> Result<Vec<u32>> {
         let whole = [&self.template.before, text, &self.template.after].concat();
-        let tokens = self.encode(&whole, room)?;
+        let options = EncodeOptions::default().at_the_beginning();
+        let tokens = self.tokenizer.encode_in(&whole, options, room)?;
         // Only a template that is nothing but a text can make an empty prompt, of an empty text.
         if tokens.is_empty() { Err(Error::NoTokens) } else { Ok(tokens) }
     }

@@ -193,7 +193,7 @@ fn tokens_of(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
     let vocab_size = checkpoint.config().vocab_size as u32;
     let table = tokenizer::import(checkpoint.path(), vocab_size).unwrap().unwrap().blob;
     let tokenizer = Tokenizer::parse(table).unwrap();
-    tokenizer.encode(&text, EncodeOptions { parse_special: true }).unwrap()
+    tokenizer.encode(&text, EncodeOptions::PARSE_SPECIAL).unwrap()
 }
 
 #[test]

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-const PARSE: EncodeOptions = EncodeOptions { parse_special: true };
-const PLAIN: EncodeOptions = EncodeOptions { parse_special: false };
+const PARSE: EncodeOptions = EncodeOptions::PARSE_SPECIAL;
+const PLAIN: EncodeOptions = EncodeOptions { parse_special: false, begin_of_text: false };
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers").join(name)

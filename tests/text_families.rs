@@ -11,8 +11,8 @@ use cerebellum::text::{EncodeOptions, Tokenizer, layout};
 use cerebellum_tools::tokenizer::import;
 use serde_json::{Value, json};
 
-const PARSE: EncodeOptions = EncodeOptions { parse_special: true };
-const PLAIN: EncodeOptions = EncodeOptions { parse_special: false };
+const PARSE: EncodeOptions = EncodeOptions::PARSE_SPECIAL;
+const PLAIN: EncodeOptions = EncodeOptions { parse_special: false, begin_of_text: false };
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";

@@ -31,7 +31,7 @@ fn the_tokens_of_published_models_are_those_of_another_engine() {
         let parsed = start.elapsed();
         let texts: Vec<Golden> =
             serde_json::from_slice(&std::fs::read(golden.join(file)).unwrap()).unwrap();
-        let options = EncodeOptions { parse_special: true };
+        let options = EncodeOptions::PARSE_SPECIAL;
         let first = tokenizer.encode(&texts[4].text, options).unwrap();
         println!(
             "{model}: {bytes} bytes, {} merges, checked in {parsed:?}, first encode behind {:?}, begins with {:?}",

@@ -90,14 +90,20 @@ impl ChatTemplate {
             .collect();
         let text = self.render(&messages, prompt_answer, options)?;
         let mut tokens = Vec::new();
+        let begin = tokenizer.table().begin_of_text();
         for part in self.controls.parts(&text) {
             match part {
-                Part::Control(id) => tokens.push(id),
+                Part::Control(id) => {
+                    // Some templates leave it to the tokenizer.
+                    tokens.extend(begin.filter(|&begin| tokens.is_empty() && begin != id));
+                    tokens.push(id);
+                }
                 Part::Text(text) if !tokens.is_empty() => {
                     tokenizer.encode_behind_control(&unmark(text), &mut tokens)?;
                 }
                 Part::Text(text) => {
-                    tokens.extend(tokenizer.encode(&unmark(text), EncodeOptions::default())?);
+                    let options = EncodeOptions::default().at_the_beginning();
+                    tokens.extend(tokenizer.encode(&unmark(text), options)?);
                 }
             }
         }

@@ -23,14 +23,23 @@ use crate::text::TokenTable;
 #[cfg(feature = "text")]
 use crate::text::EncodeOptions;
 
+/// How [`cbl_model_tokenize`] reads a text.
+#[derive(Clone, Copy)]
+struct Reading {
+    parse_special: bool,
+    begin_of_text: bool,
+}
+
 /// The tokens of a text.
 #[cfg(feature = "text")]
-fn encode(shared: &Shared, text: &str, parse_special: bool) -> Result<Vec<u32>, Failure> {
-    Ok(shared.tokenizer()?.encode(text, EncodeOptions { parse_special }).map_err(Error::from)?)
+fn encode(shared: &Shared, text: &str, reading: Reading) -> Result<Vec<u32>, Failure> {
+    let Reading { parse_special, begin_of_text } = reading;
+    let options = EncodeOptions { parse_special, begin_of_text };
+    Ok(shared.tokenizer()?.encode(text, options).map_err(Error::from)?)
 }
 
 #[cfg(not(feature = "text"))]
-fn encode(_: &Shared, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
+fn encode(_: &Shared, _: &str, _: Reading) -> Result<Vec<u32>, Failure> {
     Err(UNSUPPORTED)
 }
 
@@ -43,7 +52,7 @@ pub(super) fn encode_after(
     text: &str,
     parse_special: bool,
 ) -> Result<Vec<u32>, Failure> {
-    let options = EncodeOptions { parse_special };
+    let options = EncodeOptions { parse_special, ..Default::default() };
     Ok(session.encode_after(position, shared.tokenizer()?, text, options)?)
 }
 
@@ -66,7 +75,11 @@ pub(super) fn encode_for_batch(
     text: &str,
     parse_special: bool,
 ) -> Result<Vec<u32>, Failure> {
-    Ok(batch.encode(shared.tokenizer()?, text, EncodeOptions { parse_special })?)
+    Ok(batch.encode(
+        shared.tokenizer()?,
+        text,
+        EncodeOptions { parse_special, ..Default::default() },
+    )?)
 }
 
 #[cfg(not(feature = "text"))]
@@ -80,11 +93,10 @@ pub(super) fn encode_for_batch(
 }
 
 /// Turns `length` bytes of UTF-8 into token ids. `*count` receives the number of ids. `tokens` has
-/// room for `capacity` ids, and receives them if they all fit. A capacity of `length` is always
-/// enough. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL. `options`
-/// may be NULL; only CBL_OPTION_PARSE_SPECIAL is used.
-///
-/// The first call takes some tens of milliseconds to build the tokenizer.
+/// room for `capacity` ids, and receives them if they all fit. A capacity of 3 * `length` + 2 is
+/// always enough, and `length` + 2 unless the tokenizer normalizes texts. A capacity of 0 only asks for the number, and then gives CBL_BUFFER_TOO_SMALL. `options`
+/// may be NULL; only CBL_OPTION_PARSE_SPECIAL and CBL_OPTION_BEGIN_OF_TEXT are used. Set the latter
+/// for a text whose tokens are to begin a session.
 ///
 /// Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_INVALID_UTF8, CBL_NO_TOKENIZER,
 /// CBL_BAD_TEXT, CBL_BUFFER_TOO_SMALL, CBL_MODEL_CHANGED, CBL_NO_MEMORY, CBL_UNSUPPORTED, CBL_BUSY,
@@ -107,8 +119,11 @@ pub unsafe extern "C" fn cbl_model_tokenize(
         model::with(model, Report::Buffer(message, message_size), |shared| {
             out?;
             let text = self::text(text, length)?;
-            let special = options::with(options, |options| Ok(options.parse_special))?;
-            copy_out(&encode(shared, text, special)?, tokens, capacity, count)
+            let reading = options::with(options, |options| {
+                let (parse_special, begin_of_text) = (options.parse_special, options.begin_of_text);
+                Ok(Reading { parse_special, begin_of_text })
+            })?;
+            copy_out(&encode(shared, text, reading)?, tokens, capacity, count)
         })
     }
 }

@@ -28,6 +28,22 @@ pub struct EncodeOptions {
     /// not be able to end a document or otherwise speak with the program's voice. Set it for text
     /// that the program wrote itself, such as a prompt template or an evaluation text.
     pub parse_special: bool,
+    /// Whether the text begins what the model reads. The token that the model wants before every text
+    /// ([`TokenTable::begin_of_text`]) is then put there, unless the text begins with it already.
+    ///
+    /// [`Session::encode`](crate::Session::encode) and [`Batch::encode`](crate::batch::Batch::encode) know, and
+    /// set it themselves. By default nothing is put before a text, which may be any part of a longer one.
+    pub begin_of_text: bool,
+}
+
+impl EncodeOptions {
+    /// For a text that the program wrote: its special tokens are those tokens.
+    pub const PARSE_SPECIAL: Self = Self { parse_special: true, begin_of_text: false };
+
+    /// The same, of a text that begins what the model reads.
+    pub const fn at_the_beginning(self) -> Self {
+        Self { begin_of_text: true, ..self }
+    }
 }
 
 /// Encodes with a table in place. Making one costs nothing.
@@ -42,8 +58,9 @@ impl<'t> Encoder<'t> {
         Self { view: table.view() }
     }
 
-    /// The token ids of `text`. Nothing is put before or after them, and decoding them gives back
-    /// exactly `text`, but for a prefix space, stripped spaces or a normalization that the tokenizer asks for.
+    /// The token ids of `text`. Nothing is put behind them, and before them only what the options ask for.
+    /// Decoding them gives back exactly `text`, but for that, and for a prefix space, stripped spaces or a
+    /// normalization that the tokenizer asks for.
     ///
     /// # Errors
     /// [`TextError::NoTokenForByte`] if the vocabulary cannot express the text; [`TextError::OutOfMemory`].
@@ -92,7 +109,20 @@ impl<'t> Encoder<'t> {
         go_on: &mut GoOn<'_>,
     ) -> Result<(), TextError> {
         let all = Part { text, first: true, begins: true, behind: 0 };
+        if let Some(token) = self.to_begin_with(text, options) {
+            append(tokens, &[token])?;
+        }
         self.encode_part(all, options, tokens, go_on)
+    }
+
+    /// The token to put before a text. This is the only place that decides it.
+    fn to_begin_with(&self, text: &str, options: EncodeOptions) -> Option<u32> {
+        let token = self.view.begin_of_text().filter(|_| options.begin_of_text)?;
+        let is_there = [false, true].into_iter().any(|normalized| {
+            let added = Added { view: self.view, normalized, parse_special: options.parse_special };
+            added.find(text, 0).is_some_and(|found| found.start == 0 && found.id == token)
+        });
+        (!is_there).then_some(token)
     }
 
     /// Appends the tokens of a text that stands behind a control token of a longer text.

@@ -267,12 +267,10 @@ impl<B: AsRef<[u8]>> TokenTable<B> {
         bytes.strip_prefix(b" ").filter(|_| strips).unwrap_or(bytes)
     }
 
-    /// The token that begins every text that the model was trained on, if it wants one. Encoding does not put
-    /// it there.
+    /// The token that begins every text that the model was trained on, if it wants one. Encoding puts it there
+    /// if the text is said to begin what the model reads (`EncodeOptions::begin_of_text`).
     pub fn begin_of_text(&self) -> Option<u32> {
-        let bos = self.sections.bos;
-        let wanted = self.sections.flags & layout::ADD_BOS != 0 && bos < self.sections.tokens;
-        wanted.then_some(bos)
+        self.view().begin_of_text()
     }
 
     /// Length of the whole table in bytes.
@@ -282,6 +280,13 @@ impl<B: AsRef<[u8]>> TokenTable<B> {
 }
 
 impl<'t> View<'t> {
+    /// See [`TokenTable::begin_of_text`].
+    pub fn begin_of_text(self) -> Option<u32> {
+        let bos = self.sections.bos;
+        let wanted = self.sections.flags & layout::ADD_BOS != 0 && bos < self.sections.tokens;
+        wanted.then_some(bos)
+    }
+
     /// See [`TokenTable::token_bytes`].
     pub fn token_bytes(self, id: u32) -> Option<&'t [u8]> {
         self.text_bytes(id).filter(|bytes| !bytes.is_empty() && id < self.sections.tokens)

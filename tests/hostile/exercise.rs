@@ -190,7 +190,7 @@ fn read_tokens(model: &Model) -> Result<()> {
         return Ok(());
     }
     for (text, parse_special) in [("ab abb cab", false), ("ab abba<|end|> b", true)] {
-        tokenizer.encode(text, EncodeOptions { parse_special })?;
+        tokenizer.encode(text, EncodeOptions { parse_special, begin_of_text: parse_special })?;
     }
     Ok(())
 }

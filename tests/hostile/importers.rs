@@ -124,7 +124,11 @@ pub fn tokenizer_table(bytes: &[u8]) {
     let own_text = String::from_utf8_lossy(&decoded);
     for text in ["a ab<|end|> abba\u{e9}\u{1f600}", &own_text] {
         for parse_special in [false, true] {
-            let Ok(ids) = tokenizer.encode(text, EncodeOptions { parse_special }) else { continue };
+            let Ok(ids) =
+                tokenizer.encode(text, EncodeOptions { parse_special, begin_of_text: true })
+            else {
+                continue;
+            };
             let known = |id: &u32| tokenizer.table().token_bytes(*id).is_some();
             assert!(ids.iter().all(known), "encoding makes a token that does not exist");
         }

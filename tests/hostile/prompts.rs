@@ -86,7 +86,7 @@ impl Wish {
         let options = GenerateOptions { stop, ..choices.generation() };
         let form = form(choices);
         let template = choices.flag().then(|| template(&options));
-        let encode = EncodeOptions { parse_special: choices.flag() };
+        let encode = EncodeOptions { parse_special: choices.flag(), ..Default::default() };
         Self { prompt: choices.text(LONGEST_PROMPT), encode, options, form, template }
     }
 

@@ -45,7 +45,7 @@ fn run(class: &mut Class, case: &str, table: &[u8]) -> Outcome {
     class.attempt(case, table.len(), || {
         let read = || -> Result<(), TextError> {
             let tokenizer = Tokenizer::from(TokenTable::parse(table)?);
-            let ids = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
+            let ids = tokenizer.encode(&text, EncodeOptions::PARSE_SPECIAL.at_the_beginning())?;
             tokenizer.table().decode_into(&ids, &mut Vec::new());
             Ok(())
         };

@@ -280,7 +280,7 @@ fn tokenizer_metadata(header: &mut Header, tokenizer: &Vocabulary, vocab_size: u
     header.texts(keys::MERGES, &merges);
     let adds_space = tokenizer.flags & layout::ADD_PREFIX_SPACE != 0;
     header.bool(keys::ADD_PREFIX_SPACE, adds_space);
-    header.bool(keys::ADD_BOS, false);
+    header.bool(keys::ADD_BOS, tokenizer.flags & layout::ADD_BOS != 0);
 }
 
 enum Failure {

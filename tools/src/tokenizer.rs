@@ -88,7 +88,9 @@ pub fn read(path: &Path) -> Result<Option<(Vocabulary, PathBuf)>, TokenizerError
     }
     let [json, vocab, merges] = [JSON, VOCAB, MERGES].map(|name| path.join(name));
     if exists(&json) {
-        Ok(Some((hf_json::read(&json)?, json)))
+        let mut vocabulary = hf_json::read(&json)?;
+        files::set_begin_of_text(path, &mut vocabulary)?;
+        Ok(Some((vocabulary, json)))
     } else if exists(&vocab) || exists(&merges) {
         Ok(Some((files::read(path, &vocab, &merges)?, vocab)))
     } else {

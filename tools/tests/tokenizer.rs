@@ -8,7 +8,7 @@ use cerebellum_tools::tokenizer::{ImportedTokenizer, TokenizerError, import};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PARSE: EncodeOptions = EncodeOptions { parse_special: true };
+const PARSE: EncodeOptions = EncodeOptions::PARSE_SPECIAL;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tokenizers").join(name)
@@ -274,12 +274,46 @@ fn other_classes_with_the_same_files_are_refused() {
     let [vocab, merges, _] = demo_files();
     for (config, named) in [
         (json!({"tokenizer_class": "CLIPTokenizer"}), "CLIPTokenizer"),
-        (json!({"add_bos_token": true}), "add_bos_token"),
+        (json!({"add_bos_token": true}), "add_bos_token, but no bos_token"),
+        (json!({"add_bos_token": true, "bos_token": "<none>"}), "add_bos_token"),
     ] {
         let config = ("tokenizer_config.json", config.to_string());
         let dir = dir(&[vocab.clone(), merges.clone(), config]);
         let error = import(dir.path(), 4096).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+/// `add_bos_token` of `tokenizer_config.json` counts, whatever else a file says.
+#[test]
+fn the_token_that_begins_a_text_is_obeyed() {
+    let [vocab, merges, _] = demo_files();
+    let first = |files: &[(&str, String)]| {
+        let imported = import(dir(files).path(), 4096).unwrap().unwrap();
+        TokenTable::parse(imported.blob).unwrap().begin_of_text()
+    };
+    let config = |adds: bool| {
+        let config = json!({"add_bos_token": adds, "bos_token": {"content": "<|endoftext|>"}});
+        ("tokenizer_config.json", config.to_string())
+    };
+    let plain = ("tokenizer.json", demo_json().to_string());
+    let mut json = demo_json();
+    let special = json!({"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    json["post_processor"] = json!({
+        "type": "TemplateProcessing", "single": [special, text], "pair": [],
+        "special_tokens": {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]},
+        },
+    });
+    let begun = ("tokenizer.json", json.to_string());
+    assert_eq!(first(std::slice::from_ref(&plain)), None);
+    assert_eq!(first(std::slice::from_ref(&begun)), Some(0));
+    for files in [vec![plain], vec![begun], vec![vocab, merges]] {
+        for adds in [true, false] {
+            let files = [&files[..], &[config(adds)]].concat();
+            assert_eq!(first(&files), adds.then_some(0), "{files:.60?}");
+        }
     }
 }
 

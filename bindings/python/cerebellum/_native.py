@@ -49,6 +49,7 @@ OPTIONS: Dict[str, Tuple[int, str]] = {
     "template_tokens": (27, "int"),
     "date": (28, "string"),
     "thinking": (29, "bool"),
+    "begin_of_text": (30, "bool"),
 }
 # The numbers of options whose values have names.
 WORDS: Dict[str, Dict[str, int]] = {

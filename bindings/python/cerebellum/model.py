@@ -143,16 +143,24 @@ class Model(Handle):
         message = message_buffer()
         check(library.cbl_model_lock_memory(self._open, message, len(message)), message.value)
 
-    def tokenize(self, text: str, parse_special: bool = False) -> List[int]:
+    def tokenize(
+        self, text: str, parse_special: bool = False, begin_of_text: bool = False
+    ) -> List[int]:
         """The token ids of a text. With parse_special, a special token that is written in the text, such as
-        <|endoftext|>, becomes that token."""
+        <|endoftext|>, becomes that token. With begin_of_text, the text begins what the model reads: the token
+        that the model wants before every text, if it wants one, is put there."""
         data, message, count = utf8(text), message_buffer(), c_size_t()
-        tokens = (c_uint32 * len(data))()  # there are never more tokens than bytes
-        with NativeOptions({"parse_special": parse_special}) as options:
-            status = library.cbl_model_tokenize(
-                self._open, options._open, data, len(data), tokens, len(tokens), byref(count), message,
-                len(message),
-            )
+        room = len(data) + 2
+        with NativeOptions({"parse_special": parse_special, "begin_of_text": begin_of_text}) as options:
+            while True:
+                tokens = (c_uint32 * room)()
+                status = library.cbl_model_tokenize(
+                    self._open, options._open, data, len(data), tokens, room, byref(count), message,
+                    len(message),
+                )
+                if status != Status.BUFFER_TOO_SMALL:
+                    break
+                room = count.value  # a tokenizer that normalizes texts may make them longer
         check(status, message.value)
         ids: List[int] = tokens[: count.value]
         return ids

@@ -75,7 +75,7 @@ class GenerationOptions(SamplingOptions, total=False):
     stop: str | Iterable[str] | None
     """The text ends before the first of these strings, and contains no part of it."""
     ignore_end_of_text: bool | None
-    """Continue after the end-of-text token. False by default."""
+    """Continue after the end-of-text token and all other tokens that end an answer. False by default."""
     parse_special: bool | None
     """A special token that is written in the prompt, such as <|endoftext|>, becomes that token. False by
     default, because text from users must not contain control tokens."""

@@ -66,7 +66,8 @@ pub enum cbl_option {
     /// int, all 64 bits count. Generation: the same seed draws the same tokens on every machine.
     /// Default: 0.
     CBL_OPTION_SEED = 16,
-    /// int, 0 or 1. Generation: 1 goes on after the end-of-text token. Default: 0.
+    /// int, 0 or 1. Generation: 1 goes on after the end-of-text token, and after all other tokens that
+    /// end an answer. Default: 0.
     CBL_OPTION_IGNORE_END_OF_TEXT = 17,
     /// int, 0 or 1. Tokenizing: 1 turns the name of a special token in the text, such as
     /// <|endoftext|>, into that token. 0, the default, reads it as plain text, so that a text from
@@ -123,6 +124,11 @@ pub enum cbl_option {
     /// int. Conversations: 1 asks a model that can think before it answers to do so, 0 not to, if
     /// its chat template knows that. -1, the default, leaves it to the template.
     CBL_OPTION_THINKING = 29,
+    /// int, 0 or 1. cbl_model_tokenize(): 1 if the text begins what the model reads. The token that the
+    /// model wants before every text, if it wants one, is then put there, unless the text begins with it.
+    /// The functions that take a text and a session need no such option: they put it before a text that
+    /// begins an empty session. Default: 0.
+    CBL_OPTION_BEGIN_OF_TEXT = 30,
 }
 
 /// The type of an option's value.
@@ -145,7 +151,7 @@ impl Kind {
 }
 
 /// The name of every option in messages, and its kind. The option with key 1 comes first.
-const OPTIONS: [(&str, Kind); 29] = [
+const OPTIONS: [(&str, Kind); 30] = [
     ("access", Kind::Int),
     ("verify", Kind::Int),
     ("context", Kind::Int),
@@ -175,6 +181,7 @@ const OPTIONS: [(&str, Kind); 29] = [
     ("template_tokens", Kind::Int),
     ("date", Kind::String),
     ("thinking", Kind::Int),
+    ("begin_of_text", Kind::Int),
 ];
 
 /// The name of the option `key`; an error if it is not of this kind.
@@ -201,6 +208,6 @@ mod tests {
     /// The last key has the last name.
     #[test]
     fn every_option_has_a_name() {
-        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_THINKING as i32);
+        assert_eq!(OPTIONS.len() as i32, cbl_option::CBL_OPTION_BEGIN_OF_TEXT as i32);
     }
 }

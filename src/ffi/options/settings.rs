@@ -26,6 +26,7 @@ pub struct Options {
     pub session: SessionOptions,
     pub generate: GenerateOptions,
     pub parse_special: bool,
+    pub begin_of_text: bool,
     /// The largest number of tokens in a template's result, if there is a limit.
     pub template_tokens: Option<usize>,
     pub chat: chat::Setting,
@@ -106,6 +107,9 @@ impl Options {
             }
             k if k == key_::CBL_OPTION_PARSE_SPECIAL as i32 => {
                 self.parse_special = switch(name, value)?;
+            }
+            k if k == key_::CBL_OPTION_BEGIN_OF_TEXT as i32 => {
+                self.begin_of_text = switch(name, value)?;
             }
             k if k == key_::CBL_OPTION_DRAFT as i32 => {
                 session.draft = size(name, value, 0, MAX_DRAFT)?;

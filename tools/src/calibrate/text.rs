@@ -64,6 +64,16 @@ impl Calibration {
         }
     }
 
+    /// Lets every window begin with the token that the model wants before a text, if it wants one, in place of
+    /// the window's own first token.
+    #[must_use]
+    pub fn beginning_with(mut self, token: Option<u32>) -> Self {
+        if let Some(token) = token {
+            self.tokens.chunks_exact_mut(self.window).for_each(|window| window[0] = token);
+        }
+        self
+    }
+
     /// Tokens of a window.
     pub fn window(&self) -> usize {
         self.window
@@ -114,6 +124,8 @@ mod tests {
         assert_eq!(calibration.tokens(), [0, 1, 2, 3, 12, 13, 14, 15, 24, 25, 26, 27]);
         assert_eq!(Calibration::new(&tokens, 99, &config(4)).unwrap().windows(), 10);
         assert_eq!(calibration.part(1).tokens(), [0, 1, 2, 3]);
+        let begun = calibration.beginning_with(Some(99));
+        assert_eq!(begun.tokens(), [99, 1, 2, 3, 99, 13, 14, 15, 99, 25, 26, 27]);
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn tell(args: &Args, context: &Context) -> Result<(Stream, Generation), Failure>
         },
         ..Default::default()
     };
-    let prompt = tokenizer.encode(&args.prompt, Default::default())?;
+    let prompt = session.encode(&tokenizer, &args.prompt, Default::default())?;
     let generation = stream.run(&mut session, &tokenizer, &prompt, &story)?;
     context.note(format_args!("\n{}", speeds(&generation, &session, options.threads)));
     Ok((stream, generation))

@@ -29,8 +29,8 @@ use super::text_file;
 /// Measure models on a text: perplexity, and the difference from the float32 reference.
 ///
 /// The whole text is tokenized, special tokens included, and cut into windows without overlap. Every token
-/// except the first of a window gets a score; tokens that do not fill a last window are left out. Several
-/// model files are compared on the same windows. The environment variable CEREBELLUM_ISA chooses the kernels.
+/// except the first of a window gets a score; tokens that do not fill a last window are left out. If the model
+/// wants a token before every text, each window begins with that in place of its first token. Several model files are compared on the same windows. The environment variable CEREBELLUM_ISA chooses the kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -208,7 +208,8 @@ fn shared_tokens(subjects: &[Subject], text: &str) -> Result<Vec<u32>, Failure> 
 fn cut(tokens: Vec<u32>, subjects: &[Subject], args: &Args) -> Result<Windows, Failure> {
     let positions = subjects.iter().map(|subject| subject.model.config().n_positions);
     let positions = positions.min().unwrap_or(usize::MAX);
-    Ok(Windows::new(tokens, positions.min(args.window as usize))?)
+    let windows = Windows::new(tokens, positions.min(args.window as usize))?;
+    Ok(windows.beginning_with(subjects[0].tokenizer()?.table().begin_of_text()))
 }
 
 /// Measures a checkpoint in float32.
@@ -219,8 +220,10 @@ fn of_reference(path: &Path, text: &str, args: &Args, context: &Context) -> Outc
         tokenizer::import(path, u32::try_from(config.vocab_size)?)?.ok_or_else(|| {
             format!("no tokenizer.json, nor vocab.json and merges.txt, in {}", path.display())
         })?;
-    let tokens = encode(&Tokenizer::parse(tokenizer.blob)?, text)?;
-    let windows = Windows::new(tokens, config.n_positions.min(args.window as usize))?;
+    let tokenizer = Tokenizer::parse(tokenizer.blob)?;
+    let tokens = encode(&tokenizer, text)?;
+    let windows = Windows::new(tokens, config.n_positions.min(args.window as usize))?
+        .beginning_with(tokenizer.table().begin_of_text());
     let reference = eval::load_reference(&checkpoint)?;
 
     let threads = context.thread_count().min(windows.count());

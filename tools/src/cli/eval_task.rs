@@ -198,7 +198,11 @@ fn prompts(
     let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
     let prompt = |(index, example): (usize, &Example)| {
         let prompt = template.prompt(&example.input);
-        let tokens = tokenizer.encode_within(&prompt, EncodeOptions::default(), context)?;
+        let tokens = tokenizer.encode_within(
+            &prompt,
+            EncodeOptions::default().at_the_beginning(),
+            context,
+        )?;
         if tokens.len() >= context {
             let (example, tokens) = (index + 1, tokens.len());
             return Err(format!(

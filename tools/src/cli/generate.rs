@@ -78,8 +78,8 @@ pub struct Args {
     /// Turn special tokens that are written in the prompt, such as <|endoftext|>, into these tokens
     #[arg(long)]
     parse_special: bool,
-    /// Continue after the end-of-text token
-    #[arg(long)]
+    /// Continue after the end-of-text token and all other tokens that end an answer
+    #[arg(long, visible_alias = "ignore-eos")]
     ignore_end_of_text: bool,
 }
 
@@ -297,7 +297,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let mut options = args.model.options(context)?;
     let tokenizer = Arc::new(model.tokenizer()?);
     let generate = args.options(&tokenizer, model.config().vocab_size)?;
-    let encode = EncodeOptions { parse_special: args.parse_special };
+    let encode = EncodeOptions { parse_special: args.parse_special, ..Default::default() };
     if let Some(file) = &args.file {
         let prompts = Prompts {
             model: &model,
@@ -411,7 +411,7 @@ fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failur
     if let Ok(id) = parts.0.parse() {
         return Ok((id, bias));
     }
-    match tokenizer.encode(parts.0, EncodeOptions { parse_special: true })?[..] {
+    match tokenizer.encode(parts.0, EncodeOptions::PARSE_SPECIAL)?[..] {
         [id] => Ok((id, bias)),
         ref ids => Err(fail(&format!("the text is not one token but {ids:?}; give an id")).into()),
     }

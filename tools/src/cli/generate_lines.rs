@@ -72,7 +72,8 @@ impl Prompts<'_> {
                 Some(constraint)
             }
         };
-        let prompt = self.tokenizer.encode_within(&line.text, self.encode, context)?;
+        let prompt =
+            self.tokenizer.encode_within(&line.text, self.encode.at_the_beginning(), context)?;
         let request = Cow::Owned(Request { prompt, options: self.options.clone() });
         Ok(Job { request, constraint })
     }

@@ -220,9 +220,9 @@ pub fn check_reference(
     Ok(())
 }
 
-/// The text's tokens, special ones parsed.
+/// The text's tokens, special ones parsed, with what the model wants before a text.
 pub fn encode<B: AsRef<[u8]>>(tokenizer: &Tokenizer<B>, text: &str) -> Result<Vec<u32>, Failure> {
-    Ok(tokenizer.encode(text, EncodeOptions { parse_special: true })?)
+    Ok(tokenizer.encode(text, EncodeOptions::PARSE_SPECIAL.at_the_beginning())?)
 }
 
 /// What a report says of the text.

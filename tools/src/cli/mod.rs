@@ -32,6 +32,7 @@ mod session;
 mod table;
 mod template;
 mod text_file;
+mod tokenize;
 mod translate;
 mod values;
 mod verify;
@@ -95,6 +96,7 @@ enum Command {
     Translate(translate::TranslateArgs),
     Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
+    Tokenize(tokenize::Args),
     Doctor(doctor::Args),
     Logits(logits::Args),
     Eval(eval::Args),
@@ -126,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Translate(args) => translate::translate(&args, &context),
         Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),
+        Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Doctor(args) => doctor::run(&args, &context),
         Command::Logits(args) => logits::run(&args, &context),
         Command::Eval(args) => eval::run(&args, &context),

@@ -281,10 +281,13 @@ pub fn read_calibration(
     context: &Context,
 ) -> Result<Calibration, Failure> {
     let text = text_file::exact(Source::of(path), context)?;
+    // A tokenizer that was converted wrongly is found here, on the text that it is to be used for.
+    tokenizer::check_text(tokenizer, &text)?;
     let tokenizer = Tokenizer::parse(&tokenizer.blob[..])?;
-    let tokens = tokenizer.encode(&text, EncodeOptions { parse_special: true })?;
+    let tokens = tokenizer.encode(&text, EncodeOptions::PARSE_SPECIAL)?;
     let calibration = Calibration::new(&tokens, windows, checkpoint.config());
-    Ok(calibration.map_err(|e| format!("{}: {e}", path.display()))?)
+    let calibration = calibration.map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(calibration.beginning_with(tokenizer.table().begin_of_text()))
 }
 
 fn import_tokenizer(

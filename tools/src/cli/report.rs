@@ -75,9 +75,11 @@ impl Measurable {
             "a report on a text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
              its directory with --tokenizer",
         )?;
-        let tokens = encode(&Tokenizer::parse(tokenizer)?, &text)?;
+        let tokenizer = Tokenizer::parse(tokenizer)?;
+        let tokens = encode(&tokenizer, &text)?;
         let windows = Windows::new(tokens, checkpoint.config().n_positions.min(WINDOW));
         let windows = windows.map_err(|e| format!("{}: {e}", path.display()))?;
+        let windows = windows.beginning_with(tokenizer.table().begin_of_text());
         Ok(Self { path: path.to_owned(), text, windows })
     }
 }

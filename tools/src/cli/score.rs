@@ -80,12 +80,14 @@ impl fmt::Display for Report {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
-    let options = EncodeOptions { parse_special: args.parse_special };
+    let options = EncodeOptions { parse_special: args.parse_special, ..Default::default() };
     let prompt = read_prompt(&args.prompt, context)?;
     let mut all_logits = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
     let mut session = threads::with_fewer(&mut all_logits, |options| model.session(options))?;
     let prompt = session.encode(&tokenizer, &prompt, options)?;
-    let ids = args.continuation.iter().map(|text| session.encode(&tokenizer, text, options));
+    let room = session.context() - prompt.len().min(session.context());
+    let ids = args.continuation.iter();
+    let ids = ids.map(|text| tokenizer.encode_within(text, options, room));
     let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
     if let Some(i) = ids.iter().position(Vec::is_empty) {
         let text = &args.continuation[i];

@@ -25,6 +25,16 @@ impl Windows {
         }
     }
 
+    /// Lets every window begin with the token that the model wants before a text, if it wants one, in place of
+    /// the window's own first token, which gets no score in any case.
+    #[must_use]
+    pub fn beginning_with(mut self, token: Option<u32>) -> Self {
+        if let Some(token) = token {
+            self.tokens.chunks_exact_mut(self.length).for_each(|window| window[0] = token);
+        }
+        self
+    }
+
     /// Tokens in a window.
     pub fn length(&self) -> usize {
         self.length
@@ -59,6 +69,14 @@ mod tests {
         assert_eq!((windows.count(), windows.length()), (2, 4));
         assert_eq!(windows.get(1), [4, 5, 6, 7]);
         assert_eq!(Windows::new(vec![0; 8], 4).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn windows_begin_with_the_token_that_the_model_wants() {
+        let windows = Windows::new((0..11).collect(), 4).unwrap().beginning_with(Some(99));
+        assert_eq!((windows.get(0), windows.get(1)), (&[99, 1, 2, 3][..], &[99, 5, 6, 7][..]));
+        let windows = Windows::new((0..11).collect(), 4).unwrap().beginning_with(None);
+        assert_eq!(windows.get(1), [4, 5, 6, 7]);
     }
 
     #[test]

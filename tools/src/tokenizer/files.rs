@@ -83,13 +83,45 @@ pub fn read(dir: &Path, vocab: &Path, merges: &Path) -> Result<Vocabulary, Token
     let config = OptionalFile::read(dir, CONFIG)?;
     let config = config.config()?;
     config.check_class()?;
-    Ok(Vocabulary {
+    let mut vocabulary = Vocabulary {
         merges: read_merges(merges)?,
         added: added_tokens(dir, &tokens, &config)?,
         flags: if config.flag("add_prefix_space")? { layout::ADD_PREFIX_SPACE } else { 0 },
         tokens,
         ..Vocabulary::default()
-    })
+    };
+    set_begin_of_text(dir, &mut vocabulary)?;
+    Ok(vocabulary)
+}
+
+/// Obeys `add_bos_token` of `tokenizer_config.json`, if it is there: it says whether the model wants its
+/// `bos_token` before every text, whatever `tokenizer.json` says.
+pub fn set_begin_of_text(dir: &Path, vocabulary: &mut Vocabulary) -> Result<(), TokenizerError> {
+    let file = OptionalFile::read(dir, CONFIG)?;
+    let config = file.config()?;
+    let Some(wanted) = config.get::<bool>("add_bos_token")? else { return Ok(()) };
+    vocabulary.flags &= !layout::ADD_BOS;
+    let named = vocabulary.bos.take();
+    if !wanted {
+        return Ok(());
+    }
+    let special_map = OptionalFile::read(dir, SPECIAL_TOKENS)?;
+    let mut text = None;
+    for file in [&config, &special_map.config()?] {
+        text = text.or(file.get::<NamedToken>("bos_token")?);
+    }
+    let text = text.map(|token| TokenOptions::from(token).content);
+    let of_text = |text: &String| {
+        let added = vocabulary.added.iter().find(|token| token.content == *text);
+        added.map(|token| token.id).or_else(|| vocabulary.tokens.get(text).copied())
+    };
+    let Some(id) = text.as_ref().map_or(named, of_text) else {
+        let what = "it sets add_bos_token, but no bos_token that the tokenizer has";
+        return Err(invalid(config.path, what.into()));
+    };
+    vocabulary.bos = Some(id);
+    vocabulary.flags |= layout::ADD_BOS;
+    Ok(())
 }
 
 /// `merges.txt`: a line `#version`, then one merge a line in the order they apply.
@@ -191,9 +223,6 @@ impl<'a> Config<'a> {
         let class: Option<String> = self.get("tokenizer_class")?;
         if let Some(class) = class.filter(|class| !CLASSES.contains(&class.as_str())) {
             return Err(unsupported(self.path, format!("tokenizer_class {}", quoted(&class))));
-        }
-        if self.flag("add_bos_token")? {
-            return Err(unsupported(self.path, "add_bos_token"));
         }
         Ok(())
     }

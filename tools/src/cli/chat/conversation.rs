@@ -90,7 +90,8 @@ impl Conversation {
         options: &GenerateOptions,
         stream: &mut Stream,
     ) -> Result<Answered, Failure> {
-        let tokens = self.tokenizer.encode(&self.text, EncodeOptions::default())?;
+        let tokens =
+            self.tokenizer.encode(&self.text, EncodeOptions::default().at_the_beginning())?;
         let forgotten = forgotten(tokens.len(), self.session.context(), options.max_tokens);
         let tokens = &tokens[forgotten..];
         let kept = common_prefix(self.session.tokens(), tokens);
