@@ -52,6 +52,7 @@ mod program;
 mod saved_session;
 mod session;
 mod session_options;
+mod tell;
 
 pub use cerebellum_kernels::{kernels, math, quant};
 pub use draft::DraftCounts;

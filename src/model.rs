@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::format::{self, Access, Config, Fault, FileLayout, Header, ModelBytes, read_header};
 use crate::kernels::{Kernels, LayerNorm, RmsNorm, Weights};
 use crate::memory::{self, try_vec};
-use crate::open_options::Tell;
 use crate::page_lock::PageLock;
 use crate::program::{MatrixAt, NormAt, Program};
+use crate::tell::Tell;
 use crate::text::Tokenizer;
 
 /// An opened model: immutable, cheap to clone, shareable between threads and sessions.

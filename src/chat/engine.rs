@@ -8,7 +8,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error as EngineError, ErrorKind, UndefinedBehavior, Value};
 
-use super::{Message, Variables};
+use super::message::Message;
+use super::variables::Variables;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::terminal;
@@ -189,7 +190,8 @@ fn describe(error: &EngineError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Date, Role};
+    use super::super::date::Date;
+    use super::super::message::Role;
     use super::*;
 
     fn render_with(template: &str, content: &str) -> Result<String> {

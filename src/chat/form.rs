@@ -1,6 +1,6 @@
 //! Conversations without a template engine.
 
-use super::{Message, Role};
+use super::message::{Message, Role};
 use crate::format::{Around, ChatForm};
 
 /// The end of what a model thinks before it answers.

@@ -29,7 +29,9 @@ mod date;
 mod engine;
 mod form;
 mod marks;
+mod message;
 mod template;
+mod variables;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,65 +39,15 @@ use std::sync::Arc;
 pub use date::Date;
 #[cfg(feature = "chat")]
 pub use engine::render as render_template;
-pub use template::{ChatTemplate, Variables};
+pub use message::{Message, Role};
+pub use template::ChatTemplate;
+pub use variables::{ChatOptions, Variables};
 
 use crate::error::{Error, Result};
 use crate::generate::{Constraint, GenerateOptions, Generation, StopReason, generate_text_steps};
 use crate::model::{Model, TokenizerBytes};
 use crate::session::Session;
 use crate::text::{EncodeOptions, Tokenizer};
-
-/// Who says something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Whoever made the program: how to answer.
-    System,
-    /// Who asks.
-    User,
-    /// The model.
-    Assistant,
-}
-
-impl Role {
-    /// The name that templates know.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-
-    /// The role of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::System, Self::User, Self::Assistant].into_iter().find(|role| role.name() == name)
-    }
-}
-
-/// Something that was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// By whom.
-    pub role: Role,
-    /// What.
-    pub content: String,
-}
-
-impl Message {
-    /// A message.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
-    }
-}
-
-/// What a template may ask for besides the messages.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ChatOptions {
-    /// The date, for templates that write it; `None`: today by the system's clock, in UTC.
-    pub date: Option<Date>,
-    /// Whether a model that can think before it answers shall do so; `None` leaves it to the template.
-    pub thinking: Option<bool>,
-}
 
 /// What a conversation is put to a session as.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,26 +1,13 @@
 //! How a model is put conversations.
 
+use super::date::Date;
 use super::marks::{Controls, Part, unmark};
-use super::{ChatOptions, Date, Message};
+use super::message::Message;
+use super::variables::{ChatOptions, Variables};
 use crate::error::{Error, Result};
 use crate::format::ChatFormat;
 use crate::model::{Model, TokenizerBytes};
 use crate::text::{EncodeOptions, Tokenizer};
-
-/// What a template may ask for besides the messages.
-#[derive(Clone, Copy, Debug)]
-pub struct Variables<'a> {
-    /// Whether the text ends in what asks for an answer.
-    pub prompt_answer: bool,
-    /// The text of the token that begins a text.
-    pub beginning_token: &'a str,
-    /// The text of the token that ends one.
-    pub end_token: &'a str,
-    /// The date, for templates that write it.
-    pub date: Date,
-    /// Whether a model that can think before it answers shall do so; `None` leaves it to the template.
-    pub thinking: Option<bool>,
-}
 
 /// How a model is put conversations: by its own template, or a simple form of it.
 #[derive(Debug)]
@@ -140,7 +127,7 @@ impl ChatTemplate {
 
 #[cfg(feature = "chat")]
 fn by_engine(template: &str, messages: &[Message], variables: &Variables) -> Result<String> {
-    super::render_template(template, messages, variables)
+    super::engine::render(template, messages, variables)
 }
 
 #[cfg(not(feature = "chat"))]

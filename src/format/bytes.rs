@@ -10,9 +10,9 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::header::{front_bytes, read_front};
 use crate::error::{Error, Result};
-use crate::open_options::{TELL_EVERY, Tell};
 use crate::page_lock::PageLock;
 use crate::quant::TILE_ALIGN;
+use crate::tell::{TELL_EVERY, Tell};
 
 /// How a path is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,91 +10,13 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::layout::Listed;
 use super::{
-    Config, FileLayout, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES,
-    MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, METADATA_KEY, VERSION, checksum,
+    Config, FileLayout, FormatError, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES,
+    MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, METADATA_KEY, MatrixInfo,
+    VERSION, checksum,
 };
 use crate::fp_env::FpEnv;
-use crate::quant::Scheme;
-use crate::terminal;
-
-/// Why bytes are not a model file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FormatError {
-    /// Not even the frame of a model file.
-    #[error("not a cerebellum model file ({0}); make one with `cerebellum quantize`")]
-    NotAModel(&'static str),
-    /// The header's checksum does not match.
-    #[error(
-        "header checksum mismatch: the file is truncated, extended or damaged; copy or quantize it again"
-    )]
-    HeaderChecksum,
-    /// The header is not the JSON it should be.
-    #[error("bad header: {}", terminal::name(.0))]
-    Json(String),
-    /// A version this library does not know.
-    #[error(
-        "model file version {found} is not supported, this library reads version {VERSION}; quantize the checkpoint again or update the library"
-    )]
-    Version {
-        /// The file's version.
-        found: u32,
-    },
-    /// A configuration field out of its bounds.
-    #[error("bad configuration: {field}: {}", terminal::text(detail))]
-    Config {
-        /// The field.
-        field: &'static str,
-        /// What is wrong.
-        detail: String,
-    },
-    /// A tensor that is missing, surplus, or not what the configuration implies.
-    #[error("tensor {}: {detail}", terminal::name(name))]
-    Tensor {
-        /// The tensor.
-        name: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The file is not as long as its tensors.
-    #[error("the file has {found} bytes, its tensors need {expected}; copy or quantize it again")]
-    Length {
-        /// Bytes that the header implies.
-        expected: u64,
-        /// Bytes that are there.
-        found: u64,
-    },
-    /// The table of checksums is damaged.
-    #[error("the table of checksums is damaged; copy or quantize the file again")]
-    ChecksumTable,
-}
-
-impl FormatError {
-    pub(super) fn config(field: &'static str, detail: String) -> Self {
-        Self::Config { field, detail }
-    }
-
-    pub(super) fn tensor(name: &str, detail: impl Into<String>) -> Self {
-        Self::Tensor { name: name.to_owned(), detail: detail.into() }
-    }
-}
-
-/// What the metadata says of one matrix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MatrixInfo {
-    /// How its weights are stored.
-    pub scheme: Scheme,
-    /// Inputs that share a scale.
-    pub group_size: usize,
-    /// The true shape, `[out, in]`.
-    pub shape: [usize; 2],
-    /// Every scale is multiplied by `2^exponent`.
-    pub exponent: i32,
-    /// Norm of the quantization error over the norm of the weights, for information.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relative_error: Option<f32>,
-}
 
 /// Where a model came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -301,9 +223,6 @@ fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
         _ => Err(FormatError::tensor(super::TOKENIZER, "must have one dimension")),
     }
 }
-
-/// Tensors as listed in the header.
-pub(super) type Listed = BTreeMap<String, TensorInfo>;
 
 /// The top level of a safetensors header, refusing a name that occurs twice (see [`UniqueMap`]).
 fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {

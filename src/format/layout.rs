@@ -4,11 +4,31 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use serde::{Deserialize, Serialize};
 
-use super::header::Listed;
 use super::network::{self, Described, Shape, TensorId};
-use super::{CHECKSUMS, Config, FormatError, MatrixInfo, TOKENIZER};
-use crate::quant::{EXPONENTS, TileLayout};
+use super::{CHECKSUMS, Config, FormatError, TOKENIZER};
+use crate::quant::{EXPONENTS, Scheme, TileLayout};
+
+/// What the metadata says of one matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatrixInfo {
+    /// How its weights are stored.
+    pub scheme: Scheme,
+    /// Inputs that share a scale.
+    pub group_size: usize,
+    /// The true shape, `[out, in]`.
+    pub shape: [usize; 2],
+    /// Every scale is multiplied by `2^exponent`.
+    pub exponent: i32,
+    /// Norm of the quantization error over the norm of the weights, for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_error: Option<f32>,
+}
+
+/// Tensors as listed in the header.
+pub(super) type Listed = BTreeMap<String, TensorInfo>;
 
 /// A matrix in the file.
 #[derive(Clone, Copy, Debug, PartialEq)]

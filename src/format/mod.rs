@@ -7,6 +7,7 @@
 mod bytes;
 mod chat;
 mod config;
+mod error;
 mod header;
 mod layout;
 pub mod network;
@@ -21,10 +22,9 @@ pub use config::{
     Architecture, Attention, Biases, Config, LayerKind, Mlp, MlpKind, Norm, NormKind, NormPlace,
     Positions, QueryKeyNorm, Residual, ResidualOrder,
 };
-pub use header::{
-    ChatJson, FormatError, Header, MatrixInfo, Provenance, Source, is_template_name, read_header,
-};
-pub use layout::{FileLayout, Matrix, Tensor, TensorKind, matrix_names};
+pub use error::FormatError;
+pub use header::{ChatJson, Header, Provenance, Source, is_template_name, read_header};
+pub use layout::{FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, matrix_names};
 pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 

@@ -2,7 +2,7 @@
 
 use super::{CHECKSUMS, FileLayout, FormatError};
 use crate::error::Result;
-use crate::open_options::{TELL_EVERY, Tell};
+use crate::tell::{TELL_EVERY, Tell};
 
 /// The format's checksum: CRC-32 as in zlib and PNG.
 pub fn checksum(bytes: &[u8]) -> u32 {

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::Operation;
+use super::operation::Operation;
 
 /// Phases: operations of a layer, as ranges of its list.
 pub(crate) type Phases = Vec<Range<usize>>;

@@ -1,7 +1,7 @@
 //! The board of a team: which shares of the current phase are still to be had, and how to wait.
 
-use super::MAX_WORKERS;
 use super::sync::{AtomicU32, Condvar, Mutex, MutexGuard};
+use super::worker::MAX_WORKERS;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use super::TeamError;
+use super::error::TeamError;
 use super::spawn::{Life, spawn};
 use crate::fp_env::FpEnv;
 

@@ -2,7 +2,7 @@
 
 use super::panics::FirstPanic;
 use super::sync::{AtomicBool, AtomicUsize};
-use super::{MAX_WORKERS, PhaseFn, Worker};
+use super::worker::{MAX_WORKERS, PhaseFn, Worker};
 use crate::fp_env::FpEnv;
 use std::fmt::Debug;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

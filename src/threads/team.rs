@@ -6,10 +6,11 @@
 //! given no core, holds nobody up, and the caller alone gets through a pass if nobody helps.
 
 use super::board::{Board, Patience, State};
+use super::error::TeamError;
 use super::panics::FirstPanic;
 use super::spawn::{Life, STACK_SIZE, Thread, spawn};
 use super::sync::{AtomicBool, AtomicPtr, AtomicUsize};
-use super::{MAX_WORKERS, PhaseFn, Worker, run_alone};
+use super::worker::{MAX_WORKERS, PhaseFn, Worker, run_alone};
 use crate::fp_env::FpEnv;
 use crate::memory::try_box;
 use std::io;
@@ -22,31 +23,6 @@ use std::time::Duration;
 /// threads, have the core.
 const PATIENCE: Patience =
     Patience { spin: Duration::from_micros(5), yielding: Duration::from_micros(50) };
-
-/// Why a team could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TeamError {
-    /// The number of threads asked for is out of range.
-    #[error("cannot run on {0} threads: ask for 1 to {MAX_WORKERS}")]
-    Count(usize),
-    /// The system refused a thread.
-    #[error("cannot start worker thread {index}: ask for at most {index} threads")]
-    Spawn {
-        /// Which one, counting from 1: so many threads, the caller's included, could be had.
-        index: usize,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system refused the thread on whose stack the forms of texts are prepared.
-    #[error(
-        "cannot start the thread whose stack this call needs: {source}; allow the process one more thread"
-    )]
-    DeepStack {
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// A team of worker threads. Dropping it ends and joins them.
 ///

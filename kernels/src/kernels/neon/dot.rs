@@ -18,12 +18,9 @@ use std::arch::aarch64::{vld1q_s8, vld1q_u8};
 use std::array::from_fn;
 
 use super::instructions::*;
-use super::vector::F32x16;
+use super::registers::{F32x16, I32x16};
 use crate::kernels::types::Correction;
 use crate::quant::{BLOCK_INPUTS, Scheme, TILE_ALIGN};
-
-/// An integer for each of 16 rows.
-pub(super) type I32x16 = [int32x4_t; 4];
 
 /// 16 rows x 8 inputs, two steps: as a rule rows 0..4, 4..8, 8..12, 12..16 of the first and then of the
 /// second.

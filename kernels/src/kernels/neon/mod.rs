@@ -15,6 +15,7 @@ mod bodies;
 mod dot;
 mod instructions;
 mod matmul;
+mod registers;
 mod vector;
 
 use std::arch::is_aarch64_feature_detected;

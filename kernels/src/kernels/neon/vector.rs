@@ -1,23 +1,21 @@
 //! 16 lanes in four registers: 0..4, 4..8, 8..12 and 12..16.
 
 use std::arch::aarch64::{
-    float32x4_t, int8x16_t, int16x8_t, vld1_s8, vld1_u8, vld1q_f32, vld1q_s8, vld1q_u16, vld1q_u32,
-    vst1q_f32, vst1q_s8, vst1q_u16,
+    int8x16_t, int16x8_t, vld1_s8, vld1_u8, vld1q_f32, vld1q_s8, vld1q_u16, vld1q_u32, vst1q_f32,
+    vst1q_s8, vst1q_u16,
 };
 use std::array::from_fn;
 use std::marker::PhantomData;
 
-use super::dot::{I32x16, Level};
+use super::dot::Level;
 use super::instructions::*;
+use super::registers::{F32x16, I32x16};
 use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
 /// NEON, which every 64-bit Arm processor has.
 #[derive(Clone, Copy)]
 pub(super) struct Lanes(());
-
-/// 16 lanes: 0..4, 4..8, 8..12 and 12..16.
-pub(super) type F32x16 = [float32x4_t; 4];
 
 impl Lanes {
     /// NEON is part of the target, as `instructions` asserts.
