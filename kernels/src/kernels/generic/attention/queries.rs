@@ -1,0 +1,93 @@
+//! The queries of a job, and what they have gathered so far.
+
+use super::scores::ScoresInt8;
+use crate::kernels::generic::quantize::{scale_of, to_i8};
+use crate::kernels::types::{
+    Attention, AttentionScratch, HeadCache, MOST_QUERIES, padded_head_size,
+};
+use crate::kernels::vector::{LANES, Vector};
+use crate::math;
+
+/// The queries of a job on their way through the segments.
+pub(in crate::kernels) struct Queries<'a> {
+    pub(super) job: &'a Attention<'a>,
+    pub(super) scores_int8: ScoresInt8,
+    /// Head size, and with padding: the distance of rows in the buffers.
+    pub(super) size: usize,
+    pub(super) padded: usize,
+    pub(super) count: usize,
+    /// Whether no others were at this segment before.
+    pub(super) is_first_block: bool,
+    /// The first position of the segment that they are at, and its slot.
+    pub(super) segment: usize,
+    pub(super) slot: usize,
+    /// Scales of quantized queries.
+    pub(super) scales: [f32; MOST_QUERIES],
+    /// Sums of their bytes.
+    pub(super) byte_sums: [i32; MOST_QUERIES],
+    /// Maximum of the scores so far.
+    pub(super) maxima: [f32; MOST_QUERIES],
+    /// Sum of the weights so far.
+    pub(super) sums: [f32; MOST_QUERIES],
+}
+
+impl<'a> Queries<'a> {
+    /// Scales the queries, and quantizes them for an int8 cache.
+    #[inline(always)]
+    pub(super) fn new<V: Vector>(
+        v: V,
+        scores_int8: ScoresInt8,
+        job: &'a Attention,
+        scratch: &mut AttentionScratch,
+    ) -> Self {
+        let size = job.columns.len();
+        let padded = padded_head_size(size);
+        let mut scales = [0.0; MOST_QUERIES];
+        let mut byte_sums = [0; MOST_QUERIES];
+        let rows = scratch.queries.chunks_exact_mut(padded);
+        let rows = rows.zip(scratch.queries_i8.chunks_exact_mut(padded));
+        let count = job.tokens.len() * job.group;
+        let mut pair = job.pair(0);
+        for (i, (row, row_i8)) in rows.take(count).enumerate() {
+            for (scaled, &q) in row.iter_mut().zip(job.query(pair.0, pair.1)) {
+                *scaled = q * job.scale;
+            }
+            row[size..].fill(0.0);
+            if let HeadCache::Int8 { .. } = job.cache {
+                let (s, r) = scale_of(v, row);
+                for (x, q) in row.chunks_exact(LANES).zip(row_i8.chunks_exact_mut(LANES)) {
+                    q.copy_from_slice(&to_i8(v, x, r));
+                }
+                scales[i] = s;
+                byte_sums[i] = row_i8.iter().map(|&q| i32::from(q)).sum();
+            }
+            pair = job.pair_after(pair);
+        }
+        Self {
+            job,
+            scores_int8,
+            size,
+            padded,
+            count,
+            is_first_block: true,
+            segment: 0,
+            slot: 0,
+            scales,
+            byte_sums,
+            maxima: [0.0; MOST_QUERIES],
+            sums: [0.0; MOST_QUERIES],
+        }
+    }
+
+    /// Adds a segment's part of a query to what there is.
+    #[inline(always)]
+    pub(super) fn merge(&mut self, q: usize, m2: f32, l2: f32, part: &[f32], sums: &mut [f32]) {
+        let (m1, l1) = (self.maxima[q], self.sums[q]);
+        let max = if m2 > m1 { m2 } else { m1 };
+        let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
+        (self.maxima[q], self.sums[q]) = (max, l2.mul_add(a2, l1 * a1));
+        for (sum, &part) in sums.iter_mut().zip(part) {
+            *sum = part.mul_add(a2, *sum * a1);
+        }
+    }
+}
