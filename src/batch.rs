@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::forward::{self, Buffers, Pass, PassKind, Span};
+use crate::forward::{self, Buffers, Pass, PassKind, Refill, Span};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
@@ -347,21 +347,20 @@ impl Batch {
         if self.caches[sequence].holds(position) {
             return Ok(());
         }
-        self.caches[sequence].note_restored(0);
-        for start in (0..position).step_by(self.buffers.rows()) {
-            let end = position.min(start + self.buffers.rows());
-            let first = sequence * self.context;
-            // SAFETY: a pass writes no tokens, and nothing else runs meanwhile.
-            let tokens = unsafe { self.arena.read(self.tokens, first + start..first + end) };
-            let span = Span::first(sequence, start, end - start, 0);
-            self.caches[sequence].note_stored(end);
-            self.run(tokens, &[span], 0, &mut || ());
-            if let Err(cancelled) = self.cancel.take() {
-                self.caches[sequence].note_lost();
-                return Err(cancelled);
-            }
-        }
-        Ok(())
+        let again = Refill {
+            model: &self.model,
+            kernels: self.kernels,
+            arena: &self.arena,
+            caches: &mut self.caches,
+            buffers: &self.buffers,
+            executor: self.threads.executor(),
+            cancel: &self.cancel,
+            sequence,
+            tokens: self.tokens,
+            context: self.context,
+            chunk: self.buffers.rows(),
+        };
+        again.run(position)
     }
 
     /// Fills passes with the tokens, in order.

@@ -21,12 +21,14 @@
 mod buffers;
 mod heads;
 mod products;
+mod refill;
 mod rows;
 mod span;
 
 use std::ops::Range;
 
 pub(crate) use self::buffers::Buffers;
+pub(crate) use self::refill::Refill;
 pub(crate) use self::span::Span;
 
 use crate::cancel::Cancel;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::cancel::Cancel;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
-use crate::forward::{self, Buffers, Pass, PassKind, Span};
+use crate::forward::{self, Buffers, Pass, PassKind, Refill, Span};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvCache;
@@ -451,20 +451,20 @@ impl Session {
         self.model.check_unchanged()?;
         let _env = FpEnv::set_default();
         self.forget_guesses();
-        self.cache.note_restored(0);
-        for start in (0..self.position).step_by(self.chunk) {
-            let end = self.position.min(start + self.chunk);
-            // SAFETY: a pass writes no tokens, and nothing else runs meanwhile.
-            let tokens = unsafe { self.arena.read(self.tokens, start..end) };
-            let span = Span::first(0, start, end - start, 0);
-            self.cache.note_stored(end);
-            self.run(tokens, &[span], PassKind::Sequences, &mut || ());
-            if let Err(cancelled) = self.cancel.take() {
-                self.cache.note_lost();
-                return Err(cancelled);
-            }
-        }
-        Ok(())
+        let again = Refill {
+            model: &self.model,
+            kernels: self.kernels,
+            arena: &self.arena,
+            caches: std::slice::from_mut(&mut self.cache),
+            buffers: &self.buffers,
+            executor: self.threads.executor(),
+            cancel: &self.cancel,
+            sequence: 0,
+            tokens: self.tokens,
+            context: self.context,
+            chunk: self.chunk,
+        };
+        again.run(self.position)
     }
 
     /// Runs a pass; nothing is recorded.
