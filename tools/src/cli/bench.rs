@@ -86,7 +86,8 @@ fn works(args: &Args, context: usize) -> Result<Vec<Work>, Failure> {
             *work;
         let depth = if let Work::Decode { depth, .. } = *work { depth } else { 0 };
         if depth.saturating_add(tokens) > context {
-            let needs = format!("{tokens} tokens after {depth} need more than {context} positions");
+            let needs =
+                format!("{tokens} tokens after {depth} others do not fit into {context} positions");
             return Err(needs.into());
         }
     }

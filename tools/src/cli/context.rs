@@ -112,7 +112,7 @@ pub fn is_broken_pipe(failure: &Failure) -> bool {
     failure.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
-/// What to tell the user: where the library speaks of its calls, what the command line can do.
+/// The message for the user. Where the library names its functions, this names options instead.
 pub fn explain(failure: &Failure) -> String {
     use cerebellum::Error::{ContextFull, TextTooLong};
     let does_not_fit = |what: String, room: usize| {
@@ -126,7 +126,7 @@ pub fn explain(failure: &Failure) -> String {
             return does_not_fit(format!("{tokens} tokens"), context - position);
         }
         Some(TextTooLong { bytes, tokens, position, context }) => {
-            let what = format!("the at least {tokens} tokens of a text of {bytes} bytes");
+            let what = format!("the tokens of a text of {bytes} bytes (at least {tokens})");
             return does_not_fit(what, context.saturating_sub(*position));
         }
         _ => {}

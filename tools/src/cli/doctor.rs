@@ -94,7 +94,8 @@ fn describe(report: &Report) -> String {
             .expect("strings can grow");
         if let Some(cached) = file.cached_bytes {
             let percent = 100.0 * cached as f64 / file.file_bytes as f64;
-            write!(text, "\nin memory already: {percent:.0} % of it").expect("strings can grow");
+            write!(text, "\nthe page cache held {percent:.0} % of the file")
+                .expect("strings can grow");
         }
     }
     text

@@ -28,9 +28,11 @@ use super::text_file;
 
 /// Measure models on a text: perplexity, and the difference from the float32 reference.
 ///
-/// The whole text is tokenized, special tokens included, and cut into windows without overlap. Every token
-/// except the first of a window gets a score; tokens that do not fill a last window are left out. If the model
-/// wants a token before every text, each window begins with that in place of its first token. Several model files are compared on the same windows. The environment variable CEREBELLUM_ISA chooses the kernels.
+/// The command encodes the whole text, special tokens included, and cuts the tokens into windows that do not
+/// overlap. Every token except the first of a window gets a score. Tokens at the end that do not fill a window
+/// get none. If the model wants a token before every text, this token replaces the first one of each window.
+/// Several model files are measured on the same windows. The environment variable CEREBELLUM_ISA chooses the
+/// kernels.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -193,8 +195,8 @@ fn shared_tokens(subjects: &[Subject], text: &str) -> Result<Vec<u32>, Failure> 
     for other in &subjects[1..] {
         if other.encode(text)? != tokens {
             return Err(format!(
-                "{} and {} have different tokenizers, so that nothing about them compares: measure \
-                 them one by one",
+                "{} and {} have different tokenizers, so their results cannot be compared: measure \
+                 each file by itself",
                 subjects[0].path.display(),
                 other.path.display()
             )

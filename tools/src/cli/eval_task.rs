@@ -206,8 +206,8 @@ fn prompts(
         if tokens.len() >= context {
             let (example, tokens) = (index + 1, tokens.len());
             return Err(format!(
-                "the prompt of example {example} has {tokens} tokens, and the model only {context} \
-                 positions: shorten it, or take it out"
+                "the prompt of example {example} has {tokens} tokens, but the model has only {context} \
+                 positions: shorten the example, or remove it"
             )
             .into());
         }

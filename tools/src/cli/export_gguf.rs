@@ -75,7 +75,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let output = create_output(&args.output, args.force, &inputs)?;
     checkpoint.notes().iter().for_each(|note| context.warn(note));
     if tokenizer.is_none() {
-        context.warn("the checkpoint has no tokenizer: the file takes and gives token ids only");
+        context
+            .warn("the checkpoint has no tokenizer: the GGUF file will work with token ids only");
     }
 
     let vocabulary = tokenizer.as_ref().map(|(vocabulary, _)| vocabulary);

@@ -22,7 +22,7 @@ pub fn handle(context: &Context) -> Result<(), Failure> {
         Err(ctrlc::Error::System(refused)) => {
             end_as_usual();
             context.warn(format_args!(
-                "cannot handle Ctrl-C ({refused}): after it, an unfinished output stays until the next run"
+                "cannot handle Ctrl-C ({refused}): Ctrl-C will leave an unfinished output behind until the next run"
             ));
             Ok(())
         }

@@ -346,7 +346,7 @@ impl<R: Serialize> Lines<'_, R> {
         };
         match text.and_then(|text| serde_json::from_str(text.get()).ok()) {
             Some(text) => Ok(Line { text, fields }),
-            None => Err("neither a string nor an object with the text in `text`".into()),
+            None => Err("neither a string nor an object whose field `text` is a string".into()),
         }
     }
 }

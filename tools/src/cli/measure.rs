@@ -191,8 +191,8 @@ fn isa_name(workers: &[Vec<Predictor>]) -> &'static str {
     { sessions }.next().expect("every subject runs in a session")
 }
 
-/// Refuses a checkpoint that the subject cannot have been made from; without `any_weights`, also one
-/// that it was not made from by its own record.
+/// Refuses a checkpoint from which the subject cannot have been made; without `any_weights`, also one
+/// that the subject's record does not name.
 pub fn check_reference(
     checkpoint: &Checkpoint,
     subject: &Subject,
@@ -203,7 +203,7 @@ pub fn check_reference(
         return Ok(());
     }
     let problem = format!(
-        "{} was not made from the weights in {}, by its record of them",
+        "{} was not made from the weights in {}, as the record in the file says",
         subject.path.display(),
         checkpoint.path().display()
     );
@@ -211,7 +211,7 @@ pub fn check_reference(
         true => context.warn(problem),
         false => {
             return Err(format!(
-                "{problem}: give the checkpoint it was quantized from, or compare all the same with \
+                "{problem}: give the checkpoint from which it was quantized, or accept other weights with \
                  --any-weights"
             )
             .into());

@@ -213,7 +213,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), peak_memory());
     if let Some(report) = report {
         let written = report.write(&target, &checkpoint, context);
-        written.map_err(|e| format!("{name} is complete, but not the report: {e}"))?;
+        written.map_err(|e| format!("{name} is complete, but the report failed: {e}"))?;
     }
     let memory =
         peak_memory_bytes.map_or(String::new(), |peak| format!(", {} at most", bytes(peak)));
@@ -305,7 +305,7 @@ fn import_tokenizer(
     }
 }
 
-/// Says what of the checkpoint does not make it into the file.
+/// Warns of what the checkpoint has and the file will not have.
 fn warn(
     checkpoint: &Checkpoint,
     tokenizer: Option<&ImportedTokenizer>,
@@ -321,15 +321,17 @@ fn warn(
         if extra.len() > MOST_NAMES {
             names += &format!(" and {} more", extra.len() - MOST_NAMES);
         }
-        context.warn(format_args!("left out, since the model does not use them: {names}"));
+        context.warn(format_args!(
+            "the model does not use these tensors, so they are left out: {names}"
+        ));
     }
     checkpoint.notes().iter().for_each(|note| context.warn(note));
     chat.warnings.iter().for_each(|warning| context.warn(warning));
     match tokenizer {
         Some(tokenizer) => tokenizer.warnings.iter().for_each(|warning| context.warn(warning)),
         None => context.warn(
-            "the checkpoint has no tokenizer: the file will take and give token ids only; \
-             to include one, put tokenizer.json beside the weights or name its directory with --tokenizer",
+            "the checkpoint has no tokenizer: the model file will work with token ids only; \
+             to include a tokenizer, put tokenizer.json beside the weights or name its directory with --tokenizer",
         ),
     }
 }

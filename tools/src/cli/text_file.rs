@@ -141,7 +141,7 @@ fn accidents(text: &str) -> Vec<String> {
     let zeros = text.matches('\0').count();
     if zeros > 0 {
         let zeros = times(zeros, "has a NUL character", "has {} NUL characters");
-        found.push(format!("{zeros}: it may be no text, or not all of one"));
+        found.push(format!("{zeros}: the file may be no text, or only a part may be text"));
     }
     let lost = text.matches('\u{fffd}').count();
     if lost > 0 {

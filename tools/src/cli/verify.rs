@@ -83,7 +83,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let path = args.file.display();
     let mut text = match faults.len() {
         0 if report.ok => format!("{path}: ok, {} tensors", report.tensors.len()),
-        0 => format!("{path}: the {} tensors are ok, but not its templates:", report.tensors.len()),
+        0 => format!("{path}: all {} tensors are ok, but a template is not:", report.tensors.len()),
         n => format!("{path}: {n} of {} tensors are damaged:", report.tensors.len()),
     };
     for fault in &faults {

@@ -44,10 +44,10 @@ impl<'a> Command<'a> {
             ("set", _) => {
                 let (name, value) = rest
                     .split_once(char::is_whitespace)
-                    .ok_or_else(|| format!("what should {rest} be? /set {rest} VALUE"))?;
+                    .ok_or_else(|| format!("/set {rest} needs a value: /set {rest} VALUE"))?;
                 return Ok(Self::Set { name, value: value.trim() });
             }
-            ("save", "") => return Err("where to? /save FILE".into()),
+            ("save", "") => return Err("/save needs a file: /save FILE".into()),
             ("save", path) => return Ok(Self::Save(path)),
             ("help" | "?", "") => Self::Help,
             ("quit" | "exit" | "q", "") => Self::Quit,

@@ -72,14 +72,14 @@ impl Conversation {
 
     /// Takes the last line and its answer back.
     pub fn undo(&mut self) -> Result<(), Failure> {
-        let turn = self.turns.pop().ok_or("nothing was said")?;
+        let turn = self.turns.pop().ok_or("the conversation has no line yet")?;
         self.text.truncate(turn.line);
         Ok(())
     }
 
     /// Takes the last answer back.
     pub fn take_back_answer(&mut self) -> Result<(), Failure> {
-        let turn = self.turns.last().ok_or("nothing was said")?;
+        let turn = self.turns.last().ok_or("the conversation has no line yet")?;
         self.text.truncate(turn.answer);
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Conversation {
         self.session.rewind(kept)?;
         let result = stream.run(&mut self.session, &self.tokenizer, &tokens[kept..], options);
         self.text.push_str(&stream.text);
-        let remark = "tokens of the beginning no longer fit: the rest was read again";
+        let remark = "tokens at the beginning no longer fit; the model has read the rest again";
         Ok(Answered {
             generation: result?,
             reused_tokens: kept,

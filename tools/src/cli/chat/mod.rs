@@ -28,11 +28,14 @@ use super::values::{stop, unescape};
 
 /// Answer line by line, continuing the whole conversation so far.
 ///
-/// If the model file has a chat template, your lines and the model's answers are messages in it, and an answer
-/// ends where the model ends its turn. Otherwise, and with --template or --prompt, your lines and the answers
-/// become one text: a base model does not converse, it continues a text. --template puts each line into a form
-/// that the model knows. On a terminal you can edit lines and recall
-/// earlier ones, Ctrl-C stops an answer, and /help lists commands. Otherwise lines come from standard input.
+/// If the model file has a chat template, your lines and the model's answers are messages in this template. An
+/// answer ends where the model ends its turn.
+///
+/// Without a chat template, and with --template or --prompt, your lines and the answers become one text, which
+/// the model continues. --template puts each line into a form that the model knows.
+///
+/// On a terminal you can edit lines and recall earlier ones; Ctrl-C stops an answer; /help lists commands.
+/// Without a terminal the command reads lines from standard input.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -44,7 +47,7 @@ pub struct Args {
     /// in --stop
     #[arg(long, value_name = "TEXT", value_parser = template, conflicts_with_all = ["system", "date", "thinking"])]
     template: Option<String>,
-    /// Continue a text that begins so
+    /// Continue a text with this beginning
     #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["system", "date", "thinking"])]
     prompt: Option<String>,
     /// Forget the conversation before each line
@@ -79,7 +82,7 @@ const PLACE: &str = "{text}";
 
 fn template(argument: &str) -> Result<String, String> {
     if !argument.contains(PLACE) {
-        return Err(format!("there is no {PLACE} in it"));
+        return Err(format!("the template has no {PLACE}"));
     }
     Ok(unescape(argument))
 }
@@ -322,7 +325,8 @@ impl Chat<'_> {
         let session = self.conversation.session();
         if let Some((generation, reused)) = &self.generation {
             let speeds = speeds(generation, session, self.threads);
-            self.context.note(format_args!("{speeds}; {reused} tokens before were kept"));
+            self.context
+                .note(format_args!("{speeds}; the session still had {reused} earlier tokens"));
         }
         let (position, context) = (session.position(), session.context());
         self.context.note(format_args!("{position} of {context} positions are used"));

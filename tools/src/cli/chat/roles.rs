@@ -62,7 +62,7 @@ impl Roles {
     pub fn take_back_answer(&mut self) -> Result<(), Failure> {
         match self.take_back(Role::Assistant) {
             true => Ok(()),
-            false => Err("nothing was said".into()),
+            false => Err("the conversation has no message to answer".into()),
         }
     }
 
@@ -82,7 +82,7 @@ impl Roles {
         stream: &mut Stream,
     ) -> Result<Answered, Failure> {
         if self.chat.messages().last().is_none_or(|message| message.role == Role::System) {
-            return Err("nothing was said".into());
+            return Err("the conversation has no message to answer".into());
         }
         let result = self.generate(options, stream);
         // What was not answered was not said: a template takes questions and answers in turn.
@@ -104,7 +104,7 @@ impl Roles {
             self.chat.answer(&mut self.session, options, constraint, |text| stream.push(text));
         stream.end()?;
         let answer = answer?;
-        let remark = "of the oldest messages no longer fit and are left out";
+        let remark = "messages, the oldest ones, no longer fit and are left out";
         Ok(Answered {
             generation: answer.generation,
             reused_tokens: answer.reused_tokens,
