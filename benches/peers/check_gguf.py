@@ -4,16 +4,21 @@
     python3 -m venv venv
     venv/bin/pip install numpy safetensors tokenizers gguf llama-cpp-python
     venv/bin/python benches/peers/check_gguf.py check CHECKPOINT_DIR... [--cerebellum BINARY]
+    venv/bin/python benches/peers/check_gguf.py real CHECKPOINT tests/data/golden-real/NAME.safetensors
     venv/bin/python benches/peers/check_gguf.py fixtures tests/data/gguf
     venv/bin/python benches/peers/check_gguf.py blocks tests/data/gguf
     venv/bin/python benches/peers/check_gguf.py decode FILE.gguf
 
-`check` exports each checkpoint as F32 and F16, evaluates it in llama.cpp, and says how far its
-logits are from those of our float32 reference (`cerebellum logits --checkpoint`), from the
-checkpoint's golden.safetensors if there is one (made by transformers), and from GPT-2 in numpy with
-the tanh GELU, which is what llama.cpp computes whatever the checkpoint says. It also says what is left
-of that difference if numpy rounds what llama.cpp rounds to float16. If there is a tokenizer.json,
-llama.cpp must encode texts with the exported one as Hugging Face's library does with the original.
+`check` exports each checkpoint (a directory or a GGUF file) as F32 and F16, evaluates it in llama.cpp, and
+says how far its logits are from those of our float32 reference (`cerebellum logits --checkpoint`), and from
+the checkpoint's golden.safetensors if there is one (made by transformers). What our exporter or llama.cpp
+refuses is named. For a GPT-2 it also says how far they are from the definition in numpy with the tanh GELU,
+which is what llama.cpp computes whatever the checkpoint says, and what is left of that difference if numpy
+rounds what llama.cpp rounds to float16. If there is a tokenizer.json, llama.cpp must encode texts with the
+exported one as Hugging Face's library does with the original.
+
+`real` exports a published model as F32 and compares llama.cpp with its golden logits, which are those of the
+32 most likely tokens, and with its greedy continuations.
 
 `fixtures` writes tiny models in every block type, quantized by llama.cpp, and what they decode to:
 expected.json has a CRC-32 of each tensor's float32 bytes, on which the gguf package must agree with
@@ -59,6 +64,10 @@ def main():
     check_args = commands.add_parser("check")
     check_args.add_argument("checkpoints", nargs="+", type=Path)
     check_args.add_argument("--cerebellum", default="target/release/cerebellum")
+    real_args = commands.add_parser("real")
+    real_args.add_argument("checkpoint", type=Path)
+    real_args.add_argument("golden", type=Path)
+    real_args.add_argument("--cerebellum", default="target/release/cerebellum")
     fixture_args = commands.add_parser("fixtures")
     fixture_args.add_argument("directory", type=Path)
     block_args = commands.add_parser("blocks")
@@ -79,6 +88,8 @@ def main():
     if args.command == "check":
         for checkpoint in args.checkpoints:
             check(checkpoint, args.cerebellum)
+    elif args.command == "real":
+        real(args.checkpoint, args.golden, args.cerebellum)
     else:
         fixtures(args.directory)
 
@@ -181,23 +192,49 @@ def check(checkpoint, cerebellum):
     with tempfile.TemporaryDirectory() as directory:
         for kind in ["f32", "f16"]:
             path = Path(directory) / f"{kind}.gguf"
-            command = [cerebellum, "export-gguf", checkpoint, "-o", path, "--type", kind, "--quiet"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            problem = export(checkpoint, path, kind, cerebellum)
+            if problem:
+                print(f"{checkpoint.name}: not exported: {problem}")
+                return
+            if not is_accepted(path):
+                print(f"{checkpoint.name} {kind}: llama.cpp does not load it")
+                continue
             for source, ids, expected in pairs(checkpoint, path, cerebellum):
-                found = llama_logits(path, ids)
+                found = llama_logits(path, ids)[-len(expected):]
                 error = np.abs(found - expected).max()
                 agree = (found.argmax(-1) == expected.argmax(-1)).mean()
                 print(f"{checkpoint.name} {kind}: {len(ids)} tokens, largest difference to {source}"
                       f" {error:.2e} (logits up to {np.abs(expected).max():.1f}),"
                       f" same most likely token {agree:.1%}")
-            rounds = ["gelu"] if kind == "f32" else ["gelu", "inputs"]
-            error = np.abs(found - numpy_logits(path, ids, rounds)).max()
-            print(f"{checkpoint.name} {kind}: {error:.2e} with {' and '.join(rounds)} in float16")
+            if is_gpt2(path):
+                rounds = ["gelu"] if kind == "f32" else ["gelu", "inputs"]
+                error = np.abs(found - numpy_logits(path, ids, rounds)).max()
+                print(f"{checkpoint.name} {kind}: {error:.2e} with {' and '.join(rounds)} in float16")
         if (checkpoint / "tokenizer.json").exists():
             tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
             expected = [tokenizer.encode(text).ids for text in TEXTS]
             assert llama_encode(path, TEXTS) == expected, "the tokenizers differ"
             print(f"{checkpoint.name}: both tokenizers agree on {len(TEXTS)} texts")
+
+
+def export(checkpoint, path, kind, cerebellum):
+    """Why it cannot be exported, if it cannot."""
+    command = [cerebellum, "export-gguf", checkpoint, "-o", path, "--type", kind, "--quiet"]
+    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return result.stderr.strip() if result.returncode else None
+
+
+def is_accepted(path):
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = 0
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if model:
+        llama_cpp.llama_model_free(model)
+    return bool(model)
+
+
+def is_gpt2(path):
+    return gguf.GGUFReader(path).fields["general.architecture"].contents() == "gpt2"
 
 
 def pairs(checkpoint, path, cerebellum):
@@ -206,10 +243,35 @@ def pairs(checkpoint, path, cerebellum):
         tensors = load_file(golden)
         last = max(int(name.split(".")[1]) for name in tensors if name.startswith("ids."))
         yield "transformers", tensors[f"ids.{last}"], tensors[f"logits.{last}"]
-    rows = decoded(path)["token_embd.weight"].shape[0]
+    reader = gguf.GGUFReader(path)
+    rows = next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]
     ids = np.random.default_rng(0).integers(0, rows, 32)
     yield "our reference", ids, reference_logits(checkpoint, ids, cerebellum)
-    yield "numpy", ids, numpy_logits(path, ids)
+    if is_gpt2(path):
+        yield "numpy", ids, numpy_logits(path, ids)
+
+
+def real(checkpoint, golden, cerebellum):
+    tensors = load_file(golden)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "f32.gguf"
+        problem = export(checkpoint, path, "f32", cerebellum)
+        assert not problem, problem
+        for case in sorted(name.removeprefix("greedy.") for name in tensors if name.startswith("greedy.")):
+            ids, greedy = tensors[f"ids.{case}"], tensors[f"greedy.{case}"]
+            logits = llama_logits(path, np.concatenate([ids, greedy[:-1]]))
+            # If each token is the most likely one after those before it, the greedy loop ends in the same.
+            chosen = logits[len(ids) - 1:].argmax(-1)
+            same = int((chosen == greedy).cumprod().sum())
+            text = f"{checkpoint.name}, prompt {case}: {same} of {len(greedy)} greedy tokens agree"
+            if same < len(greedy):
+                at = logits[len(ids) - 1 + same]
+                text += f", then {at[chosen[same]] - at[greedy[same]]:.1e} between the two"
+            if f"top_ids.{case}" in tensors:
+                top = np.take_along_axis(logits[:len(ids)], tensors[f"top_ids.{case}"].astype(int), -1)
+                error = np.abs(top - tensors[f"top_logits.{case}"]).max()
+                text += f"; logits differ by at most {error:.1e}"
+            print(text, flush=True)
 
 
 def reference_logits(checkpoint, ids, cerebellum):

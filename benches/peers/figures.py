@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Shapes of the models that people run, besides the sizes of Cerebras-GPT.
+FAMILIES = ("SmolLM2-135M", "Gemma3-270M")
+
 # Best of these is llama.cpp's figure for 4 bits: (type of weights, flash attention).
 LLAMA_4_BIT = (("Q4_0", True), ("Q4_0", False), ("Q4_K_M", True), ("Q4_K_M", False))
 
@@ -21,6 +24,9 @@ class Figure:
     threads: int = 2
     weights: tuple = ("int4",)
     kv: str = "f16"
+    context: int = 2048
+    # Turns follow each other in one text: a model with windows has lost what going back would need.
+    goes_on: bool = False
     llama: tuple = LLAMA_4_BIT
     ctranslate2: bool = False
     isa: str = ""  # forced on ours
@@ -48,6 +54,12 @@ class Figure:
 
 def figures():
     """The most wanted first."""
+    yield from family_figures()
+    yield from gpt2_figures()
+
+
+def gpt2_figures():
+    """Of Cerebras-GPT's sizes."""
     aims = {
         ("111M", "prompt", 512): dict(aim=2.5, stretch=3.0, limit=0.52, ctranslate2=True),
         ("111M", "prompt", 2048): dict(aim=3.0, stretch=3.5),
@@ -91,6 +103,18 @@ def figures():
     yield make("1.3B", "decode", 0, threads=1, **one)
 
 
+def family_figures():
+    """Of the models that people run. After many tokens only llama.cpp's settings with flash attention are
+    measured, since filling its cache takes most of the time."""
+    flash = tuple(setting for setting in LLAMA_4_BIT if setting[1])
+    for shape in FAMILIES:
+        common = dict(shape=shape, context=8192)
+        yield Figure(**common, kind="prompt", tokens=512, aim=3.0)
+        yield Figure(**common, kind="decode", tokens=64, aim=2.0)
+        for depth in [1984, 7000]:
+            yield Figure(**common, kind="decode", tokens=64, depth=depth, goes_on=True, llama=flash, aim=2.0)
+
+
 @dataclass(frozen=True)
 class FirstToken:
     """Start-up and memory: a process that loads a model and chooses one token after a short prompt,
@@ -112,3 +136,5 @@ def first_tokens():
     yield FirstToken("1.3B", aim_seconds=0.15, stretch_seconds=0.08)
     yield FirstToken("111M")
     yield FirstToken("256M")
+    for shape in FAMILIES:
+        yield FirstToken(shape, aim_seconds=0.05)

@@ -3,14 +3,19 @@
 
     python3 -m venv venv
     venv/bin/pip install numpy scipy safetensors tokenizers gguf llama-cpp-python
-    venv/bin/python benches/peers/quality.py CHECKPOINT_DIR --text TEXT --calibration TEXT \\
-        [--cerebellum BINARY] [--record FILE.md] [--keep DIRECTORY]
+    venv/bin/python benches/peers/quality.py CHECKPOINT --text TEXT --calibration TEXT \\
+        [--only NAME...] [--cerebellum BINARY] [--record FILE.md] [--keep DIRECTORY]
 
-llama.cpp quantizes the F32 file of `cerebellum export-gguf` to each of its types, without and with an
-importance matrix of the calibration text. Every prediction is compared with a float32 GPT-2 in numpy,
-written here from the definition (with the checkpoint's GELU; llama.cpp computes the tanh form, which the
-row F32 shows). The protocol and the figures are those of docs/quality.md; `cerebellum eval` measures the
-files of this project, and must find the same perplexity of the reference.
+CHECKPOINT is a directory or a GGUF file, of a GPT-2, or of a family that has one base of rotation for all
+layers or is Gemma 3: Llama, Qwen2, Qwen3. llama.cpp quantizes the F32 file of `cerebellum export-gguf` to
+each of its types, without and with an importance matrix of the calibration text. Every prediction is compared
+with a float32 model in numpy, written here from the definition (a GPT-2's with the checkpoint's GELU; llama.cpp
+computes the tanh form, which the row F32 shows; another family's from the exported file). The protocol and the
+figures are those of docs/quality.md; `cerebellum eval` measures the files of this project, and must find the
+same perplexity of the reference.
+
+`--only` names the rows of the table that are wanted: `--only Q8_0 Q4_K_M Q4_0 int8 "int4 / 64" "int4 / 32"
+"budget 4.6, calibrated"`.
 
 Bits per weight are all bits of the tensors over their elements, tied ones counted once, the tokenizer
 left out, for both.
@@ -51,11 +56,14 @@ WINDOW = 512
 CALIBRATION_WINDOWS = 64
 # Files that are measured together, so that the float model is evaluated once for all of them.
 LOT = 3
+# Predictions compared at once, which bounds memory with a large vocabulary.
+ROWS = 64
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, help="directory or GGUF file")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these rows")
     parser.add_argument("--text", type=Path, required=True, help="what is predicted")
     parser.add_argument("--calibration", type=Path, required=True, help="what may be learned from")
     parser.add_argument("--cerebellum", default="target/release/cerebellum")
@@ -67,15 +75,20 @@ def main():
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
-    tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
-    reference = Reference(args.checkpoint)
-    tokens = windows_of(tokenizer, args.text.read_text(), reference.positions)[:args.windows]
     temporary = contextlib.nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory()
     with temporary as directory:
-        inputs = [args.checkpoint / "model.safetensors", args.text, args.calibration]
-        digest = lambda *parts: digest_of(*inputs, f"{tokens.shape} {CALIBRATION_WINDOWS}", *parts)
+        weights = args.checkpoint
+        if weights.is_dir():
+            weights /= "model.safetensors"
+        inputs = [weights, args.text, args.calibration]
+        digest = lambda *parts: digest_of(*inputs, f"{args.windows} {CALIBRATION_WINDOWS}", *parts)
         peers = Kept(directory, "llama.cpp", digest(llama_cpp.__version__))
-        rows = llama_rows(args, peers, tokenizer, reference, tokens)
+        exported = peers.file("F32", ".gguf", lambda path: export(args, path))
+        tokenizer = tokenizer_of(args.checkpoint, exported)
+        reference = reference_of(args.checkpoint, exported)
+        begin = begin_of_text(exported)
+        tokens = windows_of(tokenizer, args.text.read_text(), reference.positions, begin)[:args.windows]
+        rows = llama_rows(args, peers, exported, tokenizer, reference, tokens)
         ours = Kept(directory, "cerebellum", digest(Path(args.cerebellum)))
         rows += our_rows(args, ours, tokenizer, tokens, rows[0])
     table = render(args, rows, tokens)
@@ -84,11 +97,68 @@ def main():
         args.record.write_text(table)
 
 
-def windows_of(tokenizer, text, positions):
-    """[windows, length]: the whole text's tokens, without overlap or rest."""
-    ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
+def export(args, path):
+    command = [args.cerebellum, "export-gguf", args.checkpoint, "-o", path, "--type", "f32", "-q", "--force"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+class LibraryTokenizer:
+    """Of a tokenizer.json, by Hugging Face's library."""
+
+    def __init__(self, path):
+        self.tokenizer = Tokenizer.from_file(str(path))
+
+    def encode(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def prefix(self, text, tokens):
+        """The beginning of `text` that has so many tokens."""
+        return text[: self.tokenizer.encode(text, add_special_tokens=False).offsets[tokens - 1][1]]
+
+
+class LlamaTokenizer:
+    """That of a GGUF file, by llama.cpp."""
+
+    def __init__(self, path):
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = True
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        assert self.model, f"llama.cpp does not load {path}"
+        self.vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+
+    def encode(self, text):
+        text = text.encode()
+        ids = (llama_cpp.llama_token * (len(text) + 8))()
+        count = llama_cpp.llama_tokenize(self.vocabulary, text, len(text), ids, len(ids), False, True)
+        return ids[:count]
+
+    def prefix(self, text, tokens):
+        buffer = ctypes.create_string_buffer(1024)
+        piece = lambda token: llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, 1024, 0, True)
+        size = sum(map(piece, self.encode(text)[:tokens]))
+        return text.encode()[:size].decode(errors="ignore")
+
+
+def tokenizer_of(checkpoint, exported):
+    path = checkpoint / "tokenizer.json"
+    return LibraryTokenizer(path) if path.exists() else LlamaTokenizer(exported)
+
+
+def windows_of(tokenizer, text, positions, begin):
+    """[windows, length]: the whole text's tokens, without overlap or rest. The first of each gives way to the
+    token that the model wants before a text."""
+    ids = np.array(tokenizer.encode(text))
     length = min(WINDOW, positions)
-    return ids[: len(ids) // length * length].reshape(-1, length)
+    windows = ids[: len(ids) // length * length].reshape(-1, length)
+    if begin is not None:
+        windows[:, 0] = begin
+    return windows
+
+
+def begin_of_text(exported):
+    fields = gguf.GGUFReader(exported).fields
+    wanted = fields.get("tokenizer.ggml.add_bos_token")
+    return fields["tokenizer.ggml.bos_token_id"].contents() if wanted and wanted.contents() else None
 
 
 def digest_of(*parts):
@@ -193,29 +263,124 @@ class Reference:
         return x @ head.T
 
 
+class Decoder:
+    """Llama, Qwen2, Qwen3 or Gemma 3 by its definition, in float32, from an exported file."""
+
+    def __init__(self, path):
+        reader = gguf.GGUFReader(path)
+        self.architecture = reader.fields["general.architecture"].contents()
+        if self.architecture not in ("llama", "qwen2", "qwen3", "gemma3"):
+            sys.exit(f"no float model here for {self.architecture}")
+
+        def field(name, default=None):
+            found = reader.fields.get(f"{self.architecture}.{name}")
+            return found.contents() if found else default
+
+        self.w = {t.name: np.array(t.data, np.float32).reshape(t.shape[::-1]) for t in reader.tensors}
+        self.layers, self.positions = field("block_count"), field("context_length")
+        self.heads, self.kv_heads = field("attention.head_count"), field("attention.head_count_kv")
+        self.size, self.eps = field("attention.key_length"), field("attention.layer_norm_rms_epsilon")
+        self.is_gemma = self.architecture == "gemma3"
+        self.window = field("attention.sliding_window") if self.is_gemma else None
+        self.pattern = field("attention.sliding_window_pattern", 6)
+        scaling = field("rope.scaling.type", "none")
+        if scaling not in ("none", "linear"):
+            sys.exit(f"no float model here for {scaling} positions")
+        pairs = self.size // 2
+        frequencies = lambda base: base ** -(np.arange(pairs) / pairs)
+        full = frequencies(field("rope.freq_base", 1e4)) / field("rope.scaling.factor", 1.0)
+        if "rope_freqs.weight" in self.w:
+            full /= self.w["rope_freqs.weight"].astype(np.float64)
+        windowed = frequencies(field("rope.freq_base_swa", 1e4)) if self.is_gemma else full
+        self.frequencies = {False: full, True: windowed}
+
+    def norm(self, x, name):
+        root = np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.eps))
+        return x / root * self.w[f"{name}.weight"]
+
+    def rotate(self, x, is_windowed):
+        """[heads, tokens, size]. In Llama's files neighbours turn together, else the two halves."""
+        angles = np.arange(x.shape[1])[:, None] * self.frequencies[is_windowed]
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        out = np.empty_like(x)
+        if self.architecture == "llama":
+            halves = (Ellipsis, slice(0, None, 2)), (Ellipsis, slice(1, None, 2))
+        else:
+            halves = (Ellipsis, slice(None, self.size // 2)), (Ellipsis, slice(self.size // 2, None))
+        a, b = x[halves[0]], x[halves[1]]
+        out[halves[0]], out[halves[1]] = a * cos - b * sin, b * cos + a * sin
+        return out
+
+    def logits(self, ids, observe=lambda name, x: None):
+        """[tokens, vocabulary]; `observe` sees the input [tokens, in] of each matrix, by its GGUF name."""
+        w, n = self.w, len(ids)
+
+        def linear(x, name):
+            observe(f"{name}.weight", x)
+            y = x @ w[f"{name}.weight"].T
+            return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
+
+        x = w["token_embd.weight"][ids]
+        if self.is_gemma:
+            x = x * np.float32(np.sqrt(x.shape[1]))
+        behind = np.arange(n)[:, None] - np.arange(n)
+        for layer in range(self.layers):
+            name = lambda part: f"blk.{layer}.{part}"
+            is_windowed = self.is_gemma and (layer + 1) % self.pattern != 0
+            h = self.norm(x, name("attn_norm"))
+            q, k, v = (linear(h, name(f"attn_{part}")).reshape(n, -1, self.size).transpose(1, 0, 2)
+                       for part in "qkv")
+            if name("attn_q_norm.weight") in w:
+                q, k = self.norm(q, name("attn_q_norm")), self.norm(k, name("attn_k_norm"))
+            q, k = self.rotate(q, is_windowed), self.rotate(k, is_windowed)
+            k, v = (np.repeat(part, self.heads // self.kv_heads, 0) for part in (k, v))
+            scores = q @ k.transpose(0, 2, 1) / np.float32(self.size ** 0.5)
+            scores[:, (behind < 0) | (is_windowed & (behind >= (self.window or n)))] = -np.inf
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            scores /= scores.sum(-1, keepdims=True)
+            out = linear((scores @ v).transpose(1, 0, 2).reshape(n, -1), name("attn_output"))
+            if self.is_gemma:
+                out = self.norm(out, name("post_attention_norm"))
+            x = x + out
+            h = self.norm(x, name("ffn_norm"))
+            gate, up = linear(h, name("ffn_gate")), linear(h, name("ffn_up"))
+            gate = gelu_tanh(gate) if self.is_gemma else gate / (1 + np.exp(-gate))
+            out = linear(gate * up, name("ffn_down"))
+            if self.is_gemma:
+                out = self.norm(out, name("post_ffw_norm"))
+            x = x + out
+        return linear(self.norm(x, "output_norm"), "output" if "output.weight" in w else "token_embd")
+
+
+def reference_of(checkpoint, exported):
+    architecture = gguf.GGUFReader(exported).fields["general.architecture"].contents()
+    return Reference(checkpoint) if architecture == "gpt2" else Decoder(exported)
+
+
 # --- llama.cpp ---
 
 
-def llama_rows(args, kept, tokenizer, reference, windows):
+def llama_rows(args, kept, exported, tokenizer, reference, windows):
     """A row for the float model, and one for each of llama.cpp's files."""
-
-    def export(path):
-        command = [args.cerebellum, "export-gguf", args.checkpoint, "-o", path, "--type", "f32", "-q", "--force"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-    exported, matrix = kept.file("F32", ".gguf", export), None
+    matrix = None
     files = [("F32", exported)]
     for name, ftype, learns in TYPES:
-        make = lambda path: llama_quantize(exported, path, ftype)
-        files.append((name, kept.file(name, ".gguf", make)))
-        if learns:
+        if wanted(args, name):
+            make = lambda path: llama_quantize(exported, path, ftype)
+            files.append((name, kept.file(name, ".gguf", make)))
+        if learns and wanted(args, f"{name}, imatrix"):
             if matrix is None:
-                calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions)
+                calibration = windows_of(tokenizer, args.calibration.read_text(), reference.positions,
+                                         begin_of_text(exported))
                 matrix = importance(reference, calibration[:CALIBRATION_WINDOWS])
             make = lambda path: llama_quantize(exported, path, ftype, matrix)
             files.append((f"{name}, imatrix", kept.file(f"{name}, imatrix", ".gguf", make)))
     rows = kept.rows(files, lambda files: compare(reference, files, windows, args.jobs))
     return [{"engine": "reference", "perplexity": rows[0]["reference_perplexity"]}, *rows]
+
+
+def wanted(args, name):
+    return not args.only or name in args.only
 
 
 def importance(reference, windows):
@@ -308,17 +473,23 @@ def score(reference, paths, windows):
     models = [Llama(path, windows.shape[1]) for path in paths]
     scores = np.empty((4, len(paths), len(windows), windows.shape[1] - 1))
     for done, window in enumerate(windows):
-        inputs, at = window[:-1], (np.arange(windows.shape[1] - 1), window[1:])
-        logits = reference.logits(inputs)
-        p, tops = log_softmax(logits), logits.argmax(-1)
-        weights = np.exp(p)
+        inputs = window[:-1]
+        expected = reference.logits(inputs)
         for index, model in enumerate(models):
-            logits = model.logits(inputs)
-            q = log_softmax(logits)
-            divergence = (weights * (p - q)).sum(-1)
-            scores[:, index, done] = -q[at], -p[at], divergence, logits.argmax(-1) == tops
+            found = model.logits(inputs)
+            for first in range(0, len(inputs), ROWS):
+                rows = slice(first, first + ROWS)
+                scores[:, index, done, rows] = compared(expected[rows], found[rows], window[1:][rows])
         print(f"{done + 1} of {len(windows)} windows", file=sys.stderr)
     return scores
+
+
+def compared(expected, found, targets):
+    """Negative log-likelihoods of both, divergence and agreement of predictions [tokens, vocabulary]."""
+    p, q = log_softmax(expected), log_softmax(found)
+    divergence = (np.exp(p) * (p - q)).sum(-1)
+    at = np.arange(len(targets)), targets
+    return -q[at], -p[at], divergence, expected.argmax(-1) == found.argmax(-1)
 
 
 def log_softmax(logits):
@@ -342,7 +513,8 @@ def quantile(values, share):
 def our_rows(args, kept, tokenizer, windows, reference):
     """A row for each file of this project, measured by `cerebellum eval` on the same windows."""
     calibration = ["--calibration", args.calibration, "--calibration-windows", str(CALIBRATION_WINDOWS)]
-    variants = []
+    # What `--weights int8` makes by itself; with int4 that is int4 / 64.
+    variants = [("int8", ["--weights", "int8"]), ("int8, calibrated", ["--weights", "int8", *calibration])]
     for scheme, group in [(scheme, group) for scheme in ["int8", "int4"] for group in ["32", "64", "128"]]:
         uniform = ["--weights", scheme, "--group-size", group]
         name = f"{scheme} / {group}"
@@ -350,6 +522,8 @@ def our_rows(args, kept, tokenizer, windows, reference):
     variants += [(f"budget {bits}, calibrated", ["--bits", bits] + calibration) for bits in BUDGETS]
     files = []
     for name, options in variants:
+        if not wanted(args, name):
+            continue
         command = [args.cerebellum, "quantize", args.checkpoint, "-q", "--force", *options, "-o"]
         make = lambda path: subprocess.run([*command, path], check=True, stdout=subprocess.DEVNULL)
         try:
@@ -359,7 +533,7 @@ def our_rows(args, kept, tokenizer, windows, reference):
     text = args.text
     if args.windows:
         text = kept.directory / "text.txt"
-        text.write_text(prefix(tokenizer, args.text.read_text(), windows))
+        text.write_text(tokenizer.prefix(args.text.read_text(), windows.size + 2))
     return kept.rows(files, lambda files: evaluate(args, text, files, windows, reference))
 
 
@@ -380,12 +554,6 @@ def evaluate(args, text, files, windows, reference):
             "kl_p99": result["kl_p99"], "top": result["top1_agreement"],
         })
     return rows
-
-
-def prefix(tokenizer, text, windows):
-    """The beginning of `text` that has so many windows."""
-    ends = tokenizer.encode(text, add_special_tokens=False).offsets
-    return text[: ends[windows.size + 1][1]]
 
 
 # --- The table ---

@@ -63,6 +63,14 @@ def fraction(result):
     return result["limit"]["result"]["fraction_of_limit"]
 
 
+def shares(result):
+    """Of the machine's rates of reading memory and of multiplying integers, what the work reached."""
+    machine, work = result["limit"]["machine"], result["limit"]["result"]
+    memory = work["gb_per_second"] / machine["memory_gb_per_second"]
+    most = machine["int8_gmac_per_second"]
+    return memory, work["gmac_per_second"] / most if most else None
+
+
 def percent(value):
     return "-" if value is None else f"{100 * value:.0f} %"
 
@@ -90,12 +98,14 @@ def write_table(path):
         f" {versions(record)}.",
         "Tokens per second, medians, measured in turns in one run. Ratio: ours to llama.cpp's best"
         " setting of those measured. Of the limit: the part of the time that reading the bytes or"
-        " multiplying the integers would take at the machine's best, measured in the same run.",
+        " multiplying the integers would take at the machine's best, measured in the same run; in the"
+        " next column its two parts, bytes read per second and integers multiplied per second, each"
+        " beside the machine's best.",
     ]
     for threads in sorted({figure.threads for figure, _ in speeds}, reverse=True):
         rows = [speed_row(figure, result) for figure, result in speeds if figure.threads == threads]
         head = ["what", "ours", "llama.cpp, best", "ratio", "aim (stretch)", "of the limit (aim)",
-                "others"]
+                "bytes, products", "others"]
         text += [f"## {threads} thread{'s' if threads > 1 else ''}", table(head, rows)]
     if starts:
         rows = [row for figure, result in starts for row in start_rows(figure, result)]
@@ -125,13 +135,15 @@ def speed_row(figure, result):
               if name not in named]
     best = f"{theirs:.0f} ({best.removeprefix('llama.cpp ')})" if best else "-"
     return [figure.title, f"{ours:.0f}", best, f"{ratio:.2f}" if ratio else "-",
-            aim if figure.aim or figure.stretch else "-", limit, "; ".join(others)]
+            aim if figure.aim or figure.stretch else "-", limit,
+            ", ".join(map(percent, shares(result))), "; ".join(others)]
 
 
 def start_rows(figure, result):
     for name, r in result["runtimes"].items():
         plan = r.get("plan_bytes")
-        yield [f"{figure.shape}, {name}", mb(r["file_bytes"]), f"{r['seconds']:.3f} s",
+        aim = f" (aim {figure.aim_seconds} s)" if plan and figure.aim_seconds else ""
+        yield [f"{figure.shape}, {name}", mb(r["file_bytes"]), f"{r['seconds']:.3f} s{aim}",
                mb(r["peak_bytes"]), mb(r["private_bytes"]),
                mb(r["file_bytes"] + plan) if plan else "-", mb(plan) if plan else "-"]
 

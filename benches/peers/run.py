@@ -3,6 +3,7 @@
 
     python3 benches/peers/run.py                      # everything, about two hours
     python3 benches/peers/run.py 111M-prompt-512-t2   # one figure or several, into the same record
+    python3 benches/peers/run.py SmolLM2-135M         # all figures of a shape
     python3 benches/peers/run.py --list
 """
 
@@ -27,7 +28,7 @@ ENVIRONMENTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figures", nargs="*", help="names, see --list; default: all")
+    parser.add_argument("figures", nargs="*", help="names, see --list, or shapes; default: all")
     parser.add_argument("--list", action="store_true", help="list the figures")
     parser.add_argument("--prepare", action="store_true", help="make environments and files only")
     parser.add_argument("--table", action="store_true", help="only write the record's table again")
@@ -47,12 +48,15 @@ def main():
     if args.list:
         print("\n".join(known))
         return
-    unknown = [name for name in args.figures if name not in known]
-    if unknown:
-        sys.exit(f"no figure {', '.join(unknown)}; see --list")
+    chosen = []
+    for name in args.figures or known:
+        of_shape = [figure.name for figure in known.values() if figure.shape == name]
+        if not of_shape and name not in known:
+            sys.exit(f"no figure or shape {name}; see --list")
+        chosen += of_shape or [name]
     path = args.record or ROOT / "benches/record" / f"{time.strftime('%Y-%m-%d')}.json"
     bench = Bench(args.home, args.target.absolute(), args.rounds)
-    for name in [] if args.table else args.figures or known:
+    for name in [] if args.table else chosen:
         figure = known[name]
         if args.prepare:
             bench.prepare(figure)
@@ -123,7 +127,7 @@ class Bench:
     def subjects(self, figure):
         """Name, runtime and settings of everything that takes part."""
         files = self.files(figure.shape)
-        common = {"threads": figure.threads, "kv": figure.kv}
+        common = {"threads": figure.threads, "kv": figure.kv, "context": figure.context}
         for weights in figure.weights:
             isa = {"isa": figure.isa} if figure.isa else {}
             yield f"cerebellum {weights}", "cerebellum", {
@@ -142,7 +146,8 @@ class Bench:
             evict(Path(settings["file"]))
         python = environment(self.home, figure.peers)
         workers, made = {}, {}
-        work = {"kind": figure.kind, "tokens": figure.tokens, "depth": figure.depth}
+        work = {"kind": figure.kind, "tokens": figure.tokens, "depth": figure.depth,
+                "goes_on": figure.goes_on}
         try:
             for name, kind, settings in subjects:
                 if kind not in workers:

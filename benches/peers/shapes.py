@@ -1,4 +1,4 @@
-"""Cerebras-GPT checkpoints with random weights, and the files that each runtime makes of them.
+"""Checkpoints with random weights in the shapes of published models, and the files that each runtime makes of them.
 
 The speed of a GPT depends on its shape, not on what it has learned, so nothing needs to be fetched.
 """
@@ -10,12 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
-from worker import VOCABULARY, silence_llama
+from worker import silence_llama
 
-POSITIONS = 2048
+VOCABULARY, POSITIONS = 50257, 2048
 
-# Width, heads and layers (Dey et al. 2023, arXiv:2304.03208, table 1); the MLP is four times as wide.
+# Cerebras-GPT: width, heads and layers (Dey et al. 2023, arXiv:2304.03208, table 1); the MLP is four times as
+# wide.
 SHAPES = {"111M": (768, 12, 10), "256M": (1088, 17, 14), "1.3B": (2048, 16, 24)}
+
+# What the published config.json has of a model's computation.
+CONFIGS = {
+    "SmolLM2-135M": {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 49152,
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64, "hidden_act": "silu",
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+        "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2,
+    },
+    "Gemma3-270M": {
+        "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "vocab_size": 262144,
+        "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
+        "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
+        "sliding_window": 512, "sliding_window_pattern": 6, "query_pre_attn_scalar": 256,
+        "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 1,
+    },
+}
 
 # What `cerebellum quantize` and llama.cpp's llama_model_quantize are asked for.
 OURS = {
@@ -56,7 +77,10 @@ class Files:
     def checkpoint(self):
         path = self._path("checkpoint")
         if not (path / "model.safetensors").exists():
-            random_checkpoint(path, *SHAPES[self.shape])
+            if self.shape in CONFIGS:
+                random_family(path, CONFIGS[self.shape])
+            else:
+                random_checkpoint(path, *SHAPES[self.shape])
         return path
 
     def _path(self, name):
@@ -69,13 +93,8 @@ class Files:
 
 
 def random_checkpoint(path, width, heads, layers):
-    """A checkpoint as Hugging Face publishes them, in float16, without a tokenizer."""
-    from safetensors.numpy import save_file
-
-    rng = np.random.default_rng(2304)
-
-    def matrix(*shape):
-        return (0.02 * rng.standard_normal(shape, dtype=np.float32)).astype(np.float16)
+    """A GPT-2 as Hugging Face publishes them, in float16, without a tokenizer."""
+    matrix = random_matrices()
 
     def linear(name, inputs, outputs):
         return {f"{name}.weight": matrix(inputs, outputs), f"{name}.bias": matrix(outputs)}
@@ -97,11 +116,46 @@ def random_checkpoint(path, width, heads, layers):
         "n_inner": 4 * width, "activation_function": "gelu", "layer_norm_epsilon": 1e-5,
         "bos_token_id": 50256, "eos_token_id": 50256,
     }
+    save(path, config, {f"transformer.{name}": t for name, t in tensors.items()})
+
+
+def random_family(path, config):
+    """A Llama or Gemma 3, likewise."""
+    matrix = random_matrices()
+    width, inner, size = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries = config["num_attention_heads"] * size
+    keys = config["num_key_value_heads"] * size
+    is_gemma = config["model_type"] == "gemma3_text"
+    # Gemma's files have norms less one.
+    norm = lambda length: np.full(length, 0 if is_gemma else 1, np.float16)
+    tensors = {"embed_tokens": matrix(config["vocab_size"], width), "norm": norm(width)}
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    if is_gemma:
+        norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+    linear = {"self_attn.q_proj": (queries, width), "self_attn.k_proj": (keys, width),
+              "self_attn.v_proj": (keys, width), "self_attn.o_proj": (width, queries),
+              "mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width),
+              "mlp.down_proj": (width, inner)}
+    for layer in (f"layers.{n}" for n in range(config["num_hidden_layers"])):
+        tensors |= {f"{layer}.{name}": norm(width) for name in norms}
+        tensors |= {f"{layer}.{name}": matrix(*shape) for name, shape in linear.items()}
+        if is_gemma:
+            tensors |= {f"{layer}.self_attn.{kind}_norm": norm(size) for kind in "qk"}
+    save(path, config, {f"model.{name}.weight": t for name, t in tensors.items()})
+
+
+def random_matrices():
+    rng = np.random.default_rng(2304)
+    return lambda *shape: (0.02 * rng.standard_normal(shape, dtype=np.float32)).astype(np.float16)
+
+
+def save(path, config, tensors):
+    from safetensors.numpy import save_file
+
     path.mkdir(parents=True, exist_ok=True)
     print(f"making {path}", flush=True)
     (path / "config.json").write_text(json.dumps(config, indent=1))
-    save_file({f"transformer.{name}": t for name, t in tensors.items()},
-              path / "model.safetensors.part")
+    save_file(tensors, path / "model.safetensors.part")
     (path / "model.safetensors.part").rename(path / "model.safetensors")
 
 

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 CONTEXT = 2048
-VOCABULARY = 50257
+# The tokens of the smallest vocabulary, SmolLM2's.
+TOKENS = 49152
 
 
 def token_ids(count):
-    """Ids that look random and are always the same."""
-    return [(i * 0x9E3779B97F4A7C15 % 2**64 >> 33) % VOCABULARY for i in range(1, count + 1)]
+    """Ids that look random, are always the same, and are tokens of every model."""
+    return [(i * 0x9E3779B97F4A7C15 % 2**64 >> 33) % TOKENS for i in range(1, count + 1)]
 
 
 def silence_llama():
@@ -35,11 +36,15 @@ class Subject:
 
     position = 0
 
-    def seconds(self, kind, tokens, depth=0):
+    def seconds(self, kind, tokens, depth=0, goes_on=False):
+        """Of `tokens` after `depth`, or with `goes_on` after those of the last time too."""
         if kind == "decode" and self.position < depth:
             self.rewind(0)
             self.evaluate(token_ids(depth))
-        self.rewind(depth)
+        if goes_on:
+            depth = max(depth, self.position)
+        else:
+            self.rewind(depth)
         ids = token_ids(depth + tokens)[depth:]
         steps = [ids] if kind == "prompt" else [[token] for token in ids]
         start = time.perf_counter()
@@ -84,6 +89,8 @@ class Llama(Subject):
         params.no_perf = True
         params.flash_attn_type = (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash
                                   else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        # The cache of a layer with a window holds the window only.
+        params.swa_full = False
         if kv == "int8":
             params.type_k = params.type_v = llama.GGML_TYPE_Q8_0
         self.context = llama.llama_init_from_model(self._model(file), params)
@@ -136,8 +143,8 @@ class CTranslate2(Subject):
 
     settings = {}
 
-    def seconds(self, kind, tokens, depth=0):
-        assert depth == 0
+    def seconds(self, kind, tokens, depth=0, goes_on=False):
+        assert depth == 0 and not goes_on
         if kind == "prompt":
             return self._generate(tokens, 1)
         return self._generate(1, tokens + 1) - self._generate(1, 1)
