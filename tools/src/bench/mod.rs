@@ -4,14 +4,15 @@ mod limits;
 mod peaks;
 mod timing;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use cerebellum::batch::Append;
+use cerebellum::batch::{Append, Batch};
 use cerebellum::format::network::{self, Role};
 use cerebellum::format::{Config, TensorKind};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
-use cerebellum::{KvType, Model, SessionOptions};
+use cerebellum::{KvType, Model, Session, SessionOptions};
 use serde::Serialize;
 
 use crate::threads;
@@ -78,14 +79,15 @@ struct Sizes {
     /// Weights of the same.
     layers_weights: f64,
     head_weights: f64,
-    layers: f64,
     /// Bytes and weights of the last layer that only tokens with logits go through: all but those of
     /// keys and values.
     last_bytes: f64,
     last_weights: f64,
-    /// Bytes of keys and values of one position.
+    /// The positions that each layer's queries see, if not all.
+    windows: Vec<Option<usize>>,
+    /// Bytes of a layer's keys and values of one position.
     position_bytes: f64,
-    /// Multiply-accumulates of attention for each position that a token sees.
+    /// Multiply-accumulates of a layer's attention for each position that a token sees.
     position_int8_macs: f64,
     position_float_macs: f64,
 }
@@ -94,7 +96,7 @@ impl Sizes {
     fn of(model: &Model, kv: KvType) -> Self {
         let config = model.config();
         let head = network::head(config);
-        let width = (config.n_layer * config.attention.query_width()) as f64;
+        let width = config.attention.query_width() as f64;
         // Scores, then weighted values; an int8 cache's scores are integers.
         let (int8, float) = if kv == KvType::Int8 { (width, width) } else { (0.0, 2.0 * width) };
         let mut sizes = Self {
@@ -102,9 +104,9 @@ impl Sizes {
             head_bytes: 0.0,
             layers_weights: 0.0,
             head_weights: 0.0,
-            layers: config.n_layer as f64,
             last_bytes: 0.0,
             last_weights: 0.0,
+            windows: (0..config.n_layer).map(|layer| config.layer_kind(layer).window).collect(),
             position_bytes: position_bytes(config, kv),
             position_int8_macs: int8,
             position_float_macs: float,
@@ -135,24 +137,20 @@ impl Sizes {
 
     /// What all of the work's tokens together take.
     fn totals(&self, work: Work, chunk: usize) -> Amount {
-        // Passes through the layers and through the head; tokens through both; positions that the
-        // tokens see, and those that the passes read.
-        let (layers, heads, tokens, head_tokens, seen, read) = match work {
-            Work::Prompt { tokens } => {
-                let chunks = tokens.div_ceil(chunk);
-                // A chunk reads the cache up to its end.
-                let read: usize = (1..=chunks).map(|i| (i * chunk).min(tokens)).sum();
-                (chunks, 1, tokens, 1, tokens * (tokens + 1) / 2, read)
-            }
+        // Passes through the layers and through the head; tokens through both.
+        let (layers, heads, tokens, head_tokens) = match work {
+            Work::Prompt { tokens } => (tokens.div_ceil(chunk), 1, tokens, 1),
             Work::Batch { sequences, tokens } => {
-                let seen = sequences * tokens * (tokens + 1) / 2;
-                (tokens, tokens, sequences * tokens, sequences * tokens, seen, seen)
+                (tokens, tokens, sequences * tokens, sequences * tokens)
             }
-            Work::Decode { tokens, depth } => {
-                let seen = tokens * depth + tokens * (tokens + 1) / 2;
-                (tokens, tokens, tokens, tokens, seen, seen)
-            }
+            Work::Decode { tokens, .. } => (tokens, tokens, tokens, tokens),
         };
+        let (mut seen, mut read) = (0, 0);
+        for (layer, &window) in self.windows.iter().enumerate() {
+            let is_last = layer + 1 == self.windows.len();
+            let of_layer = positions(work, chunk, window.unwrap_or(usize::MAX), is_last);
+            (seen, read) = (seen + of_layer.0, read + of_layer.1);
+        }
         let weights = self.layers_weights * tokens as f64 + self.head_weights * head_tokens as f64;
         let mut amount = Amount {
             bytes: self.layers_bytes * layers as f64
@@ -163,12 +161,8 @@ impl Sizes {
         };
         if let Work::Prompt { tokens } = work {
             // Only the last token goes through all of the last layer.
-            let unseen = (seen - tokens) as f64 / self.layers;
-            amount.bytes -= self.last_bytes * (layers - 1) as f64
-                + self.position_bytes * (read - tokens) as f64 / self.layers;
-            amount.int8_macs -=
-                self.last_weights * (tokens - 1) as f64 + self.position_int8_macs * unseen;
-            amount.float_macs -= self.position_float_macs * unseen;
+            amount.bytes -= self.last_bytes * (layers - 1) as f64;
+            amount.int8_macs -= self.last_weights * (tokens - 1) as f64;
         }
         amount
     }
@@ -190,12 +184,37 @@ pub fn measure_limits(model: &Model, threads: usize, isa: Isa) -> Limits {
     Limits::measure(threads, isa, Sizes::scheme(model))
 }
 
+/// How many positions the work's tokens see in a layer, and how many its passes read.
+fn positions(work: Work, chunk: usize, window: usize, is_last: bool) -> (usize, usize) {
+    let sum = |positions: RangeInclusive<usize>| -> usize {
+        positions.map(|position| position.min(window)).sum()
+    };
+    match work {
+        // Only the last token has a query there.
+        Work::Prompt { tokens } if is_last => (tokens.min(window), tokens.min(window)),
+        Work::Prompt { tokens } => {
+            // A chunk reads the cache from its first token's window up to its end.
+            let ends = (1..=tokens.div_ceil(chunk)).map(|i| (i * chunk).min(tokens));
+            let longest = window.saturating_add(chunk - 1);
+            (sum(1..=tokens), ends.map(|end| end.min(longest)).sum())
+        }
+        Work::Batch { sequences, tokens } => {
+            let seen = sequences * sum(1..=tokens);
+            (seen, seen)
+        }
+        Work::Decode { tokens, depth } => {
+            let seen = sum(depth + 1..=depth + tokens);
+            (seen, seen)
+        }
+    }
+}
+
 fn position_bytes(config: &Config, kv: KvType) -> f64 {
     let of_head = match kv {
         KvType::F16 => 2 * config.attention.head_size,
         KvType::Int8 => config.attention.head_size + size_of::<f32>(),
     };
-    (2 * config.n_layer * config.attention.kv_heads * of_head) as f64
+    (2 * config.attention.kv_heads * of_head) as f64
 }
 
 /// Measures `work` with a session of these options, as the median of `repetitions`.
@@ -249,8 +268,13 @@ fn time_session(
     if depth > 0 {
         session.evaluate(&ids[..depth])?;
     }
-    repeat(repetitions, || {
-        session.rewind(depth)?;
+    let go_back = |session: &mut Session| {
+        let Some(last) = depth.checked_sub(1) else { return session.rewind(0) };
+        // A layer with a window computes here, and not in the time measured, what it has lost.
+        session.rewind(last)?;
+        session.evaluate(&ids[last..depth]).map(drop)
+    };
+    repeat(repetitions, &mut session, go_back, |session| {
         if let Work::Prompt { .. } = work {
             return session.evaluate(&ids).map(drop);
         }
@@ -269,8 +293,11 @@ fn time_batch(
     let context = Some(tokens / sequences);
     let mut batch = model.batch(&SessionOptions { context, ..options.clone() }, sequences)?;
     let ids = token_ids(model.config().vocab_size, tokens);
-    repeat(repetitions, || {
+    let reset = |batch: &mut Batch| {
         (0..sequences).for_each(|sequence| batch.reset(sequence));
+        Ok(())
+    };
+    repeat(repetitions, &mut batch, reset, |batch| {
         ids.chunks(sequences).try_for_each(|ids| {
             let appends = ids.chunks(1).enumerate();
             let appends: Vec<_> =
@@ -284,4 +311,24 @@ fn time_batch(
 fn token_ids(vocab_size: usize, n: usize) -> Vec<u32> {
     let multiplied = (1..=n as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33);
     multiplied.map(|x| (x % vocab_size as u64) as u32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_with_windows_see_and_read_no_more() {
+        const ALL: usize = usize::MAX;
+        let prompt = Work::Prompt { tokens: 5 };
+        assert_eq!(positions(prompt, 2, ALL, false), (15, 2 + 4 + 5));
+        assert_eq!(positions(prompt, 2, ALL, true), (5, 5));
+        assert_eq!(positions(prompt, 2, 3, false), (1 + 2 + 3 + 3 + 3, 2 + 4 + 4));
+        assert_eq!(positions(prompt, 2, 3, true), (3, 3));
+        let decode = Work::Decode { tokens: 2, depth: 7 };
+        assert_eq!(positions(decode, 1, ALL, false), (17, 17));
+        assert_eq!(positions(decode, 1, 3, true), (6, 6));
+        let batch = Work::Batch { sequences: 2, tokens: 3 };
+        assert_eq!(positions(batch, 1, ALL, false), (12, 12));
+    }
 }

@@ -2,18 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// Times of the repetitions of some work. The first run warms caches and threads up and is not counted.
-pub(super) fn repeat(
+/// Times of the repetitions of some work with `subject`, before each of which it is prepared. The first run
+/// warms caches and threads up and is not counted.
+pub(super) fn repeat<T>(
     repetitions: usize,
-    mut work: impl FnMut() -> cerebellum::Result<()>,
+    subject: &mut T,
+    mut prepare: impl FnMut(&mut T) -> cerebellum::Result<()>,
+    mut work: impl FnMut(&mut T) -> cerebellum::Result<()>,
 ) -> cerebellum::Result<Vec<Duration>> {
-    work()?;
-    (0..repetitions)
-        .map(|_| {
-            let start = Instant::now();
-            work().map(|()| start.elapsed())
-        })
-        .collect()
+    let mut times = Vec::with_capacity(repetitions);
+    for run in 0..=repetitions {
+        prepare(subject)?;
+        let start = Instant::now();
+        work(subject)?;
+        if run > 0 {
+            times.push(start.elapsed());
+        }
+    }
+    Ok(times)
 }
 
 /// The middle one.
