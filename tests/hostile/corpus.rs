@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cerebellum::Error;
 use cerebellum::error::FormatError;
+use cerebellum_tools::chat_template::ImportedChat;
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::export_gguf::{Precision, export};
 use cerebellum_tools::output::Output;
@@ -125,7 +126,8 @@ fn write_seeds() {
     let checkpoint = Checkpoint::open(gguf.path()).unwrap();
     let target = gguf.path().join("seed.gguf");
     let output = Output::create::<&Path>(&target, false, &[]).unwrap();
-    export(&checkpoint, Some(&vocabulary()), Precision::F16, output).unwrap();
+    export(&checkpoint, Some(&vocabulary()), &ImportedChat::default(), Precision::F16, output)
+        .unwrap();
     write("checkpoint_gguf", "seed.gguf", &fs::read(target).unwrap());
     write("config", "seed.json", one_head(place.path()).as_bytes());
 

@@ -86,6 +86,11 @@ impl Output {
         self.file.as_ref().expect(UNCOMMITTED).target()
     }
 
+    /// Where the temporary file is.
+    pub fn temporary(&self) -> &Path {
+        self.file.as_ref().expect(UNCOMMITTED).temporary()
+    }
+
     /// The temporary file, open for reading and writing.
     pub fn file(&mut self) -> &mut File {
         self.file.as_mut().expect(UNCOMMITTED).file()

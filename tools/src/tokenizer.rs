@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use cerebellum::text::TokenTable;
 
 pub use error::TokenizerError;
+pub(crate) use gguf::pre_tokenizer;
 pub use vocabulary::{AddedToken, TokenType, Vocabulary};
 
 use error::invalid;

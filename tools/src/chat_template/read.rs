@@ -21,10 +21,6 @@ const CONFIG: &str = "config.json";
 /// All files of a directory that are read.
 pub const FILES: [&str; 4] = [TEMPLATE, TOKENIZER, GENERATION, CONFIG];
 
-/// Tokens that a GGUF file names by id: those that end a text, and those that end a turn.
-const GGUF_ENDS: [&str; 3] =
-    ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
-const GGUF_TEMPLATE: &str = "tokenizer.chat_template";
 const GGUF_BEGINNING: &str = "tokenizer.ggml.bos_token_id";
 
 /// What a checkpoint says, unchecked.
@@ -134,13 +130,13 @@ pub fn gguf(path: &Path) -> Result<Found, ChatTemplateError> {
         _ => String::new(),
     };
     Ok(Found {
-        template: match gguf.get(GGUF_TEMPLATE) {
+        template: match gguf.get(keys::CHAT_TEMPLATE) {
             Some(Value::Text(template)) => Some(template.to_owned()),
             _ => None,
         },
         beginning_token: text(id(GGUF_BEGINNING)),
-        end_token: text(id(GGUF_ENDS[0])),
-        end_tokens: GGUF_ENDS.into_iter().filter_map(id).collect(),
+        end_token: text(id(keys::END_TOKENS[0])),
+        end_tokens: keys::END_TOKENS.into_iter().filter_map(id).collect(),
         end_texts: Vec::new(),
     })
 }

@@ -10,7 +10,7 @@ use super::storage::Layout;
 use super::tensor::Order;
 
 /// A tensor the model needs.
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// Which one.
     pub id: TensorId,
     /// The canonical name.
@@ -26,7 +26,7 @@ pub(super) struct Expected {
 }
 
 /// A stored tensor of which a tensor consists, whole or in part.
-pub(super) struct ExpectedPiece {
+pub(crate) struct ExpectedPiece {
     /// The stored name without prefixes.
     pub name: String,
     /// Rows, or elements of a vector, that the stored tensor has.
@@ -101,7 +101,7 @@ fn is_norm(role: Role) -> bool {
 
 /// Every tensor that a checkpoint of the model has, in the order the forward pass uses them: the canonical
 /// order. Others follow from the configuration.
-pub(super) fn expected(config: &Config, names: &Names) -> Vec<Expected> {
+pub(crate) fn expected(config: &Config, names: &Names) -> Vec<Expected> {
     let is_stored = |t: &Described| !matches!(t.id.role, Role::Slopes | Role::Frequencies);
     let tensors = network::tensors(config).into_iter().filter(is_stored);
     tensors.map(|tensor| Expected::new(tensor, config, names)).collect()

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use cerebellum::format::Architecture;
 use serde_json::{Map, Value as Json};
 
-use super::config::{Parsed, check_frequencies};
+use super::config::{MODEL_TYPES, Parsed, Scaling, check_frequencies};
 use super::error::{Error, Result};
 use super::names::{Names, gguf as names};
 use super::storage::{Layout, MappedFile, Source, StoredTensor};
@@ -20,21 +21,44 @@ const EMBEDDING: &str = "token_embd.weight";
 /// How the names of the tensors begin that longrope takes its frequencies from.
 const LONG_ROPE: &str = "rope_factors_";
 /// Layers of Gemma 3 27B, whose scores are not scaled by the size of a head; no key says it.
-const LARGEST_GEMMA3: u64 = 62;
+pub(crate) const LARGEST_GEMMA3: usize = 62;
+/// How far the entry of inverse frequencies may be from what the other entries make, which hold 24 bits.
+const FREQUENCY_TOLERANCE: f64 = 1e-6;
 /// A key, after the architecture's name, that asks for nothing where it is true.
 const CAUSAL: &str = "attention.causal";
 /// Keys, likewise, that ask for nothing at 1.
 const NEUTRAL_AT_1: [&str; 2] = ["rope.scaling.attn_factor", "rope.scale_linear"];
 
 /// A family, by llama.cpp's name of it.
-struct Family {
+#[derive(Debug)]
+pub(crate) struct Family {
     /// The value of `general.architecture`, and the beginning of the family's keys.
-    architecture: &'static str,
+    pub architecture: &'static str,
     /// Its `model_type` in `config.json`.
-    model_type: &'static str,
-    names: &'static Names,
+    pub model_type: &'static str,
+    /// What its tensors are called.
+    pub names: &'static Names,
     /// Fields beyond those of all families.
-    fields: &'static [(&'static str, &'static str)],
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+impl Family {
+    /// The one that computes models of this architecture.
+    pub fn of(architecture: Architecture) -> Option<&'static Self> {
+        let model_type = match architecture {
+            // Llama with windows.
+            Architecture::Mistral => "llama",
+            // GPT-2 with parts that llama.cpp's has not, each of which a model may lack.
+            Architecture::Btlm => "gpt2",
+            _ => MODEL_TYPES.iter().find(|(_, known)| *known == architecture)?.0,
+        };
+        FAMILIES.iter().find(|family| family.model_type == model_type)
+    }
+
+    /// The key that ends so.
+    pub fn key(&self, rest: &str) -> String {
+        format!("{}.{rest}", self.architecture)
+    }
 }
 
 const fn family(
@@ -92,6 +116,10 @@ pub(super) fn open(path: &Path) -> Result<Source> {
             reader.divide_frequencies(&divisors, file.bytes(), &mut parsed)?;
             // The digest sees what the configuration's bytes are.
             config_bytes.extend(&file.bytes()[divisors.bytes]);
+        }
+        if let Some(frequencies) = reader.exact_frequencies(&parsed)? {
+            config_bytes.extend(frequencies.iter().flat_map(|frequency| frequency.to_le_bytes()));
+            parsed.derived.frequencies = frequencies;
         }
     }
     let tensors = tensors.into_iter().map(stored).collect();
@@ -187,7 +215,7 @@ impl Reader<'_> {
     }
 
     fn key(&self, rest: &str) -> String {
-        format!("{}.{rest}", self.family.architecture)
+        self.family.key(rest)
     }
 
     /// The metadata of another family as a `config.json`.
@@ -261,6 +289,11 @@ impl Reader<'_> {
             set("attention_bias", biased.into());
         }
         let mut model_type = self.family.model_type;
+        if architecture == "gptneox"
+            && let Some(activation) = self.value(gpt2::ACTIVATION)?
+        {
+            map.insert("hidden_act".to_owned(), activation);
+        }
         match architecture {
             // A window of 0 is none. Mistral is Llama with windows.
             "llama" | "phi3" if !has_window => drop(map.remove("sliding_window")),
@@ -270,7 +303,7 @@ impl Reader<'_> {
                     self.error(&self.key(keys::WINDOW.1), "is missing: convert the model again")
                 );
             }
-            "gemma3" if count(map, "num_hidden_layers") == Some(LARGEST_GEMMA3) => {
+            "gemma3" if count(map, "num_hidden_layers") == Some(LARGEST_GEMMA3 as u64) => {
                 let scalar = width.zip(heads.filter(|heads| *heads > 0));
                 let scalar = scalar.map(|(width, heads)| width as f64 / heads as f64);
                 map.insert("query_pre_attn_scalar".to_owned(), scalar.into());
@@ -346,8 +379,40 @@ impl Reader<'_> {
         let mut values = vec![0.0; frequencies.len()];
         Dtype::F32.decode(&file[divisors.bytes.clone()], &mut values);
         frequencies.iter_mut().zip(values).for_each(|(f, divisor)| *f /= f64::from(divisor));
+        parsed.bases.iter_mut().for_each(|base| base.scaling = Scaling::Divided);
         check_frequencies(frequencies)
             .map_err(|frequency| self.error(key, format!("makes an inverse frequency {frequency}")))
+    }
+
+    /// The inverse frequencies in all their bits, if the file has them: they must be those that its other
+    /// entries make, but for rounding.
+    fn exact_frequencies(&self, parsed: &Parsed) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.gguf.get(keys::FREQUENCIES) else { return Ok(None) };
+        let expected = &parsed.derived.frequencies;
+        let float = |value: Value| match value {
+            Value::Float(value) => Some(value),
+            _ => None,
+        };
+        let found: Option<Vec<f64>> = match value {
+            Value::Array(array) if array.len() == expected.len() => {
+                array.iter().map(float).collect()
+            }
+            _ => None,
+        };
+        let Some(found) = found else {
+            let problem = format!("is {value}, but must be {} numbers", expected.len());
+            return Err(self.error(keys::FREQUENCIES, problem));
+        };
+        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() <= FREQUENCY_TOLERANCE * b;
+        if !found.iter().zip(expected).all(is_near) {
+            let problem =
+                "contradicts the keys that begin with `rope.`: remove it if they are right";
+            return Err(self.error(keys::FREQUENCIES, problem));
+        }
+        check_frequencies(&found).map_err(|frequency| {
+            self.error(keys::FREQUENCIES, format!("has an inverse frequency {frequency}"))
+        })?;
+        Ok(Some(found))
     }
 
     /// The error with the file's key in place of the field of `config.json`.

@@ -29,20 +29,20 @@ mod adapter;
 mod config;
 mod digest;
 mod error;
-mod expected;
-mod gguf;
+pub(crate) mod expected;
+pub(crate) mod gguf;
 mod layout;
 pub mod names;
 mod pytorch;
 mod safetensors;
 mod shards;
 mod storage;
-mod tensor;
+pub(crate) mod tensor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use config::{Derived, Parsed, activation_name};
+pub use config::{Base, Derived, Parsed, Scaling, activation_name};
 pub use error::{Error, Result};
 pub use storage::Layout;
 pub use tensor::Tensor;
@@ -82,6 +82,7 @@ pub struct Checkpoint {
     layout: Layout,
     bos_token_id: Option<u32>,
     derived: Derived,
+    bases: Vec<Base>,
 }
 
 impl Checkpoint {
@@ -97,7 +98,7 @@ impl Checkpoint {
     /// Any [`Error`] but [`Error::NotFinite`] and [`Error::UnknownTensor`].
     pub fn open(path: &Path) -> Result<Self> {
         let Source { parsed, config_bytes, files, tensors, names, layout } = open_source(path)?;
-        let Parsed { mut config, tied, bos_token_id, derived } = parsed;
+        let Parsed { mut config, tied, bos_token_id, derived, bases } = parsed;
         let mut notes = Vec::new();
         let mut stored = by_bare_name(tensors, names, &files, &mut notes)?;
         let bare = |role| names.pieces(TensorId::outside(role)).swap_remove(0).0;
@@ -143,6 +144,7 @@ impl Checkpoint {
             layout,
             bos_token_id,
             derived,
+            bases,
         })
     }
 
@@ -175,6 +177,11 @@ impl Checkpoint {
     /// The tensors of a model file that follow from the configuration.
     pub fn derived(&self) -> &Derived {
         &self.derived
+    }
+
+    /// What the inverse frequencies of rotated positions follow from, base after base.
+    pub fn bases(&self) -> &[Base] {
+        &self.bases
     }
 
     /// Canonical names of the tensors the model uses, in the order its forward pass uses them.

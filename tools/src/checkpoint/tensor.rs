@@ -43,7 +43,7 @@ pub(super) struct Segment {
 
 /// In which order rows stand that are used head by head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// As they are used.
     Plain,
     /// Of each head, rows `i` and `i + head_size / 2` side by side.
@@ -54,7 +54,7 @@ pub(super) enum Order {
 
 impl Order {
     /// Where the row stands that is used as number `row`.
-    fn place(self, row: usize) -> usize {
+    pub fn place(self, row: usize) -> usize {
         match self {
             Self::Plain => row,
             Self::Interleaved { head_size } => {

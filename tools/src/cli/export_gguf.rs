@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use cerebellum_tools::chat_template::{self, ImportedChat};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::export_gguf::{Precision, export};
 use cerebellum_tools::tokenizer::{self, Vocabulary};
@@ -14,8 +15,8 @@ use super::table::bytes;
 
 /// Write a checkpoint as a GGUF file for llama.cpp.
 ///
-/// This does not quantize weights; llama.cpp's own tools do that. llama.cpp always computes GPT-2 with the
-/// tanh GELU, even if the model was trained with another one.
+/// Of every family but BTLM and JAIS. This does not quantize weights; llama.cpp's own tools do that. llama.cpp
+/// always computes GPT-2 and GPT-NeoX with the tanh GELU, even if the model was trained with another one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -80,7 +81,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
 
     let vocabulary = tokenizer.as_ref().map(|(vocabulary, _)| vocabulary);
-    let exported = export(&checkpoint, vocabulary, args.precision.into(), output)?;
+    let chat = chat(args, &checkpoint, tokenizer.as_ref())?;
+    let exported = export(&checkpoint, vocabulary, &chat, args.precision.into(), output)?;
     exported.warnings.iter().for_each(|warning| context.warn(warning));
     let output = args.output.display().to_string();
     let (file_bytes, tensors) = (exported.file_bytes, exported.tensors);
@@ -88,6 +90,19 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let warnings = &exported.warnings;
     context.print(text, &Report { ok: true, output: &output, file_bytes, tensors, warnings })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the checkpoint says of conversations; nothing without a tokenizer.
+fn chat(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&(Vocabulary, PathBuf)>,
+) -> Result<ImportedChat, Failure> {
+    let Some((vocabulary, source)) = tokenizer else { return Ok(ImportedChat::default()) };
+    let vocab_size = u32::try_from(checkpoint.config().vocab_size).expect("bounded by its check");
+    let tables = tokenizer::from_vocabulary(vocabulary.clone(), source, vocab_size)?.blob;
+    let path = tokenizer_directory(args);
+    Ok(chat_template::import(path, checkpoint.config(), Some(&tables))?)
 }
 
 fn tokenizer_directory(args: &Args) -> &Path {

@@ -24,8 +24,16 @@ pub const MERGES: &str = "tokenizer.ggml.merges";
 pub const ADD_PREFIX_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 /// Whether llama.cpp puts a beginning-of-text token before every text.
 pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
-/// The number of token ids, where there is no tokenizer to count them.
-pub const VOCAB_SIZE: &str = "gpt2.vocab_size";
+/// Their scores, of a tokenizer that has these instead of merges: the highest merges first.
+pub const SCORES: &str = "tokenizer.ggml.scores";
+/// The chat template, in Jinja.
+pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
+/// Ids of the tokens that end a text, a turn and a message.
+pub const END_TOKENS: [&str; 3] =
+    ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+/// The number of token ids, where there is no tokenizer to count them; it follows the architecture's name and a
+/// dot.
+pub const VOCAB_SIZE: &str = "vocab_size";
 
 /// Token ids by their fields in `config.json`.
 pub const TOKEN_FIELDS: [(&str, &str); 2] = [
@@ -76,10 +84,14 @@ pub const ROPE_SCALING: [(&str, &str); 6] = [
 ];
 
 /// Keys that follow the architecture's name and say nothing that the tensors do not.
-pub const HARMLESS: [&str; 3] = ["vocab_size", "tensor_data_layout", "rope.scaling.finetuned"];
+pub const HARMLESS: [&str; 3] = [VOCAB_SIZE, "tensor_data_layout", "rope.scaling.finetuned"];
 
 /// The size of a head of values, likewise: that of keys in every model that is read.
 pub const VALUE_LENGTH: &str = "attention.value_length";
 
 /// The tensor by which Llama 3.1's inverse frequencies are divided.
 pub const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// The inverse frequencies of rotated positions in binary64, base after base: an entry of this project's own,
+/// which llama.cpp ignores. Its own entries hold 24 bits.
+pub const FREQUENCIES: &str = "cerebellum.rope.inverse_frequencies";

@@ -71,6 +71,18 @@ impl Header {
         self.bytes.extend(values.flat_map(i32::to_le_bytes));
     }
 
+    /// Adds an array of binary32 numbers.
+    pub fn f32s(&mut self, key: &str, values: &[f32]) {
+        self.array(key, ValueType::F32, values.len());
+        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
+    /// Adds an array of binary64 numbers.
+    pub fn f64s(&mut self, key: &str, values: &[f64]) {
+        self.array(key, ValueType::F64, values.len());
+        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
     /// All that stands before the data, padding included.
     pub fn finish(self, tensors: &[TensorHead]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();

@@ -32,9 +32,17 @@ const PRE_TOKENIZERS: [(&str, u8, u32); 15] = [
 /// Llama 3's texts begin with a token unless the file says otherwise.
 const LLAMA3: u32 = layout::WHOLE_WORDS | layout::ADD_BOS;
 
-/// Scores instead of merges.
-const SCORES: &str = "tokenizer.ggml.scores";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
+
+/// The name of the way in which a byte-level BPE with this rule and these flags cuts texts, and whether it
+/// normalizes them too; `None` if no name means it.
+pub fn pre_tokenizer(rule: u8, flags: u32) -> Option<(&'static str, bool)> {
+    let is_meant = |(_, known, known_flags): &&(&str, u8, u32)| {
+        *known == rule && (known_flags ^ flags) & layout::WHOLE_WORDS == 0
+    };
+    let (name, _, known) = PRE_TOKENIZERS.iter().find(is_meant)?;
+    Some((name, known & layout::NFC != 0))
+}
 
 /// Reads the file's vocabulary; `None` if it has none.
 pub fn read(path: &Path) -> Result<Option<Vocabulary>, TokenizerError> {
@@ -99,15 +107,16 @@ fn with_merges(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
 fn with_scores(gguf: &Gguf, path: &Path) -> Result<Vocabulary, TokenizerError> {
     let tokens = texts(gguf, keys::TOKENS, path)?;
     let types = types(gguf, tokens.len(), path)?;
-    let Some(Value::Array(scores)) = gguf.get(SCORES) else {
-        return Err(invalid(path, format!("{SCORES} is no list")));
+    let Some(Value::Array(scores)) = gguf.get(keys::SCORES) else {
+        return Err(invalid(path, format!("{} is no list", keys::SCORES)));
     };
     let score = |value: Value| match value {
         Value::Float(score) => Some(score as f32),
         _ => None,
     };
     let scores: Option<Vec<f32>> = scores.iter().map(score).collect();
-    let scores = scores.ok_or_else(|| invalid(path, format!("{SCORES} is no list of numbers")))?;
+    let scores =
+        scores.ok_or_else(|| invalid(path, format!("{} is no list of numbers", keys::SCORES)))?;
     let vocabulary = Vocabulary::from_scores(&tokens, &types, &scores, path)?;
     Ok(Vocabulary { flags: layout::ADD_BOS | SENTENCEPIECE_PREFIX, ..vocabulary })
 }

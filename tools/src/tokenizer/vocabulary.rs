@@ -127,8 +127,10 @@ impl Vocabulary {
                 *entry = (token.to_owned(), kind);
             }
         };
+        let has_byte_tokens = self.kind == layout::SENTENCEPIECE_BPE;
         for (token, id) in &self.tokens {
-            place(*id, token, TokenType::Normal);
+            let is_byte = has_byte_tokens && byte_token(token).is_some();
+            place(*id, token, if is_byte { TokenType::Byte } else { TokenType::Normal });
         }
         for token in &self.added {
             let kind = if token.special { TokenType::Control } else { TokenType::UserDefined };

@@ -47,6 +47,7 @@ pub(super) fn parse(fields: &Fields, architecture: Architecture) -> Result<Parse
         tied: fields.flag("tie_word_embeddings")?,
         bos_token_id: fields.token("bos_token_id", vocab_size)?,
         derived: Derived { slopes, frequencies: Vec::new() },
+        bases: Vec::new(),
     })
 }
 

@@ -288,12 +288,14 @@ pub(super) fn finish(fields: &Fields, mut config: Config, bases: Vec<Rope>) -> R
         pairs: bases[0].frequencies.len(),
         factors: bases.iter().map(|rope| rope.factor).collect(),
     };
+    let ropes = bases.iter().map(|rope| rope.base).collect();
     let frequencies = bases.into_iter().flat_map(|rope| rope.frequencies).collect();
     let parsed = Parsed {
         tied: fields.flag("tie_word_embeddings")?,
         bos_token_id: fields.first_token("bos_token_id", config.vocab_size)?,
         config,
         derived: Derived { slopes: Vec::new(), frequencies },
+        bases: ropes,
     };
     fields.get("model_type");
     fields.refuse_unknown()?;

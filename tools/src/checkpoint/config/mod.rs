@@ -23,6 +23,7 @@ use crate::json;
 use fields::Fields;
 pub use parsed::{Derived, Parsed};
 pub(super) use rope::check as check_frequencies;
+pub use rope::{Base, Scaling};
 pub use table::activation_name;
 use table::{lookup, names};
 

@@ -2,6 +2,8 @@
 
 use cerebellum::format::Config;
 
+use super::rope::Base;
+
 /// What a checkpoint's configuration says of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed {
@@ -13,6 +15,8 @@ pub struct Parsed {
     pub bos_token_id: Option<u32>,
     /// The tensors that follow from the configuration.
     pub derived: Derived,
+    /// What the inverse frequencies follow from, by base.
+    pub bases: Vec<Base>,
 }
 
 /// Tensors of a model file that no checkpoint has, since they follow from its configuration.

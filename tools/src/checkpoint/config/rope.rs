@@ -37,6 +37,42 @@ pub struct Rope {
     pub frequencies: Vec<f64>,
     /// What cosine and sine are multiplied by.
     pub factor: f64,
+    /// What the two follow from.
+    pub base: Base,
+}
+
+/// What a rotation follows from, for files that say this instead of frequencies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Base {
+    /// The base by which angles fall from pair to pair.
+    pub theta: f64,
+    /// How the inverse frequencies are scaled.
+    pub scaling: Scaling,
+}
+
+/// How inverse frequencies are scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scaling {
+    /// They are not.
+    Default,
+    /// All are divided by the factor.
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Each is divided by a number of its own (Llama 3.1).
+    Divided,
+    /// As [`yarn`] does.
+    Yarn {
+        /// What those that turn least are divided by.
+        factor: f64,
+        /// The positions of the training before the scaling.
+        length: usize,
+        /// How often a pair turns within them that keeps its frequency.
+        fast: f64,
+        /// How often one turns whose frequency is divided.
+        slow: f64,
+    },
 }
 
 /// What may be known of a rotation before its fields are read.
@@ -75,7 +111,8 @@ impl Rope {
     /// The rotation by `theta^(-i / pairs)` for each pair `i`.
     pub fn unscaled(theta: f64, pairs: usize) -> Self {
         let frequency = |i| 1.0 / libm::pow(theta, i as f64 / pairs as f64);
-        Self { frequencies: (0..pairs).map(frequency).collect(), factor: 1.0 }
+        let base = Base { theta, scaling: Scaling::Default };
+        Self { frequencies: (0..pairs).map(frequency).collect(), factor: 1.0, base }
     }
 }
 
@@ -95,6 +132,7 @@ pub fn set(set: &Fields, theta: f64, pairs: usize, positions: usize) -> Result<R
         Kind::Linear => {
             let factor = required(set, "factor")?;
             rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+            rope.base.scaling = Scaling::Linear { factor };
         }
         Kind::Llama3 => llama3(set, &mut rope)?,
         Kind::Yarn => yarn(set, theta, positions, &mut rope)?,
@@ -147,6 +185,7 @@ fn llama3(set: &Fields, rope: &mut Rope) -> Result<()> {
         return Err(set.error("high_freq_factor", problem));
     }
     let length = set.count("original_max_position_embeddings", 1..=MAX_POSITIONS)? as f64;
+    rope.base.scaling = Scaling::Divided;
     for frequency in &mut rope.frequencies {
         // How often the pair turns within the length that the model was trained on first.
         let turns = length * *frequency / TAU;
@@ -168,9 +207,11 @@ fn yarn(set: &Fields, theta: f64, positions: usize, rope: &mut Rope) -> Result<(
     let factor = required(set, "factor")?;
     let length = set
         .optional_count("original_max_position_embeddings", 1..=MAX_POSITIONS)?
-        .unwrap_or(positions) as f64;
+        .unwrap_or(positions);
     let fast = set.number("beta_fast", SCALES)?.unwrap_or(32.0);
     let slow = set.number("beta_slow", SCALES)?.unwrap_or(1.0);
+    rope.base.scaling = Scaling::Yarn { factor, length, fast, slow };
+    let length = length as f64;
     let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * libm::log(factor) + 1.0 };
     let (scale, scale_all) =
         (set.number("mscale", 0.0..=1e6)?, set.number("mscale_all_dim", 0.0..=1e6)?);

@@ -4,7 +4,7 @@
 //! and `i + D / 2`: the converter puts the rows of queries and keys in that order, for every family that it
 //! converts like Llama.
 
-use cerebellum::format::network::{Part, Role, TensorId};
+use cerebellum::format::network::Role;
 
 use super::{Names, Piece, Rows, piece, whole};
 
@@ -82,24 +82,14 @@ const PHI3_TABLE: [(Role, &[Piece]); 3] = [
     (Role::MlpUp, &[piece("ffn_up", Rows::SecondHalf)]),
 ];
 
-/// GPT-2's name for a canonical one; `None` if llama.cpp's GPT-2 has no such tensor.
-pub fn gpt2(canonical: &str) -> Option<String> {
-    let TensorId { layer, role, part } = TensorId::parse(canonical)?;
-    let (_, pieces) = GPT2_TABLE.iter().find(|(known, _)| *known == role)?;
-    let part = if part == Part::Weight { "weight" } else { "bias" };
-    let name = pieces.first()?.name;
-    Some(match layer {
-        Some(layer) => format!("blk.{layer}.{name}.{part}"),
-        None => format!("{name}.{part}"),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use cerebellum::format::network::TensorId;
+
     use super::*;
 
     #[test]
-    fn names_of_gpt2_translate_both_ways() {
+    fn canonical_names_have_those_of_gpt2() {
         for (canonical, stored) in [
             ("wte.weight", "token_embd.weight"),
             ("wpe.weight", "position_embd.weight"),
@@ -112,11 +102,9 @@ mod tests {
             ("ln_f.weight", "output_norm.weight"),
             ("lm_head.weight", "output.weight"),
         ] {
-            assert_eq!(gpt2(canonical).as_deref(), Some(stored));
             let id = TensorId::parse(canonical).unwrap();
             assert_eq!(GPT2.pieces(id), [(stored.to_owned(), Rows::All)]);
         }
-        assert_eq!(gpt2("h.0.mlp.c_fc2.weight"), None);
         assert_eq!(GPT2.split_layer("blk.7.ffn_gate.weight"), Some((7, "ffn_gate.weight")));
         assert_eq!(GPT2.split_layer("rope_freqs.weight"), None);
     }
