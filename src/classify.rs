@@ -21,8 +21,10 @@
 //! which they differ. A label's score is the log-probability of its tokens and of what the template
 //! puts after it, so that a label that begins another one competes fairly.
 
+use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::model::Model;
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
 use crate::terminal::quoted;
@@ -31,6 +33,8 @@ use crate::text::{EncodeOptions, Tokenizer, plain_text};
 /// Where text and label stand in a prompt: `{text}` and `{label}`, each once and in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
+    /// Whether the prompt is a message to the model, in its chat form, and the label its answer.
+    chat: bool,
     /// What comes before the text.
     before: String,
     /// What comes between text and label, without the white space at its end.
@@ -44,10 +48,18 @@ pub struct Template {
 impl Template {
     /// Reads a template. If nothing comes after the label, a line break does.
     ///
+    /// After a line `chat: yes` and a line `---` the template is a message to the model, up to `{label}`, which
+    /// is the model's answer. In it, `{labels}` are all labels, with commas between them.
+    ///
     /// # Errors
-    /// [`Error::Option`] if a placeholder is missing, out of order or there twice.
+    /// [`Error::Option`] if a placeholder is missing, out of order or there twice; if something comes after the
+    /// label of a message.
     pub fn parse(template: &str) -> Result<Self> {
         let template = &*plain_text(template);
+        let (chat, template) = match template.split_once("---\n") {
+            Some((option, message)) if option.trim() == "chat: yes" => (true, message),
+            _ => (false, template),
+        };
         const TEXT: &str = "{text}";
         const LABEL: &str = "{label}";
         let fail = |detail: &str| {
@@ -62,13 +74,37 @@ impl Template {
             return Err(fail("must have {text} and {label} once each"));
         }
         let fixed = between.trim_end();
+        if chat && !after.trim().is_empty() {
+            return Err(fail("must end in {label}, the answer to the message before it"));
+        }
         let line = after.split_inclusive('\n').next().unwrap_or("\n");
         Ok(Self {
+            chat,
             before: before.to_owned(),
             between: fixed.to_owned(),
             space: between[fixed.len()..].to_owned(),
             after: line.to_owned(),
         })
+    }
+
+    /// The form for a model file: its own template `classify`; otherwise, if the model knows conversations, a
+    /// question in plain words; otherwise the demo model's.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse), for the file's own.
+    pub fn for_model(model: &Model) -> Result<Self> {
+        match model.header().templates.get("classify") {
+            Some(own) => Self::parse(own),
+            None if model.header().chat.is_some() => Self::parse(CHAT),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// A question, with all labels in it.
+    fn question(&self, text: &str, labels: &str) -> String {
+        let [before, between] =
+            [&self.before, &self.between].map(|part| part.replace("{labels}", labels));
+        [&before, text, &between].concat()
     }
 
     /// What a label is to continue.
@@ -100,6 +136,9 @@ impl Default for Template {
         Self::parse("Utterance: {text}\nIntent: {label}\n").expect("a sound template")
     }
 }
+
+/// The question that is put to a model that knows conversations.
+const CHAT: &str = include_str!("templates/chat/classify.txt");
 
 /// How a label's length counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,8 +187,15 @@ pub struct Classifier<'a, B> {
     calibration: Calibration,
     labels: Vec<String>,
     continuations: Continuations,
-    /// The tokens before every prompt.
-    header: Vec<u32>,
+    before: Before,
+}
+
+/// What comes before every text.
+enum Before {
+    /// The tokens of the examples.
+    Examples(Vec<u32>),
+    /// Questions with their answers, and the model's form for them.
+    Questions { form: Questions, examples: Vec<(String, String)>, labels: String },
 }
 
 /// How well each label fits a text.
@@ -180,12 +226,41 @@ impl Classification {
 }
 
 impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
-    /// Prepares to choose among `labels`.
+    /// Prepares to choose among `labels`, by a template that is no message to the model; see
+    /// [`for_model`](Self::for_model).
     ///
     /// # Errors
     /// [`Error::Option`] if there is no label, one is empty or there twice; [`Error::Text`] if the
-    /// vocabulary cannot express one.
+    /// vocabulary cannot express one; [`Error::Chat`] if the template is a message.
     pub fn new<L: AsRef<str>>(
+        tokenizer: &'a Tokenizer<B>,
+        labels: &[L],
+        options: &ClassifierOptions,
+    ) -> Result<Self> {
+        if options.template.chat {
+            let detail = "the template is a message to the model, and nothing says in which form";
+            return Err(Error::Chat(detail.into()));
+        }
+        Self::prepare(None, tokenizer, labels, options)
+    }
+
+    /// As [`new`](Self::new), by any template, with what this model's file says of conversations.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new); [`Error::Chat`] if the template is a message to the model, and the file has
+    /// no sound chat template.
+    pub fn for_model<L: AsRef<str>>(
+        model: &Model,
+        tokenizer: &'a Tokenizer<B>,
+        labels: &[L],
+        options: &ClassifierOptions,
+    ) -> Result<Self> {
+        let questions = options.template.chat.then(|| Questions::of(model, tokenizer));
+        Self::prepare(questions.transpose()?, tokenizer, labels, options)
+    }
+
+    fn prepare<L: AsRef<str>>(
+        questions: Option<Questions>,
         tokenizer: &'a Tokenizer<B>,
         labels: &[L],
         options: &ClassifierOptions,
@@ -195,17 +270,37 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         check_labels(&labels)?;
         let template = options.template.clone();
         let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default());
-        let tokens = labels.iter().map(|label| encode(&template.continuation(label)));
+        let end = questions.as_ref().map(Questions::end_of_answer).transpose()?.flatten();
+        let tokens = labels.iter().map(|label| match questions {
+            None => encode(&template.continuation(label)),
+            Some(_) => encode(label).map(|mut tokens| {
+                tokens.extend(end);
+                tokens
+            }),
+        });
         let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
         if let Some(i) = tokens.iter().position(Vec::is_empty) {
             return Err(bad_labels(format!("{:?} has no tokens", labels[i])));
         }
-        let mut header = Vec::new();
-        for (text, label) in &options.examples {
-            let (text, label) = (plain_text(text), plain_text(label));
-            let options = EncodeOptions { begin_of_text: header.is_empty(), ..Default::default() };
-            header.extend(tokenizer.encode(&template.example(&text, &label), options)?);
-        }
+        let before = match questions {
+            None => {
+                let mut header = Vec::new();
+                for (text, label) in &options.examples {
+                    let example = template.example(&plain_text(text), &plain_text(label));
+                    let begin_of_text = header.is_empty();
+                    let options = EncodeOptions { begin_of_text, ..Default::default() };
+                    header.extend(tokenizer.encode(&example, options)?);
+                }
+                Before::Examples(header)
+            }
+            Some(form) => {
+                let all = labels.join(", ");
+                let examples = options.examples.iter().map(|(text, label)| {
+                    (template.question(&plain_text(text), &all), plain_text(label).into_owned())
+                });
+                Before::Questions { form, examples: examples.collect(), labels: all }
+            }
+        };
         Ok(Self {
             tokenizer,
             normalization: options.normalization,
@@ -213,7 +308,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
             continuations: Continuations::new(&tokens)?,
             template,
             labels,
-            header,
+            before,
         })
     }
 
@@ -238,12 +333,20 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         match self.calibration {
             Calibration::None => {}
             Calibration::MutualInformation => {
-                bias = self.scores(session, self.template.premise())?;
+                // A question without a text is what announces a label in a conversation.
+                let tokens = match &self.before {
+                    Before::Examples(header) => {
+                        self.behind(header, session, self.template.premise())?
+                    }
+                    Before::Questions { .. } => self.prompt(session, "")?,
+                };
+                bias = self.scores(session, &tokens)?;
             }
             Calibration::ContentFree => {
                 const TEXTS: [&str; 3] = ["N/A", "[MASK]", ""];
                 for text in TEXTS {
-                    let scores = self.scores(session, &self.template.prompt(text))?;
+                    let tokens = self.prompt(session, text)?;
+                    let scores = self.scores(session, &tokens)?;
                     let probabilities = Classification::of(scores).probabilities;
                     bias.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p);
                 }
@@ -280,16 +383,38 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         text: &str,
     ) -> Result<Classification> {
         let _env = FpEnv::set_default();
-        let mut scores = self.scores(session, &self.template.prompt(text))?;
+        let tokens = self.prompt(session, text)?;
+        let mut scores = self.scores(session, &tokens)?;
         scores.iter_mut().zip(&bias.0).for_each(|(score, bias)| *score -= bias);
         Ok(Classification::of(scores))
     }
 
-    /// Scores of the labels after a prompt.
-    fn scores(&self, session: &mut Session, prompt: &str) -> Result<Vec<f64>> {
-        let mut tokens = self.header.clone();
+    /// The tokens that a text is put to the model as, before a label.
+    ///
+    /// # Errors
+    /// Those of [`classify`](Self::classify) that concern the text.
+    pub fn prompt(&self, session: &Session, text: &str) -> Result<Vec<u32>> {
+        match &self.before {
+            Before::Examples(header) => self.behind(header, session, &self.template.prompt(text)),
+            Before::Questions { form, examples, labels } => {
+                // Nothing is made of a text that surely does not fit.
+                if self.tokenizer.is_surely_too_long(text, session.context())? {
+                    session.encode_after(0, self.tokenizer, text, EncodeOptions::default())?;
+                }
+                form.tokens(self.tokenizer, examples, self.template.question(text, labels))
+            }
+        }
+    }
+
+    fn behind(&self, header: &[u32], session: &Session, prompt: &str) -> Result<Vec<u32>> {
+        let mut tokens = header.to_vec();
         let (before, options) = (tokens.len(), EncodeOptions::default());
         tokens.extend(session.encode_after(before, self.tokenizer, prompt, options)?);
+        Ok(tokens)
+    }
+
+    /// Scores of the labels after a prompt.
+    fn scores(&self, session: &mut Session, tokens: &[u32]) -> Result<Vec<f64>> {
         let same = tokens.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         session.rewind(same.min(tokens.len().saturating_sub(1)))?;
         let scores = session.score(&tokens[session.position()..], &self.continuations)?;

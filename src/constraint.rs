@@ -93,6 +93,8 @@ const CONSTRAINT_MEMORY: usize = 512 << 10;
 /// caller's may be.
 pub struct Vocabulary {
     factory: ParserFactory,
+    /// All tokens that end a text. The library knows one of them.
+    ends: Arc<[u32]>,
 }
 
 impl Vocabulary {
@@ -111,10 +113,12 @@ impl Vocabulary {
         let bytes = tokenizer.table().byte_len().saturating_mul(VOCABULARY_MEMORY);
         memory::probe(bytes)?;
         let config = model.config();
-        let words = words(&tokenizer, config.vocab_size, config.eos_token_id);
+        let ends = config.eos_token_id.into_iter().chain(model.header().end_tokens.iter().copied());
+        let ends: Arc<[u32]> = ends.filter(|&end| (end as usize) < config.vocab_size).collect();
+        let words = words(&tokenizer, config.vocab_size, &ends);
         check_tree(&words)?;
         // A model without an end-of-text token gets one past its vocabulary that it cannot choose.
-        let end_of_text = config.eos_token_id.unwrap_or(config.vocab_size as u32);
+        let end_of_text = ends.first().copied().unwrap_or(config.vocab_size as u32);
         let info = TokRxInfo::new(words.len() as u32, end_of_text);
         prepare(bytes, || {
             let environment = Environment { tokenizer, trie: TokTrie::from(&info, &words) };
@@ -125,7 +129,7 @@ impl Vocabulary {
             let mut factory = factory.map_err(|e| failure(&e))?;
             factory.quiet();
             factory.limits_mut().verbose_errors = false;
-            Ok(Self { factory })
+            Ok(Self { factory, ends })
         })
     }
 
@@ -146,6 +150,7 @@ impl Vocabulary {
                 allowed: None,
                 numbers: form.is_json().then(Numbers::default),
                 environment: self.factory.tok_env().clone(),
+                ends: Arc::clone(&self.ends),
             })
         })
     }
@@ -336,13 +341,14 @@ fn json_options() -> JsonCompileOptions {
 fn words<B: AsRef<[u8]>>(
     tokenizer: &Tokenizer<B>,
     vocab_size: usize,
-    end_of_text: Option<u32>,
+    ends: &[u32],
 ) -> Vec<Vec<u8>> {
     let table = tokenizer.table();
     let special = |id| table.added_token(id).is_some_and(|token| token.has(layout::SPECIAL));
     let marked = |bytes: &[u8]| [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat();
     let word = |id: u32| match table.token_bytes(id).unwrap_or_default() {
-        bytes if end_of_text == Some(id) => {
+        // What ends a text is no part of it, even if the vocabulary says that it is text.
+        bytes if ends.contains(&id) => {
             let has_name = (1..MAX_TOKEN_BYTES).contains(&bytes.len());
             marked(if has_name { bytes } else { b"end" })
         }
@@ -353,7 +359,7 @@ fn words<B: AsRef<[u8]>>(
         bytes => bytes.to_vec(),
     };
     let mut words: Vec<_> = (0..vocab_size as u32).map(word).collect();
-    if end_of_text.is_none() {
+    if ends.is_empty() {
         words.push(marked(b"end"));
     }
     words
@@ -397,6 +403,7 @@ pub struct TextConstraint {
     /// How far the numbers of a JSON text are.
     numbers: Option<Numbers>,
     environment: TokEnv,
+    ends: Arc<[u32]>,
 }
 
 impl TextConstraint {
@@ -419,6 +426,12 @@ impl TextConstraint {
     fn compute(&mut self) -> Result<SimpleVob> {
         let computed = self.matcher.compute_mask_or_eos();
         let mut allowed = computed.map_err(|e| failure(&e))?;
+        // Where the text may end, it may end by any token that ends a text.
+        if let Some((&known, others)) = self.ends.split_first()
+            && allowed.is_allowed(known)
+        {
+            others.iter().for_each(|&end| allowed.allow_token(end));
+        }
         if let Some(numbers) = &self.numbers {
             numbers.keep_short(&mut allowed, self.environment.tok_trie());
         }

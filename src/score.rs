@@ -83,6 +83,18 @@ struct Node {
 }
 
 impl Continuations {
+    /// The tokens of continuation `i`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn sequence(&self, i: usize) -> Vec<u32> {
+        let up = |&n: &usize| self.nodes[n].parent;
+        let path = std::iter::successors(Some(self.ends[i]), up);
+        let mut tokens: Vec<u32> = path.map(|n| self.nodes[n].token).collect();
+        tokens.reverse();
+        tokens
+    }
+
     /// A tree of these sequences of token ids; equal ones and beginnings of others are welcome.
     ///
     /// # Errors
@@ -293,7 +305,7 @@ mod tests {
         assert_eq!(tree.depth(), 3);
         assert_eq!((tree.len(), tree.is_empty()), (6, false));
         for (i, want) in continuations.iter().enumerate() {
-            assert_eq!(tree.tokens_of(i), want.len());
+            assert_eq!((tree.tokens_of(i), &tree.sequence(i)[..]), (want.len(), *want));
             let log_probabilities = (0..7).map(|n| f64::from(tree.nodes[n].token)).collect();
             let scores = Scores::new(&tree, log_probabilities).unwrap();
             let want: Vec<f64> = want.iter().map(|&t: &u32| f64::from(t)).collect();

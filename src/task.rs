@@ -8,7 +8,7 @@
 //! # fn main() -> cerebellum::Result<()> {
 //! let model = Model::open("demo.cbl", Access::Map)?;
 //! let tokenizer = model.tokenizer()?;
-//! let task = Task::new(&tokenizer, model.template("translate")?);
+//! let task = Task::for_model(&model, &tokenizer, model.template("translate")?)?;
 //! let mut session = model.session(&SessionOptions::default())?;
 //! let done = task.run(&mut session, "I am hungry.", |text| {
 //!     print!("{text}"); // as it is made
@@ -35,9 +35,11 @@ use std::time::Instant;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
+use crate::model::Model;
 use crate::session::Session;
 use crate::template::{Budget, Split, Template};
 use crate::text::{EncodeOptions, Room, Tokenizer};
@@ -48,6 +50,8 @@ use crate::text::{EncodeOptions, Room, Tokenizer};
 pub struct Task<'a, B> {
     tokenizer: &'a Tokenizer<B>,
     template: Template,
+    /// The model's chat form, for a template that is a message.
+    questions: Option<Questions>,
     /// The most tokens of a result, whatever the template says.
     max_tokens: usize,
 }
@@ -77,9 +81,23 @@ pub struct TaskResult {
 }
 
 impl<'a, B: AsRef<[u8]>> Task<'a, B> {
-    /// A task by this template.
+    /// A task by this template, which must be none that is a message to the model ([`Template::chat`]): such a
+    /// task fails. See [`for_model`](Self::for_model).
     pub fn new(tokenizer: &'a Tokenizer<B>, template: Template) -> Self {
-        Self { tokenizer, template, max_tokens: usize::MAX }
+        Self { tokenizer, template, questions: None, max_tokens: usize::MAX }
+    }
+
+    /// A task by any template, with what this model's file says of conversations.
+    ///
+    /// # Errors
+    /// [`Error::Chat`] if the template is a message to the model, and the file has no sound chat template.
+    pub fn for_model(
+        model: &Model,
+        tokenizer: &'a Tokenizer<B>,
+        template: Template,
+    ) -> Result<Self> {
+        let questions = template.chat.then(|| Questions::of(model, tokenizer)).transpose()?;
+        Ok(Self { questions, ..Self::new(tokenizer, template) })
     }
 
     /// The template.
@@ -96,6 +114,14 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     /// time that somebody else's template takes.
     pub fn set_max_tokens(&mut self, max_tokens: usize) {
         self.max_tokens = max_tokens;
+    }
+
+    /// The tokens that a text is put to the model as, if it is not cut, in a context of so many positions.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn prompt_tokens(&self, text: &str, context: usize) -> Result<Vec<u32>> {
+        self.prompt(text.trim(), &Room::in_context(context, Default::default()))
     }
 
     /// Carries the task out on a text, handing the result to `on_text` as it is made. What the session
@@ -202,6 +228,13 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
 
     fn prompt(&self, text: &str, room: &Room) -> Result<Vec<u32>> {
         let whole = [&self.template.before, text, &self.template.after].concat();
+        if let Some(questions) = &self.questions {
+            return questions.tokens(self.tokenizer, &[], whole);
+        }
+        if self.template.chat {
+            let detail = "the template is a message to the model, and nothing says in which form";
+            return Err(Error::Chat(detail.into()));
+        }
         let options = EncodeOptions::default().at_the_beginning();
         let tokens = self.tokenizer.encode_in(&whole, options, room)?;
         // Only a template that is nothing but a text can make an empty prompt, of an empty text.

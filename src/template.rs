@@ -29,6 +29,17 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("translate-es-en", include_str!("templates/translate-es-en.txt")),
 ];
 
+/// Names and texts of the templates for models that know conversations: the task in plain words.
+pub const BUILT_IN_CHAT: [(&str, &str); 7] = [
+    ("summarize", include_str!("templates/chat/summarize.txt")),
+    ("translate", include_str!("templates/chat/translate.txt")),
+    ("translate-fr-en", include_str!("templates/chat/translate-fr-en.txt")),
+    ("translate-en-de", include_str!("templates/chat/translate-en-de.txt")),
+    ("translate-de-en", include_str!("templates/chat/translate-de-en.txt")),
+    ("translate-en-es", include_str!("templates/chat/translate-en-es.txt")),
+    ("translate-es-en", include_str!("templates/chat/translate-es-en.txt")),
+];
+
 /// The place of the text in a prompt.
 pub(crate) const TEXT: &str = "{text}";
 /// The line between options and prompt.
@@ -37,6 +48,8 @@ const RULE: &str = "---";
 /// A prompt with a place for the text, and where what the model makes of it ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
+    /// Whether the prompt is a message to the model, in its chat form, and the result its answer.
+    pub chat: bool,
     /// Before the text.
     pub(crate) before: String,
     /// Behind it, without white space at the end.
@@ -123,11 +136,6 @@ impl Template {
         (Vec::new(), template)
     }
 
-    /// The prompt of a template, without its options and without white space at its end.
-    pub(crate) fn prompt_of(template: &str) -> &str {
-        Self::parts(template).1.trim_end()
-    }
-
     fn set(&mut self, line: &str) -> Result<(), String> {
         let (name, value) =
             line.split_once(':').ok_or("is not an option, which has the form \"name: value\"")?;
@@ -143,6 +151,7 @@ impl Template {
                     None => Budget::Tokens(positive(value)?),
                 }
             }
+            "chat" => self.chat = yes(value)?,
             "sentences" => self.sentences = Some(positive(value)?),
             "split" => {
                 self.split = match value {
@@ -156,12 +165,22 @@ impl Template {
             name if name != "seed" && self.sampler.set(name, value).map_err(detail)? => {}
             _ => {
                 let sampler = SamplerOptions::NAMES.into_iter().filter(|&name| name != "seed");
-                let known = ["stop", "max-tokens", "sentences", "split"].into_iter().chain(sampler);
+                let known =
+                    ["stop", "max-tokens", "sentences", "split", "chat"].into_iter().chain(sampler);
                 let known = known.collect::<Vec<_>>().join(", ");
                 return Err(format!("is unknown; options are {known}"));
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an option is on.
+fn yes(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("needs yes or no".into()),
     }
 }
 
@@ -190,8 +209,8 @@ impl FromStr for Template {
             return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));
         }
         let template = &*plain_text(template);
-        let (options, _) = Self::parts(template);
-        let prompt = Self::prompt_of(template);
+        let (options, prompt) = Self::parts(template);
+        let prompt = prompt.trim_end();
         let (before, after) = prompt.split_once(TEXT).ok_or_else(|| {
             bad(format!("there is no {TEXT}; put it into the prompt where the text belongs"))
         })?;
@@ -199,6 +218,7 @@ impl FromStr for Template {
             return Err(bad(format!("{TEXT} is there twice; write it once")));
         }
         let mut template = Self {
+            chat: false,
             before: before.to_owned(),
             after: after.to_owned(),
             stop: Vec::new(),
@@ -217,7 +237,8 @@ impl FromStr for Template {
 }
 
 impl Model {
-    /// The text of a template by name: the model file's own, or a built-in one.
+    /// The text of a template by name: the model file's own, or a built-in one: for conversations, if the model
+    /// knows them.
     ///
     /// # Errors
     /// [`Error::Option`] if there is none of that name.
@@ -226,7 +247,8 @@ impl Model {
         if let Some(text) = own.get(name) {
             return Ok(text);
         }
-        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
+        let chat: &[_] = if self.header().chat.is_some() { &BUILT_IN_CHAT } else { &[] };
+        let built_in = chat.iter().chain(&BUILT_IN).find(|(built_in, _)| *built_in == name);
         built_in.map(|(_, text)| *text).ok_or_else(|| {
             let names = own.keys().map(String::as_str).chain(BUILT_IN.map(|(name, _)| name));
             let names = names.collect::<Vec<_>>().join(", ");
@@ -300,6 +322,17 @@ mod tests {
             let error = text.parse::<Template>().unwrap_err().to_string();
             assert!(error.contains(part), "{error} has no {part:?}");
         }
+    }
+
+    #[test]
+    fn a_task_has_a_form_for_conversations_too() {
+        assert_eq!(BUILT_IN.map(|(name, _)| name), BUILT_IN_CHAT.map(|(name, _)| name));
+        for (name, text) in BUILT_IN_CHAT {
+            let template: Template = text.parse().unwrap();
+            assert!(template.chat && !template.stop.is_empty(), "{name}");
+        }
+        assert!(!Template::built_in("translate").unwrap().chat);
+        assert!("chat: maybe\n---\n{text}".parse::<Template>().is_err());
     }
 
     #[test]

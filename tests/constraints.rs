@@ -15,7 +15,7 @@ use cerebellum::quant::Scheme;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::text::Tokenizer;
 use cerebellum::{Error, Model, SessionOptions, TokenizerBytes};
-use common::{demo, quantized};
+use common::{demo, quantized, quantized_with_ends};
 use serde_json::{Value, json};
 
 struct Setup {
@@ -26,10 +26,21 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let model = quantized(&demo(), Scheme::Int4, 64);
+        Self::of(quantized(&demo(), Scheme::Int4, 64))
+    }
+
+    fn of(model: Model) -> Self {
         let tokenizer = Arc::new(model.tokenizer().unwrap());
         let vocabulary = Vocabulary::new(&model, Arc::clone(&tokenizer)).unwrap();
         Self { model, tokenizer, vocabulary }
+    }
+
+    /// The token with this text.
+    fn token(&self, text: &str) -> u32 {
+        match self.tokenizer.encode(text, Default::default()).unwrap()[..] {
+            [token] => token,
+            ref tokens => panic!("{text:?} is {tokens:?}"),
+        }
     }
 
     fn generate(
@@ -567,5 +578,47 @@ fn a_constraint_is_prepared_during_each_pass_and_its_failure_is_its_own() {
         assert!(matches!(&results[1], Err(Error::Constraint(message)) if message == "enough"));
         assert_eq!(results[2].as_ref().unwrap().tokens, 8);
         assert_eq!((counts[0].get(), counts[1].get()), (8, 4));
+    }
+}
+
+/// Where a text may end, each token that ends texts may come next; nowhere else, and never as its text.
+#[test]
+fn a_form_may_end_by_any_token_that_ends_texts() {
+    let plain = Setup::new();
+    let [king, the] = [" king", " the"].map(|text| plain.token(text));
+    let setup = Setup::of(quantized_with_ends(&demo(), &[king, the]));
+    let is_in = |allowed: &[u32], token: u32| allowed[token as usize / 32] >> (token % 32) & 1 == 1;
+    let mut constraint = setup.vocabulary.constrain(&Form::Regex("[a-z ]+".into())).unwrap();
+    let ends = |constraint: &mut dyn Constraint| {
+        let allowed = constraint.allowed().unwrap();
+        [0, king, the].map(|end| is_in(allowed, end))
+    };
+    assert_eq!(ends(&mut constraint), [false; 3]);
+    constraint.accept(setup.token("a")).unwrap();
+    assert_eq!(ends(&mut constraint), [true; 3]);
+    let schema =
+        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let mut constraint = setup.vocabulary.constrain(&Form::JsonSchema(schema.clone())).unwrap();
+    assert_eq!(ends(&mut constraint), [false; 3]);
+
+    // A bias makes the model want an end at each place: the text ends by it as soon as it may.
+    for end in [0, king, the] {
+        let mut options = options(3, 40);
+        options.sampler.logit_bias.push((end, 1000.0));
+        let session = SessionOptions::default();
+        let regex = Form::Regex("[a-z]{3}[a-z ]*".into());
+        let (text, generation) = setup.generate(&regex, "Once", &session, &options);
+        assert_eq!(generation.stop_reason, StopReason::Complete, "{text}");
+        assert!(text.len() >= 3 && !text.contains(" the") && !text.contains(" king"), "{text}");
+        let (text, generation) =
+            setup.generate(&Form::JsonSchema(schema.clone()), "Once", &session, &options);
+        assert_eq!(generation.stop_reason, StopReason::Complete, "{text}");
+        assert!(serde_json::from_str::<Value>(&text).unwrap()["a"].is_i64(), "{text}");
+        // Without a form the text is empty, unless it goes on past its ends.
+        let (text, generation) = setup.generate_freely("Once", &session, &options);
+        assert_eq!((text.as_str(), generation.stop_reason), ("", StopReason::EndOfText));
+        let options = GenerateOptions { ignore_end_of_text: true, ..options };
+        let (_, generation) = setup.generate_freely("Once", &session, &options);
+        assert_eq!((generation.tokens, generation.stop_reason), (40, StopReason::MaxTokens));
     }
 }

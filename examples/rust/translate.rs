@@ -13,7 +13,7 @@ fn main() -> cerebellum::Result<()> {
     let text = std::env::args().nth(1).unwrap_or("I am here. Where is your brother?".to_owned());
     let model = Model::open("target/demo.cbl", Access::Map)?;
     let tokenizer = model.tokenizer()?;
-    let task = Task::new(&tokenizer, model.template("translate")?);
+    let task = Task::for_model(&model, &tokenizer, model.template("translate")?)?;
 
     let mut session = model.session(&SessionOptions { threads: 2, ..Default::default() })?;
     let result = task.run(&mut session, &text, |piece| {

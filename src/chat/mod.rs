@@ -30,6 +30,7 @@ mod engine;
 mod form;
 mod marks;
 mod message;
+mod question;
 mod template;
 mod variables;
 
@@ -40,6 +41,7 @@ pub use date::Date;
 #[cfg(feature = "chat")]
 pub use engine::render as render_template;
 pub use message::{Message, Role};
+pub(crate) use question::Questions;
 pub use template::ChatTemplate;
 pub use variables::{ChatOptions, Variables};
 
@@ -74,9 +76,10 @@ pub struct Answer {
 ///
 /// It belongs to no session: what it has in common with the tokens that a session holds is not evaluated
 /// again, so that each answer costs its own turn.
+#[derive(Clone)]
 pub struct Chat {
     tokenizer: Arc<Tokenizer<TokenizerBytes>>,
-    template: ChatTemplate,
+    template: Arc<ChatTemplate>,
     options: ChatOptions,
     messages: Vec<Message>,
 }
@@ -99,7 +102,7 @@ impl Chat {
         tokenizer: Arc<Tokenizer<TokenizerBytes>>,
         options: ChatOptions,
     ) -> Result<Self> {
-        let template = ChatTemplate::of(model, &tokenizer)?;
+        let template = Arc::new(ChatTemplate::of(model, &tokenizer)?);
         Ok(Self { tokenizer, template, options, messages: Vec::new() })
     }
 

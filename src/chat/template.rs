@@ -2,11 +2,11 @@
 
 use super::date::Date;
 use super::marks::{Controls, Part, unmark};
-use super::message::Message;
+use super::message::{Message, Role};
 use super::variables::{ChatOptions, Variables};
 use crate::error::{Error, Result};
 use crate::format::ChatFormat;
-use crate::model::{Model, TokenizerBytes};
+use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer};
 
 /// How a model is put conversations: by its own template, or a simple form of it.
@@ -21,7 +21,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::Chat`] if the file has none, or one that is not sound.
-    pub fn of(model: &Model, tokenizer: &Tokenizer<TokenizerBytes>) -> Result<Self> {
+    pub fn of<B: AsRef<[u8]>>(model: &Model, tokenizer: &Tokenizer<B>) -> Result<Self> {
         let none = || {
             Error::Chat(
                 "the model file has none; the model may know no conversations; quantize it again from a \
@@ -95,6 +95,19 @@ impl ChatTemplate {
             }
         }
         Ok(tokens)
+    }
+
+    /// The first control token behind an answer.
+    pub(super) fn end_of_answer(&self, options: ChatOptions) -> Result<Option<u32>> {
+        const ANSWER: &str = "an answer";
+        let messages =
+            [Message::new(Role::User, "a question"), Message::new(Role::Assistant, ANSWER)];
+        let text = self.render(&messages, false, options)?;
+        let behind = text.rfind(ANSWER).map_or("", |at| &text[at + ANSWER.len()..]);
+        Ok(self.controls.parts(behind).into_iter().find_map(|part| match part {
+            Part::Control(id) => Some(id),
+            Part::Text(_) => None,
+        }))
     }
 
     fn render(

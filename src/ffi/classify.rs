@@ -201,7 +201,12 @@ mod with_text {
             // SAFETY: the tokenizer lies in `shared` and stays there. The result keeps `shared`.
             let tokenizer = unsafe { &*tokenizer };
             Ok(Self {
-                classifier: Classifier::new(tokenizer, labels, &settings.classifier_options())?,
+                classifier: Classifier::for_model(
+                    &shared.model,
+                    tokenizer,
+                    labels,
+                    &settings.classifier_options(&shared.model)?,
+                )?,
                 shared: Arc::clone(shared),
                 bias: [OnceLock::new(), OnceLock::new()],
             })

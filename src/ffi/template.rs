@@ -218,7 +218,8 @@ mod with_text {
             wants_more: &mut dyn FnMut(&str) -> bool,
         ) -> Result<cbl_template_result, Failure> {
             let tokenizer = Arc::clone(inner.shared.tokenizer()?);
-            let mut task = Task::new(&tokenizer, self.0.clone());
+            let model = Arc::clone(&inner.shared);
+            let mut task = Task::for_model(&model.model, &tokenizer, self.0.clone())?;
             task.set_seed(seed);
             if let Some(most) = most_tokens {
                 task.set_max_tokens(most);

@@ -55,7 +55,14 @@ pub fn quantize_with_chat_to(file: &Path, checkpoint: &Path, scheme: Scheme, gro
     let chat = Some(ChatFormat { form: Some(form), ..ChatFormat::default() });
     let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
     let uniform = Options::uniform(MatrixFormat { scheme, group_size });
-    write(file, &checkpoint, &Options { chat, ..uniform });
+    // Its tasks keep the form for models that continue text, which the bundled model does.
+    let templates = [
+        ("classify", include_str!("../../tools/demo/templates/classify.txt")),
+        ("summarize", include_str!("../../src/templates/summarize.txt")),
+        ("translate", include_str!("../../src/templates/translate.txt")),
+    ];
+    let templates = templates.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    write(file, &checkpoint, &Options { chat, templates, ..uniform });
 }
 
 fn write(file: &Path, checkpoint: &Checkpoint, options: &Options) {
@@ -69,6 +76,14 @@ fn write(file: &Path, checkpoint: &Checkpoint, options: &Options) {
 /// A model quantized from a checkpoint, all matrices in one format, read into memory.
 pub fn quantized(checkpoint: &Path, scheme: Scheme, group_size: usize) -> Model {
     in_memory(|file| quantize_to(file, checkpoint, scheme, group_size))
+}
+
+/// As [`quantized`], with further tokens that end a text.
+pub fn quantized_with_ends(checkpoint: &Path, ends: &[u32]) -> Model {
+    let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
+    let uniform = Options::uniform(MatrixFormat { scheme: Scheme::Int4, group_size: 64 });
+    let options = Options { end_tokens: ends.to_vec(), ..uniform };
+    in_memory(|file| write(file, &checkpoint, &options))
 }
 
 /// A model quantized from a checkpoint as `cerebellum quantize --weights` does by itself, read into memory.

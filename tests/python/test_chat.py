@@ -1,6 +1,7 @@
 """Conversations. The tests' model has a chat template of its own: the end-of-text token, which is token 0, is
 behind each message."""
 
+import json
 import unittest
 
 import cerebellum
@@ -30,6 +31,12 @@ class Chat(unittest.TestCase):
         self.assertEqual(model.chat([SYSTEM, HELLO], **SHORT), answer)
         if cerebellum.has_constraints():
             self.assertIn(session.chat([HELLO], choices=["yes", "no"]).strip(), ("yes", "no"))
+            schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+            answer = session.chat([HELLO], json_schema=schema, max_tokens=60)
+            self.assertEqual(answer.stop_reason, "complete")
+            self.assertIsInstance(json.loads(answer)["n"], int)
+            text = "".join(session.stream_chat([HELLO], json_schema=schema, max_tokens=60))
+            self.assertEqual(text, answer)
 
     def test_what_a_template_refuses_is_an_error(self):
         session = model.session(context=32)

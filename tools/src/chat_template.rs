@@ -40,7 +40,21 @@ pub fn import(
     config: &Config,
     tokenizer: Option<&[u8]>,
 ) -> Result<ImportedChat, ChatTemplateError> {
-    let found = if path.is_file() { read::gguf(path)? } else { read::directory(path)? };
+    import_with(path, config, tokenizer, None)
+}
+
+/// As [`import`], with this template instead of the checkpoint's.
+///
+/// # Errors
+/// Those of [`import`].
+pub fn import_with(
+    path: &Path,
+    config: &Config,
+    tokenizer: Option<&[u8]>,
+    template: Option<String>,
+) -> Result<ImportedChat, ChatTemplateError> {
+    let mut found = if path.is_file() { read::gguf(path)? } else { read::directory(path)? };
+    found.template = template.or(found.template);
     let table = tokenizer.and_then(|blob| TokenTable::parse(blob).ok());
     Ok(take(found, config, table.as_ref()))
 }

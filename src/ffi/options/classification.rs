@@ -34,6 +34,7 @@ mod with_text {
     use super::{cbl_calibration, cbl_normalization};
     use crate::classify::{Calibration, ClassifierOptions, Normalization, Template};
     use crate::ffi::failure::Failure;
+    use crate::model::Model;
 
     /// The settings. The defaults take no memory.
     #[derive(Default)]
@@ -78,13 +79,16 @@ mod with_text {
             self.examples.clear();
         }
 
-        pub fn classifier_options(&self) -> ClassifierOptions {
-            ClassifierOptions {
-                template: self.template.clone().unwrap_or_default(),
+        pub fn classifier_options(&self, model: &Model) -> Result<ClassifierOptions, Failure> {
+            Ok(ClassifierOptions {
+                template: match &self.template {
+                    Some(template) => template.clone(),
+                    None => Template::for_model(model)?,
+                },
                 examples: self.examples.clone(),
                 normalization: self.normalization,
                 calibration: self.calibration,
-            }
+            })
         }
     }
 }

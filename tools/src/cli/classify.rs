@@ -102,7 +102,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let labels = read_list(&args.labels, "labels")?;
-    let classifier = Classifier::new(&tokenizer, &labels, &args.options(&model)?)?;
+    let classifier = Classifier::for_model(&model, &tokenizer, &labels, &args.options(&model)?)?;
     let mut options = SessionOptions { logits: LogitsFor::All, ..args.model.options(context)? };
     if let Some(text) = &args.text {
         let text = text_file::argument(text)?;
@@ -151,9 +151,8 @@ impl Args {
 
 impl Args {
     fn template(&self, model: &Model) -> Result<Template, Failure> {
-        // The form of the demo model's intents, unless the file has another.
-        if self.template == "classify" && !model.header().templates.contains_key("classify") {
-            return Ok(Template::default());
+        if self.template == "classify" && !Path::new(&self.template).is_file() {
+            return Ok(Template::for_model(model)?);
         }
         Ok(Template::parse(&template_text(model, &self.template)?)?)
     }

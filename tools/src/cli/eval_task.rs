@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cerebellum::text::EncodeOptions;
-use cerebellum::{Model, SessionOptions};
+use cerebellum::classify::{self, Classifier, ClassifierOptions};
+use cerebellum::task;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum::{LogitsFor, Model, SessionOptions, TokenizerBytes};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::eval;
 use cerebellum_tools::eval::tasks::{
     Chrf, Example, Percent, Template, accuracy, accuracy_difference, answer_by_model,
-    answer_by_reference, exact,
+    answer_by_reference, choose_by_reference, exact,
 };
 use cerebellum_tools::quantize::Observer;
 use cerebellum_tools::threads;
@@ -27,7 +29,9 @@ use super::text_file;
 /// Measure how many answers of a model are right.
 ///
 /// Each line of the examples has an input, a tab and the right answer; `translate` accepts several right
-/// answers, with tabs between, `intents` only the first. Models answer greedily, up to the end of the line.
+/// answers, with tabs between, the others only the first. Models answer greedily, up to the end of the line;
+/// `classify` chooses the most probable of all answers in the table, as the command of that name does. A model that
+/// knows conversations is asked in its chat form to classify and to translate.
 /// Differences are to the float32 reference, or to the first file if there is no reference; their 95 %
 /// confidence intervals are paired.
 #[derive(Debug, clap::Args)]
@@ -64,18 +68,21 @@ pub struct Args {
 
 const LONG_TEMPLATE: &str = "\
 The text that the model continues, with {text} for the input; \\n stands for a line break
-[default: `Utterance: {text}\\nIntent:` for intents, `English: {text}\\nFrench:` for translate]";
+[default: `Utterance: {text}\\nIntent:` for intents, `English: {text}\\nFrench:` for translate; for classify, which
+needs {text} and {label}, and for translate by models that know conversations the form of the command]";
 
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum eval-task intents --data intents.tsv -m int4.cbl -m int8.cbl --reference demo
   cerebellum eval-task translate --data en_fr.tsv -m int4.cbl --reference demo --json";
 
-#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 enum Task {
     /// Name the intent of a command; an answer is right if it is exactly the expected one
     Intents,
+    /// Choose the class of a text, among all that the examples have
+    Classify,
     /// Translate a sentence; an answer is right if it is exactly one of the expected ones; chrF measures how
     /// similar they are
     Translate,
@@ -84,7 +91,7 @@ enum Task {
 impl Task {
     fn template(self) -> &'static str {
         match self {
-            Self::Intents => "Utterance: {text}\\nIntent:",
+            Self::Intents | Self::Classify => "Utterance: {text}\\nIntent:",
             Self::Translate => "English: {text}\\nFrench:",
         }
     }
@@ -92,7 +99,7 @@ impl Task {
     /// Columns with right answers.
     fn columns(self) -> usize {
         match self {
-            Self::Intents => 1,
+            Self::Intents | Self::Classify => 1,
             Self::Translate => usize::MAX,
         }
     }
@@ -154,8 +161,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let table = text_file::plain(text_file::Source::of(&args.data))?;
     let mut examples = Example::parse(&table, args.task.columns())?;
     examples.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
-    let template = args.template.as_deref().unwrap_or(args.task.template());
-    let template = Template::new(&template.replace("\\n", "\n"))?;
+    let examples = examples;
+    let asked = Asked::new(args, &examples)?;
     let subjects = args.models.iter().map(|path| Subject::open(path));
     let subjects: Vec<Subject> = subjects.collect::<Result<_, _>>()?;
     let checkpoint = args.reference.as_deref().map(Checkpoint::open).transpose()?;
@@ -163,13 +170,15 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         if let Some(checkpoint) = &checkpoint {
             check_reference(checkpoint, subject, args.any_weights, context)?;
         }
-        prompts(subject, &examples, &template)?;
+        if args.task != Task::Classify {
+            asked.prompts(subject)?;
+        }
     }
 
     let (progress, started) = (Progress::new(context), Instant::now());
     let rounds = subjects.len() + usize::from(checkpoint.is_some());
     progress.begin((rounds * examples.len()) as u64);
-    let work = Work { args, context, examples: &examples, template: &template, progress };
+    let work = Work { args, context, asked: &asked, progress };
     let mut answers = Vec::new();
     if let Some(checkpoint) = &checkpoint {
         answers.push(work.of_reference(checkpoint, &subjects[0])?);
@@ -189,67 +198,172 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The tokens of each example's prompt, with room for an answer.
-fn prompts(
-    subject: &Subject,
-    examples: &[Example],
-    template: &Template,
-) -> Result<Vec<Vec<u32>>, Failure> {
-    let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
-    let prompt = |(index, example): (usize, &Example)| {
-        let prompt = template.prompt(&example.input);
-        let tokens = tokenizer.encode_within(
-            &prompt,
-            EncodeOptions::default().at_the_beginning(),
-            context,
-        )?;
-        if tokens.len() >= context {
-            let (example, tokens) = (index + 1, tokens.len());
-            return Err(format!(
-                "the prompt of example {example} has {tokens} tokens, but the model has only {context} \
-                 positions: shorten the example, or remove it"
-            )
-            .into());
-        }
-        Ok(tokens)
-    };
-    examples.iter().enumerate().map(prompt).collect()
+/// What the models are asked.
+struct Asked<'a> {
+    task: Task,
+    examples: &'a [Example],
+    /// What was given, or for models that only continue text.
+    template: Template,
+    is_given: bool,
+    /// The classes, in the order of their names.
+    labels: Vec<String>,
+    /// For `classify`, if it was given.
+    form: Option<classify::Template>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(args: &Args, examples: &'a [Example]) -> Result<Self, Failure> {
+        let given = args.template.as_deref();
+        let text = given.unwrap_or(args.task.template()).replace("\\n", "\n");
+        let (form, text) = match (args.task, given) {
+            (Task::Classify, Some(_)) => (Some(classify::Template::parse(&text)?), None),
+            _ => (None, Some(text)),
+        };
+        let mut labels: Vec<String> = match args.task {
+            Task::Classify => {
+                examples.iter().map(|example| example.references[0].clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        labels.sort_unstable();
+        labels.dedup();
+        Ok(Self {
+            task: args.task,
+            examples,
+            template: Template::new(text.as_deref().unwrap_or(Template::PLACE))?,
+            is_given: given.is_some(),
+            labels,
+            form,
+        })
+    }
+
+    /// The tokens of each example's prompt, with room for an answer.
+    fn prompts(&self, subject: &Subject) -> Result<Vec<Vec<u32>>, Failure> {
+        let (tokenizer, context) = (subject.tokenizer()?, subject.model.config().max_context());
+        let knows_chat = subject.model.header().chat.is_some();
+        let task = match self.task {
+            Task::Translate if knows_chat && !self.is_given => {
+                let template = subject.model.template("translate")?;
+                Some(task::Task::for_model(&subject.model, &tokenizer, template)?)
+            }
+            _ => None,
+        };
+        let prompt = |(index, example): (usize, &Example)| {
+            let tokens = match &task {
+                Some(task) => task.prompt_tokens(&example.input, context)?,
+                None => {
+                    let options = EncodeOptions::default().at_the_beginning();
+                    let prompt = self.template.prompt(&example.input);
+                    tokenizer.encode_within(&prompt, options, context)?
+                }
+            };
+            if tokens.len() >= context {
+                let (example, tokens) = (index + 1, tokens.len());
+                return Err(format!(
+                    "the prompt of example {example} has {tokens} tokens, but the model has only \
+                     {context} positions: shorten the example, or remove it"
+                )
+                .into());
+            }
+            Ok(tokens)
+        };
+        self.examples.iter().enumerate().map(prompt).collect()
+    }
+
+    fn classifier<'t>(
+        &self,
+        subject: &Subject,
+        tokenizer: &'t Tokenizer<TokenizerBytes>,
+    ) -> Result<Classifier<'t, TokenizerBytes>, Failure> {
+        let template = match &self.form {
+            Some(form) => form.clone(),
+            None => classify::Template::for_model(&subject.model)?,
+        };
+        let options = ClassifierOptions { template, ..ClassifierOptions::default() };
+        Ok(Classifier::for_model(&subject.model, tokenizer, &self.labels, &options)?)
+    }
 }
 
 /// What answering takes.
 struct Work<'a> {
     args: &'a Args,
     context: &'a Context,
-    examples: &'a [Example],
-    template: &'a Template,
+    asked: &'a Asked<'a>,
     progress: Progress,
 }
 
 impl Work<'_> {
     fn of_model(&self, subject: &Subject) -> Result<Answers, Failure> {
         let tokenizer = subject.tokenizer()?;
-        let prompts = prompts(subject, self.examples, self.template)?;
-        let mut batch = self.batch(&subject.model, &prompts)?;
-        let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
         let name = subject.path.display().to_string();
         self.progress.turn_to(&name);
-        let advance = |done| self.progress.advance(done);
-        let texts = answer_by_model(&mut batch, table, &prompts, most, &advance)?;
+        let texts = if self.args.task == Task::Classify {
+            self.classes(subject, &tokenizer)?
+        } else {
+            let prompts = self.asked.prompts(subject)?;
+            let mut batch = self.batch(&subject.model, &prompts)?;
+            let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
+            let advance = |done| self.progress.advance(done);
+            answer_by_model(&mut batch, table, &prompts, most, &advance)?
+        };
         let bits_per_weight = Some(subject.summary().bits_per_weight);
         Ok(Answers { model: name, bits_per_weight, texts })
     }
 
-    /// The reference has the tokenizer of the file that was made from it.
+    /// The class of each example by a model file.
+    fn classes(
+        &self,
+        subject: &Subject,
+        tokenizer: &Tokenizer<TokenizerBytes>,
+    ) -> Result<Vec<String>, Failure> {
+        let classifier = self.asked.classifier(subject, tokenizer)?;
+        let mut options = SessionOptions { logits: LogitsFor::All, ..self.options()? };
+        let mut session =
+            threads::with_fewer(&mut options, |options| subject.model.session(options))?;
+        let class = |example: &Example| {
+            let found = classifier.classify(&mut session, &example.input)?;
+            self.progress.advance(1);
+            Ok(self.asked.labels[found.label].clone())
+        };
+        self.asked.examples.iter().map(class).collect()
+    }
+
+    /// The reference has the tokenizer and the chat form of the file that was made from it.
     fn of_reference(&self, checkpoint: &Checkpoint, file: &Subject) -> Result<Answers, Failure> {
         let tokenizer = file.tokenizer()?;
-        let prompts = prompts(file, self.examples, self.template)?;
         let reference = eval::load_reference(checkpoint)?;
         self.progress.turn_to("float32");
-        let (table, most) = (tokenizer.table(), self.args.max_tokens.into());
         let (threads, advance) = (self.context.thread_count(), |done| self.progress.advance(done));
-        let texts = answer_by_reference(&reference, table, &prompts, most, threads, &advance)?;
+        let texts = if self.args.task == Task::Classify {
+            let classifier = self.asked.classifier(file, &tokenizer)?;
+            let session = file.model.session(&self.options()?)?;
+            let prompt = |example: &Example| classifier.prompt(&session, &example.input);
+            let prompts: Vec<_> =
+                self.asked.examples.iter().map(prompt).collect::<Result<_, _>>()?;
+            let labels = 0..self.asked.labels.len();
+            let labels: Vec<_> =
+                labels.map(|label| classifier.continuations().sequence(label)).collect();
+            let chosen = choose_by_reference(&reference, &prompts, &labels, threads, &advance)?;
+            chosen.into_iter().map(|label| self.asked.labels[label].clone()).collect()
+        } else {
+            let prompts = self.asked.prompts(file)?;
+            let ends = file.model.config().eos_token_id.into_iter();
+            let ends = ends.chain(file.model.header().end_tokens.iter().copied());
+            let (table, ends) = (tokenizer.table(), ends.collect::<Vec<_>>());
+            let limits = (self.args.max_tokens.into(), &ends[..]);
+            answer_by_reference(&reference, table, &prompts, limits, threads, &advance)?
+        };
         let model = checkpoint.path().display().to_string();
         Ok(Answers { model, bits_per_weight: None, texts })
+    }
+
+    fn options(&self) -> Result<SessionOptions, Failure> {
+        Ok(SessionOptions {
+            kv: self.args.kv.into(),
+            threads: self.context.session_threads(),
+            isa: cerebellum::isa_from_environment()?,
+            ..SessionOptions::default()
+        })
     }
 
     /// As many sequences as share a pass well, with room for the longest prompt and its answer.
@@ -262,13 +376,7 @@ impl Work<'_> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let context =
             (longest + usize::from(self.args.max_tokens)).min(model.config().max_context());
-        let mut options = SessionOptions {
-            context: Some(context),
-            kv: self.args.kv.into(),
-            threads: self.context.session_threads(),
-            isa: cerebellum::isa_from_environment()?,
-            ..SessionOptions::default()
-        };
+        let mut options = SessionOptions { context: Some(context), ..self.options()? };
         let sequences = SEQUENCES.min(prompts.len());
         let batch = threads::with_fewer(&mut options, |options| model.batch(options, sequences));
         Ok(batch?)
@@ -279,7 +387,7 @@ impl Work<'_> {
 fn scores(task: Task, examples: &[Example], answers: &[Answers]) -> Vec<Score> {
     let right: Vec<_> = answers.iter().map(|one| exact(examples, &one.texts)).collect();
     let chrf: Vec<_> = match task {
-        Task::Intents => Vec::new(),
+        Task::Intents | Task::Classify => Vec::new(),
         Task::Translate => answers.iter().map(|one| Chrf::new(examples, &one.texts)).collect(),
     };
     let score = |(index, one): (usize, &Answers)| {

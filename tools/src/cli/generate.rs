@@ -66,9 +66,9 @@ pub struct Args {
     /// their probabilities before temperature, bias and penalty
     #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
     top_logprobs: Option<u16>,
-    /// Take the prompt as a message to the model, put it into the model's own chat template, and end with its
-    /// answer
-    #[arg(long, conflicts_with_all = ["file", "parse_special"])]
+    /// Take the prompt, or each line of the file, as a message to the model, put it into the model's own chat
+    /// template, and end with its answer
+    #[arg(long, conflicts_with = "parse_special")]
     chat: bool,
     #[command(flatten)]
     roles: RoleArgs,
@@ -298,14 +298,22 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tokenizer = Arc::new(model.tokenizer()?);
     let generate = args.options(&tokenizer, model.config().vocab_size)?;
     let encode = EncodeOptions { parse_special: args.parse_special, ..Default::default() };
+    if !args.chat && args.roles.are_given() {
+        return Err("--system, --date and --thinking go with --chat".into());
+    }
     if let Some(file) = &args.file {
+        let chat = match args.chat {
+            true => Some(args.roles.chat(&model, &tokenizer)?),
+            false => None,
+        };
         let prompts = Prompts {
             model: &model,
             tokenizer: &tokenizer,
             options: generate,
             encode,
-            form: args.form.form(true)?,
-            echo: !args.no_echo && !context.json,
+            form: args.form.form(!args.chat)?,
+            echo: !args.no_echo && !args.chat && !context.json,
+            chat,
             vocabulary: OnceLock::new(),
             told_of_space: Once::new(),
             context,
@@ -320,9 +328,6 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         context.warn(warning);
     }
     let prompt = read_prompt(&args.prompt, context)?;
-    if !args.chat && args.roles.are_given() {
-        return Err("--system, --date and --thinking go with --chat".into());
-    }
     if !args.chat && ends_in_space(&prompt, args.form.regex.is_some()) {
         context.warn(format_args!("the prompt {SPACE_AT_THE_END}"));
     }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Once, OnceLock};
 
 use cerebellum::batch::{Client, Job, Next, Request, serve};
+use cerebellum::chat::{Chat, Role};
 use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{Constraint, GenerateOptions, Generation, Step, StopReason, TextStream};
 use cerebellum::text::{EncodeOptions, Tokenizer};
@@ -25,6 +26,8 @@ pub struct Prompts<'a> {
     pub encode: EncodeOptions,
     /// What the texts must be like whose lines do not say so themselves.
     pub form: Option<Form>,
+    /// The conversation that each line is a message of, if they are messages.
+    pub chat: Option<Chat>,
     /// Whether a prompt comes before its text, where output is text.
     pub echo: bool,
     /// Made when it is first needed.
@@ -57,9 +60,9 @@ impl Prompts<'_> {
 
     /// The job of a line, for a sequence of `context` positions.
     fn job(&self, number: usize, line: &Line, context: usize) -> Result<Job<'static>, Failure> {
-        let form = form_of(line)?;
+        let form = form_of(line, self.chat.is_none())?;
         let form = form.as_ref().or(self.form.as_ref());
-        if ends_in_space(&line.text, matches!(form, Some(Form::Regex(_)))) {
+        if self.chat.is_none() && ends_in_space(&line.text, matches!(form, Some(Form::Regex(_)))) {
             self.told_of_space.call_once(|| {
                 let warning = format_args!("the prompt on line {number} {SPACE_AT_THE_END}");
                 self.context.warn(warning);
@@ -72,8 +75,17 @@ impl Prompts<'_> {
                 Some(constraint)
             }
         };
-        let prompt =
-            self.tokenizer.encode_within(&line.text, self.encode.at_the_beginning(), context)?;
+        let prompt = match &self.chat {
+            Some(chat) => {
+                let mut chat = chat.clone();
+                chat.push(Role::User, &*line.text);
+                chat.fit(context, self.options.max_tokens, &[])?.tokens
+            }
+            None => {
+                let encode = self.encode.at_the_beginning();
+                self.tokenizer.encode_within(&line.text, encode, context)?
+            }
+        };
         let request = Cow::Owned(Request { prompt, options: self.options.clone() });
         Ok(Job { request, constraint })
     }
@@ -85,8 +97,9 @@ impl Prompts<'_> {
     }
 }
 
-/// What a line's own fields say of its text's form.
-fn form_of(line: &Line) -> Result<Option<Form>, Failure> {
+/// What a line's own fields say of the form of its text, which goes on from the line or not.
+fn form_of(line: &Line, goes_on: bool) -> Result<Option<Form>, Failure> {
+    let after_space = |form| if goes_on { after_space(form) } else { form };
     let mut forms = Vec::new();
     if let Some(choices) = line.fields.get("choices") {
         let choices = serde_json::from_str(choices.get()).ok();

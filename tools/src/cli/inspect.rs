@@ -10,6 +10,7 @@ use cerebellum_tools::summary::{Summary, TensorSummary, choice_of};
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
+use super::file_text::TextReport;
 use super::table::{Table, bytes};
 
 /// Show the contents of a model file.
@@ -33,13 +34,17 @@ struct Report<'a> {
     ok: bool,
     #[serde(flatten)]
     summary: &'a Summary,
+    #[serde(flatten)]
+    text: &'a TextReport,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let (file, header, layout) = open(&args.file)?;
     let summary = Summary::new(&header, &layout, file.len() as u64);
-    context.print(describe(&summary), &Report { ok: true, summary: &summary })?;
+    let text = TextReport::new(file.get()?, &header, &layout);
+    let report = Report { ok: true, summary: &summary, text: &text };
+    context.print(describe(&summary, &text), &report)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -51,7 +56,7 @@ pub fn open(path: &Path) -> Result<(ModelBytes, Header, FileLayout), Failure> {
     Ok((file, header, layout))
 }
 
-fn describe(summary: &Summary) -> String {
+fn describe(summary: &Summary, of_text: &TextReport) -> String {
     let config = to_value(&summary.config).expect("plain fields");
     let mut text = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
@@ -67,6 +72,9 @@ fn describe(summary: &Summary) -> String {
         line("templates", &summary.templates.join(", "));
     }
     line("tokenizer", &summary.tokenizer_bytes.map_or("none".into(), |n| bytes(n as u64)));
+    for (name, value) in of_text.lines() {
+        line(name, &value);
+    }
     if let Some(source) = &summary.source {
         line("source", &name(&source.digest));
         line("source's weights", &bytes(source.bytes));

@@ -13,6 +13,7 @@ mod embed;
 mod eval;
 mod eval_task;
 mod export_gguf;
+mod file_text;
 mod generate;
 mod generate_lines;
 mod inspect;

@@ -69,6 +69,10 @@ pub struct Args {
     /// leaves out one of these
     #[arg(long, value_name = "NAME=FILE")]
     template: Vec<String>,
+    /// The model's chat template, a text in the language Jinja, instead of the checkpoint's own, or if it has
+    /// none (docs/chat.md)
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
@@ -113,6 +117,7 @@ impl Args {
         inputs.extend(chat_template::files(&self.checkpoint));
         inputs.extend(template::files(&self.checkpoint, &self.template)?.into_values());
         inputs.extend(self.calibration.clone());
+        inputs.extend(self.chat_template.clone());
         inputs.extend(self.report.input().map(Path::to_owned));
         Ok(inputs)
     }
@@ -147,7 +152,15 @@ impl Args {
         tokenizer: Option<&ImportedTokenizer>,
     ) -> Result<ImportedChat, Failure> {
         let tables = tokenizer.map(|tokenizer| &tokenizer.blob[..]);
-        let import = |path: &Path| chat_template::import(path, checkpoint.config(), tables);
+        let given = self.chat_template.as_deref().map(|path| {
+            // As it is: white space at its end is part of what it makes.
+            let text = std::fs::read_to_string(path);
+            text.map_err(|e| format!("cannot read the chat template {}: {e}", path.display()))
+        });
+        let given = given.transpose()?;
+        let import = |path: &Path| {
+            chat_template::import_with(path, checkpoint.config(), tables, given.clone())
+        };
         let mut chat = import(&self.checkpoint)?;
         if let Some(directory) = &self.tokenizer {
             let other = import(directory)?;

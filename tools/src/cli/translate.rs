@@ -134,7 +134,7 @@ impl TaskArgs {
         let model = self.model.open()?;
         let tokenizer = model.tokenizer()?;
         let template = template::template(&model, self.model.file(), template)?;
-        let mut task = Task::new(&tokenizer, template);
+        let mut task = Task::for_model(&model, &tokenizer, template)?;
         task.set_seed(self.seed);
         if let Some(most) = self.max_tokens {
             task.set_max_tokens(most as usize);

@@ -10,9 +10,10 @@ use cerebellum_tools::summary::Summary;
 use serde::Serialize;
 
 use super::context::{Context, Outcome};
+use super::file_text::check_chat;
 use super::inspect::open;
 
-/// Check every byte of a model file against its checksums, and check its templates.
+/// Check every byte of a model file against its checksums, and check its templates, that for conversations included.
 ///
 /// The command fails if a tensor is damaged or a template is invalid, and names it. The checksums protect
 /// against accidents, not against somebody who changes the checksums, too.
@@ -36,6 +37,16 @@ struct Report {
     parameters: u64,
     tensors: Vec<TensorReport>,
     templates: Vec<TemplateReport>,
+    /// The way to put conversations, if the file has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<ChatReport>,
+}
+
+#[derive(Serialize)]
+struct ChatReport {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -73,12 +84,17 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     });
     let templates: Vec<_> =
         header.templates.iter().map(|(name, text)| check_template(name, text)).collect();
+    let chat = check_chat(file.get()?, &header, &layout);
+    let chat = chat.map(|chat| ChatReport { ok: chat.is_ok(), message: chat.err() });
     let report = Report {
-        ok: faults.is_empty() && templates.iter().all(|template| template.ok),
+        ok: faults.is_empty()
+            && templates.iter().all(|template| template.ok)
+            && chat.as_ref().is_none_or(|chat| chat.ok),
         architecture: header.config.architecture,
         parameters: Summary::new(&header, &layout, file.len() as u64).parameters,
         tensors: tensors.collect(),
         templates,
+        chat,
     };
     let path = args.file.display();
     let mut text = match faults.len() {
@@ -94,6 +110,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         if let Some(message) = message {
             text += &format!("\n  template {name:?} cannot be used: {message}");
         }
+    }
+    if let Some(ChatReport { message: Some(message), .. }) = &report.chat {
+        text += &format!("\n  the chat template cannot be used: {message}");
     }
     context.print(text, &report)?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use cerebellum::batch::{Batch, Request, generate};
 use cerebellum::generate::{GenerateOptions, StopReason};
 use cerebellum::sampler::SamplerOptions;
+use cerebellum::score::log_probabilities_of;
 use cerebellum::text::TokenTable;
 
 use super::super::workers::share_out;
@@ -55,7 +56,7 @@ pub fn answer_by_model<B: AsRef<[u8]>>(
 }
 
 /// As [`answer_by_model`], by the float reference on `threads` threads. It has no cache: every token
-/// evaluates the whole text before it.
+/// evaluates the whole text before it. An answer ends at any of the tokens `ends`.
 ///
 /// # Errors
 /// Those of [`Reference::last_logits`].
@@ -63,7 +64,7 @@ pub fn answer_by_reference<B: AsRef<[u8]> + Sync>(
     reference: &Reference,
     table: &TokenTable<B>,
     prompts: &[Vec<u32>],
-    max_tokens: usize,
+    (max_tokens, ends): (usize, &[u32]),
     threads: usize,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<String>> {
@@ -74,7 +75,7 @@ pub fn answer_by_reference<B: AsRef<[u8]> + Sync>(
         let room = config.n_positions.saturating_sub(tokens.len()).max(1);
         for _ in 0..max_tokens.min(room) {
             let token = top_1(&reference.last_logits(&tokens)?) as u32;
-            if Some(token) == config.eos_token_id {
+            if ends.contains(&token) {
                 break;
             }
             text.extend_from_slice(table.token_bytes(token).unwrap_or_default());
@@ -84,6 +85,44 @@ pub fn answer_by_reference<B: AsRef<[u8]> + Sync>(
             tokens.push(token);
         }
         Ok(first_line(&text))
+    })
+}
+
+/// For each prompt the most probable of the continuations `labels`, by the float reference on `threads` threads:
+/// the one that scoring them all would find.
+///
+/// The sum of a label's log-probabilities only falls with each token. So beginnings are evaluated from the most
+/// probable one on, and the first whole label that is more probable than all beginnings left is the answer.
+///
+/// # Errors
+/// Those of [`Reference::last_logits`].
+pub fn choose_by_reference(
+    reference: &Reference,
+    prompts: &[Vec<u32>],
+    labels: &[Vec<u32>],
+    threads: usize,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<usize>> {
+    let workers = vec![(); threads.min(prompts.len())];
+    share_out(workers, prompts.len(), &|| advance(1), |(), index| {
+        let mut left: Vec<(f64, Vec<u32>)> = vec![(0.0, Vec::new())];
+        loop {
+            let best = (0..left.len()).max_by(|&a, &b| left[a].0.total_cmp(&left[b].0));
+            let (score, beginning) = left.swap_remove(best.expect("labels end"));
+            if let Some(label) = labels.iter().position(|label| *label == beginning) {
+                return Ok(label);
+            }
+            let logits = reference.last_logits(&[&prompts[index][..], &beginning].concat())?;
+            let mut next: Vec<u32> = labels
+                .iter()
+                .filter_map(|label| label.strip_prefix(&beginning[..])?.first().copied())
+                .collect();
+            next.sort_unstable();
+            next.dedup();
+            for (token, p) in next.iter().zip(log_probabilities_of(&logits, &next)) {
+                left.push((score + p, [&beginning[..], &[*token]].concat()));
+            }
+        }
     })
 }
 

@@ -10,7 +10,7 @@ mod chrf;
 mod example;
 mod percent;
 
-pub use answers::{answer_by_model, answer_by_reference};
+pub use answers::{answer_by_model, answer_by_reference, choose_by_reference};
 pub use chrf::Chrf;
 pub use example::Example;
 pub use percent::Percent;
