@@ -198,6 +198,11 @@ fi
 step "model"
 cargo run --quiet --locked -p cerebellum-tools --bin cerebellum -- quantize tools/demo -o "$work/demo.cbl" --quiet
 
+# The same with a chat template.
+cp -r tools/demo "$work/talking"
+cp tests/data/chat/zephyr.jinja "$work/talking/chat_template.jinja"
+cargo run --quiet --locked -p cerebellum-tools --bin cerebellum -- quantize "$work/talking" -o "$work/talking.cbl" --quiet
+
 step "a program of the first header, with every library"
 for library in small ids text constraints smallest; do
     [ -d "$work/$library" ] || continue
@@ -211,8 +216,9 @@ echo 'Once upon a time' > "$work/input"
 
 step "make and pkg-config, shared and static"
 cp -r examples/c "$work/make"
-make -C "$work/make" --quiet chat chat-static
+make -C "$work/make" --quiet chat conversation chat-static
 speaks "$work/make/chat" "$work/demo.cbl"
+speaks "$work/make/conversation" "$work/talking.cbl"
 LD_LIBRARY_PATH='' speaks "$work/make/chat-static" "$work/demo.cbl"
 
 step "valgrind"
@@ -238,6 +244,7 @@ if command -v cmake > /dev/null; then
     for program in chat chat-static; do
         LD_LIBRARY_PATH='' speaks "$work/cmake/$program" "$work/demo.cbl"
     done
+    speaks "$work/cmake/conversation" "$work/talking.cbl"
     speaks "$work/cmake/stories" "$work/demo.cbl"
 else
     skip "CMake is not installed"

@@ -4,7 +4,8 @@
  * section 5) is: the call succeeds with the same result, or returns CBL_NO_MEMORY, after which the same call
  * works; or the process aborts. No other status, no other signal, no hang. And it does not abort for a limit, or
  * if there is no memory from the beginning, because what these libraries take is asked for before.
- * Usage: oom_text MODEL [MANY]; with MANY many more are tried, and a table is printed. */
+ * Usage: oom_text MODEL MODEL_WITH_TEMPLATE [MANY]; the first has a simple form for conversations, the second a
+ * template that needs the engine. With MANY many more are tried, and a table is printed. */
 #include "refuse.h"
 #include "support.h"
 
@@ -13,10 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *path;
-static cbl_model *model;
+static const char *path, *engine_path;
+static cbl_model *model, *engine_model;
 static cbl_options *options;
-static cbl_session *session;
+static cbl_session *session, *engine_session;
 static cbl_batch *batch;
 static cbl_classifier *classifier;
 static cbl_template *template;
@@ -193,10 +194,35 @@ static cbl_status match_batch(void) {
   return status;
 }
 
+static const char *const ROLES[4] = {"system", "user", "assistant", "user"};
+static const char *const CONTENTS[4] = {"Be brief.", TEXT, "Yes. <|endoftext|>", "Why?"};
+
+static cbl_status make_tokens_of_chat(const cbl_model *of) {
+  uint32_t tokens[256];
+  size_t count;
+  cbl_status status = cbl_chat_tokens(of, options, ROLES, CONTENTS, 4, tokens, 256, &count, NULL, 0);
+  if (!status) add(tokens, count * sizeof *tokens);
+  return status;
+}
+
+static cbl_status make_answer(cbl_session *with) {
+  cbl_chat_result result;
+  CHECK_OK(cbl_session_reset(with));
+  cbl_status status = cbl_chat_answer(with, options, ROLES, CONTENTS, 4, add_text, NULL, &result, sizeof result);
+  if (!status) add(&result, sizeof result);
+  return status;
+}
+
+static cbl_status chat_tokens(void) { return make_tokens_of_chat(model); }
+static cbl_status chat_answer(void) { return make_answer(session); }
+static cbl_status engine_tokens(void) { return make_tokens_of_chat(engine_model); }
+static cbl_status engine_answer(void) { return make_answer(engine_session); }
+
 static cbl_status set_options(void) {
   cbl_options *made;
   cbl_status status = cbl_options_new(&made);
   if (!status) status = cbl_options_set_string(made, CBL_OPTION_TEMPLATE, "{text} is {label}\n", 18);
+  if (!status) status = cbl_options_set_string(made, CBL_OPTION_DATE, "2025-02-28", 10);
   if (!status) status = cbl_options_add_stop(made, "stop", 4);
   if (!status) status = cbl_options_add_example(made, TEXT, LENGTH, "fox", 3);
   if (!status && cbl_has_constraints()) status = cbl_options_set_string(made, CBL_OPTION_REGEX, "[a-z]+", 6);
@@ -208,31 +234,38 @@ static cbl_status set_options(void) {
 typedef struct {
   const char *name;
   cbl_status (*run)(void);
-  bool constrained;
+  /* What the library must have been built with. */
+  bool (*needs)(void);
 } operation;
 
 static const operation OPERATIONS[] = {
-    {"cbl_model_open", open_and_free, false},
-    {"cbl_model_tokenize", tokenize, false},
-    {"cbl_model_detokenize", detokenize, false},
-    {"cbl_model_token_bytes", token_bytes, false},
-    {"cbl_generate", generate, false},
-    {"cbl_generate, choices", choose, true},
-    {"cbl_generate, regular expression", match, true},
-    {"cbl_generate, JSON schema", follow_schema, true},
-    {"cbl_score", score, false},
-    {"cbl_embed", embed, false},
-    {"cbl_classifier_new", make_classifier, false},
-    {"cbl_classify", classify, false},
-    {"cbl_template_named", name_template, false},
-    {"cbl_template_new", make_template, false},
-    {"cbl_apply_template", apply_template, false},
-    {"cbl_batch_generate", generate_batch, false},
-    {"cbl_batch_generate, regular expression", match_batch, true},
-    {"cbl_generation_begin, _next", pull, false},
-    {"cbl_batch_begin, _next", pull_batch, false},
-    {"cbl_options_*", set_options, false},
+    {"cbl_model_open", open_and_free, NULL},
+    {"cbl_model_tokenize", tokenize, NULL},
+    {"cbl_model_detokenize", detokenize, NULL},
+    {"cbl_model_token_bytes", token_bytes, NULL},
+    {"cbl_generate", generate, NULL},
+    {"cbl_generate, choices", choose, cbl_has_constraints},
+    {"cbl_generate, regular expression", match, cbl_has_constraints},
+    {"cbl_generate, JSON schema", follow_schema, cbl_has_constraints},
+    {"cbl_score", score, NULL},
+    {"cbl_embed", embed, NULL},
+    {"cbl_classifier_new", make_classifier, NULL},
+    {"cbl_classify", classify, NULL},
+    {"cbl_template_named", name_template, NULL},
+    {"cbl_template_new", make_template, NULL},
+    {"cbl_apply_template", apply_template, NULL},
+    {"cbl_batch_generate", generate_batch, NULL},
+    {"cbl_batch_generate, regular expression", match_batch, cbl_has_constraints},
+    {"cbl_generation_begin, _next", pull, NULL},
+    {"cbl_batch_begin, _next", pull_batch, NULL},
+    {"cbl_chat_tokens", chat_tokens, NULL},
+    {"cbl_chat_answer", chat_answer, NULL},
+    {"cbl_chat_tokens, template", engine_tokens, cbl_has_chat},
+    {"cbl_chat_answer, template", engine_answer, cbl_has_chat},
+    {"cbl_options_*", set_options, NULL},
 };
+
+static bool is_built(const operation *operation) { return !operation->needs || operation->needs(); }
 
 static uint64_t result_of(const operation *operation) {
   result = 0xcbf29ce484222325u;
@@ -353,15 +386,18 @@ static void try_all(const operation *operation, const char *state, bool warm, bo
 
 static void prepare(void) {
   model = open_model(path);
+  engine_model = open_model(engine_path);
   session = new_session(model, options);
+  engine_session = new_session(engine_model, options);
   CHECK_OK(cbl_batch_new(model, options, 2, &batch, NULL, 0));
   CHECK_OK(cbl_template_named(model, "summarize", 9, &template, NULL, 0));
 }
 
 int main(int count, char **arguments) {
-  CHECK(count == 2 || count == 3);
-  bool many = count == 3;
+  CHECK(count == 3 || count == 4);
+  bool many = count == 4;
   path = arguments[1];
+  engine_path = arguments[2];
   options = new_options();
   CHECK_OK(cbl_options_set_int(options, CBL_OPTION_CONTEXT, 128));
   CHECK_OK(cbl_options_set_int(options, CBL_OPTION_MAX_TOKENS, 8));
@@ -376,18 +412,20 @@ int main(int count, char **arguments) {
     if (warm) {
       CHECK_OK(cbl_classifier_new(model, NULL, LABELS, 3, &classifier, NULL, 0));
       for (size_t i = 0; i < operations; i++) {
-        if (!OPERATIONS[i].constrained || cbl_has_constraints()) CHECK_OK(OPERATIONS[i].run());
+        if (is_built(&OPERATIONS[i])) CHECK_OK(OPERATIONS[i].run());
       }
     }
     for (size_t i = 0; i < operations; i++) {
-      if (OPERATIONS[i].constrained && !cbl_has_constraints()) continue;
+      if (!is_built(&OPERATIONS[i])) continue;
       if (!warm && OPERATIONS[i].run == classify) continue;
       try_all(&OPERATIONS[i], warm ? "used before" : "new", warm, many);
     }
     CHECK_OK(cbl_classifier_free(classifier));
     CHECK_OK(cbl_template_free(template));
     CHECK_OK(cbl_batch_free(batch));
+    CHECK_OK(cbl_session_free(engine_session));
     CHECK_OK(cbl_session_free(session));
+    CHECK_OK(cbl_model_free(engine_model));
     CHECK_OK(cbl_model_free(model));
   }
   CHECK_OK(cbl_options_free(options));

@@ -1,6 +1,6 @@
 /* Does everything again and again, in a random order that a seed repeats, and whatever goes wrong on purpose:
  * models opened and freed, sessions and batches made and freed, options, threads, generations, constraints,
- * cancellations, saving, restoring, errors. In the end memory, file descriptors and threads are what they were
+ * conversations, cancellations, saving, restoring, errors. In the end memory, file descriptors and threads are what they were
  * once everything had happened some times.
  * Usage: soak MODEL DIRECTORY SECONDS [SEED]; with less than 60 seconds memory has not settled and is not looked
  * at, and nothing is printed. */
@@ -196,12 +196,44 @@ static void use_template(cbl_session *session) {
   CHECK_OK(cbl_template_free(template));
 }
 
+/* A conversation of some turns, of which the model gives every second one. */
+static void converse(cbl_session *session) {
+  const char *roles[5] = {"user", "assistant", "user", "assistant", "user"}, *contents[5];
+  uint32_t tokens[256];
+  size_t count = 1 + 2 * below(3), number;
+  for (size_t i = 0; i < count; i++) contents[i] = PICK(TEXTS);
+  if (!below(8)) roles[count - 1] = PICK(LABELS);
+  cbl_status status = cbl_chat_tokens(model, options, roles, contents, count, tokens, 256, &number, NULL, 0);
+  CHECK(status == CBL_OK || status == CBL_BAD_ARGUMENT);
+  cbl_chat_result result;
+  for (int turns = 0; turns < 2; turns++) {
+    listener listener = {session, below(8), below(8), 0};
+    status = cbl_chat_answer(session, options, roles, contents, count, on_text, &listener, &result, sizeof result);
+    CHECK(status == CBL_OK || status == CBL_CONTEXT_FULL || status == CBL_CANCELLED || status == CBL_BAD_ARGUMENT);
+    CHECK_OK(cbl_session_clear_cancel(session));
+  }
+}
+
+/* Tokens of a text and back. */
+static void use_text(void) {
+  const char *text = PICK(TEXTS);
+  uint32_t tokens[128];
+  char back[256];
+  size_t count, length;
+  CHECK_OK(cbl_model_tokenize(model, options, text, strlen(text), tokens, 128, &count, NULL, 0));
+  cbl_status status = cbl_model_detokenize(model, tokens, count, back, sizeof back, &length, NULL, 0);
+  CHECK_OK(status);
+  CHECK(length == strlen(text) && !memcmp(back, text, length));
+}
+
 static void use_session(void) {
   cbl_session *session = new_session(model, options), *forked;
   cbl_session_stats stats;
   for (uint64_t n = below(6); n; n--) {
-    switch (below(8)) {
+    switch (below(10)) {
       case 0: generate(session); break;
+      case 8: converse(session); break;
+      case 9: use_text(); break;
       case 6: pull(session); break;
       case 1: cancelled_by_a_thread(session, PICK(TEXTS)); break;
       case 2: save_and_restore(session); break;

@@ -39,6 +39,16 @@ fn model() -> &'static Path {
     })
 }
 
+/// The demo model with a chat template for the engine, quantized once.
+fn model_with_template() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let path = scratch("model").join("template.cbl");
+        common::quantize_with_template_to(&path, &common::demo(), Scheme::Int4, 64);
+        path
+    })
+}
+
 /// The directory with the shared library that cargo made for this test.
 fn library_directory() -> PathBuf {
     let directory = std::env::current_exe().unwrap().parent().unwrap().to_owned();
@@ -195,7 +205,7 @@ fn lack_of_memory_is_an_error_and_tokens_allocate_nothing() {
 #[test]
 fn lack_of_memory_for_texts_is_an_error_or_an_abort() {
     let mut program = Command::new(test_program("oom_text", &[]));
-    program.arg(model()).env_remove("LD_LIBRARY_PATH");
+    program.args([model(), model_with_template()]).env_remove("LD_LIBRARY_PATH");
     let many = std::env::var_os("OOM_MANY").is_some();
     if many {
         program.arg("many");
@@ -249,6 +259,20 @@ fn examples_run() {
     let output = succeed(chat.env_remove("LD_LIBRARY_PATH"));
     assert!(output.stdout.len() > 80, "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("tokens evaluated"), "{output:?}");
+
+    let source = sources.join("c/conversation.c");
+    let lines = fs::read_to_string(&source).unwrap().lines().count();
+    assert!(lines < 60, "a short program, it has {lines} lines");
+    let conversation = compile(&source, "conversation", &library_directory(), &SANITIZERS);
+    let input = fs::File::open(scratch("files").join("chat.txt")).unwrap();
+    let mut conversation = Command::new(conversation);
+    let conversation = conversation.arg(model()).arg("Be brief.").stdin(input);
+    let output = succeed(conversation.env_remove("LD_LIBRARY_PATH"));
+    assert!(output.stdout.len() > 20, "{output:?}");
+    // The second turn goes on from the first.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let known: Vec<_> = said.lines().filter_map(|line| line.split(' ').nth(3)).collect();
+    assert!(known.len() == 2 && known[0] == "0" && known[1] != "0", "{said}");
 
     let flags = [SANITIZERS[0], SANITIZERS[1], "-isystem", include.to_str().unwrap()];
     let stories = compile_cpp(&sources.join("cpp/stories.cpp"), "stories", &flags);

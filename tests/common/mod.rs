@@ -52,7 +52,31 @@ pub fn quantize_with_chat_to(file: &Path, checkpoint: &Path, scheme: Scheme, gro
         answer: "Assistant:".into(),
         ..ChatForm::default()
     };
-    let chat = Some(ChatFormat { form: Some(form), ..ChatFormat::default() });
+    let chat = ChatFormat { form: Some(form), ..ChatFormat::default() };
+    quantize_with(chat, file, checkpoint, scheme, group_size);
+}
+
+/// As [`quantize_with_chat_to`], with the same in a template, for which there is no form.
+pub fn quantize_with_template_to(
+    file: &Path,
+    checkpoint: &Path,
+    scheme: Scheme,
+    group_size: usize,
+) {
+    let template = "{% for message in messages %}{{ message['role'] | title ~ ':' ~ message['content'] }}\
+                    <|endoftext|>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
+    let chat = ChatFormat { template: Some(template.into()), ..ChatFormat::default() };
+    quantize_with(chat, file, checkpoint, scheme, group_size);
+}
+
+fn quantize_with(
+    chat: ChatFormat,
+    file: &Path,
+    checkpoint: &Path,
+    scheme: Scheme,
+    group_size: usize,
+) {
+    let chat = Some(chat);
     let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
     let uniform = Options::uniform(MatrixFormat { scheme, group_size });
     // Its tasks keep the form for models that continue text, which the bundled model does.

@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
 thread_local! {
     /// Bytes now, and the most there were. Signed: a thread may free what another allocated.
@@ -9,12 +10,17 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
+/// The same of all threads together.
+static ALL_LIVE: AtomicIsize = AtomicIsize::new(0);
+static ALL_PEAK: AtomicIsize = AtomicIsize::new(0);
+
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn count(change: isize) {
+    ALL_PEAK.fetch_max(ALL_LIVE.fetch_add(change, Relaxed) + change, Relaxed);
     // A thread that is ending has no counters any more, and nobody asks for them.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + change);
@@ -58,6 +64,15 @@ pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     PEAK.set(before);
     let result = work();
     (result, (PEAK.get() - before) as usize)
+}
+
+/// The same for all threads: where nothing else is done meanwhile.
+#[allow(dead_code, reason = "tests run side by side; a fuzz target is alone")]
+pub fn peak_of_process<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALL_LIVE.load(Relaxed);
+    ALL_PEAK.store(before, Relaxed);
+    let result = work();
+    (result, (ALL_PEAK.load(Relaxed) - before) as usize)
 }
 
 #[test]

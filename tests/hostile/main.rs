@@ -16,6 +16,7 @@ mod bits;
 mod bombs;
 mod calls;
 mod changes;
+mod chats;
 mod choices;
 mod class;
 mod corpus;
