@@ -50,6 +50,8 @@ mod page_lock;
 mod plan;
 mod program;
 mod saved_session;
+#[cfg(feature = "text")]
+mod segments;
 mod session;
 mod session_options;
 mod tell;

@@ -33,13 +33,12 @@ use std::hint::black_box;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-use unicode_segmentation::UnicodeSegmentation;
-
 use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
 use crate::model::Model;
+use crate::segments;
 use crate::session::Session;
 use crate::template::{Budget, Split, Template};
 use crate::text::{EncodeOptions, Room, Tokenizer};
@@ -371,8 +370,8 @@ impl Unit {
     fn ends(self, text: &str) -> Box<dyn Iterator<Item = usize> + '_> {
         match self {
             Self::Sentence => Box::new(sentences(text).map(|sentence| sentence.end)),
-            Self::Word => Box::new(text.split_word_bound_indices().map(|(at, it)| at + it.len())),
-            Self::Cluster => Box::new(text.grapheme_indices(true).map(|(at, it)| at + it.len())),
+            Self::Word => Box::new(segments::word_ends(text)),
+            Self::Cluster => Box::new(segments::cluster_ends(text)),
             Self::Character => Box::new(text.char_indices().map(|(at, c)| at + c.len_utf8())),
         }
     }
@@ -505,14 +504,13 @@ impl TaskResult {
 /// Sentences (UAX #29), and lines, which end one too; none is blank, and together they are the text.
 fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut start = 0;
-    let mut bounds = text.split_sentence_bound_indices().peekable();
+    let mut ends = segments::sentence_ends(text).peekable();
     std::iter::from_fn(move || {
         loop {
-            let (at, sentence) = bounds.next()?;
-            let end = at + sentence.len();
+            let end = ends.next()?;
             // What is blank goes with the sentence before it; at the beginning, with the next one.
-            let next_is_blank = bounds.peek().is_some_and(|(_, next)| next.trim().is_empty());
-            if !next_is_blank && !text[start..end].trim().is_empty() || bounds.peek().is_none() {
+            let next_is_blank = ends.peek().is_some_and(|&next| text[end..next].trim().is_empty());
+            if !next_is_blank && !text[start..end].trim().is_empty() || ends.peek().is_none() {
                 let range = start..end;
                 start = end;
                 return Some(range);

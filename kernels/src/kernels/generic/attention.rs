@@ -25,11 +25,13 @@ mod store;
 mod values;
 
 pub(in crate::kernels) use self::outlined::Outlined;
-pub(in crate::kernels) use self::queries::Queries;
-pub(in crate::kernels) use self::scores::{Int8Scores, ScoresInt8, scores_int8};
-pub(in crate::kernels) use self::segment::segment;
+use self::queries::Queries;
+pub(in crate::kernels) use self::scores::{
+    F16Scores, Int8Scores, ScoresInt8, scores_f16, scores_int8,
+};
+use self::segment::segment;
 pub(in crate::kernels) use self::store::store;
-pub(in crate::kernels) use self::values::{Rows, Value, weighted_sums_over};
+pub(in crate::kernels) use self::values::{Rows, Value, weighted_sum_tail, weighted_sums_over};
 use crate::kernels::types::{Attention, AttentionScratch, CellWriter, QUERY_BLOCK, SEGMENT, slot};
 
 /// Attention of the job's queries; `scores_int8` is [`scores_int8`] with the features it needs.
@@ -59,19 +61,10 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
         queries.segment = start;
         queries.slot = slot(start, capacity);
         for first in (skipped..end).step_by(QUERY_BLOCK) {
-            let queries = &mut queries;
             queries.is_first_block = first == skipped;
-            // SAFETY: as many queries as are left, all of which see a position of the segment.
-            unsafe {
-                match end - first {
-                    1 => v.segment::<1>(queries, scratch, first),
-                    2 => v.segment::<2>(queries, scratch, first),
-                    3 => v.segment::<3>(queries, scratch, first),
-                    4 => v.segment::<4>(queries, scratch, first),
-                    5 => v.segment::<5>(queries, scratch, first),
-                    _ => v.segment::<QUERY_BLOCK>(queries, scratch, first),
-                }
-            }
+            let count = (end - first).min(QUERY_BLOCK);
+            // SAFETY: so many queries are left, all of which see a position of the segment.
+            unsafe { segment(v, &mut queries, scratch, first, count) };
         }
     }
     let mut pair = job.pair(0);

@@ -66,10 +66,19 @@ unsafe fn finish_as<V: Vector>(
         let y = v.add(acc, bias);
         // SAFETY: the caller's promise.
         let cells = unsafe { out.cells(first + t, rows.clone()) };
-        if let Ok(cells) = <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
-            v.store(apply(v, epilogue, y, v.load(cells)), cells);
-        } else {
-            v.store_part(apply(v, epilogue, y, v.load_part(cells)), cells);
+        // A panel with fewer rows is computed in a copy, so that the epilogue is compiled once.
+        let mut padded = [0.0; PANEL_ROWS];
+        let is_whole = cells.len() == PANEL_ROWS;
+        let whole = match <&mut [f32; PANEL_ROWS]>::try_from(&mut *cells) {
+            Ok(whole) => whole,
+            Err(_) => {
+                padded[..cells.len()].copy_from_slice(cells);
+                &mut padded
+            }
+        };
+        v.store(apply(v, epilogue, y, v.load(whole)), whole);
+        if !is_whole {
+            cells.copy_from_slice(&padded[..cells.len()]);
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) mod rope;
 /// The functions may be called where [`Vector::new`](super::vector::Vector::new) may.
 macro_rules! instantiate {
     ($(#[$attr:meta])* $vector:ty) => {
-        use crate::kernels::generic::attention::{Outlined, Queries, Rows, ScoresInt8, Value};
+        use crate::kernels::generic::attention::{F16Scores, Outlined, Rows, ScoresInt8, Value};
         use crate::kernels::generic;
         use crate::kernels::vector::Vector;
         use crate::kernels::types::{
@@ -116,16 +116,12 @@ macro_rules! instantiate {
         impl Outlined for $vector {
             #[inline(never)]
             $(#[$attr])*
-            unsafe fn segment<const Q: usize>(
+            unsafe fn scores_f16<const Q: usize>(
                 self,
-                queries: &mut Queries,
-                scratch: &mut AttentionScratch,
-                first: usize,
+                job: &F16Scores,
+                scores: &mut [[f32; SEGMENT]],
             ) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    generic::attention::segment::<_, Q>(self, queries, scratch, first);
-                }
+                generic::attention::scores_f16::<_, Q>(self, job, scores);
             }
 
             #[inline(never)]
@@ -133,13 +129,30 @@ macro_rules! instantiate {
             unsafe fn weighted_sums_over<T: Value, const Q: usize>(
                 self,
                 values: &[T],
-                weights: &[[f32; SEGMENT]; Q],
+                weights: &[[f32; SEGMENT]],
                 positions: std::ops::Range<usize>,
                 rows: Rows,
             ) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    generic::attention::weighted_sums_over(self, values, weights, positions, rows);
+                    generic::attention::weighted_sums_over::<_, T, Q>(
+                        self, values, weights, positions, rows,
+                    );
+                }
+            }
+
+            #[inline(never)]
+            $(#[$attr])*
+            unsafe fn weighted_sum_tail<T: Value>(
+                self,
+                values: &[T],
+                weights: &[[f32; SEGMENT]],
+                positions: std::ops::Range<usize>,
+                rows: Rows,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    generic::attention::weighted_sum_tail(self, values, weights, positions, rows);
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Next {
 }
 
 /// Queries and keys of a float16 cache.
-pub(super) struct F16Scores<'a> {
+pub(in crate::kernels) struct F16Scores<'a> {
     /// `[panels][head size][16]`.
     pub(super) keys: &'a [u16],
     /// The first panel whose scores are wanted.
@@ -52,11 +52,12 @@ pub(super) struct F16Scores<'a> {
 
 /// Scores of `Q` queries with whole panels of float16 keys.
 #[inline(always)]
-pub(super) fn scores_f16<V: Vector, const Q: usize>(
+pub(in crate::kernels) fn scores_f16<V: Vector, const Q: usize>(
     v: V,
     job: &F16Scores,
-    scores: &mut [Scores; Q],
+    scores: &mut [Scores],
 ) {
+    let scores = scores.first_chunk_mut::<Q>().expect("scores of a block");
     let F16Scores { queries, size, .. } = *job;
     let most = V::SCORE_PANELS[Q - 1];
     let panels = job.keys.len() / (size * KEY_PANEL);
@@ -65,9 +66,10 @@ pub(super) fn scores_f16<V: Vector, const Q: usize>(
         let keys = &job.keys[done * KEY_PANEL * size..];
         job.next.prefetch(done..panels.min(done + most));
         done += match (panels - done).min(most) {
+            // Three at once only where there are never more: a rest of three may be two and one.
+            3 if most == 3 => score_tile::<V, Q, 3>(v, keys, size, queries, done, scores),
+            2..4 => score_tile::<V, Q, 2>(v, keys, size, queries, done, scores),
             ..2 => score_tile::<V, Q, 1>(v, keys, size, queries, done, scores),
-            2 => score_tile::<V, Q, 2>(v, keys, size, queries, done, scores),
-            3 => score_tile::<V, Q, 3>(v, keys, size, queries, done, scores),
             4..8 => score_tile::<V, Q, 4>(v, keys, size, queries, done, scores),
             _ => score_tile::<V, Q, 8>(v, keys, size, queries, done, scores),
         };

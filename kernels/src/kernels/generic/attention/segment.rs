@@ -1,35 +1,40 @@
 //! One segment of the cache: scores, weights and weighted values of some queries.
 
 use std::array::from_ref;
+use std::ops::Range;
 
-use super::outlined::Outlined;
+use super::outlined::{Outlined, for_queries};
 use super::queries::Queries;
-use super::scores::{F16Scores, Int8Scores, Next, Scores, add_distances, scores_f16};
+use super::scores::{F16Scores, Int8Scores, Next, Scores, add_distances};
 use super::softmax::{Seen, softmax};
 use super::values::{Rows, Value};
-use crate::kernels::types::{AttentionScratch, HeadCache, KEY_PANEL, KEY_STEP, SEGMENT};
+use crate::kernels::types::{
+    AttentionScratch, HeadCache, KEY_PANEL, KEY_STEP, QUERY_BLOCK, SEGMENT,
+};
 
-/// Takes `Q` queries from number `first` on through the segment that they are at.
+/// Takes `count` queries from number `first` on through the segment that they are at.
 ///
 /// # Safety
-/// There are that many queries, all of which see a position of the segment; the buffers are those of
+/// There are that many queries, at most [`QUERY_BLOCK`], all of which see a position of the segment; the buffers are those of
 /// [`Kernels::attend`](crate::kernels::Kernels::attend).
 #[inline(always)]
-pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
+pub(super) unsafe fn segment<V: Outlined>(
     v: V,
     queries: &mut Queries,
     scratch: &mut AttentionScratch,
     first: usize,
+    count: usize,
 ) {
     let Queries { job, size, padded, segment, slot, .. } = *queries;
-    let rows = first * padded..(first + Q) * padded;
+    let rows = first * padded..(first + count) * padded;
     let (scores, _) = scratch.scores.as_chunks_mut::<SEGMENT>();
-    let scores = scores.first_chunk_mut::<Q>().expect("scores of a block");
-    let mut pairs = [job.pair(first); Q];
-    for q in 1..Q {
+    let scores = &mut scores[..count];
+    let mut pairs = [job.pair(first); QUERY_BLOCK];
+    for q in 1..count {
         pairs[q] = job.pair_after(pairs[q - 1]);
     }
-    let mut seen = Seen { from: [0; Q], to: [0; Q] };
+    let pairs = &pairs[..count];
+    let mut seen = Seen { from: [0; QUERY_BLOCK], to: [0; QUERY_BLOCK] };
     // How many queries have been in segments before.
     let mut begun = 0;
     for (q, &(token, _)) in pairs.iter().enumerate() {
@@ -38,8 +43,8 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
         seen.from[q] = visible.start.saturating_sub(segment);
         seen.to[q] = (visible.end - segment).min(SEGMENT);
     }
-    let panels = seen.panels(0..Q);
-    let is_narrow = Q > 1 && V::VALUE_VECTORS[Q - 1] <= 2;
+    let panels = seen.panels(0..count);
+    let is_narrow = count > 1 && V::VALUE_VECTORS[count - 1] <= 2;
     let prefetches = is_narrow && queries.is_first_block;
     match job.cache {
         HeadCache::F16 { keys, values, .. } => {
@@ -50,7 +55,8 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
                 size,
                 next: Next::new(&values[slot * size..], size, prefetches),
             };
-            scores_f16(v, &f16, scores);
+            // SAFETY: a `V` exists.
+            unsafe { for_queries!(count, v.scores_f16::<_>(&f16, scores)) }
         }
         HeadCache::Int8 { keys, key_scales, values, .. } => {
             let padded_keys = size.next_multiple_of(KEY_STEP);
@@ -62,8 +68,8 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
                 first_panel: panels.start,
                 queries: &scratch.queries_i8[rows.clone()],
                 padded,
-                scales: &queries.scales[first..first + Q],
-                byte_sums: &queries.byte_sums[first..first + Q],
+                scales: &queries.scales[first..first + count],
+                byte_sums: &queries.byte_sums[first..first + count],
                 next: Next::new(&values[slot * size..], size, prefetches),
             };
             // SAFETY: `attend`'s caller promises that it may be called.
@@ -79,7 +85,7 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
     let (maxima, sums) = softmax(v, scores, &seen);
     let to = match begun {
         0 => &mut scratch.sums[rows],
-        _ => &mut scratch.part[..Q * padded],
+        _ => &mut scratch.part[..count * padded],
     };
     let to = Rows { start: to.as_mut_ptr(), size, padded, begun: false };
     // SAFETY: `to` has a padded row for each query, and `Kernels::attend` has checked that the cache
@@ -102,12 +108,12 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
         }
     }
     if begun == 0 {
-        queries.maxima[first..first + Q].copy_from_slice(&maxima);
-        queries.sums[first..first + Q].copy_from_slice(&sums);
+        queries.maxima[first..first + count].copy_from_slice(&maxima[..count]);
+        queries.sums[first..first + count].copy_from_slice(&sums[..count]);
         return;
     }
     let parts = scratch.part.chunks_exact(padded);
-    for ((q, part), (max, sum)) in (0..).zip(parts).zip(maxima.into_iter().zip(sums)) {
+    for ((q, part), (max, sum)) in (0..count).zip(parts).zip(maxima.into_iter().zip(sums)) {
         let to = &mut scratch.sums[(first + q) * padded..][..padded];
         if q < begun {
             queries.merge(first + q, max, sum, part, to);
@@ -123,36 +129,57 @@ pub(in crate::kernels) unsafe fn segment<V: Outlined, const Q: usize>(
 /// # Safety
 /// `to` has a padded row per query, which nobody else uses.
 #[inline(always)]
-unsafe fn weighted_sums<V: Outlined, T: Value, const Q: usize>(
+unsafe fn weighted_sums<V: Outlined, T: Value>(
     v: V,
     values: &[T],
-    weights: &[Scores; Q],
-    seen: &Seen<Q>,
+    weights: &[Scores],
+    seen: &Seen,
     mut to: Rows,
 ) {
-    let common = seen.from[Q - 1]..seen.to[0];
-    assert!(values.len() >= seen.to[Q - 1] * to.size);
+    let last = weights.len() - 1;
+    let common = seen.from[last]..seen.to[0];
+    assert!(values.len() >= seen.to[last] * to.size);
     // SAFETY: the caller's promise, and the assertion: no query sees more than the last one.
     unsafe {
-        if common.is_empty() {
-            for (q, weights) in weights.iter().enumerate() {
-                let positions = seen.from[q]..seen.to[q];
-                v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
+        if !common.is_empty() {
+            // Those before the common ones, in the order of positions; then the common ones.
+            if seen.from[0] < common.start {
+                weighted_sums_alone(v, values, weights, seen, 0..common.start, to);
+                to.begun = true;
             }
-            return;
-        }
-        if seen.from[0] < common.start {
-            for (q, weights) in weights.iter().enumerate() {
-                let positions = seen.from[q]..common.start;
-                v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
-            }
+            let positions = common.clone();
+            for_queries!(
+                weights.len(),
+                v.weighted_sums_over::<T, _>(values, weights, positions, to)
+            );
             to.begun = true;
         }
-        v.weighted_sums_over::<T, Q>(values, weights, common.clone(), to);
-        to.begun = true;
-        for (q, weights) in weights.iter().enumerate().skip(1) {
-            let positions = common.end..seen.to[q];
-            if !positions.is_empty() {
+        if common.is_empty() || seen.to[last] > common.end {
+            let from = if common.is_empty() { 0 } else { common.end };
+            weighted_sums_alone(v, values, weights, seen, from..SEGMENT, to);
+        }
+    }
+}
+
+/// The same for the positions within a range, for one query after the other.
+///
+/// # Safety
+/// That of [`weighted_sums`].
+#[inline(always)]
+unsafe fn weighted_sums_alone<V: Outlined, T: Value>(
+    v: V,
+    values: &[T],
+    weights: &[Scores],
+    seen: &Seen,
+    within: Range<usize>,
+    to: Rows,
+) {
+    for (q, weights) in weights.iter().enumerate() {
+        let positions = seen.from[q].max(within.start)..seen.to[q].min(within.end);
+        // A row that is not begun is written, if only with zeros.
+        if !positions.is_empty() || !to.begun {
+            // SAFETY: the caller's promise.
+            unsafe {
                 v.weighted_sums_over::<T, 1>(values, from_ref(weights), positions, to.from(q));
             }
         }

@@ -7,14 +7,14 @@ use crate::kernels::generic::math::exp2;
 use crate::kernels::types::{KEY_PANEL, QUERY_BLOCK};
 use crate::kernels::vector::Vector;
 
-/// The positions of a segment that `Q` queries see, counted from its first one. Neither decreases from
-/// query to query.
-pub(super) struct Seen<const Q: usize> {
-    pub(super) from: [usize; Q],
-    pub(super) to: [usize; Q],
+/// The positions of a segment that the queries of a block see, counted from its first one. Neither decreases
+/// from query to query.
+pub(super) struct Seen {
+    pub(super) from: [usize; QUERY_BLOCK],
+    pub(super) to: [usize; QUERY_BLOCK],
 }
 
-impl<const Q: usize> Seen<Q> {
+impl Seen {
     /// The panels that have a position which any of some queries sees.
     #[inline(always)]
     pub(super) fn panels(&self, queries: Range<usize>) -> Range<usize> {
@@ -25,15 +25,21 @@ impl<const Q: usize> Seen<Q> {
 /// Turns the scores that each query sees into weights, those that fill up the panels of any into 0;
 /// returns the largest score of each and the sum of its weights.
 #[inline(always)]
-pub(super) fn softmax<V: Vector, const Q: usize>(
+pub(super) fn softmax<V: Vector>(
     v: V,
-    scores: &mut [Scores; Q],
-    seen: &Seen<Q>,
-) -> ([f32; Q], [f32; Q]) {
-    let (mut maxima, mut sums) = ([0.0; Q], [0.0; Q]);
+    scores: &mut [Scores],
+    seen: &Seen,
+) -> ([f32; QUERY_BLOCK], [f32; QUERY_BLOCK]) {
+    let (mut maxima, mut sums) = ([0.0; QUERY_BLOCK], [0.0; QUERY_BLOCK]);
     let mut done = 0;
-    while done < Q {
-        let last = Q.min(done + V::SOFTMAX_QUERIES);
+    while done < scores.len() {
+        // Few numbers, of which each has a function: 3 are 2 and 1, 5 are 4 and 1.
+        let together = match (scores.len() - done).min(V::SOFTMAX_QUERIES) {
+            3 => 2,
+            5 => 4,
+            count => count,
+        };
+        let last = done + together;
         let panels = seen.panels(done..last);
         for q in done..last {
             scores[q][panels.start * KEY_PANEL..seen.from[q]].fill(f32::NEG_INFINITY);
@@ -41,12 +47,10 @@ pub(super) fn softmax<V: Vector, const Q: usize>(
         }
         let to = (&mut maxima[done..last], &mut sums[done..last]);
         let scores = &mut scores[done..last];
-        match last - done {
+        match together {
             1 => softmax_together::<V, 1>(v, scores, panels, to),
             2 => softmax_together::<V, 2>(v, scores, panels, to),
-            3 => softmax_together::<V, 3>(v, scores, panels, to),
-            4 => softmax_together::<V, 4>(v, scores, panels, to),
-            5 => softmax_together::<V, 5>(v, scores, panels, to),
+            4 if V::SOFTMAX_QUERIES >= 4 => softmax_together::<V, 4>(v, scores, panels, to),
             _ => softmax_together::<V, QUERY_BLOCK>(v, scores, panels, to),
         }
         done = last;

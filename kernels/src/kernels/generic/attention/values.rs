@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::outlined::Outlined;
 use super::scores::Scores;
+use crate::kernels::types::QUERY_BLOCK;
 use crate::kernels::vector::{LANES, Vector};
 
 /// Rows of a buffer `[queries][padded]` that weighted values go to.
@@ -43,13 +45,14 @@ impl Rows {
 /// `to` has a padded row per query, which nobody else uses; the values have these positions, which are at
 /// most [`SEGMENT`](crate::kernels::types::SEGMENT).
 #[inline(always)]
-pub(in crate::kernels) unsafe fn weighted_sums_over<V: Vector, T: Value, const Q: usize>(
+pub(in crate::kernels) unsafe fn weighted_sums_over<V: Outlined, T: Value, const Q: usize>(
     v: V,
     values: &[T],
-    weights: &[Scores; Q],
+    weights: &[Scores],
     positions: Range<usize>,
     to: Rows,
 ) {
+    let weights = weights.first_chunk::<Q>().expect("weights of a block");
     let most = V::VALUE_VECTORS[Q - 1];
     let vectors = to.size / LANES;
     let mut done = 0;
@@ -59,18 +62,20 @@ pub(in crate::kernels) unsafe fn weighted_sums_over<V: Vector, T: Value, const Q
         unsafe {
             done += match (vectors - done).min(most) {
                 ..2 => weighted_sum_tile::<V, T, Q, 1>(v, values, weights, positions, d, to),
-                2 => weighted_sum_tile::<V, T, Q, 2>(v, values, weights, positions, d, to),
-                3 => weighted_sum_tile::<V, T, Q, 3>(v, values, weights, positions, d, to),
+                // Where there are 5 at most, 8 vectors are 5 and 3.
+                3 if most % 2 == 1 => {
+                    weighted_sum_tile::<V, T, Q, 3>(v, values, weights, positions, d, to)
+                }
+                2..4 => weighted_sum_tile::<V, T, Q, 2>(v, values, weights, positions, d, to),
                 4 => weighted_sum_tile::<V, T, Q, 4>(v, values, weights, positions, d, to),
                 5..8 => weighted_sum_tile::<V, T, Q, 5>(v, values, weights, positions, d, to),
                 _ => weighted_sum_tile::<V, T, Q, 8>(v, values, weights, positions, d, to),
             };
         }
     }
-    let d = vectors * LANES;
-    if d < to.size {
+    if vectors * LANES < to.size {
         // SAFETY: the caller's promise; a padded row has a whole vector there.
-        unsafe { weighted_sum_tail(v, values, weights, positions, d, to) };
+        unsafe { v.weighted_sum_tail(values, weights, positions, to) };
     }
 }
 
@@ -119,30 +124,45 @@ unsafe fn weighted_sum_tile<V: Vector, T: Value, const Q: usize, const R: usize>
     R
 }
 
-/// The same for the last dimensions of a head whose size is not whole vectors, from `d` on.
+/// The same for the last dimensions of a head whose size is not whole vectors, for any number of queries.
 ///
 /// # Safety
-/// That of [`weighted_sums_over`]; fewer than a vector are left of a row.
+/// That of [`weighted_sums_over`].
 #[inline(always)]
-unsafe fn weighted_sum_tail<V: Vector, T: Value, const Q: usize>(
+pub(in crate::kernels) unsafe fn weighted_sum_tail<V: Vector, T: Value>(
     v: V,
     values: &[T],
-    weights: &[Scores; Q],
+    weights: &[Scores],
     positions: Range<usize>,
-    d: usize,
     to: Rows,
 ) {
-    for (q, weights) in weights.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        let sums = unsafe { to.vector(q, d) };
-        let mut sum = if to.begun { v.load(sums) } else { v.splat(0.0) };
-        for j in positions.clone() {
-            let rest = &values[j * to.size + d..(j + 1) * to.size];
-            let mut padded = [T::ZERO; LANES];
-            padded[..rest.len()].copy_from_slice(rest);
-            sum = v.fma(v.splat(weights[j]), T::load(v, &padded), sum);
+    let d = to.size / LANES * LANES;
+    let left = to.size - d;
+    let mut sums = [v.splat(0.0); QUERY_BLOCK];
+    let sums = &mut sums[..weights.len()];
+    if to.begun {
+        for (q, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's promise; a padded row has a whole vector there.
+            *sum = v.load(unsafe { to.vector(q, d) });
         }
-        v.store(sum, sums);
+    }
+    for j in positions {
+        let rest = &values[j * to.size + d..];
+        // What follows in the next row goes into lanes that nobody wants; behind the last one there is nothing.
+        let value = if let Some(whole) = rest.first_chunk() {
+            T::load(v, whole)
+        } else {
+            let mut padded = [T::ZERO; LANES];
+            padded[..left].copy_from_slice(&rest[..left]);
+            T::load(v, &padded)
+        };
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            *sum = v.fma(v.splat(weights[j]), value, *sum);
+        }
+    }
+    for (q, &sum) in sums.iter().enumerate() {
+        // SAFETY: as above.
+        v.store(v.keep_first(left, sum), unsafe { to.vector(q, d) });
     }
 }
 
