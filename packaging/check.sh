@@ -181,7 +181,7 @@ step "library with text, and with constraints"
 packaging/install.sh --prefix "$work/text"
 packaging/install.sh --prefix "$work/constraints" --with-constraints
 cargo build --quiet --locked --profile device --bin cerebellum-run
-budget "$work/text/lib/libcerebellum.so" 1800000
+budget "$work/text/lib/libcerebellum.so" 1585000
 budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 3500000
 budget "$work/constraints/lib/libcerebellum.so" 4400000
 linked "$work/constraints/lib/libcerebellum.so"

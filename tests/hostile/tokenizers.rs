@@ -41,7 +41,7 @@ fn table(tokens: &[Vec<u8>], added: usize, merges: &[(u32, u32)]) -> Vec<u8> {
 
 /// Parses a table, and encodes and decodes a text with it.
 fn run(class: &mut Class, case: &str, table: &[u8]) -> Outcome {
-    let text = "aa b\u{e9}".repeat(100);
+    let text = "aa b\u{e9} e\u{301}\u{323}\u{2581}\u{2581}12 \u{65e5}\n\n<a> <b>".repeat(30);
     class.attempt(case, table.len(), || {
         let read = || -> Result<(), TextError> {
             let tokenizer = Tokenizer::from(TokenTable::parse(table)?);
@@ -66,6 +66,109 @@ fn doubling(doublings: u32, repetitions: usize) -> Vec<u8> {
 /// A token for each byte.
 fn bytes() -> Vec<Vec<u8>> {
     (0..=255).map(|byte| vec![byte]).collect()
+}
+
+/// A sound table of this kind, by this rule, with bytes, characters, merges and added tokens of all flags.
+fn sound(kind: u8, rule: u8, flags: u32) -> Vec<u8> {
+    let more =
+        ["aa", "\u{e9}", "b\u{e9}", "\u{65e5}", "\u{301}", "  ", "12", "<a>", "<b>", "e\u{301}"];
+    let tokens: Vec<_> = bytes().into_iter().chain(more.map(|text| text.into())).collect();
+    let characters = [257, 259, 260];
+    let added =
+        [(263, layout::SPECIAL | layout::LSTRIP), (264, layout::RSTRIP | layout::SINGLE_WORD)];
+    let added = added.into_iter().chain([(265, layout::NORMALIZED | layout::IN_VOCABULARY)]);
+    blob::write(&Parts {
+        kind,
+        rule,
+        flags,
+        glue: Some('>').filter(|_| rule == layout::SPLIT_SPACES),
+        bytes: (0..256).map(Some).collect(),
+        index: if kind == layout::SENTENCEPIECE_BPE { characters.into() } else { vec![256, 262] },
+        added: added.map(|(id, flags)| Added { id, flags, ..Added::default() }).collect(),
+        merges: vec![(97, 97, 256), (98, 257, 258), (32, 32, 261), (49, 50, 262)],
+        tokens,
+        ..Parts::default()
+    })
+    .unwrap()
+}
+
+/// Where the order of the added tokens, the index and the merges lie in a table, and its end.
+fn places(table: &[u8]) -> [usize; 4] {
+    let field = |at: usize| u32::from_le_bytes(table[at..][..4].try_into().unwrap()) as usize;
+    let [tokens, more, added, text, index, merges] = [12, 16, 20, 28, 32, 36].map(field);
+    let order_at =
+        layout::HEADER_BYTES + layout::BYTE_TOKENS_BYTES + added * layout::ADDED_TOKEN_BYTES;
+    let text_at =
+        order_at + added * layout::ORDER_BYTES + (tokens + more + 1) * layout::OFFSET_BYTES;
+    let (index_at, end) = (text_at + text, table.len());
+    assert_eq!(end, index_at + index * layout::INDEX_BYTES + merges * layout::MERGE_BYTES);
+    [order_at, index_at, index_at + index * layout::INDEX_BYTES, end]
+}
+
+/// Searches must end where a table has not the order that they count on, and where no slot is empty.
+#[test]
+fn without_order_and_without_empty_slots() {
+    let mut class = Class::with_bounds("tokenizers out of order", MEMORY, TIME);
+    let mut random = Random::new(9);
+    let flags =
+        [0, layout::NFC, layout::WHOLE_WORDS, layout::HEADER_FLAGS, layout::ADD_PREFIX_SPACE];
+    let rules = layout::SPLIT_NONE..=layout::SPLIT_EACH_SPACE;
+    for (kind, rule, flags) in [layout::BYTE_LEVEL_BPE, layout::SENTENCEPIECE_BPE]
+        .into_iter()
+        .flat_map(|kind| rules.clone().map(move |rule| (kind, rule)))
+        .flat_map(|(kind, rule)| flags.map(|flags| (kind, rule, flags)))
+    {
+        let table = sound(kind, rule, flags);
+        let name = |damage: &str| format!("{damage}, kind {kind}, rule {rule}, flags {flags}");
+        run(&mut class, &name("sound"), &table).expect("sound", &["runs"]);
+        let [order_at, index_at, merges_at, end] = places(&table);
+        let order_end = order_at + 3 * layout::ORDER_BYTES;
+        let mut damaged = |damage: &str, change: &mut dyn FnMut(&mut [u8])| {
+            let mut table = table.clone();
+            change(&mut table);
+            // All that may not be is checked where it is used: such a table is taken.
+            run(&mut class, &name(damage), &table).expect(damage, &["runs"]);
+        };
+        // Every slot taken: by one merge or token, by all that there are, by ones that grow nothing.
+        for (pair, id) in [((97, 97), 97u64), ((97, 97), 256), ((32, 97), 32), ((98, 256), 256)] {
+            damaged("full of one merge", &mut |table| {
+                let merge = layout::pair(pair.0, pair.1) | id << (2 * layout::ID_BITS);
+                for slot in table[merges_at..end].chunks_exact_mut(layout::MERGE_BYTES) {
+                    slot[..8].copy_from_slice(&merge.to_le_bytes());
+                    slot[8..].fill(0);
+                }
+            });
+        }
+        damaged("full of merges", &mut |table| {
+            for slot in table[merges_at..end].chunks_exact_mut(layout::MERGE_BYTES) {
+                let [a, b, id] = [0; 3].map(|_: u32| random.below(270) as u32);
+                let merge = layout::pair(a, b) | u64::from(id) << (2 * layout::ID_BITS);
+                slot[..8].copy_from_slice(&merge.to_le_bytes());
+                slot[8..].copy_from_slice(&(random.below(9) as u32).to_le_bytes());
+            }
+        });
+        for id in [0, 97, 257, 265, u32::MAX - 1] {
+            damaged("full index", &mut |table| {
+                let slots = table[index_at..merges_at].chunks_exact_mut(layout::INDEX_BYTES);
+                slots.for_each(|slot| slot.copy_from_slice(&id.to_le_bytes()));
+            });
+        }
+        damaged("reversed merges", &mut |table| {
+            let slots = table[merges_at..end].rchunks_exact(layout::MERGE_BYTES);
+            let reversed: Vec<u8> = slots.flatten().copied().collect();
+            table[merges_at..end].copy_from_slice(&reversed);
+        });
+        for order in [[2, 1, 0], [0, 0, 0], [1, 0, 2], [3, 7, u32::MAX]] {
+            damaged("order of added tokens", &mut |table| {
+                let bytes: Vec<u8> = order.iter().flat_map(|number| number.to_le_bytes()).collect();
+                table[order_at..order_end].copy_from_slice(&bytes);
+            });
+        }
+        damaged("random bytes", &mut |table| {
+            table[index_at..end].iter_mut().for_each(|byte| *byte = random.below(256) as u8);
+        });
+    }
+    class.print();
 }
 
 #[test]

@@ -52,6 +52,7 @@ encoding!(
     dot_vex,
     "{{vex}} vpdpbusd {0}, {1}, {2}"
 );
+#[cfg(feature = "vnni-evex")]
 encoding!(
     /// AVX-512 VL and VNNI.
     Evex,

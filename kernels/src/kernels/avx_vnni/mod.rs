@@ -2,7 +2,8 @@
 //!
 //! There are two encodings of that instruction: AVX-VNNI's, which processors without AVX-512 have, and
 //! that of AVX-512 VL with VNNI. Both are compiled from one source, so that a test of either is one of
-//! the algorithm. All else is AVX2's; so are the products of int8 attention, a small part of it.
+//! the algorithm. The second serves only for tests (feature `vnni-evex`), because a processor that has it has
+//! the kernels for AVX-512, too. All else is AVX2's; so are the products of int8 attention, a small part of it.
 
 mod dot;
 mod matmul;
@@ -10,7 +11,9 @@ mod matmul;
 use super::avx2;
 use super::isa::Isa;
 use super::table::Kernels;
-use dot::{Evex, Vex};
+#[cfg(feature = "vnni-evex")]
+use dot::Evex;
+use dot::Vex;
 
 /// The table that this processor supports, if any.
 pub(super) fn table() -> Option<&'static Kernels> {
@@ -19,12 +22,23 @@ pub(super) fn table() -> Option<&'static Kernels> {
     } else if is_x86_feature_detected!("avxvnni") {
         Some(&VEX)
     } else {
-        let evex = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
-        evex.then_some(&EVEX)
+        evex()
     }
 }
 
+#[cfg(feature = "vnni-evex")]
+fn evex() -> Option<&'static Kernels> {
+    let evex = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
+    evex.then_some(&EVEX)
+}
+
+#[cfg(not(feature = "vnni-evex"))]
+fn evex() -> Option<&'static Kernels> {
+    None
+}
+
 static VEX: Kernels = Kernels { matmul: matmul::matmul::<Vex>, ..WITHOUT_MATMUL };
+#[cfg(feature = "vnni-evex")]
 static EVEX: Kernels = Kernels { matmul: matmul::matmul::<Evex>, ..WITHOUT_MATMUL };
 
 const WITHOUT_MATMUL: Kernels = Kernels { isa: Isa::AvxVnni, ..avx2::TABLE };
