@@ -29,7 +29,7 @@ pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 
 /// The one version of the format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The header may not be longer than this.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// [`Header::quantizer`] may not be longer than this.

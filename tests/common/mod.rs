@@ -112,8 +112,7 @@ pub fn quantized_with_ends(checkpoint: &Path, ends: &[u32]) -> Model {
 
 /// A model quantized from a checkpoint as `cerebellum quantize --weights` does by itself, read into memory.
 pub fn quantized_by_default(checkpoint: &Path, scheme: Scheme) -> Model {
-    let checkpoint = Checkpoint::open(checkpoint).expect("a sound checkpoint");
-    in_memory(|file| write(file, &checkpoint, &Options::recommended(scheme, &checkpoint)))
+    quantized(checkpoint, scheme, MatrixFormat::new(scheme).group_size)
 }
 
 fn in_memory(write: impl FnOnce(&Path)) -> Model {

@@ -134,15 +134,16 @@ impl Network {
     /// Section 5.
     fn embed(&self, token: usize, position: usize) -> Vec<f32> {
         let wte = &self.wte;
-        let embedding = |i: usize| {
+        let weight = |i: usize| {
             let scale = mul(wte.scales[token][i / wte.group_size], wte.unit);
-            let weight = mul(wte.weights[token][i] as f32, scale);
-            match &self.wpe {
-                Some(wpe) => add(weight, wpe[position * self.n_embd + i]),
-                None => weight,
-            }
+            mul(wte.weights[token][i] as f32, scale)
         };
-        scale_by((0..self.n_embd).map(embedding).collect(), self.embeddings_scale)
+        let mut x = hadamard(&(0..self.n_embd).map(weight).collect::<Vec<_>>());
+        if let Some(wpe) = &self.wpe {
+            let positions = &wpe[position * self.n_embd..];
+            x.iter_mut().zip(positions).for_each(|(x, &position)| *x = add(*x, position));
+        }
+        scale_by(x, self.embeddings_scale)
     }
 
     /// Section 9.
@@ -195,7 +196,7 @@ impl Network {
         }
         for (h, head) in heads.iter_mut().enumerate() {
             let part = h * size..(h + 1) * size;
-            head.push((store(&keys[part.clone()], cache), store(&values[part], cache)));
+            head.push(store(&keys[part.clone()], &values[part], cache));
         }
         let attended = queries.chunks(size).enumerate().flat_map(|(h, query)| {
             let slope = self.slopes.as_ref().map(|slopes| self.shrunk(slopes[h], position + 1));
@@ -215,7 +216,7 @@ impl Network {
     /// Section 7, for the last position of `head`.
     fn attend(&self, query: &[f32], layer: &Layer, slope: Option<f32>, head: &Head) -> Vec<f32> {
         let query: Vec<f32> = query.iter().map(|&q| mul(q, layer.query_scale)).collect();
-        let quantized = quantize(&query);
+        let quantized = quantize(&hadamard(&query));
         let score = |(key, _): &(Stored, Stored)| match key {
             Stored::F16(key) => fma_chain(query.iter().copied().zip(key.iter().copied())),
             Stored::Int8(key) => {
@@ -362,6 +363,7 @@ impl Linear {
 /// Section 4 without bias.
 fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), matrix.cols);
+    let x = hadamard(x);
     let groups: Vec<Quantized> = x.chunks(matrix.group_size).map(quantize).collect();
     let row = |r: usize| {
         let mut acc = 0.0;
@@ -375,6 +377,20 @@ fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
         acc
     };
     (0..matrix.rows).map(row).collect()
+}
+
+/// The transform of section 2.
+fn hadamard(x: &[f32]) -> Vec<f32> {
+    let mut x = x.to_vec();
+    for start in (0..x.len() / 64).map(|block| 64 * block) {
+        for d in [1, 2, 4, 8, 16, 32] {
+            for i in (start..start + 64).filter(|i| i & d == 0) {
+                (x[i], x[i + d]) = (add(x[i], x[i + d]), sub(x[i], x[i + d]));
+            }
+        }
+        x[start..start + 64].iter_mut().for_each(|x| *x = mul(*x, 0.125));
+    }
+    x
 }
 
 /// Exact, over the values that both have.
@@ -393,11 +409,12 @@ fn quantize(x: &[f32]) -> Quantized {
     Quantized { values, scale: div(m, 127.0) }
 }
 
-/// Section 7: what the cache keeps of a key or value.
-fn store(x: &[f32], cache: Cache) -> Stored {
+/// Section 7: what the cache keeps of a key and a value.
+fn store(key: &[f32], value: &[f32], cache: Cache) -> (Stored, Stored) {
+    let halves = |x: &[f32]| Stored::F16(x.iter().map(|&x| to_float16(x)).collect());
     match cache {
-        Cache::F16 => Stored::F16(x.iter().map(|&x| to_float16(x)).collect()),
-        Cache::Int8 => Stored::Int8(quantize(x)),
+        Cache::F16 => (halves(key), halves(value)),
+        Cache::Int8 => (Stored::Int8(quantize(&hadamard(key))), Stored::Int8(quantize(value))),
     }
 }
 

@@ -202,7 +202,7 @@ impl Writer {
         let entry = json!({ "dtype": "U8", "shape": [end - start], "data_offsets": [start, end] });
         self.entries.push(format!("\"checksums\":{entry}"));
         let metadata = json!({
-            "version": 2, "config": config, "tensors": self.infos, "source": null, "quantizer": {},
+            "version": 3, "config": config, "tensors": self.infos, "source": null, "quantizer": {},
         });
         let metadata = json!({ "cerebellum": metadata.to_string() });
         let mut header = format!("{{\"__metadata__\":{metadata},{}}}", self.entries.join(","));

@@ -15,7 +15,7 @@ const SMALL: usize = 1408;
 
 /// Metadata with this in the place of its `quantizer`, which may be any JSON.
 fn metadata(quantizer: &str) -> String {
-    let text = format!(r#"{{"version":2,"quantizer":{quantizer}}}"#);
+    let text = format!(r#"{{"version":3,"quantizer":{quantizer}}}"#);
     json!({ "__metadata__": { "cerebellum": text } }).to_string()
 }
 
@@ -26,7 +26,7 @@ fn tensor(fields: &str) -> String {
 /// Configuration and listing of a model of this shape; all matrices but the first are missing.
 fn model(config: &[(&str, u64)]) -> String {
     let mut metadata = json!({
-        "version": 2,
+        "version": 3,
         "config": {
             "architecture": "gpt2", "vocab_size": 1, "n_positions": 1, "n_embd": 1, "n_layer": 1,
             "norm": { "kind": "layer", "place": "before", "epsilon": 1e-5 },

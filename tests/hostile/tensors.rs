@@ -187,9 +187,9 @@ fn wrong_version() {
     let mut class = Class::new("wrong version");
     let parts = Parts::of(tiny());
     let values =
-        [json!(0), json!(1), json!(3), json!(u32::MAX), json!(1u64 << 32), json!(-1), json!(1.0)];
+        [json!(0), json!(2), json!(4), json!(u32::MAX), json!(1u64 << 32), json!(-1), json!(1.0)];
     let others =
-        [json!("2"), json!(null), json!([2]), json!({ "2": 2 }), json!(true), json!(1e300)];
+        [json!("3"), json!(null), json!([3]), json!({ "3": 3 }), json!(true), json!(1e300)];
     for version in values.into_iter().chain(others) {
         let mut parts = parts.clone();
         parts.metadata["version"] = version.clone();
@@ -201,7 +201,7 @@ fn wrong_version() {
     class.run("none", &without.file()).expect("none", &["json"]);
     // A later version may look quite different.
     let mut later = parts;
-    later.metadata = json!({ "version": 3, "config": [], "panels": {} });
+    later.metadata = json!({ "version": 4, "config": [], "panels": {} });
     class.run("later", &later.file()).expect("later", &["version"]);
     class.print();
 }

@@ -14,7 +14,7 @@ use cerebellum::quant::Scheme;
 use cerebellum::{Access, Model, SessionOptions};
 use cerebellum_tools::checkpoint::Checkpoint;
 use cerebellum_tools::output::Output;
-use cerebellum_tools::quantize::{Options, quantize};
+use cerebellum_tools::quantize::{MatrixFormat, Options, quantize};
 use cerebellum_tools::reference::Reference;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -179,7 +179,7 @@ fn an_int8_file_answers_as_the_float_model() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("int8.cbl");
         let output = Output::create(&path, false, &checkpoint.files()).unwrap();
-        let options = Options::recommended(Scheme::Int8, &checkpoint);
+        let options = Options::uniform(MatrixFormat::new(Scheme::Int8));
         quantize(&checkpoint, None, &options, output, &()).unwrap();
         let model = Model::open(&path, Access::Read).unwrap();
         let options = SessionOptions { context: Some(256), threads: 2, ..Default::default() };

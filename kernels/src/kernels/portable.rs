@@ -118,6 +118,16 @@ impl Vector for Portable {
         lanes(|i| if x[i] < limit { 0.0 } else { y[i] })
     }
 
+    fn butterflies(self, mut x: F32x16) -> F32x16 {
+        for distance in [1, 2, 4, 8] {
+            x = lanes(|i| {
+                let other = x[i ^ distance];
+                if i & distance == 0 { x[i] + other } else { other - x[i] }
+            });
+        }
+        x
+    }
+
     fn fold(self, lanes: F32x16) -> f32 {
         scalar::fold16(lanes)
     }

@@ -104,6 +104,9 @@ pub(super) trait Vector: Copy {
     fn larger(self, x: Self::F32, max: Self::F32) -> Self::F32;
     /// `if x < limit { 0 } else { y }`.
     fn zero_below(self, limit: f32, x: Self::F32, y: Self::F32) -> Self::F32;
+    /// The first four levels of the Hadamard transform (`docs/numbers.md` section 3): of lanes 1 apart, then 2,
+    /// 4, 8, the lower one becomes their sum and the upper one their difference.
+    fn butterflies(self, x: Self::F32) -> Self::F32;
     /// The fixed tree of `docs/numbers.md` section 1: 8 apart, then 4, 2, 1.
     fn fold(self, lanes: Self::F32) -> f32;
     /// The largest lane; none is a NaN.

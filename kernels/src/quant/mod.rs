@@ -1,8 +1,10 @@
 //! What the stored integers mean (`docs/numbers.md` sections 2 to 4) and where they lie
 //! (`docs/format.md`, "the tile order").
 
+mod hadamard;
 mod tile;
 
+pub use hadamard::{HADAMARD_BLOCK, hadamard};
 pub use tile::{BLOCK_INPUTS, PANEL_ROWS, Packer, STEP_INPUTS, TILE_ALIGN, TileLayout, block_size};
 
 use serde::{Deserialize, Serialize};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use cerebellum::format::network::{Input, Role, TensorId};
+use cerebellum::quant::hadamard;
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
 use crate::checkpoint::Checkpoint;
-use crate::reference::{InputAt, Layer, Norm, Parallelism, Result, STREAM, Tensors, Value, add};
+use crate::reference::{Layer, Norm, Parallelism, Result, STREAM, Tensors, Value, add};
 use crate::round::round;
 
 /// Groups whose largest activation is smaller become zeros.
@@ -74,14 +75,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes on to a layer, as `prepare` changes it.
+    /// Goes on to a layer.
     ///
     /// # Errors
     /// If the checkpoint cannot be read.
-    pub(crate) fn enter(&mut self, index: usize, prepare: impl FnOnce(&mut Layer)) -> Result<()> {
+    pub(crate) fn enter(&mut self, index: usize) -> Result<()> {
         self.finish_layer();
-        let mut layer = Layer::load(self.checkpoint, index)?;
-        prepare(&mut layer);
+        let layer = Layer::load(self.checkpoint, index)?;
         self.quantized.layer = Some((index, layer.clone()));
         self.float.layer = Some((index, layer));
         Ok(())
@@ -114,29 +114,6 @@ impl<'a> Walk<'a> {
             walker.finish_layer(self.calibration);
         }
         self.head_moments_of(&walker, &walker, group_size)
-    }
-
-    /// Takes only the float model through all layers: `visit` sees what each norm in a layer puts out that
-    /// matrices read, (tokens, E), and the layer.
-    ///
-    /// # Errors
-    /// If the checkpoint cannot be read.
-    pub(crate) fn visit_norms(&self, mut visit: impl FnMut(InputAt, &[f32], &Layer)) -> Result<()> {
-        let mut walker = Walker::new(self.float.kept[&STREAM].clone());
-        for index in 0..self.checkpoint.config().n_layer {
-            let layer = Layer::load(self.checkpoint, index)?;
-            let inputs = layer.normed_inputs();
-            walker.layer = Some((index, layer));
-            for input in inputs {
-                let value = walker.layer().input(input);
-                walker.keep_for(value, self.calibration);
-                let tokens = 0..self.calibration.tokens().len();
-                let outputs = walker.rows(value, tokens, self.calibration);
-                visit(InputAt { layer: Some(index), input }, &outputs, walker.layer());
-            }
-            walker.finish_layer(self.calibration);
-        }
-        Ok(())
     }
 
     /// The moments of what the head reads after the last layer.
@@ -304,14 +281,18 @@ fn windows(tokens: Range<usize>, text: &Calibration) -> Vec<Range<usize>> {
 
 /// Rounds rows of activations, `[tokens, width]`, to int8 and back, as `docs/numbers.md` section 3 does.
 pub(crate) fn round_activations(h: &mut [f32], width: usize, group_size: usize) {
-    for group in h.chunks_mut(width).flat_map(|row| row.chunks_mut(group_size)) {
-        let max = group.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
-        if max < MIN_ACTIVATION {
-            group.fill(0.0);
-            continue;
+    for row in h.chunks_mut(width) {
+        hadamard(row);
+        for group in row.chunks_mut(group_size) {
+            let max = group.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
+            if max < MIN_ACTIVATION {
+                group.fill(0.0);
+                continue;
+            }
+            let (scale, inverse) = (max / 127.0, 127.0 / max);
+            group.iter_mut().for_each(|x| *x = round(*x * inverse) * scale);
         }
-        let (scale, inverse) = (max / 127.0, 127.0 / max);
-        group.iter_mut().for_each(|x| *x = round(*x * inverse) * scale);
+        hadamard(row);
     }
 }
 
@@ -370,7 +351,7 @@ mod tests {
         };
         let mut walk = Walk::new(&checkpoint, &text).unwrap();
         for layer in 0..config.n_layer {
-            walk.enter(layer, |_| ()).unwrap();
+            walk.enter(layer).unwrap();
             let matrices = roles.iter().map(|&role| TensorId::in_layer(layer, role));
             for matrix in matrices.filter(|matrix| expected.contains_key(matrix)) {
                 check(matrix, &walk.moments(matrix.role.reads().unwrap(), 32));

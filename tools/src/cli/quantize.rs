@@ -47,8 +47,7 @@ pub struct Args {
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Weights::Int4)]
     weights: Weights,
-    /// Number of weights that share a scale [default: 64 for int4; 128 for int8, but 32 in h.N.attn.c_attn
-    /// and 64 in the head, because these read the most uneven activations]
+    /// Number of weights that share a scale [default: 64]
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
     /// A text of the kind that the model will get (UTF-8, about 100 kB): round weights so that the model's
@@ -128,7 +127,6 @@ impl Args {
 
     fn options(
         &self,
-        checkpoint: &Checkpoint,
         calibration: Option<Calibration>,
         chat: &ImportedChat,
     ) -> Result<Options, Failure> {
@@ -136,13 +134,18 @@ impl Args {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
         };
-        let formats = match self.group_size {
-            Some(group_size) => Options::uniform(MatrixFormat { scheme, group_size }),
-            None => Options::recommended(scheme, checkpoint),
-        };
+        let mut format = MatrixFormat::new(scheme);
+        format.group_size = self.group_size.unwrap_or(format.group_size);
         let templates = template::for_file(template::files(&self.checkpoint, &self.template)?)?;
         let (chat, end_tokens) = (chat.format.clone(), chat.end_tokens.clone());
-        Ok(Options { calibration, bits: self.bits, templates, chat, end_tokens, ..formats })
+        Ok(Options {
+            calibration,
+            bits: self.bits,
+            templates,
+            chat,
+            end_tokens,
+            ..Options::uniform(format)
+        })
     }
 
     /// What the checkpoint says of conversations, and the directory of the tokenizer if that is another.
@@ -217,8 +220,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let calibration = calibration(args, &checkpoint, tokenizer.as_ref(), context)?;
 
     let name = target.display().to_string();
-    let (options, progress) =
-        (args.options(&checkpoint, calibration, &chat)?, Progress::new(context));
+    let (options, progress) = (args.options(calibration, &chat)?, Progress::new(context));
     let started = Instant::now();
     let work = || quantize(&checkpoint, tables, &options, output, &progress);
     let summary = context.on_threads(work)??;
@@ -257,7 +259,7 @@ fn dry_run(
 ) -> Outcome {
     warn(checkpoint, tokenizer, chat, context);
     let tables = tokenizer.map(|tokenizer| tokenizer.blob.len());
-    let (summary, model) = preview(checkpoint, tables, &args.options(checkpoint, None, chat)?)?;
+    let (summary, model) = preview(checkpoint, tables, &args.options(None, chat)?)?;
     let options = SessionOptions {
         context: args.context,
         kv: args.kv.into(),

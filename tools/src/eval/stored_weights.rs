@@ -7,7 +7,7 @@ use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{
     Access, Config, FileLayout, Matrix, ModelBytes, Tensor, TensorKind, read_header,
 };
-use cerebellum::quant::{PANEL_ROWS, power_of_two};
+use cerebellum::quant::{PANEL_ROWS, hadamard, power_of_two};
 use half::f16;
 
 use crate::checkpoint::{self, Error};
@@ -81,7 +81,7 @@ impl Weights for StoredWeights {
     }
 }
 
-/// `[rows, cols]` of a matrix: its integers times their scales (`docs/numbers.md`).
+/// `[rows, cols]` of a matrix: its integers times their scales, transformed back (`docs/numbers.md`).
 fn dequantize(matrix: &Matrix, bytes: &[u8]) -> Vec<f32> {
     let (tiles, factor) = (&matrix.tiles, power_of_two(matrix.exponent));
     let mut values = Vec::with_capacity(tiles.rows() * tiles.cols());
@@ -94,6 +94,8 @@ fn dequantize(matrix: &Matrix, bytes: &[u8]) -> Vec<f32> {
             let last = tiles.cols().min(first + tiles.group_size());
             values.extend((first..last).map(|col| tiles.weight(panel, row, col) as f32 * scale));
         }
+        let start = values.len() - tiles.cols();
+        hadamard(&mut values[start..]);
     }
     values
 }

@@ -15,7 +15,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::error::{Error, Result};
-use super::folding::{Folding, divide_columns, multiply_columns};
 use super::matrix::{Method, quantize_matrix};
 use super::observer::Observer;
 use super::options::MatrixFormat;
@@ -85,7 +84,7 @@ pub fn choose(
 ) -> Result<Vec<Choice>> {
     let budget = Budget::new(header, bits)?;
     observer.turn_to("cost of each tensor");
-    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS), header)?;
+    let probe = Probe::new(checkpoint, &calibration.part(WINDOWS))?;
     let matrices = header.tensors.iter().map(|(name, info)| {
         (TensorId::parse(name).expect("a header lists the network's matrices"), info.shape)
     });
@@ -205,10 +204,6 @@ fn bytes_of([rows, cols]: [usize; 2], format: MatrixFormat) -> usize {
 struct Probe {
     reference: Reference,
     windows: Vec<Window>,
-    /// What norms are folded by where int8 matrices read them, in groups of the measured format.
-    folding: Folding,
-    /// What they are folded by otherwise.
-    unfolded: Folding,
 }
 
 struct Window {
@@ -222,7 +217,7 @@ struct Window {
 }
 
 impl Probe {
-    fn new(checkpoint: &Checkpoint, calibration: &Calibration, header: &Header) -> Result<Self> {
+    fn new(checkpoint: &Checkpoint, calibration: &Calibration) -> Result<Self> {
         let reference = Reference::load(checkpoint)?.with_parallelism(Parallelism::Serial);
         let windows = calibration.tokens().par_chunks(calibration.window()).map(|tokens| {
             let mut last = reference.embed(reference.embedding(), tokens);
@@ -235,12 +230,7 @@ impl Probe {
             Window { tokens: tokens.to_vec(), boundaries, last, logits }
         });
         let windows = windows.collect();
-        let mut matrices = header.tensors.clone();
-        matrices.values_mut().for_each(|info| {
-            (info.scheme, info.group_size) = (MEASURED[1].scheme, MEASURED[1].group_size);
-        });
-        let folding = Folding::choose(checkpoint, Some(calibration), &matrices)?;
-        Ok(Self { reference, windows, folding, unfolded: Folding::default() })
+        Ok(Self { reference, windows })
     }
 
     fn measure(
@@ -252,13 +242,11 @@ impl Probe {
         let mut errors = [0.0; FORMATS.len()];
         let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
         for (error, format) in errors.iter_mut().zip(FORMATS) {
-            let folding =
-                if format.scheme == Scheme::Int8 { &self.folding } else { &self.unfolded };
-            let (restored, relative_error) = nearest(checkpoint, id, format, folding)?;
+            let (restored, relative_error) = nearest(checkpoint, id, format)?;
             *error = f64::from(relative_error).powi(2);
             if let Some(which) = MEASURED.iter().position(|&m| m == format) {
                 of_measured[which] = *error;
-                measured[which] = self.divergence(id, restored, format.group_size, folding);
+                measured[which] = self.divergence(id, &restored, format.group_size);
             }
         }
         let cost = |format: usize| {
@@ -275,39 +263,23 @@ impl Probe {
     }
 
     /// Mean divergence with these weights in place of the trained ones and the activations that they
-    /// meet rounded; `weights` are as the file would have them behind norms folded by `folding`.
-    fn divergence(
-        &self,
-        id: TensorId,
-        mut weights: Vec<f32>,
-        group_size: usize,
-        folding: &Folding,
-    ) -> f64 {
-        let scales = folding.of_matrix(id);
-        if let Some(scales) = scales {
-            divide_columns(&mut weights, scales);
-        }
+    /// meet rounded.
+    fn divergence(&self, id: TensorId, weights: &[f32], group_size: usize) -> f64 {
         let reference = &self.reference;
         let index = id.layer;
         let layer = index.map(|index| {
             let mut layer = reference.layers[index].clone();
-            layer.linear_mut(id).weight.clone_from(&weights);
+            layer.linear_mut(id).weight.copy_from_slice(weights);
             layer
         });
         let reads = InputAt::of(id, reference.config());
-        let embedding = (id.role == Role::Embedding).then_some(&weights[..]);
-        let head = (id == network::head(reference.config())).then_some(&weights[..]);
+        let embedding = (id.role == Role::Embedding).then_some(weights);
+        let head = (id == network::head(reference.config())).then_some(weights);
         let sums = self.windows.par_iter().map(|window| {
             let mut round = |at: InputAt, h: &mut [f32]| {
                 if Some(at) == reads {
                     let width = h.len() / window.tokens.len();
-                    if let Some(scales) = scales {
-                        divide_columns(h, scales);
-                    }
                     round_activations(h, width, group_size);
-                    if let Some(scales) = scales {
-                        multiply_columns(h, scales);
-                    }
                 }
             };
             let mut x = match (index, embedding) {
@@ -334,13 +306,8 @@ impl Probe {
 }
 
 /// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
-fn nearest(
-    checkpoint: &Checkpoint,
-    id: TensorId,
-    format: MatrixFormat,
-    folding: &Folding,
-) -> Result<(Vec<f32>, f32)> {
-    let source = folding.source(id, checkpoint.tensor(&id.name())?);
+fn nearest(checkpoint: &Checkpoint, id: TensorId, format: MatrixFormat) -> Result<(Vec<f32>, f32)> {
+    let source = checkpoint.tensor(&id.name())?;
     let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
     let tiles = tiles.expect("a shape and a format that exist");
     let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());

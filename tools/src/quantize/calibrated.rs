@@ -4,12 +4,13 @@
 //! read the same input, and share its moments, the network's description says.
 
 use std::collections::BTreeMap;
+use std::ops::{Add, Mul, Sub};
 use std::rc::Rc;
 
 use cerebellum::format::network::{Part as TensorPart, Role, TensorId};
+use cerebellum::quant::hadamard;
 
 use super::error::Result;
-use super::folding::Folding;
 use super::matrix::Part;
 use super::rounding::Metric;
 use crate::calibrate::{Calibration, Moments, Sensitivity, Walk};
@@ -23,7 +24,6 @@ const SENSITIVITY_WINDOWS: usize = 4;
 pub struct Calibrated<'a> {
     checkpoint: &'a Checkpoint,
     calibration: &'a Calibration,
-    folding: &'a Folding,
     /// Whether targets make up for what the matrices before did: where all are int8 there is next to nothing
     /// to make up for, and what the text happens to hold weighs more.
     corrects: bool,
@@ -51,7 +51,6 @@ impl<'a> Calibrated<'a> {
     pub fn new(
         checkpoint: &'a Checkpoint,
         calibration: &'a Calibration,
-        folding: &'a Folding,
         corrects: bool,
     ) -> Result<Self> {
         let mut tokens = calibration.tokens().to_vec();
@@ -60,7 +59,6 @@ impl<'a> Calibrated<'a> {
         Ok(Self {
             checkpoint,
             calibration,
-            folding,
             corrects,
             walk: Walk::new(checkpoint, calibration)?,
             tokens,
@@ -82,8 +80,7 @@ impl<'a> Calibrated<'a> {
             let moments = match at.layer {
                 Some(layer) => {
                     if self.walk.layer() != Some(layer) {
-                        let folding = self.folding;
-                        self.walk.enter(layer, |block| folding.fold_layer(layer, block))?;
+                        self.walk.enter(layer)?;
                     }
                     self.walk.moments(at.input, group_size)
                 }
@@ -160,18 +157,40 @@ impl<'a> Calibrated<'a> {
         let moments = is_head.then(|| self.walk.float_head_moments(group_size)).transpose()?;
         let Sensitivity { embedding: mut second, head: weight } =
             Sensitivity::measure(self.checkpoint, &text)?;
-        let Some(moments) = moments else { return Ok(Metric::new(second, None)) };
+        let Some(moments) = moments else { return Ok(metric(second, None)) };
         second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
         let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();
-        Ok(Metric::new(second, self.corrects.then(|| scaled(moments.shift()))))
+        Ok(metric(second, self.corrects.then(|| scaled(moments.shift()))))
     }
 }
 
 impl InputMetric {
     fn new(moments: &Moments, corrects: bool) -> Self {
         let shift = corrects.then(|| moments.shift());
-        let metric = Rc::new(Metric::new(moments.second(), shift));
+        let metric = Rc::new(metric(moments.second(), shift));
         Self { metric, means: moments.means() }
+    }
+}
+
+/// The metric of rows of weights as they are rounded, which is after their Hadamard transform: the inputs'
+/// moments are those of the transformed inputs.
+fn metric(mut second: Vec<f64>, mut shift: Option<Vec<f32>>) -> Metric {
+    transform(&mut second);
+    shift.iter_mut().for_each(|shift| transform(shift));
+    Metric::new(second, shift)
+}
+
+/// `H m H` of a square matrix `m`.
+fn transform<T>(matrix: &mut [T])
+where
+    T: Copy + Add<Output = T> + Sub<Output = T> + Mul<Output = T> + From<f32>,
+{
+    let n = matrix.len().isqrt();
+    for _ in 0..2 {
+        matrix.chunks_mut(n).for_each(hadamard);
+        for row in 0..n {
+            (0..row).for_each(|column| matrix.swap(row * n + column, column * n + row));
+        }
     }
 }
 

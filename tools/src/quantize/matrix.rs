@@ -6,15 +6,15 @@
 
 use std::ops::Range;
 
-use cerebellum::quant::{PANEL_ROWS, Packer, TileLayout, power_of_two};
+use cerebellum::quant::{PANEL_ROWS, Packer, TileLayout, hadamard, power_of_two};
 use half::f16;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
-use super::folding::Source;
 use super::lanes::ROWS;
 use super::rounding::Metric;
 use super::scale::{MAX_WEIGHT, choose_exponent, quantize_group};
+use crate::checkpoint::Tensor;
 
 /// Elements in a chunk of rows, about: small enough that small matrices occupy all threads.
 const CHUNK_ELEMENTS: usize = 1 << 18;
@@ -57,7 +57,7 @@ pub struct Method<'a> {
 
 /// Reads and quantizes the matrix `source`. `emit` gets the parts in the order of the rows.
 pub fn quantize_matrix(
-    source: &Source,
+    source: &Tensor,
     tiles: TileLayout,
     method: Method,
     mut emit: impl FnMut(Part) -> Result<()>,
@@ -83,7 +83,7 @@ pub fn quantize_matrix(
 }
 
 /// The exponent that suits the largest weight.
-fn matrix_exponent(source: &Source) -> Result<i32> {
+fn matrix_exponent(source: &Tensor) -> Result<i32> {
     let chunks = chunks(source.rows(), source.columns(), CHUNK_ELEMENTS);
     let maxima = chunks.par_iter().map_init(Vec::new, |buffer, rows| -> Result<f32> {
         Ok(read(source, rows, buffer)?.iter().fold(0.0, |max, w| w.abs().max(max)))
@@ -101,10 +101,11 @@ fn chunks(rows: usize, cols: usize, elements: usize) -> Vec<Range<usize>> {
     (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
 }
 
-/// Reads rows into a buffer that its thread keeps.
-fn read<'a>(source: &Source, rows: &Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+/// Reads rows into a buffer that its thread keeps, and transforms them as the file has them.
+fn read<'a>(source: &Tensor, rows: &Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
     buffer.resize(rows.len() * source.columns(), 0.0);
     source.read_rows_into(rows.clone(), buffer)?;
+    buffer.chunks_mut(source.columns()).for_each(hadamard);
     Ok(buffer)
 }
 
@@ -173,6 +174,10 @@ impl PartBuilder {
                 if self.restore {
                     self.part.restored.extend(integers.iter().map(|&q| f32::from(q) * scale));
                 }
+            }
+            if self.restore {
+                let start = self.part.restored.len() - weights.len();
+                hadamard(&mut self.part.restored[start..]);
             }
         }
         self.sums.push(sums);

@@ -8,7 +8,6 @@ mod budget;
 mod calibrated;
 mod cholesky;
 mod error;
-mod folding;
 mod k_best;
 mod lanes;
 mod matrix;
@@ -37,7 +36,6 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
 use calibrated::Calibrated;
-use folding::Folding;
 use matrix::{Method, Quantized, quantize_matrix};
 use writer::ModelWriter;
 
@@ -77,9 +75,8 @@ pub fn quantize(
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
     let calibration = options.calibration.as_ref();
-    let folding = Folding::choose(checkpoint, calibration, &header.tensors)?;
     let has_int4 = header.tensors.values().any(|info| info.scheme == Scheme::Int4);
-    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, &folding, has_int4));
+    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, has_int4));
     let mut calibrated = calibrated.transpose()?;
     for tensor in layout.tensors() {
         observer.turn_to(&tensor.name);
@@ -87,7 +84,6 @@ pub fn quantize(
             checkpoint,
             tensor,
             tokenizer,
-            &folding,
             &mut writer,
             calibrated.as_mut(),
             observer,
@@ -146,7 +142,7 @@ fn describe(
         end_tokens: options.end_tokens.clone(),
         config,
     };
-    header.quantizer = provenance(options, choices, folding::applies(&header)).into();
+    header.quantizer = provenance(options, choices).into();
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     Ok((header, layout))
 }
@@ -156,7 +152,6 @@ fn write_tensor(
     checkpoint: &Checkpoint,
     tensor: &Tensor,
     tokenizer: Option<&[u8]>,
-    folding: &Folding,
     writer: &mut ModelWriter,
     calibrated: Option<&mut Calibrated>,
     observer: &dyn Observer,
@@ -165,7 +160,7 @@ fn write_tensor(
     match &tensor.kind {
         TensorKind::Matrix(matrix) => {
             let id = tensor.id.expect("a matrix is the network's");
-            let source = folding.source(id, checkpoint.tensor(&tensor.name)?);
+            let source = checkpoint.tensor(&tensor.name)?;
             quantized = Some(match calibrated {
                 None => {
                     let method = Method { metric: None, restore: false };
@@ -191,12 +186,11 @@ fn write_tensor(
         TensorKind::Vector => {
             let id = tensor.id.expect("a vector is the network's");
             let corrected = calibrated.and_then(|calibrated| calibrated.bias(id));
-            let mut values = match (corrected, id.role) {
+            let values = match (corrected, id.role) {
                 (Some(bias), _) => bias,
                 (None, Role::Slopes) => checkpoint.derived().slopes.clone(),
                 (None, _) => checkpoint.read_f32(&tensor.name)?,
             };
-            folding.fold_vector(id, &mut values);
             writer.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         TensorKind::Frequencies => {
@@ -256,7 +250,7 @@ fn source(checkpoint: &Checkpoint, digest: &str) -> Result<Source> {
 }
 
 /// What made the file: what decides its bytes beside the checkpoint.
-fn provenance(options: &Options, choices: &[Choice], folds: bool) -> serde_json::Value {
+fn provenance(options: &Options, choices: &[Choice]) -> serde_json::Value {
     let mut record = match options.bits {
         None => serde_json::json!({
             "weights": options.format.scheme.name(),
@@ -268,9 +262,6 @@ fn provenance(options: &Options, choices: &[Choice], folds: bool) -> serde_json:
     for (name, MatrixFormat { scheme, group_size }) in exceptions {
         record["exceptions"][name] =
             serde_json::json!({ "weights": scheme.name(), "group_size": group_size });
-    }
-    if folds {
-        record["folding"] = if options.calibration.is_some() { "text" } else { "weights" }.into();
     }
     if let Some(calibration) = &options.calibration {
         record["calibration"] = serde_json::json!({

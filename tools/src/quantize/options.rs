@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{ChatFormat, MAX_TEMPLATES_BYTES, is_template_name};
 use cerebellum::quant::{GROUP_SIZES, Scheme};
 
 use super::error::{Error, Result};
 use crate::calibrate::Calibration;
-use crate::checkpoint::Checkpoint;
+
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixFormat {
@@ -19,13 +18,9 @@ pub struct MatrixFormat {
 }
 
 impl MatrixFormat {
-    /// A scheme with the group size that suits most matrices: 64 for int4, 128 for int8.
+    /// A scheme with the group size that suits most models: 64.
     pub fn new(scheme: Scheme) -> Self {
-        let group_size = match scheme {
-            Scheme::Int4 => 64,
-            Scheme::Int8 => 128,
-        };
-        Self { scheme, group_size }
+        Self { scheme, group_size: 64 }
     }
 }
 
@@ -63,22 +58,6 @@ impl Options {
             chat: None,
             end_tokens: Vec::new(),
         }
-    }
-
-    /// What suits `scheme` best in this model: [`MatrixFormat::new`] for all matrices, but with int8 smaller
-    /// groups where most of its loss arises, because activations are the most uneven: of 32 in `c_attn`, of
-    /// 64 in the head (`docs/quality.md`).
-    pub fn recommended(scheme: Scheme, checkpoint: &Checkpoint) -> Self {
-        let format = |group_size| MatrixFormat { scheme, group_size };
-        let layers = 0..checkpoint.config().n_layer;
-        let attention = layers.map(|layer| TensorId::in_layer(layer, Role::AttentionIn));
-        let attention = attention.map(|id| (id.name(), format(32)));
-        let head = checkpoint.head();
-        let exceptions = match scheme {
-            Scheme::Int4 => BTreeMap::new(),
-            Scheme::Int8 => attention.chain([(head.name(), format(64))]).collect(),
-        };
-        Self { exceptions, ..Self::uniform(MatrixFormat::new(scheme)) }
     }
 
     /// Checks all but the budget, for a model of these matrices.

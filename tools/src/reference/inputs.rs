@@ -25,11 +25,6 @@ impl InputAt {
         };
         Some(Self { layer: matrix.layer, input: input? })
     }
-
-    /// The weight of the norm that puts it out, if the network has one there.
-    pub fn norm(self) -> Option<TensorId> {
-        Some(TensorId { layer: self.layer, ..TensorId::outside(self.input.norm()?) })
-    }
 }
 
 /// The matrices of a network by what they read, in the order in which a token passes them.

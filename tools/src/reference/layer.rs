@@ -211,39 +211,6 @@ impl Layer {
         });
         linears.into_iter().find(|linear| linear.id == id).expect("one of this layer's matrices")
     }
-
-    /// The inputs of the layer's matrices that a norm puts out, in order.
-    pub fn normed_inputs(&self) -> Vec<Input> {
-        let normed = self.steps.iter().filter_map(|step| match step.operation {
-            Operation::Input(input, Some(_)) => Some(input),
-            _ => None,
-        });
-        normed.collect()
-    }
-
-    /// The norm that puts an input out.
-    pub fn norm_mut(&mut self, input: Input) -> Option<&mut Norm> {
-        let value = self.input(input);
-        match &mut self.steps[value - 1].operation {
-            Operation::Input(_, norm) => norm.as_mut(),
-            _ => None,
-        }
-    }
-
-    /// The linear layers that read an input.
-    pub fn readers(&self, input: Input) -> Vec<&Linear> {
-        let linears = (1..=self.steps.len()).filter_map(|value| self.linear_of(value));
-        linears.filter(|linear| linear.id.role.reads() == Some(input)).collect()
-    }
-
-    /// As [`readers`](Self::readers), to be changed.
-    pub fn readers_mut(&mut self, input: Input) -> Vec<&mut Linear> {
-        let linears = self.steps.iter_mut().filter_map(|step| match &mut step.operation {
-            Operation::Multiply(linear) => Some(linear),
-            _ => None,
-        });
-        linears.filter(|linear| linear.id.role.reads() == Some(input)).collect()
-    }
 }
 
 impl Operation {

@@ -25,11 +25,6 @@ impl Linear {
         Ok(Self { id, weight, bias, n_in: tensors.columns(id) })
     }
 
-    /// How many inputs it has.
-    pub fn inputs(&self) -> usize {
-        self.n_in
-    }
-
     /// How many outputs it has.
     pub fn outputs(&self) -> usize {
         self.weight.len() / self.n_in

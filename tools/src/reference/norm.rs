@@ -42,13 +42,6 @@ impl Norm {
         out
     }
 
-    /// Divides the outputs, channel by channel.
-    pub fn divide(&mut self, by: &[f32]) {
-        for values in [&mut self.weight].into_iter().chain(&mut self.bias) {
-            values.iter_mut().zip(by).for_each(|(value, by)| *value /= by);
-        }
-    }
-
     /// `x`: the input; `grad`: a loss's gradient by the output → by the input; (tokens, width) all.
     pub fn backward(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
         let mut out = grad.to_vec();

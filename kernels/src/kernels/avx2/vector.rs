@@ -196,6 +196,25 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn butterflies(self, x: F32x16) -> F32x16 {
+        // Adds each lane, negated where it is the upper one of its pair, to the other one.
+        // SAFETY: an `Avx2` exists.
+        let [low, high] = x.map(|x| unsafe {
+            let upper = _mm256_setr_ps(0.0, -0.0, 0.0, -0.0, 0.0, -0.0, 0.0, -0.0);
+            let other = _mm256_permute_ps::<0b10_11_00_01>(x);
+            let x = _mm256_add_ps(_mm256_xor_ps(x, upper), other);
+            let upper = _mm256_setr_ps(0.0, 0.0, -0.0, -0.0, 0.0, 0.0, -0.0, -0.0);
+            let other = _mm256_permute_ps::<0b01_00_11_10>(x);
+            let x = _mm256_add_ps(_mm256_xor_ps(x, upper), other);
+            let upper = _mm256_setr_ps(0.0, 0.0, 0.0, 0.0, -0.0, -0.0, -0.0, -0.0);
+            let other = _mm256_permute2f128_ps::<1>(x, x);
+            _mm256_add_ps(_mm256_xor_ps(x, upper), other)
+        });
+        // SAFETY: an `Avx2` exists.
+        unsafe { [_mm256_add_ps(low, high), _mm256_sub_ps(low, high)] }
+    }
+
+    #[inline(always)]
     fn fold(self, lanes: F32x16) -> f32 {
         // SAFETY: an `Avx2` exists.
         unsafe {

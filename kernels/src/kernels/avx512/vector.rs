@@ -181,6 +181,21 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn butterflies(self, x: __m512) -> __m512 {
+        // The upper lane of each pair subtracts: its own value from the other one's.
+        run!({
+            let other = _mm512_permute_ps::<0b10_11_00_01>(x);
+            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xaaaa, other, x);
+            let other = _mm512_permute_ps::<0b01_00_11_10>(x);
+            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xcccc, other, x);
+            let other = _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x);
+            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xf0f0, other, x);
+            let other = _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x);
+            _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xff00, other, x)
+        })
+    }
+
+    #[inline(always)]
     fn fold(self, lanes: __m512) -> f32 {
         run!({
             let a =

@@ -1,11 +1,12 @@
 //! The embedding (`docs/numbers.md` section 5).
 
+use super::hadamard::hadamard;
 use crate::kernels::scalar::f16_to_f32;
 use crate::kernels::types::EmbeddingRow;
 use crate::kernels::vector::{LANES, Vector};
-use crate::quant::{STEP_INPUTS, Scheme, TILE_ALIGN};
+use crate::quant::{HADAMARD_BLOCK, STEP_INPUTS, Scheme, TILE_ALIGN};
 
-/// A token's row out of its panel, plus the position's, times the scale.
+/// A token's row out of its panel, transformed back, plus the position's, times the scale.
 #[inline(always)]
 pub(in crate::kernels) fn embed<V: Vector>(v: V, row: &EmbeddingRow, out: &mut [f32]) {
     let tiles = &row.weights.tiles;
@@ -15,7 +16,16 @@ pub(in crate::kernels) fn embed<V: Vector>(v: V, row: &EmbeddingRow, out: &mut [
         let scale = f16_to_f32(tiles.scale(row.panel, row.row, group).to_bits());
         let stored = stored16(row, group, LANES * i % tiles.group_size() / LANES);
         let weights = v.to_f32(v.add_i32(v.load_u8(&stored), offset));
-        let mut x = v.mul(weights, v.splat(scale * row.weights.scale));
+        v.store_part(v.mul(weights, v.splat(scale * row.weights.scale)), out);
+    }
+    for block in out.as_chunks_mut::<HADAMARD_BLOCK>().0 {
+        hadamard(v, block);
+    }
+    if row.position.is_none() && row.scale == 1.0 {
+        return;
+    }
+    for (i, out) in out.chunks_mut(LANES).enumerate() {
+        let mut x = v.load_part(out);
         if let Some(position) = row.position {
             let mut bits = [0; LANES];
             bits[..out.len()].copy_from_slice(&position[LANES * i..][..out.len()]);

@@ -8,6 +8,7 @@
 pub(super) mod attention;
 pub(super) mod embed;
 pub(super) mod epilogue;
+mod hadamard;
 pub(super) mod math;
 pub(super) mod norm;
 pub(super) mod quantize;

@@ -1,14 +1,18 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
+use super::hadamard::hadamard;
 use crate::kernels::scalar::scale_for;
 use crate::kernels::types::{Correction, QuantizedRowMut};
 use crate::kernels::vector::{LANES, Vector};
-use crate::quant::block_size;
+use crate::quant::{HADAMARD_BLOCK, block_size};
+
+/// The largest group there is, of whole blocks of the transform.
+const MAX_GROUP: usize = 2 * HADAMARD_BLOCK;
 
 /// Values that are quantized together.
 const CHUNK: usize = 2 * LANES;
 
-/// Quantizes one token's row by groups, the last one padded with zeros.
+/// Transforms one token's row and quantizes it by groups, the last one padded with zeros.
 #[inline(always)]
 pub(in crate::kernels) fn quantize<V: Vector>(
     v: V,
@@ -25,18 +29,22 @@ pub(in crate::kernels) fn quantize<V: Vector>(
 
 #[inline(always)]
 fn by_group<V: Vector, const G: usize>(v: V, x: &[f32], out: QuantizedRowMut) {
-    let (groups, tail) = x.as_chunks::<G>();
     let (values, _) = out.values.as_chunks_mut::<G>();
     let corrections = out.corrections.chunks_exact_mut(G / block_size(G));
     let mut out = values.iter_mut().zip(out.scales).zip(corrections);
-    for x in groups {
-        let ((values, scale), corrections) = out.next().expect("as many groups");
-        *scale = quantize_group(v, x, values, corrections);
-    }
-    if let Some(((values, scale), corrections)) = out.next() {
-        let mut padded = [0.0; G];
-        padded[..tail.len()].copy_from_slice(tail);
-        *scale = quantize_group(v, &padded, values, corrections);
+    let mut padded = [0.0; MAX_GROUP];
+    for x in x.chunks(MAX_GROUP) {
+        let length = x.len().next_multiple_of(G);
+        padded[x.len()..length].fill(0.0);
+        padded[..x.len()].copy_from_slice(x);
+        let (blocks, _) = padded.as_chunks_mut();
+        for block in &mut blocks[..x.len() / HADAMARD_BLOCK] {
+            hadamard(v, block);
+        }
+        for x in padded[..length].as_chunks::<G>().0 {
+            let ((values, scale), corrections) = out.next().expect("as many groups");
+            *scale = quantize_group(v, x, values, corrections);
+        }
     }
 }
 
@@ -80,12 +88,43 @@ fn quantize_group<V: Vector, const G: usize>(
 /// Scale and reciprocal of a row that is quantized as one group.
 #[inline(always)]
 pub(super) fn scale_of<V: Vector>(v: V, x: &[f32]) -> (f32, f32) {
+    scale_for(highest(v, x))
+}
+
+/// The bits of the largest magnitude.
+#[inline(always)]
+fn highest<V: Vector>(v: V, x: &[f32]) -> u32 {
     let (chunks, tail) = x.as_chunks::<LANES>();
     let mut max = v.bits(v.abs(v.load_part(tail)));
     for x in chunks {
         max = v.max_i32(max, v.bits(v.abs(v.load(x))));
     }
-    scale_for(v.highest_i32(max) as u32)
+    v.highest_i32(max) as u32
+}
+
+/// The same of a row that is transformed first.
+#[inline(always)]
+pub(super) fn transformed_scale_of<V: Vector>(v: V, x: &[f32]) -> (f32, f32) {
+    let mut max = 0;
+    for x in x.chunks(HADAMARD_BLOCK) {
+        let mut block = [0.0; HADAMARD_BLOCK];
+        max = max.max(highest(v, transformed(v, x, &mut block)));
+    }
+    scale_for(max)
+}
+
+/// A block of a row, or what is left at its end, after the transform.
+#[inline(always)]
+pub(super) fn transformed<'a, V: Vector>(
+    v: V,
+    x: &[f32],
+    block: &'a mut [f32; HADAMARD_BLOCK],
+) -> &'a [f32] {
+    block[..x.len()].copy_from_slice(x);
+    if x.len() == HADAMARD_BLOCK {
+        hadamard(v, block);
+    }
+    &block[..x.len()]
 }
 
 /// Up to 16 floats quantized, the other lanes 0.

@@ -178,6 +178,22 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    fn butterflies(self, x: F32x16) -> F32x16 {
+        // Even lanes, then odd ones, of two registers beside each other: their sums and differences are two
+        // registers again, of which the same makes the second level.
+        let levels = |a, b| {
+            let (even, odd) = (vuzp1q_f32(a, b), vuzp2q_f32(a, b));
+            let (sum, difference) = (vaddq_f32(even, odd), vsubq_f32(even, odd));
+            let (low, high) = (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference));
+            let (sum, difference) = (vaddq_f32(low, high), vsubq_f32(low, high));
+            (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference))
+        };
+        let ((a, b), (c, d)) = (levels(x[0], x[1]), levels(x[2], x[3]));
+        let (a, b, c, d) = (vaddq_f32(a, b), vsubq_f32(a, b), vaddq_f32(c, d), vsubq_f32(c, d));
+        [vaddq_f32(a, c), vaddq_f32(b, d), vsubq_f32(a, c), vsubq_f32(b, d)]
+    }
+
+    #[inline(always)]
     fn fold(self, lanes: F32x16) -> f32 {
         let a = vaddq_f32(vaddq_f32(lanes[0], lanes[2]), vaddq_f32(lanes[1], lanes[3]));
         vpadds_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a)))

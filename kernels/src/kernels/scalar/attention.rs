@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use super::quantize::{quantize_one, scale_of};
+use super::quantize::{quantize_one, scale_of, transform, transformed_scale_of};
 use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
 use crate::kernels::types::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
     slot,
 };
 use crate::math;
+use crate::quant::{HADAMARD_BLOCK, hadamard};
 
 /// Puts the key and value of one position into a slot of the cache.
 #[inline(always)]
@@ -29,13 +30,19 @@ pub(super) fn store(head: &mut HeadCacheMut, slot: usize, key: &[f32], value: &[
             let panel_size = size.next_multiple_of(KEY_STEP) * KEY_PANEL;
             let keys = &mut keys[panel * panel_size..][..panel_size];
             let values = &mut values[slot * size..][..size];
-            let ((ks, kr), (vs, vr)) = (scale_of(key), scale_of(value));
+            let ((ks, kr), (vs, vr)) = (transformed_scale_of(key), scale_of(value));
             key_scales[slot] = ks;
             value_scales[slot] = vs;
-            for d in 0..size {
-                let at = (d / KEY_STEP * KEY_PANEL + lane) * KEY_STEP + d % KEY_STEP;
-                keys[at] = quantize_one(key[d], kr);
-                values[d] = quantize_one(value[d], vr);
+            for (index, block) in key.chunks(HADAMARD_BLOCK).enumerate() {
+                let mut transformed = [0.0; HADAMARD_BLOCK];
+                for (i, &x) in transform(block, &mut transformed).iter().enumerate() {
+                    let d = index * HADAMARD_BLOCK + i;
+                    let at = (d / KEY_STEP * KEY_PANEL + lane) * KEY_STEP + d % KEY_STEP;
+                    keys[at] = quantize_one(x, kr);
+                }
+            }
+            for (to, &value) in values.iter_mut().zip(value) {
+                *to = quantize_one(value, vr);
             }
         }
     }
@@ -114,6 +121,7 @@ fn prepare<'a>(
     }
     let mut scale = 0.0;
     if matches!(job.cache, HeadCache::Int8 { .. }) {
+        hadamard(values);
         let (s, r) = scale_of(values);
         scale = s;
         for (q8, &q) in quantized.iter_mut().zip(&*values) {

@@ -2,8 +2,9 @@
 
 use super::f16_to_f32;
 use crate::kernels::types::EmbeddingRow;
+use crate::quant::hadamard;
 
-/// A token's row out of its panel, plus the position's, times the scale.
+/// A token's row out of its panel, transformed back, plus the position's, times the scale.
 #[inline(always)]
 pub(super) fn embed(row: &EmbeddingRow, out: &mut [f32]) {
     let tiles = &row.weights.tiles;
@@ -12,6 +13,7 @@ pub(super) fn embed(row: &EmbeddingRow, out: &mut [f32]) {
         let weight = tiles.weight(row.panel, row.row, col) as f32;
         *out = weight * (scale * row.weights.scale);
     }
+    hadamard(out);
     if let Some(position) = row.position {
         for (out, &position) in out.iter_mut().zip(position) {
             *out += f16_to_f32(position);

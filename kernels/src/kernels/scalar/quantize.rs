@@ -1,10 +1,13 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
 use crate::kernels::types::{Correction, QuantizedRowMut};
-use crate::quant::{STEP_INPUTS, block_size};
+use crate::quant::{HADAMARD_BLOCK, STEP_INPUTS, block_size, hadamard};
 
 /// Below this a group counts as zero, so that neither quotient leaves the normal range.
 const ZERO_BELOW: f32 = f32::from_bits((127 - 100) << 23);
+
+/// The largest group there is, of whole blocks of the transform.
+const MAX_GROUP: usize = 2 * HADAMARD_BLOCK;
 
 /// Largest magnitude of a quantized activation.
 const QUANTIZED_MAX: f32 = 127.0;
@@ -15,8 +18,33 @@ const ROUND: f32 = 12_582_912.0;
 /// Scale and its reciprocal for one group: `(s, r)`.
 #[inline(always)]
 pub(super) fn scale_of(group: &[f32]) -> (f32, f32) {
-    // Bit patterns of |x| order like the values, with infinity and NaN on top.
-    scale_for(group.iter().fold(0, |m: u32, x| m.max(x.to_bits() & 0x7fff_ffff)))
+    scale_for(highest(group))
+}
+
+/// The same of a row that is transformed first.
+#[inline(always)]
+pub(super) fn transformed_scale_of(row: &[f32]) -> (f32, f32) {
+    let mut max = 0;
+    for block in row.chunks(HADAMARD_BLOCK) {
+        let mut transformed = [0.0; HADAMARD_BLOCK];
+        max = max.max(highest(transform(block, &mut transformed)));
+    }
+    scale_for(max)
+}
+
+/// A block of a row, or what is left at its end, after the transform.
+#[inline(always)]
+pub(super) fn transform<'a>(x: &[f32], to: &'a mut [f32; HADAMARD_BLOCK]) -> &'a [f32] {
+    let to = &mut to[..x.len()];
+    to.copy_from_slice(x);
+    hadamard(to);
+    to
+}
+
+/// The bits of the largest magnitude: bit patterns of |x| order like the values, with infinity and NaN on top.
+#[inline(always)]
+fn highest(x: &[f32]) -> u32 {
+    x.iter().fold(0, |m: u32, x| m.max(x.to_bits() & 0x7fff_ffff))
 }
 
 /// The same, given the bits of the largest magnitude.
@@ -43,16 +71,23 @@ pub(super) fn quantize_one(x: f32, r: f32) -> i8 {
     (biased.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i8
 }
 
-/// Quantizes one token's row by groups, the last one padded with zeros.
+/// Transforms one token's row and quantizes it by groups, the last one padded with zeros.
 #[inline(always)]
 pub(super) fn quantize(x: &[f32], group_size: usize, out: QuantizedRowMut) {
-    let groups = x.chunks(group_size).zip(out.values.chunks_exact_mut(group_size));
-    for (g, (x, values)) in groups.enumerate() {
-        let (scale, r) = scale_of(x);
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = x.get(i).map_or(0, |&x| quantize_one(x, r));
+    let mut transformed = [0.0; MAX_GROUP];
+    let parts = out.values.chunks_mut(MAX_GROUP).zip(out.scales.chunks_mut(MAX_GROUP / group_size));
+    for (x, (values, scales)) in x.chunks(MAX_GROUP).zip(parts) {
+        let transformed = &mut transformed[..x.len()];
+        transformed.copy_from_slice(x);
+        hadamard(transformed);
+        let groups = transformed.chunks(group_size).zip(values.chunks_exact_mut(group_size));
+        for ((x, values), scale) in groups.zip(scales) {
+            let (s, r) = scale_of(x);
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = x.get(i).map_or(0, |&x| quantize_one(x, r));
+            }
+            *scale = s;
         }
-        out.scales[g] = scale;
     }
     let blocks = out.values.chunks_exact(block_size(group_size));
     for (block, correction) in blocks.zip(out.corrections.iter_mut()) {

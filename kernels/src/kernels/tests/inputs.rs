@@ -1,7 +1,7 @@
 //! What kernels are given.
 
 use crate::kernels::*;
-use crate::quant::{GROUP_SIZES, Scheme, TileLayout};
+use crate::quant::{GROUP_SIZES, Scheme, TileLayout, hadamard};
 
 pub const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
 
@@ -80,6 +80,8 @@ impl Floats {
         match self {
             Self::Infinity => row[at] = random.pick(&[f32::INFINITY, f32::NEG_INFINITY]),
             Self::NotANumber => row[at] = f32::NAN,
+            // So that what is quantized, after the transform, is what it says. Nothing is rounded.
+            Self::Extreme | Self::Constant => hadamard(&mut row),
             _ => {}
         }
         row

@@ -1,6 +1,7 @@
 //! The queries of a job, and what they have gathered so far.
 
 use super::scores::ScoresInt8;
+use crate::kernels::generic::hadamard::hadamard;
 use crate::kernels::generic::quantize::{scale_of, to_i8};
 use crate::kernels::types::{
     Attention, AttentionScratch, HeadCache, MOST_QUERIES, padded_head_size,
@@ -32,7 +33,7 @@ pub(in crate::kernels) struct Queries<'a> {
 }
 
 impl<'a> Queries<'a> {
-    /// Scales the queries, and quantizes them for an int8 cache.
+    /// Scales the queries, and for an int8 cache transforms and quantizes them.
     #[inline(always)]
     pub(super) fn new<V: Vector>(
         v: V,
@@ -54,6 +55,9 @@ impl<'a> Queries<'a> {
             }
             row[size..].fill(0.0);
             if let HeadCache::Int8 { .. } = job.cache {
+                for block in row[..size].as_chunks_mut().0 {
+                    hadamard(v, block);
+                }
                 let (s, r) = scale_of(v, row);
                 for (x, q) in row.chunks_exact(LANES).zip(row_i8.chunks_exact_mut(LANES)) {
                     q.copy_from_slice(&to_i8(v, x, r));

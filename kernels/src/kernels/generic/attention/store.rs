@@ -1,8 +1,9 @@
 //! Keys and values to the cache.
 
-use crate::kernels::generic::quantize::{scale_of, to_i8};
+use crate::kernels::generic::quantize::{scale_of, to_i8, transformed, transformed_scale_of};
 use crate::kernels::types::{HeadCacheMut, KEY_PANEL, KEY_STEP};
 use crate::kernels::vector::{LANES, Vector};
+use crate::quant::HADAMARD_BLOCK;
 
 /// Puts the key and value of one position into a slot of the cache.
 #[inline(always)]
@@ -34,15 +35,20 @@ pub(in crate::kernels) fn store<V: Vector>(
             let panel_size = size.next_multiple_of(KEY_STEP) * KEY_PANEL;
             let keys = &mut keys[panel * panel_size..][..panel_size];
             let values = &mut values[slot * size..][..size];
-            let ((ks, kr), (vs, vr)) = (scale_of(v, key), scale_of(v, value));
+            let ((ks, kr), (vs, vr)) = (transformed_scale_of(v, key), scale_of(v, value));
             key_scales[slot] = ks;
             value_scales[slot] = vs;
-            let steps = keys.chunks_mut(LANES / KEY_STEP * STEP);
-            for (key, steps) in key.chunks(LANES).zip(steps) {
-                let key = to_i8(v, key, kr);
-                let (key, _) = key.as_chunks::<KEY_STEP>();
-                for (key, step) in key.iter().zip(steps.chunks_exact_mut(STEP)) {
-                    step[lane * KEY_STEP..][..KEY_STEP].copy_from_slice(key);
+            let blocks = keys.chunks_mut(HADAMARD_BLOCK / KEY_STEP * STEP);
+            for (key, steps) in key.chunks(HADAMARD_BLOCK).zip(blocks) {
+                let mut block = [0.0; HADAMARD_BLOCK];
+                let key = transformed(v, key, &mut block);
+                let steps = steps.chunks_mut(LANES / KEY_STEP * STEP);
+                for (key, steps) in key.chunks(LANES).zip(steps) {
+                    let key = to_i8(v, key, kr);
+                    let (key, _) = key.as_chunks::<KEY_STEP>();
+                    for (key, step) in key.iter().zip(steps.chunks_exact_mut(STEP)) {
+                        step[lane * KEY_STEP..][..KEY_STEP].copy_from_slice(key);
+                    }
                 }
             }
             for (value, values) in value.chunks(LANES).zip(values.chunks_mut(LANES)) {
