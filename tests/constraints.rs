@@ -596,8 +596,8 @@ fn a_form_may_end_by_any_token_that_ends_texts() {
     assert_eq!(ends(&mut constraint), [false; 3]);
     constraint.accept(setup.token("a")).unwrap();
     assert_eq!(ends(&mut constraint), [true; 3]);
-    let schema =
-        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+        "additionalProperties": false});
     let mut constraint = setup.vocabulary.constrain(&Form::JsonSchema(schema.clone())).unwrap();
     assert_eq!(ends(&mut constraint), [false; 3]);
 

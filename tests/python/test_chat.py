@@ -31,7 +31,8 @@ class Chat(unittest.TestCase):
         self.assertEqual(model.chat([SYSTEM, HELLO], **SHORT), answer)
         if cerebellum.has_constraints():
             self.assertIn(session.chat([HELLO], choices=["yes", "no"]).strip(), ("yes", "no"))
-            schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+            schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+                      "additionalProperties": False}
             answer = session.chat([HELLO], json_schema=schema, max_tokens=60)
             self.assertEqual(answer.stop_reason, "complete")
             self.assertIsInstance(json.loads(answer)["n"], int)

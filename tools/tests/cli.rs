@@ -74,7 +74,11 @@ fn quantize_inspect_and_verify_agree() {
     for of_the_run in ["output", "seconds", "peak_memory_bytes"] {
         quantized.as_object_mut().unwrap().remove(of_the_run);
     }
-    assert_eq!(quantized, inspected);
+    let mut summary = inspected.clone();
+    for of_texts in ["chat_form", "end_tokens", "begin_of_text"] {
+        summary.as_object_mut().unwrap().remove(of_texts).expect(of_texts);
+    }
+    assert_eq!(quantized, summary);
     assert_eq!(inspected["file_bytes"], fs::metadata(&file).unwrap().len());
     assert_eq!(inspected["architecture"], "gpt2");
     assert_eq!(inspected["tensors"][0]["scheme"], "int4");
@@ -167,26 +171,21 @@ fn an_exported_checkpoint_can_be_quantized() {
     assert_eq!(logits(&file), logits(&direct));
 }
 
-/// What reads the most uneven activations has smaller groups.
 #[test]
-fn int8_has_groups_of_128_64_and_32_unless_told() {
+fn groups_have_64_weights_unless_told() {
     let place = Place::new();
-    for (more, [most, head, c_attn]) in
-        [(&[][..], [128, 64, 32]), (&["--group-size", "64", "--force"], [64; 3])]
-    {
-        let output = json(&place.quantize(&[&["--weights", "int8", "--json"], more].concat()));
-        let tensors = output["tensors"].as_array().unwrap();
-        for part in ["attn.c_attn.weight", "mlp.c_proj.weight"] {
-            assert!(tensors.iter().any(|tensor| tensor["name"] == format!("h.0.{part}")), "{part}");
-        }
-        for tensor in tensors.iter().filter(|tensor| tensor["group_size"].is_number()) {
-            let group_size = match tensor["name"].as_str().unwrap() {
-                "wte.weight" => head,
-                name if name.ends_with("attn.c_attn.weight") => c_attn,
-                _ => most,
-            };
-            let expected = (&"int8".into(), &group_size.into());
-            assert_eq!((&tensor["scheme"], &tensor["group_size"]), expected, "{}", tensor["name"]);
+    for scheme in ["int8", "int4"] {
+        for (more, group_size) in [(&[][..], 64), (&["--group-size", "128"], 128)] {
+            let given = [&["--weights", scheme, "--json", "--force"], more].concat();
+            let output = json(&place.quantize(&given));
+            let tensors = output["tensors"].as_array().unwrap().iter();
+            let mut matrices = tensors.filter(|tensor| tensor["group_size"].is_number()).peekable();
+            assert!(matrices.peek().is_some());
+            for tensor in matrices {
+                let expected = (&scheme.into(), &group_size.into());
+                let found = (&tensor["scheme"], &tensor["group_size"]);
+                assert_eq!(found, expected, "{}", tensor["name"]);
+            }
         }
     }
 }
@@ -392,7 +391,7 @@ mod unix {
     #[test]
     #[cfg(target_os = "linux")]
     fn limits_on_addresses_end_in_errors() {
-        try_limits("-v", (26_000..100_000).step_by(5_000).chain([1_000_000]));
+        try_limits("-v", (28_000..100_000).step_by(5_000).chain([1_000_000]));
     }
 
     /// As a tree of values, 8 MB of JSON would take 400 MB at least.

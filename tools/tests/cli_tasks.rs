@@ -322,7 +322,7 @@ fn prompts_on_lines_are_continued_together_each_in_its_form() {
         (3, "regular expression cannot be used"),
         (5, "only one of"),
         (6, "not a list of strings"),
-        (7, "object with the text in `text`"),
+        (7, "an object whose field `text` is a string"),
         (8, "--context"),
         (9, "not JSON"),
         (10, "not UTF-8"),
@@ -468,7 +468,11 @@ fn a_line_that_is_far_too_long_fails_by_itself() {
     let error = |line: usize| lines[line]["error"]["message"].as_str().unwrap_or_default();
     assert_eq!((&lines[0]["ok"], &lines[3]["ok"]), (&true.into(), &true.into()));
     assert!(error(1).contains("36000000 bytes, and 16777216 are the most"), "{}", error(1));
-    assert!(error(2).contains("of a text of 3600000 bytes do not fit"), "{}", error(2));
+    assert!(
+        error(2).contains("of a text of 3600000 bytes (at least 257143) do not fit"),
+        "{}",
+        error(2)
+    );
 }
 
 #[test]

@@ -122,6 +122,11 @@ class _EmbeddingOptions(TypedDict, total=False):
     pooling: str
 
 
+class _TokenizeOptions(TypedDict, total=False):
+    parse_special: bool | None
+    begin_of_text: bool | None
+
+
 class _TemplateOptions(TypedDict, total=False):
     template_tokens: int
 
@@ -136,6 +141,7 @@ _PLACES: Tuple[Tuple[Any, str], ...] = (
     (ChatOptions, "chat() and stream_chat()"),
     (ClassifierOptions, "Model.classifier()"),
     (_EmbeddingOptions, "Session.embed()"),
+    (_TokenizeOptions, "Model.tokenize()"),
     (_TemplateOptions, "Session.apply(), where it is max_tokens"),
 )
 
