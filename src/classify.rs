@@ -195,7 +195,7 @@ enum Before {
     /// The tokens of the examples.
     Examples(Vec<u32>),
     /// Questions with their answers, and the model's form for them.
-    Questions { form: Questions, examples: Vec<(String, String)>, labels: String },
+    Questions { form: Box<Questions>, examples: Vec<(String, String)>, labels: String },
 }
 
 /// How well each label fits a text.
@@ -298,7 +298,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
                 let examples = options.examples.iter().map(|(text, label)| {
                     (template.question(&plain_text(text), &all), plain_text(label).into_owned())
                 });
-                Before::Questions { form, examples: examples.collect(), labels: all }
+                Before::Questions { form: form.into(), examples: examples.collect(), labels: all }
             }
         };
         Ok(Self {

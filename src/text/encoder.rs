@@ -109,14 +109,14 @@ impl<'t> Encoder<'t> {
         go_on: &mut GoOn<'_>,
     ) -> Result<(), TextError> {
         let all = Part { text, first: true, begins: true, behind: 0 };
-        if let Some(token) = self.to_begin_with(text, options) {
+        if let Some(token) = self.first_token(text, options) {
             append(tokens, &[token])?;
         }
         self.encode_part(all, options, tokens, go_on)
     }
 
     /// The token to put before a text. This is the only place that decides it.
-    fn to_begin_with(&self, text: &str, options: EncodeOptions) -> Option<u32> {
+    fn first_token(&self, text: &str, options: EncodeOptions) -> Option<u32> {
         let token = self.view.begin_of_text().filter(|_| options.begin_of_text)?;
         let is_there = [false, true].into_iter().any(|normalized| {
             let added = Added { view: self.view, normalized, parse_special: options.parse_special };

@@ -42,7 +42,7 @@ mod tests {
         hadamard(&mut y);
         for (at, found) in y.iter().enumerate() {
             let (block, i) = (at / HADAMARD_BLOCK, at % HADAMARD_BLOCK);
-            let sign = |j: usize| if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             let row = x[block * HADAMARD_BLOCK..].iter().take(HADAMARD_BLOCK);
             let product = row.enumerate().map(|(j, x)| sign(j) * x).sum::<f64>() / 8.0;
             let wanted = if block < 2 { product } else { x[at] };

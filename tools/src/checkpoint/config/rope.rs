@@ -62,7 +62,7 @@ pub enum Scaling {
     },
     /// Each is divided by a number of its own (Llama 3.1).
     Divided,
-    /// As [`yarn`] does.
+    /// As `yarn` does.
     Yarn {
         /// What those that turn least are divided by.
         factor: f64,
