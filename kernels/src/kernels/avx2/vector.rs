@@ -27,6 +27,24 @@ macro_rules! both {
     };
 }
 
+/// The levels of the transform within 8 lanes: adds each lane, negated where it is the upper one of its pair,
+/// to the other one.
+///
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[inline(always)]
+unsafe fn butterflies(x: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let signs = _mm256_setr_ps(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0);
+        let x = _mm256_fmadd_ps(x, signs, _mm256_permute_ps::<0b10_11_00_01>(x));
+        let signs = _mm256_setr_ps(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0);
+        let x = _mm256_fmadd_ps(x, signs, _mm256_permute_ps::<0b01_00_11_10>(x));
+        let signs = _mm256_setr_ps(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0);
+        _mm256_fmadd_ps(x, signs, _mm256_permute2f128_ps::<1>(x, x))
+    }
+}
+
 impl Vector for Avx2 {
     type F32 = F32x16;
     type I32 = [__m256i; 2];
@@ -197,21 +215,11 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     fn butterflies(self, x: F32x16) -> F32x16 {
-        // Adds each lane, negated where it is the upper one of its pair, to the other one.
         // SAFETY: an `Avx2` exists.
-        let [low, high] = x.map(|x| unsafe {
-            let upper = _mm256_setr_ps(0.0, -0.0, 0.0, -0.0, 0.0, -0.0, 0.0, -0.0);
-            let other = _mm256_permute_ps::<0b10_11_00_01>(x);
-            let x = _mm256_add_ps(_mm256_xor_ps(x, upper), other);
-            let upper = _mm256_setr_ps(0.0, 0.0, -0.0, -0.0, 0.0, 0.0, -0.0, -0.0);
-            let other = _mm256_permute_ps::<0b01_00_11_10>(x);
-            let x = _mm256_add_ps(_mm256_xor_ps(x, upper), other);
-            let upper = _mm256_setr_ps(0.0, 0.0, 0.0, 0.0, -0.0, -0.0, -0.0, -0.0);
-            let other = _mm256_permute2f128_ps::<1>(x, x);
-            _mm256_add_ps(_mm256_xor_ps(x, upper), other)
-        });
-        // SAFETY: an `Avx2` exists.
-        unsafe { [_mm256_add_ps(low, high), _mm256_sub_ps(low, high)] }
+        unsafe {
+            let (low, high) = (butterflies(x[0]), butterflies(x[1]));
+            [_mm256_add_ps(low, high), _mm256_sub_ps(low, high)]
+        }
     }
 
     #[inline(always)]

@@ -182,16 +182,17 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn butterflies(self, x: __m512) -> __m512 {
-        // The upper lane of each pair subtracts: its own value from the other one's.
+        // Adds each lane, negated where it is the upper one of its pair, to the other one.
         run!({
+            let (one, minus) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
             let other = _mm512_permute_ps::<0b10_11_00_01>(x);
-            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xaaaa, other, x);
+            let x = _mm512_fmadd_ps(x, _mm512_mask_blend_ps(0xaaaa, one, minus), other);
             let other = _mm512_permute_ps::<0b01_00_11_10>(x);
-            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xcccc, other, x);
+            let x = _mm512_fmadd_ps(x, _mm512_mask_blend_ps(0xcccc, one, minus), other);
             let other = _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x);
-            let x = _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xf0f0, other, x);
+            let x = _mm512_fmadd_ps(x, _mm512_mask_blend_ps(0xf0f0, one, minus), other);
             let other = _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x);
-            _mm512_mask_sub_ps(_mm512_add_ps(x, other), 0xff00, other, x)
+            _mm512_fmadd_ps(x, _mm512_mask_blend_ps(0xff00, one, minus), other)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
-use super::hadamard::hadamard;
+use super::hadamard::hadamard_to;
 use crate::kernels::scalar::scale_for;
 use crate::kernels::types::{Correction, QuantizedRowMut};
 use crate::kernels::vector::{LANES, Vector};
@@ -35,12 +35,12 @@ fn by_group<V: Vector, const G: usize>(v: V, x: &[f32], out: QuantizedRowMut) {
     let mut padded = [0.0; MAX_GROUP];
     for x in x.chunks(MAX_GROUP) {
         let length = x.len().next_multiple_of(G);
-        padded[x.len()..length].fill(0.0);
-        padded[..x.len()].copy_from_slice(x);
-        let (blocks, _) = padded.as_chunks_mut();
-        for block in &mut blocks[..x.len() / HADAMARD_BLOCK] {
-            hadamard(v, block);
+        let (blocks, tail) = x.as_chunks::<HADAMARD_BLOCK>();
+        for (from, to) in blocks.iter().zip(padded.as_chunks_mut().0) {
+            hadamard_to(v, from, to);
         }
+        padded[x.len() - tail.len()..x.len()].copy_from_slice(tail);
+        padded[x.len()..length].fill(0.0);
         for x in padded[..length].as_chunks::<G>().0 {
             let ((values, scale), corrections) = out.next().expect("as many groups");
             *scale = quantize_group(v, x, values, corrections);
@@ -120,9 +120,9 @@ pub(super) fn transformed<'a, V: Vector>(
     x: &[f32],
     block: &'a mut [f32; HADAMARD_BLOCK],
 ) -> &'a [f32] {
-    block[..x.len()].copy_from_slice(x);
-    if x.len() == HADAMARD_BLOCK {
-        hadamard(v, block);
+    match x.first_chunk() {
+        Some(x) => hadamard_to(v, x, block),
+        None => block[..x.len()].copy_from_slice(x),
     }
     &block[..x.len()]
 }

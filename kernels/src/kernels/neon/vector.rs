@@ -22,6 +22,17 @@ impl Lanes {
     pub(super) const HERE: Self = Self(());
 }
 
+/// The levels of the transform within 4 lanes, of two registers: even lanes, then odd ones, of both beside each
+/// other; their sums and differences are two registers again, of which the same makes the second level.
+#[inline(always)]
+fn levels(a: float32x4_t, b: float32x4_t) -> (float32x4_t, float32x4_t) {
+    let (even, odd) = (vuzp1q_f32(a, b), vuzp2q_f32(a, b));
+    let (sum, difference) = (vaddq_f32(even, odd), vsubq_f32(even, odd));
+    let (low, high) = (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference));
+    let (sum, difference) = (vaddq_f32(low, high), vsubq_f32(low, high));
+    (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference))
+}
+
 impl Vector for Lanes {
     type F32 = F32x16;
     type I32 = I32x16;
@@ -179,15 +190,6 @@ impl Vector for Lanes {
 
     #[inline(always)]
     fn butterflies(self, x: F32x16) -> F32x16 {
-        // Even lanes, then odd ones, of two registers beside each other: their sums and differences are two
-        // registers again, of which the same makes the second level.
-        let levels = |a, b| {
-            let (even, odd) = (vuzp1q_f32(a, b), vuzp2q_f32(a, b));
-            let (sum, difference) = (vaddq_f32(even, odd), vsubq_f32(even, odd));
-            let (low, high) = (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference));
-            let (sum, difference) = (vaddq_f32(low, high), vsubq_f32(low, high));
-            (vuzp1q_f32(sum, difference), vuzp2q_f32(sum, difference))
-        };
         let ((a, b), (c, d)) = (levels(x[0], x[1]), levels(x[2], x[3]));
         let (a, b, c, d) = (vaddq_f32(a, b), vsubq_f32(a, b), vaddq_f32(c, d), vsubq_f32(c, d));
         [vaddq_f32(a, c), vaddq_f32(b, d), vsubq_f32(a, c), vsubq_f32(b, d)]
