@@ -1,7 +1,7 @@
 //! What a network consists of: the one place that knows its tensors' names, shapes, order and readers.
 //!
 //! [`tensors`] makes of a [`Config`] the list of tensors in the order in which a token passes them. The
-//! file's layout, the model's places, the checkpoint readers, calibration, folding and budgets ask this
+//! file's layout, the model's places, the checkpoint readers, calibration and budgets ask this
 //! list, or a [`TensorId`]; none of them looks at a name.
 
 use super::{ALIBI_SLOPES, Biases, Config, MlpKind, NormKind, Positions, QueryKeyNorm};
