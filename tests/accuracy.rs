@@ -88,7 +88,7 @@ const BUDGETS: &[Budget] = &[
     budget("demo", INT4, KvType::F16, 0.037, 0.2),
     budget("demo", INT4, KvType::Int8, 0.037, 0.2),
     // Weights rounded together, towards what makes up for the matrices before: half of what the nearest
-    // weights cost. Norms folded by a text instead of by weights: some per cent less.
+    // weights cost.
     budget(CALIBRATED, INT4, KvType::F16, 0.02, 0.14),
     budget(CALIBRATED, INT8, KvType::F16, 0.0012, 0.037),
 ];

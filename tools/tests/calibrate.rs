@@ -56,7 +56,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// Costs are measured before formats are chosen, and norms are folded where int8 is.
+/// Costs are measured before formats are chosen.
 #[test]
 fn choices_do_not_depend_on_the_number_of_threads() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");

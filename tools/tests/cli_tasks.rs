@@ -1,5 +1,7 @@
 //! The commands that put tasks to a model, on the binary itself.
 
+#[path = "common/command.rs"]
+mod command;
 mod common;
 
 use std::fs;
@@ -7,41 +9,15 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use command::{feed, ok, stderr, stdout};
 use common::demo;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 const INTENT: &str = "Utterance: set an alarm for six\nIntent:";
 
-/// Runs the binary with this on its standard input.
-fn feed(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that does not read its input may have ended before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
 fn cerebellum(arguments: &[&str]) -> Output {
     feed(arguments, b"")
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn ok(output: Output) -> Output {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    output
 }
 
 fn json_lines(output: &Output) -> Vec<Value> {

@@ -1,46 +1,21 @@
 //! Text and tokens on the binary itself: `tokenize`, and the token that begins a text.
 
+#[path = "common/command.rs"]
+mod command;
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::OnceLock;
 
+use command::{feed, ok, stderr, stdout};
 use common::demo;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-/// Runs the binary with this on its standard input.
-fn feed(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that does not read its input may have ended before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
 fn run(arguments: &[&str]) -> Output {
     feed(arguments, b"")
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn ok(output: Output) -> Output {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    output
 }
 
 fn json_of(arguments: &[&str]) -> Value {

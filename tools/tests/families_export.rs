@@ -1,7 +1,10 @@
 //! `export-gguf` of the families that people run: what is read from its files is the checkpoint itself.
 
+#[path = "common/modern.rs"]
+mod modern;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cerebellum::format::Architecture;
 use cerebellum_tools::chat_template::{self, ImportedChat};
@@ -11,26 +14,9 @@ use cerebellum_tools::gguf::{Gguf, Value};
 use cerebellum_tools::output::Output;
 use cerebellum_tools::reference::{Parallelism, Reference};
 use cerebellum_tools::tokenizer::{self, AddedToken, Vocabulary};
+use modern::{CASES, case};
 use serde_json::{Value as Json, json};
 use tempfile::{TempDir, tempdir};
-
-const CASES: [&str; 11] = [
-    "gemma3-text",
-    "gpt-neox-parallel",
-    "granite-multipliers",
-    "llama-biases",
-    "llama3-scaled-rope",
-    "mistral-window",
-    "olmo2-post-norm",
-    "phi3-fused",
-    "qwen2-yarn",
-    "qwen3-qk-norm",
-    "smollm3-nope",
-];
-
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden-modern").join(name)
-}
 
 /// A case with another configuration.
 fn changed(name: &str, change: impl Fn(&mut Json)) -> TempDir {

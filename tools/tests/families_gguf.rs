@@ -1,17 +1,17 @@
 //! GGUF files of the families that people run, written here as llama.cpp's converter does from the tiny
 //! checkpoints of `tests/data/golden-modern`, against those checkpoints; and such files, broken.
 
+#[path = "common/modern.rs"]
+mod modern;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cerebellum::format::network::{Role, TensorId};
 use cerebellum::format::{Architecture, Config, LayerKind, Positions};
 use cerebellum_tools::checkpoint::Checkpoint;
+use modern::{CASES, case};
 use tempfile::{TempDir, tempdir};
-
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden-modern").join(name)
-}
 
 /// A file to be.
 struct File {
@@ -227,20 +227,6 @@ fn metadata(file: &mut File, config: &Config, architecture: &str) {
         _ => set("rope.freq_base", float(1e4)),
     }
 }
-
-const CASES: [&str; 11] = [
-    "gemma3-text",
-    "gpt-neox-parallel",
-    "granite-multipliers",
-    "llama-biases",
-    "llama3-scaled-rope",
-    "mistral-window",
-    "olmo2-post-norm",
-    "phi3-fused",
-    "qwen2-yarn",
-    "qwen3-qk-norm",
-    "smollm3-nope",
-];
 
 #[test]
 fn converted_files_are_read_as_what_they_were_converted_from() {

@@ -105,7 +105,7 @@ impl Kernels {
         }
     }
 
-    /// `out = (embedding row + position) * scale`, each `[n_embd]`.
+    /// `out = (embedding row + position) * scale`, each `[n_embd]`; the row is transformed back first.
     pub fn embed(&self, row: &EmbeddingRow, out: &mut [f32]) {
         assert_eq!(out.len(), row.weights.tiles.cols());
         assert!(row.position.is_none_or(|position| position.len() == out.len()));
@@ -113,7 +113,7 @@ impl Kernels {
         unsafe { (self.embed)(row, out) }
     }
 
-    /// Quantizes one token's row in groups of `group_size`.
+    /// Quantizes one token's row in groups of `group_size`, after its Hadamard transform.
     pub fn quantize(&self, x: &[f32], group_size: usize, out: QuantizedRowMut) {
         assert!(GROUP_SIZES.contains(&group_size));
         let groups = x.len().div_ceil(group_size);

@@ -50,6 +50,11 @@ impl Scheme {
 /// The group sizes a matrix may have.
 pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
 
+/// The largest of them, of whole blocks of the Hadamard transform.
+pub const MAX_GROUP_SIZE: usize = 128;
+
+const _: () = assert!(MAX_GROUP_SIZE.is_multiple_of(HADAMARD_BLOCK));
+
 /// The per-matrix exponents that keep every product of scales exact up to one rounding.
 pub const EXPONENTS: std::ops::RangeInclusive<i32> = -18..=6;
 

@@ -19,13 +19,11 @@
 //! Arithmetic is plain binary32 in a fixed order (sums in 8 lanes, no fused operations), so the same
 //! weights give the same bits on every machine.
 
-use cerebellum::quant::{EXPONENTS, Scheme};
+use cerebellum::quant::{EXPONENTS, MAX_GROUP_SIZE, Scheme};
 use half::f16;
 
 use crate::round::round;
 
-/// The largest group there is.
-const MAX_GROUP: usize = 128;
 /// Lanes of every sum. Eight keep the four sums of [`project`] in registers everywhere.
 const LANES: usize = 8;
 /// Where [`choose_exponent`] puts the exponent of the largest weight.
@@ -118,10 +116,10 @@ struct Fit {
 
 /// The weights in units of `2^exponent`, padded with zeros of no importance to whole lanes.
 struct Group {
-    weights: [f32; MAX_GROUP],
-    importance: [f32; MAX_GROUP],
+    weights: [f32; MAX_GROUP_SIZE],
+    importance: [f32; MAX_GROUP_SIZE],
     /// The weights times their importance.
-    weighted: [f32; MAX_GROUP],
+    weighted: [f32; MAX_GROUP_SIZE],
     padded: usize,
 }
 
@@ -129,9 +127,9 @@ impl Group {
     fn new(weights: &[f32], importance: Option<&[f32]>, exponent: i32) -> Self {
         let n = weights.len();
         let mut group = Self {
-            weights: [0.0; MAX_GROUP],
-            importance: [0.0; MAX_GROUP],
-            weighted: [0.0; MAX_GROUP],
+            weights: [0.0; MAX_GROUP_SIZE],
+            importance: [0.0; MAX_GROUP_SIZE],
+            weighted: [0.0; MAX_GROUP_SIZE],
             padded: n.next_multiple_of(LANES),
         };
         // Exact, unless the weight is so small that its integer is 0 anyway.
@@ -293,8 +291,8 @@ fn floor_log2(x: f32) -> i32 {
 
 #[inline(always)]
 fn lanes<'a>(
-    a: &'a [f32; MAX_GROUP],
-    b: &'a [f32; MAX_GROUP],
+    a: &'a [f32; MAX_GROUP_SIZE],
+    b: &'a [f32; MAX_GROUP_SIZE],
     padded: usize,
 ) -> impl Iterator<Item = (&'a [f32; LANES], &'a [f32; LANES])> {
     a[..padded].as_chunks::<LANES>().0.iter().zip(b[..padded].as_chunks::<LANES>().0)

@@ -4,10 +4,7 @@ use super::hadamard::hadamard_to;
 use crate::kernels::scalar::scale_for;
 use crate::kernels::types::{Correction, QuantizedRowMut};
 use crate::kernels::vector::{LANES, Vector};
-use crate::quant::{HADAMARD_BLOCK, block_size};
-
-/// The largest group there is, of whole blocks of the transform.
-const MAX_GROUP: usize = 2 * HADAMARD_BLOCK;
+use crate::quant::{HADAMARD_BLOCK, MAX_GROUP_SIZE, block_size};
 
 /// Values that are quantized together.
 const CHUNK: usize = 2 * LANES;
@@ -32,8 +29,8 @@ fn by_group<V: Vector, const G: usize>(v: V, x: &[f32], out: QuantizedRowMut) {
     let (values, _) = out.values.as_chunks_mut::<G>();
     let corrections = out.corrections.chunks_exact_mut(G / block_size(G));
     let mut out = values.iter_mut().zip(out.scales).zip(corrections);
-    let mut padded = [0.0; MAX_GROUP];
-    for x in x.chunks(MAX_GROUP) {
+    let mut padded = [0.0; MAX_GROUP_SIZE];
+    for x in x.chunks(MAX_GROUP_SIZE) {
         let length = x.len().next_multiple_of(G);
         let (blocks, tail) = x.as_chunks::<HADAMARD_BLOCK>();
         for (from, to) in blocks.iter().zip(padded.as_chunks_mut().0) {

@@ -1,13 +1,10 @@
 //! Activation quantization (`docs/numbers.md` section 3).
 
 use crate::kernels::types::{Correction, QuantizedRowMut};
-use crate::quant::{HADAMARD_BLOCK, STEP_INPUTS, block_size, hadamard};
+use crate::quant::{HADAMARD_BLOCK, MAX_GROUP_SIZE, STEP_INPUTS, block_size, hadamard};
 
 /// Below this a group counts as zero, so that neither quotient leaves the normal range.
 const ZERO_BELOW: f32 = f32::from_bits((127 - 100) << 23);
-
-/// The largest group there is, of whole blocks of the transform.
-const MAX_GROUP: usize = 2 * HADAMARD_BLOCK;
 
 /// Largest magnitude of a quantized activation.
 const QUANTIZED_MAX: f32 = 127.0;
@@ -74,9 +71,12 @@ pub(super) fn quantize_one(x: f32, r: f32) -> i8 {
 /// Transforms one token's row and quantizes it by groups, the last one padded with zeros.
 #[inline(always)]
 pub(super) fn quantize(x: &[f32], group_size: usize, out: QuantizedRowMut) {
-    let mut transformed = [0.0; MAX_GROUP];
-    let parts = out.values.chunks_mut(MAX_GROUP).zip(out.scales.chunks_mut(MAX_GROUP / group_size));
-    for (x, (values, scales)) in x.chunks(MAX_GROUP).zip(parts) {
+    let mut transformed = [0.0; MAX_GROUP_SIZE];
+    let parts = out
+        .values
+        .chunks_mut(MAX_GROUP_SIZE)
+        .zip(out.scales.chunks_mut(MAX_GROUP_SIZE / group_size));
+    for (x, (values, scales)) in x.chunks(MAX_GROUP_SIZE).zip(parts) {
         let transformed = &mut transformed[..x.len()];
         transformed.copy_from_slice(x);
         hadamard(transformed);
