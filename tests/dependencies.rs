@@ -19,7 +19,7 @@ fn tree(options: &[&str]) -> BTreeSet<String> {
 
 /// Packages of the workstation side.
 const TOOLS: [&str; 7] =
-    ["blake3", "cerebellum_tools", "clap", "ctrlc", "gemm", "indicatif", "proptest"];
+    ["blake3", "cerebellum_tools", "clap", "ctrlc", "gemm_common", "indicatif", "proptest"];
 
 #[test]
 fn token_id_library_has_a_closed_list_of_dependencies() {

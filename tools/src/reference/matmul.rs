@@ -1,18 +1,56 @@
-//! The one place that calls the `gemm` crate: matrix products over strided, bounds-checked views.
+//! The one place that calls the `gemm` crates: matrix products over strided, bounds-checked views.
+//!
+//! The crate `gemm` itself would choose by type, and needs for it the products of complex numbers too, which
+//! take 10 s to compile.
 
 use super::parallel::Parallelism;
 
-/// Numbers that the `gemm` crate multiplies here.
-pub(crate) trait Element: Copy + 'static {
+/// `out = alpha · out + beta · a · b`: rows, columns, columns of `a`; `out`, and the steps to its next column
+/// and row; whether `out` is read; `a` and `b`, each with its steps; `alpha`, `beta`; which are conjugated.
+type Gemm<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    gemm_common::Parallelism,
+);
+
+/// Numbers that are multiplied here.
+pub(crate) trait Element: Copy {
     const ZERO: Self;
+
+    /// The best function for this processor.
+    fn gemm() -> Gemm<Self>;
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
+
+    fn gemm() -> Gemm<Self> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
 }
 
 impl Element for f64 {
     const ZERO: Self = 0.0;
+
+    fn gemm() -> Gemm<Self> {
+        gemm_f64::gemm::f64::get_gemm_fn()
+    }
 }
 
 /// A read-only `[rows, columns]` matrix inside a slice; rows lie `stride` elements apart.
@@ -105,25 +143,26 @@ fn product<T: Element>(
     (b, b_columns, b_rows): Factor<T>,
     parallelism: Parallelism,
 ) {
+    // The functions are faster if the columns of what they write are contiguous, so they get the transposed
+    // product: `outᵀ = bᵀ · aᵀ`.
     // SAFETY: the callers checked that the shapes agree, and each view was checked on construction
     // to lie inside its slice; `out` is borrowed mutably, so that it overlaps neither factor.
-    // `read_dst` is false, so that `out` is only written. `Element` is implemented for `f32` and `f64`
-    // only, which the crate knows.
+    // It is only written, as the first of the flags says.
     unsafe {
-        gemm::gemm(
-            out.rows,
+        T::gemm()(
             out.columns,
+            out.rows,
             k,
             out.data.as_mut_ptr(),
-            1,
             out.stride as isize,
+            1,
             false,
-            a.as_ptr(),
-            a_columns as isize,
-            a_rows as isize,
             b.as_ptr(),
-            b_columns as isize,
             b_rows as isize,
+            b_columns as isize,
+            a.as_ptr(),
+            a_rows as isize,
+            a_columns as isize,
             T::ZERO,
             scale,
             false,

@@ -13,11 +13,11 @@ pub enum Parallelism {
 }
 
 impl Parallelism {
-    /// The same choice for the `gemm` crate.
-    pub(crate) fn gemm(self) -> gemm::Parallelism {
+    /// The same choice for the `gemm` crates.
+    pub(crate) fn gemm(self) -> gemm_common::Parallelism {
         match self {
-            Self::Serial => gemm::Parallelism::None,
-            Self::Rayon => gemm::Parallelism::Rayon(0),
+            Self::Serial => gemm_common::Parallelism::None,
+            Self::Rayon => gemm_common::Parallelism::Rayon(0),
         }
     }
 
