@@ -5,8 +5,12 @@ use std::process::Command;
 
 /// Names of the packages that a build of the runtime pulls in, procedural macros included.
 fn tree(options: &[&str]) -> BTreeSet<String> {
+    tree_of("cerebellum", options)
+}
+
+fn tree_of(package: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--package", "cerebellum", "--edges", "normal"])
+        .args(["tree", "--locked", "--package", package, "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{lib}"])
         .args(options)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -18,8 +22,18 @@ fn tree(options: &[&str]) -> BTreeSet<String> {
 }
 
 /// Packages of the workstation side.
-const TOOLS: [&str; 7] =
-    ["blake3", "cerebellum_tools", "clap", "ctrlc", "gemm_common", "indicatif", "proptest"];
+const TOOLS: [&str; 10] = [
+    "blake3",
+    "cerebellum_tools",
+    "clap",
+    "ctrlc",
+    "gemm_common",
+    "indicatif",
+    "proptest",
+    "ring",
+    "rustls",
+    "ureq",
+];
 
 #[test]
 fn token_id_library_has_a_closed_list_of_dependencies() {
@@ -87,4 +101,18 @@ fn chat_brings_its_engine_alone() {
     let with_chat = tree(&["--features", "chat"]);
     let new: Vec<_> = with_chat.difference(&tree(&[])).cloned().collect();
     assert_eq!(new, ["minijinja", "minijinja_contrib"]);
+}
+
+/// `cargo demo` asks no network, and is not to compile TLS.
+#[test]
+fn only_the_hub_brings_a_network() {
+    let network = ["ring", "rustls", "ureq"];
+    let with_hub = tree_of("cerebellum-tools", &[]);
+    let without = tree_of("cerebellum-tools", &["--no-default-features"]);
+    for name in network {
+        assert!(with_hub.contains(name), "{name}");
+        assert!(!without.contains(name), "{name} is compiled for the demo");
+    }
+    let aliases = include_str!("../.cargo/config.toml");
+    assert!(aliases.contains("--package cerebellum-tools --no-default-features"), "{aliases}");
 }

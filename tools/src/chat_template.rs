@@ -67,6 +67,12 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     read::FILES.iter().map(|name| path.join(name)).filter(|path| path.exists()).collect()
 }
 
+/// Names of all files of a directory that [`import`] may read.
+#[cfg(feature = "hub")]
+pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
+    read::FILES.into_iter()
+}
+
 fn take(found: Found, config: &Config, table: Option<&TokenTable<&[u8]>>) -> ImportedChat {
     let mut imported = ImportedChat::default();
     let id = |text: &str| table.and_then(|table| table.added_token_id(text));

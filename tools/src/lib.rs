@@ -8,6 +8,8 @@ pub mod dtype;
 pub mod eval;
 pub mod export_gguf;
 pub mod gguf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod json;
 pub mod output;
 pub mod quantize;

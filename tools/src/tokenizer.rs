@@ -108,6 +108,13 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     names.map(|name| path.join(name)).filter(|path| exists(path)).collect()
 }
 
+/// Names of the files that [`import`] reads of a directory with the files of which `has` is true.
+#[cfg(feature = "hub")]
+pub(crate) fn file_names(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let own: &[&str] = if has(JSON) { &[JSON] } else { &[VOCAB, MERGES] };
+    own.iter().copied().chain(files::BESIDE).filter(|name| has(name)).collect()
+}
+
 /// Makes the table of a vocabulary that was read from `source`, for a model with `vocab_size` token
 /// ids. [`import`] says what happens to ids that are missing or too large.
 ///

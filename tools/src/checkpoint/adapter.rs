@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::storage::read_json;
 use crate::json::{self, Object};
 
-const CONFIG: &str = "adapter_config.json";
+pub(crate) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 

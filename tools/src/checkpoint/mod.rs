@@ -42,6 +42,11 @@ pub(crate) mod tensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "hub")]
+pub(crate) use adapter::CONFIG as ADAPTER_CONFIG;
+#[cfg(feature = "hub")]
+pub(crate) use shards::listed as listed_shards;
+
 pub use config::{Base, Derived, Parsed, Scaling, activation_name};
 pub use error::{Error, Result};
 pub use storage::Layout;
@@ -58,7 +63,7 @@ use shards::Format;
 use storage::{MappedFile, Source, StoredTensor, read_json};
 use tensor::{Segment, TensorInfo};
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The most rows of an embedding that count as padding: frameworks round up to a multiple of 128 for
@@ -67,6 +72,13 @@ const MAX_PADDING: usize = 1024;
 
 /// In the order they are looked for: of a directory with several, the first is read.
 const DIRECTORY_FORMATS: [Format; 2] = [safetensors::FORMAT, pytorch::FORMAT];
+
+/// Names of the files with the weights in a directory, the preferred format first: the one file, and the index of
+/// shards that stands for it.
+#[cfg(feature = "hub")]
+pub(crate) fn weight_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    DIRECTORY_FORMATS.iter().map(|format| (format.single, format.index))
+}
 
 /// An opened checkpoint: its configuration, and its tensors to be read one by one.
 #[derive(Debug)]
@@ -151,6 +163,20 @@ impl Checkpoint {
     /// The path it was opened from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the model is called: the last part of the path, or in a cache of the hub the repository's name instead of
+    /// the commit's.
+    pub fn name(&self) -> Option<&str> {
+        fn text(path: &Path) -> Option<&str> {
+            path.file_name()?.to_str()
+        }
+        let above = self.path.parent().filter(|above| text(above) == Some("snapshots"));
+        let repository = above.and_then(Path::parent).and_then(text);
+        match repository.and_then(|name| name.strip_prefix("models--")) {
+            Some(repository) => repository.rsplit("--").next(),
+            None => text(&self.path),
+        }
     }
 
     /// The files it is read from: weights, their index, and the configuration.

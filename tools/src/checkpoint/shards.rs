@@ -57,8 +57,7 @@ pub(super) fn open(directory: &Path, format: &Format) -> Result<Option<Weights>>
 }
 
 fn open_shards(directory: &Path, path: &Path, format: &Format) -> Result<Weights> {
-    let index: Index = json::parse(&read_json(path, MAX_INDEX_BYTES)?)
-        .map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let index = read_index(path)?;
     let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
 
     let (mut files, mut found) = (Vec::new(), Vec::new());
@@ -71,12 +70,31 @@ fn open_shards(directory: &Path, path: &Path, format: &Format) -> Result<Weights
     Ok((files, found))
 }
 
-fn open_shard(directory: &Path, index: &Path, shard: &str) -> Result<MappedFile> {
+fn read_index(path: &Path) -> Result<Index> {
+    json::parse(&read_json(path, MAX_INDEX_BYTES)?)
+        .map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
+/// The shards that an index names, each once. None of the names leads out of the directory.
+#[cfg(feature = "hub")]
+pub(crate) fn listed(index: &Path) -> Result<BTreeSet<String>> {
+    let shards: BTreeSet<String> = read_index(index)?.weight_map.into_values().collect();
+    match shards.iter().find(|shard| !is_plain(shard)) {
+        Some(shard) => Err(Error::ShardPath { index: index.to_owned(), shard: shard.clone() }),
+        None => Ok(shards),
+    }
+}
+
+/// Whether this is a file name, and nothing that leads to another directory.
+fn is_plain(shard: &str) -> bool {
     let mut components = Path::new(shard).components();
-    let plain = shard.len() <= MAX_FILE_NAME_BYTES
+    shard.len() <= MAX_FILE_NAME_BYTES
         && !shard.contains(char::is_control)
-        && matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-    if !plain {
+        && matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
+}
+
+fn open_shard(directory: &Path, index: &Path, shard: &str) -> Result<MappedFile> {
+    if !is_plain(shard) {
         return Err(Error::ShardPath { index: index.to_owned(), shard: shard.to_owned() });
     }
     let shard = directory.join(shard);

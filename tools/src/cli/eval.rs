@@ -18,6 +18,7 @@ use clap::value_parser;
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome, create_output};
+use super::hub::HubArgs;
 use super::kv::Kv;
 use super::measure::{
     Measurement, Measurements, Plan, Subject, check_reference, describe_text, encode, write_page,
@@ -41,7 +42,8 @@ pub struct Args {
     /// The text, a UTF-8 file
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
-    /// The checkpoint from which the files were made: also measure the difference from it
+    /// The checkpoint from which the files were made (a directory, a GGUF file, or hf:ORG/NAME): also measure
+    /// the difference from it
     #[arg(long, value_name = "DIR", conflicts_with = "checkpoint")]
     reference: Option<PathBuf>,
     /// Compare with the reference even if a file was made from other weights
@@ -62,6 +64,15 @@ pub struct Args {
     /// Replace the report if it exists
     #[arg(long, requires = "html")]
     force: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl Args {
+    /// What may be named on the hub.
+    pub fn checkpoints(&mut self) -> (&HubArgs, Vec<&mut PathBuf>) {
+        (&self.hub, self.reference.iter_mut().chain(&mut self.what.checkpoint).collect())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +81,7 @@ struct What {
     /// The model file to measure; give -m several times to compare files
     #[arg(short, long = "model", value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// The directory of a checkpoint: measure the float32 reference itself
+    /// A checkpoint, likewise: measure the float32 reference itself
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
 }

@@ -20,6 +20,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
+use super::hub::HubArgs;
 use super::kv::Kv;
 use super::measure::{Subject, check_reference};
 use super::progress::Progress;
@@ -46,7 +47,8 @@ pub struct Args {
     /// The model file to measure; give -m several times to compare files
     #[arg(short, long = "model", value_name = "FILE", required = true)]
     models: Vec<PathBuf>,
-    /// The checkpoint from which the files were made: also measure its answers, in float32
+    /// The checkpoint from which the files were made (a directory, a GGUF file, or hf:ORG/NAME): also measure
+    /// its answers, in float32
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
     /// Compare with the reference even if a file was made from other weights
@@ -64,6 +66,15 @@ pub struct Args {
     /// Type of the cached keys and values
     #[arg(long, value_enum, default_value_t)]
     kv: Kv,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl Args {
+    /// What may be named on the hub.
+    pub fn checkpoints(&mut self) -> (&HubArgs, Vec<&mut PathBuf>) {
+        (&self.hub, self.reference.iter_mut().collect())
+    }
 }
 
 const LONG_TEMPLATE: &str = "\

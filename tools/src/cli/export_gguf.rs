@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome, create_output};
+use super::hub::HubArgs;
 use super::table::bytes;
 
 /// Write a checkpoint as a GGUF file for llama.cpp.
@@ -20,7 +21,8 @@ use super::table::bytes;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file
+    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file; or a model
+    /// on the hub: hf:ORG/NAME[@REVISION], hf:ORG/NAME/FILE.gguf[@REVISION]
     #[arg(value_name = "CHECKPOINT_DIR")]
     checkpoint: PathBuf,
     /// The GGUF file to write
@@ -35,6 +37,15 @@ pub struct Args {
     /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl Args {
+    /// What may be named on the hub.
+    pub fn checkpoints(&mut self) -> (&HubArgs, Vec<&mut PathBuf>) {
+        (&self.hub, [&mut self.checkpoint].into_iter().chain(&mut self.tokenizer).collect())
+    }
 }
 
 const AFTER_HELP: &str = "\

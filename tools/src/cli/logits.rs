@@ -11,6 +11,7 @@ use cerebellum_tools::threads;
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
+use super::hub::HubArgs;
 use super::kv::Kv;
 use super::session::open;
 
@@ -32,6 +33,15 @@ pub struct Args {
     /// Type of the cached keys and values
     #[arg(long, value_enum, default_value_t, conflicts_with = "checkpoint")]
     kv: Kv,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl Args {
+    /// What may be named on the hub.
+    pub fn checkpoints(&mut self) -> (&HubArgs, Vec<&mut PathBuf>) {
+        (&self.hub, self.source.checkpoint.iter_mut().collect())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +50,7 @@ struct Source {
     /// The model file
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// The directory of a checkpoint, for the float32 reference
+    /// A checkpoint (a directory, a GGUF file, or hf:ORG/NAME), for the float32 reference
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
 }

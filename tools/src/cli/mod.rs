@@ -16,6 +16,7 @@ mod export_gguf;
 mod file_text;
 mod generate;
 mod generate_lines;
+mod hub;
 mod inspect;
 mod interrupt;
 mod kv;
@@ -47,7 +48,7 @@ use cerebellum::threads::MAX_WORKERS;
 use cerebellum_tools::threads;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use context::{Context, failed, try_print_json};
+use context::{Context, Failure, failed, try_print_json};
 
 /// Quantize GPT models into one file, and run such files.
 #[derive(Debug, Parser)]
@@ -63,6 +64,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cerebellum demo
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
+  cerebellum quantize hf:HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.cbl
   cerebellum generate -m 111m.cbl -p 'Generative AI is'
   cerebellum classify -m demo.cbl -l alarm,timer,weather 'wake me up at six'
   cerebellum translate -m demo.cbl 'I am hungry.'
@@ -80,6 +82,8 @@ Exit codes:
 Environment:
   CEREBELLUM_ISA    forces an instruction set; `cerebellum doctor` lists those available
   CEREBELLUM_MODEL  the model file, if -m is not given
+  HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE
+                    for checkpoints named hf:ORG/NAME, as for Python's huggingface_hub
   NO_COLOR, CLICOLOR_FORCE
                     whether to use colours, unless --color is given";
 
@@ -111,12 +115,14 @@ enum Command {
 /// Parses the arguments, runs the command, reports its failure.
 pub fn main() -> ExitCode {
     color::choose();
-    let Cli { context, command } = parse().unwrap_or_else(|error| wrong_usage(&error));
+    let Cli { context, mut command } = parse().unwrap_or_else(|error| wrong_usage(&error));
     ignore_file_size_signal();
     spare_address_space();
     let quiet = context.quiet;
     threads::on_shortage(move |shortage| Context::warn_unless(quiet, shortage));
-    let outcome = interrupt::handle(&context).and_then(|()| match command {
+    let outcome = interrupt::handle(&context);
+    let outcome = outcome.and_then(|()| locate_checkpoints(&mut command, &context));
+    let outcome = outcome.and_then(|()| match command {
         Command::Demo(args) => demo::run(&args, &context),
         Command::Quantize(args) => quantize::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
@@ -140,6 +146,19 @@ pub fn main() -> ExitCode {
         Command::Man(args) => man::run(&args, &context, description()),
     });
     outcome.unwrap_or_else(|failure| context.fail(&failure))
+}
+
+/// Puts paths in place of all names on the hub (`hf:ORG/NAME`), for every command that reads checkpoints.
+fn locate_checkpoints(command: &mut Command, context: &Context) -> Result<(), Failure> {
+    let (hub, checkpoints) = match command {
+        Command::Quantize(args) => args.checkpoints(),
+        Command::Logits(args) => args.checkpoints(),
+        Command::Eval(args) => args.checkpoints(),
+        Command::EvalTask(args) => args.checkpoints(),
+        Command::ExportGguf(args) => args.checkpoints(),
+        _ => return Ok(()),
+    };
+    hub.locate(checkpoints, context)
 }
 
 /// The command line's description, with what is known only when it runs.

@@ -35,6 +35,12 @@ impl Progress {
         Self::styled(context, "{wide_bar} {percent:>3} %  {eta:>4} left  {msg}")
     }
 
+    /// A number of bytes that will be told.
+    #[cfg(feature = "hub")]
+    pub fn of_bytes(context: &Context) -> Self {
+        Self::styled(context, "{wide_bar} {bytes} of {total_bytes}  {eta:>4} left  {msg}")
+    }
+
     fn styled(context: &Context, template: &str) -> Self {
         let bar = ProgressBar::new(0);
         // A terminal that cannot move its cursor would show every state of the bar.

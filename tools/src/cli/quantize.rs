@@ -20,6 +20,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome, create_output};
+use super::hub::HubArgs;
 use super::inspect::tensor_table;
 use super::kv::Kv;
 use super::plan::MemoryReport;
@@ -38,7 +39,8 @@ use super::values::whole;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file
+    /// Directory with config.json and the weights, as downloaded from Hugging Face; or a GGUF file; or a model
+    /// on the hub: hf:ORG/NAME[@REVISION], hf:ORG/NAME/FILE.gguf[@REVISION]
     #[arg(value_name = "CHECKPOINT_DIR")]
     checkpoint: PathBuf,
     /// The model file to write
@@ -86,11 +88,14 @@ pub struct Args {
     kv: Kv,
     #[command(flatten)]
     report: ReportArgs,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
+  cerebellum quantize hf:HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.cbl
   cerebellum quantize Cerebras-GPT-111M -o 111m-int8.cbl --weights int8
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --report 111m.html --report-text book.txt
@@ -108,6 +113,11 @@ fn group_size_parser() -> impl TypedValueParser<Value = usize> {
 }
 
 impl Args {
+    /// What may be named on the hub.
+    pub fn checkpoints(&mut self) -> (&HubArgs, Vec<&mut PathBuf>) {
+        (&self.hub, [&mut self.checkpoint].into_iter().chain(&mut self.tokenizer).collect())
+    }
+
     /// All files that the command reads.
     fn inputs(&self, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>, Failure> {
         let mut inputs = checkpoint.files();

@@ -25,7 +25,7 @@ enum Entry {
 /// Adds all entries but those of the tokenizer.
 pub fn write(header: &mut Header, checkpoint: &Checkpoint, family: &Family, precision: Precision) {
     header.text(keys::ARCHITECTURE, family.architecture);
-    if let Some(name) = checkpoint.path().file_name().and_then(|name| name.to_str()) {
+    if let Some(name) = checkpoint.name() {
         header.text(keys::NAME, name);
     }
     header.u32(keys::FILE_TYPE, precision.number());
