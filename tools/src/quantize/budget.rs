@@ -36,6 +36,9 @@ const FORMATS: [MatrixFormat; 6] = [
 const MEASURED: [MatrixFormat; 2] = [FORMATS[1], FORMATS[3]];
 /// Windows that costs are measured on: divergence settles with few tokens.
 const WINDOWS: usize = 2;
+/// Of so many tokens in a row one is predicted: neighbours tell much the same, and the head of a large vocabulary
+/// takes longer than all layers.
+const PREDICTED: usize = 4;
 
 /// A matrix, its format, and why.
 #[derive(Clone, Debug, Serialize)]
@@ -212,7 +215,7 @@ struct Window {
     boundaries: Vec<Vec<f32>>,
     /// The same after the last layer.
     last: Vec<f32>,
-    /// The float model's logits, (tokens, vocab_size).
+    /// The float model's logits of the tokens that are predicted, (tokens / PREDICTED, vocab_size).
     logits: Vec<f32>,
 }
 
@@ -226,7 +229,7 @@ impl Probe {
                 std::mem::replace(&mut last, after)
             });
             let boundaries = boundaries.collect();
-            let logits = reference.finish(None, &last, &mut |_, _| ());
+            let logits = reference.finish(None, &predicted(&last, &reference), &mut |_, _| ());
             Window { tokens: tokens.to_vec(), boundaries, last, logits }
         });
         let windows = windows.collect();
@@ -276,10 +279,11 @@ impl Probe {
         let embedding = (id.role == Role::Embedding).then_some(weights);
         let head = (id == network::head(reference.config())).then_some(weights);
         let sums = self.windows.par_iter().map(|window| {
+            let tokens = window.tokens.len();
             let mut round = |at: InputAt, h: &mut [f32]| {
                 if Some(at) == reads {
-                    let width = h.len() / window.tokens.len();
-                    round_activations(h, width, group_size);
+                    let rows = if at.layer.is_some() { tokens } else { tokens.div_ceil(PREDICTED) };
+                    round_activations(h, h.len() / rows, group_size);
                 }
             };
             let mut x = match (index, embedding) {
@@ -294,15 +298,22 @@ impl Probe {
                     x = reference.pass(changed.unwrap_or(trained), &x, &mut round);
                 }
             }
-            let logits = reference.finish(head, &x, &mut round);
+            let logits = reference.finish(head, &predicted(&x, reference), &mut round);
             let vocab_size = reference.config().vocab_size;
             let rows = window.logits.chunks(vocab_size).zip(logits.chunks(vocab_size));
             rows.map(|(p, q)| kl_divergence(&LogSoftmax::new(p), &LogSoftmax::new(q))).sum::<f64>()
         });
         let sums: Vec<f64> = sums.collect();
-        let tokens: usize = self.windows.iter().map(|window| window.tokens.len()).sum();
-        sums.iter().sum::<f64>() / tokens as f64
+        let tokens = self.windows.iter().map(|window| window.tokens.len().div_ceil(PREDICTED));
+        sums.iter().sum::<f64>() / tokens.sum::<usize>() as f64
     }
+}
+
+/// Of a window's residual stream the rows after which tokens are predicted, the last one among them.
+fn predicted(x: &[f32], reference: &Reference) -> Vec<f32> {
+    let rows = x.chunks(reference.config().n_embd);
+    let first = (rows.len() - 1) % PREDICTED;
+    rows.skip(first).step_by(PREDICTED).flatten().copied().collect()
 }
 
 /// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
