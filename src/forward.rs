@@ -32,7 +32,7 @@ pub(crate) use self::refill::Refill;
 pub(crate) use self::span::Span;
 
 use crate::cancel::Cancel;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, SEGMENT};
 use crate::kv_cache::KvCache;
 use crate::memory::Arena;
 use crate::model::Model;
@@ -73,6 +73,10 @@ pub(crate) enum PassKind {
 
 /// The most rows of which heads are stored and attended to in one phase.
 const FEW_ROWS: usize = 16;
+
+/// How many segments a worker has at least where attention goes by them: fewer do not make up for the two
+/// meetings that they take.
+const DEEP: usize = 2;
 
 /// Runs the pass: afterwards the caches hold the tokens' keys and values (of a tree, those of the last
 /// branch), and the rows of the logits from `logits_row` on are those of the tokens that want them.
@@ -118,6 +122,7 @@ impl Pass<'_> {
     fn phases(&self) -> &Phases {
         let schedules = &self.model.program().schedules;
         match () {
+            () if self.is_deep() => &schedules.one_deep_row,
             () if self.is_one_row() => &schedules.one_row,
             () if self.stores_heads() => &schedules.few_rows,
             () => &schedules.rows,
@@ -127,7 +132,8 @@ impl Pass<'_> {
     /// A worker's part of some operations of a layer.
     fn phase(&self, layer: usize, phase: &Range<usize>, worker: &Worker) {
         let operations = &self.model.program().layers[layer].operations;
-        if phase.len() > 1 && matches!(operations[phase.end - 1], Operation::Attend { .. }) {
+        let last = &operations[phase.end - 1];
+        if phase.len() > 1 && matches!(last, Operation::Store | Operation::Attend { .. }) {
             return self.head_by_head(layer, &operations[phase.clone()], worker);
         }
         let narrowed = self.is_narrow(layer)
@@ -154,6 +160,10 @@ impl Pass<'_> {
                 self.rotate_rows(norms.as_ref(), *base, worker);
             }
             Operation::Store => self.store(layer, worker),
+            Operation::Attend { scale, window } if self.is_deep() => {
+                self.attend_segments(layer, (*scale, *window), worker);
+            }
+            Operation::Merge { window } => self.merge(*window, worker),
             Operation::Attend { scale, window } => {
                 self.attend(layer, (*scale, *window), self.is_narrow(layer), worker);
             }
@@ -165,6 +175,15 @@ impl Pass<'_> {
     /// Whether every worker quantizes the row for itself.
     fn is_one_row(&self) -> bool {
         self.tokens.len() == 1
+    }
+
+    /// Whether attention of one row goes by segments: there are several for each worker, and heads would leave
+    /// workers without work.
+    fn is_deep(&self) -> bool {
+        let workers = self.buffers.workers;
+        self.is_one_row()
+            && !self.model.config().attention.kv_heads.is_multiple_of(workers)
+            && self.spans[0].position >= DEEP * workers * SEGMENT
     }
 
     fn is_tree(&self) -> bool {

@@ -92,7 +92,7 @@ impl Plan {
             take(KvCache::plan(&mut planner, config, options.kv, context, rows)?);
         }
         let kv_bytes = planner.bytes();
-        let buffers = Buffers::plan(&mut planner, model, rows, logits_rows, workers)?;
+        let buffers = Buffers::plan(&mut planner, model, context, (rows, logits_rows), workers)?;
         let tokens = planner.reserve(&[sequences, context])?;
         let sampler = SamplerRegions::plan(&mut planner, config.vocab_size)?;
         Ok(Self { planner, kv_bytes, buffers, tokens, sampler, context, chunk })

@@ -187,5 +187,6 @@ impl List<'_> {
         // Softmax is computed in base 2.
         let window = self.config.layer_kind(self.n).window;
         self.push(Operation::Attend { scale: scale * LOG2_E, window });
+        self.push(Operation::Merge { window });
     }
 }

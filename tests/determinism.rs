@@ -175,6 +175,31 @@ fn windows() {
     }
 }
 
+/// So deep that attention of one token goes by segments, where heads do not come out even for the threads.
+#[test]
+fn single_tokens_after_many() {
+    const BEFORE: usize = 1600;
+    let models = windowed().into_iter().chain(unlimited());
+    for (case, model) in models.filter(|(_, model)| model.config().n_positions > BEFORE + 9) {
+        let text = tokens(&model, BEFORE + 9);
+        for kv in CACHES {
+            let after = |threads| -> Vec<u32> {
+                let context = Some(text.len());
+                let options =
+                    SessionOptions { kv, threads, context, draft: 0, ..Default::default() };
+                let mut session = model.session(&options).unwrap();
+                session.evaluate(&text[..BEFORE]).unwrap();
+                let each = |token| bits(session.evaluate(&[token]).unwrap());
+                text[BEFORE..].iter().copied().flat_map(each).collect()
+            };
+            let want = after(1);
+            for threads in [2, 3] {
+                assert!(after(threads) == want, "{case}, {kv:?}, {threads} threads");
+            }
+        }
+    }
+}
+
 /// The logits after `tokens`, by a session of its own that has room for all keys at once.
 fn logits_of(model: &Model, kv: KvType, tokens: &[u32]) -> Vec<u32> {
     let options =

@@ -2,15 +2,16 @@
 
 use crate::error::Result;
 use crate::format::Positions;
-use crate::kernels::{MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size};
+use crate::kernels::{MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size, part_width};
 use crate::memory::{Planner, Region};
 use crate::model::Model;
 use crate::program::Buffer;
 use crate::quant::TileLayout;
 
-/// Buffers of a pass over at most `rows` tokens.
+/// Buffers of a pass over at most `rows` tokens by `workers`.
 pub(crate) struct Buffers {
     pub(super) rows: usize,
+    pub(super) workers: usize,
     pub(super) logits_rows: usize,
     /// Width of the rows of `normed`.
     pub(super) normed_width: usize,
@@ -46,15 +47,19 @@ pub(crate) struct Buffers {
     pub(super) scores: Region<f32>,
     /// `[workers, QUERY_BLOCK, padded head size]`.
     pub(super) part: Region<f32>,
+    /// What the heads gathered in each segment `[segments, H, part_width]`; empty where attention never
+    /// goes by segments.
+    pub(super) parts: Region<f32>,
 }
 
 impl Buffers {
-    /// Plans the buffers for passes of at most `rows` tokens, `logits_rows` of them with logits.
+    /// Plans the buffers for passes of at most `rows` tokens, `logits_rows` of them with logits, in a context of
+    /// `positions`.
     pub fn plan(
         planner: &mut Planner,
         model: &Model,
-        rows: usize,
-        logits_rows: usize,
+        positions: usize,
+        (rows, logits_rows): (usize, usize),
         workers: usize,
     ) -> Result<Self> {
         let config = model.config();
@@ -70,9 +75,15 @@ impl Buffers {
             Positions::Rope { pairs, factors } => factors.len() * 2 * pairs,
             _ => 0,
         };
+        let segments = if attention.kv_heads.is_multiple_of(workers) {
+            0
+        } else {
+            positions.div_ceil(SEGMENT)
+        };
         let branch = if config.norm.place.is_after() { e } else { 0 };
         Ok(Self {
             rows,
+            workers,
             logits_rows,
             normed_width,
             residual: planner.reserve(&[rows, e])?,
@@ -92,6 +103,11 @@ impl Buffers {
             sums: planner.reserve(&queries)?,
             scores: planner.reserve(&[workers, QUERY_BLOCK, SEGMENT])?,
             part: planner.reserve(&[workers, QUERY_BLOCK, head_size])?,
+            parts: planner.reserve(&[
+                segments,
+                attention.heads,
+                part_width(attention.head_size),
+            ])?,
         })
     }
 

@@ -6,6 +6,7 @@ use super::{Pass, Span, row_range};
 use crate::format::Positions;
 use crate::kernels::{
     Alibi, Attention, AttentionScratch, MOST_QUERIES, QUERY_BLOCK, SEGMENT, padded_head_size,
+    part_width,
 };
 use crate::program::Operation;
 use crate::threads::Worker;
@@ -52,6 +53,53 @@ impl Pass<'_> {
                 }
             }
         }
+    }
+
+    /// The row's queries and caches -> what each head gathers in each segment.
+    pub(super) fn attend_segments(&self, layer: usize, attending: Attending, worker: &Worker) {
+        let mut scratch = self.attention_scratch(worker);
+        let segments = self.segments(attending.1);
+        let items = self.model.config().attention.kv_heads * segments.len();
+        for item in worker.claims(items).flatten() {
+            let (head, segment) = (item / segments.len(), segments.start + item % segments.len());
+            // SAFETY: the contract of a phase: nobody writes queries or a cache in it, and the head's cells in
+            // the segment's row are this worker's.
+            unsafe {
+                let job = self.attention(&self.spans[0], 0..1, layer, head, attending);
+                let job = Attention { segment: Some(segment), ..job };
+                let out = self.cells_from(self.buffers.parts, 0, self.parts_width());
+                self.kernels.attend(&job, &mut scratch, &out);
+            }
+        }
+    }
+
+    /// What each head gathered in each segment -> the heads, side by side.
+    pub(super) fn merge(&self, window: Option<usize>, worker: &Worker) {
+        let attention = &self.model.config().attention;
+        let (d, stride) = (attention.head_size, self.parts_width());
+        let segments = self.segments(window);
+        for head in worker.share(attention.heads) {
+            let columns = row_range(head, part_width(d));
+            // SAFETY: the contract of a phase: nobody writes parts in it, and the head's cells are this worker's.
+            unsafe {
+                let rows = segments.start * stride..segments.end * stride;
+                let rows = self.arena.read(self.buffers.parts, rows);
+                let out = self.cells_from(self.buffers.attended, 0, attention.query_width());
+                self.kernels.merge(rows, stride, columns, out.cells(0, row_range(head, d)));
+            }
+        }
+    }
+
+    /// The segments of which one row's queries see a position.
+    fn segments(&self, window: Option<usize>) -> Range<usize> {
+        let end = self.spans[0].position + 1;
+        let start = window.map_or(0, |window| end.saturating_sub(window));
+        start / SEGMENT..end.div_ceil(SEGMENT)
+    }
+
+    fn parts_width(&self) -> usize {
+        let attention = &self.model.config().attention;
+        attention.heads * part_width(attention.head_size)
     }
 
     /// The most tokens of a call to the kernel: each has a query for every head of a group.
@@ -163,16 +211,37 @@ impl Pass<'_> {
         tokens: Range<usize>,
         layer: usize,
         head: usize,
-        (scale, window): Attending,
+        attending: Attending,
         scratch: &mut AttentionScratch,
     ) {
+        let query_width = self.model.config().attention.query_width();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let job = self.attention(span, tokens, layer, head, attending);
+            let out = self.cells_from(self.buffers.attended, span.row, query_width);
+            self.kernels.attend(&job, scratch, &out);
+        }
+    }
+
+    /// The attention of one head of keys and values over queries of a span, those of its rows `tokens`.
+    ///
+    /// # Safety
+    /// As long as it lives nobody writes these queries or that head's cache.
+    unsafe fn attention(
+        &self,
+        span: &Span,
+        tokens: Range<usize>,
+        layer: usize,
+        head: usize,
+        (scale, window): Attending,
+    ) -> Attention<'_> {
         let config = self.model.config();
         let attention = &config.attention;
         let (d, width, group) = (attention.head_size, attention.qkv_width(), attention.group());
         let place = self.model.program().layers[layer].kind;
         // SAFETY: the caller's promise.
         unsafe {
-            let job = Attention {
+            Attention {
                 cache: self.caches[span.cache].head(self.arena, place, head),
                 queries: self.arena.read(self.buffers.qkv, span.row * width..span.end() * width),
                 stride: width,
@@ -189,9 +258,8 @@ impl Pass<'_> {
                         _ => None,
                     },
                 }),
-            };
-            let out = self.cells_from(self.buffers.attended, span.row, attention.query_width());
-            self.kernels.attend(&job, scratch, &out);
+                segment: None,
+            }
         }
     }
 

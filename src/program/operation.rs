@@ -35,6 +35,9 @@ pub(crate) enum Operation {
     Store,
     /// Queries and the cache to what the heads gathered. By heads of keys and blocks of queries.
     Attend { scale: f32, window: Option<usize> },
+    /// What the heads gathered segment by segment, if attention went so, side by side. By heads of queries; of
+    /// one row only.
+    Merge { window: Option<usize> },
     /// The rows of which logits are wanted become the first ones, of the residual stream and of what the
     /// heads gathered; in a narrow layer only.
     Narrow,

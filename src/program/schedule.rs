@@ -7,6 +7,8 @@
 //! - **Few rows**: a worker takes a head through everything up to attention, while the head is in its caches.
 //! - **One row**: also, every worker quantizes the row for itself before it multiplies: a meeting would
 //!   take about as long.
+//! - **One deep row**: attention of one row goes by segments of the cache, where heads are too few, or do not come
+//!   out even, for the workers. They merge after a meeting of their own.
 //!
 //! The last layer is **narrow** where logits are wanted of some rows only: after attention it goes on with
 //! these.
@@ -26,6 +28,8 @@ pub(crate) struct Schedules {
     pub few_rows: Phases,
     /// Of one row.
     pub one_row: Phases,
+    /// Of one row whose attention goes by segments.
+    pub one_deep_row: Phases,
     /// Of many rows in the last layer, if fewer rows of logits are wanted.
     pub narrow: Phases,
     /// How many phases of `narrow` there are until keys and values are stored.
@@ -35,31 +39,36 @@ pub(crate) struct Schedules {
 impl Schedules {
     /// Of a layer's operations. All layers have the same ones.
     pub fn of(operations: &[Operation]) -> Self {
-        let narrow = phases(operations, true, same_rows);
+        use Operation::{Merge, Narrow};
+        let wide = |operation: &Operation| !matches!(operation, Merge { .. } | Narrow);
+        let narrows = |operation: &Operation| !matches!(operation, Merge { .. });
+        let merges = |operation: &Operation| !matches!(operation, Narrow);
+        let narrow = phases(operations, narrows, same_rows);
         let is_store = |range: &Range<usize>| {
             operations[range.clone()].iter().any(|op| matches!(op, Operation::Store))
         };
         let until_stored = narrow.iter().position(is_store).map_or(0, |store| store + 1);
         Self {
-            rows: phases(operations, false, same_rows),
-            few_rows: phases(operations, false, |a, b| same_head(a, b) || adds_and_quantizes(a, b)),
-            one_row: phases(operations, false, |a, b| same_head(a, b) || quantizes(a, b)),
+            rows: phases(operations, wide, same_rows),
+            few_rows: phases(operations, wide, |a, b| same_head(a, b) || adds_and_quantizes(a, b)),
+            one_row: phases(operations, wide, |a, b| same_head(a, b) || quantizes(a, b)),
+            one_deep_row: phases(operations, merges, |a, b| stores(a, b) || quantizes(a, b)),
             narrow,
             until_stored,
         }
     }
 }
 
-/// The list cut after each operation that does not join the next one.
+/// The list of the operations that take part, cut after each that does not join the next one.
 fn phases(
     operations: &[Operation],
-    narrow: bool,
+    takes_part: impl Fn(&Operation) -> bool,
     joins: impl Fn(&Operation, &Operation) -> bool,
 ) -> Phases {
     let mut phases = Phases::new();
     let mut start = 0;
     for (index, operation) in operations.iter().enumerate() {
-        if !narrow && matches!(operation, Operation::Narrow) {
+        if !takes_part(operation) {
             start = index + 1;
             continue;
         }
@@ -85,8 +94,12 @@ fn adds_and_quantizes(first: &Operation, second: &Operation) -> bool {
 
 /// Whether both can go head by head.
 fn same_head(first: &Operation, second: &Operation) -> bool {
-    use Operation::{Attend, RotateHeads, Store};
-    matches!((first, second), (RotateHeads { .. }, Store) | (Store, Attend { .. }))
+    stores(first, second) || matches!((first, second), (Operation::Store, Operation::Attend { .. }))
+}
+
+/// Whether both can, up to storing the heads.
+fn stores(first: &Operation, second: &Operation) -> bool {
+    matches!((first, second), (Operation::RotateHeads { .. }, Operation::Store))
 }
 
 /// Whether the first operation quantizes what the second one multiplies.

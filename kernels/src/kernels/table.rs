@@ -5,8 +5,10 @@ use std::ops::Range;
 use super::isa::Isa;
 use super::types::{
     Attention, AttentionScratch, CellWriter, EmbeddingRow, HeadCacheMut, LayerNorm, MOST_QUERIES,
-    Matmul, QUERY_BLOCK, QuantizedRowMut, RmsNorm, SEGMENT, is_within, padded_head_size, slot,
+    Matmul, QUERY_BLOCK, QuantizedRowMut, RmsNorm, SEGMENT, is_within, padded_head_size,
+    part_width, slot,
 };
+use crate::math;
 use crate::quant::{GROUP_SIZES, block_size};
 
 type EmbedFn = unsafe fn(&EmbeddingRow, &mut [f32]);
@@ -61,6 +63,42 @@ impl Work for Add<'_> {
         for (out, &x) in self.out.iter_mut().zip(self.x) {
             *out += x;
         }
+    }
+}
+
+/// [`Kernels::merge`], as work (`docs/numbers.md` section 7).
+struct Merge<'a> {
+    rows: &'a [f32],
+    stride: usize,
+    columns: Range<usize>,
+    out: &'a mut [f32],
+}
+
+impl Work for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let size = self.out.len();
+        let mut so_far = (f32::NEG_INFINITY, 0.0);
+        for (index, row) in self.rows.chunks_exact(self.stride).enumerate() {
+            let part = &row[self.columns.clone()];
+            let (m2, l2) = (part[size], part[size + 1]);
+            if index == 0 {
+                self.out.copy_from_slice(&part[..size]);
+                so_far = (m2, l2);
+                continue;
+            }
+            let (m1, l1) = so_far;
+            let max = if m2 > m1 { m2 } else { m1 };
+            let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
+            so_far = (max, l2.mul_add(a2, l1 * a1));
+            for (out, &part) in self.out.iter_mut().zip(part) {
+                *out = part.mul_add(a2, *out * a1);
+            }
+        }
+        let inverse = 1.0 / so_far.1;
+        self.out.iter_mut().for_each(|out| *out *= inverse);
     }
 }
 
@@ -203,7 +241,8 @@ impl Kernels {
     ///
     /// # Safety
     /// Nobody else reads or writes the cells `job.columns_of(member)` of `job.tokens` in `out` during the
-    /// call, for any member of the group.
+    /// call, for any member of the group; with `job.segment`, those of the group's heads in the row of that
+    /// number.
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
         let (size, group, tokens) = (job.columns.len(), job.group, &job.tokens);
         assert!(size > 0 && group > 0 && !tokens.is_empty());
@@ -218,11 +257,24 @@ impl Kernels {
         let fits = end - first <= capacity && is_within(end, capacity);
         assert!(fits, "positions {first} to {end} in a cache of capacity {capacity}");
         assert!(job.cache.has_room(size, capacity));
+        assert!(job.segment.is_none_or(|segment| {
+            let positions = segment * SEGMENT..(segment + 1) * SEGMENT;
+            let sees = positions.start < end && first < positions.end;
+            sees && tokens.len() == 1 && job.columns.start.is_multiple_of(size)
+        }));
         let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
         assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
         assert!(scratch.sums.len() == padded && scratch.part.len() == block);
         assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.attend)(job, scratch, out) }
+    }
+
+    /// Merges what a query gathered in consecutive segments, its columns of their rows of `stride` floats, from
+    /// the first one that it sees on. [`part_width`] describes them; `out` is `[head size]`.
+    pub fn merge(&self, rows: &[f32], stride: usize, columns: Range<usize>, out: &mut [f32]) {
+        assert!(columns.len() == part_width(out.len()) && columns.end <= stride);
+        assert!(!rows.is_empty() && rows.len().is_multiple_of(stride));
+        self.run(Merge { rows, stride, columns, out });
     }
 }

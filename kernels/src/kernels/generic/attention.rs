@@ -52,7 +52,11 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
     let capacity = job.window.map_or(usize::MAX, |_| job.cache.capacity(queries.size));
     let positions = job.position + job.tokens.start..job.position + job.tokens.end;
     let first_segment = job.visible(positions.start).start / SEGMENT * SEGMENT;
-    for start in (first_segment..positions.end).step_by(SEGMENT) {
+    let segments = match job.segment {
+        Some(segment) => segment * SEGMENT..(segment + 1) * SEGMENT,
+        None => first_segment..positions.end,
+    };
+    for start in segments.step_by(SEGMENT) {
         // The first tokens may lie before the segment, the windows of the last ones begin after it.
         let before = start.saturating_sub(positions.start);
         let window_end = start.saturating_add(job.window.unwrap_or(usize::MAX) - 1);
@@ -69,11 +73,21 @@ pub(in crate::kernels) unsafe fn attend<V: Outlined>(
     }
     let mut pair = job.pair(0);
     for q in 0..queries.count {
+        let sums = &scratch.sums[q * queries.padded..][..queries.size];
         // SAFETY: the caller's promise.
-        let cells = unsafe { out.cells(pair.0, job.columns_of(pair.1)) };
-        let inverse = 1.0 / queries.sums[q];
-        for (cell, &sum) in cells.iter_mut().zip(&scratch.sums[q * queries.padded..]) {
-            *cell = sum * inverse;
+        unsafe {
+            if let Some(segment) = job.segment {
+                let cells = out.cells(segment, job.part_columns(pair.1));
+                let (values, ends) = cells.split_at_mut(queries.size);
+                values.copy_from_slice(sums);
+                ends.copy_from_slice(&[queries.maxima[q], queries.sums[q]]);
+            } else {
+                let inverse = 1.0 / queries.sums[q];
+                let cells = out.cells(pair.0, job.columns_of(pair.1));
+                for (cell, &sum) in cells.iter_mut().zip(sums) {
+                    *cell = sum * inverse;
+                }
+            }
         }
         pair = job.pair_after(pair);
     }

@@ -54,7 +54,12 @@ pub(super) fn attend(job: &Attention, scratch: &mut AttentionScratch, out: &Cell
     for token in job.tokens.clone() {
         for member in 0..job.group {
             // SAFETY: the caller of this kernel owns these cells (`Kernels::attend`).
-            let cells = unsafe { out.cells(token, job.columns_of(member)) };
+            let cells = unsafe {
+                match job.segment {
+                    Some(segment) => out.cells(segment, job.part_columns(member)),
+                    None => out.cells(token, job.columns_of(member)),
+                }
+            };
             attend_one(job, token, member, scratch, cells);
         }
     }
@@ -84,10 +89,17 @@ fn attend_one(
     out: &mut [f32],
 ) {
     let AttentionScratch { queries, queries_i8, scores, part, .. } = scratch;
-    let query =
-        prepare(job, token, member, &mut queries[..out.len()], &mut queries_i8[..out.len()]);
-    let part = &mut part[..out.len()];
+    let size = job.columns.len();
+    let query = prepare(job, token, member, &mut queries[..size], &mut queries_i8[..size]);
     let visible = job.visible(query.position);
+    if let Some(number) = job.segment {
+        let (start, end) = (number * SEGMENT, (number + 1) * SEGMENT);
+        let positions = visible.start.max(start)..visible.end.min(end);
+        let (values, ends) = out.split_at_mut(size);
+        let (max, sum) = segment(job, &query, positions, scores, values);
+        return ends.copy_from_slice(&[max, sum]);
+    }
+    let part = &mut part[..size];
     let first_end = (visible.start / SEGMENT + 1) * SEGMENT;
     let (mut max, mut sum) =
         segment(job, &query, visible.start..visible.end.min(first_end), scores, out);

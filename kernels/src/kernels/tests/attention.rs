@@ -65,6 +65,11 @@ impl Attend {
     }
 
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        self.run_in(kernels, false)
+    }
+
+    /// Segment by segment, last ones first, if `apart`.
+    fn run_in(&self, kernels: &Kernels, apart: bool) -> Vec<f32> {
         let Shape { size, group, position, tokens, window, .. } = self.shape;
         let width = 3 * group * size;
         let first = group * size;
@@ -86,7 +91,7 @@ impl Attend {
         let out = CellWriter::new(&mut cells, out_width);
         let at_once = MOST_QUERIES / group;
         for first_token in (0..tokens).step_by(at_once) {
-            let job = Attention {
+            let mut job = Attention {
                 cache: self.cache.get(),
                 queries: &self.queries,
                 stride: width,
@@ -100,9 +105,29 @@ impl Attend {
                     .slopes
                     .as_deref()
                     .map(|slopes| Alibi { slopes, train_len: self.train_len }),
+                segment: None,
             };
-            // SAFETY: one thread, and the cells are used through this writer only.
-            unsafe { kernels.attend(&job, &mut scratch, &out) };
+            if !apart {
+                // SAFETY: one thread, and the cells are used through this writer only.
+                unsafe { kernels.attend(&job, &mut scratch, &out) };
+                continue;
+            }
+            let stride = 3 * group * part_width(size);
+            let seen = job.visible(position);
+            let segments = seen.start / SEGMENT..seen.end.div_ceil(SEGMENT);
+            let mut parts = vec![99.0; segments.end * stride];
+            let writer = CellWriter::new(&mut parts, stride);
+            for segment in segments.clone().rev() {
+                job.segment = Some(segment);
+                // SAFETY: as above.
+                unsafe { kernels.attend(&job, &mut scratch, &writer) };
+            }
+            for head in group..2 * group {
+                let columns = head * part_width(size)..(head + 1) * part_width(size);
+                // SAFETY: as above.
+                let to = unsafe { out.cells(0, head * size..(head + 1) * size) };
+                kernels.merge(&parts[segments.start * stride..], stride, columns, to);
+            }
         }
         cells
     }
@@ -111,7 +136,12 @@ impl Attend {
         let Self { shape, capacity, slopes, train_len, .. } = self;
         let bias = slopes.as_ref().map(|_| train_len);
         let case = format!("{shape:?} of {capacity} {floats:?} {bias:?}");
-        report.case(case, &self.run(kernels), &self.run(scalar()));
+        let expected = self.run(scalar());
+        if shape.tokens == 1 {
+            report.case(format!("{case} apart"), &self.run_in(kernels, true), &expected);
+            report.case(format!("{case} apart, scalar"), &self.run_in(scalar(), true), &expected);
+        }
+        report.case(case, &self.run(kernels), &expected);
     }
 }
 

@@ -141,6 +141,9 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// ALiBi's bias on the scores, if the model has it.
     pub bias: Option<Alibi<'a>>,
+    /// If so, one token attends to this segment alone, counted from position 0, of which it sees a position.
+    /// What it gathers there goes to the row of that number, as [`part_width`] describes.
+    pub segment: Option<usize>,
 }
 
 /// What ALiBi (Press et al., 2022) adds to the scores of a group's heads.
@@ -173,6 +176,14 @@ impl Attention<'_> {
     pub fn columns_of(&self, member: usize) -> Range<usize> {
         let shift = member * self.columns.len();
         self.columns.start + shift..self.columns.end + shift
+    }
+
+    /// A member's part of a row of parts.
+    #[inline(always)]
+    pub(in crate::kernels) fn part_columns(&self, member: usize) -> Range<usize> {
+        let (size, width) = (self.columns.len(), part_width(self.columns.len()));
+        let head = self.columns.start / size + member;
+        head * width..(head + 1) * width
     }
 
     /// The query of a token and member `[head size]`.
@@ -223,4 +234,12 @@ pub struct AttentionScratch<'a> {
 /// A head's dimensions with the padding that buffers of [`AttentionScratch`] have.
 pub const fn padded_head_size(head_size: usize) -> usize {
     head_size.next_multiple_of(16)
+}
+
+/// Floats of what a query of a head of this size gathers in one segment: `[head size]` weighted values, then the
+/// greatest score and the sum of the weights. Those of all query heads lie side by side, a row for each segment.
+///
+/// Segments merge in their order, so workers may compute them in any.
+pub const fn part_width(head_size: usize) -> usize {
+    head_size + 2
 }

@@ -39,7 +39,7 @@ pub(super) unsafe fn segment<V: Outlined>(
     let mut begun = 0;
     for (q, &(token, _)) in pairs.iter().enumerate() {
         let visible = job.visible(job.position + token);
-        begun += usize::from(visible.start < segment);
+        begun += usize::from(visible.start < segment && job.segment.is_none());
         seen.from[q] = visible.start.saturating_sub(segment);
         seen.to[q] = (visible.end - segment).min(SEGMENT);
     }
