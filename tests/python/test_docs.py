@@ -1,4 +1,4 @@
-"""The programs in docs/python.md and in the module's own description run."""
+"""The programs in docs/python.md, docs/bulk.md and the module's own description run."""
 
 import contextlib
 import io
@@ -40,6 +40,11 @@ class Docs(unittest.TestCase):
         self.assertIn("max_tokens", written)
         self.assertIn("verify 100 %", written)
         self.assertIn("failed:", written)
+
+    def test_the_guide_to_whole_corpora(self):
+        text = (REPOSITORY / "docs" / "bulk.md").read_text()
+        (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.assertIn("log_probability", self.check_runs(block, {}))
 
     def test_the_description(self):
         code = re.search(r"\n\n((?:    .*\n|\n)+)", cerebellum.__doc__)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Tuple, Union
 
 import cerebellum
+from cerebellum import bulk
 from typing_extensions import assert_type
 
 
@@ -35,11 +36,18 @@ async def reads_in_a_loop(session: cerebellum.Session, batch: cerebellum.Batch) 
         assert_type(part, Union[str, cerebellum.Error])
 
 
+def runs_corpora(model: cerebellum.Model) -> List[str]:
+    bulk.Generator("model.cbl", chat=True, date="2025-01-31", max_tokens=5, threads=2)
+    task = bulk.Classifier(model, ["a", "b"], calibration="none", context=64)
+    return bulk.run(task, ["a.jsonl"], "results", workers=2)
+
+
 def is_refused(model: cerebellum.Model, session: cerebellum.Session) -> None:
     model.session(max_tokens=5)  # type: ignore[call-arg]
     model.session(cache="float64")  # type: ignore[arg-type]
     model.batch(2, all_logits=True)  # type: ignore[call-arg]
     session.generate("a", context=100)  # type: ignore[call-arg]
     session.generate("a", temprature=1)  # type: ignore[call-arg]
+    bulk.Scorer(model, max_tokens=5)  # type: ignore[call-arg]
     session.generate(b"a", max_tokens="5")  # type: ignore[arg-type]
     session.sample(regex="a")  # type: ignore[call-arg]

@@ -1,0 +1,65 @@
+"""Figures of docs/bulk.md: bulk.py MODEL.cbl TEXT
+
+Scores the lines of TEXT in pieces of about 60 words: tokens a second of one core, of one process with two
+threads, of two processes; and how long a worker takes until its first batch can begin. Where other programs
+run, the seconds of the processors, in brackets, say more than those of the clock."""
+
+import multiprocessing
+import pickle
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from cerebellum import bulk
+
+PIECES = 160
+
+
+def corpus(path):
+    words = Path(path).read_text(encoding="utf-8").split()
+    return [" ".join(words[start : start + 60]) for start in range(0, 60 * PIECES, 60)]
+
+
+def started(pickled):
+    """Seconds from a task's bytes to a session that waits for a batch, in a new process."""
+    start, cpu = time.perf_counter(), time.process_time()
+    pickle.loads(pickled).open()
+    return time.perf_counter() - start, time.process_time() - cpu
+
+
+def timed(task, texts):
+    """Tokens, and when the work began and ended, by the clock and by the processors."""
+    task(texts[:2])
+    start, cpu = time.time(), time.process_time()
+    rows = task(texts)
+    return sum(row["tokens"] for row in rows), start, time.time(), time.process_time() - cpu
+
+
+def report(name, outcomes):
+    tokens = sum(outcome[0] for outcome in outcomes)
+    clock = max(outcome[2] for outcome in outcomes) - min(outcome[1] for outcome in outcomes)
+    cpu = sum(outcome[3] for outcome in outcomes)
+    print(f"{name}: {tokens / clock:7.1f} tokens/s ({tokens / cpu:7.1f} a second of a core)", flush=True)
+
+
+def main():
+    model, texts = sys.argv[1], corpus(sys.argv[2])
+    spawn = multiprocessing.get_context("spawn")
+    pickled = pickle.dumps(bulk.Scorer(model, context=512))
+    with spawn.Pool(1, maxtasksperchild=1) as pool:
+        times = [pool.apply(started, (pickled,)) for _ in range(7)]
+        clock, cpu = (1000 * statistics.median(column) for column in zip(*times))
+        print(f"start of a worker: {clock:.1f} ms ({cpu:.1f} ms of a core), median of 7", flush=True)
+    one, two = (bulk.Scorer(model, context=512, threads=threads) for threads in (1, 2))
+    report("one process, one thread   ", [timed(one, texts)])
+    report("one process, two threads  ", [timed(two, texts)])
+    with spawn.Pool(2) as pool:
+        halves = pool.starmap(timed, [(one, texts[::2]), (one, texts[1::2])], chunksize=1)
+        report("two processes, one thread ", halves)
+    print(f"most memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
