@@ -56,6 +56,7 @@ use crate::threads::on_deep_stack;
 
 /// What a text must be like.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Form {
     /// One of these, exactly.
     Choices(Vec<String>),

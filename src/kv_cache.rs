@@ -18,6 +18,7 @@ const LINE: usize = 64;
 
 /// Type of the cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KvType {
     /// Float16.
     #[default]

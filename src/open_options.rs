@@ -35,6 +35,7 @@ pub type OnProgress<'a> = dyn FnMut(OpenProgress) -> ControlFlow<()> + 'a;
 
 /// How far a model is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenProgress {
     /// What is done now.
     pub stage: OpenStage,

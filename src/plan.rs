@@ -16,6 +16,7 @@ pub const MAX_SEQUENCES: usize = 1024;
 
 /// What a session or a batch will need, to the byte, before anything is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryPlan {
     /// Positions that each sequence has: those that the options ask for, or the default.
     pub context: usize,

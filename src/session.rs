@@ -24,6 +24,7 @@ use crate::threads::{Executor, Threads};
 
 /// How the hidden states of several tokens become one embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
     /// Their mean.
     #[default]

@@ -7,6 +7,7 @@ use crate::model::Model;
 
 /// For which tokens of an evaluation logits are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogitsFor {
     /// The last one only: what generation needs.
     #[default]

@@ -105,7 +105,8 @@ class Bench:
         self.library = self.target / "libcerebellum.so"
         for path in [self.library, self.target / "cerebellum", self.target / "cerebellum-run"]:
             if not path.exists():
-                sys.exit(f"{path} is missing: cargo build --release --workspace")
+                sys.exit(f"{path} is missing: cargo build --release --workspace "
+                         "--features cerebellum/capi")
 
     def files(self, shape):
         from shapes import Files

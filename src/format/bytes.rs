@@ -16,6 +16,7 @@ use crate::tell::{TELL_EVERY, Tell};
 
 /// How a path is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Map the file: opens at once, pages are shared and evictable. The file must not be changed
     /// while it is mapped: every call that reads it looks first whether it was, and fails with

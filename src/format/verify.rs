@@ -11,6 +11,7 @@ pub fn checksum(bytes: &[u8]) -> u32 {
 
 /// A tensor whose bytes are not those that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fault {
     /// The tensor's name.
     pub tensor: String,

@@ -40,6 +40,7 @@ impl StopReason {
 
 /// A token of a generation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Step<'a> {
     /// The token.
     pub token: u32,
@@ -50,6 +51,7 @@ pub struct Step<'a> {
 
 /// The result of a generation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Generation {
     /// Number of tokens of the prompt.
     pub prompt_tokens: usize,

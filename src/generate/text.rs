@@ -14,6 +14,7 @@ use crate::text::TokenTable;
 
 /// A token of a text, and the text that has become certain with it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct TextStep<'a> {
     /// Whole characters, and nothing that may be the beginning of a stop string. Often empty.
     pub text: &'a str,

@@ -1,4 +1,8 @@
 //! The workstation side of Cerebellum: everything that runs before a model reaches the device.
+//!
+//! The command `cerebellum` is the public interface of this package. This library is internal: anything may change
+//! between versions. To run models, use the package `cerebellum`.
+
 pub mod bench;
 pub mod calibrate;
 pub mod chat_template;

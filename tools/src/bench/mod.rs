@@ -213,6 +213,7 @@ fn position_bytes(config: &Config, kv: KvType) -> f64 {
     let of_head = match kv {
         KvType::F16 => 2 * config.attention.head_size,
         KvType::Int8 => config.attention.head_size + size_of::<f32>(),
+        other => unreachable!("a cache of type {} has no count of bytes here", other.name()),
     };
     (2 * config.attention.kv_heads * of_head) as f64
 }

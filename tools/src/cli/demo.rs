@@ -89,6 +89,16 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn quantize_checkpoint(args: &Args, context: &Context) -> Result<Summary, Failure> {
+    if !args.checkpoint.exists() {
+        // The published package is too small for it.
+        let path = args.checkpoint.display();
+        let repository = env!("CARGO_PKG_REPOSITORY");
+        return Err(format!(
+            "there is no checkpoint {path}: the bundled model is in the repository, {repository}; or give \
+             --checkpoint"
+        )
+        .into());
+    }
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let vocab_size = u32::try_from(checkpoint.config().vocab_size)?;
     let tokenizer = tokenizer::import(&args.checkpoint, vocab_size)?;

@@ -103,13 +103,13 @@ impl Cache {
         // Relative, so that the cache may be moved: out of the file's folders, the commit's, and `snapshots`.
         let up = file.split('/').count() + 1;
         let target: PathBuf = [".."].into_iter().cycle().take(up).collect();
-        match symlink(&target.join("blobs").join(etag), &path) {
+        match symlink(target.join("blobs").join(etag), &path) {
             Ok(()) => Ok(()),
             // Of another process, or of a content that was deleted meanwhile.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.exists() => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 fs::remove_file(&path).map_err(Error::io("replace", &path))?;
-                symlink(&target.join("blobs").join(etag), &path).map_err(Error::io("write", &path))
+                symlink(target.join("blobs").join(etag), &path).map_err(Error::io("write", &path))
             }
             // Where links are not to be had (Windows without its developer mode), Python moves the file, too.
             Err(_) => fs::rename(&blob, &path).map_err(Error::io("write", &path)),
@@ -124,7 +124,7 @@ use std::os::unix::fs::symlink;
 use std::os::windows::fs::symlink_file as symlink;
 
 #[cfg(not(any(unix, windows)))]
-fn symlink(_target: &Path, _path: &Path) -> std::io::Result<()> {
+fn symlink(_target: impl AsRef<Path>, _path: &Path) -> std::io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 

@@ -50,13 +50,11 @@ impl Name {
             return Err("names on the hub have letters, digits, \"-\", \"_\" and \".\" only");
         }
         let file = parts.next().map(str::to_owned);
-        if let Some(file) = &file {
-            if !is_relative(file) || !file.to_ascii_lowercase().ends_with(GGUF) {
-                return Err(
-                    "of a single file only GGUF is read: write hf:ORG/NAME for the model, or \
-                     hf:ORG/NAME/FILE.gguf",
-                );
-            }
+        let is_gguf =
+            |file: &String| is_relative(file) && file.to_ascii_lowercase().ends_with(GGUF);
+        if !file.as_ref().is_none_or(is_gguf) {
+            return Err("of a single file only GGUF is read: write hf:ORG/NAME for the model, or \
+                 hf:ORG/NAME/FILE.gguf");
         }
         let (repository, revision) = (format!("{owner}/{model}"), revision.to_owned());
         Ok(Self { repository, file, revision })
