@@ -388,6 +388,7 @@ fn attend(name: String, case: Attend) -> Bench {
                 window,
                 scale: 0.1,
                 bias: None,
+                segment: None,
             };
             let mut scratch = AttentionScratch {
                 queries: queries_f32,
