@@ -254,8 +254,23 @@ step "Python"
 if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --quiet --no-deps --dest "$work" 'setuptools>=64' 2> /dev/null; then
     # pip leaves its own files beside what it builds: from a copy, as deep in the repository.
     rm -rf target/python && cp -r bindings/python target/python
-    "$work/venv/bin/pip" install --quiet --disable-pip-version-check target/python
+    # The command of the steps above: the release one takes as long to build as all of them.
+    strip -o "$work/cerebellum" "${CARGO_TARGET_DIR:-target}/debug/cerebellum"
+    CEREBELLUM_COMMAND="$work/cerebellum" "$work/venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps \
+        --wheel-dir "$work/wheel" target/python
     rm -rf target/python
+    # Tools that compile are not needed, and the tag says the newest version of glibc that is.
+    env PATH="$work/venv/bin:/usr/bin:/bin" pip install --quiet --disable-pip-version-check "$work"/wheel/*.whl
+    command=$(env PATH="$work/venv/bin:/usr/bin:/bin" cerebellum --version)
+    [[ "$command" = "cerebellum "* ]] || { echo "the wheel's command says '$command'" >&2; exit 1; }
+    speaks "$work/venv/bin/cerebellum" generate --model "$work/demo.cbl" --prompt "Once upon a time"
+    grep -q '^clap ' "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY-COMMAND.txt
+    if [ "$(uname)" = Linux ]; then
+        glibc=$(objdump -T "$work"/venv/lib/python3*/site-packages/cerebellum*/{libcerebellum.so,cerebellum} 2> /dev/null |
+            grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+        tag="py3-none-manylinux_$(sed 's/GLIBC_//; s/[.]/_/' <<< "$glibc")_$(uname -m).whl"
+        [[ "$(echo "$work"/wheel/*.whl)" = *"$tag" ]] || { echo "the wheel is not $tag: $(ls "$work/wheel")" >&2; exit 1; }
+    fi
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/constraints/lib/libcerebellum.so"
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY.txt packaging/THIRD-PARTY.txt
     for example in examples/python/*.py; do

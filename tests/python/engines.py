@@ -80,11 +80,13 @@ class DiesOnce(bulk.Task):
 def on_ray(all_tasks, table):
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Two for the workers, and one for what cuts the table into blocks.
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     for task in all_tasks:
         data = ray.data.from_arrow(table).repartition(12).map_batches(
-            bulk.Worker, fn_constructor_args=(task,), batch_format="pyarrow", batch_size=16, concurrency=2,
+            bulk.Worker, fn_constructor_args=(task,), batch_format="pyarrow", batch_size=16,
+            compute=ray.data.ActorPoolStrategy(size=2),
         )
         yield pyarrow.concat_tables(ray.get(data.to_arrow_refs()))
     ray.shutdown()
@@ -93,6 +95,7 @@ def on_ray(all_tasks, table):
 def on_spark(all_tasks, table):
     from pyspark.sql import SparkSession
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # not the first python3 of PATH
     # Four attempts: local clusters give up at the first failure otherwise.
     spark = SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false").getOrCreate()
     spark.sparkContext.setLogLevel("OFF")

@@ -16,7 +16,8 @@ def main():
     embedder = bulk.Embedder(model, context=512)
     data = ray.data.read_parquet(source)
     data = data.map_batches(
-        bulk.Worker, fn_constructor_args=(embedder,), batch_format="pyarrow", batch_size=256, concurrency=workers,
+        bulk.Worker, fn_constructor_args=(embedder,), batch_format="pyarrow", batch_size=256,
+        compute=ray.data.ActorPoolStrategy(size=workers),
     )
     data.write_parquet(target)
 

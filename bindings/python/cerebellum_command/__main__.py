@@ -1,0 +1,5 @@
+"""python -m cerebellum_command: the command `cerebellum`."""
+
+from . import main
+
+main()
