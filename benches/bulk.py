@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cerebellum import bulk
 
-PIECES = 160
+MOST_PIECES = 160
 
 
 def corpus(path):
     words = Path(path).read_text(encoding="utf-8").split()
-    return [" ".join(words[start : start + 60]) for start in range(0, 60 * PIECES, 60)]
+    return [" ".join(words[start : start + 60]) for start in range(0, min(len(words), 60 * MOST_PIECES), 60)]
 
 
 def started(pickled):
