@@ -21,9 +21,12 @@
 //! which they differ. A label's score is the log-probability of its tokens and of what the template
 //! puts after it, so that a label that begins another one competes fairly.
 
+use std::borrow::Cow;
+
 use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::memory::{self, append, extend, try_filled, try_vec};
 use crate::model::Model;
 use crate::score::{Continuations, Scores};
 use crate::session::Session;
@@ -53,9 +56,9 @@ impl Template {
     ///
     /// # Errors
     /// [`Error::Option`] if a placeholder is missing, out of order or there twice; if something comes after the
-    /// label of a message.
+    /// label of a message. [`Error::OutOfMemory`].
     pub fn parse(template: &str) -> Result<Self> {
-        let template = &*plain_text(template);
+        let template = &*plain_text(template)?;
         let (chat, template) = match template.split_once("---\n") {
             Some((option, message)) if option.trim() == "chat: yes" => (true, message),
             _ => (false, template),
@@ -80,10 +83,21 @@ impl Template {
         let line = after.split_inclusive('\n').next().unwrap_or("\n");
         Ok(Self {
             chat,
-            before: before.to_owned(),
-            between: fixed.to_owned(),
-            space: between[fixed.len()..].to_owned(),
-            after: line.to_owned(),
+            before: memory::copy(before)?,
+            between: memory::copy(fixed)?,
+            space: memory::copy(&between[fixed.len()..])?,
+            after: memory::copy(line)?,
+        })
+    }
+
+    /// As `clone`, but a lack of memory is an error.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            chat: self.chat,
+            before: memory::copy(&self.before)?,
+            between: memory::copy(&self.between)?,
+            space: memory::copy(&self.space)?,
+            after: memory::copy(&self.after)?,
         })
     }
 
@@ -96,31 +110,32 @@ impl Template {
         match model.header().templates.get("classify") {
             Some(own) => Self::parse(own),
             None if model.header().chat.is_some() => Self::parse(CHAT),
-            None => Ok(Self::default()),
+            None => Self::parse(PLAIN),
         }
     }
 
     /// A question, with all labels in it.
-    fn question(&self, text: &str, labels: &str) -> String {
-        let [before, between] =
-            [&self.before, &self.between].map(|part| part.replace("{labels}", labels));
-        [&before, text, &between].concat()
+    fn question(&self, text: &str, labels: &str) -> Result<String> {
+        let before = memory::replace(&self.before, "{labels}", labels)?;
+        let between = memory::replace(&self.between, "{labels}", labels)?;
+        memory::concat(&[&before, text, &between])
     }
 
     /// What a label is to continue.
-    fn prompt(&self, text: &str) -> String {
-        [&self.before, text, &self.between].concat()
+    fn prompt(&self, text: &str) -> Result<String> {
+        memory::concat(&[&self.before, text, &self.between])
     }
 
     /// What is scored of a label.
-    fn continuation(&self, label: &str) -> String {
-        [&self.space, label, &self.after].concat()
+    fn continuation(&self, label: &str) -> Result<String> {
+        memory::concat(&[&self.space, label, &self.after])
     }
 
     /// A text with its label, and an empty line.
-    fn example(&self, text: &str, label: &str) -> String {
+    fn example(&self, text: &str, label: &str) -> Result<String> {
         let line_end = if self.after.ends_with('\n') { "" } else { "\n" };
-        self.prompt(text) + &self.continuation(label) + line_end + "\n"
+        let [before, between] = [&self.before, &self.between];
+        memory::concat(&[before, text, between, &self.space, label, &self.after, line_end, "\n"])
     }
 
     /// What announces the label, without a text: the line that it stands in.
@@ -133,9 +148,12 @@ impl Template {
 impl Default for Template {
     /// The form of the demo model's intents.
     fn default() -> Self {
-        Self::parse("Utterance: {text}\nIntent: {label}\n").expect("a sound template")
+        Self::parse(PLAIN).expect("a sound template")
     }
 }
+
+/// The form of the demo model's intents.
+const PLAIN: &str = "Utterance: {text}\nIntent: {label}\n";
 
 /// The question that is put to a model that knows conversations.
 const CHAT: &str = include_str!("templates/chat/classify.txt");
@@ -194,8 +212,67 @@ pub struct Classifier<'a, B> {
 enum Before {
     /// The tokens of the examples.
     Examples(Vec<u32>),
-    /// Questions with their answers, and the model's form for them.
-    Questions { form: Box<Questions>, examples: Vec<(String, String)>, labels: String },
+    /// Questions with their answers, all labels, and the model's form for them. An answer ends with a control token,
+    /// if there is one.
+    Questions { form: Questions, examples: Vec<(String, String)>, labels: String, end: Option<u32> },
+}
+
+impl Before {
+    /// Of a template that is a text.
+    fn examples<B: AsRef<[u8]>>(
+        tokenizer: &Tokenizer<B>,
+        template: &Template,
+        examples: &[(String, String)],
+    ) -> Result<Self> {
+        let mut header = Vec::new();
+        for (text, label) in examples {
+            let example = template.example(&plain_text(text)?, &plain_text(label)?)?;
+            let begin_of_text = header.is_empty();
+            let options = EncodeOptions { begin_of_text, ..Default::default() };
+            extend(&mut header, tokenizer.encode(&example, options)?.into_iter())?;
+        }
+        Ok(Self::Examples(header))
+    }
+
+    /// Of a template that is a message to the model.
+    fn questions(
+        form: Questions,
+        template: &Template,
+        examples: &[(String, String)],
+        labels: &[String],
+    ) -> Result<Self> {
+        let mut all = String::new();
+        for label in labels {
+            let comma = if all.is_empty() { "" } else { ", " };
+            append(&mut all, comma)?;
+            append(&mut all, label)?;
+        }
+        let mut questions = try_vec(examples.len())?;
+        for (text, label) in examples {
+            let question = template.question(&plain_text(text)?, &all)?;
+            questions.push((question, memory::copy(&plain_text(label)?)?));
+        }
+        let end = form.end_of_answer()?;
+        Ok(Self::Questions { form, examples: questions, labels: all, end })
+    }
+
+    /// The tokens that a label has behind a prompt.
+    fn label<B: AsRef<[u8]>>(
+        &self,
+        tokenizer: &Tokenizer<B>,
+        template: &Template,
+        label: &str,
+    ) -> Result<Vec<u32>> {
+        let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default());
+        match self {
+            Self::Examples(_) => Ok(encode(&template.continuation(label)?)?),
+            Self::Questions { end, .. } => {
+                let mut tokens = encode(label)?;
+                extend(&mut tokens, end.as_slice().iter().copied())?;
+                Ok(tokens)
+            }
+        }
+    }
 }
 
 /// How well each label fits a text.
@@ -210,13 +287,14 @@ pub struct Classification {
 }
 
 impl Classification {
-    fn of(scores: Vec<f64>) -> Self {
+    fn of(scores: Vec<f64>) -> Result<Self> {
         let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
         let label = (0..scores.len()).fold(0, better);
-        let weights: Vec<_> = scores.iter().map(|score| (score - scores[label]).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let probabilities = weights.iter().map(|weight| weight / total).collect();
-        Self { label, scores, probabilities }
+        let mut probabilities = try_vec(scores.len())?;
+        probabilities.extend(scores.iter().map(|score| (score - scores[label]).exp()));
+        let total: f64 = probabilities.iter().sum();
+        probabilities.iter_mut().for_each(|weight| *weight /= total);
+        Ok(Self { label, scores, probabilities })
     }
 
     /// Probability of the best label.
@@ -265,42 +343,24 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         labels: &[L],
         options: &ClassifierOptions,
     ) -> Result<Self> {
-        let labels = labels.iter().map(|label| plain_text(label.as_ref()).into_owned());
-        let labels: Vec<_> = labels.collect();
+        let mut plain = try_vec(labels.len())?;
+        for label in labels {
+            plain.push(memory::copy(&plain_text(label.as_ref())?)?);
+        }
+        let labels = plain;
         check_labels(&labels)?;
-        let template = options.template.clone();
-        let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default());
-        let end = questions.as_ref().map(Questions::end_of_answer).transpose()?.flatten();
-        let tokens = labels.iter().map(|label| match questions {
-            None => encode(&template.continuation(label)),
-            Some(_) => encode(label).map(|mut tokens| {
-                tokens.extend(end);
-                tokens
-            }),
-        });
-        let tokens: Vec<_> = tokens.collect::<Result<_, _>>()?;
+        let (template, examples) = (options.template.try_clone()?, &options.examples);
+        let before = match questions {
+            None => Before::examples(tokenizer, &template, examples)?,
+            Some(form) => Before::questions(form, &template, examples, &labels)?,
+        };
+        let mut tokens = try_vec(labels.len())?;
+        for label in &labels {
+            tokens.push(before.label(tokenizer, &template, label)?);
+        }
         if let Some(i) = tokens.iter().position(Vec::is_empty) {
             return Err(bad_labels(format!("{:?} has no tokens", labels[i])));
         }
-        let before = match questions {
-            None => {
-                let mut header = Vec::new();
-                for (text, label) in &options.examples {
-                    let example = template.example(&plain_text(text), &plain_text(label));
-                    let begin_of_text = header.is_empty();
-                    let options = EncodeOptions { begin_of_text, ..Default::default() };
-                    header.extend(tokenizer.encode(&example, options)?);
-                }
-                Before::Examples(header)
-            }
-            Some(form) => {
-                let all = labels.join(", ");
-                let examples = options.examples.iter().map(|(text, label)| {
-                    (template.question(&plain_text(text), &all), plain_text(label).into_owned())
-                });
-                Before::Questions { form: form.into(), examples: examples.collect(), labels: all }
-            }
-        };
         Ok(Self {
             tokenizer,
             normalization: options.normalization,
@@ -329,17 +389,11 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// Those of [`Session::score`].
     pub fn calibrate(&self, session: &mut Session) -> Result<Bias> {
         let _env = FpEnv::set_default();
-        let mut bias = vec![0.0; self.labels.len()];
+        let mut bias = try_filled(0.0, self.labels.len())?;
         match self.calibration {
             Calibration::None => {}
             Calibration::MutualInformation => {
-                // A question without a text is what announces a label in a conversation.
-                let tokens = match &self.before {
-                    Before::Examples(header) => {
-                        self.behind(header, session, self.template.premise())?
-                    }
-                    Before::Questions { .. } => self.prompt(session, "")?,
-                };
+                let tokens = self.prompt_of(session, None)?;
                 bias = self.scores(session, &tokens)?;
             }
             Calibration::ContentFree => {
@@ -347,7 +401,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
                 for text in TEXTS {
                     let tokens = self.prompt(session, text)?;
                     let scores = self.scores(session, &tokens)?;
-                    let probabilities = Classification::of(scores).probabilities;
+                    let probabilities = Classification::of(scores)?.probabilities;
                     bias.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p);
                 }
                 // A label that is never probable must not gain an infinity.
@@ -386,7 +440,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         let tokens = self.prompt(session, text)?;
         let mut scores = self.scores(session, &tokens)?;
         scores.iter_mut().zip(&bias.0).for_each(|(score, bias)| *score -= bias);
-        Ok(Classification::of(scores))
+        Classification::of(scores)
     }
 
     /// The tokens that a text is put to the model as, before a label.
@@ -394,23 +448,34 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
     /// # Errors
     /// Those of [`classify`](Self::classify) that concern the text.
     pub fn prompt(&self, session: &Session, text: &str) -> Result<Vec<u32>> {
+        self.prompt_of(session, Some(text))
+    }
+
+    /// As [`prompt`](Self::prompt); without a text, what announces a label whatever the text: the label's line
+    /// alone, or in a conversation a question without a text.
+    fn prompt_of(&self, session: &Session, text: Option<&str>) -> Result<Vec<u32>> {
         match &self.before {
-            Before::Examples(header) => self.behind(header, session, &self.template.prompt(text)),
-            Before::Questions { form, examples, labels } => {
+            Before::Examples(header) => {
+                let prompt = match text {
+                    Some(text) => Cow::Owned(self.template.prompt(text)?),
+                    None => Cow::Borrowed(self.template.premise()),
+                };
+                let (before, options) = (header.len(), EncodeOptions::default());
+                let rest = session.encode_after(before, self.tokenizer, &prompt, options)?;
+                let mut tokens = try_vec(header.len() + rest.len())?;
+                tokens.extend_from_slice(header);
+                tokens.extend(rest);
+                Ok(tokens)
+            }
+            Before::Questions { form, examples, labels, .. } => {
+                let text = text.unwrap_or_default();
                 // Nothing is made of a text that surely does not fit.
                 if self.tokenizer.is_surely_too_long(text, session.context())? {
                     session.encode_after(0, self.tokenizer, text, EncodeOptions::default())?;
                 }
-                form.tokens(self.tokenizer, examples, self.template.question(text, labels))
+                form.tokens(self.tokenizer, examples, &self.template.question(text, labels)?)
             }
         }
-    }
-
-    fn behind(&self, header: &[u32], session: &Session, prompt: &str) -> Result<Vec<u32>> {
-        let mut tokens = header.to_vec();
-        let (before, options) = (tokens.len(), EncodeOptions::default());
-        tokens.extend(session.encode_after(before, self.tokenizer, prompt, options)?);
-        Ok(tokens)
     }
 
     /// Scores of the labels after a prompt.
@@ -418,7 +483,9 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         let same = tokens.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         session.rewind(same.min(tokens.len().saturating_sub(1)))?;
         let scores = session.score(&tokens[session.position()..], &self.continuations)?;
-        Ok((0..self.labels.len()).map(|label| self.score(&scores, label)).collect())
+        let mut of_labels = try_vec(self.labels.len())?;
+        of_labels.extend((0..self.labels.len()).map(|label| self.score(&scores, label)));
+        Ok(of_labels)
     }
 
     fn score(&self, scores: &Scores, label: usize) -> f64 {
@@ -444,7 +511,8 @@ fn check_labels(labels: &[String]) -> Result<()> {
     if let Some(i) = labels.iter().position(|label| label.trim().is_empty()) {
         return Err(bad_labels(format!("number {} is empty", i + 1)));
     }
-    let mut sorted: Vec<_> = labels.iter().collect();
+    let mut sorted = try_vec(labels.len())?;
+    sorted.extend(labels);
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(bad_labels(format!("{:?} is there twice", pair[0]))),
@@ -459,17 +527,23 @@ mod tests {
     #[test]
     fn a_template_is_cut_where_tokens_are() {
         let template = Template::default();
-        assert_eq!(template.prompt("hello"), "Utterance: hello\nIntent:");
-        assert_eq!(template.continuation("alarm"), " alarm\n");
-        assert_eq!(template.example("hello", "alarm"), "Utterance: hello\nIntent: alarm\n\n");
+        assert_eq!(template.prompt("hello").unwrap(), "Utterance: hello\nIntent:");
+        assert_eq!(template.continuation("alarm").unwrap(), " alarm\n");
+        assert_eq!(
+            template.example("hello", "alarm").unwrap(),
+            "Utterance: hello\nIntent: alarm\n\n"
+        );
         assert_eq!(template.premise(), "Intent:");
         let same = Template::parse("Utterance: {text}\nIntent: {label}").unwrap();
         assert_eq!(same, template);
         let bare = Template::parse("{text}\n\n{label}.").unwrap();
-        assert_eq!((bare.prompt("a").as_str(), bare.continuation("b").as_str()), ("a", "\n\nb."));
-        assert_eq!(bare.example("a", "b"), "a\n\nb.\n\n");
+        assert_eq!(
+            (&*bare.prompt("a").unwrap(), &*bare.continuation("b").unwrap()),
+            ("a", "\n\nb.")
+        );
+        assert_eq!(bare.example("a", "b").unwrap(), "a\n\nb.\n\n");
         let more = Template::parse("{text}: {label}, \nand so on").unwrap();
-        assert_eq!(more.continuation("b"), " b, \n");
+        assert_eq!(more.continuation("b").unwrap(), " b, \n");
     }
 
     #[test]
@@ -501,7 +575,8 @@ mod tests {
 
     #[test]
     fn probabilities_are_the_softmax_of_the_scores() {
-        let result = Classification::of(vec![-1001.0, -1000.0, -1000.0, f64::NEG_INFINITY]);
+        let result =
+            Classification::of(vec![-1001.0, -1000.0, -1000.0, f64::NEG_INFINITY]).unwrap();
         assert_eq!(result.label, 1);
         assert!((result.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!(

@@ -20,6 +20,8 @@ pub use text_stream::TextStream;
 pub use tokens::{Generator, generate_steps, generate_tokens};
 
 #[cfg(feature = "capi")]
+#[cfg(feature = "text")]
+pub(crate) use options::copies;
 pub(crate) use progress::Progress;
 pub(crate) use text_state::{EndTokens, Flow, TextState};
 #[cfg(feature = "capi")]

@@ -69,12 +69,60 @@ pub(crate) fn probe(bytes: usize) -> Result<()> {
 }
 
 /// A copy of `text`.
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "text"))]
 pub(crate) fn copy(text: &str) -> Result<String> {
     let mut copy = String::new();
     copy.try_reserve_exact(text.len()).map_err(|_| Error::OutOfMemory { bytes: text.len() })?;
     copy.push_str(text);
     Ok(copy)
+}
+
+/// `String::push_str`, but a lack of memory is an error.
+#[cfg(feature = "text")]
+pub(crate) fn append(text: &mut String, more: &str) -> Result<()> {
+    let bytes = text.len().saturating_add(more.len());
+    text.try_reserve(more.len()).map_err(|_| Error::OutOfMemory { bytes })?;
+    text.push_str(more);
+    Ok(())
+}
+
+/// `[&str]::concat`, but a lack of memory is an error.
+#[cfg(feature = "text")]
+pub(crate) fn concat(parts: &[&str]) -> Result<String> {
+    let mut text = String::new();
+    let bytes = parts.iter().map(|part| part.len()).sum();
+    text.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes })?;
+    text.extend(parts.iter().copied());
+    Ok(text)
+}
+
+/// `str::replace`, but a lack of memory is an error.
+#[cfg(feature = "text")]
+pub(crate) fn replace(text: &str, from: &str, to: &str) -> Result<String> {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(from) {
+        append(&mut replaced, before)?;
+        append(&mut replaced, to)?;
+        rest = behind;
+    }
+    append(&mut replaced, rest)?;
+    Ok(replaced)
+}
+
+/// `Vec::push`, but a lack of memory is an error.
+#[cfg(feature = "text")]
+pub(crate) fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
+    extend(list, std::iter::once(value))
+}
+
+/// `Vec::extend` by so many values as the iterator knows to have, but a lack of memory is an error.
+#[cfg(feature = "text")]
+pub(crate) fn extend<T>(list: &mut Vec<T>, more: impl ExactSizeIterator<Item = T>) -> Result<()> {
+    let bytes = (list.len() + more.len()).saturating_mul(size_of::<T>());
+    list.try_reserve(more.len()).map_err(|_| Error::OutOfMemory { bytes })?;
+    list.extend(more);
+    Ok(())
 }
 
 /// Adds up regions.

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "text")]
+use crate::format::ChatFormat;
 use crate::format::{self, Access, Config, Fault, FileLayout, Header, ModelBytes, read_header};
 use crate::kernels::{Kernels, LayerNorm, RmsNorm, Weights};
 use crate::memory::{self, try_vec};
@@ -23,6 +25,9 @@ struct Inner {
     lock: OnceLock<PageLock>,
     bytes: ModelBytes,
     header: Header,
+    /// What the header says of conversations, or what is wrong with that.
+    #[cfg(feature = "text")]
+    chat: Option<Result<Arc<ChatFormat>, String>>,
     layout: FileLayout,
     program: Program,
 }
@@ -83,7 +88,16 @@ impl Model {
     pub(crate) fn from_bytes(bytes: ModelBytes) -> Result<Self> {
         let (header, layout) = read_header(bytes.get()?)?;
         let program = Program::compile(&header.config, &layout);
-        Ok(Self(Arc::new(Inner { lock: OnceLock::new(), bytes, header, layout, program })))
+        Ok(Self(Arc::new(Inner {
+            lock: OnceLock::new(),
+            bytes,
+            // Read once: the parser ends the process if it gets no memory, as that of the header does.
+            #[cfg(feature = "text")]
+            chat: header.chat.as_ref().map(|chat| ChatFormat::parse(chat.text()).map(Arc::new)),
+            header,
+            layout,
+            program,
+        })))
     }
 
     /// Shape and switches.
@@ -94,6 +108,19 @@ impl Model {
     /// All that the file's header states.
     pub fn header(&self) -> &Header {
         &self.0.header
+    }
+
+    /// How the file says that the model is put conversations; `None` if it does not say.
+    ///
+    /// # Errors
+    /// [`Error::Chat`] if it makes no sense.
+    #[cfg(feature = "text")]
+    pub(crate) fn chat_format(&self) -> Result<Option<Arc<ChatFormat>>> {
+        match &self.0.chat {
+            None => Ok(None),
+            Some(Ok(format)) => Ok(Some(Arc::clone(format))),
+            Some(Err(detail)) => Err(Error::Chat(memory::copy(detail)?)),
+        }
     }
 
     /// Every tensor's place.

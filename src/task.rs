@@ -36,7 +36,8 @@ use std::time::Instant;
 use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
-use crate::generate::{GenerateOptions, Generation, StopReason, generate_text};
+use crate::generate::{GenerateOptions, Generation, StopReason, copies, generate_text};
+use crate::memory::{append, concat, push, try_box};
 use crate::model::Model;
 use crate::segments;
 use crate::session::Session;
@@ -164,7 +165,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         for (i, part) in ranges.iter().enumerate() {
             if i > 0 {
                 let gap = gap_before(text, part.start);
-                result.text.push_str(gap);
+                append(&mut result.text, gap)?;
                 if on_text(gap).is_break() {
                     return Err(Error::Cancelled);
                 }
@@ -192,15 +193,21 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         session.rewind(kept.min(prompt.len() - 1))?;
         let mut output = Output::new(self.template.sentences);
         let (rest, options) = (&prompt[session.position()..], &question.options);
+        let mut taken = Ok(());
         let generation = generate_text(session, self.tokenizer.table(), rest, options, |piece| {
-            let ready = output.push(piece);
-            if !ready.is_empty() && on_text(ready).is_break() {
-                return ControlFlow::Break(());
+            match output.push(piece) {
+                Ok("") => {}
+                Ok(ready) if on_text(ready).is_continue() => {}
+                Ok(_) => return ControlFlow::Break(()),
+                Err(error) => {
+                    taken = Err(error);
+                    return ControlFlow::Break(());
+                }
             }
             if output.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        result.add(&question, &generation, &output);
-        Ok(())
+        taken?;
+        result.add(&question, &generation, &output)
     }
 
     /// What the model is asked of a part.
@@ -208,8 +215,8 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
         let text_tokens = self.encode(text, room)?.len();
         let options = GenerateOptions {
             max_tokens: self.result_tokens(text_tokens),
-            sampler: self.template.sampler.clone(),
-            stop: self.template.stop.clone(),
+            sampler: self.template.sampler.try_clone()?,
+            stop: copies(&self.template.stop)?,
             ignore_end_of_text: false,
         };
         Ok(Question { prompt: self.prompt(text, room)?, options, text_tokens })
@@ -226,9 +233,9 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
     }
 
     fn prompt(&self, text: &str, room: &Room) -> Result<Vec<u32>> {
-        let whole = [&self.template.before, text, &self.template.after].concat();
+        let whole = concat(&[&self.template.before, text, &self.template.after])?;
         if let Some(questions) = &self.questions {
-            return questions.tokens(self.tokenizer, &[], whole);
+            return questions.tokens(self.tokenizer, &[], &whole);
         }
         if self.template.chat {
             let detail = "the template is a message to the model, and nothing says in which form";
@@ -272,7 +279,7 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
                 if !self.fits(text, room)? {
                     return Err(self.too_long(text, room)?);
                 }
-                ranges.push(0..text.len());
+                push(&mut ranges, 0..text.len())?;
             }
             Split::Fit => self.cut(text, 0..text.len(), room, &mut ranges)?,
             Split::Sentences => {
@@ -306,17 +313,17 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             let mut until = whole.end;
             let mut found = None;
             for ends in &mut levels {
-                ends.go_to(text, start..until);
+                ends.go_to(text, start..until)?;
                 let fits = |end: usize| self.fits(text[start..end].trim(), room);
                 found = ends.longest(fits)?.filter(|&end| end > solid);
                 if found.is_some() {
                     break;
                 }
                 // The next smaller units are those of the first one here that is not a space alone.
-                until = ends.first(|end| end > solid).unwrap_or(until);
+                until = ends.first(|end| end > solid)?.unwrap_or(until);
             }
             let Some(end) = found else { return Err(self.too_long(&text[start..until], room)?) };
-            parts.push(start..end);
+            push(parts, start..end)?;
             start = end;
         }
     }
@@ -366,14 +373,18 @@ enum Unit {
 impl Unit {
     const ALL: [Self; 4] = [Self::Sentence, Self::Word, Self::Cluster, Self::Character];
 
-    /// The ends of the units of a text.
-    fn ends(self, text: &str) -> Box<dyn Iterator<Item = usize> + '_> {
-        match self {
-            Self::Sentence => Box::new(sentences(text).map(|sentence| sentence.end)),
-            Self::Word => Box::new(segments::word_ends(text)),
-            Self::Cluster => Box::new(segments::cluster_ends(text)),
-            Self::Character => Box::new(text.char_indices().map(|(at, c)| at + c.len_utf8())),
-        }
+    /// The ends of the units of a range of a text.
+    fn ends(self, text: &str, range: Range<usize>) -> Result<Box<dyn Iterator<Item = usize> + '_>> {
+        let (text, start) = (&text[range.clone()], range.start);
+        let from = move |end| start + end;
+        Ok(match self {
+            Self::Sentence => try_box(sentences(text).map(move |sentence| start + sentence.end))?,
+            Self::Word => try_box(segments::word_ends(text).map(from))?,
+            Self::Cluster => try_box(segments::cluster_ends(text).map(from))?,
+            Self::Character => {
+                try_box(text.char_indices().map(move |(at, c)| start + at + c.len_utf8()))?
+            }
+        })
     }
 }
 
@@ -397,35 +408,40 @@ impl<'t> Ends<'t> {
     }
 
     /// The next part begins at the range's start. A range that ends as the last one did goes on in it.
-    fn go_to(&mut self, text: &'t str, range: Range<usize>) {
+    fn go_to(&mut self, text: &'t str, range: Range<usize>) -> Result<()> {
         if self.until != range.end {
+            self.rest = self.unit.ends(text, range.clone())?;
             self.until = range.end;
             self.ahead.clear();
-            self.rest =
-                Box::new(self.unit.ends(&text[range.clone()]).map(move |end| range.start + end));
         }
-        while self.available(1) == 1 && self.ahead[0] <= range.start {
+        while self.available(1)? == 1 && self.ahead[0] <= range.start {
             self.ahead.pop_front();
         }
+        Ok(())
     }
 
     /// How many ends there are, at most `most`.
-    fn available(&mut self, most: usize) -> usize {
-        let missing = most.saturating_sub(self.ahead.len());
-        self.ahead.extend(self.rest.by_ref().take(missing));
-        self.ahead.len().min(most)
+    fn available(&mut self, most: usize) -> Result<usize> {
+        while self.ahead.len() < most
+            && let Some(end) = self.rest.next()
+        {
+            let bytes = (self.ahead.len() + 1) * size_of::<usize>();
+            self.ahead.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+            self.ahead.push_back(end);
+        }
+        Ok(self.ahead.len().min(most))
     }
 
     /// The first end that will do.
-    fn first(&mut self, mut will_do: impl FnMut(usize) -> bool) -> Option<usize> {
+    fn first(&mut self, mut will_do: impl FnMut(usize) -> bool) -> Result<Option<usize>> {
         let mut known = 0;
-        while self.available(known + 1) > known {
+        while self.available(known + 1)? > known {
             if will_do(self.ahead[known]) {
-                return Some(self.ahead[known]);
+                return Ok(Some(self.ahead[known]));
             }
             known += 1;
         }
-        None
+        Ok(None)
     }
 
     /// The last end that fits, if the first does: found by doubled steps from where the last search ended,
@@ -435,7 +451,7 @@ impl<'t> Ends<'t> {
         let (mut good, mut bad) = (0, usize::MAX);
         let (mut units, mut step) = (self.last.max(1), 1);
         while bad - good > 1 {
-            units = self.available(units);
+            units = self.available(units)?;
             if units <= good {
                 break;
             }
@@ -486,7 +502,7 @@ impl TaskResult {
     }
 
     /// Adds the result of the next part.
-    fn add(&mut self, question: &Question, generation: &Generation, output: &Output) {
+    fn add(&mut self, question: &Question, generation: &Generation, output: &Output) -> Result<()> {
         self.parts += 1;
         self.text_tokens += question.text_tokens;
         self.prompt_tokens += question.prompt.len();
@@ -497,7 +513,7 @@ impl TaskResult {
         };
         let is_cut = matches!(self.stop_reason, StopReason::MaxTokens | StopReason::ContextFull);
         self.cut += usize::from(is_cut);
-        self.text.push_str(output.text());
+        append(&mut self.text, output.text())
     }
 }
 
@@ -547,11 +563,9 @@ impl Output {
     }
 
     /// Takes the next piece; returns what is certain to belong to the result.
-    fn push(&mut self, piece: &str) -> &str {
-        match self.all.is_empty() {
-            true => self.all.push_str(piece.trim_start()),
-            false => self.all.push_str(piece),
-        }
+    fn push(&mut self, piece: &str) -> Result<&str> {
+        let piece = if self.all.is_empty() { piece.trim_start() } else { piece };
+        append(&mut self.all, piece)?;
         let mut end = self.all.trim_end().len();
         if let Some(most) = self.sentences
             && let Some(last) = sentences(&self.all).nth(most - 1)
@@ -562,7 +576,7 @@ impl Output {
         }
         let from = self.passed;
         self.passed = end.max(from);
-        &self.all[from..self.passed]
+        Ok(&self.all[from..self.passed])
     }
 
     fn text(&self) -> &str {
@@ -596,15 +610,15 @@ mod tests {
             for most in 0..20 {
                 for last in [0, 1, 2, 7, 19, 100] {
                     let mut ends = Ends::none(Unit::Cluster);
-                    ends.go_to(&text, 0..text.len());
+                    ends.go_to(&text, 0..text.len()).unwrap();
                     ends.last = last;
                     let want = most.min(text.len());
                     let found = ends.longest(|end| Ok(end <= most)).unwrap();
                     assert_eq!(found, Some(want).filter(|&want| want > 0));
                     let found = found.unwrap_or(0);
-                    ends.go_to(&text, found..text.len());
+                    ends.go_to(&text, found..text.len()).unwrap();
                     assert_eq!(
-                        ends.first(|_| true),
+                        ends.first(|_| true).unwrap(),
                         Some(found + 1).filter(|&end| end <= text.len())
                     );
                 }
@@ -624,7 +638,7 @@ mod tests {
         let mut output = Output::new(Some(2));
         let mut passed = String::new();
         for piece in ["  ", " One", ".", " Two is", " it? ", "Three", "."] {
-            passed += output.push(piece);
+            passed += output.push(piece).unwrap();
             assert_eq!(
                 output.is_over,
                 passed.ends_with('?') && output.all.contains("Th"),
@@ -637,7 +651,7 @@ mod tests {
         assert_eq!((passed.as_str(), output.text()), ("One. Two is it?", "One. Two is it?"));
         let mut output = Output::new(None);
         assert_eq!(
-            ["a\n", "\n", "b "].map(|piece| output.push(piece).to_owned()),
+            ["a\n", "\n", "b "].map(|piece| output.push(piece).unwrap().to_owned()),
             ["a", "", "\n\nb"]
         );
     }

@@ -8,6 +8,10 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+#[cfg(all(feature = "capi", feature = "text"))]
+use crate::generate::copies;
+#[cfg(all(feature = "capi", feature = "text"))]
+use crate::memory;
 use crate::model::Model;
 use crate::sampler::SamplerOptions;
 use crate::terminal::quoted;
@@ -122,6 +126,18 @@ impl Template {
         Some(text.parse().expect("built-in templates are sound"))
     }
 
+    /// As `clone`, but a lack of memory is an error.
+    #[cfg(all(feature = "capi", feature = "text"))]
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            before: memory::copy(&self.before)?,
+            after: memory::copy(&self.after)?,
+            stop: copies(&self.stop)?,
+            sampler: self.sampler.try_clone()?,
+            ..*self
+        })
+    }
+
     /// The text of a template's prompt, and its options, each with its line number.
     fn parts(template: &str) -> (Vec<(usize, &str)>, &str) {
         let mut end = 0;
@@ -208,7 +224,7 @@ impl FromStr for Template {
             let bytes = template.len();
             return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));
         }
-        let template = &*plain_text(template);
+        let template = &*plain_text(template)?;
         let (options, prompt) = Self::parts(template);
         let prompt = prompt.trim_end();
         let (before, after) = prompt.split_once(TEXT).ok_or_else(|| {

@@ -1,7 +1,9 @@
 //! Conversations without a template engine.
 
 use super::message::{Message, Role};
+use crate::error::Result;
 use crate::format::{Around, ChatForm};
+use crate::memory::append;
 
 /// The end of what a model thinks before it answers.
 const END_OF_THOUGHT: &str = "</think>";
@@ -9,19 +11,22 @@ const END_OF_THOUGHT: &str = "</think>";
 impl ChatForm {
     /// The text of a conversation, with what asks for an answer if `prompt_answer`; `None` if the form has no
     /// place for these messages in this order.
-    pub fn render(&self, messages: &[Message], prompt_answer: bool) -> Option<String> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn render(&self, messages: &[Message], prompt_answer: bool) -> Result<Option<String>> {
         let mut text = String::new();
         let (mut turns, mut bare) = (messages, false);
         match messages {
             [Message { role: Role::System, content }, rest @ ..] => {
-                let system = self.system.as_ref()?;
-                system.put(content, false, &mut text);
+                let Some(system) = &self.system else { return Ok(None) };
+                system.put(content, false, &mut text)?;
                 (turns, bare) = (rest, self.system_in_user);
             }
-            _ => text.push_str(&self.opening),
+            _ => append(&mut text, &self.opening)?,
         }
         if turns.is_empty() {
-            return None;
+            return Ok(None);
         }
         for (i, message) in turns.iter().enumerate() {
             let (role, around) = match i % 2 {
@@ -29,31 +34,31 @@ impl ChatForm {
                 _ => (Role::Assistant, &self.assistant),
             };
             if message.role != role {
-                return None;
+                return Ok(None);
             }
             let content = match role {
                 Role::Assistant if self.drop_thinking => without_thoughts(&message.content),
                 _ => &message.content,
             };
-            around.put(content, bare && i == 0, &mut text);
+            around.put(content, bare && i == 0, &mut text)?;
         }
         let last = turns.last().map(|message| message.role);
         match (prompt_answer, last) {
-            (true, Some(Role::User)) => text.push_str(&self.answer),
+            (true, Some(Role::User)) => append(&mut text, &self.answer)?,
             (false, _) => {}
-            _ => return None,
+            _ => return Ok(None),
         }
-        Some(text)
+        Ok(Some(text))
     }
 }
 
 impl Around {
-    fn put(&self, content: &str, bare: bool, text: &mut String) {
+    fn put(&self, content: &str, bare: bool, text: &mut String) -> Result<()> {
         if !bare {
-            text.push_str(&self.before);
+            append(text, &self.before)?;
         }
-        text.push_str(if self.trim { content.trim() } else { content });
-        text.push_str(&self.after);
+        append(text, if self.trim { content.trim() } else { content })?;
+        append(text, &self.after)
     }
 }
 
@@ -88,7 +93,7 @@ mod tests {
         let assistant = message(Role::Assistant, "<think>a</think>\n\n a ");
         let render = |messages: &[&Message], answer| {
             let messages: Vec<_> = messages.iter().map(|&it| it.clone()).collect();
-            form.render(&messages, answer)
+            form.render(&messages, answer).unwrap()
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(render(&[&user], true), some("<s>[U] u [/U]>"));

@@ -1,5 +1,8 @@
 //! What is said in a conversation, and by whom.
 
+use crate::error::Result;
+use crate::memory;
+
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -40,5 +43,10 @@ impl Message {
     /// A message.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into() }
+    }
+
+    /// As [`new`](Self::new), with a copy of the text.
+    pub(crate) fn copy(role: Role, content: &str) -> Result<Self> {
+        Ok(Self { role, content: memory::copy(content)? })
     }
 }

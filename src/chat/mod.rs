@@ -14,8 +14,8 @@
 //! let model = Model::open("smollm2.cbl", Access::Map)?;
 //! let mut session = model.session(&SessionOptions::default())?;
 //! let mut chat = Chat::new(&model, ChatOptions::default())?;
-//! chat.push(Role::System, "Answer in one sentence.");
-//! chat.push(Role::User, "What is the capital of France?");
+//! chat.push(Role::System, "Answer in one sentence.")?;
+//! chat.push(Role::User, "What is the capital of France?")?;
 //! chat.answer(&mut session, &GenerateOptions::default(), None, |text| {
 //!     print!("{text}");
 //!     ControlFlow::Continue(())
@@ -47,6 +47,7 @@ pub use variables::{ChatOptions, Variables};
 
 use crate::error::{Error, Result};
 use crate::generate::{Constraint, GenerateOptions, Generation, StopReason, generate_text_steps};
+use crate::memory::{append, extend, push, try_vec};
 use crate::model::{Model, TokenizerBytes};
 use crate::session::Session;
 use crate::text::{EncodeOptions, Tokenizer};
@@ -76,10 +77,9 @@ pub struct Answer {
 ///
 /// It belongs to no session: what it has in common with the tokens that a session holds is not evaluated
 /// again, so that each answer costs its own turn.
-#[derive(Clone)]
 pub struct Chat {
     tokenizer: Arc<Tokenizer<TokenizerBytes>>,
-    template: Arc<ChatTemplate>,
+    template: ChatTemplate,
     options: ChatOptions,
     messages: Vec<Message>,
 }
@@ -102,7 +102,7 @@ impl Chat {
         tokenizer: Arc<Tokenizer<TokenizerBytes>>,
         options: ChatOptions,
     ) -> Result<Self> {
-        let template = Arc::new(ChatTemplate::of(model, &tokenizer)?);
+        let template = ChatTemplate::of(model, &tokenizer)?;
         Ok(Self { tokenizer, template, options, messages: Vec::new() })
     }
 
@@ -122,8 +122,11 @@ impl Chat {
     }
 
     /// Adds a message.
-    pub fn push(&mut self, role: Role, content: impl Into<String>) {
-        self.messages.push(Message::new(role, content));
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn push(&mut self, role: Role, content: &str) -> Result<()> {
+        push(&mut self.messages, Message::copy(role, content)?)
     }
 
     /// Takes the last message back.
@@ -147,7 +150,9 @@ impl Chat {
     /// Those of [`ChatTemplate::text`].
     pub fn text(&self) -> Result<String> {
         let (messages, begun) = split(&self.messages);
-        Ok(self.template.text(messages, true, self.options)? + begun.unwrap_or_default())
+        let mut text = self.template.text(messages, true, self.options)?;
+        append(&mut text, begun.unwrap_or_default())?;
+        Ok(text)
     }
 
     /// The tokens of [`text`](Self::text). If the last message is the assistant's, its text is the beginning
@@ -156,14 +161,19 @@ impl Chat {
     /// # Errors
     /// Those of [`ChatTemplate::tokens`].
     pub fn tokens(&self) -> Result<Vec<u32>> {
-        self.tokens_of(&self.messages)
+        self.tokens_without(0)
     }
 
-    fn tokens_of(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let (messages, begun) = split(messages);
-        let mut tokens = self.template.tokens(&self.tokenizer, messages, true, self.options)?;
+    /// As [`tokens`](Self::tokens), without so many messages behind the system's.
+    fn tokens_without(&self, left_out: usize) -> Result<Vec<u32>> {
+        let (system, turns) = self.messages.split_at(self.system());
+        let (turns, begun) = split(&turns[left_out..]);
+        let messages = system.iter().chain(turns);
+        let messages = messages.map(|message| (message.role, message.content.as_str()));
+        let mut tokens = self.template.tokens_of(&self.tokenizer, messages, true, self.options)?;
         if let Some(begun) = begun {
-            tokens.extend(self.tokenizer.encode(begun, EncodeOptions::default())?);
+            let begun = self.tokenizer.encode(begun, EncodeOptions::default())?;
+            extend(&mut tokens, begun.into_iter())?;
         }
         Ok(tokens)
     }
@@ -180,22 +190,17 @@ impl Chat {
     /// Those of [`tokens`](Self::tokens); [`Error::ContextFull`] if the last turn does not fit.
     pub fn fit(&self, context: usize, answer: usize, held: &[u32]) -> Result<Prompt> {
         let most = context - answer.min(context / 2);
-        let from = |left_out: usize| -> Result<Prompt> {
-            let (system, turns) = self.messages.split_at(self.system());
-            let tokens = match left_out {
-                0 => self.tokens()?,
-                left_out => self.tokens_of(&[system, &turns[left_out..]].concat())?,
-            };
-            Ok(Prompt { tokens, left_out })
-        };
+        let from =
+            |left_out| Ok::<_, Error>(Prompt { tokens: self.tokens_without(left_out)?, left_out });
         let all = from(0)?;
         if all.tokens.len() <= most {
             return Ok(all);
         }
         // Where a later turn begins, counted in messages that are left out before it.
         let turns = self.messages[self.system()..].iter().enumerate().skip(1);
-        let starts = turns.filter(|(_, message)| message.role == Role::User);
-        let starts: Vec<_> = starts.map(|(start, _)| start).collect();
+        let mut starts = try_vec(self.messages.len())?;
+        let later = turns.filter(|(_, message)| message.role == Role::User);
+        starts.extend(later.map(|(start, _)| start));
         let Some(&last) = starts.last() else { return only_turn(all, context) };
         // The fewer turns, the fewer tokens: the first that fits is found by halving.
         let (mut low, mut high) = (0, starts.len());
@@ -235,17 +240,22 @@ impl Chat {
         let reused = common_prefix(session.tokens(), &prompt.tokens);
         session.rewind(reused)?;
         let (table, rest) = (self.tokenizer.table(), &prompt.tokens[reused..]);
-        let mut answer = String::new();
+        let (mut answer, mut added) = (String::new(), Ok(()));
         let generation =
             generate_text_steps(session, table, rest, options, constraint, |text, _| {
-                answer.push_str(text);
-                if text.is_empty() { ControlFlow::Continue(()) } else { on_text(text) }
+                added = append(&mut answer, text);
+                match added {
+                    Err(_) => ControlFlow::Break(()),
+                    Ok(()) if text.is_empty() => ControlFlow::Continue(()),
+                    Ok(()) => on_text(text),
+                }
             })?;
+        added?;
         let nothing = generation.stop_reason == StopReason::Cancelled && answer.is_empty();
         match self.messages.last_mut() {
             _ if nothing => {}
-            Some(Message { role: Role::Assistant, content }) => content.push_str(&answer),
-            _ => self.push(Role::Assistant, answer),
+            Some(Message { role: Role::Assistant, content }) => append(content, &answer)?,
+            _ => push(&mut self.messages, Message { role: Role::Assistant, content: answer })?,
         }
         Ok(Answer { generation, reused_tokens: reused, left_out: prompt.left_out })
     }

@@ -1,7 +1,7 @@
 //! Single questions, as tasks put them to a model: in its chat form, without a conversation.
 
 use super::date::Date;
-use super::message::{Message, Role};
+use super::message::Role;
 use super::template::ChatTemplate;
 use super::variables::ChatOptions;
 use crate::error::Result;
@@ -39,14 +39,13 @@ impl Questions {
         &self,
         tokenizer: &Tokenizer<B>,
         examples: &[(String, String)],
-        question: String,
+        question: &str,
     ) -> Result<Vec<u32>> {
-        let example = |(question, answer): &(String, String)| {
-            [Message::new(Role::User, &**question), Message::new(Role::Assistant, &**answer)]
-        };
-        let mut messages: Vec<_> = examples.iter().flat_map(example).collect();
-        messages.push(Message::new(Role::User, question));
-        self.template.tokens(tokenizer, &messages, true, self.options)
+        let examples = examples.iter().flat_map(|(question, answer)| {
+            [(Role::User, question.as_str()), (Role::Assistant, answer.as_str())]
+        });
+        let messages = examples.chain([(Role::User, question)]);
+        self.template.tokens_of(tokenizer, messages, true, self.options)
     }
 
     /// The control token behind an answer, if there is one.

@@ -1,18 +1,21 @@
 //! How a model is put conversations.
 
+use std::sync::Arc;
+
 use super::date::Date;
-use super::marks::{Controls, Part, unmark};
+use super::marks::{Controls, Part, remove_marks, unmark};
 use super::message::{Message, Role};
 use super::variables::{ChatOptions, Variables};
 use crate::error::{Error, Result};
 use crate::format::ChatFormat;
+use crate::memory::{extend, push};
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer};
 
 /// How a model is put conversations: by its own template, or a simple form of it.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    format: ChatFormat,
+    format: Arc<ChatFormat>,
     controls: Controls,
 }
 
@@ -20,7 +23,7 @@ impl ChatTemplate {
     /// That of a model file.
     ///
     /// # Errors
-    /// [`Error::Chat`] if the file has none, or one that is not sound.
+    /// [`Error::Chat`] if the file has none, or one that is not sound; [`Error::OutOfMemory`].
     pub fn of<B: AsRef<[u8]>>(model: &Model, tokenizer: &Tokenizer<B>) -> Result<Self> {
         let none = || {
             Error::Chat(
@@ -29,16 +32,19 @@ impl ChatTemplate {
                     .into(),
             )
         };
-        let chat = model.header().chat.as_ref().ok_or_else(none)?;
-        Self::new(ChatFormat::parse(chat.text()).map_err(Error::Chat)?, tokenizer)
+        Self::new(model.chat_format()?.ok_or_else(none)?, tokenizer)
     }
 
     /// A template for texts of this tokenizer.
     ///
     /// # Errors
-    /// [`Error::Chat`] if the vocabulary has a control token that texts cannot be kept from.
-    pub fn new<B: AsRef<[u8]>>(format: ChatFormat, tokenizer: &Tokenizer<B>) -> Result<Self> {
-        Ok(Self { format, controls: Controls::new(tokenizer.table())? })
+    /// [`Error::Chat`] if the vocabulary has a control token that texts cannot be kept from;
+    /// [`Error::OutOfMemory`].
+    pub fn new<B: AsRef<[u8]>>(
+        format: impl Into<Arc<ChatFormat>>,
+        tokenizer: &Tokenizer<B>,
+    ) -> Result<Self> {
+        Ok(Self { format: format.into(), controls: Controls::new(tokenizer.table())? })
     }
 
     /// What the file says.
@@ -57,7 +63,9 @@ impl ChatTemplate {
         prompt_answer: bool,
         options: ChatOptions,
     ) -> Result<String> {
-        Ok(unmark(&self.render(messages, prompt_answer, options)?))
+        let mut text = self.render(messages, prompt_answer, options)?;
+        remove_marks(&mut text);
+        Ok(text)
     }
 
     /// The tokens of a conversation. Only what the template itself writes becomes control tokens.
@@ -71,26 +79,42 @@ impl ChatTemplate {
         prompt_answer: bool,
         options: ChatOptions,
     ) -> Result<Vec<u32>> {
-        let messages: Vec<_> = messages
-            .iter()
-            .map(|message| Message::new(message.role, self.controls.mark(&message.content)))
-            .collect();
-        let text = self.render(&messages, prompt_answer, options)?;
+        let messages = messages.iter().map(|message| (message.role, message.content.as_str()));
+        self.tokens_of(tokenizer, messages, prompt_answer, options)
+    }
+
+    /// As [`tokens`](Self::tokens), of messages that lie anywhere.
+    pub(super) fn tokens_of<'m, B: AsRef<[u8]>>(
+        &self,
+        tokenizer: &Tokenizer<B>,
+        messages: impl Iterator<Item = (Role, &'m str)>,
+        prompt_answer: bool,
+        options: ChatOptions,
+    ) -> Result<Vec<u32>> {
+        let mut marked = Vec::new();
+        for (role, content) in messages {
+            push(&mut marked, Message { role, content: self.controls.mark(content)? })?;
+        }
+        let text = self.render(&marked, prompt_answer, options)?;
+        drop(marked);
         let mut tokens = Vec::new();
         let begin = tokenizer.table().begin_of_text();
         for part in self.controls.parts(&text) {
             match part {
                 Part::Control(id) => {
                     // Some templates leave it to the tokenizer.
-                    tokens.extend(begin.filter(|&begin| tokens.is_empty() && begin != id));
-                    tokens.push(id);
+                    if let Some(begin) = begin.filter(|&it| tokens.is_empty() && it != id) {
+                        push(&mut tokens, begin)?;
+                    }
+                    push(&mut tokens, id)?;
                 }
                 Part::Text(text) if !tokens.is_empty() => {
-                    tokenizer.encode_behind_control(&unmark(text), &mut tokens)?;
+                    tokenizer.encode_behind_control(&unmark(text)?, &mut tokens)?;
                 }
                 Part::Text(text) => {
                     let options = EncodeOptions::default().at_the_beginning();
-                    tokens.extend(tokenizer.encode(&unmark(text), options)?);
+                    let more = tokenizer.encode(&unmark(text)?, options)?;
+                    extend(&mut tokens, more.into_iter())?;
                 }
             }
         }
@@ -101,10 +125,10 @@ impl ChatTemplate {
     pub(super) fn end_of_answer(&self, options: ChatOptions) -> Result<Option<u32>> {
         const ANSWER: &str = "an answer";
         let messages =
-            [Message::new(Role::User, "a question"), Message::new(Role::Assistant, ANSWER)];
+            [Message::copy(Role::User, "a question")?, Message::copy(Role::Assistant, ANSWER)?];
         let text = self.render(&messages, false, options)?;
         let behind = text.rfind(ANSWER).map_or("", |at| &text[at + ANSWER.len()..]);
-        Ok(self.controls.parts(behind).into_iter().find_map(|part| match part {
+        Ok(self.controls.parts(behind).find_map(|part| match part {
             Part::Control(id) => Some(id),
             Part::Text(_) => None,
         }))
@@ -117,7 +141,8 @@ impl ChatTemplate {
         options: ChatOptions,
     ) -> Result<String> {
         let form = self.format.form.as_ref().filter(|_| options.thinking.is_none());
-        if let Some(text) = form.and_then(|form| form.render(messages, prompt_answer)) {
+        let text = form.map(|form| form.render(messages, prompt_answer)).transpose()?;
+        if let Some(text) = text.flatten() {
             return Ok(text);
         }
         let Some(template) = &self.format.template else {

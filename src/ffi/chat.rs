@@ -175,7 +175,7 @@ mod with_text {
         let mut chat = Chat::with_tokenizer(&shared.model, tokenizer, setting.options())?;
         for (role, content) in roles.iter().zip(contents) {
             let role = Role::named(role).ok_or(Failure::Misuse(CBL_BAD_ARGUMENT, ROLE))?;
-            chat.push(role, *content);
+            chat.push(role, content)?;
         }
         Ok(chat)
     }

@@ -219,7 +219,7 @@ mod with_text {
         ) -> Result<cbl_template_result, Failure> {
             let tokenizer = Arc::clone(inner.shared.tokenizer()?);
             let model = Arc::clone(&inner.shared);
-            let mut task = Task::for_model(&model.model, &tokenizer, self.0.clone())?;
+            let mut task = Task::for_model(&model.model, &tokenizer, self.0.try_clone()?)?;
             task.set_seed(seed);
             if let Some(most) = most_tokens {
                 task.set_max_tokens(most);

@@ -1,8 +1,8 @@
 //! When a generation stops, and how it chooses.
 
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "text"))]
 use crate::error::Result;
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "text"))]
 use crate::memory::{self, try_vec};
 use crate::sampler::SamplerOptions;
 
@@ -31,17 +31,31 @@ impl Default for GenerateOptions {
     }
 }
 
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "text"))]
 impl GenerateOptions {
     /// As `clone`, but a lack of memory is an error.
     pub(crate) fn try_clone(&self) -> Result<Self> {
-        let mut stop = try_vec(self.stop.len())?;
-        for text in &self.stop {
-            stop.push(memory::copy(text)?);
-        }
-        let mut logit_bias = try_vec(self.sampler.logit_bias.len())?;
-        logit_bias.extend_from_slice(&self.sampler.logit_bias);
-        let sampler = SamplerOptions { logit_bias, ..self.sampler };
+        let (sampler, stop) = (self.sampler.try_clone()?, copies(&self.stop)?);
         Ok(Self { sampler, stop, ..*self })
     }
+}
+
+#[cfg(any(feature = "capi", feature = "text"))]
+impl SamplerOptions {
+    /// As `clone`, but a lack of memory is an error.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let mut logit_bias = try_vec(self.logit_bias.len())?;
+        logit_bias.extend_from_slice(&self.logit_bias);
+        Ok(Self { logit_bias, ..*self })
+    }
+}
+
+/// Copies of stop strings.
+#[cfg(any(feature = "capi", feature = "text"))]
+pub(crate) fn copies(stop: &[String]) -> Result<Vec<String>> {
+    let mut copies = try_vec(stop.len())?;
+    for text in stop {
+        copies.push(memory::copy(text)?);
+    }
+    Ok(copies)
 }

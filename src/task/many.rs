@@ -9,6 +9,7 @@ use super::{Output, Parts, Question, Task, TaskResult, gap_before, seconds_since
 use crate::batch::{Batch, Client, Job, Next, Request, serve};
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Generation, Step, StopReason, TextStream};
+use crate::memory::{append, try_vec};
 use crate::text::Room;
 
 impl<B: AsRef<[u8]>> Task<'_, B> {
@@ -103,6 +104,16 @@ struct Part<'t, B> {
     /// None before the batch takes it up.
     stream: Option<TextStream<'t, B>>,
     output: Output,
+    /// Whether the output could take all pieces.
+    taken: Result<()>,
+}
+
+impl Question {
+    fn request(&self) -> Result<Request> {
+        let mut prompt = try_vec(self.prompt.len())?;
+        prompt.extend_from_slice(&self.prompt);
+        Ok(Request { prompt, options: self.options.try_clone()? })
+    }
 }
 
 impl<B, N, D> Many<'_, '_, B, N, D>
@@ -135,17 +146,18 @@ where
         // A text of which another part failed is no longer there.
         let text = self.texts.get(&number)?;
         let range = text.parts[part].clone();
-        let question = match self.task.question(text.text[range].trim(), &self.room) {
-            Ok(question) => question,
+        let question = self.task.question(text.text[range].trim(), &self.room);
+        let asked = question.and_then(|question| Ok((question.request()?, question)));
+        let (request, question) = match asked {
+            Ok(asked) => asked,
             Err(error) => {
                 self.fail(number, error);
                 return None;
             }
         };
-        let request =
-            Request { prompt: question.prompt.clone(), options: question.options.clone() };
         let output = Output::new(self.task.template.sentences);
-        self.parts.insert(self.begun, Part { text: number, part, question, stream: None, output });
+        let part = Part { text: number, part, question, stream: None, output, taken: Ok(()) };
+        self.parts.insert(self.begun, part);
         self.begun += 1;
         Some(request)
     }
@@ -196,7 +208,7 @@ where
     }
 
     fn step(&mut self, job: usize, step: Step) -> ControlFlow<StopReason> {
-        let Part { text, stream: Some(stream), output, .. } =
+        let Part { text, stream: Some(stream), output, taken, .. } =
             self.parts.get_mut(&job).expect("the part was begun")
         else {
             unreachable!("the batch has taken it up");
@@ -206,8 +218,9 @@ where
             return ControlFlow::Break(StopReason::Cancelled);
         }
         stream.push(step.token, &mut |piece: &str| {
-            output.push(piece);
-            if output.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            *taken = output.push(piece).map(drop);
+            let goes_on = taken.is_ok() && !output.is_over;
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
     }
 
@@ -218,34 +231,37 @@ where
             Ok(generation) => generation,
             Err(error) => return self.fail(number, error),
         };
-        if let Some(stream) = &mut part.stream {
+        if let Some(stream) = part.stream.as_mut().filter(|_| part.taken.is_ok()) {
             stream.finish(generation.stop_reason, &mut |piece: &str| {
-                part.output.push(piece);
+                part.taken = part.output.push(piece).map(drop);
                 ControlFlow::Continue(())
             });
+        }
+        if let Err(error) = part.taken {
+            return self.fail(number, error);
         }
         let Some(text) = self.texts.get_mut(&number) else { return };
         text.outcomes[part.part] = Some((part.question, generation, part.output));
         text.left -= 1;
         if text.left == 0 && !self.is_over {
             let text = self.texts.remove(&number).expect("it is there");
-            self.tell(number, Ok(text.result()));
+            self.tell(number, text.result());
         }
     }
 }
 
 impl Text {
     /// The results of the parts, one after the other.
-    fn result(self) -> TaskResult {
+    fn result(self) -> Result<TaskResult> {
         let Self { text, parts, outcomes, mut result, start, .. } = self;
         for (part, outcome) in parts.iter().zip(outcomes) {
             let (question, generation, output) = outcome.expect("every part is done");
             if result.parts > 0 {
-                result.text.push_str(gap_before(&text, part.start));
+                append(&mut result.text, gap_before(&text, part.start))?;
             }
-            result.add(&question, &generation, &output);
+            result.add(&question, &generation, &output)?;
         }
         result.seconds = seconds_since(start);
-        result
+        Ok(result)
     }
 }

@@ -65,9 +65,9 @@ pub enum TextError {
         /// Position in the list of added tokens.
         index: u32,
     },
-    /// There is no memory for encoding a text.
+    /// There is no memory for encoding a text, or for a stop string.
     #[error(
-        "out of memory: encoding this text takes up to {bytes} bytes; free some, or pass a shorter text"
+        "out of memory: this text takes up to {bytes} bytes; free some, or pass a shorter text"
     )]
     OutOfMemory {
         /// Bytes that were asked for.

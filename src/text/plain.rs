@@ -2,19 +2,32 @@
 
 use std::borrow::Cow;
 
+use super::TextError;
+
 /// A text in one of the library's own formats (a template, a label, an example, choices) without what
 /// editors and systems put into files beside the text: a byte order mark at the beginning, and the carriage
 /// return of each line's end.
 ///
 /// Prompts and texts to be measured are not such formats: there every character counts.
-pub fn plain_text(text: &str) -> Cow<'_, str> {
+///
+/// # Errors
+/// [`TextError::OutOfMemory`].
+pub fn plain_text(text: &str) -> Result<Cow<'_, str>, TextError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The end of a text that was taken from a line is that line's.
     let text = text.strip_suffix('\r').unwrap_or(text);
-    match text.contains("\r\n") {
-        true => Cow::Owned(text.replace("\r\n", "\n")),
-        false => Cow::Borrowed(text),
+    if !text.contains("\r\n") {
+        return Ok(Cow::Borrowed(text));
     }
+    let (mut plain, bytes) = (String::new(), text.len());
+    plain.try_reserve(bytes).map_err(|_| TextError::OutOfMemory { bytes })?;
+    for line in text.split_inclusive("\r\n") {
+        match line.strip_suffix("\r\n") {
+            Some(line) => plain.extend([line, "\n"]),
+            None => plain.push_str(line),
+        }
+    }
+    Ok(Cow::Owned(plain))
 }
 
 #[cfg(test)]
@@ -31,7 +44,7 @@ mod tests {
             ("a\rb\n\r\nc", "a\rb\n\nc"),
             ("a\u{feff}", "a\u{feff}"),
         ] {
-            assert_eq!(plain_text(text), plain, "{text:?}");
+            assert_eq!(plain_text(text).unwrap(), plain, "{text:?}");
         }
     }
 }

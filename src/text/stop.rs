@@ -27,9 +27,9 @@ pub struct StopMatcher {
 
 #[derive(Debug, Clone)]
 struct Automaton {
-    pattern: Box<[u8]>,
+    pattern: Vec<u8>,
     /// `borders[n]`: length of the longest proper beginning of `pattern[..=n]` that also ends it.
-    borders: Box<[usize]>,
+    borders: Vec<usize>,
     /// Number of bytes of the pattern that the text ends with.
     state: usize,
 }
@@ -38,13 +38,17 @@ impl StopMatcher {
     /// A matcher for `stops`; without any it passes everything through.
     ///
     /// # Errors
-    /// [`TextError::EmptyStop`] if a stop string is empty.
+    /// [`TextError::EmptyStop`] if a stop string is empty; [`TextError::OutOfMemory`].
     pub fn new<S: AsRef<str>>(stops: impl IntoIterator<Item = S>) -> Result<Self, TextError> {
-        let automaton = |(index, stop): (usize, S)| match stop.as_ref() {
-            "" => Err(TextError::EmptyStop { index }),
-            stop => Ok(Automaton::new(stop.as_bytes())),
-        };
-        let stops = stops.into_iter().enumerate().map(automaton).collect::<Result<Vec<_>, _>>()?;
+        let mut automata = Vec::new();
+        for (index, stop) in stops.into_iter().enumerate() {
+            if stop.as_ref().is_empty() {
+                return Err(TextError::EmptyStop { index });
+            }
+            reserve(&mut automata, 1)?;
+            automata.push(Automaton::new(stop.as_ref().as_bytes())?);
+        }
+        let stops = automata;
         Ok(Self { stops, held: String::new(), matched: None })
     }
 
@@ -121,8 +125,12 @@ impl StopMatcher {
 }
 
 impl Automaton {
-    fn new(pattern: &[u8]) -> Self {
-        let mut borders = vec![0; pattern.len()];
+    fn new(bytes: &[u8]) -> Result<Self, TextError> {
+        let (mut pattern, mut borders) = (Vec::new(), Vec::new());
+        reserve(&mut pattern, bytes.len())?;
+        pattern.extend_from_slice(bytes);
+        reserve(&mut borders, bytes.len())?;
+        borders.resize(bytes.len(), 0);
         let mut border = 0;
         for n in 1..pattern.len() {
             while border > 0 && pattern[n] != pattern[border] {
@@ -131,7 +139,7 @@ impl Automaton {
             border += usize::from(pattern[n] == pattern[border]);
             borders[n] = border;
         }
-        Self { pattern: pattern.into(), borders: borders.into(), state: 0 }
+        Ok(Self { pattern, borders, state: 0 })
     }
 
     /// Takes one byte of text; whether the pattern is now complete. Not called after that.
@@ -142,6 +150,11 @@ impl Automaton {
         self.state += usize::from(self.pattern[self.state] == byte);
         self.state == self.pattern.len()
     }
+}
+
+fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), TextError> {
+    let bytes = (list.len() + more).saturating_mul(size_of::<T>());
+    list.try_reserve_exact(more).map_err(|_| TextError::OutOfMemory { bytes })
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 /* The N-th allocation fails, once or from then on, or memory has a limit, in every function that takes a text or
- * a constraint. The libraries that tokenize and constrain do not report such failures: there Rust's allocator
- * ends the process by abort(). So each try has a process of its own, and what is promised (docs/embedding.md,
- * section 5) is: the call succeeds with the same result, or returns CBL_NO_MEMORY, after which the same call
- * works; or the process aborts. No other status, no other signal, no hang. And it does not abort for a limit, or
- * if there is no memory from the beginning, because what these libraries take is asked for before.
+ * a constraint. The libraries for constraints and chat templates do not report such failures: there Rust's
+ * allocator ends the process by abort(). So each try has a process of its own, and what is promised
+ * (docs/embedding.md, section 5) is: the call succeeds with the same result, or returns CBL_NO_MEMORY, after which
+ * the same call works; or, in the functions that ABORTS names, the process aborts. No other status, no other
+ * signal, no hang. And it does not abort for a limit, or if there is no memory from the beginning, because what
+ * these libraries take is asked for before.
  * Usage: oom_text MODEL MODEL_WITH_TEMPLATE [MANY]; the first has a simple form for conversations, the second a
  * template that needs the engine. With MANY many more are tried, and a table is printed. */
 #include "refuse.h"
@@ -19,8 +20,8 @@ static cbl_model *model, *engine_model;
 static cbl_options *options;
 static cbl_session *session, *engine_session;
 static cbl_batch *batch;
-static cbl_classifier *classifier;
-static cbl_template *template;
+static cbl_classifier *classifier, *asking, *engine_asking;
+static cbl_template *template, *question;
 
 /* What came out, for comparing. */
 static uint64_t result;
@@ -121,13 +122,49 @@ static cbl_status make_classifier(void) {
   return status;
 }
 
-static cbl_status classify(void) {
+static cbl_status make_classification(cbl_session *with, const cbl_classifier *by) {
   size_t best;
   double probabilities[3];
-  cbl_status status = cbl_classify(session, classifier, TEXT, LENGTH, &best, probabilities, 3);
+  cbl_status status = cbl_classify(with, by, TEXT, LENGTH, &best, probabilities, 3);
   if (!status) add(probabilities, sizeof probabilities);
   return status;
 }
+
+static cbl_status classify(void) { return make_classification(session, classifier); }
+
+/* A classifier that asks the model in its chat form, with examples and a calibration. */
+static cbl_status new_asking(const cbl_model *of, cbl_classifier **made) {
+  static const char text[] = "chat: yes\n---\nIs this one of {labels}?\r\n{text}\n{label}";
+  long refused = fail_at;
+  size_t limited = limit;
+  fail_at = 0, limit = 0;
+  cbl_options *asks = new_options();
+  CHECK_OK(cbl_options_set_string(asks, CBL_OPTION_TEMPLATE, text, sizeof text - 1));
+  CHECK_OK(cbl_options_set_int(asks, CBL_OPTION_CALIBRATION, CBL_CALIBRATION_CONTENT_FREE));
+  CHECK_OK(cbl_options_add_example(asks, "wake me", 7, "alarm", 5));
+  fail_at = refused, limit = limited;
+  cbl_status status = cbl_classifier_new(of, asks, LABELS, 3, made, NULL, 0);
+  CHECK((status == CBL_OK) == (*made != NULL));
+  CHECK_OK(cbl_options_free(asks));
+  return status;
+}
+
+static cbl_status make_asking(void) {
+  cbl_classifier *made;
+  cbl_status status = new_asking(model, &made);
+  CHECK_OK(cbl_classifier_free(made));
+  return status;
+}
+
+static cbl_status engine_make_asking(void) {
+  cbl_classifier *made;
+  cbl_status status = new_asking(engine_model, &made);
+  CHECK_OK(cbl_classifier_free(made));
+  return status;
+}
+
+static cbl_status ask(void) { return make_classification(session, asking); }
+static cbl_status engine_ask(void) { return make_classification(engine_session, engine_asking); }
 
 static cbl_status name_template(void) {
   cbl_template *made;
@@ -146,6 +183,20 @@ static cbl_status make_template(void) {
 
 static cbl_status apply_template(void) {
   return cbl_apply_template(session, template, NULL, TEXT, LENGTH, add_text, NULL, NULL, 0);
+}
+
+/* A task that is a message to the model: so is `translate`, for a model that knows conversations. */
+static cbl_status new_question(cbl_template **made) {
+  static const char text[] = "chat: yes\nstop: \"\\n\"\nmax-tokens: 6\nsplit: sentences\n---\nIn French: {text}";
+  return cbl_template_new(text, sizeof text - 1, made, NULL, 0);
+}
+
+static cbl_status apply_question(void) {
+  return cbl_apply_template(session, question, NULL, TEXT, LENGTH, add_text, NULL, NULL, 0);
+}
+
+static cbl_status engine_apply_question(void) {
+  return cbl_apply_template(engine_session, question, NULL, TEXT, LENGTH, add_text, NULL, NULL, 0);
 }
 
 /* A prompt may fail alone; the call returns the first such status. Texts come in any order. */
@@ -236,33 +287,44 @@ typedef struct {
   cbl_status (*run)(void);
   /* What the library must have been built with. */
   bool (*needs)(void);
+  /* Whether a single allocation that fails may end the process. */
+  enum { NEVER, NEW, ABORTS } ends;
 } operation;
 
+/* Functions end the process by what they call: the parser of a file's header, of a template or of an option; the
+ * library for constraints; the engine for chat templates. Those marked NEW may do so for a model that has met no
+ * text yet, where they share the tokenizer that they have made: the standard library has no other way. */
 static const operation OPERATIONS[] = {
-    {"cbl_model_open", open_and_free, NULL},
-    {"cbl_model_tokenize", tokenize, NULL},
-    {"cbl_model_detokenize", detokenize, NULL},
-    {"cbl_model_token_bytes", token_bytes, NULL},
-    {"cbl_generate", generate, NULL},
-    {"cbl_generate, choices", choose, cbl_has_constraints},
-    {"cbl_generate, regular expression", match, cbl_has_constraints},
-    {"cbl_generate, JSON schema", follow_schema, cbl_has_constraints},
-    {"cbl_score", score, NULL},
-    {"cbl_embed", embed, NULL},
-    {"cbl_classifier_new", make_classifier, NULL},
-    {"cbl_classify", classify, NULL},
-    {"cbl_template_named", name_template, NULL},
-    {"cbl_template_new", make_template, NULL},
-    {"cbl_apply_template", apply_template, NULL},
-    {"cbl_batch_generate", generate_batch, NULL},
-    {"cbl_batch_generate, regular expression", match_batch, cbl_has_constraints},
-    {"cbl_generation_begin, _next", pull, NULL},
-    {"cbl_batch_begin, _next", pull_batch, NULL},
-    {"cbl_chat_tokens", chat_tokens, NULL},
-    {"cbl_chat_answer", chat_answer, NULL},
-    {"cbl_chat_tokens, template", engine_tokens, cbl_has_chat},
-    {"cbl_chat_answer, template", engine_answer, cbl_has_chat},
-    {"cbl_options_*", set_options, NULL},
+    {"cbl_model_open", open_and_free, NULL, ABORTS},
+    {"cbl_model_tokenize", tokenize, NULL, NEW},
+    {"cbl_model_detokenize", detokenize, NULL, NEW},
+    {"cbl_model_token_bytes", token_bytes, NULL, NEW},
+    {"cbl_generate", generate, NULL, NEW},
+    {"cbl_generate, choices", choose, cbl_has_constraints, ABORTS},
+    {"cbl_generate, regular expression", match, cbl_has_constraints, ABORTS},
+    {"cbl_generate, JSON schema", follow_schema, cbl_has_constraints, ABORTS},
+    {"cbl_score", score, NULL, NEW},
+    {"cbl_embed", embed, NULL, NEW},
+    {"cbl_classifier_new", make_classifier, NULL, NEW},
+    {"cbl_classifier_new, question", make_asking, NULL, NEW},
+    {"cbl_classifier_new, question by template", engine_make_asking, cbl_has_chat, ABORTS},
+    {"cbl_classify", classify, NULL, NEVER},
+    {"cbl_classify, question", ask, NULL, NEVER},
+    {"cbl_classify, question by template", engine_ask, cbl_has_chat, ABORTS},
+    {"cbl_template_named", name_template, NULL, ABORTS},
+    {"cbl_template_new", make_template, NULL, ABORTS},
+    {"cbl_apply_template", apply_template, NULL, NEW},
+    {"cbl_apply_template, question", apply_question, NULL, NEW},
+    {"cbl_apply_template, question by template", engine_apply_question, cbl_has_chat, ABORTS},
+    {"cbl_batch_generate", generate_batch, NULL, ABORTS},
+    {"cbl_batch_generate, regular expression", match_batch, cbl_has_constraints, ABORTS},
+    {"cbl_generation_begin, _next", pull, NULL, NEW},
+    {"cbl_batch_begin, _next", pull_batch, NULL, ABORTS},
+    {"cbl_chat_tokens", chat_tokens, NULL, NEW},
+    {"cbl_chat_answer", chat_answer, NULL, NEW},
+    {"cbl_chat_tokens, template", engine_tokens, cbl_has_chat, ABORTS},
+    {"cbl_chat_answer, template", engine_answer, cbl_has_chat, ABORTS},
+    {"cbl_options_*", set_options, NULL, ABORTS},
 };
 
 static bool is_built(const operation *operation) { return !operation->needs || operation->needs(); }
@@ -339,20 +401,23 @@ static needs needs_of(const operation *operation) {
   return needs;
 }
 
+static const char *const STATES[2] = {"new", "used before"};
+
 /* Successes, CBL_NO_MEMORY, aborts. */
 typedef long counts[3];
 
-static void count(const operation *operation, const char *state, refusal refusal, uint64_t expected, counts counts) {
+static void count(const operation *operation, bool warm, refusal refusal, uint64_t expected, counts counts) {
   pid_t child = fork();
   if (!child) try_once(operation, refusal, expected);
   int status = status_of(child);
-  bool may_abort = operation->run == open_and_free || (!refusal.limit && refusal.n > 1);
+  bool may_abort = operation->ends == ABORTS || (operation->ends == NEW && !warm);
+  may_abort = operation->run == open_and_free || (may_abort && !refusal.limit && refusal.n > 1);
   if (WIFEXITED(status) && WEXITSTATUS(status) < 2) {
     counts[WEXITSTATUS(status)]++;
   } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && may_abort) {
     counts[2]++;
   } else {
-    fprintf(stderr, "%s, %s, allocation %ld%s, limit %zu: status %#x\n", operation->name, state, refusal.n,
+    fprintf(stderr, "%s, %s, allocation %ld%s, limit %zu: status %#x\n", operation->name, STATES[warm], refusal.n,
             refusal.ever ? " and all after it" : "", refusal.limit, (unsigned)status);
     exit(1);
   }
@@ -364,21 +429,21 @@ static long next(long n, bool many) {
   return n < 4 ? n + 1 : 2 * n;
 }
 
-static void try_all(const operation *operation, const char *state, bool warm, bool many) {
+static void try_all(const operation *operation, bool warm, bool many) {
   needs needs = needs_of(operation);
   counts single = {0}, limited = {0};
   for (int ever = 0; ever < 2; ever++) {
     /* Building a tokenizer anew for each takes long. */
     if (ever && !warm && !many) continue;
     for (long n = 1; n <= needs.allocations; n = next(n, many)) {
-      count(operation, state, (refusal){n, ever, 0}, needs.result, single);
+      count(operation, warm, (refusal){n, ever, 0}, needs.result, single);
     }
   }
   for (size_t i = 0, steps = many ? 40 : 9; i < steps; i++) {
-    count(operation, state, (refusal){0, false, 1 + needs.bytes * i / steps}, needs.result, limited);
+    count(operation, warm, (refusal){0, false, 1 + needs.bytes * i / steps}, needs.result, limited);
   }
   if (many) {
-    printf("| `%s` | %s | %ld | %zu | %ld, %ld, %ld | %ld, %ld, %ld |\n", operation->name, state, needs.allocations,
+    printf("| `%s` | %s | %ld | %zu | %ld, %ld, %ld | %ld, %ld, %ld |\n", operation->name, STATES[warm], needs.allocations,
            (needs.bytes + 1023) / 1024, single[1], single[0], single[2], limited[1], limited[0], limited[2]);
     fflush(stdout);
   }
@@ -391,6 +456,7 @@ static void prepare(void) {
   engine_session = new_session(engine_model, options);
   CHECK_OK(cbl_batch_new(model, options, 2, &batch, NULL, 0));
   CHECK_OK(cbl_template_named(model, "summarize", 9, &template, NULL, 0));
+  CHECK_OK(new_question(&question));
 }
 
 int main(int count, char **arguments) {
@@ -411,16 +477,22 @@ int main(int count, char **arguments) {
     prepare();
     if (warm) {
       CHECK_OK(cbl_classifier_new(model, NULL, LABELS, 3, &classifier, NULL, 0));
+      CHECK_OK(new_asking(model, &asking));
+      if (cbl_has_chat()) CHECK_OK(new_asking(engine_model, &engine_asking));
       for (size_t i = 0; i < operations; i++) {
         if (is_built(&OPERATIONS[i])) CHECK_OK(OPERATIONS[i].run());
       }
     }
     for (size_t i = 0; i < operations; i++) {
       if (!is_built(&OPERATIONS[i])) continue;
-      if (!warm && OPERATIONS[i].run == classify) continue;
-      try_all(&OPERATIONS[i], warm ? "used before" : "new", warm, many);
+      bool by_classifier = OPERATIONS[i].run == classify || OPERATIONS[i].run == ask || OPERATIONS[i].run == engine_ask;
+      if (!warm && by_classifier) continue;
+      try_all(&OPERATIONS[i], warm, many);
     }
+    CHECK_OK(cbl_classifier_free(engine_asking));
+    CHECK_OK(cbl_classifier_free(asking));
     CHECK_OK(cbl_classifier_free(classifier));
+    CHECK_OK(cbl_template_free(question));
     CHECK_OK(cbl_template_free(template));
     CHECK_OK(cbl_batch_free(batch));
     CHECK_OK(cbl_session_free(engine_session));

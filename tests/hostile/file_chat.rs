@@ -61,7 +61,7 @@ fn a_chat_template_is_judged_when_it_is_asked_for() {
         assert!(read_header(&file).is_ok());
         let model = Model::borrow(AlignedBytes::copy(&file)).unwrap();
         let text = Chat::new(&model, ChatOptions::default()).and_then(|mut chat| {
-            chat.push(Role::User, "Hello");
+            chat.push(Role::User, "Hello")?;
             chat.text()
         });
         let error = text.unwrap_err().to_string();

@@ -34,6 +34,7 @@ mod with_text {
     use super::{cbl_calibration, cbl_normalization};
     use crate::classify::{Calibration, ClassifierOptions, Normalization, Template};
     use crate::ffi::failure::Failure;
+    use crate::memory::{self, try_vec};
     use crate::model::Model;
 
     /// The settings. The defaults take no memory.
@@ -71,8 +72,8 @@ mod with_text {
         }
 
         pub fn add_example(&mut self, text: &str, label: &str) -> Result<(), Failure> {
-            self.examples.push((text.to_owned(), label.to_owned()));
-            Ok(())
+            let example = (memory::copy(text)?, memory::copy(label)?);
+            Ok(memory::push(&mut self.examples, example)?)
         }
 
         pub fn clear_examples(&mut self) {
@@ -80,12 +81,16 @@ mod with_text {
         }
 
         pub fn classifier_options(&self, model: &Model) -> Result<ClassifierOptions, Failure> {
+            let mut examples = try_vec(self.examples.len())?;
+            for (text, label) in &self.examples {
+                examples.push((memory::copy(text)?, memory::copy(label)?));
+            }
             Ok(ClassifierOptions {
                 template: match &self.template {
-                    Some(template) => template.clone(),
+                    Some(template) => template.try_clone()?,
                     None => Template::for_model(model)?,
                 },
-                examples: self.examples.clone(),
+                examples,
                 normalization: self.normalization,
                 calibration: self.calibration,
             })

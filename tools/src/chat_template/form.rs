@@ -167,7 +167,9 @@ fn check(probe: &Probe, form: &ChatForm) -> Result<(), String> {
                     messages.push((User, if turn == 0 { first } else { content(turn) }));
                 }
                 let expected = probe.render(&messages, true)?;
-                if form.render(&made(&messages), true).as_ref() != Some(&expected) {
+                let rendered =
+                    form.render(&made(&messages), true).map_err(|error| error.to_string())?;
+                if rendered.as_ref() != Some(&expected) {
                     return Err(format!(
                         "it treats {turns} turns{} otherwise",
                         if with_system { " with a system message" } else { "" }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use cerebellum::chat::{Chat, ChatOptions, Date, Role};
 use cerebellum::constraint::{Form, Vocabulary};
@@ -117,7 +117,7 @@ impl RoleArgs {
         let options = ChatOptions { date: self.date, thinking: self.thinking };
         let mut chat = Chat::with_tokenizer(model, Arc::clone(tokenizer), options)?;
         if let Some(system) = &self.system {
-            chat.push(Role::System, &**system);
+            chat.push(Role::System, system)?;
         }
         Ok(chat)
     }
@@ -303,7 +303,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     if let Some(file) = &args.file {
         let chat = match args.chat {
-            true => Some(args.roles.chat(&model, &tokenizer)?),
+            true => Some(Mutex::new(args.roles.chat(&model, &tokenizer)?)),
             false => None,
         };
         let prompts = Prompts {
@@ -335,7 +335,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tokens = match args.chat {
         true => {
             let mut chat = args.roles.chat(&model, &tokenizer)?;
-            chat.push(Role::User, &*prompt);
+            chat.push(Role::User, &prompt)?;
             chat.fit(session.context(), generate.max_tokens, &[])?.tokens
         }
         false => session.encode(&tokenizer, &prompt, encode)?,

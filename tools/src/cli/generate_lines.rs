@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use cerebellum::batch::{Client, Job, Next, Request, serve};
 use cerebellum::chat::{Chat, Role};
@@ -27,7 +27,7 @@ pub struct Prompts<'a> {
     /// What the texts must be like whose lines do not say so themselves.
     pub form: Option<Form>,
     /// The conversation that each line is a message of, if they are messages.
-    pub chat: Option<Chat>,
+    pub chat: Option<Mutex<Chat>>,
     /// Whether a prompt comes before its text, where output is text.
     pub echo: bool,
     /// Made when it is first needed.
@@ -77,9 +77,11 @@ impl Prompts<'_> {
         };
         let prompt = match &self.chat {
             Some(chat) => {
-                let mut chat = chat.clone();
-                chat.push(Role::User, &*line.text);
-                chat.fit(context, self.options.max_tokens, &[])?.tokens
+                let mut chat = chat.lock().unwrap_or_else(PoisonError::into_inner);
+                chat.push(Role::User, &line.text)?;
+                let prompt = chat.fit(context, self.options.max_tokens, &[]);
+                chat.pop();
+                prompt?.tokens
             }
             None => {
                 let encode = self.encode.at_the_beginning();

@@ -54,7 +54,8 @@ pub fn plain(source: Source) -> Result<String, Failure> {
     if is_utf16(text.as_bytes()) {
         return Err(format!("{} is {UTF16}", source.name()).into());
     }
-    Ok(plain_text(&text).into_owned())
+    let plain = plain_text(&text).map_err(cerebellum::Error::from)?;
+    Ok(plain.into_owned())
 }
 
 /// A text as it is; says what in it looks like an accident.

@@ -135,7 +135,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tokens = match args.chat {
         true => {
             let mut chat = args.roles.chat(&model, &tokenizer)?;
-            chat.push(Role::User, &*text);
+            chat.push(Role::User, &text)?;
             chat.tokens()?
         }
         false => tokenizer.encode(&text, options)?,

@@ -161,12 +161,13 @@ impl Talk {
         }
     }
 
-    fn say(&mut self, line: &str, template: Option<&String>) {
+    fn say(&mut self, line: &str, template: Option<&String>) -> Result<(), Failure> {
         match (self, template) {
             (Self::Text(it), Some(template)) => it.say(&template.replace(PLACE, line)),
             (Self::Text(it), None) => it.say(line),
-            (Self::Roles(it), _) => it.say(line),
+            (Self::Roles(it), _) => it.say(line)?,
         }
+        Ok(())
     }
 
     fn undo(&mut self) -> Result<(), Failure> {
@@ -251,7 +252,7 @@ impl Chat<'_> {
         if self.args.forget {
             self.conversation.clear();
         }
-        self.conversation.say(line, self.args.template.as_ref());
+        self.conversation.say(line, self.args.template.as_ref())?;
         self.go_on()
     }
 

@@ -49,8 +49,8 @@ impl Roles {
         self.chat.clear();
     }
 
-    pub fn say(&mut self, line: &str) {
-        self.chat.push(Role::User, line);
+    pub fn say(&mut self, line: &str) -> Result<(), Failure> {
+        Ok(self.chat.push(Role::User, line)?)
     }
 
     pub fn undo(&mut self) -> Result<(), Failure> {
