@@ -70,7 +70,7 @@ impl Template {
             let detail = format!("{template} {detail}, as \"Text: {{text}}\\nTopic: {{label}}\"");
             Error::Option { name: "template", detail }
         };
-        let missing = || fail("must have {text} and then {label}");
+        let missing = || fail("must have {text}, and {label} behind it");
         let (before, rest) = template.split_once(TEXT).ok_or_else(missing)?;
         let (between, after) = rest.split_once(LABEL).ok_or_else(missing)?;
         if [before, between, after].iter().any(|part| part.contains(TEXT) || part.contains(LABEL)) {
@@ -316,7 +316,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         options: &ClassifierOptions,
     ) -> Result<Self> {
         if options.template.chat {
-            let detail = "the template is a message to the model, and nothing says in which form";
+            let detail = "the template is a message, and this classifier does not know the model's form for \
+                          messages; make it with Classifier::for_model";
             return Err(Error::Chat(detail.into()));
         }
         Self::prepare(None, tokenizer, labels, options)
@@ -359,7 +360,10 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
             tokens.push(before.label(tokenizer, &template, label)?);
         }
         if let Some(i) = tokens.iter().position(Vec::is_empty) {
-            return Err(bad_labels(format!("{:?} has no tokens", labels[i])));
+            return Err(bad_labels(format!(
+                "the label {:?} has no tokens; give another",
+                labels[i]
+            )));
         }
         Ok(Self {
             tokenizer,
@@ -506,16 +510,19 @@ fn bad_labels(detail: String) -> Error {
 
 fn check_labels(labels: &[String]) -> Result<()> {
     if labels.is_empty() {
-        return Err(bad_labels("there is none; give at least one".to_owned()));
+        return Err(bad_labels("there are no labels; give at least one".to_owned()));
     }
     if let Some(i) = labels.iter().position(|label| label.trim().is_empty()) {
-        return Err(bad_labels(format!("number {} is empty", i + 1)));
+        return Err(bad_labels(format!(
+            "label number {} is empty; write one, or leave it out",
+            i + 1
+        )));
     }
     let mut sorted = try_vec(labels.len())?;
     sorted.extend(labels);
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(bad_labels(format!("{:?} is there twice", pair[0]))),
+        Some(pair) => Err(bad_labels(format!("the label {:?} is there twice; keep one", pair[0]))),
         None => Ok(()),
     }
 }
@@ -568,8 +575,8 @@ mod tests {
             check_labels(&labels).map_err(|error| error.to_string())
         };
         assert!(check(&["a", "a b", "b"]).is_ok());
-        assert!(check(&[]).unwrap_err().contains("there is none"));
-        assert!(check(&["a", " "]).unwrap_err().contains("number 2 is empty"));
+        assert!(check(&[]).unwrap_err().contains("there are no labels"));
+        assert!(check(&["a", " "]).unwrap_err().contains("label number 2 is empty"));
         assert!(check(&["a", "b", "a"]).unwrap_err().contains("\"a\" is there twice"));
     }
 

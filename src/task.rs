@@ -238,7 +238,8 @@ impl<'a, B: AsRef<[u8]>> Task<'a, B> {
             return questions.tokens(self.tokenizer, &[], &whole);
         }
         if self.template.chat {
-            let detail = "the template is a message to the model, and nothing says in which form";
+            let detail = "the template is a message, and this task does not know the model's form for messages; \
+                          make it with Task::for_model";
             return Err(Error::Chat(detail.into()));
         }
         let options = EncodeOptions::default().at_the_beginning();

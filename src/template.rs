@@ -222,16 +222,18 @@ impl FromStr for Template {
         let _env = FpEnv::set_default();
         if template.len() > MAX_TEMPLATE_BYTES {
             let bytes = template.len();
-            return Err(bad(format!("{bytes} bytes are too many, {MAX_TEMPLATE_BYTES} the most")));
+            return Err(bad(format!(
+                "it has {bytes} bytes, and {MAX_TEMPLATE_BYTES} are allowed; shorten it"
+            )));
         }
         let template = &*plain_text(template)?;
         let (options, prompt) = Self::parts(template);
         let prompt = prompt.trim_end();
-        let (before, after) = prompt.split_once(TEXT).ok_or_else(|| {
-            bad(format!("there is no {TEXT}; put it into the prompt where the text belongs"))
-        })?;
+        let (before, after) = prompt
+            .split_once(TEXT)
+            .ok_or_else(|| bad(format!("it has no {TEXT}; write that where the text belongs")))?;
         if after.contains(TEXT) {
-            return Err(bad(format!("{TEXT} is there twice; write it once")));
+            return Err(bad(format!("it has {TEXT} more than once; write it once")));
         }
         let mut template = Self {
             chat: false,
@@ -268,7 +270,7 @@ impl Model {
         built_in.map(|(_, text)| *text).ok_or_else(|| {
             let names = own.keys().map(String::as_str).chain(BUILT_IN.map(|(name, _)| name));
             let names = names.collect::<Vec<_>>().join(", ");
-            bad(format!("there is no {}; there are {names}", quoted(name)))
+            bad(format!("the model has none of the name {}; it has {names}", quoted(name)))
         })
     }
 
@@ -319,9 +321,9 @@ mod tests {
     fn what_is_not_a_template_is_told_where() {
         let long = format!("{}{{text}}", "a".repeat(MAX_TEMPLATE_BYTES));
         for (text, part) in [
-            ("", "there is no {text}"),
-            ("stop: \"a\"\n---\n{label}", "there is no {text}"),
-            ("{text} {text}", "is there twice"),
+            ("", "it has no {text}"),
+            ("stop: \"a\"\n---\n{label}", "it has no {text}"),
+            ("{text} {text}", "more than once"),
             ("\nsotp: \"a\"\n---\n{text}", "line 2: \"sotp: \\\"a\\\"\" is unknown"),
             ("stop\n---\n{text}", "line 1: \"stop\" is not an option"),
             ("stop: a\n---\n{text}", "needs a JSON string"),
@@ -333,7 +335,7 @@ mod tests {
             ("top-k: 1\nrepetition-penalty: 1e-44\n---\n{text}", "line 2"),
             ("temperature: inf\n---\n{text}", "inf is not in 0..=100"),
             ("seed: 1\n---\n{text}", "is unknown"),
-            (&long, "are too many"),
+            (&long, "16384 are allowed"),
         ] {
             let error = text.parse::<Template>().unwrap_err().to_string();
             assert!(error.contains(part), "{error} has no {part:?}");

@@ -49,7 +49,11 @@ pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Re
     let text = rendered.map_err(|error| Error::Chat(describe(&error)))?;
     match text.len() <= most {
         true => Ok(text),
-        false => Err(Error::Chat(format!("its text has {} bytes, {most} are allowed", text.len()))),
+        false => Err(Error::Chat(format!(
+            "it makes a text of {} bytes of these messages, and {most} are allowed; shorten the messages, or give \
+             the file another template",
+            text.len()
+        ))),
     }
 }
 

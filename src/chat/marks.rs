@@ -54,7 +54,11 @@ impl Controls {
             let Ok(text) = str::from_utf8(bytes) else { continue };
             match added.has(layout::SPECIAL) {
                 true if text.chars().count() < 2 => {
-                    let detail = format!("token {} is a control token of one character", added.id);
+                    let detail = format!(
+                        "token {} is a control token of one character, from which no text can be kept; make it \
+                         an ordinary token, and quantize again",
+                        added.id
+                    );
                     return Err(Error::Chat(detail));
                 }
                 true => {

@@ -27,8 +27,8 @@ impl ChatTemplate {
     pub fn of<B: AsRef<[u8]>>(model: &Model, tokenizer: &Tokenizer<B>) -> Result<Self> {
         let none = || {
             Error::Chat(
-                "the model file has none; the model may know no conversations; quantize it again from a \
-                 checkpoint that has a template, or let it continue a text"
+                "the model file has none; quantize it again from a checkpoint that has one, or with \
+                 --chat-template, or let the model continue a text instead"
                     .into(),
             )
         };
@@ -147,8 +147,8 @@ impl ChatTemplate {
         }
         let Some(template) = &self.format.template else {
             return Err(Error::Chat(
-                "it has the messages of user and assistant in turn, perhaps after one of the system, \
-                 and these are not so"
+                "the model file has only a simple form, which takes messages of user and assistant in \
+                 turn, perhaps after one of the system; put the messages in that order"
                     .into(),
             ));
         };
@@ -171,8 +171,8 @@ fn by_engine(template: &str, messages: &[Message], variables: &Variables) -> Res
 #[cfg(not(feature = "chat"))]
 fn by_engine(_: &str, _: &[Message], _: &Variables) -> Result<String> {
     Err(Error::Chat(
-        "it needs the template engine, which this library was built without (feature `chat`), and the \
-         messages fit into no simple form in the file"
+        "these messages need the template engine, and this library was built without it; build it with \
+         the feature `chat`, or give messages of user and assistant in turn"
             .into(),
     ))
 }

@@ -77,7 +77,7 @@ impl ChatFormat {
         match bytes <= MAX_CHAT_TEMPLATE_BYTES {
             true => Ok(format),
             false => Err(format!(
-                "the template has {bytes} bytes, {MAX_CHAT_TEMPLATE_BYTES} are allowed"
+                "it has {bytes} bytes, and {MAX_CHAT_TEMPLATE_BYTES} are allowed; quantize again with a shorter one"
             )),
         }
     }

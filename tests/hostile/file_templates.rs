@@ -55,7 +55,7 @@ fn a_template_is_judged_when_it_is_asked_for() {
     let file = with_templates(json!({ "bad": "no placeholder", "translate": "To: {text}\nFro:" }));
     assert_eq!(read_header(&file).unwrap().0.templates.len(), 2);
     let model = Model::borrow(AlignedBytes::copy(&file)).unwrap();
-    assert!(model.template("bad").unwrap_err().to_string().contains("there is no {text}"));
+    assert!(model.template("bad").unwrap_err().to_string().contains("it has no {text}"));
     // The file's own comes before the built-in one.
     assert_eq!(model.template_text("translate").unwrap(), "To: {text}\nFro:");
     assert!(model.template("summarize").is_ok());

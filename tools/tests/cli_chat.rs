@@ -229,7 +229,7 @@ fn tasks_are_questions_to_a_model_that_knows_conversations() {
     let error = Task::new(&tokenizer, translate)
         .run(&mut session, "x", |_| ControlFlow::Continue(()))
         .unwrap_err();
-    assert!(error.to_string().contains("message to the model"), "{error}");
+    assert!(error.to_string().contains("form for messages"), "{error}");
 
     let labels = ["alarm", "alarm clock", "timer"];
     let template = classify::Template::for_model(&opened).unwrap();

@@ -109,10 +109,14 @@ fn labels_may_be_long_beginnings_of_others_or_in_a_file() {
     }
     fs::write(&labels, "\n").unwrap();
     let output = cerebellum(&["classify", "-m", model(), "-l", &labels, text]);
-    assert!(stderr(&output).contains("there is none"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("there are no labels"), "{}", stderr(&output));
     let output =
         cerebellum(&["classify", "-m", model(), "-l", "a,b", "--template", "{text} only", text]);
-    assert!(stderr(&output).contains("must have {text} and then {label}"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("must have {text}, and {label} behind it"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn templates_are_read_and_refused_before_anything_is_written() {
     assert_eq!(stdout(&output), "alarm\n");
     fs::remove_file(&file).unwrap();
     for (template, part) in [
-        (format!("intent={}", path("bad.txt")), "there is no {text}"),
+        (format!("intent={}", path("bad.txt")), "it has no {text}"),
         (format!("In={}", path("good.txt")), "lower-case"),
         ("intent=no-such-file".to_owned(), "no-such-file"),
         ("intent".to_owned(), "has no \"=\""),

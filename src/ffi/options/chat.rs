@@ -26,7 +26,7 @@ mod with_text {
             self.0.date = match date {
                 "" => None,
                 date => Some(Date::parse(date).ok_or_else(|| {
-                    let detail = "this is no day like 2025-01-31".to_owned();
+                    let detail = "this is not a day from 1970 on in the form 2025-01-31".to_owned();
                     Error::Option { name: "date", detail }
                 })?),
             };

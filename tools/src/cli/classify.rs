@@ -165,7 +165,7 @@ fn read_examples(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         Some((label, text)) => Ok((text.trim().to_owned(), label.trim().to_owned())),
         None => {
             let (path, line) = (path.display(), i + 1);
-            Err(format!("{path}, line {line}: no tab; write a label, a tab and a text"))
+            Err(format!("line {line} of {path} has no tab; write a label, a tab and a text"))
         }
     };
     Ok(lines.map(example).collect::<Result<_, _>>()?)

@@ -108,7 +108,7 @@ pub struct RoleArgs {
 }
 
 fn date(text: &str) -> Result<Date, String> {
-    Date::parse(text).ok_or_else(|| "this is no day like 2025-01-31".into())
+    Date::parse(text).ok_or_else(|| "this is not a day from 1970 on in the form 2025-01-31".into())
 }
 
 impl RoleArgs {
@@ -192,7 +192,9 @@ impl FormArgs {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|e| format!("cannot read the JSON schema {name}: {e}"))?;
         let schema = json::parse(text.as_bytes());
-        let schema = schema.map_err(|e| format!("the JSON schema {name} is not JSON: {e}"))?;
+        let schema = schema.map_err(|e| {
+            format!("the JSON schema {name} is not valid JSON: {e}; correct the file")
+        })?;
         let schema = Form::JsonSchema(schema);
         schema.check().map_err(|e| format!("{name}: {e}"))?;
         Ok(Some(after_space(schema)))
@@ -299,7 +301,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let generate = args.options(&tokenizer, model.config().vocab_size)?;
     let encode = EncodeOptions { parse_special: args.parse_special, ..Default::default() };
     if !args.chat && args.roles.are_given() {
-        return Err("--system, --date and --thinking go with --chat".into());
+        return Err("--system, --date and --thinking need --chat; add it, or leave them out".into());
     }
     if let Some(file) = &args.file {
         let chat = match args.chat {
@@ -410,15 +412,21 @@ pub fn speeds(generation: &Generation, session: &Session, threads: usize) -> Str
 /// What is added to the logit of which token.
 fn read_bias(argument: &str, tokenizer: &Tokenizer) -> Result<(u32, f32), Failure> {
     let fail = |detail: &str| format!("--logit-bias {argument:?}: {detail}");
-    let parts =
-        argument.rsplit_once(':').ok_or_else(|| fail("write a token, a colon and a number"))?;
-    let bias = parts.1.parse().map_err(|_| fail("there is no number after the colon"))?;
+    let parts = argument
+        .rsplit_once(':')
+        .ok_or_else(|| fail("it has no colon; write a token, a colon and a number"))?;
+    let bias = parts.1.parse().map_err(|_| {
+        fail("what is behind the last colon is not a number; write one, such as -5")
+    })?;
     if let Ok(id) = parts.0.parse() {
         return Ok((id, bias));
     }
     match tokenizer.encode(parts.0, EncodeOptions::PARSE_SPECIAL)?[..] {
         [id] => Ok((id, bias)),
-        ref ids => Err(fail(&format!("the text is not one token but {ids:?}; give an id")).into()),
+        ref ids => {
+            Err(fail(&format!("the text is not one token, but the tokens {ids:?}; give an id"))
+                .into())
+        }
     }
 }
 

@@ -106,21 +106,28 @@ fn form_of(line: &Line, goes_on: bool) -> Result<Option<Form>, Failure> {
     if let Some(choices) = line.fields.get("choices") {
         let choices = serde_json::from_str(choices.get()).ok();
         let choices = choices.filter(|choices: &Vec<String>| !choices.is_empty());
-        let choices = choices.ok_or("`choices` is not a list of strings")?;
+        let choices = choices
+            .ok_or("`choices` is not a list of strings; write one, such as [\"yes\", \"no\"]")?;
         forms.push(after_space(Form::Choices(choices)));
     }
     if let Some(regex) = line.fields.get("regex") {
         let regex = serde_json::from_str(regex.get());
-        forms.push(Form::Regex(regex.map_err(|_| "`regex` is not a string")?));
+        forms.push(Form::Regex(regex.map_err(
+            |_| "`regex` is not a string; write the expression between quotation marks",
+        )?));
     }
     if let Some(schema) = line.fields.get("json_schema").filter(|schema| schema.get() != "null") {
         let schema = serde_json::from_str(schema.get());
-        let schema = schema.map_err(|e| format!("`json_schema` cannot be read: {e}"))?;
+        let schema =
+            schema.map_err(|e| format!("`json_schema` is not a JSON schema: {e}; correct it"))?;
         forms.push(after_space(Form::JsonSchema(schema)));
     }
     match forms.len() {
         0 | 1 => Ok(forms.pop()),
-        _ => Err("give only one of `choices`, `regex` and `json_schema`".into()),
+        _ => {
+            Err("the line has more than one of `choices`, `regex` and `json_schema`; keep one"
+                .into())
+        }
     }
 }
 

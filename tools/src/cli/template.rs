@@ -43,7 +43,8 @@ fn own_text(argument: &str) -> Result<Option<String>, Failure> {
     }
     if !is_template_name(argument) {
         return Err(format!(
-            "template {argument:?} has no {{text}}, and there is no file of that name"
+            "the template {argument:?} has no {{text}}, and no file has that name; write {{text}} where the \
+             text belongs, or give a file or the name of a template"
         )
         .into());
     }

@@ -118,7 +118,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = open(&args.model, Access::Map)?;
     let tokenizer = Arc::new(model.tokenizer()?);
     if !args.chat && args.roles.are_given() {
-        return Err("--system, --date and --thinking go with --chat".into());
+        return Err("--system, --date and --thinking need --chat; add it, or leave them out".into());
     }
     if let Some(ids) = &args.ids {
         return detokenize(ids, &tokenizer, model.config().vocab_size, context);

@@ -217,13 +217,15 @@ fn one_text(
 fn remark(result: &TaskResult, context_size: usize, context: &Context) {
     if result.split {
         context.note(format_args!(
-            "the text of {} tokens was cut into {} parts to fit into the context of {context_size}",
+            "the text has {} tokens and was cut into {} parts, each of which fits into the context of \
+             {context_size}",
             result.text_tokens, result.parts
         ));
     }
     if result.cut > 0 {
         context.warn(format_args!(
-            "{} of {} results became too long and were cut",
+            "{} of {} results reached the most tokens, or the end of the context, and were cut; allow more \
+             with --max-tokens, max-tokens in the template or --context",
             result.cut, result.parts
         ));
     }
