@@ -25,20 +25,17 @@ fn filled(part: &str) -> String {
 #[test]
 fn the_engine_takes_no_more_than_was_asked_for() {
     let date = Date::new(2025, 1, 31).unwrap();
-    let variables = Variables {
-        prompt_answer: true,
-        beginning_token: "",
-        end_token: "",
-        date,
-        thinking: None,
-    };
+    let variables =
+        Variables { prompt_answer: true, beginning_token: "", end_token: "", date, thinking: None };
     let grow = |start: &str, step: &str| {
         format!(
             "{{% set ns = namespace(a={start}) %}}{{% for i in range(99999) %}}\
              {{% set ns.a = {step} %}}{{% endfor %}}{{{{ ns.a | length }}}}"
         )
     };
-    let list = |item: &str| format!("[{}1]", format!("{item},").repeat((LONGEST - 200) / (item.len() + 1)));
+    let list = |item: &str| {
+        format!("[{}1]", format!("{item},").repeat((LONGEST - 200) / (item.len() + 1)))
+    };
     let templates = [
         // What grows from step to step.
         grow("[]", "[ns.a, i]"),

@@ -137,12 +137,14 @@ static cbl_status new_asking(const cbl_model *of, cbl_classifier **made) {
   static const char text[] = "chat: yes\n---\nIs this one of {labels}?\r\n{text}\n{label}";
   long refused = fail_at;
   size_t limited = limit;
-  fail_at = 0, limit = 0;
+  fail_at = 0;
+  limit = 0;
   cbl_options *asks = new_options();
   CHECK_OK(cbl_options_set_string(asks, CBL_OPTION_TEMPLATE, text, sizeof text - 1));
   CHECK_OK(cbl_options_set_int(asks, CBL_OPTION_CALIBRATION, CBL_CALIBRATION_CONTENT_FREE));
   CHECK_OK(cbl_options_add_example(asks, "wake me", 7, "alarm", 5));
-  fail_at = refused, limit = limited;
+  fail_at = refused;
+  limit = limited;
   cbl_status status = cbl_classifier_new(of, asks, LABELS, 3, made, NULL, 0);
   CHECK((status == CBL_OK) == (*made != NULL));
   CHECK_OK(cbl_options_free(asks));
