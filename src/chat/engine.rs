@@ -31,6 +31,12 @@ const MAX_EXTRA: usize = 1 << 20;
 /// How deeply macros and other parts may be nested.
 const MAX_DEPTH: usize = 64;
 
+/// The most bytes of a tag, without its strings, and the most uses of `elif`: the engine calls itself for each
+/// operator of an expression and for each `elif`, and has the stack of [`on_deep_stack`]. Templates of models have
+/// tags of some hundred bytes.
+const MAX_TAG: usize = 2048;
+const MAX_ELIFS: usize = 512;
+
 /// What the engine asks of the system's memory at most, for a unit of fuel.
 const BYTES_PER_FUEL: u64 = 64;
 
@@ -39,6 +45,7 @@ const BYTES_PER_FUEL: u64 = 64;
 /// # Errors
 /// [`Error::Chat`] with the engine's message; [`Error::OutOfMemory`]; [`Error::Threads`].
 pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Result<String> {
+    check_depth(template)?;
     let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
     let fuel = FUEL + messages.len() as u64 * FUEL_PER_MESSAGE + bytes as u64 * FUEL_PER_BYTE;
     // The engine ends the process if it gets no memory.
@@ -55,6 +62,64 @@ pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Re
             text.len()
         ))),
     }
+}
+
+/// Refuses what would take more stack than there is. It ends tags where the engine ends them, or later.
+fn check_depth(template: &str) -> Result<()> {
+    let refuse = |detail| Err(Error::Chat(detail));
+    if template.matches("elif").count() > MAX_ELIFS {
+        return refuse(format!("it has `elif` more than {MAX_ELIFS} times; nest fewer conditions"));
+    }
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        let begin = rest.as_bytes().get(at + 1).copied();
+        rest = rest.get(at + 2..).unwrap_or_else(|| &rest[at + 1..]);
+        let end = match begin {
+            Some(b'#') => rest.find("#}").map(|at| at + 2),
+            Some(b'{') => end_of_tag(rest, b"}}"),
+            Some(b'%') => end_of_tag(rest, b"%}"),
+            // Perhaps the beginning of a tag is there.
+            Some(_) => Some(0),
+            None => None,
+        };
+        match end {
+            Some(end) => rest = &rest[end..],
+            None if begin == Some(b'#') || rest.len() <= MAX_TAG => return Ok(()),
+            None => {
+                return refuse(format!(
+                    "a tag has more than {MAX_TAG} bytes beside its strings; cut it into several"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a tag ends, if it has no more than [`MAX_TAG`] bytes beside its strings.
+fn end_of_tag(tag: &str, end: &[u8; 2]) -> Option<usize> {
+    let bytes = tag.as_bytes();
+    // What follows is text, and quotation marks in it are none.
+    let is_raw = tag.trim_start_matches(['-', '+']).trim_start().starts_with("raw");
+    let (mut at, mut depth, mut beside) = (0, 0_isize, 0);
+    while !is_raw && beside <= MAX_TAG {
+        let byte = *bytes.get(at)?;
+        if depth == 0 && bytes[at..].starts_with(end) {
+            return Some(at + 2);
+        }
+        (at, beside) = (at + 1, beside + 1);
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            b'"' | b'\'' => {
+                while *bytes.get(at)? != byte {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn run(
@@ -233,6 +298,12 @@ mod tests {
             "{{ 'x' | unknown }}",
             &format!("{{{{ {deep} }}}}"),
             &nested,
+            // What the engine's parser or compiler calls itself for without counting.
+            &format!("{{{{ a{} }}}}", "+a".repeat(32_000)),
+            &format!("{{{{ a{} }}}}", "|a".repeat(32_000)),
+            &format!("{{{{ {{'a': {{}}}}, a{} }}}}", "+a".repeat(32_000)),
+            &format!("{{% raw %}}{{{{ ' {{% endraw %}}{{{{ a{} }}}}", "+a".repeat(32_000)),
+            &format!("{{% if a %}}{}{{% endif %}}", "{%elif a%}".repeat(6500)),
             "{{ 'x' | replace('', 'y' * 1000000) * 1000 }}",
             "{{ range(100000) | list | tojson * 1000 }}",
         ] {
@@ -259,6 +330,11 @@ mod tests {
                 "13",
             ),
             ("{{ '<' ~ 1 }}", "<1"),
+            (
+                "{{ {'a': {'b': 1}}['a']['b'] }}{# {{ ' #}{ {{ '}}\\'' }}{% raw %}{{{% endraw %}",
+                "1{ }}'{{",
+            ),
+            (&format!("{{{{ '{}' | length }}}}", "long".repeat(2000)), "8000"),
         ] {
             assert_eq!(render_with(template, " a<b ").unwrap(), text, "{template}");
         }
