@@ -52,8 +52,10 @@ mod sync;
 mod team;
 mod worker;
 
-#[cfg(any(feature = "chat", feature = "constraints"))]
+#[cfg(feature = "constraints")]
 pub(crate) use deep::on_deep_stack;
+#[cfg(feature = "chat")]
+pub(crate) use deep::on_stack_of;
 pub use error::TeamError;
 pub use host::{HostPool, HostTeam};
 pub use team::Team;

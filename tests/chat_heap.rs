@@ -33,6 +33,12 @@ fn the_engine_takes_no_more_than_was_asked_for() {
              {{% set ns.a = {step} %}}{{% endfor %}}{{{{ ns.a | length }}}}"
         )
     };
+    let deep = |step: &str, end: &str| {
+        format!(
+            "{{% set ns = namespace(a=[]) %}}{{% for i in range(messages[0].content | length // 20 + 9000) %}}\
+             {{% set ns.a = {step} %}}{{% endfor %}}{{{{ {end} }}}}"
+        )
+    };
     let list = |item: &str| {
         format!("[{}1]", format!("{item},").repeat((LONGEST - 200) / (item.len() + 1)))
     };
@@ -49,6 +55,12 @@ fn the_engine_takes_no_more_than_was_asked_for() {
         grow("[]", "[ns.a, range(99999) | list]"),
         grow("[]", "[ns.a, messages[0].content | list]"),
         grow("[]", "[ns.a, messages[0].content.split('a')]"),
+        // What is so deep that the engine calls itself often.
+        deep("[ns.a]", "ns.a | tojson"),
+        deep("[ns.a]", "ns.a"),
+        deep("[ns.a]", "ns.a == [ns.a]"),
+        deep("{'a': ns.a}", "ns.a | string | length"),
+        deep("{'a': ns.a}", "ns.a | tojson | length"),
         // What is made at once.
         "{{ range(99999) | list | tojson }}".into(),
         "{{ range(99999) | map('string') | join(',') | length }}".into(),

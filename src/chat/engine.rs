@@ -13,7 +13,7 @@ use super::variables::Variables;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::terminal;
-use crate::threads::on_deep_stack;
+use crate::threads::on_stack_of;
 
 /// What a template may use up, whatever the messages are; each unit is a step, or 64 bytes. Templates of
 /// models use some hundred.
@@ -32,10 +32,15 @@ const MAX_EXTRA: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 
 /// The most bytes of a tag, without its strings, and the most uses of `elif`: the engine calls itself for each
-/// operator of an expression and for each `elif`, and has the stack of [`on_deep_stack`]. Templates of models have
-/// tags of some hundred bytes.
+/// operator of an expression and for each `elif`. Templates of models have tags of some hundred bytes.
 const MAX_TAG: usize = 2048;
 const MAX_ELIFS: usize = 512;
+
+/// The stack that the engine has: address space, of which only the pages that are used take memory. For each unit of
+/// fuel it has more, because a template may put a list into a list some thousand times, and the engine calls itself
+/// for each level when it shows, compares or frees it. A level costs at least 8 units.
+const STACK: u64 = 8 << 20;
+const STACK_PER_FUEL: u64 = 128;
 
 /// What the engine asks of the system's memory at most, for a unit of fuel.
 const BYTES_PER_FUEL: u64 = 64;
@@ -51,8 +56,9 @@ pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Re
     // The engine ends the process if it gets no memory.
     memory::probe(usize::try_from(fuel * BYTES_PER_FUEL).unwrap_or(usize::MAX))?;
     let most = 4 * bytes + MAX_EXTRA;
-    // A parser calls itself along its input.
-    let rendered = on_deep_stack(|| run(template, messages, variables, fuel))?;
+    // All of it: less of the caller's stack would not do.
+    let stack = usize::try_from(STACK + fuel * STACK_PER_FUEL).unwrap_or(usize::MAX);
+    let rendered = on_stack_of(stack, stack, || run(template, messages, variables, fuel))?;
     let text = rendered.map_err(|error| Error::Chat(describe(&error)))?;
     match text.len() <= most {
         true => Ok(text),

@@ -9,9 +9,11 @@ use super::spawn::{Life, spawn};
 use crate::fp_env::FpEnv;
 
 /// Bytes of a deep stack: address space, of which only the pages that are used take memory.
+#[cfg(any(feature = "constraints", test))]
 const DEEP_STACK: usize = 8 << 20;
 
 /// What must be left of the caller's stack where no thread can be had.
+#[cfg(any(feature = "constraints", test))]
 const ENOUGH: usize = 2 << 20;
 
 /// Calls `body` on a thread of its own that has a stack of 8 MiB, and waits for it: for code that calls
@@ -20,7 +22,17 @@ const ENOUGH: usize = 2 << 20;
 ///
 /// # Errors
 /// [`TeamError::DeepStack`] if neither is there.
+#[cfg(any(feature = "constraints", test))]
 pub(crate) fn on_deep_stack<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, TeamError> {
+    on_stack_of(DEEP_STACK, ENOUGH, body)
+}
+
+/// As [`on_deep_stack`], with a stack of so many bytes, or what is left of the caller's if that is `enough`.
+pub(crate) fn on_stack_of<T: Send>(
+    bytes: usize,
+    enough: usize,
+    body: impl FnOnce() -> T + Send,
+) -> Result<T, TeamError> {
     let (mut body, mut result) = (Some(body), None);
     let mut call = || {
         let body = body.take().expect("it is called once");
@@ -32,16 +44,16 @@ pub(crate) fn on_deep_stack<T: Send>(body: impl FnOnce() -> T + Send) -> Result<
     let call: &'static mut (dyn FnMut() + Send) = unsafe { std::mem::transmute(call) };
     let call = Call(Mutex::new(call));
     // SAFETY: `call` stays until the thread is joined.
-    match unsafe { spawn(1, &raw const call, DEEP_STACK) } {
+    match unsafe { spawn(1, &raw const call, bytes) } {
         Ok(thread) => thread.join(),
-        Err(source) => call_here(&call, source)?,
+        Err(source) => call_here(&call, enough, source)?,
     }
     result.expect("the thread has ended").map_or_else(|panic| resume_unwind(panic), Ok)
 }
 
 /// Without the thread that the system refused.
-fn call_here(call: &Call, source: io::Error) -> Result<(), TeamError> {
-    if stack_left() < ENOUGH {
+fn call_here(call: &Call, enough: usize, source: io::Error) -> Result<(), TeamError> {
+    if stack_left() < enough {
         return Err(TeamError::DeepStack { source });
     }
     call.live();
@@ -116,7 +128,8 @@ mod tests {
                 let call: &mut (dyn FnMut() + Send) = &mut call;
                 // SAFETY: it is used in the next line only.
                 let call: &'static mut (dyn FnMut() + Send) = unsafe { std::mem::transmute(call) };
-                let result = call_here(&Call(Mutex::new(call)), io::ErrorKind::WouldBlock.into());
+                let result =
+                    call_here(&Call(Mutex::new(call)), ENOUGH, io::ErrorKind::WouldBlock.into());
                 assert_eq!(result.is_ok(), called);
                 called
             });
