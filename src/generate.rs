@@ -19,9 +19,9 @@ pub use text::{TextGenerator, TextStep, generate_text, generate_text_steps};
 pub use text_stream::TextStream;
 pub use tokens::{Generator, generate_steps, generate_tokens};
 
-#[cfg(feature = "capi")]
 #[cfg(feature = "text")]
 pub(crate) use options::copies;
+#[cfg(feature = "capi")]
 pub(crate) use progress::Progress;
 pub(crate) use text_state::{EndTokens, Flow, TextState};
 #[cfg(feature = "capi")]
