@@ -24,7 +24,7 @@ const TOLERANCE: f32 = 2e-3;
 
 /// An int8 file may take another token than the float model only where that one's logits of the two lie
 /// this near: there rounding decides. Near ties are in docs/quality.md.
-const NEAR_TIE: f32 = 0.5;
+const NEAR_TIE: f32 = 0.15;
 
 fn models() -> PathBuf {
     std::env::var_os("CEREBELLUM_MODELS").expect("CEREBELLUM_MODELS names a directory").into()
