@@ -1,8 +1,11 @@
-"""Figures of docs/bulk.md: bulk.py MODEL.cbl TEXT
+"""Figures of docs/bulk.md: bulk.py MODEL.cbl TEXT [CT2]
 
 Scores the lines of TEXT in pieces of about 60 words: tokens a second of one core, of one process with two
 threads, of two processes; and how long a worker takes until its first batch can begin. Where other programs
-run, the seconds of the processors, in brackets, say more than those of the clock."""
+run, the seconds of the processors, in brackets, say more than those of the clock.
+
+CT2 is a directory of CTranslate2 with the same weights and the ids as words (convert_ctranslate2() in
+benches/peers/shapes.py): it scores the same tokens in int8, in batches of up to 2048 tokens."""
 
 import multiprocessing
 import pickle
@@ -12,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import cerebellum
 from cerebellum import bulk
 
 MOST_PIECES = 160
@@ -37,6 +41,23 @@ def timed(task, texts):
     return sum(row["tokens"] for row in rows), start, time.time(), time.process_time() - cpu
 
 
+def peer(directory, model, texts):
+    """CTranslate2 in place of a task. It scores what follows the first token, which is the end of text here as for
+    Scorer."""
+    import ctranslate2
+
+    model = cerebellum.Model(model)
+    start = [model.info["end_of_text"]]
+    tokens = [[str(id) for id in start + model.tokenize(text)] for text in texts]
+    generator = ctranslate2.Generator(directory, device="cpu", intra_threads=1, inter_threads=1, compute_type="int8")
+
+    def task(rows):
+        found = generator.score_batch(tokens[: len(rows)], max_batch_size=2048, batch_type="tokens")
+        return [{"tokens": len(scores.log_probs)} for scores in found]
+
+    return timed(task, texts)
+
+
 def report(name, outcomes):
     tokens = sum(outcome[0] for outcome in outcomes)
     clock = max(outcome[2] for outcome in outcomes) - min(outcome[1] for outcome in outcomes)
@@ -58,6 +79,9 @@ def main():
     with spawn.Pool(2) as pool:
         halves = pool.starmap(timed, [(one, texts[::2]), (one, texts[1::2])], chunksize=1)
         report("two processes, one thread ", halves)
+    if sys.argv[3:]:
+        with spawn.Pool(1) as pool:
+            report("CTranslate2, one thread   ", [pool.apply(peer, (sys.argv[3], model, texts))])
     print(f"most memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
