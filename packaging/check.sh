@@ -250,6 +250,17 @@ else
     skip "CMake is not installed"
 fi
 
+step "Debian packages"
+if command -v dpkg-deb > /dev/null; then
+    packaging/deb.sh "$work/debs" --with-chat --with-constraints
+    for package in "$work"/debs/*.deb; do dpkg-deb --extract "$package" "$work/deb"; done
+    libraries="$work/deb/usr/lib/$(gcc -print-multiarch)"
+    gcc -std=c99 -I "$work/deb/usr/include" "$work/story.c" -L "$libraries" -lcerebellum -o "$work/debian"
+    LD_LIBRARY_PATH="$libraries" speaks "$work/debian" "$work/demo.cbl"
+else
+    skip "dpkg-deb is not installed"
+fi
+
 step "Python"
 if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --quiet --no-deps --dest "$work" 'setuptools>=64' 2> /dev/null; then
     # pip leaves its own files beside what it builds: from a copy, as deep in the repository.
@@ -271,7 +282,9 @@ if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --
         tag="py3-none-manylinux_$(sed 's/GLIBC_//; s/[.]/_/' <<< "$glibc")_$(uname -m).whl"
         [[ "$(echo "$work"/wheel/*.whl)" = *"$tag" ]] || { echo "the wheel is not $tag: $(ls "$work/wheel")" >&2; exit 1; }
     fi
-    cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/constraints/lib/libcerebellum.so"
+    # The same build as the packages above.
+    packaging/install.sh --prefix "$work/all" --with-chat --with-constraints
+    cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/all/lib/libcerebellum.so"
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY.txt packaging/THIRD-PARTY.txt
     for example in examples/python/*.py; do
         (cd "$work" && speaks venv/bin/python "$OLDPWD/$example" demo.cbl)
