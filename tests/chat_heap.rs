@@ -8,10 +8,10 @@ mod allocations;
 use cerebellum::Error;
 use cerebellum::chat::{Date, Message, Role, Variables, render_template};
 
-/// What is asked for (`src/chat/engine.rs`): 64 bytes for each unit that a template may use up.
+/// What is asked for (`src/chat/engine.rs`): 96 bytes for each unit that a template may use up.
 fn asked_for(messages: &[Message]) -> usize {
     let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-    64 * (200_000 + 2000 * messages.len() + bytes)
+    96 * (200_000 + 2000 * messages.len() + bytes)
 }
 
 /// The longest template that a model file may have.

@@ -42,8 +42,9 @@ const MAX_ELIFS: usize = 512;
 const STACK: u64 = 8 << 20;
 const STACK_PER_FUEL: u64 = 128;
 
-/// What the engine asks of the system's memory at most, for a unit of fuel.
-const BYTES_PER_FUEL: u64 = 64;
+/// What the engine asks of the system's memory at most, for a unit of fuel: half as much again as a unit of text,
+/// because a text that grows moves to a larger place.
+const BYTES_PER_FUEL: u64 = 96;
 
 /// The text of a conversation by `template`.
 ///
