@@ -7,6 +7,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::format::json;
 use crate::fp_env::FpEnv;
 #[cfg(all(feature = "capi", feature = "text"))]
 use crate::generate::copies;
@@ -157,7 +158,7 @@ impl Template {
             line.split_once(':').ok_or("is not an option, which has the form \"name: value\"")?;
         let value = value.trim();
         match name.trim() {
-            "stop" => match serde_json::from_str::<String>(value) {
+            "stop" => match json::read::<String>(value) {
                 Ok(stop) if !stop.is_empty() => self.stop.push(stop),
                 _ => return Err("needs a JSON string that is not empty, such as \"\\n\"".into()),
             },

@@ -72,7 +72,7 @@ impl ChatFormat {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let format: Self = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        let format: Self = super::json::read(json).map_err(|e| e.to_string())?;
         let bytes = format.template.as_ref().map_or(0, String::len);
         match bytes <= MAX_CHAT_TEMPLATE_BYTES {
             true => Ok(format),

@@ -7,9 +7,10 @@ use std::marker::PhantomData;
 
 use safetensors::tensor::TensorInfo;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::value::RawValue;
 
+use super::json::{self, JsonError};
 use super::layout::Listed;
 use super::{
     Config, FileLayout, FormatError, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES,
@@ -28,14 +29,13 @@ pub struct Source {
 }
 
 /// Any JSON, kept as its text: a device has no use for it, and parsed it may take seventy times its length.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Provenance(Box<RawValue>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance(Box<str>);
 
 impl Provenance {
     /// The text.
     pub fn text(&self) -> &str {
-        self.0.get()
+        &self.0
     }
 
     /// What the text says; what is nested too deeply to parse (128 levels), or has numbers that no float64
@@ -47,19 +47,19 @@ impl Provenance {
 
 impl From<serde_json::Value> for Provenance {
     fn from(value: serde_json::Value) -> Self {
-        Self(RawValue::from_string(value.to_string()).expect("a value is written as JSON"))
+        Self(value.to_string().into())
     }
 }
 
 impl Default for Provenance {
     fn default() -> Self {
-        Self(RawValue::NULL.to_owned())
+        Self("null".into())
     }
 }
 
-impl PartialEq for Provenance {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
+impl Serialize for Provenance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_json(&self.0, serializer)
     }
 }
 
@@ -70,26 +70,25 @@ impl<'de> Deserialize<'de> for Provenance {
 }
 
 /// A [`ChatFormat`](super::ChatFormat) as its text, which is read when it is asked for.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct ChatJson(Box<RawValue>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatJson(Box<str>);
 
 impl ChatJson {
     /// The text.
     pub fn text(&self) -> &str {
-        self.0.get()
+        &self.0
     }
 }
 
 impl From<&super::ChatFormat> for ChatJson {
     fn from(format: &super::ChatFormat) -> Self {
-        Self(serde_json::value::to_raw_value(format).expect("texts are written as JSON"))
+        Self(serde_json::to_string(format).expect("texts are written as JSON").into())
     }
 }
 
-impl PartialEq for ChatJson {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
+impl Serialize for ChatJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_json(&self.0, serializer)
     }
 }
 
@@ -97,6 +96,11 @@ impl<'de> Deserialize<'de> for ChatJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         bounded(deserializer, "chat", MAX_CHAT_BYTES).map(Self)
     }
+}
+
+/// Writes JSON as it is.
+fn serialize_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    RawValue::from_string(text.to_owned()).map_err(ser::Error::custom)?.serialize(serializer)
 }
 
 /// The JSON of the metadata key `cerebellum`.
@@ -208,13 +212,13 @@ fn parse_metadata(metadata: &str) -> Result<Header, FormatError> {
     struct Version {
         version: u32,
     }
-    let json = |e: serde_json::Error| FormatError::Json(format!("{METADATA_KEY}: {e}"));
+    let wrong = |e: JsonError| FormatError::Json(format!("{METADATA_KEY}: {e}"));
     // The version first: a later one may differ in all else.
-    let Version { version } = serde_json::from_str(metadata).map_err(json)?;
+    let Version { version } = json::read(metadata).map_err(wrong)?;
     if version != VERSION {
         return Err(FormatError::Version { found: version });
     }
-    serde_json::from_str(metadata).map_err(json)
+    json::read(metadata).map_err(wrong)
 }
 
 fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
@@ -258,12 +262,9 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
         }
     }
 
-    // From text, like all other parts: a parser of bytes would be in the program besides one of text.
     let json = std::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let parsed = deserializer.deserialize_map(TopLevel);
-    let parsed = parsed.and_then(|parsed| deserializer.end().map(|()| parsed));
-    parsed.map_err(|e| FormatError::Json(e.to_string()))
+    json::read_with(json, |reader| reader.deserialize_map(TopLevel))
+        .map_err(|e| FormatError::Json(e.to_string()))
 }
 
 /// A JSON object in which no name occurs twice. A map alone would silently keep one of the values,
@@ -318,9 +319,9 @@ fn bounded<'de, D: Deserializer<'de>>(
     deserializer: D,
     part: &str,
     most: usize,
-) -> Result<Box<RawValue>, D::Error> {
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    if text.get().len() > most {
+) -> Result<Box<str>, D::Error> {
+    let text = json::raw(deserializer)?;
+    if text.len() > most {
         return Err(de::Error::custom(format!("{part}: longer than {most} bytes")));
     }
     Ok(text)
@@ -330,7 +331,7 @@ fn templates<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let text = bounded(deserializer, "templates", MAX_TEMPLATES_BYTES)?;
-    let UniqueMap(templates) = serde_json::from_str(text.get()).map_err(de::Error::custom)?;
+    let UniqueMap(templates) = json::read(&text).map_err(de::Error::custom)?;
     match templates.keys().find(|name: &&String| !is_template_name(name)) {
         Some(name) => Err(de::Error::custom(format!("{name:?} is no name of a template"))),
         None => Ok(templates),

@@ -9,6 +9,7 @@ mod chat;
 mod config;
 mod error;
 mod header;
+pub(crate) mod json;
 mod layout;
 pub mod network;
 mod verify;
