@@ -136,6 +136,7 @@ compile_error!("x87 arithmetic rounds differently: build for a target with SSE2,
 pub mod batch;
 #[cfg(feature = "text")]
 pub mod chat;
+mod checksum;
 #[cfg(feature = "text")]
 pub mod classify;
 #[cfg(feature = "constraints")]
@@ -163,6 +164,7 @@ mod draft;
 #[cfg(not(doctest))]
 mod ffi;
 mod forward;
+mod heap;
 mod kv_cache;
 mod log_softmax;
 mod memory;

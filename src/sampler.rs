@@ -1,15 +1,15 @@
 //! From logits to a token (`docs/numbers.md` section 10).
 
-use std::cmp::Ordering;
 use std::mem::take;
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::heap;
 use crate::kernels::{Kernels, Work};
 use crate::math;
 use crate::memory::{Arena, Plain, Planner, Region};
-use crate::number;
+use crate::number::{self, Shortest};
 use crate::random;
 
 /// How a token is chosen. The defaults choose the most probable one.
@@ -101,7 +101,7 @@ impl SamplerOptions {
     pub fn check(&self) -> Result<()> {
         within("temperature", self.temperature, TEMPERATURES)?;
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            let detail = format!("{} is not over 0 and at most 1", self.top_p);
+            let detail = format!("{} is not over 0 and at most 1", Shortest(self.top_p));
             return Err(Error::Option { name: "top_p", detail });
         }
         within("min_p", self.min_p, 0.0..=1.0)?;
@@ -132,10 +132,8 @@ fn within(name: &'static str, value: f32, range: RangeInclusive<f32>) -> Result<
     if range.contains(&value) {
         return Ok(());
     }
-    // Digits that can be counted, or an exponent.
-    let is_short = (1e-5..1e9).contains(&value.abs()) || value == 0.0;
-    let shown = if is_short { format!("{value}") } else { format!("{value:e}") };
-    let detail = format!("{shown} is not in {}..={}", range.start(), range.end());
+    let [value, least, most] = [value, *range.start(), *range.end()].map(Shortest);
+    let detail = format!("{value} is not in {least}..={most}");
     Err(Error::Option { name, detail })
 }
 
@@ -151,9 +149,9 @@ pub(crate) struct Candidate {
 unsafe impl Plain for Candidate {}
 
 impl Candidate {
-    /// More probable first; among equals the lower id.
-    fn order(&self, other: &Self) -> Ordering {
-        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+    /// Whether it is more probable, or as probable and has the lower id.
+    fn is_before(&self, other: &Self) -> bool {
+        self.logit > other.logit || self.logit == other.logit && self.token < other.token
     }
 }
 
@@ -388,9 +386,9 @@ impl Choice<'_> {
     fn keep_top_k(&mut self) {
         let k = self.options.top_k;
         if k > 0 && k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
+            heap::select(self.candidates, k, Candidate::is_before);
             self.keep(k);
-            self.candidates.sort_unstable_by_key(|c| c.token);
+            heap::sort(self.candidates, |a, b| a.token < b.token);
         }
     }
 
@@ -418,7 +416,7 @@ impl Choice<'_> {
         let mut kept = 0;
         for i in 0..self.candidates.len() {
             let candidate = self.candidates[i];
-            let within = last.is_none_or(|last| candidate.order(&last) != Ordering::Greater);
+            let within = last.is_none_or(|last| !last.is_before(&candidate));
             if within && self.weights[i] >= least {
                 self.candidates[kept] = candidate;
                 self.weights[kept] = self.weights[i];
@@ -430,30 +428,27 @@ impl Choice<'_> {
 
     /// The last candidate, in order of probability, that top-p keeps.
     ///
-    /// Found without sorting them all: only the most probable few are sorted, then more until
-    /// they reach the share. Leaves candidates and weights in id order.
+    /// Found without sorting them all: the most probable ones are taken from a heap until they reach the
+    /// share. Leaves candidates and weights in id order.
     fn last_within(&mut self, top_p: f64) -> Candidate {
         let goal = top_p * self.weights.iter().sum::<f64>();
         let max = self.largest_logit();
         let temperature = self.options.temperature;
-        let (mut sum, mut sorted, mut last) = (0.0, 0, self.candidates[0]);
-        while sum < goal && sorted < self.candidates.len() {
-            let rest = &mut self.candidates[sorted..];
-            let take = (3 * sorted).max(256).min(rest.len());
-            if take < rest.len() {
-                rest.select_nth_unstable_by(take - 1, Candidate::order);
-            }
-            rest[..take].sort_unstable_by(Candidate::order);
-            for candidate in &rest[..take] {
-                sum += weight(candidate.logit, max, temperature);
-                last = *candidate;
-                if sum >= goal {
-                    break;
-                }
-            }
-            sorted += take;
+        let mut left = self.candidates.len();
+        let has_all_tokens = self.candidates[left - 1].token as usize == left - 1;
+        let (mut sum, mut last) = (0.0, self.candidates[0]);
+        heap::make(self.candidates, Candidate::is_before);
+        while sum < goal && left > 0 {
+            last = self.candidates[0];
+            sum += weight(last.logit, max, temperature);
+            heap::pop(&mut self.candidates[..left], Candidate::is_before);
+            left -= 1;
         }
-        self.candidates.sort_unstable_by_key(|c| c.token);
+        if has_all_tokens {
+            put_in_their_places(self.candidates);
+        } else {
+            heap::sort(self.candidates, |a, b| a.token < b.token);
+        }
         last
     }
 
@@ -467,6 +462,16 @@ impl Choice<'_> {
             }
         }
         self.candidates.last().expect("the first candidate always stays").token
+    }
+}
+
+/// Sorts candidates by their ids, which are all from 0 on: faster than sorts of any numbers.
+fn put_in_their_places(candidates: &mut [Candidate]) {
+    for place in 0..candidates.len() {
+        // Each exchange puts one candidate into its place.
+        while candidates[place].token as usize != place {
+            candidates.swap(place, candidates[place].token as usize);
+        }
     }
 }
 

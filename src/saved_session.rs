@@ -22,6 +22,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::format::open_regular;
 use crate::kv_cache::KvType;
@@ -101,7 +102,7 @@ impl Session {
         self.forget_guesses();
         self.fill_windows()?;
         let header = self.header()?;
-        let mut out = Summing { inner: out, checksum: crc32fast::Hasher::new() };
+        let mut out = Summing { inner: out, checksum: Checksum::new() };
         out.write_all(&header.to_bytes()).map_err(fail)?;
         out.write_all(as_bytes(self.tokens())).map_err(fail)?;
         out.write_all(as_bytes(self.last_logits().unwrap_or_default())).map_err(fail)?;
@@ -110,7 +111,7 @@ impl Session {
         for range in self.cache.used(position) {
             out.write_all(self.arena.bytes(range)).map_err(fail)?;
         }
-        let checksum = out.checksum.finalize();
+        let checksum = out.checksum.finish();
         out.inner.write_all(&checksum.to_le_bytes()).map_err(fail)
     }
 
@@ -242,7 +243,7 @@ impl Session {
         read(source, &mut head)?;
         let header = Header::from_bytes(&head)?;
         self.check_header(header)?;
-        let mut checksum = crc32fast::Hasher::new();
+        let mut checksum = Checksum::new();
         checksum.update(&head);
         let mut checked = Summing { inner: source, checksum };
         let (tokens, logits) = (header.position * 4, header.logits * 4);
@@ -254,7 +255,7 @@ impl Session {
         let Summing { inner: source, checksum } = checked;
         let mut stored = [0; CHECKSUM_BYTES];
         read(source, &mut stored)?;
-        if checksum.finalize() != u32::from_le_bytes(stored) {
+        if checksum.finish() != u32::from_le_bytes(stored) {
             return Err(Error::SavedSession("it is damaged"));
         }
         // A checksum is no signature, and no session has such logits.
@@ -273,7 +274,7 @@ impl Session {
     fn load(&mut self, source: &mut dyn Read, checked: Header) -> Result<()> {
         let mut head = [0; HEADER_BYTES];
         read(source, &mut head)?;
-        let mut source = Summing { inner: source, checksum: crc32fast::Hasher::new() };
+        let mut source = Summing { inner: source, checksum: Checksum::new() };
         source.checksum.update(&head);
         if Header::from_bytes(&head)? != checked {
             return Err(Error::SavedSession("it changed while it was read"));
@@ -294,7 +295,7 @@ impl Session {
         self.cache.note_restored(position);
         let mut stored = [0; CHECKSUM_BYTES];
         read(source.inner, &mut stored)?;
-        if source.checksum.finalize() != u32::from_le_bytes(stored) {
+        if source.checksum.finish() != u32::from_le_bytes(stored) {
             return Err(Error::SavedSession("it changed while it was read"));
         }
         Ok(())
@@ -386,7 +387,7 @@ fn as_bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
 /// Adds up the checksum of all that passes.
 struct Summing<'a, T: ?Sized> {
     inner: &'a mut T,
-    checksum: crc32fast::Hasher,
+    checksum: Checksum,
 }
 
 impl<T: Write + ?Sized> Write for Summing<'_, T> {

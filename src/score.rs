@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::heap;
 use crate::kernels::Kernels;
 use crate::memory::{try_filled, try_vec};
 use crate::session::Session;
@@ -42,18 +43,15 @@ pub fn top_log_probabilities_by(
     tokens.into_iter().zip(log_probabilities).collect()
 }
 
-/// The most probable tokens, in that order, in a vector that is empty and best has room for all tokens.
+/// The most probable tokens, in that order, in a vector that is empty and best has room for them.
 pub(crate) fn most_probable(logits: &[f32], count: usize, mut tokens: Vec<u32>) -> Vec<u32> {
-    let order =
-        |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
-    tokens.extend(0..logits.len() as u32);
-    if count < tokens.len() {
-        if count > 0 {
-            tokens.select_nth_unstable_by(count - 1, order);
-        }
-        tokens.truncate(count);
-    }
-    tokens.sort_unstable_by(order);
+    let before = |&a: &u32, &b: &u32| {
+        logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)).is_lt()
+    };
+    let count = count.min(logits.len());
+    tokens.extend(0..count as u32);
+    heap::keep_first(&mut tokens, count as u32..logits.len() as u32, before);
+    heap::sort(&mut tokens, before);
     tokens
 }
 
@@ -106,7 +104,7 @@ impl Continuations {
         }
         let mut order = try_vec(continuations.len())?;
         order.extend(0..continuations.len());
-        order.sort_unstable_by_key(|&i| tokens(i));
+        heap::sort(&mut order, |&a, &b| tokens(a) < tokens(b));
         let lengths = || continuations.iter().map(|c| c.as_ref().len());
         let mut nodes = try_vec::<Node>(lengths().sum())?;
         let mut path = try_vec::<usize>(lengths().max().unwrap_or(0))?;

@@ -41,7 +41,6 @@ fn token_id_library_has_a_closed_list_of_dependencies() {
         // What the runtime names, and serde's derive.
         "cerebellum",
         "cerebellum_kernels",
-        "crc32fast",
         "half",
         "memmap2",
         "safetensors",

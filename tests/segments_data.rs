@@ -213,7 +213,8 @@ fn data() -> String {
             runs.push(u32::from(c) << 8 | u32::try_from(number).unwrap());
         }
     }
-    assert!(kinds.len() <= 256);
+    assert!(kinds.len() <= 64);
+    let (first, runs) = packed(&runs);
 
     let mut out = String::from(HEAD);
     for (name, what, kinds) in [
@@ -249,13 +250,46 @@ pub struct Kind {
     )
     .unwrap();
     kinds.iter().for_each(|kind| writeln!(out, "    {kind},").unwrap());
-    write!(out, "];\n\n/// The first character of each run (from bit 8), and the run's kind.\n#[rustfmt::skip]\npub static RUNS: [u32; {}] = [", runs.len()).unwrap();
-    for (i, run) in runs.iter().enumerate() {
+    out.push_str("];\n");
+    numbers(&mut out, "The first character of each 64 numbers of `RUNS`.", "FIRST: [u32", &first);
+    let what = "Runs of characters: their kind (from bit 10) and how many they are; or 0, and then in a number of its own\n/// how many 256s they are.";
+    numbers(&mut out, what, "RUNS: [u16", &runs);
+    out
+}
+
+/// `RUNS` and `FIRST` of runs as their first characters (from bit 8) and their kinds.
+fn packed(runs: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let (mut first, mut packed) = (Vec::new(), Vec::new());
+    let ends = runs.iter().skip(1).map(|run| run >> 8).chain([0x11_0000]);
+    for (&run, end) in runs.iter().zip(ends) {
+        let (mut start, kind) = (run >> 8, (run & 0xFF) << 10);
+        while start < end {
+            if packed.len() % 64 == 0 {
+                first.push(start);
+            }
+            let left = end - start;
+            // The two numbers of a long run are not parted.
+            if left < 1024 || packed.len() % 64 == 63 {
+                let count = left.min(1023);
+                packed.push(kind | count);
+                start += count;
+            } else {
+                packed.extend([kind, left >> 8]);
+                start += left >> 8 << 8;
+            }
+        }
+    }
+    (first, packed)
+}
+
+fn numbers(out: &mut String, what: &str, head: &str, values: &[u32]) {
+    write!(out, "\n/// {what}\n#[rustfmt::skip]\npub static {head}; {}] = [", values.len())
+        .unwrap();
+    for (i, value) in values.iter().enumerate() {
         out.push_str(if i % 10 == 0 { "\n    " } else { " " });
-        write!(out, "{run:#x},").unwrap();
+        write!(out, "{value:#x},").unwrap();
     }
     out.push_str("\n];\n");
-    out
 }
 
 fn enumeration(out: &mut String, name: &str, what: &str, names: &[&str]) {

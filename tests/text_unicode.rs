@@ -140,15 +140,25 @@ fn data() -> String {
 
     let mut composed: Vec<usize> = (0..steps.len()).filter(|&i| is_composed(&steps[i])).collect();
     composed.sort_by_key(|&i| (steps[i].1, steps[i].2));
-    let packed = |(c, a, b): &(char, char, Option<char>)| {
-        let b = b.map_or(0, |b| b as u64);
-        format!("{:#x}", (*c as u64) << 42 | (*a as u64) << 21 | b)
-    };
+    let mut seconds: Vec<u32> = steps.iter().map(|step| step.2.map_or(0, u32::from)).collect();
+    seconds.sort_unstable();
+    seconds.dedup();
+    let parts = steps.iter().map(|(_, first, second)| {
+        let second = seconds.binary_search(&second.map_or(0, u32::from)).unwrap();
+        assert!(u32::from(*first) < 1 << 18);
+        format!("{:#x}", second << 18 | *first as usize)
+    });
+    let parts: Vec<_> = parts.collect();
+    let begins = |&i: &usize| i == 0 || steps[i].0 as u32 != steps[i - 1].0 as u32 + 1;
+    assert!(steps.len() < 1 << 12);
+    let runs =
+        (0..steps.len()).filter(begins).map(|i| format!("{:#x}", (steps[i].0 as usize) << 12 | i));
+    let runs: Vec<_> = runs.collect();
 
     let mut out = String::from(HEAD);
     let indices: Vec<_> = indices.iter().map(ToString::to_string).collect();
     let bytes: Vec<_> = blocks.concat().iter().map(ToString::to_string).collect();
-    let steps: Vec<_> = steps.iter().map(packed).collect();
+    let seconds: Vec<_> = seconds.iter().map(|second| format!("{second:#x}")).collect();
     let composed: Vec<_> = composed.iter().map(ToString::to_string).collect();
     out.push_str("\n/// Number of each 256 characters' block; the last counts for all behind it.\n#[rustfmt::skip]");
     rows(&mut out, &format!("pub static BLOCKS: [u8; {}]", indices.len()), &indices);
@@ -156,10 +166,14 @@ fn data() -> String {
     rows(&mut out, &format!("pub static PROPERTIES: [u8; {}]", bytes.len()), &bytes);
     out.push_str("\n/// Canonical combining classes: the first character of each run (from bit 8), and the run's class.\n#[rustfmt::skip]");
     rows(&mut out, &format!("pub static COMBINING: [u32; {}]", classes.len()), &classes);
-    out.push_str("\n/// Canonical decompositions but for Hangul, by the character (from bit 42), into a first one (from bit 21)\n/// and a second one or none.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static DECOMPOSITIONS: [u64; {}]", steps.len()), &steps);
+    out.push_str("\n/// Runs of characters that decompose canonically, but for Hangul: the first character of each (from bit 12),\n/// and the place of its parts.\n#[rustfmt::skip]");
+    rows(&mut out, &format!("pub static DECOMPOSED: [u32; {}]", runs.len()), &runs);
+    out.push_str("\n/// What they decompose into in one step: a first character, and the place (from bit 18) of a second.\n#[rustfmt::skip]");
+    rows(&mut out, &format!("pub static PARTS: [u32; {}]", parts.len()), &parts);
+    out.push_str("\n/// The second characters; 0 is none.\n#[rustfmt::skip]");
+    rows(&mut out, &format!("pub static SECONDS: [u32; {}]", seconds.len()), &seconds);
     out.push_str(
-        "\n/// Which of them compose again, in the order of their two parts.\n#[rustfmt::skip]",
+        "\n/// The places of the parts that compose again, in the order of the two.\n#[rustfmt::skip]",
     );
     rows(&mut out, &format!("pub static COMPOSITIONS: [u16; {}]", composed.len()), &composed);
     out

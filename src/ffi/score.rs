@@ -76,7 +76,7 @@ pub unsafe extern "C" fn cbl_top_tokens(
             // SAFETY: the caller's contract.
             false => unsafe { slice_mut(log_probabilities, wanted) }?,
         };
-        let top = most_probable(logits, wanted, try_vec(count)?);
+        let top = most_probable(logits, wanted, try_vec(wanted)?);
         places.copy_from_slice(&top);
         if !log_places.is_empty() {
             write_log_probabilities(logits, &top, log_places)?;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FormatError;
 use crate::kernels::Activation;
+use crate::number::Shortest;
 
 /// The family of networks that a model belongs to. It is for people: what is computed, the other fields of
 /// [`Config`] say.
@@ -372,7 +373,7 @@ impl Positions {
                     ("positions.rope.factors", factors.len(), MAX_KINDS),
                 ])?;
                 if let Some(factor) = factors.iter().find(|f| !(**f > 0.0 && f.is_finite())) {
-                    let detail = format!("{factor} is not > 0");
+                    let detail = format!("{} is not > 0", Shortest(*factor as f32));
                     return Err(FormatError::config("positions.rope.factors", detail));
                 }
             }
@@ -447,7 +448,9 @@ fn check_ranges(ranges: &[(&'static str, usize, usize)]) -> Result<(), FormatErr
 
 fn check_positive(factors: &[(&'static str, f32)]) -> Result<(), FormatError> {
     match factors.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
-        Some((field, value)) => Err(FormatError::config(field, format!("{value} is not > 0"))),
+        Some((field, value)) => {
+            Err(FormatError::config(field, format!("{} is not > 0", Shortest(*value))))
+        }
         None => Ok(()),
     }
 }

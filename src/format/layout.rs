@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{self, Described, Shape, TensorId};
 use super::{CHECKSUMS, Config, FormatError, TOKENIZER};
+use crate::heap;
 use crate::quant::{EXPONENTS, Scheme, TileLayout};
 
 /// What the metadata says of one matrix.
@@ -99,7 +100,7 @@ impl FileLayout {
             builder.push_matrix(*id, name, info, *shape)?;
         }
         let mut known: Vec<&str> = expected.iter().map(|(_, name, _)| name.as_str()).collect();
-        known.sort_unstable();
+        heap::sort(&mut known, |a, b| a < b);
         // Both in the order of names: the first that differs is surplus, because none is missing.
         let mut known = known.into_iter();
         if let Some(surplus) = infos.keys().find(|name| known.next() != Some(name.as_str())) {
@@ -129,7 +130,7 @@ impl FileLayout {
         builder.push(None, CHECKSUMS, TensorKind::Checksums, Dtype::U8, vec![4 * entries])?;
         let tensors = builder.tensors;
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
-        by_name.sort_unstable_by_key(|&i| tensors[i].name.as_str());
+        heap::sort(&mut by_name, |&a, &b| tensors[a].name < tensors[b].name);
         Ok(Self { tensors, by_name })
     }
 

@@ -1,12 +1,13 @@
 //! Checksums of the header and of every tensor.
 
 use super::{CHECKSUMS, FileLayout, FormatError};
+use crate::checksum::Checksum;
 use crate::error::Result;
 use crate::tell::{TELL_EVERY, Tell};
 
 /// The format's checksum: CRC-32 as in zlib and PNG.
 pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
+    Checksum::of(bytes)
 }
 
 /// A tensor whose bytes are not those that were written.
@@ -39,7 +40,7 @@ pub(crate) fn verify_telling(
     let (mut faults, mut done) = (Vec::new(), 0);
     tell(done, total)?;
     for (tensor, expected) in tensors.zip(stored) {
-        let mut hasher = crc32fast::Hasher::new();
+        let mut hasher = Checksum::new();
         for piece in file[tensor.range.clone()].chunks(TELL_EVERY) {
             hasher.update(piece);
             done += piece.len() as u64;
@@ -48,7 +49,7 @@ pub(crate) fn verify_telling(
                 tell(done, total)?;
             }
         }
-        let found = hasher.finalize();
+        let found = hasher.finish();
         if found != expected {
             faults.push(Fault { tensor: tensor.name.clone(), expected, found });
         }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::error::{OutputError, Result};
+use crate::checksum::Checksum;
 
 /// How the name of a temporary file ends.
 pub const SUFFIX: &str = ".cbl-tmp";
@@ -22,7 +23,7 @@ pub fn prefix_of(name: &OsStr) -> Result<OsString> {
     let name = match name.len() {
         0..=LONGEST_NAME => name,
         _ => {
-            let sum = crc32fast::hash(name.as_encoded_bytes());
+            let sum = Checksum::of(name.as_encoded_bytes());
             OsStr::new(hexadecimal(sum.into(), &mut digits))
         }
     };

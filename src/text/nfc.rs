@@ -4,7 +4,8 @@ use super::alloc::string::String;
 use super::alloc::vec::Vec;
 
 use super::TextError;
-use super::unicode::{COMBINING, COMPOSITIONS, DECOMPOSITIONS, is_unstable};
+use super::unicode::{COMBINING, composition, decomposition, is_unstable};
+use crate::heap;
 
 // Hangul is composed and decomposed by arithmetic (The Unicode Standard, section 3.12).
 const SYLLABLES: u32 = 0xAC00;
@@ -75,7 +76,7 @@ impl Cluster {
 
     /// Sorts the marks, and joins those that compose with the starter.
     fn join_marks(&mut self) {
-        self.marks.sort_unstable();
+        heap::sort(&mut self.marks, |a, b| a < b);
         let Some(mut starter) = self.starter else { return };
         let mut blocked = 0;
         self.marks.retain(|mark| {
@@ -123,11 +124,7 @@ fn decompose(
             trailing => put(TRAILING + trailing),
         };
     }
-    let Ok(at) = DECOMPOSITIONS.binary_search_by_key(&u64::from(point), |step| step >> 42) else {
-        return put(point);
-    };
-    let [first, second] =
-        [DECOMPOSITIONS[at] >> 21, DECOMPOSITIONS[at]].map(|p| (p & POINT) as u32);
+    let Some([first, second]) = decomposition(point) else { return put(point) };
     // Three steps at most.
     decompose(first, put)?;
     if second == 0 { Ok(()) } else { decompose(second, put) }
@@ -143,11 +140,7 @@ fn compose(first: u32, second: u32) -> Option<u32> {
         let fits = syllable % TRAILING_COUNT == 0 && (1..TRAILING_COUNT).contains(&trailing);
         return fits.then_some(first + trailing);
     }
-    let parts = u64::from(first) << 21 | u64::from(second);
-    let step = |index: u16| DECOMPOSITIONS[usize::from(index)];
-    let at =
-        COMPOSITIONS.binary_search_by_key(&parts, |&index| step(index) & ((1 << 42) - 1)).ok()?;
-    Some((step(COMPOSITIONS[at]) >> 42) as u32)
+    composition([first, second])
 }
 
 #[cfg(test)]
@@ -200,8 +193,8 @@ mod tests {
 
     #[test]
     fn composed_characters_with_further_marks() {
-        for &step in &DECOMPOSITIONS {
-            let c = char::from_u32((step >> 42) as u32).unwrap();
+        for c in (0..0x11_0000).filter(|&c| decomposition(c).is_some()) {
+            let c = char::from_u32(c).unwrap();
             for marks in [
                 "\u{301}",
                 "\u{323}",
