@@ -11,14 +11,15 @@
 # --target            for another system, by the name rustc has for it. The linker that cargo has for it
 #                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
 #                     AR and OBJCOPY do
-# --without-text      token ids only: a third of the size
+# --without-text      token ids only: a tenth smaller
 # --with-chat         with the engine for the chat templates of all models; without it, of those whose template
 #                     has a simple form
 # --with-constraints  with choices, regular expressions and JSON schemas for generated texts
 #
 # For small devices, one by one or together (docs/embedding.md, "Size"):
 # --small             without the kernels for processors with VNNI (AVX-512, AVX-VNNI), and without scalar ones
-#                     with FMA, for x86-64 processors that have neither
+#                     with FMA, for x86-64 processors that have neither; all but kernels compiled for the least
+#                     size, which takes a fifth longer to tokenize
 # --rebuild-std       with a standard library that is small too, and cannot print backtraces or the places of
 #                     panics, which nothing asks of it. Needs `rustup component add rust-src`, options of cargo
 #                     and rustc that may change, and on Linux a C library of 2022 or later (glibc 2.36)
@@ -36,6 +37,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 prefix=/usr/local libdir=lib destdir='' features=capi,text,scalar-fma,vnni triple=''
 # None of the lists here is ever empty, which the bash of macOS would call unset.
+small=false
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -49,8 +51,9 @@ while [ $# -gt 0 ]; do
         --with-chat) features="$features,chat"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
         --small)
-            features="${features/,scalar-fma,vnni/}"
+            small=true features="${features/,scalar-fma,vnni/}"
             cargo+=(--config profile.device.package.cerebellum-kernels.opt-level=2)
+            cargo+=(--config 'profile.device.opt-level="z"')
             shift ;;
         --rebuild-std)
             cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features=optimize_for_size"); shift ;;
@@ -91,6 +94,10 @@ pointer=$(($(sed -n 's/^target_pointer_width="\(.*\)"/\1/p' <<< "$configuration"
 # Less inlining and unrolling where the source does not ask for it: a tenth smaller, and as fast, because
 # kernels ask (docs/embedding.md, "Size").
 link=(-C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0)
+
+# With frame pointers the tables for unwinding need not say where each `push` moves the stack. Kernels, which
+# are a package of their own, stay without.
+! $small || link+=(-C force-frame-pointers=yes)
 
 # The name that programs record, so that they find a library of the same interface.
 crates=staticlib,cdylib

@@ -54,22 +54,29 @@ impl Display for Shortest {
                 _ => "NaN",
             });
         }
-        // The value is `scaled` times a power of ten, and 1 <= scaled < 10.
-        let (mut scaled, mut exponent) = (f64::from(value), 0_i32);
+        let value64 = f64::from(value);
+        let (mut scaled, mut exponent) = (value64, 0_i32);
         while scaled >= 10.0 {
             (scaled, exponent) = (scaled / 10.0, exponent + 1);
         }
         while scaled < 1.0 {
             (scaled, exponent) = (scaled * 10.0, exponent - 1);
         }
+        let ten_to = |power: i32| (0..power).fold(1.0, |ten: f64, _| ten * 10.0);
         // Nine digits tell all float32 apart.
         let (mut digits, mut power) = (String::new(), exponent);
         for _ in 0..9 {
-            digits = ((scaled + 0.5) as u64).to_string();
+            let whole = value64 * ten_to(-power) / ten_to(power);
+            digits = ((whole + 0.5) as u64).to_string();
             if format!("{digits}e{power}").parse() == Ok(value) {
                 break;
             }
-            (scaled, power) = (scaled * 10.0, power - 1);
+            power -= 1;
+        }
+        // 9.99 rounded to one digit is 10.
+        if digits == "10" {
+            digits.pop();
+            (power, exponent) = (power + 1, exponent + 1);
         }
         if !(-5..9).contains(&exponent) {
             let (first, rest) = digits.split_at(1);
