@@ -46,8 +46,8 @@ def command():
         return Path(given)
     if os.environ.get("CEREBELLUM_LIBRARY"):
         return None
-    build = ["cargo", "rustc", "--quiet", "--release", "--locked", "--package", "cerebellum-tools", "--bin", "cerebellum"]
-    subprocess.run([*build, "--", "-C", "strip=symbols"], cwd=REPOSITORY, check=True)
+    build = ["cargo", "rustc", "--quiet", "--release", "--locked", "--package", "cerebellum-tools"]
+    subprocess.run([*build, "--bin", "cerebellum", "--", "-C", "strip=symbols"], cwd=REPOSITORY, check=True)
     return Path(cargo("metadata", "--no-deps")["target_directory"]) / "release" / COMMAND
 
 
@@ -69,8 +69,9 @@ def notices():
         found = Path(package["manifest_path"]).parent.glob("*")
         files = sorted(file for file in found if re.match("(?i)licen[cs]e|copying|notice|unlicense", file.name))
         numbers = [texts.setdefault(read(file), len(texts) + 1) for file in files if file.is_file()]
-        where = f"{', '.join(map(str, numbers)) or 'no text in the package'}\n  {package['repository'] or ''}"
-        packages.append(f"{package['name']} {package['version']}: {package['license']}; {where}\n")
+        where = ", ".join(map(str, numbers)) or "no text in the package, so LICENSE-MIT beside this file"
+        head = f"{package['name']} {package['version']}: {package['license']}; {where}"
+        packages.append(f"{head}\n  {package['repository'] or ''}\n")
     head = "The command cerebellum holds code of these packages. The numbers are those of the texts that follow.\n"
     bodies = [f"{'-' * 20} {number} {'-' * 20}\n\n{text}\n" for text, number in texts.items()]
     return "\n".join([head, *packages, *bodies])

@@ -99,7 +99,9 @@ def arrow_schema(schema: Any, columns: Columns) -> Any:
     """An Arrow schema with the columns of a task."""
     import pyarrow
 
-    types = {"double": pyarrow.float64(), "int64": pyarrow.int64(), "string": pyarrow.string(), "float": pyarrow.float32()}
+    types = {
+        "double": pyarrow.float64(), "int64": pyarrow.int64(), "string": pyarrow.string(), "float": pyarrow.float32(),
+    }
     for name, kind in columns:
         inner = types[kind.rstrip("s") if kind in ("doubles", "floats") else kind]
         schema = schema.append(pyarrow.field(name, pyarrow.list_(inner) if kind.endswith("s") else inner))
