@@ -226,10 +226,10 @@ fn main() {
         let extension = extension.to_owned();
         files.iter().filter(move |file| file.extension().is_some_and(|it| *it == *extension))
     };
-    let others = files.iter().filter(|file| {
+    let mut others = files.iter().filter(|file| {
         !file.extension().is_some_and(|it| ["gguf", "cbl"].iter().any(|model| it == *model))
     });
-    let text = match others.last() {
+    let text = match others.next_back() {
         Some(path) => std::fs::read_to_string(path).expect("a readable UTF-8 file"),
         None => sample_text(),
     };

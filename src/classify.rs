@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use crate::chat::Questions;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
+use crate::heap;
 use crate::memory::{self, append, extend, try_filled, try_vec};
 use crate::model::Model;
 use crate::score::{Continuations, Scores};
@@ -520,7 +521,7 @@ fn check_labels(labels: &[String]) -> Result<()> {
     }
     let mut sorted = try_vec(labels.len())?;
     sorted.extend(labels);
-    sorted.sort_unstable();
+    heap::sort(&mut sorted, |a, b| a < b);
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(bad_labels(format!("the label {:?} is there twice; keep one", pair[0]))),
         None => Ok(()),

@@ -422,14 +422,11 @@ impl<'de> Reader<'de> {
     }
 
     /// A number that the type holds, to the nearest.
-    fn float<T: std::str::FromStr>(
+    fn float<T: std::str::FromStr + Copy>(
         &mut self,
         expected: &dyn Expected,
         is_finite: fn(T) -> bool,
-    ) -> Result<T>
-    where
-        T: Copy,
-    {
+    ) -> Result<T> {
         let float = self.digits_of(expected)?.parse().ok();
         float.filter(|&float| is_finite(float)).ok_or_else(|| wrong("a number is out of range"))
     }
