@@ -30,7 +30,7 @@ pub(super) trait Vector: Copy {
     /// Sums of neighbouring bytes in 16 bits, the first two and the last two of every 4 apart.
     type Pairs: Copy;
 
-    /// Panels of float16 keys whose scores with 1, 2, ... 6 queries are summed at once: sums, keys and
+    /// Panels of float16 keys whose scores with 1, 2, ... 6 queries, never 5, are summed at once: sums, keys and
     /// a query's value stay in registers.
     const SCORE_PANELS: [usize; 6];
     /// Vectors of dimensions whose weighted values of 1, 2, ... 6 queries are summed at once.

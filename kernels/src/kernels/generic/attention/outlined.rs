@@ -41,7 +41,7 @@ pub(in crate::kernels) trait Outlined: Vector {
     );
 }
 
-/// Calls a function that is compiled for each number of queries with the number `$count`, from 1 to
+/// Calls a function that is compiled for each number of queries with the number `$count`, from 1 to 4 or
 /// [`QUERY_BLOCK`].
 macro_rules! for_queries {
     ($count:expr, $v:ident.$function:ident::<$($kind:ident,)? _>($($argument:expr),*)) => {
@@ -50,7 +50,6 @@ macro_rules! for_queries {
             2 => $v.$function::<$($kind,)? 2>($($argument),*),
             3 => $v.$function::<$($kind,)? 3>($($argument),*),
             4 => $v.$function::<$($kind,)? 4>($($argument),*),
-            5 => $v.$function::<$($kind,)? 5>($($argument),*),
             _ => $v.$function::<$($kind,)? QUERY_BLOCK>($($argument),*),
         }
     };

@@ -172,7 +172,6 @@ fn dot_tiles<D: KeyDot, const P: usize>(
         2 => dot_tile::<D, 2, P>(d, job, first, panel, scores),
         3 => dot_tile::<D, 3, P>(d, job, first, panel, scores),
         4 => dot_tile::<D, 4, P>(d, job, first, panel, scores),
-        5 => dot_tile::<D, 5, P>(d, job, first, panel, scores),
         _ => dot_tile::<D, QUERY_BLOCK, P>(d, job, first, panel, scores),
     }
 }

@@ -33,10 +33,9 @@ pub(super) fn softmax<V: Vector>(
     let (mut maxima, mut sums) = ([0.0; QUERY_BLOCK], [0.0; QUERY_BLOCK]);
     let mut done = 0;
     while done < scores.len() {
-        // Few numbers, of which each has a function: 3 are 2 and 1, 5 are 4 and 1.
+        // Few numbers, of which each has a function: 3 are 2 and 1.
         let together = match (scores.len() - done).min(V::SOFTMAX_QUERIES) {
             3 => 2,
-            5 => 4,
             count => count,
         };
         let last = done + together;
