@@ -94,6 +94,8 @@ pointer=$(($(sed -n 's/^target_pointer_width="\(.*\)"/\1/p' <<< "$configuration"
 # Less inlining and unrolling where the source does not ask for it: a tenth smaller, and as fast, because
 # kernels ask (docs/embedding.md, "Size").
 link=(-C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0)
+# Level `z`, which has a threshold of its own, gains by inlining a little more.
+! $small || link[1]=llvm-args=-inline-threshold=30
 
 # With frame pointers the tables for unwinding need not say where each `push` moves the stack. Kernels, which
 # are a package of their own, stay without.

@@ -223,7 +223,7 @@ fn generated_text_takes_the_form_that_is_asked_for() {
     assert_eq!(report["stop_reason"], "incomplete");
     fs::write(&schema, "{").unwrap();
     for (arguments, part) in [
-        (["--json-schema", &schema], "is not JSON"),
+        (["--json-schema", &schema], "is not valid JSON"),
         (["--json-schema", "no-such.json"], "no-such.json"),
         (["--regex", "(a"], "regular expression cannot be used"),
         (["--choices", "a,,b"], "none may be empty"),
@@ -300,7 +300,7 @@ fn prompts_on_lines_are_continued_together_each_in_its_form() {
     assert_eq!(reports[4]["stop_reason"], "complete");
     for (i, part) in [
         (3, "regular expression cannot be used"),
-        (5, "only one of"),
+        (5, "more than one of"),
         (6, "not a list of strings"),
         (7, "an object whose field `text` is a string"),
         (8, "--context"),
