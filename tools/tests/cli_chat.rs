@@ -1,13 +1,15 @@
 //! Conversations by a chat template, on the binary itself. The bundled model knows no conversations; what
 //! counts here is which tokens it is given, where answers end and what is kept.
 
+#[path = "common/command.rs"]
+#[allow(dead_code, reason = "this test uses parts of it")]
+mod command;
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use cerebellum::chat::{Chat, ChatOptions, Role};
 use cerebellum::classify::{self, Classifier, ClassifierOptions};
@@ -15,30 +17,13 @@ use cerebellum::task::Task;
 use cerebellum::template::Template;
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Access, Model, SessionOptions};
+use command::{feed, ok};
 use common::demo;
 use serde_json::Value;
 use tempfile::tempdir;
 
-fn feed(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that does not read its input may have ended before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
-}
-
-fn ok(output: Output) -> Output {
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    output
 }
 
 fn json_lines(output: &Output) -> Vec<Value> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 /// Runs the binary with this on its standard input.
-pub fn feed(arguments: &[&str], input: &[u8]) -> Output {
+pub fn feed(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
         .args(arguments)
         .stdin(Stdio::piped())
@@ -13,7 +13,7 @@ pub fn feed(arguments: &[&str], input: &[u8]) -> Output {
         .spawn()
         .unwrap();
     // A command that does not read its input may have ended before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input);
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     child.wait_with_output().unwrap()
 }
 
