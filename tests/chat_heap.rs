@@ -4,15 +4,11 @@
 #[path = "hostile/allocations.rs"]
 #[allow(dead_code, reason = "only what counts the whole process is used")]
 mod allocations;
+#[path = "hostile/chat_memory.rs"]
+mod chat_memory;
 
 use cerebellum::Error;
 use cerebellum::chat::{Date, Message, Role, Variables, render_template};
-
-/// What is asked for (`src/chat/engine.rs`): 96 bytes for each unit that a template may use up.
-fn asked_for(messages: &[Message]) -> usize {
-    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-    96 * (200_000 + 2000 * messages.len() + bytes)
-}
 
 /// The longest template that a model file may have.
 const LONGEST: usize = 1 << 16;
@@ -95,7 +91,7 @@ fn the_engine_takes_no_more_than_was_asked_for() {
             let (result, peak) =
                 allocations::peak_of_process(|| render_template(template, messages, &variables));
             let shown: String = template.chars().take(90).collect();
-            let asked = asked_for(messages);
+            let asked = chat_memory::asked_for(messages);
             assert!(peak <= asked + (64 << 10), "{shown}: {peak} bytes, {asked} were asked for");
             ends[usize::from(result.is_ok())] += 1;
             assert!(matches!(result, Ok(_) | Err(Error::Chat(_))), "{shown}: {result:?}");

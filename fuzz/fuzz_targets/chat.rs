@@ -10,15 +10,10 @@ mod chats;
 
 use std::time::Instant;
 
-/// What the engine asks for before it begins (`src/chat/engine.rs`), beside what the messages add.
-const MEMORY: usize = 64 << 20;
-/// For each byte of input.
-const MULTIPLE: usize = 1024;
-
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let start = Instant::now();
     let (_, peak) = allocations::peak_of_process(|| chats::chat(bytes));
-    let bound = MEMORY + MULTIPLE * bytes.len();
+    let bound = chats::most_memory(bytes);
     assert!(peak <= bound, "{peak} bytes of memory, more than {bound}");
     assert!(start.elapsed() < chats::TIME);
 });

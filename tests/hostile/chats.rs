@@ -4,6 +4,9 @@
 //! Bytes choose: the first one the options; the template, or what the header has of conversations, up to a zero
 //! byte; and messages, with a zero byte between them.
 
+#[path = "chat_memory.rs"]
+mod chat_memory;
+
 use std::time::Duration;
 
 use cerebellum::chat::{ChatOptions, ChatTemplate, Date, Message, Role};
@@ -18,8 +21,8 @@ const EXTRA: usize = 1 << 20;
 /// machine that is busy: the slowest take half a second.
 pub const TIME: Duration = Duration::from_secs(20);
 
-/// Makes the text and the tokens that the bytes ask for; returns how many bytes the text has.
-pub fn chat(bytes: &[u8]) -> Result<usize> {
+/// The template and the messages that the bytes ask for.
+fn parse(bytes: &[u8]) -> (u8, ChatFormat, Vec<Message>) {
     let (&choice, bytes) = bytes.split_first().unwrap_or((&0, &[]));
     let mut parts = bytes.split(|&byte| byte == 0).map(String::from_utf8_lossy);
     let template = parts.next().unwrap_or_default();
@@ -31,9 +34,23 @@ pub fn chat(bytes: &[u8]) -> Result<usize> {
     });
     let mut roles = [Role::User, Role::Assistant].into_iter().cycle();
     let mut first = Some(Role::System).filter(|_| choice & 1 == 1);
-    let messages: Vec<_> = parts
+    let messages = parts
         .map(|content| Message::new(first.take().or_else(|| roles.next()).unwrap(), content))
         .collect();
+    (choice, format, messages)
+}
+
+/// The most bytes of memory that [`chat`] may take: what the library asks for before the engine runs, and 1 KiB for
+/// each byte of the input.
+#[allow(dead_code, reason = "the fuzz target's bound")]
+pub fn most_memory(bytes: &[u8]) -> usize {
+    let (_, _, messages) = parse(bytes);
+    chat_memory::asked_for(&messages) + (1 << 20) + (bytes.len() << 10)
+}
+
+/// Makes the text and the tokens that the bytes ask for; returns how many bytes the text has.
+pub fn chat(bytes: &[u8]) -> Result<usize> {
+    let (choice, format, messages) = parse(bytes);
     let options = ChatOptions {
         date: Date::new(2024, 7, 26),
         thinking: [None, Some(false), Some(true)][usize::from(choice >> 2) % 3],
