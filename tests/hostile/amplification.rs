@@ -50,7 +50,7 @@ fn run(parser: &str, cases: impl IntoIterator<Item = (String, Vec<u8>)>) {
         assert!((1 << 20..2 << 20).contains(&input.len()), "{case} has {} bytes", input.len());
         let memory = memory_bound(input.len()) - input.len();
         let mut class = Class::with_bounds(name, memory, 10 * TIME);
-        class.attempt(&case, input.len(), || {
+        class.attempt(&case, &input, || {
             parse(&input);
             Ok(Ran { damaged: Vec::new(), tokenizer: Ok(()), evaluation: Ok(()) })
         });

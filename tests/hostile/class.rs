@@ -15,6 +15,7 @@ use cerebellum::{Error, Result};
 use crate::allocations::peak_of;
 use crate::base;
 use crate::exercise::{Ran, Work, exercise, exercise_with};
+use crate::export;
 
 /// Memory that any file may take beside its own size.
 pub const MEMORY: usize = 16 << 20;
@@ -56,13 +57,13 @@ impl Class {
     /// Opens, verifies and runs a file; returns what became of it.
     pub fn run(&mut self, case: impl Display, file: &[u8]) -> Outcome {
         self.keep(file);
-        self.attempt(case, file.len(), || exercise(file))
+        self.attempt(case, file, || exercise(file))
     }
 
     /// The same, of the evaluations only `work`.
     pub fn run_with(&mut self, case: impl Display, file: &[u8], work: &Work) -> Outcome {
         self.keep(file);
-        self.attempt(case, file.len(), || exercise_with(file, work))
+        self.attempt(case, file, || exercise_with(file, work))
     }
 
     fn keep(&mut self, file: &[u8]) {
@@ -74,11 +75,11 @@ impl Class {
         current.write_all_at(file, 0).unwrap();
     }
 
-    /// Does `work`, which takes `bytes` of untrusted input, within the bounds.
+    /// Does `work`, which takes the untrusted `input`, within the bounds.
     pub fn attempt(
         &mut self,
         case: impl Display,
-        bytes: usize,
+        input: &[u8],
         work: impl Fn() -> Result<Ran>,
     ) -> Outcome {
         let mut fastest = Duration::MAX;
@@ -89,7 +90,7 @@ impl Class {
             fastest = fastest.min(thread_time() - started);
             let result = result.unwrap_or_else(|panic| self.fail(&case, message(&*panic)));
             self.most_memory = self.most_memory.max(memory);
-            if memory > bytes + self.memory {
+            if memory > input.len() + self.memory {
                 self.fail(&case, &format!("takes {memory} bytes of memory"));
             }
             last = Some(result);
@@ -107,6 +108,7 @@ impl Class {
         if outcome.label() == UNEXPECTED {
             self.fail(&case, &outcome.message());
         }
+        export::keep(self.name, &case.to_string(), outcome.label(), input);
         *self.outcomes.entry(outcome.label()).or_default() += 1;
         outcome
     }

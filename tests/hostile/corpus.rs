@@ -55,7 +55,7 @@ fn what_the_tools_read() {
         // A tool may take its time and memory.
         let mut class = Class::with_bounds("corpus: what the tools read", 4 * MEMORY, 2 * TIME);
         for (path, input) in inputs(name) {
-            class.attempt(path, input.len(), || {
+            class.attempt(path, &input, || {
                 parse_within_bounds(parse, &input);
                 Ok(Ran { damaged: Vec::new(), tokenizer: Ok(()), evaluation: Ok(()) })
             });

@@ -21,6 +21,7 @@ mod choices;
 mod class;
 mod corpus;
 mod exercise;
+mod export;
 mod fields;
 mod file_chat;
 mod file_templates;

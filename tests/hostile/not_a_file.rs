@@ -53,7 +53,7 @@ fn not_a_regular_file() {
                 assert!(error.contains("changed") || error.contains("not a cerebellum"), "{error}");
                 continue;
             }
-            let outcome = class.attempt(&case, 0, || open(&path, access).0);
+            let outcome = class.attempt(&case, &[], || open(&path, access).0);
             outcome.expect(&case, &[label]);
         }
     }
