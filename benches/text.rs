@@ -2,8 +2,8 @@
 //!
 //! Reports, for each tokenizer, the table's size, the time to check it, the time of the first encoding behind that,
 //! and the speed of encoding and decoding, as a ratio to the `tokenizers` library's in the same run; and the heap
-//! that encoding takes for each byte of text. Times are medians. The tokenizers are the repository's, and the
-//! byte-level ones of the GGUF files that are named, with SmolLM's rule. Of a model file, what is measured is the
+//! that encoding takes for each byte of text. Times are medians. The tokenizers are the repository's, and those of
+//! the GGUF files that are named: byte-level ones with SmolLM's rule, others with Gemma's. Of a model file, what is measured is the
 //! time from opening it to the first encoding.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -16,10 +16,12 @@ use cerebellum::text::{EncodeOptions, Encoder, TokenTable, Utf8Stream, layout};
 use cerebellum::{Access, Model};
 use cerebellum_tools::tokenizer::{Vocabulary, from_vocabulary, read};
 use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::pre_tokenizers::split::Split;
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 /// Encoded if no file is given: 1 MB of prose, repeated with changing words.
 fn sample_text() -> String {
@@ -121,9 +123,13 @@ fn measure(name: &str, vocabulary: Vocabulary, library: &Tokenizer, text: &str) 
 
 /// The library's model of a vocabulary, without rules for splitting.
 fn model(vocabulary: &Vocabulary) -> Tokenizer {
-    let vocab = vocabulary.tokens.iter().map(|(token, &id)| (token.clone(), id)).collect();
+    let is_byte_level = vocabulary.kind == layout::BYTE_LEVEL_BPE;
+    let vocab = vocabulary.tokens.iter().map(|(token, &id)| (token.clone(), id));
+    let added = vocabulary.added.iter().map(|added| (added.content.clone(), added.id));
+    let vocab: tokenizers::models::bpe::Vocab = vocab.chain(added).collect();
     let model = BPE::builder()
-        .vocab_and_merges::<tokenizers::models::bpe::Vocab>(vocab, vocabulary.merges.clone());
+        .vocab_and_merges(vocab, vocabulary.merges.clone())
+        .byte_fallback(!is_byte_level);
     let mut tokenizer = Tokenizer::new(model.build().expect("a sound model"));
     let added = vocabulary.added.iter().filter(|added| !added.special);
     let added: Vec<_> = added
@@ -141,6 +147,16 @@ fn smollm(vocabulary: &Vocabulary) -> Tokenizer {
     tokenizer
 }
 
+/// As Gemma has it.
+fn gemma(vocabulary: &Vocabulary) -> Tokenizer {
+    let mut tokenizer = model(vocabulary);
+    let spaces = Replace::new(" ", "\u{2581}").expect("a pattern");
+    tokenizer.with_normalizer(Some(spaces)).expect("a normalizer");
+    let split = Split::new(" ", SplitDelimiterBehavior::MergedWithPrevious, false);
+    tokenizer.with_pre_tokenizer(Some(split.expect("a pattern")));
+    tokenizer
+}
+
 fn vocabulary(path: &Path) -> Vocabulary {
     read(path).expect("a sound tokenizer").expect("a tokenizer").0
 }
@@ -148,10 +164,8 @@ fn vocabulary(path: &Path) -> Vocabulary {
 fn measure_gguf(path: &Path, text: &str) {
     let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
     let vocabulary = vocabulary(path);
-    if vocabulary.kind != layout::BYTE_LEVEL_BPE {
-        return println!("{name} is left out: its rules for the library are in a tokenizer.json");
-    }
-    measure(name, vocabulary.clone(), &smollm(&vocabulary), text);
+    let library = if vocabulary.kind == layout::BYTE_LEVEL_BPE { smollm } else { gemma };
+    measure(name, vocabulary.clone(), &library(&vocabulary), text);
 }
 
 fn measure_opening(path: &Path) {
