@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = ROOT / "target/release/cerebellum"
+PROGRAM = ROOT / "target/demo/cerebellum"
 MODEL = "target/demo.cbl"
 COMMANDS = [
     f"cerebellum generate -m {MODEL} -p 'Once upon a time there was a' -n 54 --temperature 0.6 --seed 1 -q",
