@@ -158,6 +158,7 @@ pub mod text;
 pub mod threads;
 
 mod cancel;
+mod clock;
 mod draft;
 #[cfg(feature = "capi")]
 // Its documentation is C, for the header, which a doctest would take for Rust.

@@ -4,9 +4,9 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use crate::cancel::Cancel;
+use crate::clock::Instant;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
 use crate::forward::{self, Buffers, Pass, PassKind, Refill, Span};

@@ -31,9 +31,9 @@ mod many;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 
 use crate::chat::Questions;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::generate::{GenerateOptions, Generation, StopReason, copies, generate_text};

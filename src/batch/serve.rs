@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Append, Batch};
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::generate::{
     Constraint, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextState,

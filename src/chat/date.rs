@@ -1,6 +1,6 @@
 //! The date that a template may ask for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::clock::unix_seconds;
 
 /// A day of the calendar, which templates write into system messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,7 @@ impl Date {
 
     /// Today by the system's clock, in UTC.
     pub fn today() -> Self {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-        Self::after(u32::try_from(seconds / 86400).unwrap_or(0))
+        Self::after(u32::try_from(unix_seconds() / 86400).unwrap_or(0))
     }
 
     /// So many days after the first day of 1970.

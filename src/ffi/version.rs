@@ -119,6 +119,8 @@ const NAMES: &[&CStr] = &[
     c"neon",
     c"neon-dotprod",
     c"neon-i8mm",
+    c"simd128",
+    c"relaxed-simd",
 ];
 
 #[cfg(test)]

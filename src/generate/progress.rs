@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::constraint::Constraint;
 use super::options::GenerateOptions;
 use super::outcome::{Generation, Step, StopReason};
 use super::text_state::{EndTokens, TextState};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::session::Session;
 

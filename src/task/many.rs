@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 
 use super::{Output, Parts, Question, Task, TaskResult, gap_before, seconds_since};
 use crate::batch::{Batch, Client, Job, Next, Request, serve};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Generation, Step, StopReason, TextStream};
 use crate::memory::{append, try_vec};

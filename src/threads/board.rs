@@ -154,7 +154,9 @@ impl Board {
 /// Polls `look` for an answer, as long as patience lasts.
 #[cfg(not(all(loom, test)))]
 fn poll<T>(look: impl Fn() -> Option<T>, patience: Patience) -> Option<T> {
-    use std::{hint::spin_loop, thread::yield_now, time::Instant};
+    use std::{hint::spin_loop, thread::yield_now};
+
+    use crate::clock::Instant;
     /// Looks between two at the clock, which costs tens of nanoseconds: so a short wait has none.
     const LOOKS: u32 = 32;
 

@@ -79,7 +79,13 @@ fn stack_left() -> usize {
         let here = (&raw const start).addr();
         if known { here.saturating_sub(start.addr()).min(size) } else { 0 }
     }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    // The stack lies at the beginning of memory (`--stack-first`, which is how programs are linked).
+    #[cfg(target_family = "wasm")]
+    {
+        let here = 0u8;
+        std::hint::black_box(&raw const here).addr()
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_family = "wasm")))]
     0
 }
 

@@ -7,6 +7,8 @@ use super::isa::Isa;
 use super::neon;
 use super::scalar;
 use super::table::Kernels;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm;
 #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 use super::{avx_vnni, avx512};
 
@@ -52,6 +54,10 @@ impl Kernels {
             Isa::NeonI8mm => neon::has_i8mm().then_some(&neon::I8MM),
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => None,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Isa::Simd128 | Isa::RelaxedSimd => wasm::table(isa),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            Isa::Simd128 | Isa::RelaxedSimd => None,
         }
     }
 

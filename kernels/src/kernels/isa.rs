@@ -23,6 +23,10 @@ pub enum Isa {
     NeonDotprod,
     /// The same with `usdot` and `smmla`: most since 2021.
     NeonI8mm,
+    /// WebAssembly's vectors of 128 bits.
+    Simd128,
+    /// The same with the relaxed instructions, where they round once.
+    RelaxedSimd,
 }
 
 impl Isa {
@@ -36,6 +40,8 @@ impl Isa {
         Isa::Neon,
         Isa::NeonDotprod,
         Isa::NeonI8mm,
+        Isa::Simd128,
+        Isa::RelaxedSimd,
     ];
 
     /// The name by which it is forced and reported.
@@ -49,6 +55,8 @@ impl Isa {
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
             Self::NeonI8mm => "neon-i8mm",
+            Self::Simd128 => "simd128",
+            Self::RelaxedSimd => "relaxed-simd",
         }
     }
 

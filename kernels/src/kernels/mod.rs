@@ -17,7 +17,12 @@ mod avx512;
 #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx_vnni;
 mod dispatch;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    test
+))]
 mod generic;
 mod isa;
 #[cfg(target_arch = "aarch64")]
@@ -30,8 +35,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod types;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    test
+))]
 mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 pub use self::isa::Isa;
 pub use self::prefetch::prefetch;

@@ -20,7 +20,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use super::shared::{Shared, cbl_model};
-use crate::error::{Error, Result};
+#[cfg(unix)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::ffi::arguments::{Out, path, slice};
 use crate::ffi::boundary::{self, Report};
 use crate::ffi::failure::Failure;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::running::Running;
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::ffi::boundary::once;
 use crate::ffi::failure::Failure;

@@ -15,9 +15,19 @@ mod rope;
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
 #[cfg(test)]
 pub(super) use matmul::panel_product;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    test
+))]
 pub(super) use quantize::scale_for;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    test
+))]
 pub(super) use rope::angles;
 
 /// Lanes of the virtual vector in which a row is summed.

@@ -2,12 +2,12 @@
 
 use super::scores::ScoresInt8;
 use crate::kernels::generic::hadamard::hadamard;
+use crate::kernels::generic::math::exp2;
 use crate::kernels::generic::quantize::{scale_of, to_i8};
 use crate::kernels::types::{
     Attention, AttentionScratch, HeadCache, MOST_QUERIES, padded_head_size,
 };
 use crate::kernels::vector::{LANES, Vector};
-use crate::math;
 
 /// The queries of a job on their way through the segments.
 pub(in crate::kernels) struct Queries<'a> {
@@ -83,15 +83,26 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// Adds a segment's part of a query to what there is.
+    /// Adds a segment's part of a query to what there is; both are padded.
     #[inline(always)]
-    pub(super) fn merge(&mut self, q: usize, m2: f32, l2: f32, part: &[f32], sums: &mut [f32]) {
+    pub(super) fn merge<V: Vector>(
+        &mut self,
+        v: V,
+        q: usize,
+        (m2, l2): (f32, f32),
+        part: &[f32],
+        sums: &mut [f32],
+    ) {
         let (m1, l1) = (self.maxima[q], self.sums[q]);
         let max = if m2 > m1 { m2 } else { m1 };
-        let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
-        (self.maxima[q], self.sums[q]) = (max, l2.mul_add(a2, l1 * a1));
-        for (sum, &part) in sums.iter_mut().zip(part) {
-            *sum = part.mul_add(a2, *sum * a1);
+        let a1 = exp2(v, v.splat(m1 - max));
+        let a2 = exp2(v, v.splat(m2 - max));
+        let (parts, sums) = (part.as_chunks::<LANES>().0, sums.as_chunks_mut::<LANES>().0);
+        for (sum, part) in sums.iter_mut().zip(parts) {
+            v.store(v.fma(v.load(part), a2, v.mul(v.load(sum), a1)), sum);
         }
+        let mut total = [0.0; LANES];
+        v.store(v.fma(v.splat(l2), a2, v.mul(v.splat(l1), a1)), &mut total);
+        (self.maxima[q], self.sums[q]) = (max, total[0]);
     }
 }

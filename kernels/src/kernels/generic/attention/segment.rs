@@ -116,7 +116,7 @@ pub(super) unsafe fn segment<V: Outlined>(
     for ((q, part), (max, sum)) in (0..count).zip(parts).zip(maxima.into_iter().zip(sums)) {
         let to = &mut scratch.sums[(first + q) * padded..][..padded];
         if q < begun {
-            queries.merge(first + q, max, sum, part, to);
+            queries.merge(v, first + q, (max, sum), part, to);
         } else {
             (queries.maxima[first + q], queries.sums[first + q]) = (max, sum);
             to.copy_from_slice(part);

@@ -1,0 +1,211 @@
+//! The products of weights and a token's values: all in which the products of int4 and int8 weights differ, and
+//! those of the two builds.
+//!
+//! Weights come in **pairs** of steps, 8 inputs of 16 rows; 4 rows' are in 16 bytes of a line. A pair is
+//! multiplied in pieces, each of them one operand for 4 rows, and one of the token's values that suits it,
+//! repeated. Weights keep their offset, and sums start where that takes it away.
+
+use std::arch::wasm32::*;
+
+use super::vector::even_and_odd;
+use crate::kernels::types::Correction;
+use crate::quant::{Scheme, TILE_ALIGN};
+
+/// Inputs of a pair of steps.
+pub(super) const PAIR_INPUTS: usize = 8;
+
+/// A way to multiply.
+pub(super) trait Dot {
+    /// What 4 rows' weights of a pair are loaded as.
+    type Packed: Copy;
+    /// A token's values of a pair.
+    type Values: Copy;
+
+    /// Bytes of a pair.
+    const PAIR_BYTES: usize;
+    /// Pieces of a pair, 2 or 4.
+    const PIECES: usize;
+
+    /// Weights of rows `4 * quarter ..` of a pair.
+    ///
+    /// # Safety
+    /// `data` is valid for reads of [`PAIR_BYTES`](Self::PAIR_BYTES), and `quarter` is less than 4.
+    unsafe fn load(data: *const u8, quarter: usize) -> Self::Packed;
+
+    /// A piece of them, ready to be multiplied.
+    fn piece<const PIECE: usize>(packed: Self::Packed) -> v128;
+
+    /// The 8 values at `values`.
+    ///
+    /// # Safety
+    /// It is valid for reads of 8 bytes, as long as the result is used.
+    unsafe fn values(values: *const i8) -> Self::Values;
+
+    /// Those that a piece is multiplied with.
+    ///
+    /// # Safety
+    /// What [`values`](Self::values) demands.
+    unsafe fn value<const PIECE: usize>(values: Self::Values) -> v128;
+
+    /// The sums of a block before its first product.
+    fn start(correction: Correction) -> v128;
+
+    /// Adds the products of a piece.
+    fn dot(sums: v128, weights: v128, values: v128) -> v128;
+
+    /// A block's sums, one for each row.
+    fn total(sums: v128) -> v128;
+}
+
+/// Products in 16 bits, of two inputs each summed in 32.
+///
+/// The bytes of a step's weights are, as numbers of 16 bits, two inputs on top of each other; a mask or a shift
+/// takes one of them out. So inputs 0 and 2 of a step lie side by side, and 1 and 3.
+pub(super) struct Words<S>(S);
+
+/// How weights are stored.
+pub(super) trait Packing {
+    const SCHEME: Scheme;
+}
+
+/// Nibbles with an offset of 8. A line holds two steps, the first in its low nibbles.
+#[cfg(not(target_feature = "relaxed-simd"))]
+pub(super) struct Nibbles;
+
+#[cfg(not(target_feature = "relaxed-simd"))]
+impl Packing for Nibbles {
+    const SCHEME: Scheme = Scheme::Int4;
+}
+
+/// Bytes with an offset of 128. A line holds one step.
+pub(super) struct Bytes;
+
+impl Packing for Bytes {
+    const SCHEME: Scheme = Scheme::Int8;
+}
+
+impl<S: Packing> Dot for Words<S> {
+    type Packed = [v128; 2];
+    type Values = [v128; 2];
+
+    const PAIR_BYTES: usize = TILE_ALIGN * S::SCHEME.bits() / 4;
+    const PIECES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load(data: *const u8, quarter: usize) -> [v128; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let data = data.add(16 * quarter);
+            let first = v128_load(data.cast());
+            match S::SCHEME {
+                Scheme::Int4 => [first, first],
+                Scheme::Int8 => [first, v128_load(data.add(TILE_ALIGN).cast())],
+            }
+        }
+    }
+
+    /// Inputs 0 and 2, 1 and 3 of the first step, then of the second.
+    #[inline(always)]
+    fn piece<const PIECE: usize>([first, second]: [v128; 2]) -> v128 {
+        let mask = S::SCHEME.bits() as u32;
+        let mask = u16x8_splat((1 << mask) - 1);
+        match (S::SCHEME, PIECE) {
+            (_, 0) => v128_and(first, mask),
+            (Scheme::Int4, 1) => v128_and(u16x8_shr(first, 8), mask),
+            (Scheme::Int4, 2) => v128_and(u16x8_shr(first, 4), mask),
+            (Scheme::Int4, _) => u16x8_shr(first, 12),
+            (Scheme::Int8, 1) => u16x8_shr(first, 8),
+            (Scheme::Int8, 2) => v128_and(second, mask),
+            (Scheme::Int8, _) => u16x8_shr(second, 8),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn values(values: *const i8) -> [v128; 2] {
+        // SAFETY: the caller's promise.
+        even_and_odd(unsafe { v128_load64_zero(values.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn value<const PIECE: usize>([even, odd]: [v128; 2]) -> v128 {
+        match PIECE {
+            0 => i32x4_shuffle::<0, 0, 0, 0>(even, even),
+            1 => i32x4_shuffle::<0, 0, 0, 0>(odd, odd),
+            2 => i32x4_shuffle::<1, 1, 1, 1>(even, even),
+            _ => i32x4_shuffle::<1, 1, 1, 1>(odd, odd),
+        }
+    }
+
+    #[inline(always)]
+    fn start([first, second]: Correction) -> v128 {
+        let sum = i32::from(first) + i32::from(second);
+        i32x4_splat(sum * (S::SCHEME.offset() / Scheme::Int4.offset()))
+    }
+
+    #[inline(always)]
+    fn dot(sums: v128, weights: v128, values: v128) -> v128 {
+        i32x4_add(sums, i32x4_dot_i16x8(weights, values))
+    }
+
+    #[inline(always)]
+    fn total(sums: v128) -> v128 {
+        sums
+    }
+}
+
+/// Products of bytes, of two inputs each summed in 16 bits.
+///
+/// The instruction asks for one operand of 7 bits: then no engine's result depends on whether it takes that
+/// for signed, and 2 * 15 * 127 = 3810 does not saturate. The sums of a block, with their
+/// correction, lie within 16 bits again, so however often additions wrapped on the way, the total is exact
+/// ([`block_size`](crate::quant::block_size)).
+#[cfg(target_feature = "relaxed-simd")]
+pub(super) struct RelaxedNibbles;
+
+#[cfg(target_feature = "relaxed-simd")]
+impl Dot for RelaxedNibbles {
+    type Packed = v128;
+    type Values = *const u32;
+
+    const PAIR_BYTES: usize = TILE_ALIGN;
+    const PIECES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(data: *const u8, quarter: usize) -> v128 {
+        // SAFETY: the caller's promise.
+        unsafe { v128_load(data.add(16 * quarter).cast()) }
+    }
+
+    /// The first step, then the second.
+    #[inline(always)]
+    fn piece<const PIECE: usize>(packed: v128) -> v128 {
+        let nibbles = if PIECE == 0 { packed } else { u16x8_shr(packed, 4) };
+        v128_and(nibbles, u8x16_splat(15))
+    }
+
+    #[inline(always)]
+    unsafe fn values(values: *const i8) -> *const u32 {
+        values.cast()
+    }
+
+    #[inline(always)]
+    unsafe fn value<const PIECE: usize>(values: *const u32) -> v128 {
+        // SAFETY: the caller's promise; a load may be unaligned.
+        unsafe { v128_load32_splat(values.wrapping_add(PIECE)) }
+    }
+
+    #[inline(always)]
+    fn start([first, second]: Correction) -> v128 {
+        i32x4_splat(i32::from(second) << 16 | i32::from(first.cast_unsigned()))
+    }
+
+    #[inline(always)]
+    fn dot(sums: v128, weights: v128, values: v128) -> v128 {
+        i16x8_add(sums, i16x8_relaxed_dot_i8x16_i7x16(values, weights))
+    }
+
+    #[inline(always)]
+    fn total(sums: v128) -> v128 {
+        i32x4_extadd_pairwise_i16x8(sums)
+    }
+}
