@@ -30,8 +30,12 @@ bench:
 arm:
 	.ci/arm quick
 
+# Which instruction sets give the recorded logits, as a table.
+equality:
+	.ci/equality
+
 # Fuzzing, Miri, sanitizers, soak, packages: hours.
 nightly:
 	.ci/nightly
 
-.PHONY: check format lint test bench arm nightly
+.PHONY: check format lint test bench arm equality nightly

@@ -172,6 +172,30 @@ else
     skip "Android: rustup target add x86_64-linux-android"
 fi
 
+step "archive for Android"
+if has_target aarch64-linux-android && command -v clang > /dev/null && command -v llvm-ar > /dev/null; then
+    packaging/aar.sh "$work/aar" --abi arm64-v8a --small
+    unzip -q "$work/aar"/*.aar -d "$work/aar/content"
+    for file in "$work"/aar/content/prefab/{prefab.json,modules/cerebellum/{module.json,libs/android.arm64-v8a/abi.json}}; do
+        python3 -m json.tool "$file" > /dev/null
+    done
+    library="$work/aar/content/prefab/modules/cerebellum/libs/android.arm64-v8a/libcerebellum.a"
+    llvm-nm --defined-only --extern-only "$library" | grep -q ' T cbl_model_open$'
+    ! llvm-nm --defined-only --extern-only "$library" | grep ' [A-Z] ' | grep -v ' cbl_' ||
+        { echo "the archive's library shows more than the interface" >&2; exit 1; }
+else
+    skip "archive for Android: rustup target add aarch64-linux-android, apt-get install clang llvm zip unzip"
+fi
+
+step "XCFramework"
+if has_target aarch64-apple-darwin && compgen -c llvm-lipo- > /dev/null; then
+    packaging/xcframework.sh "$work/apple" --small
+    python3 -c 'import plistlib, sys; plistlib.load(open(sys.argv[1], "rb"))["AvailableLibraries"][0]["LibraryPath"]' \
+        "$work/apple/cerebellum.xcframework/Info.plist"
+else
+    skip "XCFramework: rustup target add aarch64-apple-darwin, apt-get install llvm-19"
+fi
+
 step "library without text"
 packaging/install.sh --prefix "$work/ids" --without-text
 budget "$work/ids/lib/libcerebellum.so" 1200000

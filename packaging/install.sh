@@ -3,7 +3,7 @@
 # CMake, and the licences of all that is in it.
 #
 #     packaging/install.sh [--prefix DIR] [--libdir DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
-#                          [--with-chat] [--with-constraints] [--small] [--rebuild-std]
+#                          [--without-shared] [--with-chat] [--with-constraints] [--small] [--rebuild-std]
 #
 # --prefix            where it will live (/usr/local); a relative one starts where you are
 # --libdir            where its libraries will live (lib): absolute, or below the prefix
@@ -12,6 +12,7 @@
 #                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
 #                     AR and OBJCOPY do
 # --without-text      token ids only: a tenth smaller
+# --without-shared    the static library alone, which takes no linker of the target's system
 # --with-chat         with the engine for the chat templates of all models; without it, of those whose template
 #                     has a simple form
 # --with-constraints  with choices, regular expressions and JSON schemas for generated texts
@@ -35,7 +36,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # ---- What was asked for ----
 
-prefix=/usr/local libdir=lib destdir='' features=capi,text,scalar-fma,vnni triple=''
+prefix=/usr/local libdir=lib destdir='' features=capi,text,scalar-fma,vnni triple='' crates=staticlib,cdylib
 # None of the lists here is ever empty, which the bash of macOS would call unset.
 small=false
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
@@ -48,6 +49,7 @@ while [ $# -gt 0 ]; do
         --libdir) libdir="$2"; shift 2 ;;
         --destdir) destdir="$2"; shift 2 ;;
         --without-text) features="${features/,text/}"; shift ;;
+        --without-shared) crates=staticlib; shift ;;
         --with-chat) features="$features,chat"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
         --small)
@@ -102,7 +104,6 @@ link=(-C llvm-args=-inline-threshold=10 -C llvm-args=-unroll-runtime=0)
 ! $small || link+=(-C force-frame-pointers=yes)
 
 # The name that programs record, so that they find a library of the same interface.
-crates=staticlib,cdylib
 case "$system" in
     linux | freebsd | netbsd | openbsd)
         shared=libcerebellum.so
@@ -120,9 +121,8 @@ case "$system" in
     *) fail "no install rules for $system yet: copy the library by hand" ;;
 esac
 # rustc's targets for musl are of static programs, which load no library.
-if grep -q '^target_feature="crt-static"' <<< "$configuration"; then
-    crates=staticlib shared='' soname=''
-fi
+! grep -q '^target_feature="crt-static"' <<< "$configuration" || crates=staticlib
+[[ $crates = *cdylib* ]] || shared='' soname=''
 
 # rustc links with lld there: functions that are the same are there once, relocations are a bit each.
 if [[ "${cargo[*]}" = *build-std* && "$triple" = x86_64-unknown-linux-gnu ]]; then
