@@ -49,6 +49,7 @@ pub use self::serve::{
     generate_within, serve,
 };
 
+pub use crate::kv_cache::CACHE_BLOCK;
 pub use crate::plan::MAX_SEQUENCES;
 
 /// A number of sequences, each with its tokens and cache, that are evaluated together.
@@ -237,6 +238,73 @@ impl Batch {
             *current = Sequence { position, ..Sequence::default() };
         }
         Ok(())
+    }
+
+    /// Bytes of the keys and values of [`CACHE_BLOCK`] positions.
+    pub fn block_bytes(&self) -> usize {
+        self.caches[0].block(0).map(|range| range.len()).sum()
+    }
+
+    /// Copies the keys and values of the [`CACHE_BLOCK`] positions from `start` on, which is a multiple of it, to
+    /// `block`, [`block_bytes`](Self::block_bytes) long. They are those of any sequence that begins with the
+    /// same tokens: [`append_block`](Self::append_block) puts them there. False if the sequence does not have
+    /// all of them: layers with windows forget.
+    ///
+    /// # Panics
+    /// If `start` is no multiple, or `block` has another length.
+    pub fn copy_block(&mut self, sequence: usize, start: usize, block: &mut [u8]) -> bool {
+        assert_eq!(start % CACHE_BLOCK, 0, "a block begins at a multiple of its length");
+        assert_eq!(block.len(), self.block_bytes(), "a block has its length");
+        let cache = &self.caches[sequence];
+        if start + CACHE_BLOCK > self.sequences[sequence].position || !cache.has_block(start) {
+            return false;
+        }
+        let mut rest = block;
+        for range in cache.block(start) {
+            let (to, more) = rest.split_at_mut(range.len());
+            to.copy_from_slice(self.arena.bytes(range));
+            rest = more;
+        }
+        true
+    }
+
+    /// Appends [`CACHE_BLOCK`] tokens whose keys and values [`copy_block`](Self::copy_block) has copied, in a batch
+    /// of the same model and cache type, from a sequence that begins with all the same tokens. They are not
+    /// evaluated, and there are no logits. Other bytes make wrong results, and nothing worse.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`]; [`Error::TokenOutOfRange`]; [`Error::FileChanged`].
+    ///
+    /// # Panics
+    /// If the sequence's position is no multiple of [`CACHE_BLOCK`], or tokens or block have another length.
+    pub fn append_block(&mut self, sequence: usize, tokens: &[u32], block: &[u8]) -> Result<()> {
+        let position = self.sequences[sequence].position;
+        assert_eq!(position % CACHE_BLOCK, 0, "a block begins at a multiple of its length");
+        assert_eq!(tokens.len(), CACHE_BLOCK, "a block has its length");
+        assert_eq!(block.len(), self.block_bytes(), "a block has its length");
+        check_tokens(&self.model, tokens, (position, tokens.len(), self.context))?;
+        self.model.check_unchanged()?;
+        self.fill_windows(sequence)?;
+        let mut rest = block;
+        for range in self.caches[sequence].block(position) {
+            let (from, more) = rest.split_at(range.len());
+            self.arena.bytes(range).copy_from_slice(from);
+            rest = more;
+        }
+        let start = sequence * self.context + position;
+        let places = start..start + CACHE_BLOCK;
+        // SAFETY: `&mut self`: nobody else uses them.
+        unsafe { self.arena.write(self.tokens, places) }.copy_from_slice(tokens);
+        self.caches[sequence].note_stored(position + CACHE_BLOCK);
+        let position = position + CACHE_BLOCK;
+        self.sequences[sequence] = Sequence { position, ..Sequence::default() };
+        Ok(())
+    }
+
+    /// Whether the next tokens of a sequence can be evaluated right away. After a long way back in a model with
+    /// windows the evaluation begins with that of all tokens so far.
+    fn is_ready(&self, sequence: usize) -> bool {
+        self.caches[sequence].holds(self.sequences[sequence].position)
     }
 
     /// As [`Session::cancel_by`](crate::Session::cancel_by).

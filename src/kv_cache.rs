@@ -11,6 +11,10 @@ use crate::format::{Config, MAX_KINDS};
 use crate::kernels::{HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT, prefetch};
 use crate::memory::{Arena, Plain, Planner, Region};
 
+/// Positions of a block of keys and values that can be copied from one sequence of a batch to another
+/// ([`Batch::copy_block`](crate::batch::Batch::copy_block)).
+pub const CACHE_BLOCK: usize = KEY_PANEL;
+
 /// How much of a head's keys, and of its values, is fetched ahead.
 const PREFETCH_BYTES: usize = 8 << 10;
 /// What one prefetch brings.
@@ -115,13 +119,18 @@ impl OfKind {
 
     /// Whether the keys are there that a query at `position` sees.
     fn holds(&self, position: usize, history: History) -> bool {
+        self.first_seen(position) >= self.oldest(history)
+    }
+
+    /// The first position whose keys are there.
+    fn oldest(&self, history: History) -> usize {
         // Storing takes the place of what lies `capacity` before it, in whole panels.
         let overwritten = history.highest.next_multiple_of(KEY_PANEL).saturating_sub(self.capacity);
         let restored = match self.window {
             Some(_) if history.restored > 0 => self.first_seen(history.restored),
             _ => 0,
         };
-        self.first_seen(position) >= overwritten.max(restored)
+        overwritten.max(restored)
     }
 
     /// Slots of the positions `from..to`, in order: two ranges where the ring begins anew between them.
@@ -209,6 +218,28 @@ impl KvCache {
     /// from the beginning of the arena: the same lengths in the same order for any cache of the same model
     /// and type, however many positions it has. Keys come in whole panels.
     pub fn used(&self, positions: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.parts().flat_map(move |(of_kind, part)| {
+            let from = of_kind.first_seen(positions).min(positions / KEY_PANEL * KEY_PANEL);
+            let to = if part.keys { positions.next_multiple_of(KEY_PANEL) } else { positions };
+            self.places(of_kind, part, from, to)
+        })
+    }
+
+    /// Where a block of [`CACHE_BLOCK`] positions lies, the first of which is `start`: the same lengths in the
+    /// same order for any block of any cache of the same model and type.
+    pub fn block(&self, start: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        debug_assert_eq!(start % CACHE_BLOCK, 0);
+        self.parts()
+            .flat_map(move |(of_kind, part)| self.places(of_kind, part, start, start + CACHE_BLOCK))
+    }
+
+    /// Whether the block at `start`, all of which was stored, is still there.
+    pub fn has_block(&self, start: usize) -> bool {
+        self.kinds().all(|of_kind| start >= of_kind.oldest(self.history))
+    }
+
+    /// The regions of each kind, keys first.
+    fn parts(&self) -> impl Iterator<Item = (OfKind, Part)> + '_ {
         let key_size = self.head_size.next_multiple_of(KEY_STEP);
         let size = self.head_size;
         let parts = 0..match self.kind {
@@ -216,7 +247,7 @@ impl KvCache {
             KvType::Int8 => 4,
         };
         parts.flat_map(move |part| {
-            self.kinds().flat_map(move |of_kind| {
+            self.kinds().map(move |of_kind| {
                 let part = match (of_kind.regions, part) {
                     (Regions::F16 { keys, .. }, 0) => Part::new(keys, size, true),
                     (Regions::F16 { values, .. }, _) => Part::new(values, size, false),
@@ -225,13 +256,22 @@ impl KvCache {
                     (Regions::Int8 { values, .. }, 2) => Part::new(values, size, false),
                     (Regions::Int8 { value_scales, .. }, _) => Part::new(value_scales, 1, false),
                 };
-                let from = of_kind.first_seen(positions).min(positions / KEY_PANEL * KEY_PANEL);
-                let to = if part.keys { positions.next_multiple_of(KEY_PANEL) } else { positions };
-                (0..of_kind.layers * self.heads).flat_map(move |head| {
-                    let slots = of_kind.slots(from, to);
-                    slots.map(move |slots| part.of_head(head, of_kind.capacity, slots))
-                })
+                (of_kind, part)
             })
+        })
+    }
+
+    /// Where the positions `from..to` lie in a region, head by head.
+    fn places(
+        &self,
+        of_kind: OfKind,
+        part: Part,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        (0..of_kind.layers * self.heads).flat_map(move |head| {
+            let slots = of_kind.slots(from, to);
+            slots.map(move |slots| part.of_head(head, of_kind.capacity, slots))
         })
     }
 

@@ -6,7 +6,7 @@ mod random_models;
 
 use std::ops::ControlFlow;
 
-use cerebellum::batch::{Append, Batch, Request, generate};
+use cerebellum::batch::{Append, Batch, CACHE_BLOCK, Client, Job, Next, Request, generate, serve};
 use cerebellum::generate::{GenerateOptions, StopReason, generate_tokens};
 use cerebellum::kernels::Isa;
 use cerebellum::quant::Scheme;
@@ -89,6 +89,171 @@ fn modern_networks_in_batches() {
             check_batch(&model, &options, 90, &format!("{case} {kv:?}"));
         }
     }
+}
+
+/// Evaluates all tokens of a sequence, and copies each block as soon as it is there.
+fn blocks_of(batch: &mut Batch, tokens: &[u32]) -> Vec<Vec<u8>> {
+    let (chunk, mut blocks) = (batch.chunk(), Vec::new());
+    batch.reset(0);
+    for part in tokens.chunks(chunk) {
+        batch.evaluate(&[Append { sequence: 0, tokens: part }]).unwrap();
+        while (blocks.len() + 1) * CACHE_BLOCK <= batch.position(0) {
+            let mut block = vec![0; batch.block_bytes()];
+            assert!(batch.copy_block(0, blocks.len() * CACHE_BLOCK, &mut block));
+            blocks.push(block);
+        }
+    }
+    blocks
+}
+
+/// Blocks of one sequence in another, of a batch with another context, chunk and history.
+fn check_blocks(model: &Model, kv: KvType, longest: usize, case: &str) {
+    let tokens = tokens(model, longest);
+    let options = SessionOptions { kv, chunk: 40, context: Some(longest), ..Default::default() };
+    let mut from = model.batch(&options, 1).unwrap();
+    let blocks = blocks_of(&mut from, &tokens);
+    assert_eq!(blocks.len(), longest / CACHE_BLOCK);
+    let other = SessionOptions { chunk: 64, threads: 2, ..options.clone() };
+    let mut to = model.batch(&other, 2).unwrap();
+    assert_eq!(to.block_bytes(), from.block_bytes());
+    // What the sequence held before is forgotten, in a ring as well.
+    let held: Vec<u32> = tokens.iter().rev().copied().collect();
+    to.evaluate(&[Append { sequence: 1, tokens: &held }]).unwrap();
+    for count in [0, 1, 3, (longest - 1) / CACHE_BLOCK] {
+        to.reset(1);
+        for (tokens, block) in tokens.chunks(CACHE_BLOCK).zip(&blocks).take(count) {
+            to.append_block(1, tokens, block).unwrap();
+        }
+        assert_eq!(to.tokens(1), &tokens[..count * CACHE_BLOCK]);
+        assert!(matches!(to.logits(1), Err(Error::NoLogits)));
+        to.evaluate(&[Append { sequence: 1, tokens: &tokens[count * CACHE_BLOCK..] }]).unwrap();
+        let alone = logits_alone(model, &options, &tokens);
+        assert!(bits(to.logits(1).unwrap()) == alone, "{case} {kv:?}, {count} blocks");
+    }
+    let full = to.append_block(1, &tokens[..CACHE_BLOCK], &blocks[0]);
+    assert!(longest % CACHE_BLOCK != 0 || matches!(full, Err(Error::ContextFull { .. })));
+    to.reset(0);
+    let unknown = [model.config().vocab_size as u32; CACHE_BLOCK];
+    let unknown = to.append_block(0, &unknown, &blocks[0]);
+    assert!(matches!(unknown, Err(Error::TokenOutOfRange { .. })));
+    assert_eq!(to.position(0), 0);
+}
+
+#[test]
+fn blocks_of_a_cache_are_those_of_any_sequence_with_the_same_tokens() {
+    for kv in [KvType::F16, KvType::Int8] {
+        check_blocks(&quantized(&demo(), Scheme::Int4, 64), kv, 320, "demo");
+        for (case, model) in unlimited().into_iter().take(2) {
+            check_blocks(&model, kv, 96, case);
+        }
+        for (case, model) in windowed() {
+            check_blocks(&model, kv, 592, case);
+            // What a ring has forgotten is not handed out.
+            let options = SessionOptions { kv, context: Some(592), ..Default::default() };
+            let mut batch = model.batch(&options, 1).unwrap();
+            batch.evaluate(&[Append { sequence: 0, tokens: &tokens(&model, 592) }]).unwrap();
+            let mut block = vec![0; batch.block_bytes()];
+            let has_first = batch.copy_block(0, 0, &mut block);
+            batch.rewind(0, 16).unwrap();
+            assert_eq!(has_first, batch.copy_block(0, 0, &mut block), "{case}");
+            assert!(!batch.copy_block(0, 16, &mut block), "past the end");
+        }
+    }
+}
+
+/// A client that keeps the blocks of one prompt and puts them before others.
+struct Keeper {
+    requests: Vec<Request>,
+    given: usize,
+    blocks: Vec<Vec<u8>>,
+    tokens: Vec<Vec<u32>>,
+    reused: Vec<usize>,
+    /// From which token on a job is not wanted any more.
+    unwanted: Option<(usize, usize)>,
+}
+
+impl Client<'static> for Keeper {
+    fn next(&mut self, _: bool) -> Next<Job<'static>> {
+        let Some(request) = self.requests.get(self.given).cloned() else { return Next::End };
+        self.given += 1;
+        self.tokens.push(Vec::new());
+        self.reused.push(usize::MAX);
+        Next::Job(Job { request: std::borrow::Cow::Owned(request), constraint: None })
+    }
+
+    fn prepare(
+        &mut self,
+        _: usize,
+        batch: &mut Batch,
+        sequence: usize,
+        prompt: &[u32],
+    ) -> cerebellum::Result<()> {
+        let known = self.blocks.len().min((prompt.len() - 1) / CACHE_BLOCK);
+        batch.rewind(sequence, batch.position(sequence) / CACHE_BLOCK * CACHE_BLOCK)?;
+        for n in batch.position(sequence) / CACHE_BLOCK..known {
+            let tokens = &prompt[n * CACHE_BLOCK..(n + 1) * CACHE_BLOCK];
+            batch.append_block(sequence, tokens, &self.blocks[n])?;
+        }
+        Ok(())
+    }
+
+    fn evaluated(&mut self, job: usize, batch: &mut Batch, sequence: usize) {
+        while job == 0 && (self.blocks.len() + 1) * CACHE_BLOCK <= batch.position(sequence) {
+            let mut block = vec![0; batch.block_bytes()];
+            assert!(batch.copy_block(sequence, self.blocks.len() * CACHE_BLOCK, &mut block));
+            self.blocks.push(block);
+        }
+    }
+
+    fn is_wanted(&mut self, job: usize) -> bool {
+        self.unwanted.is_none_or(|(other, from)| other != job || self.tokens[job].len() < from)
+    }
+
+    fn step(&mut self, job: usize, step: cerebellum::generate::Step) -> ControlFlow<StopReason> {
+        self.tokens[job].push(step.token);
+        ControlFlow::Continue(())
+    }
+
+    fn end(&mut self, job: usize, outcome: cerebellum::Result<cerebellum::generate::Generation>) {
+        let generation = outcome.unwrap();
+        self.reused[job] = generation.reused_tokens;
+        let cancelled = self.unwanted.is_some_and(|(other, _)| other == job);
+        assert_eq!(generation.stop_reason == StopReason::Cancelled, cancelled, "job {job}");
+    }
+}
+
+#[test]
+fn a_client_brings_what_it_kept_and_drops_what_nobody_wants() {
+    let model = quantized(&demo(), Scheme::Int4, 64);
+    let prompt = tokens(&model, 100);
+    let sampler = SamplerOptions { temperature: 1.0, seed: 3, ..Default::default() };
+    let options =
+        GenerateOptions { max_tokens: 12, sampler, ignore_end_of_text: true, ..Default::default() };
+    let request = Request { prompt: prompt.clone(), options: options.clone() };
+    // One sequence: the third prompt finds none of its own there.
+    let short = Request { prompt: prompt[40..44].to_vec(), options: options.clone() };
+    let requests = vec![request.clone(), short.clone(), request.clone(), short, request];
+    let mut batch = model.batch(&SessionOptions::default(), 1).unwrap();
+    let mut keeper = Keeper {
+        requests,
+        given: 0,
+        blocks: Vec::new(),
+        tokens: Vec::new(),
+        reused: Vec::new(),
+        unwanted: Some((4, 5)),
+    };
+    serve(&mut batch, &mut keeper).unwrap();
+    assert_eq!(keeper.reused, [0, 0, 96, 0, 96]);
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let mut alone = Vec::new();
+    generate_tokens(&mut session, &prompt, &options, |token| {
+        alone.push(token);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!((&keeper.tokens[0], &keeper.tokens[2]), (&alone, &alone));
+    assert_eq!(keeper.tokens[1], keeper.tokens[3]);
+    assert_eq!(keeper.tokens[4], alone[..5]);
 }
 
 /// Each sequence's cache of a window wraps by itself; and what it no longer has is computed again.

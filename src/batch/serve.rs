@@ -1,6 +1,7 @@
 //! Continuous batching: a text that ends makes room for the next, without waiting for the others.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::generate::{
     Constraint, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextState,
     TextStream,
 };
-use crate::memory::try_vec;
+use crate::heap;
+use crate::memory::{try_filled, try_vec};
 use crate::session_options::check_tokens;
 use crate::text::TokenTable;
 
@@ -66,6 +68,34 @@ pub trait Client<'a> {
         Ok(())
     }
 
+    /// A job's prompt is about to be evaluated in a sequence, which holds its first tokens already, if any. Who
+    /// has the keys and values of more of them appends them ([`Batch::append_block`]); the last token is
+    /// left to be evaluated.
+    ///
+    /// # Errors
+    /// Any, which [`end`](Self::end) will be told.
+    fn prepare(
+        &mut self,
+        job: usize,
+        batch: &mut Batch,
+        sequence: usize,
+        prompt: &[u32],
+    ) -> Result<()> {
+        let _ = (job, batch, sequence, prompt);
+        Ok(())
+    }
+
+    /// Whether anybody still wants a job's text. Asked before each pass; one that is not wanted is cancelled.
+    fn is_wanted(&mut self, job: usize) -> bool {
+        let _ = job;
+        true
+    }
+
+    /// A pass has evaluated tokens of a job in its sequence, of its prompt or its text.
+    fn evaluated(&mut self, job: usize, batch: &mut Batch, sequence: usize) {
+        let _ = (job, batch, sequence);
+    }
+
     /// A token of a job's text; breaking ends the text.
     fn step(&mut self, job: usize, step: Step) -> ControlFlow<StopReason>;
 
@@ -118,10 +148,19 @@ impl<'a> Service<'a> {
     pub fn round(&mut self, batch: &mut Batch, client: &mut dyn Client<'a>) -> Result<bool> {
         let Self { slots, taken } = self;
         taken.fill(batch, slots, client);
-        if slots.iter().all(Option::is_none) {
-            return Ok(false);
+        for slot in slots.iter_mut() {
+            if let Some(active) = slot
+                && !client.is_wanted(active.job)
+                && let Some(outcome) = active.outcome(Ok(ControlFlow::Break(StopReason::Cancelled)))
+            {
+                client.end(active.job, outcome);
+                *slot = None;
+            }
         }
-        step(batch, slots)?;
+        if slots.iter().all(Option::is_none) {
+            return Ok(!taken.is_all);
+        }
+        step(batch, slots, client)?;
         for (sequence, slot) in slots.iter_mut().enumerate() {
             let Some(active) = slot.as_mut().filter(|active| active.rest().is_empty()) else {
                 continue;
@@ -151,9 +190,7 @@ impl Taken {
         slots: &mut [Option<Active<'a>>],
         client: &mut dyn Client<'a>,
     ) {
-        while !self.is_all
-            && let Some(sequence) = slots.iter().position(Option::is_none)
-        {
+        while !self.is_all && slots.iter().any(Option::is_none) {
             let may_wait = slots.iter().all(Option::is_none);
             let job = match client.next(may_wait) {
                 Next::Job(job) => job,
@@ -165,6 +202,7 @@ impl Taken {
             };
             let number = self.jobs;
             self.jobs += 1;
+            let sequence = best_place(batch, slots, &job.request.prompt);
             match Active::begin(batch, sequence, number, job, client) {
                 Err(error) => client.end(number, Err(error)),
                 Ok(mut active) => {
@@ -179,6 +217,21 @@ impl Taken {
     }
 }
 
+/// The free sequence that has most of a prompt's beginning; of equals the one that loses least.
+fn best_place(batch: &Batch, slots: &[Option<Active>], prompt: &[u32]) -> usize {
+    let free = (0..slots.len()).filter(|&sequence| slots[sequence].is_none());
+    let best = free.max_by_key(|&sequence| {
+        let tokens = batch.tokens(sequence);
+        (common(prompt, tokens), Reverse(tokens.len()), Reverse(sequence))
+    });
+    best.expect("there is a free sequence")
+}
+
+/// How many tokens two sequences have in common at their beginnings.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 /// A job on its way.
 struct Active<'a> {
     job: usize,
@@ -188,6 +241,7 @@ struct Active<'a> {
     tokens: Vec<u32>,
     evaluated: usize,
     prompt_tokens: usize,
+    reused_tokens: usize,
     start: Instant,
     prompt_time: Duration,
 }
@@ -210,16 +264,21 @@ impl<'a> Active<'a> {
         };
         check_tokens(batch.model(), prompt, (0, prompt.len(), batch.context()))?;
         client.begin(number, options)?;
-        let kept = prompt.iter().zip(batch.tokens(sequence)).take_while(|(a, b)| a == b).count();
         // The last token's logits are needed, so it is evaluated in any case.
-        let kept = kept.min(prompt.len() - 1);
-        batch.rewind(sequence, kept)?;
+        batch.rewind(sequence, common(prompt, batch.tokens(sequence)).min(prompt.len() - 1))?;
+        if !batch.is_ready(sequence) {
+            batch.reset(sequence);
+        }
+        client.prepare(number, batch, sequence, prompt)?;
+        let kept = batch.position(sequence);
+        debug_assert!(kept < prompt.len() && batch.tokens(sequence) == &prompt[..kept]);
         let mut tokens = try_vec(prompt.len())?;
         tokens.extend_from_slice(prompt);
         Ok(Self {
             job: number,
             text_state: TextState::new(options, EndTokens::of(batch.model()), job.constraint),
             prompt_tokens: prompt.len(),
+            reused_tokens: kept,
             tokens,
             evaluated: kept,
             start: Instant::now(),
@@ -292,6 +351,7 @@ impl<'a> Active<'a> {
         };
         Some(reason.map(|stop_reason| Generation {
             prompt_tokens: self.prompt_tokens,
+            reused_tokens: self.reused_tokens,
             tokens: self.text_state.tokens(),
             stop_reason,
             pending: self.text_state.pending(),
@@ -303,29 +363,59 @@ impl<'a> Active<'a> {
 
 /// One pass, or more if many tokens are forced: what each text needs for its next choice, then prompts as
 /// far as there is room. Meanwhile constraints find out what may be chosen.
-fn step(batch: &mut Batch, slots: &mut [Option<Active>]) -> Result<()> {
+///
+/// Of that room the prompt that came first has half, and the others have what is left, the shortest first: a
+/// short one does not wait for a long one before it, nor the long one for any number of short ones.
+fn step<'a>(
+    batch: &mut Batch,
+    slots: &mut [Option<Active<'a>>],
+    client: &mut dyn Client<'a>,
+) -> Result<()> {
     let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt());
     let mut room = batch.chunk().saturating_sub(texts.map(|active| active.tokens.len()).sum());
+    // How many tokens of each.
+    let mut counts = try_filled(0, slots.len())?;
+    let mut prompts = try_vec(slots.len())?;
+    for (sequence, slot) in slots.iter().enumerate() {
+        match slot {
+            Some(active) if active.is_in_prompt() => prompts.push(sequence),
+            Some(active) => counts[sequence] = active.rest().len(),
+            None => {}
+        }
+    }
+    let of = |sequence: usize| slots[sequence].as_ref().expect("it has a prompt");
+    if let Some(&first) = prompts.iter().min_by_key(|&&sequence| of(sequence).job) {
+        counts[first] = of(first).rest().len().min(room.div_ceil(2));
+        room -= counts[first];
+        heap::sort(&mut prompts, |&a, &b| {
+            let rest = |sequence: usize| of(sequence).rest().len() - counts[sequence];
+            (rest(a), of(a).job) < (rest(b), of(b).job)
+        });
+        for &sequence in &prompts {
+            let more = (of(sequence).rest().len() - counts[sequence]).min(room);
+            counts[sequence] += more;
+            room -= more;
+        }
+    }
     let mut appends = try_vec(slots.len())?;
     let mut text_states = try_vec(slots.len())?;
     for (sequence, slot) in slots.iter_mut().enumerate() {
-        let Some(active) = slot else { continue };
-        let is_in_prompt = active.is_in_prompt();
+        let Some(active) = slot.as_mut().filter(|_| counts[sequence] > 0) else { continue };
         let Active { tokens, evaluated, text_state, .. } = active;
-        let mut tokens = &tokens[*evaluated..];
-        if is_in_prompt {
-            tokens = &tokens[..tokens.len().min(room)];
-            room -= tokens.len();
-        }
-        if !tokens.is_empty() {
-            appends.push(Append { sequence, tokens });
-            *evaluated += tokens.len();
-            text_states.push(text_state);
-        }
+        let start = *evaluated;
+        *evaluated += counts[sequence];
+        appends.push(Append { sequence, tokens: &tokens[start..*evaluated] });
+        text_states.push(text_state);
     }
     batch.evaluate_meanwhile(&appends, &mut || {
         text_states.iter_mut().for_each(|text_state| text_state.prepare())
-    })
+    })?;
+    for (sequence, slot) in slots.iter().enumerate() {
+        if let Some(active) = slot.as_ref().filter(|_| counts[sequence] > 0) {
+            client.evaluated(active.job, batch, sequence);
+        }
+    }
+    Ok(())
 }
 
 /// Continues every prompt, handing each token to `on_token` with the index of its request as it is

@@ -55,6 +55,9 @@ pub struct Step<'a> {
 pub struct Generation {
     /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
+    /// How many of them were there already, in the sequence of a batch. 0 in a session, whose prompts come
+    /// after what it holds.
+    pub reused_tokens: usize,
     /// Number of generated tokens, without the end-of-text token.
     pub tokens: usize,
     /// Why it ended.
@@ -75,6 +78,7 @@ impl Generation {
     pub(crate) fn cancelled() -> Self {
         Self {
             prompt_tokens: 0,
+            reused_tokens: 0,
             tokens: 0,
             stop_reason: StopReason::Cancelled,
             pending: None,

@@ -165,6 +165,7 @@ impl<'a> Progress<'a> {
     pub fn generation(&self) -> Generation {
         Generation {
             prompt_tokens: self.prompt_tokens,
+            reused_tokens: 0,
             tokens: self.text_state.tokens(),
             stop_reason: self.stop_reason().unwrap_or(StopReason::Cancelled),
             pending: self.text_state.pending(),
