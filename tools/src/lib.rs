@@ -21,6 +21,8 @@ mod random;
 pub mod reference;
 pub mod report;
 mod round;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod summary;
 pub mod threads;
 pub mod tokenizer;

@@ -15,7 +15,7 @@ const INTERRUPTED: i32 = 130;
 pub fn handle(context: &Context) -> Result<(), Failure> {
     let handled = ctrlc::set_handler(|| match cancellable().as_ref() {
         // Somebody who interrupts twice means it.
-        Some(cancel) if !cancel.swap(true, Relaxed) => {}
+        Some(Target { flag, then }) if !flag.swap(true, Relaxed) => then(),
         _ => exit_without_leftovers(INTERRUPTED),
     });
     match handled {
@@ -39,14 +39,22 @@ fn end_as_usual() {
     }
 }
 
-/// While this lives, an interruption sets a flag instead.
+/// While this lives, an interruption sets a flag instead, or calls a function.
 pub struct Cancellable;
 
 impl Cancellable {
     /// Lets the next interruption set `flag`, which is cleared first.
     pub fn by(flag: &Arc<AtomicBool>) -> Self {
         flag.store(false, Relaxed);
-        *cancellable() = Some(Arc::clone(flag));
+        *cancellable() = Some(Target { flag: Arc::clone(flag), then: Box::new(|| ()) });
+        Self
+    }
+
+    /// Lets the next interruption call `then`.
+    #[cfg(feature = "serve")]
+    pub fn calling(then: impl Fn() + Send + 'static) -> Self {
+        let flag = Arc::new(AtomicBool::new(false));
+        *cancellable() = Some(Target { flag, then: Box::new(then) });
         Self
     }
 }
@@ -57,8 +65,16 @@ impl Drop for Cancellable {
     }
 }
 
-fn cancellable() -> MutexGuard<'static, Option<Arc<AtomicBool>>> {
-    static CANCELLABLE: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
-    // A flag is valid at any time.
+/// What an interruption does.
+struct Target {
+    /// Set by the first one.
+    flag: Arc<AtomicBool>,
+    /// Called then.
+    then: Box<dyn Fn() + Send>,
+}
+
+fn cancellable() -> MutexGuard<'static, Option<Target>> {
+    static CANCELLABLE: Mutex<Option<Target>> = Mutex::new(None);
+    // A target is valid at any time.
     CANCELLABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -30,6 +30,8 @@ mod prompt;
 mod quantize;
 mod report;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod table;
 mod template;
@@ -98,6 +100,8 @@ enum Command {
     Chat(chat::Args),
     Classify(classify::Args),
     Score(score::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Translate(translate::TranslateArgs),
     Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
@@ -132,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args, &context),
         Command::Translate(args) => translate::translate(&args, &context),
         Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),

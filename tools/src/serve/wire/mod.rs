@@ -1,0 +1,7 @@
+//! The JSON of requests and answers.
+
+pub mod answer;
+pub mod fields;
+pub mod messages;
+pub mod prompt;
+pub mod sampling;
