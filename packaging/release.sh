@@ -50,6 +50,10 @@ sed -i "s/^version = \"$old\"$/version = \"$version\"/; s/\(version = \"=\)$old\
 sed -i "s/^version = \"$old\"$/version = \"$version\"/" bindings/python/pyproject.toml
 [ ! -f bindings/web/package.json ] ||
     sed -i "s/^\(  \"version\": \"\)$old\"/\1$version\"/" bindings/web/package.json
+IFS=. read -r major minor patch <<< "$version"
+for part in "MAJOR $major" "MINOR $minor" "PATCH $patch"; do
+    sed -i "s/^\(pub const CBL_VERSION_${part% *}: u32 = \)[0-9]*;/\1${part#* };/" src/ffi/version.rs
+done
 sed -i "s/find_package(cerebellum ${old%.*} /find_package(cerebellum ${version%.*} /" \
     packaging/check.sh examples/c/CMakeLists.txt docs/embedding.md
 sed -i "s/^## \[Unreleased\]$/## [Unreleased]\n\n## [$version] - $(date +%F)/" CHANGELOG.md
