@@ -1,0 +1,21 @@
+// npm run page [-- DIRECTORY]: the page of examples/web with the package and the demo model, ready to be served.
+
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { argv } from 'node:process';
+import { fileURLToPath } from 'node:url';
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const site = resolve(argv[2] ?? here('../../target/web/site'));
+
+await import('./build.mjs');
+rmSync(site, { recursive: true, force: true });
+mkdirSync(site, { recursive: true });
+cpSync(here('../../examples/web'), site, { recursive: true });
+cpSync(here('dist'), `${site}/cerebellum`, { recursive: true });
+execFileSync('cargo', [
+  'run', '--quiet', '--locked', '--profile', 'demo', '--package', 'cerebellum-tools', '--no-default-features', '--bin', 'cerebellum', '--',
+  'quantize', 'tools/demo', '--output', `${site}/demo.cbl`, '--weights', 'int4', '--force', '--quiet',
+], { cwd: here('../..'), stdio: 'inherit' });
+console.log(`${site}: serve it by anything, for example\n    python3 -m http.server --directory ${site}`);
