@@ -133,13 +133,13 @@ impl OfKind {
         overwritten.max(restored)
     }
 
-    /// Slots of the positions `from..to`, in order: two ranges where the ring begins anew between them.
-    fn slots(&self, from: usize, to: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// Slots of the positions `from..to`, in order: the second range has those behind which the ring began anew.
+    fn slots(&self, from: usize, to: usize) -> [Range<usize>; 2] {
         let capacity = self.capacity;
         let (start, len) = (from % capacity, to - from);
         let first = start..capacity.min(start + len);
         let rest = len - first.len();
-        [first, 0..rest].into_iter().filter(|slots| !slots.is_empty())
+        [first, 0..rest]
     }
 
     /// The part of a region that belongs to one head of a layer, with `size` values per position.
@@ -225,6 +225,11 @@ impl KvCache {
         })
     }
 
+    /// How many bytes [`used`](Self::used) are.
+    pub fn used_bytes(&self, positions: usize) -> usize {
+        self.used(positions).map(|range| range.len()).sum()
+    }
+
     /// Where a block of [`CACHE_BLOCK`] positions lies, the first of which is `start`: the same lengths in the
     /// same order for any block of any cache of the same model and type.
     pub fn block(&self, start: usize) -> impl Iterator<Item = Range<usize>> + '_ {
@@ -242,22 +247,22 @@ impl KvCache {
     fn parts(&self) -> impl Iterator<Item = (OfKind, Part)> + '_ {
         let key_size = self.head_size.next_multiple_of(KEY_STEP);
         let size = self.head_size;
-        let parts = 0..match self.kind {
+        let parts = match self.kind {
             KvType::F16 => 2,
             KvType::Int8 => 4,
         };
-        parts.flat_map(move |part| {
-            self.kinds().map(move |of_kind| {
-                let part = match (of_kind.regions, part) {
-                    (Regions::F16 { keys, .. }, 0) => Part::new(keys, size, true),
-                    (Regions::F16 { values, .. }, _) => Part::new(values, size, false),
-                    (Regions::Int8 { keys, .. }, 0) => Part::new(keys, key_size, true),
-                    (Regions::Int8 { key_scales, .. }, 1) => Part::new(key_scales, 1, false),
-                    (Regions::Int8 { values, .. }, 2) => Part::new(values, size, false),
-                    (Regions::Int8 { value_scales, .. }, _) => Part::new(value_scales, 1, false),
-                };
-                (of_kind, part)
-            })
+        let kinds = self.kinds.len();
+        (0..parts * kinds).filter_map(move |number| {
+            let of_kind = self.kinds[number % kinds]?;
+            let part = match (of_kind.regions, number / kinds) {
+                (Regions::F16 { keys, .. }, 0) => Part::new(keys, size, true),
+                (Regions::F16 { values, .. }, _) => Part::new(values, size, false),
+                (Regions::Int8 { keys, .. }, 0) => Part::new(keys, key_size, true),
+                (Regions::Int8 { key_scales, .. }, 1) => Part::new(key_scales, 1, false),
+                (Regions::Int8 { values, .. }, 2) => Part::new(values, size, false),
+                (Regions::Int8 { value_scales, .. }, _) => Part::new(value_scales, 1, false),
+            };
+            Some((of_kind, part))
         })
     }
 
@@ -269,9 +274,10 @@ impl KvCache {
         from: usize,
         to: usize,
     ) -> impl Iterator<Item = Range<usize>> + use<> {
-        (0..of_kind.layers * self.heads).flat_map(move |head| {
-            let slots = of_kind.slots(from, to);
-            slots.map(move |slots| part.of_head(head, of_kind.capacity, slots))
+        let slots = of_kind.slots(from, to);
+        (0..2 * of_kind.layers * self.heads).filter_map(move |number| {
+            let slots = slots[number % 2].clone();
+            (!slots.is_empty()).then(|| part.of_head(number / 2, of_kind.capacity, slots))
         })
     }
 

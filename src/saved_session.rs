@@ -88,9 +88,8 @@ impl Header {
 impl Session {
     /// Length of what [`save`](Self::save) writes now.
     pub fn saved_bytes(&self) -> usize {
-        let cache: usize = self.cache.used(self.position()).map(|range| range.len()).sum();
         let numbers = self.position() + self.last_logits().map_or(0, <[f32]>::len);
-        HEADER_BYTES + numbers * 4 + cache + CHECKSUM_BYTES
+        HEADER_BYTES + numbers * 4 + self.cache.used_bytes(self.position()) + CHECKSUM_BYTES
     }
 
     /// Writes the session's tokens, cache and last logits.
@@ -228,9 +227,9 @@ impl Session {
             return Err(Error::ContextFull { position: 0, tokens, context: self.context() });
         }
         // No overflow: the position is at most the context, whose cache was allocated.
-        let cache = self.cache.used(saved.position as usize).map(|range| range.len() as u64);
+        let cache = self.cache.used_bytes(saved.position as usize) as u64;
         let numbers = (saved.position + saved.logits) * 4;
-        let expected = (HEADER_BYTES + CHECKSUM_BYTES) as u64 + numbers + cache.sum::<u64>();
+        let expected = (HEADER_BYTES + CHECKSUM_BYTES) as u64 + numbers + cache;
         if saved.length != expected {
             return Err(Error::SavedSession("it is damaged"));
         }

@@ -1,7 +1,6 @@
 //! Continuous batching: a text that ends makes room for the next, without waiting for the others.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -12,8 +11,7 @@ use crate::generate::{
     Constraint, EndTokens, Flow, GenerateOptions, Generation, Step, StopReason, TextState,
     TextStream,
 };
-use crate::heap;
-use crate::memory::{try_filled, try_vec};
+use crate::memory::try_vec;
 use crate::session_options::check_tokens;
 use crate::text::TokenTable;
 
@@ -149,12 +147,8 @@ impl<'a> Service<'a> {
         let Self { slots, taken } = self;
         taken.fill(batch, slots, client);
         for slot in slots.iter_mut() {
-            if let Some(active) = slot
-                && !client.is_wanted(active.job)
-                && let Some(outcome) = active.outcome(Ok(ControlFlow::Break(StopReason::Cancelled)))
-            {
-                client.end(active.job, outcome);
-                *slot = None;
+            if slot.as_ref().is_some_and(|active| !client.is_wanted(active.job)) {
+                settle(slot, Ok(ControlFlow::Break(StopReason::Cancelled)), client);
             }
         }
         if slots.iter().all(Option::is_none) {
@@ -166,12 +160,19 @@ impl<'a> Service<'a> {
                 continue;
             };
             let flow = active.choose(batch, sequence, client);
-            if let Some(outcome) = active.outcome(flow) {
-                client.end(active.job, outcome);
-                *slot = None;
-            }
+            settle(slot, flow, client);
         }
         Ok(true)
+    }
+}
+
+/// Tells the client what became of a job, if it has ended.
+fn settle<'a>(slot: &mut Option<Active<'a>>, flow: Result<Flow>, client: &mut dyn Client<'a>) {
+    if let Some(active) = slot
+        && let Some(outcome) = active.outcome(flow)
+    {
+        client.end(active.job, outcome);
+        *slot = None;
     }
 }
 
@@ -205,12 +206,9 @@ impl Taken {
             let sequence = best_place(batch, slots, &job.request.prompt);
             match Active::begin(batch, sequence, number, job, client) {
                 Err(error) => client.end(number, Err(error)),
-                Ok(mut active) => {
-                    let flow = active.advance(0, batch.context(), client);
-                    match active.outcome(flow) {
-                        Some(outcome) => client.end(number, outcome),
-                        None => slots[sequence] = Some(active),
-                    }
+                Ok(active) => {
+                    let flow = slots[sequence].insert(active).advance(0, batch.context(), client);
+                    settle(&mut slots[sequence], flow, client);
                 }
             }
         }
@@ -220,9 +218,9 @@ impl Taken {
 /// The free sequence that has most of a prompt's beginning; of equals the one that loses least.
 fn best_place(batch: &Batch, slots: &[Option<Active>], prompt: &[u32]) -> usize {
     let free = (0..slots.len()).filter(|&sequence| slots[sequence].is_none());
-    let best = free.max_by_key(|&sequence| {
+    let best = free.min_by_key(|&sequence| {
         let tokens = batch.tokens(sequence);
-        (common(prompt, tokens), Reverse(tokens.len()), Reverse(sequence))
+        (prompt.len() - common(prompt, tokens), tokens.len())
     });
     best.expect("there is a free sequence")
 }
@@ -240,6 +238,8 @@ struct Active<'a> {
     /// What is to be evaluated before the next choice, and how much of it was.
     tokens: Vec<u32>,
     evaluated: usize,
+    /// How many of the rest the next pass evaluates.
+    share: usize,
     prompt_tokens: usize,
     reused_tokens: usize,
     start: Instant,
@@ -278,6 +278,7 @@ impl<'a> Active<'a> {
             job: number,
             text_state: TextState::new(options, EndTokens::of(batch.model()), job.constraint),
             prompt_tokens: prompt.len(),
+            share: 0,
             reused_tokens: kept,
             tokens,
             evaluated: kept,
@@ -290,6 +291,11 @@ impl<'a> Active<'a> {
     /// What is still to be evaluated before the next choice.
     fn rest(&self) -> &[u32] {
         &self.tokens[self.evaluated..]
+    }
+
+    /// How many of them the next pass leaves out.
+    fn missing(&self) -> usize {
+        self.rest().len() - self.share
     }
 
     fn is_in_prompt(&self) -> bool {
@@ -371,39 +377,29 @@ fn step<'a>(
     slots: &mut [Option<Active<'a>>],
     client: &mut dyn Client<'a>,
 ) -> Result<()> {
-    let texts = slots.iter().flatten().filter(|active| !active.is_in_prompt());
-    let mut room = batch.chunk().saturating_sub(texts.map(|active| active.tokens.len()).sum());
-    // How many tokens of each.
-    let mut counts = try_filled(0, slots.len())?;
-    let mut prompts = try_vec(slots.len())?;
-    for (sequence, slot) in slots.iter().enumerate() {
-        match slot {
-            Some(active) if active.is_in_prompt() => prompts.push(sequence),
-            Some(active) => counts[sequence] = active.rest().len(),
-            None => {}
-        }
+    let mut room = batch.chunk();
+    for active in slots.iter_mut().flatten() {
+        active.share = if active.is_in_prompt() { 0 } else { active.rest().len() };
+        room = room.saturating_sub(active.share);
     }
-    let of = |sequence: usize| slots[sequence].as_ref().expect("it has a prompt");
-    if let Some(&first) = prompts.iter().min_by_key(|&&sequence| of(sequence).job) {
-        counts[first] = of(first).rest().len().min(room.div_ceil(2));
-        room -= counts[first];
-        heap::sort(&mut prompts, |&a, &b| {
-            let rest = |sequence: usize| of(sequence).rest().len() - counts[sequence];
-            (rest(a), of(a).job) < (rest(b), of(b).job)
-        });
-        for &sequence in &prompts {
-            let more = (of(sequence).rest().len() - counts[sequence]).min(room);
-            counts[sequence] += more;
-            room -= more;
-        }
+    let mut is_first = true;
+    while room > 0
+        && let prompts = slots.iter_mut().flatten().filter(|active| active.missing() > 0)
+        && let Some(next) =
+            prompts.min_by_key(|it| (if is_first { 0 } else { it.missing() }, it.job))
+    {
+        let more = next.missing().min(if is_first { room.div_ceil(2) } else { room });
+        next.share += more;
+        room -= more;
+        is_first = false;
     }
     let mut appends = try_vec(slots.len())?;
     let mut text_states = try_vec(slots.len())?;
     for (sequence, slot) in slots.iter_mut().enumerate() {
-        let Some(active) = slot.as_mut().filter(|_| counts[sequence] > 0) else { continue };
-        let Active { tokens, evaluated, text_state, .. } = active;
+        let Some(active) = slot.as_mut().filter(|active| active.share > 0) else { continue };
+        let Active { tokens, evaluated, share, text_state, .. } = active;
         let start = *evaluated;
-        *evaluated += counts[sequence];
+        *evaluated += *share;
         appends.push(Append { sequence, tokens: &tokens[start..*evaluated] });
         text_states.push(text_state);
     }
@@ -411,7 +407,7 @@ fn step<'a>(
         text_states.iter_mut().for_each(|text_state| text_state.prepare())
     })?;
     for (sequence, slot) in slots.iter().enumerate() {
-        if let Some(active) = slot.as_ref().filter(|_| counts[sequence] > 0) {
+        if let Some(active) = slot.as_ref().filter(|active| active.share > 0) {
             client.evaluated(active.job, batch, sequence);
         }
     }
