@@ -161,6 +161,7 @@ const CHAT: &str = include_str!("templates/chat/classify.txt");
 
 /// How a label's length counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Normalization {
     /// A label's score is its log-probability, which is less the longer it is.
     #[default]
@@ -171,6 +172,7 @@ pub enum Normalization {
 
 /// What is taken off a label's score because the model prefers some labels whatever the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Calibration {
     /// Nothing.
     #[default]
@@ -278,6 +280,7 @@ impl Before {
 
 /// How well each label fits a text.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Classification {
     /// Index of the best label; the first among equals.
     pub label: usize,

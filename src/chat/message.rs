@@ -5,6 +5,7 @@ use crate::memory;
 
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Role {
     /// Whoever made the program: how to answer.
     System,

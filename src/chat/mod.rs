@@ -54,6 +54,7 @@ use crate::text::{EncodeOptions, Tokenizer};
 
 /// What a conversation is put to a session as.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Prompt {
     /// All tokens, from the beginning of the context on.
     pub tokens: Vec<u32>,
@@ -64,6 +65,7 @@ pub struct Prompt {
 
 /// An answer that was generated. Its text is the conversation's last message.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// How it was generated. The prompt's tokens are those that were evaluated.
     pub generation: Generation,
