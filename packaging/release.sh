@@ -88,7 +88,7 @@ if [ -d "$files/cerebellum.xcframework" ]; then
     rm -r "$files/cerebellum.xcframework"
 fi
 if [ -f bindings/web/package.json ] && command -v npm > /dev/null; then
-    (cd bindings/web && npm run --silent build && npm pack --silent --pack-destination "$files") || skip "the package for browsers"
+    (cd bindings/web && npm pack --silent --pack-destination "$files") || skip "the package for browsers"
 fi
 HOSTILE_EXPORT="$work/hostile" cargo test --quiet --locked --test hostile > /dev/null
 cp tests/data/hostile/README.md "$work/hostile"
