@@ -206,8 +206,8 @@ packaging/install.sh --prefix "$work/text"
 packaging/install.sh --prefix "$work/constraints" --with-constraints
 cargo build --quiet --locked --profile device --bin cerebellum-run
 budget "$work/text/lib/libcerebellum.so" 1420000
-budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 3500000
-budget "$work/constraints/lib/libcerebellum.so" 4400000
+budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 1200000
+budget "$work/constraints/lib/libcerebellum.so" 3400000
 linked "$work/constraints/lib/libcerebellum.so"
 objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.so\.0' || { echo "no SONAME" >&2; exit 1; }
 
