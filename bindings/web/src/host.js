@@ -245,7 +245,9 @@ export class Host {
 }
 
 async function fetchOk(url, signal) {
-  const response = await fetch(url, { signal });
+  const response = await fetch(url, { signal }).catch((error) => {
+    throw error.name === 'AbortError' ? error : new CerebellumError('IO', `${url}: ${error.message}`);
+  });
   if (!response.ok) throw new CerebellumError('IO', `${url}: ${response.status} ${response.statusText}`);
   return response;
 }

@@ -38,9 +38,13 @@ class Channel {
     else if (piece !== undefined) call.onPiece?.(piece);
     else {
       this.pending.delete(id);
-      if (error === undefined) call.resolve(done);
-      else call.reject(revived(error));
+      if (error === undefined) return call.resolve(done);
+      const reason = revived(error);
+      call.reject(reason);
+      // After a trap the module must not be used again.
+      if (error.status === null && reason.status === 'PANIC') this.fail(reason);
     }
+    return undefined;
   }
 
   /** Ends every call, and those to come. */
@@ -67,12 +71,15 @@ class Channel {
   cancel(id) { if (!this.failed) this.post({ id, cancel: true }); }
 }
 
+/** What errors of the browser's are in the library's words. */
+const STATUS_OF = { CompileError: 'UNSUPPORTED', LinkError: 'UNSUPPORTED', NotReadableError: 'IO', NotFoundError: 'IO' };
+
 function revived({ name, message, status }) {
   if (status !== null) return new CerebellumError(status, message);
   if (name === 'TypeError') return new TypeError(message);
   if (name === 'AbortError') return new DOMException(message, name);
-  // What the engine throws for a trap: the module must not be used again.
-  return new CerebellumError('PANIC', `${name}: ${message}`);
+  // Anything else is what the engine throws for a trap.
+  return new CerebellumError(STATUS_OF[name] ?? 'PANIC', `${name}: ${message}`);
 }
 
 export class Model {
