@@ -200,6 +200,24 @@ impl Sampler {
         self.choice().make(logits, history, position, None)
     }
 
+    /// As [`sample`](Self::sample), of the tokens that are `allowed`, as
+    /// [`Session::sample_within`](crate::Session::sample_within) takes them.
+    ///
+    /// # Errors
+    /// [`Error::NothingAllowed`] if no bit of the vocabulary is set.
+    pub fn sample_within(
+        &mut self,
+        logits: &[f32],
+        history: &[u32],
+        position: usize,
+        allowed: &[u32],
+    ) -> Result<u32> {
+        if !allows_any(allowed, logits.len()) {
+            return Err(Error::NothingAllowed);
+        }
+        Ok(self.choice().make(logits, history, position, Some(allowed)))
+    }
+
     fn choice(&mut self) -> Choice<'_> {
         Choice {
             options: &self.options,

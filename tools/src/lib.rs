@@ -18,6 +18,7 @@ pub mod json;
 pub mod output;
 pub mod quantize;
 mod random;
+pub mod receipt;
 pub mod reference;
 pub mod report;
 mod round;

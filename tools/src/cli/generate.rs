@@ -1,6 +1,6 @@
 //! `cerebellum generate`.
 
-use std::io;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,10 +17,11 @@ use cerebellum::score::{log_probabilities_by, top_log_probabilities_by};
 use cerebellum::text::EncodeOptions;
 use cerebellum::{Model, Session, TokenizerBytes};
 use cerebellum_tools::json;
+use cerebellum_tools::receipt::{Asked, LogitsDigest, Receipt, model_digest};
 use cerebellum_tools::threads;
 use serde::Serialize;
 
-use super::context::{Context, Failure, Outcome, print_text};
+use super::context::{Context, Failure, Outcome, create_output, print_text};
 use super::generate_lines::Prompts;
 use super::lines::{LinesArgs, read_list};
 use super::prompt::{SPACE_AT_THE_END, after_space, ends_in_space, read_prompt};
@@ -62,6 +63,10 @@ pub struct Args {
     stop: Vec<String>,
     #[command(flatten)]
     form: FormArgs,
+    /// Write a receipt: what was asked and said, and a digest of the logits. Whoever has the model can check it by
+    /// `check`
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    receipt: Option<PathBuf>,
     /// With --json, list for each token the N most probable tokens at its position, with the logarithms of
     /// their probabilities before temperature, bias and penalty
     #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -322,9 +327,18 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         };
         return prompts.run(&LinesArgs::of(file, args.jsonl), &options);
     }
-    let mut constraint = match args.form.form(!args.chat)? {
+    let form = args.form.form(!args.chat)?;
+    let mut constraint = match &form {
         None => None,
-        Some(form) => Some(Vocabulary::new(&model, Arc::clone(&tokenizer))?.constrain(&form)?),
+        Some(form) => Some(Vocabulary::new(&model, Arc::clone(&tokenizer))?.constrain(form)?),
+    };
+    let file = args.model.file();
+    let mut recorder = match &args.receipt {
+        None => None,
+        Some(path) => {
+            let output = create_output(path, false, &[file.to_owned()])?;
+            Some((output, Vec::new(), LogitsDigest::default()))
+        }
     };
     for warning in constraint.iter_mut().flat_map(|constraint| constraint.warnings()) {
         context.warn(warning);
@@ -357,9 +371,30 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             if let (Some(count), Some(step)) = (args.top_logprobs, step) {
                 steps.push(report_token(&step, count.into(), (&tokenizer, kernels)));
             }
+            if let (Some((_, said, digest)), Some(step)) = (&mut recorder, step) {
+                said.push(step.token);
+                step.logits.iter().for_each(|logits| digest.push(logits));
+            }
             stream.push(text)
         })?;
     stream.end()?;
+    if let Some((mut output, said, digest)) = recorder {
+        let model_digest = model_digest(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let asked = Asked {
+            model: &model_digest,
+            kv: options.kv,
+            prompt: &tokens,
+            options: &generate,
+            form: form.as_ref(),
+        };
+        let receipt = Receipt::new(&asked, said, generation.stop_reason, digest.finish())
+            .ok_or("the text has a form that no receipt can hold")?;
+        let text = serde_json::to_string_pretty(&receipt)? + "\n";
+        let written = output.file().write_all(text.as_bytes());
+        written.map_err(|error| output.error("write", error))?;
+        output.commit()?;
+    }
     if context.json {
         let mut report = report(&stream.text, &generation, &session, options.threads);
         report.token_log_probabilities = args.top_logprobs.map(|_| &steps[..]);

@@ -3,6 +3,7 @@
 
 mod bench;
 mod chat;
+mod check;
 mod classify;
 mod color;
 mod completions;
@@ -98,6 +99,7 @@ enum Command {
     Plan(plan::Args),
     Generate(generate::Args),
     Chat(chat::Args),
+    Check(check::Args),
     Classify(classify::Args),
     Score(score::Args),
     #[cfg(feature = "serve")]
@@ -134,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args, &context),
         Command::Generate(args) => generate::run(&args, &context),
         Command::Chat(args) => chat::run(&args, &context),
+        Command::Check(args) => check::run(&args, &context),
         Command::Classify(args) => classify::run(&args, &context),
         Command::Score(args) => score::run(&args, &context),
         #[cfg(feature = "serve")]

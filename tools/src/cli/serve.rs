@@ -144,6 +144,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let name = args.name.clone().unwrap_or_else(|| name_of(args.model.file()));
     let options = ServerOptions {
         name: name.clone(),
+        model_file: args.model.file().to_owned(),
         access: Access { keys, origins: args.cors_origin.clone(), hosts: args.allow_host.clone() },
         max_body: args.max_body_kb << 10,
         max_connections: args.max_connections,

@@ -1,11 +1,14 @@
 //! What the server refuses, and what it does when clients behave badly.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cerebellum_tools::serve::http::{Access, ServerOptions};
 use serde_json::{Value, json};
 
-use crate::server::{Server, Settings};
+use crate::server::{Server, Settings, file};
 
 /// A text that takes a while.
 fn long() -> Value {
@@ -115,7 +118,11 @@ fn a_client_that_goes_away_ends_its_text() {
     whole["stream"] = false.into();
     let third = server.send("/v1/completions", &whole);
     server.wait_for("texts_waiting", |waiting| waiting == 2);
-    drop((first, second, third));
+    // Those that wait are gone at once, though the first goes on.
+    drop((second, third));
+    server.wait_for("texts_waiting", |waiting| waiting == 0);
+    assert_eq!((server.count("texts_running"), server.count("texts_cancelled_total")), (1, 2));
+    drop(first);
     server.wait_for("texts_cancelled_total", |cancelled| cancelled == 3);
     assert_eq!(server.count("texts_running") + server.count("texts_waiting"), 0);
     assert_eq!(server.post("/v1/completions", &json!({"prompt": "Once"})).0, 200);
@@ -146,6 +153,7 @@ fn time_runs_out() {
     let mut body = json!({"prompt": "x", "n": 50, "temperature": 1, "max_tokens": 100_000, "ignore_eos": true});
     let (status, answer) = server.post("/v1/completions", &body);
     assert_eq!((status, &answer["error"]["type"]), (504, &"timeout_error".into()), "{answer}");
+    server.wait_for("texts_running", |running| running == 0);
     body["stream"] = true.into();
     let events = server.events("/v1/completions", &body);
     assert!(events.iter().any(|event| event.contains("timeout_error")));
@@ -222,9 +230,9 @@ fn a_server_that_is_stopped_ends_what_it_has_begun() {
     let mut answer = server.begin(&body);
     assert!(server.stop());
     let mut rest = String::new();
-    std::io::Read::read_to_string(&mut answer, &mut rest).unwrap();
+    answer.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("[DONE]"), "{rest}");
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
@@ -236,6 +244,61 @@ fn what_does_not_end_in_time_is_given_up() {
     let mut answer = server.begin(&body);
     assert!(!server.stop());
     let mut rest = String::new();
-    std::io::Read::read_to_string(&mut answer, &mut rest).unwrap();
+    answer.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("\"stopping\""), "{rest}");
+}
+
+/// The command itself: it says where it listens, and on SIGTERM ends what it has begun.
+#[cfg(unix)]
+#[test]
+fn the_command_ends_on_a_signal() {
+    let arguments =
+        ["serve", "-m", file(), "--address", "127.0.0.1:0", "--json", "--cache-mb", "8"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
+    let command = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let report: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&report["ok"], &report["model"]), (&true.into(), &"demo".into()));
+    assert_eq!(report["cache_bytes"], 8 << 20);
+    let mut stream = TcpStream::connect(report["address"].as_str().unwrap()).unwrap();
+    let mut body = long();
+    body["max_tokens"] = 60.into();
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}",
+        body.len()
+    );
+    write!(stream, "{head}\r\n\r\n{body}").unwrap();
+    let mut first = [0; 1];
+    stream.read_exact(&mut first).unwrap();
+    let id = server.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("[DONE]"), "{rest}");
+    let output = server.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("private memory, at most") && !errors.contains("given up"), "{errors}");
+}
+
+#[test]
+fn what_is_not_safe_has_to_be_asked_for() {
+    let run = |arguments: &[&str]| {
+        let all = [&["serve", "-m", file(), "-q"], arguments].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_cerebellum")).args(all).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = run(&["--address", "0.0.0.0:0"]);
+    assert!(error.contains("other machines reach") && error.contains("--api-key-file"), "{error}");
+    let error = run(&["--address", "[::]:0", "--api-key-file", "/nothing/there"]);
+    assert!(error.contains("cannot read the keys"), "{error}");
+    let error = run(&["--cors-origin", "*"]);
+    assert!(error.contains("this is no origin"), "{error}");
+    // More than any machine has.
+    let error = run(&["--cache-mb", "16000000"]);
+    assert!(error.contains("choose a smaller"), "{error}");
 }

@@ -59,6 +59,7 @@ impl Default for Settings {
             session: SessionOptions { threads: 2, chunk: 32, ..Default::default() },
             options: ServerOptions {
                 name: "demo".to_owned(),
+                model_file: file().into(),
                 access: Access::default(),
                 max_body: 64 << 10,
                 max_connections: 64,

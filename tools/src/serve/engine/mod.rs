@@ -6,6 +6,7 @@
 mod event;
 mod order;
 mod prefixes;
+mod queue;
 mod work;
 
 use std::sync::atomic::AtomicBool;
@@ -21,13 +22,14 @@ use cerebellum::generate::Constraint;
 use cerebellum::kernels::Kernels;
 use cerebellum::text::Tokenizer;
 use cerebellum::threads::{Executor, Team};
-use cerebellum::{LogitsFor, MemoryPlan, Model, Session, SessionOptions, TokenizerBytes};
+use cerebellum::{KvType, LogitsFor, MemoryPlan, Model, Session, SessionOptions, TokenizerBytes};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
 pub use event::{Chance, End, Event, EventReceiver, EventSender};
 pub use order::{Order, Recipient};
 
-use self::order::Ticket;
+use self::queue::Queue;
 use self::work::Work;
 use super::metrics::Metrics;
 use super::refusal::Refusal;
@@ -88,7 +90,7 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer<TokenizerBytes>>,
     /// Made when it is first needed.
     vocabulary: OnceLock<Result<Vocabulary, Refusal>>,
-    orders: Mutex<Sender<Order>>,
+    queue: Arc<Queue>,
     tasks: Mutex<Sender<Task>>,
     metrics: Arc<Metrics>,
     abandoned: Arc<AtomicBool>,
@@ -121,11 +123,12 @@ impl Engine {
         let scorer = model.session_on(&for_session(&session), executor)?;
         let context = batch.context();
         let abandoned = Arc::new(AtomicBool::new(false));
-        let (orders, queue) = mpsc::channel();
+        let queue = Arc::new(Queue::new(options.queue, Arc::clone(&metrics)));
         let (tasks, task_queue) = mpsc::channel::<Task>();
         let texts = {
             let state = (Arc::clone(&metrics), Arc::clone(&abandoned));
             let (tokenizer, cache_bytes) = (Arc::clone(&tokenizer), options.cache_bytes);
+            let queue = Arc::clone(&queue);
             Builder::new()
                 .name("texts".to_owned())
                 .spawn(move || make_texts(batch, &tokenizer, queue, state, cache_bytes))?
@@ -137,7 +140,7 @@ impl Engine {
             model,
             tokenizer,
             vocabulary: OnceLock::new(),
-            orders: Mutex::new(orders),
+            queue,
             tasks: Mutex::new(tasks),
             metrics,
             abandoned,
@@ -157,14 +160,14 @@ impl Engine {
         &self.tokenizer
     }
 
+    /// The type of its caches.
+    pub fn kv(&self) -> KvType {
+        self.options.session.kv
+    }
+
     /// Positions of a request.
     pub fn context(&self) -> usize {
         self.context
-    }
-
-    /// The most texts that wait.
-    pub fn queue(&self) -> usize {
-        self.options.queue
     }
 
     /// Whether its threads are there.
@@ -188,33 +191,31 @@ impl Engine {
         Ok(Box::new(vocabulary.constrain(form)?))
     }
 
+    /// Where the events of orders go, and where they come from.
+    pub fn channel(&self) -> (EventSender, EventReceiver) {
+        let (sender, events) = unbounded_channel();
+        (sender, EventReceiver::new(events, &self.queue))
+    }
+
     /// Puts orders into the queue, all or none; of each with followers, those as well.
     ///
     /// # Errors
-    /// If the queue has no place for all of them; if the engine is gone.
+    /// If the queue has no place for all of them.
     pub fn order(&self, orders: Vec<Order>) -> Result<(), Refusal> {
-        let count = orders.iter().map(|order| 1 + order.followers.len()).sum();
+        let count: usize = orders.iter().map(Order::count).sum();
         let most = self.options.queue;
         if count > most {
             return Err(Refusal::bad(format!(
                 "the request asks for {count} texts, more than the {most} that may wait; ask for fewer"
             )));
         }
-        let Some(mut tickets) = Ticket::take(&self.metrics, count, most) else {
-            self.metrics.turned_away.fetch_add(1, Relaxed);
-            let message = format!("{most} texts wait already; try again later");
-            let refusal = Refusal::with(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
-            return Err(Refusal { retry_after: Some(1), ..refusal });
-        };
-        let sender = self.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for mut order in orders {
-            order.ticket = tickets.pop();
-            for follower in &mut order.followers {
-                follower.ticket = tickets.pop();
-            }
-            sender.send(order).map_err(|_| gone())?;
+        if self.queue.push(orders) {
+            return Ok(());
         }
-        Ok(())
+        self.metrics.turned_away.fetch_add(1, Relaxed);
+        let message = "the queue is full; try again later";
+        let refusal = Refusal::with(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+        Err(Refusal { retry_after: Some(1), ..refusal })
     }
 
     /// Does something in the session, when what came before is done, unless nobody waits for it any more.
@@ -240,6 +241,12 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 /// The engine's threads have ended.
 pub fn gone() -> Refusal {
     Refusal::internal("the engine has ended")
@@ -249,7 +256,7 @@ pub fn gone() -> Refusal {
 fn make_texts(
     mut batch: Batch,
     tokenizer: &Tokenizer<TokenizerBytes>,
-    queue: Receiver<Order>,
+    queue: Arc<Queue>,
     state: (Arc<Metrics>, Arc<AtomicBool>),
     cache_bytes: usize,
 ) {

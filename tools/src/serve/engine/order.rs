@@ -1,14 +1,11 @@
 //! A text to be made.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use cerebellum::batch::Request;
 use cerebellum::generate::Constraint;
 
 use super::event::{Event, EventSender};
-use crate::serve::metrics::Metrics;
 use crate::serve::refusal::Refusal;
 
 /// A text to be made.
@@ -19,14 +16,14 @@ pub struct Order {
     pub constraint: Option<Box<dyn Constraint + Send>>,
     /// Whether to tell how probable each token was, and how many others.
     pub top: Option<usize>,
+    /// Whether to digest the logits.
+    pub digests: bool,
     /// Who is told.
     pub to: Recipient,
     /// When nobody wants it any more.
     pub deadline: Instant,
     /// Orders of the same prompt, which begin when this one's is evaluated.
     pub followers: Vec<Order>,
-    /// Its place in the queue.
-    pub(super) ticket: Option<Ticket>,
 }
 
 impl Order {
@@ -36,11 +33,16 @@ impl Order {
             request,
             constraint: None,
             top: None,
+            digests: false,
             to,
             deadline,
             followers: Vec::new(),
-            ticket: None,
         }
+    }
+
+    /// How many orders it is, with its followers.
+    pub(super) fn count(&self) -> usize {
+        1 + self.followers.len()
     }
 
     /// Tells whoever waits for this order and its followers that there will be no text.
@@ -69,23 +71,5 @@ impl Recipient {
     /// Whether nobody listens.
     pub(super) fn is_gone(&self) -> bool {
         self.sender.is_closed()
-    }
-}
-
-/// A place in the queue, free again when this is dropped.
-pub(super) struct Ticket(Arc<Metrics>);
-
-impl Ticket {
-    /// `count` places, or none of them if fewer than that are free of `most`.
-    pub fn take(metrics: &Arc<Metrics>, count: usize, most: usize) -> Option<Vec<Self>> {
-        let add = |waiting: usize| waiting.checked_add(count).filter(|&sum| sum <= most);
-        metrics.waiting.fetch_update(Relaxed, Relaxed, add).ok()?;
-        Some((0..count).map(|_| Self(Arc::clone(metrics))).collect())
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }

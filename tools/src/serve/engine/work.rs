@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use axum::http::StatusCode;
@@ -19,6 +18,8 @@ use cerebellum::{TokenizerBytes, text::Tokenizer};
 use super::event::{Chance, End, Event};
 use super::order::{Order, Recipient};
 use super::prefixes::{BEGINNING, BlockId, Prefixes};
+use super::queue::{Closed, Queue};
+use crate::receipt::LogitsDigest;
 use crate::serve::metrics::Metrics;
 use crate::serve::refusal::Refusal;
 
@@ -26,7 +27,7 @@ use crate::serve::refusal::Refusal;
 pub struct Work<'t> {
     tokenizer: &'t Tokenizer<TokenizerBytes>,
     kernels: &'static Kernels,
-    queue: Receiver<Order>,
+    queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     /// Set when no more texts are made.
     abandoned: Arc<AtomicBool>,
@@ -43,6 +44,7 @@ struct Text<'t> {
     to: Recipient,
     deadline: Instant,
     top: Option<usize>,
+    logits: Option<LogitsDigest>,
     followers: Vec<Order>,
     stream: Option<TextStream<'t, TokenizerBytes>>,
     /// Which of its blocks are in the cache of prompts: the last one, and how many. `None` if no more are kept.
@@ -54,7 +56,7 @@ impl<'t> Work<'t> {
     pub fn new(
         tokenizer: &'t Tokenizer<TokenizerBytes>,
         kernels: &'static Kernels,
-        queue: Receiver<Order>,
+        queue: Arc<Queue>,
         (metrics, abandoned): (Arc<Metrics>, Arc<AtomicBool>),
         blocks: usize,
     ) -> Self {
@@ -89,18 +91,11 @@ impl<'t> Work<'t> {
     }
 
     /// The next order, if there is one now; or, if `may_wait`, as soon as there is one. An error: never again.
-    fn next_order(&mut self, may_wait: bool) -> Result<Option<Order>, ()> {
+    fn next_order(&mut self, may_wait: bool) -> Result<Option<Order>, Closed> {
         if let Some(order) = self.first.pop_front() {
             return Ok(Some(order));
         }
-        if may_wait {
-            return self.queue.recv().map(Some).map_err(drop);
-        }
-        match self.queue.try_recv() {
-            Ok(order) => Ok(Some(order)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(()),
-        }
+        self.queue.pop(may_wait)
     }
 
     /// Why a text is not made, or not made any further.
@@ -139,20 +134,27 @@ impl<'t> Work<'t> {
 impl<'t> Client<'t> for Work<'t> {
     fn next(&mut self, may_wait: bool) -> Next<Job<'t>> {
         loop {
-            let mut order = match self.next_order(may_wait) {
+            let order = match self.next_order(may_wait) {
                 Ok(Some(order)) => order,
                 Ok(None) => return Next::Later,
-                Err(()) => return Next::End,
+                Err(Closed) => return Next::End,
             };
-            order.ticket = None;
             if let Some(refusal) = self.objection(&order.to, order.deadline) {
                 self.metrics.cancelled.fetch_add(1, Relaxed);
                 order.refuse(&refusal);
                 continue;
             }
-            let Order { request, constraint, top, to, deadline, followers, .. } = order;
+            let Order { request, constraint, top, digests, to, deadline, followers, .. } = order;
             let kept = Some((BEGINNING, 0));
-            let text = Text { to, deadline, top, followers, stream: None, kept };
+            let text = Text {
+                to,
+                deadline,
+                top,
+                logits: digests.then(LogitsDigest::default),
+                followers,
+                stream: None,
+                kept,
+            };
             self.texts.insert(self.given, text);
             self.given += 1;
             self.metrics.running.fetch_add(1, Relaxed);
@@ -217,6 +219,9 @@ impl<'t> Client<'t> for Work<'t> {
         let chance = self.texts[&job].top.and_then(|count| self.chance(&step, count));
         self.metrics.generated_tokens.fetch_add(1, Relaxed);
         let text = self.texts.get_mut(&job).expect("a job has its text");
+        if let (Some(digest), Some(logits)) = (&mut text.logits, step.logits) {
+            digest.push(logits);
+        }
         let mut certain = String::new();
         let stream = text.stream.as_mut().expect("the batch has begun it");
         let flow = stream.push(step.token, &mut |piece: &str| {
@@ -252,7 +257,12 @@ impl<'t> Client<'t> for Work<'t> {
                         ControlFlow::Continue(())
                     });
                 }
-                Ok(End { text: rest, reason: generation.stop_reason, tokens: generation.tokens })
+                Ok(End {
+                    text: rest,
+                    reason: generation.stop_reason,
+                    tokens: generation.tokens,
+                    logits: text.logits.as_ref().map(LogitsDigest::finish),
+                })
             }
         };
         // Of a text that has no token, or failed, its followers have had no sign yet.

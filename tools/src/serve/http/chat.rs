@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::stream::{Out, Render, stream};
 use super::texts::{Count, Texts, gather};
 use super::{Server, body, on_a_thread};
+use crate::receipt::Receipt;
 use crate::serve::engine::Event;
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::{ChatLogprob, Usage, finish_reason, now};
@@ -37,6 +38,8 @@ struct Choice {
     delta: Option<Delta>,
     logprobs: Option<Logprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +86,7 @@ pub async fn chat(State(server): State<Arc<Server>>, request: Body) -> Result<Re
     // Without a limit an answer may be as long as there are positions.
     let making = Making::take(&mut fields, server.engine.context())?;
     fields.finish()?;
-    let Making { options, form, n, stream: is_stream, include_usage } = making;
+    let Making { options, form, n, stream: is_stream, include_usage, receipt } = making;
     let top = tells.then_some(top.unwrap_or(0));
     let (events, mut count) = {
         let server = Arc::clone(&server);
@@ -95,8 +98,7 @@ pub async fn chat(State(server): State<Arc<Server>>, request: Body) -> Result<Re
             let template = server.template()?;
             let tokens = prompt(template, tokenizer, messages, options_of_chat, context);
             let prompts = vec![tokens.map_err(|refusal| refusal.about("messages"))?];
-            let count = Count::new(&prompts, n);
-            Ok((Texts { prompts, n, options, form, top }.order(&server)?, count))
+            Texts { prompts, n, options, form, top, receipt }.order(&server)
         })
         .await?
     };
@@ -118,6 +120,7 @@ pub async fn chat(State(server): State<Arc<Server>>, request: Body) -> Result<Re
             message: Some(Message { role: "assistant", content: made.text, refusal: None }),
             delta: None,
             finish_reason: made.reason.map(finish_reason),
+            receipt: made.receipt,
         }
     });
     let answer = Answer {
@@ -155,7 +158,14 @@ impl Stream {
     }
 
     fn delta(index: usize, delta: Delta) -> Choice {
-        Choice { index, message: None, delta: Some(delta), logprobs: None, finish_reason: None }
+        Choice {
+            index,
+            message: None,
+            delta: Some(delta),
+            logprobs: None,
+            finish_reason: None,
+            receipt: None,
+        }
     }
 }
 
@@ -168,7 +178,7 @@ impl Render for Stream {
     }
 
     fn event(&mut self, index: usize, event: Event, out: &mut Out) {
-        self.count.see(index, &event);
+        let receipt = self.count.see(index, &event);
         match event {
             Event::Begun { .. } => {}
             Event::Step { token, text, chance } => {
@@ -189,7 +199,8 @@ impl Render for Stream {
                     self.piece(vec![Self::delta(index, delta)], None, out);
                 }
                 let finish_reason = Some(finish_reason(end.reason));
-                let choice = Choice { finish_reason, ..Self::delta(index, Delta::default()) };
+                let choice =
+                    Choice { finish_reason, receipt, ..Self::delta(index, Delta::default()) };
                 self.piece(vec![choice], None, out);
             }
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::stream::{Out, Render, stream};
 use super::texts::{Count, Made, Texts, gather};
 use super::{Server, body, on_a_thread};
+use crate::receipt::Receipt;
 use crate::serve::engine::{Chance, Event};
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::{CompletionLogprobs, Usage, finish_reason, now};
@@ -38,6 +39,8 @@ struct Choice {
     text: String,
     logprobs: Option<CompletionLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 /// The route.
@@ -69,21 +72,20 @@ pub async fn completions(
         })
         .await?
     };
-    let Making { options, form, n, stream: is_stream, include_usage } = making;
+    let Making { options, form, n, stream: is_stream, include_usage, receipt } = making;
     let echoed = match echo {
         false => Vec::new(),
         true => echo_all(&server, &prompts, top).await?,
     };
     let tokens: Vec<_> = prompts.into_iter().map(|prompt| prompt.tokens).collect();
     let texts = tokens.len() * n;
-    let mut count = Count::new(&tokens, n);
     // A text that goes on from another may begin with a space.
     let form = form.map(|form| match form {
         Form::Regex(_) => form,
         form => Form::AfterSpace(Box::new(form)),
     });
-    let texts_to_make = Texts { prompts: tokens, n, options, form, top };
-    let events = {
+    let texts_to_make = Texts { prompts: tokens, n, options, form, top, receipt };
+    let (events, mut count) = {
         let server = Arc::clone(&server);
         on_a_thread(move || texts_to_make.order(&server)).await?
     };
@@ -188,6 +190,7 @@ fn choice(
         text: echo.map_or(String::new(), |echo| echo.text.clone()) + &made.text,
         logprobs: top.map(|_| logprobs),
         finish_reason: made.reason.map(finish_reason),
+        receipt: made.receipt,
     }
 }
 
@@ -242,13 +245,19 @@ impl Render for Stream {
             if let Some(logprobs) = &logprobs {
                 self.at.push(logprobs.characters());
             }
-            let choice = Choice { index, text: echo.text.clone(), logprobs, finish_reason: None };
+            let choice = Choice {
+                index,
+                text: echo.text.clone(),
+                logprobs,
+                finish_reason: None,
+                receipt: None,
+            };
             self.piece(vec![choice], None, out);
         }
     }
 
     fn event(&mut self, index: usize, event: Event, out: &mut Out) {
-        self.count.see(index, &event);
+        let receipt = self.count.see(index, &event);
         let choice = match event {
             Event::Begun { .. } => return,
             Event::Step { token, text, chance } => {
@@ -256,12 +265,12 @@ impl Render for Stream {
                 if text.is_empty() && logprobs.is_none() {
                     return;
                 }
-                Choice { index, text, logprobs, finish_reason: None }
+                Choice { index, text, logprobs, finish_reason: None, receipt }
             }
             Event::End(Err(refusal)) => return out.error(&refusal),
             Event::End(Ok(end)) => {
                 let finish_reason = Some(finish_reason(end.reason));
-                Choice { index, text: end.text, logprobs: None, finish_reason }
+                Choice { index, text: end.text, logprobs: None, finish_reason, receipt }
             }
         };
         self.piece(vec![choice], None, out);

@@ -6,12 +6,15 @@ mod chat;
 mod completions;
 mod listener;
 mod models;
+mod page;
+mod responses;
 mod scores;
 mod slow;
 mod stream;
 mod texts;
 mod tokens;
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +33,7 @@ use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::wire::answer::now;
 use super::wire::fields::Fields;
+use crate::receipt::model_digest;
 
 pub use access::Access;
 pub use listener::{Stop, Stopped, serve};
@@ -39,6 +43,8 @@ pub use listener::{Stop, Stopped, serve};
 pub struct ServerOptions {
     /// What the model is called.
     pub name: String,
+    /// The model's file, for receipts.
+    pub model_file: PathBuf,
     /// Who may ask.
     pub access: Access,
     /// The longest body of a request, in bytes.
@@ -58,6 +64,8 @@ pub struct Server {
     options: ServerOptions,
     /// Looked for when it is first needed.
     template: OnceLock<Result<ChatTemplate, Refusal>>,
+    /// The digest of the model's file, computed when it is first needed.
+    digest: OnceLock<Result<String, Refusal>>,
     started: u64,
     requests: AtomicU64,
 }
@@ -70,6 +78,7 @@ impl Server {
             metrics,
             options,
             template: OnceLock::new(),
+            digest: OnceLock::new(),
             started: now(),
             requests: AtomicU64::new(0),
         })
@@ -96,6 +105,16 @@ impl Server {
         Err(Refusal { param: Some("model".into()), ..refusal })
     }
 
+    /// The digest of the model's file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn digest(&self) -> Result<&str, Refusal> {
+        let read = || model_digest(&self.options.model_file).map_err(Refusal::internal);
+        let digest = self.digest.get_or_init(read);
+        digest.as_deref().map_err(Clone::clone)
+    }
+
     /// How the model is put conversations.
     ///
     /// # Errors
@@ -118,12 +137,15 @@ async fn on_a_thread<T: Send + 'static>(
 /// All routes.
 fn router(server: &Arc<Server>) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(page::openapi))
         .route("/v1/models", get(models::models))
         .route("/v1/models/{name}", get(models::model))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/embeddings", post(scores::embeddings))
         .route("/score", post(scores::score))
         .route("/classify", post(scores::classify))
@@ -136,12 +158,12 @@ fn router(server: &Arc<Server>) -> Router {
 }
 
 async fn not_found() -> Refusal {
-    let message = "there is nothing at this path";
+    let message = "there is nothing at this path; GET /openapi.json lists what there is";
     Refusal::with(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 async fn wrong_method() -> Refusal {
-    let message = "this path takes another method";
+    let message = "this path takes another method; GET /openapi.json says which";
     Refusal::with(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
 }
 

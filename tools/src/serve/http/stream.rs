@@ -35,6 +35,12 @@ impl Out {
         self.0.extend_from_slice(b"\n\n");
     }
 
+    /// An event with a name.
+    pub fn named(&mut self, name: &str, data: &impl Serialize) {
+        self.0.extend_from_slice(format!("event: {name}\n").as_bytes());
+        self.data(data);
+    }
+
     /// A line of its own.
     pub fn raw(&mut self, data: &str) {
         self.0.extend_from_slice(format!("data: {data}\n\n").as_bytes());

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cerebellum::KvType;
 use cerebellum::batch::Request;
 use cerebellum::constraint::Form;
 use cerebellum::generate::{GenerateOptions, StopReason};
-use tokio::sync::mpsc::unbounded_channel;
 
 use super::Server;
-use crate::serve::engine::{Chance, Event, EventReceiver, Order, Recipient, gone};
+use crate::receipt::{Asked, Receipt};
+use crate::serve::engine::{Chance, End, Event, EventReceiver, Order, Recipient, gone};
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::{PromptDetails, Usage};
 
@@ -25,6 +26,8 @@ pub struct Texts {
     pub form: Option<Form>,
     /// Whether to tell how probable tokens were, and how many others.
     pub top: Option<usize>,
+    /// Whether each comes with a receipt.
+    pub receipt: bool,
 }
 
 /// A text.
@@ -36,6 +39,8 @@ pub struct Made {
     pub tokens: Vec<(u32, Option<Chance>)>,
     /// Why it ended, once it has.
     pub reason: Option<StopReason>,
+    /// Its receipt, if that was asked for.
+    pub receipt: Option<Receipt>,
 }
 
 impl Texts {
@@ -44,8 +49,19 @@ impl Texts {
     ///
     /// # Errors
     /// If there is no place for them; if the form is not supported.
-    pub fn order(self, server: &Arc<Server>) -> Result<EventReceiver, Refusal> {
-        let (sender, receiver) = unbounded_channel();
+    pub fn order(self, server: &Arc<Server>) -> Result<(EventReceiver, Count), Refusal> {
+        let mut count = Count::new(&self.prompts, self.n);
+        if self.receipt {
+            count.receipts = Some(Receipts {
+                model: server.digest()?.to_owned(),
+                kv: server.engine.kv(),
+                prompts: self.prompts.clone(),
+                options: self.options.clone(),
+                form: self.form.clone(),
+                outputs: vec![Vec::new(); self.prompts.len() * self.n],
+            });
+        }
+        let (sender, receiver) = server.engine.channel();
         let deadline = Instant::now() + server.options.deadline;
         let mut orders = Vec::new();
         for (p, prompt) in self.prompts.into_iter().enumerate() {
@@ -60,6 +76,7 @@ impl Texts {
                 let constraint = self.form.as_ref().map(|form| server.engine.constrain(form));
                 order.constraint = constraint.transpose()?;
                 order.top = self.top;
+                order.digests = self.receipt;
                 of_prompt.push(order);
             }
             // They find the prompt evaluated.
@@ -69,37 +86,73 @@ impl Texts {
             orders.push(first);
         }
         server.engine.order(orders)?;
-        Ok(receiver)
+        Ok((receiver, count))
     }
 }
 
-/// Counts the tokens of a request.
-#[derive(Debug, Default)]
+/// What receipts of a request's texts are made of.
+struct Receipts {
+    model: String,
+    kv: KvType,
+    prompts: Vec<Vec<u32>>,
+    options: GenerateOptions,
+    form: Option<Form>,
+    /// The tokens of each text so far.
+    outputs: Vec<Vec<u32>>,
+}
+
+impl Receipts {
+    fn of(&mut self, index: usize, n: usize, end: &End) -> Option<Receipt> {
+        let mut options = self.options.clone();
+        options.sampler.seed = options.sampler.seed.wrapping_add((index % n) as u64);
+        let asked = Asked {
+            model: &self.model,
+            kv: self.kv,
+            prompt: &self.prompts[index / n],
+            options: &options,
+            form: self.form.as_ref(),
+        };
+        let output = std::mem::take(&mut self.outputs[index]);
+        Receipt::new(&asked, output, end.reason, end.logits.clone()?)
+    }
+}
+
+/// Counts the tokens of a request, and makes its receipts.
 pub struct Count {
     usage: Usage,
     /// Texts of each prompt.
     n: usize,
+    receipts: Option<Receipts>,
 }
 
 impl Count {
     /// Of `n` texts of each of these prompts.
-    pub fn new(prompts: &[Vec<u32>], n: usize) -> Self {
+    fn new(prompts: &[Vec<u32>], n: usize) -> Self {
         // The model begins a text without a prompt at a token of its own.
         let prompt_tokens = prompts.iter().map(|prompt| prompt.len().max(1)).sum();
-        Self { usage: Usage { prompt_tokens, ..Usage::default() }, n }
+        Self { usage: Usage { prompt_tokens, ..Usage::default() }, n, receipts: None }
     }
 
-    /// Takes an event of a text.
-    pub fn see(&mut self, index: usize, event: &Event) {
+    /// Takes an event of a text. With the last one comes the text's receipt, if that was asked for.
+    pub fn see(&mut self, index: usize, event: &Event) -> Option<Receipt> {
         let details: &mut PromptDetails = &mut self.usage.prompt_tokens_details;
         match event {
             // A prompt counts once, and the first of its texts evaluates it.
             Event::Begun { cached_tokens } if index.is_multiple_of(self.n) => {
                 details.cached_tokens += cached_tokens;
             }
-            Event::End(Ok(end)) => self.usage.completion_tokens += end.tokens,
+            Event::Step { token, .. } => {
+                if let Some(receipts) = &mut self.receipts {
+                    receipts.outputs[index].push(*token);
+                }
+            }
+            Event::End(Ok(end)) => {
+                self.usage.completion_tokens += end.tokens;
+                return self.receipts.as_mut()?.of(index, self.n, end);
+            }
             _ => {}
         }
+        None
     }
 
     /// How many there were.
@@ -123,7 +176,7 @@ pub async fn gather(
     let mut rest = texts;
     while rest > 0 {
         let Some((index, event)) = events.recv().await else { return Err(gone()) };
-        count.see(index, &event);
+        let receipt = count.see(index, &event);
         let of = &mut made[index];
         match event {
             Event::Begun { .. } => {}
@@ -135,6 +188,7 @@ pub async fn gather(
                 let end = end?;
                 of.text.push_str(&end.text);
                 of.reason = Some(end.reason);
+                of.receipt = receipt;
                 rest -= 1;
             }
         }

@@ -31,6 +31,8 @@ pub struct Making {
     pub stream: bool,
     /// Whether a stream ends in how many tokens there were.
     pub include_usage: bool,
+    /// Whether each text comes with a receipt.
+    pub receipt: bool,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +97,7 @@ impl Making {
             form: form(fields)?,
             n,
             stream,
+            receipt: fields.take("receipt")?.unwrap_or(false),
             include_usage: stream_options.unwrap_or_default().include_usage,
         })
     }
@@ -180,6 +183,40 @@ impl Format {
             Self::Text {} => None,
             Self::JsonObject {} => Some(Form::JsonSchema(serde_json::json!({ "type": "object" }))),
             Self::JsonSchema { json_schema } => Some(Form::JsonSchema(json_schema.schema)),
+        }
+    }
+}
+
+/// As [`Format`], as the interface for responses has it.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FlatFormat {
+    /// Any.
+    Text {},
+    /// Any JSON object.
+    JsonObject {},
+    /// JSON that follows a schema.
+    JsonSchema {
+        /// For models that are told of it, as is the description.
+        #[serde(default, rename = "name")]
+        _name: Option<String>,
+        #[serde(default, rename = "description")]
+        _description: Option<String>,
+        /// Always.
+        #[serde(default, rename = "strict")]
+        _strict: Option<bool>,
+        /// The schema.
+        schema: Value,
+    },
+}
+
+impl FlatFormat {
+    /// What the text must be like.
+    pub fn form(self) -> Option<Form> {
+        match self {
+            Self::Text {} => None,
+            Self::JsonObject {} => Format::JsonObject {}.form(),
+            Self::JsonSchema { schema, .. } => Some(Form::JsonSchema(schema)),
         }
     }
 }

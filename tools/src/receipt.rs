@@ -1,0 +1,445 @@
+//! Receipts: that a model said a text, so that anybody who has the model file can check it.
+//!
+//! A receipt has the model's digest, the prompt, the options, the text's tokens, and a digest of the logits that
+//! they were chosen from. As results have the same bits on every processor, one pass over prompt and text finds
+//! out on any machine whether this model would have said exactly that. `docs/serve.md` has the form.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use blake3::Hasher;
+use cerebellum::constraint::{Form, Vocabulary};
+use cerebellum::generate::{Constraint, GenerateOptions, StopReason, TextStream};
+use cerebellum::sampler::{Sampler, SamplerOptions};
+use cerebellum::{Error, KvType, LogitsFor, Model, SessionOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The form's version.
+const VERSION: u32 = 1;
+/// So that no other use of BLAKE3 has the same digests.
+const LOGITS: &[u8] = b"cerebellum receipt: logits 1";
+
+/// That a model said a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    receipt: u32,
+    /// Digest of the model file.
+    model: String,
+    /// The type of the cache, on which the bits depend.
+    kv: String,
+    prompt_tokens: Vec<u32>,
+    options: Options,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    form: Option<FormRecord>,
+    output_tokens: Vec<u32>,
+    stop_reason: String,
+    /// Digest of the logits that each token was chosen from, in order; those that were forced have none.
+    logits: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    max_tokens: usize,
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
+    repetition_penalty: f32,
+    repetition_window: usize,
+    logit_bias: Vec<(u32, f32)>,
+    seed: u64,
+    stop: Vec<String>,
+    ignore_end_of_text: bool,
+}
+
+impl From<&GenerateOptions> for Options {
+    fn from(options: &GenerateOptions) -> Self {
+        let sampler = &options.sampler;
+        Self {
+            max_tokens: options.max_tokens,
+            temperature: sampler.temperature,
+            top_k: sampler.top_k,
+            top_p: sampler.top_p,
+            min_p: sampler.min_p,
+            repetition_penalty: sampler.repetition_penalty,
+            repetition_window: sampler.repetition_window,
+            logit_bias: sampler.logit_bias.clone(),
+            seed: sampler.seed,
+            stop: options.stop.clone(),
+            ignore_end_of_text: options.ignore_end_of_text,
+        }
+    }
+}
+
+impl Options {
+    fn sampler(&self) -> SamplerOptions {
+        SamplerOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            repetition_window: self.repetition_window,
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+/// What the text must be like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FormRecord {
+    Choices(Vec<String>),
+    Regex(String),
+    JsonSchema(Value),
+    AfterSpace(Box<FormRecord>),
+}
+
+impl FormRecord {
+    /// `None` for a form that this version cannot write down.
+    fn of(form: &Form) -> Option<Self> {
+        Some(match form {
+            Form::Choices(choices) => Self::Choices(choices.clone()),
+            Form::Regex(regex) => Self::Regex(regex.clone()),
+            Form::JsonSchema(schema) => Self::JsonSchema(schema.clone()),
+            Form::AfterSpace(form) => Self::AfterSpace(Box::new(Self::of(form)?)),
+            _ => return None,
+        })
+    }
+
+    fn form(&self) -> Form {
+        match self {
+            Self::Choices(choices) => Form::Choices(choices.clone()),
+            Self::Regex(regex) => Form::Regex(regex.clone()),
+            Self::JsonSchema(schema) => Form::JsonSchema(schema.clone()),
+            Self::AfterSpace(form) => Form::AfterSpace(Box::new(form.form())),
+        }
+    }
+}
+
+/// Takes the logits of a text as its tokens are chosen.
+#[derive(Clone, Debug)]
+pub struct LogitsDigest(Hasher);
+
+impl Default for LogitsDigest {
+    fn default() -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(LOGITS);
+        Self(hasher)
+    }
+}
+
+impl LogitsDigest {
+    /// The logits that the next token is chosen from.
+    pub fn push(&mut self, logits: &[f32]) {
+        let mut bytes = [0; 4096];
+        for part in logits.chunks(bytes.len() / 4) {
+            for (to, from) in bytes.chunks_exact_mut(4).zip(part) {
+                to.copy_from_slice(&from.to_le_bytes());
+            }
+            self.0.update(&bytes[..part.len() * 4]);
+        }
+    }
+
+    /// Their digest.
+    pub fn finish(&self) -> String {
+        written(&self.0.finalize())
+    }
+}
+
+fn written(digest: &blake3::Hash) -> String {
+    format!("blake3:{}", digest.to_hex())
+}
+
+/// The digest of a model file.
+///
+/// # Errors
+/// The system's.
+pub fn model_digest(file: &Path) -> io::Result<String> {
+    let mut hasher = Hasher::new();
+    hasher.update_reader(File::open(file)?)?;
+    Ok(written(&hasher.finalize()))
+}
+
+/// How a text was asked for.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// Digest of the model file.
+    pub model: &'a str,
+    /// The type of the cache.
+    pub kv: KvType,
+    /// The prompt.
+    pub prompt: &'a [u32],
+    /// How it went on.
+    pub options: &'a GenerateOptions,
+    /// What the text had to be like.
+    pub form: Option<&'a Form>,
+}
+
+impl Receipt {
+    /// The receipt of a text. `None` if it has a form that cannot be written down.
+    pub fn new(
+        asked: &Asked,
+        output: Vec<u32>,
+        reason: StopReason,
+        logits: String,
+    ) -> Option<Self> {
+        let form = match asked.form {
+            Some(form) => Some(FormRecord::of(form)?),
+            None => None,
+        };
+        Some(Self {
+            receipt: VERSION,
+            model: asked.model.to_owned(),
+            kv: asked.kv.name().to_owned(),
+            prompt_tokens: asked.prompt.to_vec(),
+            options: asked.options.into(),
+            form,
+            output_tokens: output,
+            stop_reason: reason.name().to_owned(),
+            logits,
+        })
+    }
+
+    /// How many tokens the text has.
+    pub fn tokens(&self) -> usize {
+        self.output_tokens.len()
+    }
+
+    /// Whether the model would have said exactly that. `digest` is its file's.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the receipt makes no sense; those of [`Model::session`] and of an evaluation.
+    pub fn check(
+        &self,
+        model: &Model,
+        digest: &str,
+        options: &SessionOptions,
+    ) -> Result<Verdict, Error> {
+        let wrong = |detail: String| Error::Option { name: "receipt", detail };
+        if self.receipt != VERSION {
+            let detail =
+                format!("its version is {}, and this program knows {VERSION}", self.receipt);
+            return Err(wrong(detail));
+        }
+        let kv = [KvType::F16, KvType::Int8].into_iter().find(|kv| kv.name() == self.kv);
+        let kv = kv.ok_or_else(|| wrong(format!("there is no cache of type {:?}", self.kv)))?;
+        if self.model != digest {
+            return Ok(Verdict::OtherModel);
+        }
+        let mut tokens = match (&self.prompt_tokens[..], model.config().eos_token_id) {
+            ([], Some(end_of_text)) => vec![end_of_text],
+            (prompt, _) => prompt.to_vec(),
+        };
+        let prompt = tokens.len();
+        tokens.extend_from_slice(&self.output_tokens);
+        let mut replay = Replay::new(self, model, &tokens[prompt..])?;
+        if let Some(verdict) = replay.force()? {
+            return Ok(verdict);
+        }
+        let positions = tokens.len();
+        let session = SessionOptions {
+            kv,
+            logits: LogitsFor::All,
+            draft: 0,
+            context: Some(positions.min(model.config().max_context()).max(1)),
+            ..options.clone()
+        };
+        let mut session = model.session(&session)?;
+        // The logits behind the last token say whether the text would have ended there.
+        let needed = match self.is_end_chosen() {
+            true => positions,
+            false => positions - usize::from(!self.output_tokens.is_empty()),
+        };
+        let mut verdict = Ok(None);
+        session.evaluate_each(&tokens[..needed], |position, logits| {
+            if position + 1 >= prompt && matches!(verdict, Ok(None)) {
+                verdict = replay.step(&tokens[..position + 1], position + 1 - prompt, logits);
+            }
+        })?;
+        if let Some(verdict) = verdict? {
+            return Ok(verdict);
+        }
+        replay.end()
+    }
+
+    /// Whether the text ended because the model chose a token that ends a text.
+    fn is_end_chosen(&self) -> bool {
+        self.stop_reason == StopReason::EndOfText.name()
+            || self.stop_reason == StopReason::Complete.name()
+    }
+}
+
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The model says exactly that.
+    Same,
+    /// The receipt is of another model file.
+    OtherModel,
+    /// The model says something else from this token on, counted from 0.
+    Parts {
+        /// Which one.
+        at: usize,
+        /// What the receipt has there; `None`: the end of the text.
+        said: Option<u32>,
+        /// What the model says; `None`: the end of the text.
+        would: Option<u32>,
+    },
+    /// The model says these tokens, but not for the logits that the receipt tells of.
+    OtherLogits,
+    /// The model says these tokens, and the text does not end there for the reason that the receipt names.
+    OtherEnd,
+}
+
+/// Says the text again.
+struct Replay<'a> {
+    receipt: &'a Receipt,
+    output: &'a [u32],
+    model: &'a Model,
+    sampler: Sampler,
+    constraint: Option<Box<dyn Constraint>>,
+    digest: LogitsDigest,
+    /// How many of the output's tokens have come.
+    said: usize,
+    has_ended: bool,
+    /// Whether the text ended among tokens that its form forced.
+    is_cut: bool,
+}
+
+impl<'a> Replay<'a> {
+    fn new(receipt: &'a Receipt, model: &'a Model, output: &'a [u32]) -> Result<Self, Error> {
+        let constraint = match &receipt.form {
+            None => None,
+            Some(form) => {
+                let vocabulary = Vocabulary::new(model, Arc::new(model.tokenizer()?))?;
+                let constraint: Box<dyn Constraint> = Box::new(vocabulary.constrain(&form.form())?);
+                Some(constraint)
+            }
+        };
+        let sampler = Sampler::new(&receipt.options.sampler(), model.config().vocab_size)?;
+        let digest = LogitsDigest::default();
+        let (said, has_ended, is_cut) = (0, false, false);
+        Ok(Self { receipt, output, model, sampler, constraint, digest, said, has_ended, is_cut })
+    }
+
+    /// Takes the tokens that the form forces here.
+    fn force(&mut self) -> Result<Option<Verdict>, Error> {
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        if constraint.is_over() {
+            return Ok(None);
+        }
+        let mut forced = Vec::new();
+        constraint.force(&mut forced)?;
+        for would in forced {
+            if self.said == self.receipt.options.max_tokens {
+                self.is_cut = true;
+                return Ok(None);
+            }
+            let said = self.output.get(self.said).copied();
+            if said != Some(would) {
+                return Ok(Some(Verdict::Parts { at: self.said, said, would: Some(would) }));
+            }
+            self.said += 1;
+        }
+        Ok(None)
+    }
+
+    /// Chooses the token with this number from the logits before it.
+    fn step(
+        &mut self,
+        before: &[u32],
+        number: usize,
+        logits: &[f32],
+    ) -> Result<Option<Verdict>, Error> {
+        // It was forced.
+        if number < self.said {
+            return Ok(None);
+        }
+        // Behind a text that did not end by itself nothing is chosen.
+        if number == self.output.len() && !self.receipt.is_end_chosen() {
+            return Ok(None);
+        }
+        if self.constraint.as_ref().is_some_and(|constraint| constraint.is_over()) {
+            return Ok(None);
+        }
+        let would = match &mut self.constraint {
+            None => self.sampler.sample(logits, before, before.len()),
+            Some(constraint) => {
+                let allowed = constraint.allowed()?;
+                self.sampler.sample_within(logits, before, before.len(), allowed)?
+            }
+        };
+        let said = self.output.get(number).copied();
+        let ends = self.constraint.is_some() || !self.receipt.options.ignore_end_of_text;
+        let would = Some(would).filter(|&token| !(ends && is_end(self.model, token)));
+        if said != would {
+            return Ok(Some(Verdict::Parts { at: number, said, would }));
+        }
+        let Some(token) = would else {
+            self.has_ended = true;
+            return Ok(None);
+        };
+        self.digest.push(logits);
+        self.said += 1;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
+        }
+        self.force()
+    }
+
+    /// All tokens are those that the model says: whether the rest is right as well.
+    fn end(mut self) -> Result<Verdict, Error> {
+        if self.digest.finish() != self.receipt.logits {
+            return Ok(Verdict::OtherLogits);
+        }
+        let is = |reason: StopReason| self.receipt.stop_reason == reason.name();
+        let is_full = self.output.len() == self.receipt.options.max_tokens;
+        let is_right = if is(StopReason::EndOfText) {
+            self.has_ended
+        } else if is(StopReason::Complete) {
+            let is_over = self.constraint.as_ref().is_some_and(|constraint| constraint.is_over());
+            self.has_ended || is_over
+        } else if is(StopReason::MaxTokens) {
+            is_full && self.is_complete()?
+        } else if is(StopReason::Incomplete) {
+            !self.is_complete()?
+        } else if is(StopReason::StopString) {
+            self.stops_at_the_end()?
+        } else {
+            // Where a context ends, or a client has enough, is no matter of the model.
+            is(StopReason::ContextFull) || is(StopReason::Cancelled)
+        };
+        Ok(if is_right { Verdict::Same } else { Verdict::OtherEnd })
+    }
+
+    /// Whether the text has its form, if it must have one.
+    fn is_complete(&mut self) -> Result<bool, Error> {
+        if self.is_cut {
+            return Ok(false);
+        }
+        self.constraint.as_mut().map_or(Ok(true), |constraint| constraint.is_complete())
+    }
+
+    /// Whether the first stop string is complete with the last token.
+    fn stops_at_the_end(&self) -> Result<bool, Error> {
+        let tokenizer = self.model.tokenizer()?;
+        let mut stream = TextStream::new(tokenizer.table(), &self.receipt.options.stop)?;
+        let stop = self.output.iter().position(|&token| {
+            stream.push(token, &mut |_: &str| ControlFlow::Continue(())).is_break()
+        });
+        Ok(stop.is_some_and(|stop| stop + 1 == self.output.len()))
+    }
+}
+
+/// Whether a token ends a text.
+fn is_end(model: &Model, token: u32) -> bool {
+    model.config().eos_token_id == Some(token) || model.header().end_tokens.contains(&token)
+}
