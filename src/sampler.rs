@@ -624,6 +624,7 @@ mod tests {
         assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[0, 0, 0], 0), 1);
         assert_eq!(s.sample(&[4.0, 3.0, 2.5], &[0, 1, 1, 1], 0), 0);
         assert_eq!(s.sample(&[-1.0, -1.5, -4.0], &[0, 2, 0], 0), 1);
+        assert_eq!(s.sample(&[1.0, 6.0, 2.5], &[1, 1, 1], 0), 1);
         // The marks of one call do not reach the next.
         assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[], 0), 0);
         // A window of 0 is the whole sequence.
