@@ -92,7 +92,7 @@ if [ -f bindings/web/package.json ] && command -v npm > /dev/null; then
 fi
 HOSTILE_EXPORT="$work/hostile" cargo test --quiet --locked --test hostile > /dev/null
 cp tests/data/hostile/README.md "$work/hostile"
-tar -C "$work" -czf "$files/hostile-files-$version.tar.gz" hostile
+tar -C "$work" -cJf "$files/hostile-files-$version.tar.xz" hostile
 
 step "records"
 .ci/equality | tee "$files/equality.md"

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 /// Of each class so many: mutations and payload bits by the ten thousand say no more.
-const MOST: usize = 1000;
+const MOST: usize = 100;
 
 /// How many files of each class there are.
 static FILES: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());

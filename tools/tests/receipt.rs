@@ -32,7 +32,8 @@ fn a_receipt_says_what_a_model_said_and_nothing_else() {
     let check = |model: &str| {
         let output =
             cerebellum(&["check", &receipt, "-m", model, "--json", "-t", "2", "--chunk", "7"]);
-        let report: Value = serde_json::from_slice(&output.stdout).expect(stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", stderr(&output)));
         assert_eq!(report["ok"] == true, output.status.success());
         report
     };
