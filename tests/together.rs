@@ -131,7 +131,7 @@ fn check_blocks(model: &Model, kv: KvType, longest: usize, case: &str) {
         assert!(bits(to.logits(1).unwrap()) == alone, "{case} {kv:?}, {count} blocks");
     }
     let full = to.append_block(1, &tokens[..CACHE_BLOCK], &blocks[0]);
-    assert!(longest % CACHE_BLOCK != 0 || matches!(full, Err(Error::ContextFull { .. })));
+    assert!(!longest.is_multiple_of(CACHE_BLOCK) || matches!(full, Err(Error::ContextFull { .. })));
     to.reset(0);
     let unknown = [model.config().vocab_size as u32; CACHE_BLOCK];
     let unknown = to.append_block(0, &unknown, &blocks[0]);
