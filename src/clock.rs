@@ -7,6 +7,7 @@ pub(crate) use std::time::Instant;
 pub(crate) use self::host::Instant;
 
 /// Seconds since the beginning of 1970, by the system's clock.
+#[cfg(feature = "text")]
 pub(crate) fn unix_seconds() -> u64 {
     #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     {
