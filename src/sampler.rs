@@ -627,6 +627,13 @@ mod tests {
         assert_eq!(s.sample(&[1.0, 6.0, 2.5], &[1, 1, 1], 0), 1);
         // The marks of one call do not reach the next.
         assert_eq!(s.sample(&[4.0, 3.0, 1.0], &[], 0), 0);
+        // Nor do those of tokens behind the 64th.
+        let mut large = sampler(SamplerOptions { repetition_penalty: 2.0, ..base() }, 100);
+        let mut z = [0.0; 100];
+        (z[70], z[80]) = (4.0, 3.0);
+        for _ in 0..2 {
+            assert_eq!(large.sample(&z, &[70], 0), 80);
+        }
         // A window of 0 is the whole sequence.
         let all = SamplerOptions { repetition_penalty: 2.0, repetition_window: 0, ..base() };
         let history: Vec<u32> = (0..100).map(|i| u32::from(i > 0)).collect();
