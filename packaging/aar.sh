@@ -35,7 +35,7 @@ aar="$work/aar" module="$work/aar/prefab/modules/cerebellum"
 mkdir -p "$module/libs" "$aar/META-INF"
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-# Rust's name of ABI $1, and clang's where it is another.
+# Rust's name of ABI $1, by which clang knows it, too.
 triple() {
     case "$1" in
         arm64-v8a) echo aarch64-linux-android ;;
