@@ -95,6 +95,8 @@ fn clang() -> Option<&'static str> {
 }
 
 fn succeed(command: &mut Command) -> Output {
+    // Panics are provoked by the thousand, and to find the lines of one takes milliseconds.
+    command.env("RUST_BACKTRACE", "0");
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));

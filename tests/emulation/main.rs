@@ -26,6 +26,7 @@ use checkpoint::Checkpoint as RandomCheckpoint;
 use file::File;
 use network::{Cache, Network};
 use random_file::{Matrices, Random, random_file};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -219,7 +220,7 @@ fn random_configurations() {
         Some(one) => one..one + 1,
         None => 0..number("EMULATION_CONFIGURATIONS").unwrap_or(12),
     };
-    for number in numbers {
+    numbers.into_par_iter().for_each(|number| {
         let mut random = Random((number + 1u32).wrapping_mul(0x9e37_79b1));
         let mut draw = |below: usize| random.bits() as usize % below;
         let config = configurations::random(&mut draw);
@@ -229,7 +230,7 @@ fn random_configurations() {
         let path = place.path().join("model.cbl");
         std::fs::write(&path, random_file(&config, matrices)).unwrap();
         compare_file(&path, &format!("configuration {number}: {config}"), tokens, &[chunk]);
-    }
+    });
 }
 
 /// Values past float16's range, a group of zeros, a group of tiny numbers, scores so far apart that
