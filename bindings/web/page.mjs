@@ -14,8 +14,13 @@ rmSync(site, { recursive: true, force: true });
 mkdirSync(site, { recursive: true });
 cpSync(here('../../examples/web'), site, { recursive: true });
 cpSync(here('dist'), `${site}/cerebellum`, { recursive: true });
-execFileSync('cargo', [
+const quantize = (...args) => execFileSync('cargo', [
   'run', '--quiet', '--locked', '--profile', 'demo', '--package', 'cerebellum-tools', '--no-default-features', '--bin', 'cerebellum', '--',
-  'quantize', 'tools/demo', '--output', `${site}/demo.cbl`, '--weights', 'int4', '--force', '--quiet',
+  'quantize', 'tools/demo', '--weights', 'int4', '--force', '--quiet', ...args,
 ], { cwd: here('../..'), stdio: 'inherit' });
+quantize('--output', `${site}/demo.cbl`);
+// The test's model that chats.
+const models = here('../../target/web/models');
+mkdirSync(models, { recursive: true });
+quantize('--output', `${models}/demo-chat.cbl`, '--chat-template', here('test/chat.jinja'));
 console.log(`${site}: serve it by anything, for example\n    python3 -m http.server --directory ${site}`);

@@ -13,16 +13,20 @@ const megabytes = (bytes) => `${(bytes / 1048576).toFixed(1)} MB`;
 let model = null;
 let loading = null;
 let sessions = {};
+/** What is open, and whether it was opened again after a fault. */
+let opened = null;
 
 // ---- The model
 
-async function open(source, name) {
+async function open(source, name, again = false) {
   loading?.abort();
   const abort = new AbortController();
   loading = abort;
   stopAll();
   model?.close();
   [model, sessions] = [null, {}];
+  opened = { source, name, again };
+  if (!again) forget();
   $('status').textContent = `Loading ${name} …`;
   $('facts').hidden = true;
   $('cancel-load').hidden = false;
@@ -31,15 +35,15 @@ async function open(source, name) {
   $('progress').removeAttribute('value');
   enable(false);
   try {
-    const opened = await Model.load(source, {
+    const made = await Model.load(source, {
       signal: abort.signal,
       onProgress: ({ loaded, total }) => { if (total) $('progress').value = loaded / total; },
     });
-    if (loading !== abort) return opened.close();
-    model = opened;
+    if (loading !== abort) return made.close();
+    model = made;
     await show(name, source === DEMO);
     enable(true);
-    if (source === DEMO) {
+    if (source === DEMO && !again) {
       classify();
       translate();
     }
@@ -55,6 +59,31 @@ async function open(source, name) {
   return undefined;
 }
 
+/** What the model before has written. */
+function forget() {
+  messages = [];
+  for (const id of ['messages', 'story', 'story-note', 'command-note', 'french']) $(id).replaceChildren();
+  $('classes').tBodies[0].replaceChildren();
+}
+
+/** The words for a failure. After a fault in the module a new worker opens the model once more. */
+function failed(error) {
+  // Another one was opened meanwhile.
+  if (error.status === 'BAD_HANDLE') return '';
+  if (error.status !== 'PANIC' || model === null) return error.message;
+  const { source, name, again } = opened;
+  if (again) {
+    model.close();
+    model = null;
+    enable(false);
+    $('demo').hidden = false;
+    $('status').textContent = `${name} had a fault again and is closed.`;
+  } else {
+    open(source, name, true);
+  }
+  return `A fault ended this: ${error.message}.${again ? '' : ' The model is loaded again.'}`;
+}
+
 async function show(name, isDemo) {
   const { info } = model;
   const canChat = await model.chatTokens([{ role: 'user', content: 'Hello' }]).then(() => true, () => false);
@@ -67,7 +96,7 @@ async function show(name, isDemo) {
   $('facts').hidden = false;
   $('chat-section').hidden = !canChat;
   for (const section of document.querySelectorAll('.demo-only')) section.hidden = !isDemo;
-  $('check').hidden = !isDemo;
+  $('logits').hidden = !isDemo;
   showStats(await (await session('story')).stats());
 }
 
@@ -134,7 +163,7 @@ $('story-form').addEventListener('submit', async (event) => {
     await run('story', stream, output);
     $('story-note').textContent = REASONS[stream.stopReason] ?? '';
   } catch (error) {
-    $('story-note').textContent = error.message;
+    $('story-note').textContent = failed(error);
   }
 });
 $('story-stop').addEventListener('click', () => running.get('story')?.cancel());
@@ -154,7 +183,7 @@ $('chat-form').addEventListener('submit', async (event) => {
     await run('chat', stream, answer, $('messages'));
     messages.push({ role: 'assistant', content: answer.textContent });
   } catch (error) {
-    answer.textContent = error.message;
+    answer.textContent = failed(error);
     messages.pop();
   }
 });
@@ -208,7 +237,7 @@ async function classify() {
     }));
     $('command-note').textContent = `It is about: ${label}.`;
   } catch (error) {
-    if (of === model) $('command-note').textContent = error.message;
+    if (of === model) $('command-note').textContent = failed(error);
   }
 }
 
@@ -237,7 +266,7 @@ async function translate() {
       $('french').textContent = stream ? await stream.text() : '';
     }
   } catch (error) {
-    $('french').textContent = error.message;
+    $('french').textContent = failed(error);
   } finally {
     translating = null;
   }

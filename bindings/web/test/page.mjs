@@ -1,25 +1,39 @@
 // A click-through of the page in Chromium: node test/page.mjs SITE [SCREENSHOTS]
 //
-// SITE is what `npm run page` makes. CHROMIUM is the browser's path, /usr/bin/chromium if it is not set.
+// SITE is what `npm run page` makes. CHROMIUM is the browser's path, /usr/bin/chromium if it is not set; CHAT_MODEL a
+// model that chats, if not the one that `npm run page` makes.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
 import { argv, env } from 'node:process';
+import { fileURLToPath } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
 const [, , site, screenshots] = argv;
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const hostile = here('../../../tests/data/hostile/model');
+const chatModel = env.CHAT_MODEL ?? here('../../../target/web/models/demo-chat.cbl');
+/** A prompt that makes the module write where it has no memory: a true trap. */
+const TRAP = `
+const { generate } = Host.prototype;
+host.generate = (args, ...rest) => {
+  if (args.prompt.includes('trap the module')) host.engine.c.cbl_model_get_info(host.model, 0xffffff00, 64);
+  return generate.call(host, args, ...rest);
+};`;
 const TYPES = {
   '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm',
 };
 const server = createServer((request, response) => {
   const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
   try {
-    const bytes = readFileSync(join(site, path.endsWith('/') ? `${path}index.html` : path));
+    const file = path.startsWith('/hostile/') ? join(hostile, path.slice(9)) : join(site, path.endsWith('/') ? `${path}index.html` : path);
+    let bytes = readFileSync(file);
+    if (path.endsWith('/worker.js')) bytes = Buffer.concat([bytes, Buffer.from(TRAP)]);
     response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? (path.endsWith('/') ? 'text/html' : 'application/octet-stream'), 'content-length': bytes.length });
     response.end(bytes);
   } catch {
@@ -78,7 +92,7 @@ try {
   await page.waitForFunction(() => document.getElementById('command-note').textContent.includes('alarm'));
 
   await page.fill('#english', 'I am tired.');
-  await page.waitForFunction(() => document.getElementById('french').textContent !== '');
+  await page.waitForFunction(() => document.getElementById('french').textContent === 'Je suis fatigué.');
   console.log('French:', await text('#french'));
 
   await page.click('#check');
@@ -106,20 +120,95 @@ try {
   await page.click('#demo');
   await ready();
 
-  if (env.CHAT_MODEL) {
-    await page.setInputFiles('#file', env.CHAT_MODEL);
-    await ready();
-    await page.fill('#chat-text', 'What is the capital of France?');
-    await page.press('#chat-text', 'Enter');
-    await page.waitForFunction(() => document.getElementById('chat-stop').disabled && document.querySelector('.assistant')?.textContent.length > 10, null, { timeout: 60000 });
-    console.log('chat:', await text('.assistant'), '|', await text('#fact-text'), '|', await text('#fact-prompt'), '|', await text('#fact-memory'));
-    await look('phone-dark-chat');
-    await page.setViewportSize({ width: 1200, height: 900 });
-    await page.emulateMedia({ colorScheme: 'light' });
-    await look('desktop-light-chat');
-    await page.click('#demo');
-    await ready();
-  }
+  // A trap ends the text, and a new worker has the model again.
+  const beginning = await page.inputValue('#story-text');
+  await page.fill('#story-text', 'trap the module');
+  await page.click('#story-form [type=submit]');
+  await page.waitForFunction(() => document.getElementById('story-note').textContent.includes('fault'));
+  assert.match(await text('#story-note'), /RuntimeError.*loaded again/);
+  await ready();
+  await page.fill('#story-text', beginning);
+  await page.click('#story-form [type=submit]:not([disabled])');
+  await page.waitForFunction(() => /tokens/.test(document.getElementById('story-note').textContent), null, { timeout: 30000 });
+  assert.equal(await text('#story'), story, 'the same story after a trap');
+
+  // Hostile files: errors that are no traps.
+  const names = readdirSync(hostile).filter((name) => name.endsWith('.cbl'));
+  const ends = await page.evaluate(async (files) => {
+    const { Model } = await import('./cerebellum/index.js');
+    const all = await Promise.all(files.map(async (name) => (await fetch(`hostile/${name}`)).arrayBuffer()));
+    const whole = new Uint8Array(await (await fetch('demo.cbl')).arrayBuffer());
+    for (let i = 0; i < 100; i += 1) {
+      const copy = whole.slice(0, i % 10 === 0 ? Math.floor((whole.length * i) / 100) : whole.length);
+      if (copy.length > 0) copy[i < 50 ? (i * 79) % 4096 : (i * 2654435761) % copy.length] ^= 1 << i % 8;
+      all.push(copy.buffer);
+    }
+    const counts = {};
+    for (const bytes of all) {
+      let end = 'text';
+      let model = null;
+      try {
+        model = await Model.load(bytes);
+        const session = await model.session({ context: 32, chunk: 8 });
+        await session.generate('Once', { maxTokens: 3 }).text();
+      } catch (error) {
+        end = error.status ?? `${error}`;
+      }
+      model?.close();
+      counts[end] = (counts[end] ?? 0) + 1;
+    }
+    return counts;
+  }, names);
+  console.log('hostile files:', JSON.stringify(ends));
+  assert.ok(names.length > 5 && ends.BAD_MODEL > 20 && ends.text > 0, JSON.stringify(ends));
+  for (const end of Object.keys(ends)) assert.match(end, /^([A-Z_]+|text)$/);
+  assert.equal(ends.PANIC, undefined);
+
+  // More than a page can have is an error before anything is taken.
+  const refused = await page.evaluate(async () => {
+    const { Engine } = await import('./cerebellum/engine.js');
+    const engine = await Engine.start(await WebAssembly.compileStreaming(fetch('cerebellum/simd128.wasm')));
+    const before = engine.memory.buffer.byteLength;
+    try {
+      engine.pages(4 * 2 ** 30, 'The model');
+      return 'taken';
+    } catch (error) {
+      return `${error.status} ${engine.memory.buffer.byteLength - before}`;
+    }
+  });
+  assert.equal(refused, 'NO_MEMORY 0');
+
+  // Another model, dropped onto the page, with a form for conversations.
+  const drop = async (bytes, name) => {
+    const data = await page.evaluateHandle(([base64, called]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], called));
+      return transfer;
+    }, [bytes.toString('base64'), name]);
+    await page.dispatchEvent('main', 'dragover', { dataTransfer: data });
+    assert.ok(await page.isVisible('#drop'));
+    await page.dispatchEvent('main', 'drop', { dataTransfer: data });
+    assert.ok(!await page.isVisible('#drop'));
+  };
+  await drop(readFileSync(join(site, 'demo.cbl')), 'dropped.cbl');
+  await page.waitForFunction(() => document.getElementById('status').textContent === 'dropped.cbl is ready.');
+  assert.equal(await text('#story'), '', 'the text of the model before is gone');
+  assert.ok(!await page.isVisible('#chat-section'));
+
+  await page.setInputFiles('#file', chatModel);
+  await page.waitForSelector('#chat-section:not([hidden])');
+  await ready();
+  await page.fill('#chat-text', 'What is the capital of France?');
+  await page.press('#chat-text', 'Enter');
+  await page.waitForFunction(() => document.getElementById('chat-stop').disabled && document.querySelector('.assistant')?.textContent.length > 10, null, { timeout: 60000 });
+  console.log('chat:', (await text('.assistant')).slice(0, 60), '|', await text('#fact-text'), '|', await text('#fact-prompt'), '|', await text('#fact-memory'));
+  await look('phone-dark-chat');
+  await page.setViewportSize({ width: 1200, height: 900 });
+  await page.emulateMedia({ colorScheme: 'light' });
+  await look('desktop-light-chat');
+  await page.click('#demo');
+  await page.waitForFunction(() => document.getElementById('status').textContent === 'The demo model is ready.');
+  assert.equal(await page.locator('.assistant').count(), 0);
 
   // Without a network.
   await page.evaluate(() => navigator.serviceWorker.ready);
@@ -135,7 +224,7 @@ try {
   await page.waitForFunction(() => document.getElementById('story-note').textContent !== '', null, { timeout: 30000 });
   assert.equal(await text('#story'), story, 'the same story offline');
   assert.deepEqual(errors.filter((error) => !error.includes('ERR_CONNECTION_REFUSED')), []);
-  console.log('the page opens, tells, stops, classifies, translates, checks, reloads offline; axe-core finds nothing');
+  console.log('the page opens, tells, stops, classifies, translates, checks, outlives a trap, takes dropped files, chats, reloads offline; axe-core finds nothing');
 } catch (error) {
   console.error(errors.join('\n'));
   if (screenshots) await page.screenshot({ path: join(screenshots, 'failed.png'), fullPage: true });
