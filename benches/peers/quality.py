@@ -518,7 +518,7 @@ def our_rows(args, kept, tokenizer, windows, reference):
     for scheme, group in [(scheme, group) for scheme in ["int8", "int4"] for group in ["32", "64", "128"]]:
         uniform = ["--weights", scheme, "--group-size", group]
         name = f"{scheme} / {group}"
-        variants += [(name, uniform), (f"{name}, calibrated", uniform + calibration)]
+        variants += [(name, [*uniform, "--no-calibration"]), (f"{name}, calibrated", uniform + calibration)]
     variants += [(f"budget {bits}, calibrated", ["--bits", bits] + calibration) for bits in BUDGETS]
     files = []
     for name, options in variants:

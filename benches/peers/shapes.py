@@ -40,8 +40,8 @@ CONFIGS = {
 
 # What `cerebellum quantize` and llama.cpp's llama_model_quantize are asked for.
 OURS = {
-    "int4": ["--weights", "int4", "--group-size", "64"],
-    "int4/128": ["--weights", "int4", "--group-size", "128"],
+    "int4": ["--no-calibration", "--weights", "int4", "--group-size", "64"],
+    "int4/128": ["--no-calibration", "--weights", "int4", "--group-size", "128"],
     "int8": ["--weights", "int8"],
 }
 LLAMA_TYPES = {"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15}

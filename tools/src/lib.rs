@@ -16,6 +16,7 @@ pub mod gguf;
 pub mod hub;
 pub mod json;
 pub mod output;
+pub mod own_text;
 pub mod quantize;
 mod random;
 pub mod receipt;

@@ -167,3 +167,68 @@ fn a_budget_out_of_reach_says_what_is_in_reach() {
         assert!(!place.path().join("model.cbl").exists(), "{bits}");
     }
 }
+
+/// What `quantize` said on standard error, and the file's record of its calibration.
+fn quantized(source: &Path, arguments: &[&str]) -> (String, serde_json::Value) {
+    let place = tempdir().unwrap();
+    let file = place.path().join("model.cbl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
+    command.arg("quantize").arg(source).args(arguments).arg("-o").arg(&file);
+    let finished = command.output().unwrap();
+    let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+    assert!(finished.status.success(), "{said}");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "a draft was left");
+    let (header, _) = read_header(&fs::read(&file).unwrap()).unwrap();
+    let record: serde_json::Value = serde_json::from_str(header.quantizer.text()).unwrap();
+    (said, record["options"]["calibration"].clone())
+}
+
+/// Int4 is calibrated by itself, on the same text for any number of threads, and that text depends on how the
+/// model is put conversations.
+#[test]
+fn without_a_text_the_model_writes_one() {
+    let (two, chat) = (["--calibration-windows", "2"], "../tests/data/chat/zephyr.jinja");
+    let chat = Path::new(env!("CARGO_MANIFEST_DIR")).join(chat);
+    let of = |more: &[&str]| quantized(&demo(), &[&two, more].concat()).1;
+    let own = of(&[]);
+    assert_eq!((&own["windows"], &own["window"]), (&2.into(), &512.into()));
+    assert_eq!(of(&["-t", "3", "--calibration", "own"]), own);
+    let with_chat = of(&["--chat-template", chat.to_str().unwrap()]);
+    assert_eq!(with_chat["windows"], 2);
+    assert_ne!(with_chat["tokens"], own["tokens"]);
+}
+
+#[test]
+fn texts_share_the_windows() {
+    let text = demo().join("calibration.txt");
+    let both = ["--calibration", text.to_str().unwrap(), "--calibration", "own"];
+    let record = quantized(&demo(), &[&both[..], &["--calibration-windows", "3"]].concat()).1;
+    assert_eq!(record["windows"], 3);
+}
+
+#[test]
+fn what_is_not_calibrated_by_itself() {
+    for arguments in [&["--no-calibration"][..], &["--weights", "int8"]] {
+        assert_eq!(quantized(&demo(), arguments).1, serde_json::Value::Null);
+    }
+    // Nothing says how a text of this model begins.
+    let place = tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
+    let source = golden.join("cerebras-odd-inner");
+    for entry in fs::read_dir(&source).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), place.path().join(entry.file_name())).unwrap();
+    }
+    let config = place.path().join("config.json");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    json.as_object_mut().unwrap().retain(|name, _| !name.ends_with("_token_id"));
+    fs::write(&config, json.to_string()).unwrap();
+    let (said, record) = quantized(place.path(), &[]);
+    assert_eq!(record, serde_json::Value::Null);
+    assert!(said.contains("not calibrated: the model cannot write a text"), "{said}");
+    // With a token that ends a text, it is.
+    json["eos_token_id"] = 1.into();
+    fs::write(&config, json.to_string()).unwrap();
+    assert_eq!(quantized(place.path(), &["--calibration-windows", "2"]).1["windows"], 2);
+}

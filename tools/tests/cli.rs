@@ -52,7 +52,8 @@ impl Place {
     }
 
     fn quantize(&self, more: &[&str]) -> Output {
-        let arguments = ["quantize", text(&self.checkpoint), "-o", text(&self.file)];
+        let arguments =
+            ["quantize", "--no-calibration", text(&self.checkpoint), "-o", text(&self.file)];
         cerebellum(&[&arguments, more].concat())
     }
 
@@ -67,7 +68,8 @@ impl Place {
 fn quantize_inspect_and_verify_agree() {
     let place = tempdir().unwrap();
     let file = place.path().join("demo.cbl");
-    let quantized = cerebellum(&["quantize", text(&demo()), "-o", text(&file), "--json"]);
+    let quantized =
+        cerebellum(&["quantize", "--no-calibration", text(&demo()), "-o", text(&file), "--json"]);
     assert_eq!((code(&quantized), stderr(&quantized).as_str()), (0, ""));
     let mut quantized = json(&quantized);
     let inspected = json(&cerebellum(&["inspect", text(&file), "--json"]));
@@ -110,7 +112,7 @@ fn a_dry_run_tells_what_the_run_does() {
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "something was written");
         let mut told = json(&output);
 
-        let run = ["quantize", text(&demo), "-o", text(&file), "--json"];
+        let run = ["quantize", "--no-calibration", text(&demo), "-o", text(&file), "--json"];
         let mut done = json(&cerebellum(&[&run, format].concat()));
         let plan = ["plan", text(&file), "--context", "300", "--kv", "int8", "-t", "2", "--json"];
         assert_eq!(json(&cerebellum(&plan)), {
@@ -140,7 +142,9 @@ fn a_dry_run_tells_what_the_run_does() {
     assert_eq!((code(&with_output), place.outputs().len()), (0, 0));
     assert!(String::from_utf8(with_output.stdout).unwrap().contains("would write"));
     for wrong in [&[][..], &["--context", "5", "-o", text(&place.file)]] {
-        let output = cerebellum(&[&["quantize", text(&place.checkpoint)], wrong].concat());
+        let output = cerebellum(
+            &[&["quantize", "--no-calibration", text(&place.checkpoint)], wrong].concat(),
+        );
         assert_eq!(code(&output), 2, "{wrong:?}");
     }
 }
@@ -161,7 +165,14 @@ fn an_exported_checkpoint_can_be_quantized() {
     // The demo's weights are float16, so nothing is lost on the way.
     let direct = place.path().join("direct.cbl");
     for (source, target) in [(&gguf, &file), (&demo(), &direct)] {
-        let output = cerebellum(&["quantize", text(source), "-o", text(target), "--quiet"]);
+        let output = cerebellum(&[
+            "quantize",
+            "--no-calibration",
+            text(source),
+            "-o",
+            text(target),
+            "--quiet",
+        ]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
     }
     let logits = |file| {
@@ -354,7 +365,16 @@ mod unix {
         let place = Place::new();
         let lines = place.directory.path().join("lines.txt");
         fs::write(&lines, "Once upon a time\nThe cat\n").unwrap();
-        assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&place.file)])), 0);
+        assert_eq!(
+            code(&cerebellum(&[
+                "quantize",
+                "--no-calibration",
+                text(&demo()),
+                "-o",
+                text(&place.file)
+            ])),
+            0
+        );
         let other = place.file.with_file_name("other.cbl");
         let model = text(&place.file);
         let commands: [&[&str]; 8] = [
@@ -365,7 +385,14 @@ mod unix {
             &["generate", "-m", model, "-p", "hello", "-n", "4", "--regex", "[a-z]+"],
             &["generate", "-m", model, "--file", text(&lines), "-n", "4", "-t", "2"],
             &["classify", "-m", model, "-l", "alarm,timer", "wake me"],
-            &["quantize", text(&place.checkpoint), "-o", text(&other), "--force"],
+            &[
+                "quantize",
+                "--no-calibration",
+                text(&place.checkpoint),
+                "-o",
+                text(&other),
+                "--force",
+            ],
         ];
         for arguments in commands {
             let mut codes = Vec::new();
@@ -406,7 +433,16 @@ mod unix {
         let list = "0,".repeat(4 << 20) + "0";
         let line = format!("{{\"other\": [{list}], \"text\": \"wake me\"}}\n[{list}]\n");
         fs::write(&lines, line).unwrap();
-        assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&place.file)])), 0);
+        assert_eq!(
+            code(&cerebellum(&[
+                "quantize",
+                "--no-calibration",
+                text(&demo()),
+                "-o",
+                text(&place.file)
+            ])),
+            0
+        );
         let arguments =
             ["classify", "-m", text(&place.file), "-l", "alarm,timer", "-t", "1", "-q", "--jsonl"];
         let output = limited("-v", 250_000, &[&arguments[..], &["--file", text(&lines)]].concat());
@@ -436,7 +472,14 @@ mod unix {
             (PathBuf::from("/proc/model.cbl"), "cannot write in /proc"),
         ];
         for (target, message) in targets {
-            let arguments = ["quantize", text(&place.checkpoint), "-o", text(&target), "--force"];
+            let arguments = [
+                "quantize",
+                "--no-calibration",
+                text(&place.checkpoint),
+                "-o",
+                text(&target),
+                "--force",
+            ];
             let output = cerebellum(&arguments);
             assert_eq!(code(&output), 1);
             assert!(stderr(&output).contains(message), "{}", stderr(&output));
@@ -463,7 +506,15 @@ mod unix {
         let place = Place::with(&model);
         for signal in ["-INT", "-TERM"] {
             let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
-                .args(["quantize", text(&place.checkpoint), "-o", text(&place.file), "-t", "1"])
+                .args([
+                    "quantize",
+                    "--no-calibration",
+                    text(&place.checkpoint),
+                    "-o",
+                    text(&place.file),
+                    "-t",
+                    "1",
+                ])
                 .args(more)
                 .stderr(Stdio::null())
                 .spawn()

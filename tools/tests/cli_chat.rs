@@ -40,7 +40,10 @@ fn model(directory: &Path, template: &str) -> (String, String) {
     fs::write(checkpoint.join("chat_template.jinja"), template).unwrap();
     fs::write(checkpoint.join("generation_config.json"), r#"{"eos_token_id": [0, 5]}"#).unwrap();
     let file = directory.join("chat.cbl").to_str().unwrap().to_owned();
-    let output = ok(feed(&["quantize", checkpoint.to_str().unwrap(), "-o", &file, "--force"], ""));
+    let output = ok(feed(
+        &["quantize", "--no-calibration", checkpoint.to_str().unwrap(), "-o", &file, "--force"],
+        "",
+    ));
     (file, text(&output.stderr).to_owned())
 }
 
@@ -272,7 +275,7 @@ fn a_template_can_be_given() {
     let file = directory.path().join("given.cbl").to_str().unwrap().to_owned();
     let source = demo();
     let source = source.to_str().unwrap();
-    let quantize = ["quantize", source, "-o", &file, "-q", "--chat-template"];
+    let quantize = ["quantize", "--no-calibration", source, "-o", &file, "-q", "--chat-template"];
     ok(feed(&[&quantize[..], &[template.to_str().unwrap()]].concat(), ""));
     let shown = text(&ok(feed(&["inspect", &file], "")).stdout).to_owned();
     for line in ["chat template", "simple form", "end tokens", "begin of text"] {
@@ -289,7 +292,7 @@ fn a_template_can_be_given() {
     // A template that cannot be used is named.
     fs::write(&template, "{% for m in messages %}{{ m.content }").unwrap();
     let broken = directory.path().join("broken.cbl").to_str().unwrap().to_owned();
-    let quantize = ["quantize", source, "-o", &broken, "-q", "--chat-template"];
+    let quantize = ["quantize", "--no-calibration", source, "-o", &broken, "-q", "--chat-template"];
     ok(feed(&[&quantize[..], &[template.to_str().unwrap()]].concat(), ""));
     let verified = feed(&["verify", &broken], "");
     assert_eq!(verified.status.code(), Some(1));

@@ -43,7 +43,14 @@ fn model() -> &'static str {
         let directory = tempdir().unwrap();
         let file = directory.path().join("demo.cbl").to_str().unwrap().to_owned();
         let checkpoint = demo();
-        let output = cerebellum(&["quantize", checkpoint.to_str().unwrap(), "-o", &file, "-q"]);
+        let output = cerebellum(&[
+            "quantize",
+            "--no-calibration",
+            checkpoint.to_str().unwrap(),
+            "-o",
+            &file,
+            "-q",
+        ]);
         assert!(output.status.success(), "{}", stderr(&output));
         (directory, file)
     });
@@ -408,7 +415,8 @@ fn a_file_without_a_tokenizer_says_what_is_missing() {
     common::Model::random(97, 5, 48, 70).write(&checkpoint);
     let file = place.path().join("ids.cbl");
     let path = |path: &Path| path.to_str().unwrap().to_owned();
-    let quantized = cerebellum(&["quantize", &path(&checkpoint), "-o", &path(&file)]);
+    let quantized =
+        cerebellum(&["quantize", "--no-calibration", &path(&checkpoint), "-o", &path(&file)]);
     assert!(stderr(&quantized).contains("token ids only"));
     let output = cerebellum(&["generate", "-m", &path(&file), "-p", "x"]);
     assert_eq!(output.status.code(), Some(1));

@@ -30,7 +30,14 @@ fn model() -> &'static str {
     let (_, file) = MODEL.get_or_init(|| {
         let directory = tempdir().unwrap();
         let file = directory.path().join("demo.cbl").to_str().unwrap().to_owned();
-        ok(cerebellum(&["quantize", demo().to_str().unwrap(), "-o", &file, "-q"]));
+        ok(cerebellum(&[
+            "quantize",
+            "--no-calibration",
+            demo().to_str().unwrap(),
+            "-o",
+            &file,
+            "-q",
+        ]));
         (directory, file)
     });
     file
@@ -165,7 +172,15 @@ fn templates_are_read_and_refused_before_anything_is_written() {
     let demo = demo();
     let quantize = |templates: &[&str]| {
         let file = path("out.cbl");
-        let mut arguments = vec!["quantize", demo.to_str().unwrap(), "-o", &file, "-q", "--force"];
+        let mut arguments = vec![
+            "quantize",
+            "--no-calibration",
+            demo.to_str().unwrap(),
+            "-o",
+            &file,
+            "-q",
+            "--force",
+        ];
         arguments.extend(templates.iter().flat_map(|template| ["--template", template]));
         cerebellum(&arguments)
     };

@@ -64,7 +64,10 @@ impl Place {
     fn new() -> Self {
         let directory = tempdir().unwrap();
         let file = directory.path().join("demo.cbl");
-        assert_eq!(code(&cerebellum(&["quantize", text(&demo()), "-o", text(&file)])), 0);
+        assert_eq!(
+            code(&cerebellum(&["quantize", "--no-calibration", text(&demo()), "-o", text(&file)])),
+            0
+        );
         // 1500 bytes, some 400 tokens, end-of-text tokens among them.
         let stories = fs::read(repository("tests/data/text/stories.txt")).unwrap();
         let path = directory.path().join("text.txt");
@@ -304,7 +307,10 @@ fn what_cannot_be_evaluated_is_told_at_once() {
     assert!(message.contains("no tokenizer.json"), "{message}");
 
     let bare = place.directory.path().join("bare.cbl");
-    assert_eq!(code(&cerebellum(&["quantize", text(&other), "-o", text(&bare), "-q"])), 0);
+    assert_eq!(
+        code(&cerebellum(&["quantize", "--no-calibration", text(&other), "-o", text(&bare), "-q"])),
+        0
+    );
     let message = eval(&bare, &place.text, &[]);
     assert!(message.contains("no tokenizer") && message.contains("bare.cbl"), "{message}");
 
@@ -329,7 +335,7 @@ fn a_reference_with_other_weights_is_refused() {
     model.write(&checkpoint);
     let file = place.directory.path().join("tiny.cbl");
     let tokenizer = demo();
-    let arguments = ["quantize", text(&checkpoint), "-o", text(&file)];
+    let arguments = ["quantize", "--no-calibration", text(&checkpoint), "-o", text(&file)];
     let output = cerebellum(&[&arguments[..], &["--tokenizer", text(&tokenizer)]].concat());
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
     model.values("ln_f.bias")[0] += 0.5;
@@ -403,7 +409,7 @@ fn files_that_do_not_compare_are_told_apart() {
     merges.reverse();
     fs::write(tokenizer.join("tokenizer.json"), json.to_string()).unwrap();
     let file = place.directory.path().join("other.cbl");
-    let arguments = ["quantize", text(&checkpoint), "-o", text(&file), "-q"];
+    let arguments = ["quantize", "--no-calibration", text(&checkpoint), "-o", text(&file), "-q"];
     assert_eq!(
         code(&cerebellum(&[&arguments[..], &["--tokenizer", text(&tokenizer)]].concat())),
         0
@@ -472,7 +478,8 @@ fn quantizing_writes_a_report() {
     let demo = demo();
     let (file, page) =
         (place.directory.path().join("again.cbl"), place.directory.path().join("again.html"));
-    let arguments = ["quantize", text(&demo), "-o", text(&file), "--report", text(&page)];
+    let arguments =
+        ["quantize", "--no-calibration", text(&demo), "-o", text(&file), "--report", text(&page)];
     let long =
         place.write("long.txt", &fs::read(repository("tests/data/text/stories.txt")).unwrap());
     let with_text = [&arguments[..], &["--report-text", text(&long)]].concat();
@@ -499,7 +506,8 @@ fn quantizing_writes_a_report() {
         assert!(message.contains(expected), "{message}");
         assert!(!file.exists());
     }
-    let same = ["quantize", text(&demo), "-o", text(&file), "--report", text(&file)];
+    let same =
+        ["quantize", "--no-calibration", text(&demo), "-o", text(&file), "--report", text(&file)];
     assert!(failure(&same).contains("is to be written twice"));
 }
 
@@ -512,7 +520,15 @@ fn the_page_shows_what_formats_were_chosen_by() {
     Model::random(4096, 64, 96, 192).write(&checkpoint);
     let (file, page) =
         (place.directory.path().join("mixed.cbl"), place.directory.path().join("mixed.html"));
-    let paths = ["quantize", text(&checkpoint), "-o", text(&file), "--report", text(&page)];
+    let paths = [
+        "quantize",
+        "--no-calibration",
+        text(&checkpoint),
+        "-o",
+        text(&file),
+        "--report",
+        text(&page),
+    ];
     let options = ["--tokenizer", text(&demo), "--calibration", text(&place.text), "--bits", "7"];
     let report = json(&[&paths[..], &options].concat());
     let page = fs::read_to_string(&page).unwrap();

@@ -96,8 +96,14 @@ impl Place {
     fn arguments(&self, target: &Path) -> Vec<OsString> {
         let (checkpoint, target) = (self.checkpoint.clone().into(), target.to_owned().into());
         let words = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
-        [words("quantize"), vec![checkpoint], words("-o"), vec![target], words("--force -q -t 1")]
-            .concat()
+        [
+            words("quantize"),
+            vec![checkpoint],
+            words("-o"),
+            vec![target],
+            words("--no-calibration --force -q -t 1"),
+        ]
+        .concat()
     }
 
     fn quantize(&self, target: &Path) -> Command {
@@ -540,7 +546,13 @@ fn no_input_is_overwritten() {
     let free = inside("new.cbl");
     let run = |output: &Path, report: &Path| {
         let mut command = Command::new(BINARY);
-        command.arg("quantize").arg(&checkpoint).args(["--force", "-q", "-t", "1"]);
+        command.arg("quantize").arg(&checkpoint).args([
+            "--no-calibration",
+            "--force",
+            "-q",
+            "-t",
+            "1",
+        ]);
         command.arg("--calibration").arg(inside("calibration.txt"));
         command.args(["--calibration-windows", "1"]);
         command.arg("--template").arg(format!("ask={}", inside("ask.txt").display()));

@@ -42,13 +42,18 @@ pub enum Error {
 }
 
 impl Calibration {
+    /// Tokens of a window of this model.
+    pub fn window_of(config: &Config) -> usize {
+        config.n_positions.min(MAX_WINDOW)
+    }
+
     /// At most `windows` windows of min(`n_positions`, 512) tokens out of `tokens`, as far apart as the
     /// text allows.
     ///
     /// # Errors
     /// [`Error`] if there is not one window, or a token is not the model's.
     pub fn new(tokens: &[u32], windows: usize, config: &Config) -> Result<Self, Error> {
-        let (window, vocab_size) = (config.n_positions.min(MAX_WINDOW), config.vocab_size);
+        let (window, vocab_size) = (Self::window_of(config), config.vocab_size);
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::TokenOutOfRange { token, vocab_size });
         }
@@ -71,6 +76,14 @@ impl Calibration {
         if let Some(token) = token {
             self.tokens.chunks_exact_mut(self.window).for_each(|window| window[0] = token);
         }
+        self
+    }
+
+    /// The windows of both, which must have the same length.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        assert_eq!(self.window, other.window, "windows of different models");
+        self.tokens.extend(&other.tokens);
         self
     }
 

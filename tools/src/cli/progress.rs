@@ -8,16 +8,21 @@ use cerebellum_tools::quantize::Observer;
 use cerebellum_tools::threads;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::color;
 use super::context::Context;
 
 /// How often the bar moves while nothing advances.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Who waits for less need not be told.
+const WORTH_TELLING: Duration = Duration::from_secs(60);
 
 /// A bar on standard error, drawn only if that is a terminal; gone when dropped.
 pub struct Progress {
     bar: ProgressBar,
     /// Ends the thread that moves the bar, when dropped.
     ticks: OnceLock<Sender<()>>,
+    quiet: bool,
 }
 
 impl Progress {
@@ -49,7 +54,7 @@ impl Progress {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
-        Self { bar, ticks: OnceLock::new() }
+        Self { bar, ticks: OnceLock::new(), quiet: context.quiet }
     }
 
     /// Moves the bar from now on. Not by its own `enable_steady_tick`, which panics if the system refuses a
@@ -73,6 +78,8 @@ impl Progress {
 
 impl Observer for Progress {
     fn begin(&self, weights: u64) {
+        // The next task's, if there was one before.
+        self.bar.reset();
         self.bar.set_length(weights);
         self.tick();
     }
@@ -83,6 +90,18 @@ impl Observer for Progress {
 
     fn advance(&self, weights: u64) {
         self.bar.inc(weights);
+    }
+
+    fn expect(&self, left: Duration) {
+        if !self.quiet && left > WORTH_TELLING {
+            let minutes = left.as_secs().div_ceil(60);
+            self.bar.suspend(|| {
+                color::print_to_stderr(
+                    None,
+                    format_args!("calibrating takes about {minutes} min more"),
+                );
+            });
+        }
     }
 }
 

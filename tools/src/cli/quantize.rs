@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use cerebellum::SessionOptions;
-use cerebellum::format::MAX_END_TOKENS;
+use cerebellum::format::{MAX_END_TOKENS, matrix_names};
 use cerebellum::quant::Scheme;
 use cerebellum::terminal::name;
 use cerebellum::text::{EncodeOptions, Tokenizer};
 use cerebellum_tools::calibrate::Calibration;
 use cerebellum_tools::chat_template::{self, ImportedChat};
 use cerebellum_tools::checkpoint::Checkpoint;
+use cerebellum_tools::output::Output;
+use cerebellum_tools::own_text::{self, Form};
 use cerebellum_tools::quantize::{MatrixFormat, Options, preview, quantize};
 use cerebellum_tools::summary::Summary;
 use cerebellum_tools::tokenizer::{self, ImportedTokenizer};
@@ -34,8 +36,9 @@ use super::values::whole;
 /// Turn a checkpoint into a model file.
 ///
 /// All matrices become int4 or int8, embeddings and output head included; layer norms and biases stay
-/// float32, positions become float16. The same checkpoint and options give the same bytes on any machine;
-/// with a calibration text, on any machine with the same instruction sets.
+/// float32, positions become float16. Int4 is calibrated: unless a text is given, the model writes one itself
+/// first. The same checkpoint and options give the same bytes on any machine; calibrated, on any machine with
+/// the same instruction sets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -53,15 +56,19 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = group_size_parser())]
     group_size: Option<usize>,
     /// A text of the kind that the model will get (UTF-8, about 100 kB): round weights so that the model's
-    /// results on it change least
-    #[arg(long, value_name = "TEXT")]
-    calibration: Option<PathBuf>,
-    /// Number of windows of min(positions, 512) tokens to take from TEXT, spread over it
-    #[arg(long, value_name = "N", default_value_t = 64, requires = "calibration", value_parser = whole(0..=usize::MAX))]
+    /// results on it change least. `own` is a text that the model writes itself (./own is a file), and the
+    /// default for int4 and for --bits. Several texts share the windows
+    #[arg(long, value_name = "TEXT|own")]
+    calibration: Vec<PathBuf>,
+    /// Round each weight to the nearest, which takes seconds: int4 then loses three to six times as much
+    #[arg(long, conflicts_with_all = ["calibration", "bits"])]
+    no_calibration: bool,
+    /// Number of windows of min(positions, 512) tokens to calibrate on; of a TEXT they are spread over it
+    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "no_calibration", value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
     /// The most bits per weight in FILE, on average, without the tokenizer: choose int4 or int8 and the group
-    /// size of each matrix by their loss on TEXT
-    #[arg(long, value_name = "B", requires = "calibration", conflicts_with_all = ["weights", "group_size"])]
+    /// size of each matrix by their loss on the text
+    #[arg(long, value_name = "B", conflicts_with_all = ["weights", "group_size"])]
     bits: Option<f64>,
     /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
@@ -97,7 +104,8 @@ Examples:
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl
   cerebellum quantize hf:HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.cbl
   cerebellum quantize Cerebras-GPT-111M -o 111m-int8.cbl --weights int8
-  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --group-size 32 --force --json
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --calibration letters.txt --calibration own
+  cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --no-calibration --force --json
   cerebellum quantize Cerebras-GPT-111M -o 111m.cbl --report 111m.html --report-text book.txt
   cerebellum quantize Cerebras-GPT-13B --dry-run --context 1024 --kv int8";
 
@@ -125,7 +133,7 @@ impl Args {
         inputs.extend(chat_template::files(self.tokenizer_directory()));
         inputs.extend(chat_template::files(&self.checkpoint));
         inputs.extend(template::files(&self.checkpoint, &self.template)?.into_values());
-        inputs.extend(self.calibration.clone());
+        inputs.extend(self.calibration.iter().filter(|text| !is_own(text)).cloned());
         inputs.extend(self.chat_template.clone());
         inputs.extend(self.report.input().map(Path::to_owned));
         Ok(inputs)
@@ -227,7 +235,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let tables = tokenizer.as_ref().map(|tokenizer| &tokenizer.blob[..]);
     let report = args.report.prepare(args.force, &inputs, (&checkpoint, tables), context)?;
     warn(&checkpoint, tokenizer.as_ref(), &chat, context);
-    let calibration = calibration(args, &checkpoint, tokenizer.as_ref(), context)?;
+    let calibration = calibration(args, &checkpoint, (tokenizer.as_ref(), &chat), context)?;
 
     let name = target.display().to_string();
     let (options, progress) = (args.options(calibration, &chat)?, Progress::new(context));
@@ -283,19 +291,84 @@ fn dry_run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The windows of the calibration text, if one was given.
+/// The word for a text that the model writes itself.
+const OWN: &str = "own";
+
+/// Larger models are calibrated only if that is asked for: this many weights take more than half an hour on two cores.
+const MOST_WEIGHTS: usize = 500_000_000;
+
+fn is_own(text: &Path) -> bool {
+    text == Path::new(OWN)
+}
+
+/// The windows to calibrate on, if the file is to be calibrated.
 fn calibration(
     args: &Args,
     checkpoint: &Checkpoint,
-    tokenizer: Option<&ImportedTokenizer>,
+    (tokenizer, chat): (Option<&ImportedTokenizer>, &ImportedChat),
     context: &Context,
 ) -> Result<Option<Calibration>, Failure> {
-    let Some(path) = &args.calibration else { return Ok(None) };
-    let tokenizer = tokenizer.ok_or(
-        "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
-         its directory with --tokenizer",
-    )?;
-    Ok(Some(read_calibration(path, args.calibration_windows, (checkpoint, tokenizer), context)?))
+    let int4 = matches!(args.weights, Weights::Int4) || args.bits.is_some();
+    if args.no_calibration || args.calibration.is_empty() && !int4 {
+        return Ok(None);
+    }
+    let tables = tokenizer.map(|tokenizer| &tokenizer.blob[..]);
+    let form = || Form::new(checkpoint, tables, chat.format.as_ref(), &chat.end_tokens);
+    let own = [PathBuf::from(OWN)];
+    let mut sources = &args.calibration[..];
+    if sources.is_empty() {
+        let weights = weights(checkpoint);
+        if args.bits.is_none() && weights > MOST_WEIGHTS {
+            context.warn(format_args!(
+                "not calibrated, which would take hours for {:.1} billion weights: this file loses more than it \
+                 must; --calibration {OWN} calibrates it, --no-calibration says that it need not be",
+                weights as f64 / 1e9
+            ));
+            return Ok(None);
+        }
+        if let (Err(error), None) = (form(), args.bits) {
+            context.warn(format_args!("not calibrated: {error}"));
+            return Ok(None);
+        }
+        sources = &own;
+    }
+    let (mut all, mut windows) = (None::<Calibration>, args.calibration_windows);
+    for (number, text) in sources.iter().enumerate() {
+        let share = windows.div_ceil(sources.len() - number);
+        let new = if is_own(text) {
+            write_calibration(args, checkpoint, &form()?, share, context)?
+        } else {
+            let tokenizer = tokenizer.ok_or(
+                "a calibration text needs the model's tokenizer: put tokenizer.json beside the weights, or name \
+                 its directory with --tokenizer",
+            )?;
+            read_calibration(text, share, (checkpoint, tokenizer), context)?
+        };
+        windows -= share;
+        all = Some(all.map_or_else(|| new.clone(), |all| all.and(&new)));
+    }
+    Ok(all)
+}
+
+/// The number of weights in matrices.
+fn weights(checkpoint: &Checkpoint) -> usize {
+    matrix_names(checkpoint.config()).iter().map(|(_, [rows, cols])| rows * cols).sum()
+}
+
+/// Lets the model write so many windows.
+fn write_calibration(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    form: &Form,
+    windows: usize,
+    context: &Context,
+) -> Result<Calibration, Failure> {
+    let mut draft = args.output.clone().unwrap_or_default().into_os_string();
+    draft.push(".draft");
+    let draft = Output::create(Path::new(&draft), true, &args.inputs(checkpoint)?)?;
+    let progress = Progress::new(context);
+    let write = || own_text::write(checkpoint, form, windows, draft, &progress);
+    Ok(context.on_threads(write)??)
 }
 
 /// At most `windows` windows of a text.

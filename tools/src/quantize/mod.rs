@@ -17,6 +17,8 @@ mod rounding;
 pub mod scale;
 mod writer;
 
+use std::time::Instant;
+
 use cerebellum::Model;
 use cerebellum::format::network::Role;
 use cerebellum::format::{
@@ -49,11 +51,8 @@ const UNKNOWN_DIGEST: blake3::Hash = blake3::Hash::from_bytes([0; blake3::OUT_LE
 /// Quantizes `checkpoint` into `output`, with the `tokenizer`'s tables if there are any, on the
 /// threads of the current rayon pool. The output is read back before it gets its name.
 ///
-/// Memory is bounded by some rows per thread, plus the checkpoint's mapped pages of one tensor; what a
-/// calibration text and a budget take beside is in `docs/quantization.md`.
-///
 /// # Errors
-/// See [`Error`]. The output is removed then.
+/// Those of [`write`].
 pub fn quantize(
     checkpoint: &Checkpoint,
     tokenizer: Option<&[u8]>,
@@ -61,6 +60,25 @@ pub fn quantize(
     output: Output,
     observer: &dyn Observer,
 ) -> Result<Summary> {
+    let (output, summary) = write(checkpoint, tokenizer, options, output, observer)?;
+    output.commit()?;
+    Ok(summary)
+}
+
+/// As [`quantize`], but the file, which is complete, has no name yet.
+///
+/// Memory is bounded by some rows per thread, plus the checkpoint's mapped pages of one tensor; what a
+/// calibration text and a budget take beside is in `docs/quantization.md`.
+///
+/// # Errors
+/// See [`Error`]. The output is removed then.
+pub fn write(
+    checkpoint: &Checkpoint,
+    tokenizer: Option<&[u8]>,
+    options: &Options,
+    output: Output,
+    observer: &dyn Observer,
+) -> Result<(Output, Summary)> {
     let tokenizer_bytes = tokenizer.map(<[u8]>::len);
     let (mut header, mut layout) = describe(checkpoint, tokenizer_bytes, options, &[])?;
     let weights = |info: &MatrixInfo| (info.shape[0] * info.shape[1]) as u64;
@@ -78,8 +96,12 @@ pub fn quantize(
     let has_int4 = header.tensors.values().any(|info| info.scheme == Scheme::Int4);
     let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, has_int4));
     let mut calibrated = calibrated.transpose()?;
+    let mut clock = LayerClock::default();
     for tensor in layout.tensors() {
         observer.turn_to(&tensor.name);
+        if let (Some(layer), true) = (tensor.id.and_then(|id| id.layer), calibrated.is_some()) {
+            clock.enter(layer, header.config.n_layer, observer);
+        }
         let quantized = write_tensor(
             checkpoint,
             tensor,
@@ -94,8 +116,25 @@ pub fn quantize(
         }
     }
     observer.turn_to("reading back");
-    let file_bytes = writer.finish(&header)?;
-    Ok(Summary::new(&header, &layout, file_bytes))
+    let (output, file_bytes) = writer.finish(&header)?;
+    Ok((output, Summary::new(&header, &layout, file_bytes)))
+}
+
+/// Tells after the first layer how long the others will take.
+#[derive(Default)]
+struct LayerClock {
+    started: Option<Instant>,
+    told: bool,
+}
+
+impl LayerClock {
+    fn enter(&mut self, layer: usize, layers: usize, observer: &dyn Observer) {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        if layer == 1 && !self.told {
+            self.told = true;
+            observer.expect(started.elapsed() * u32::try_from(layers - 1).unwrap_or(u32::MAX));
+        }
+    }
 }
 
 /// What [`quantize`] would make of `checkpoint`, with `tokenizer_bytes` of tokenizer if there is one:

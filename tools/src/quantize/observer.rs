@@ -1,5 +1,7 @@
 //! Telling how far the quantizer is.
 
+use std::time::Duration;
+
 /// Is told how far the quantizer is. All methods do nothing unless implemented.
 pub trait Observer {
     /// Begins; so many weights will be quantized.
@@ -15,6 +17,11 @@ pub trait Observer {
     /// Has quantized so many more weights.
     fn advance(&self, weights: u64) {
         let _ = weights;
+    }
+
+    /// Is likely to need so much longer, by what the first layer took.
+    fn expect(&self, left: Duration) {
+        let _ = left;
     }
 }
 

@@ -57,9 +57,9 @@ impl ModelWriter {
         self.checksums.push(hasher.finalize());
     }
 
-    /// Writes the checksums and the header, reads everything back, and gives the file its name.
-    /// Returns the file's length.
-    pub fn finish(mut self, header: &Header) -> Result<u64> {
+    /// Writes the checksums and the header, and reads everything back. Returns the file, which has no name yet,
+    /// and its length.
+    pub fn finish(mut self, header: &Header) -> Result<(Output, u64)> {
         let frame = frame(header, &self.layout, self.header_bytes);
         let table = checksum_table(&self.checksums, &frame);
         self.write_raw(&table)?;
@@ -68,8 +68,7 @@ impl ModelWriter {
         self.write_raw(&frame)?;
         self.read_back(&frame, &table)?;
         let file_bytes = frame.len() + self.layout.data_bytes();
-        self.output.commit()?;
-        Ok(file_bytes as u64)
+        Ok((self.output, file_bytes as u64))
     }
 
     /// Checks what the system gives back, through buffered reads: a map of the whole file would
@@ -240,7 +239,8 @@ mod tests {
         let target = directory.path().join("file");
         let (writer, mut header) = full(&target);
         header.tensors.values_mut().for_each(|info| info.relative_error = None);
-        let length = writer.finish(&header).unwrap();
+        let (output, length) = writer.finish(&header).unwrap();
+        output.commit().unwrap();
         let file = std::fs::read(&target).unwrap();
         assert_eq!(length, file.len() as u64);
         let (found, layout) = read_header(&file).unwrap();

@@ -131,10 +131,11 @@ fn a_model_is_quantized_by_its_name() {
     }
     let [local, first, second] =
         ["local.cbl", "first.cbl", "second.cbl"].map(|name| place.path(name));
-    ok(place.run(&["quantize", text(&place.checkpoint), "-o", text(&local)]));
+    ok(place.run(&["quantize", "--no-calibration", text(&place.checkpoint), "-o", text(&local)]));
     assert!(place.server.requests().is_empty(), "a directory asks no hub");
 
-    let output = ok(place.run(&["quantize", "hf:org/tiny", "-o", text(&first)]));
+    let output =
+        ok(place.run(&["quantize", "--no-calibration", "hf:org/tiny", "-o", text(&first)]));
     assert!(stderr(&output).contains("hf:org/tiny: loaded"), "{}", stderr(&output));
     assert_eq!(fs::read(&first).unwrap(), fs::read(&local).unwrap());
     let asked: Vec<String> = place.server.requests().into_iter().map(|it| it.path).collect();
@@ -142,11 +143,17 @@ fn a_model_is_quantized_by_its_name() {
     assert!(!asked.iter().any(|path| path.contains(".bin") || path.contains("onnx")), "{asked:?}");
 
     // Once more: the hub is asked for the commit, and for no file.
-    ok(place.run(&["quantize", "hf:org/tiny", "-o", text(&second)]));
+    ok(place.run(&["quantize", "--no-calibration", "hf:org/tiny", "-o", text(&second)]));
     assert_eq!(place.server.requests().len(), 1);
     for offline in [&["--offline"][..], &[]] {
-        let mut command =
-            place.command(&["quantize", "hf:org/tiny", "--force", "-o", text(&second)]);
+        let mut command = place.command(&[
+            "quantize",
+            "--no-calibration",
+            "hf:org/tiny",
+            "--force",
+            "-o",
+            text(&second),
+        ]);
         command.args(offline);
         if offline.is_empty() {
             command.env("HF_HUB_OFFLINE", "1");
@@ -219,10 +226,17 @@ fn every_command_that_reads_checkpoints_takes_names() {
 
     place.server.add("org/gguf/tiny.gguf", gguf);
     let [first, second] = ["first.cbl", "second.cbl"].map(|name| place.path(name));
-    ok(place.run(&["quantize", text(&local), "-o", text(&first)]));
-    ok(place.run(&["quantize", "hf:org/gguf", "-o", text(&second)]));
+    ok(place.run(&["quantize", "--no-calibration", text(&local), "-o", text(&first)]));
+    ok(place.run(&["quantize", "--no-calibration", "hf:org/gguf", "-o", text(&second)]));
     assert!(fs::read(&first).unwrap() == fs::read(&second).unwrap());
-    ok(place.run(&["quantize", "hf:org/gguf/tiny.gguf@v1", "--force", "-o", text(&second)]));
+    ok(place.run(&[
+        "quantize",
+        "--no-calibration",
+        "hf:org/gguf/tiny.gguf@v1",
+        "--force",
+        "-o",
+        text(&second),
+    ]));
     assert!(fs::read(&first).unwrap() == fs::read(&second).unwrap());
 
     let file = text(&first);
@@ -432,7 +446,13 @@ fn what_cannot_be_chosen_is_listed() {
         .server
         .add("org/adapter/adapter_config.json", r#"{"base_model_name_or_path": "org/base"}"#);
     place.server.add("org/adapter/adapter_model.safetensors", "x");
-    let output = place.run(&["quantize", "hf:org/adapter", "-o", text(&place.path("x.cbl"))]);
+    let output = place.run(&[
+        "quantize",
+        "--no-calibration",
+        "hf:org/adapter",
+        "-o",
+        text(&place.path("x.cbl")),
+    ]);
     assert!(stderr(&output).contains("org/base"), "{}", stderr(&output));
 }
 

@@ -29,7 +29,13 @@ pub fn file() -> &'static str {
         let template = directory.path().join("chat.jinja");
         std::fs::write(&template, TEMPLATE).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
-        command.arg("quantize").arg(demo()).args(["-q", "-o", &file, "--chat-template"]);
+        command.arg("quantize").arg(demo()).args([
+            "--no-calibration",
+            "-q",
+            "-o",
+            &file,
+            "--chat-template",
+        ]);
         let output = command.arg(template).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         (directory, file)

@@ -1,0 +1,242 @@
+//! A calibration text that the model writes itself.
+//!
+//! The checkpoint becomes an int8 model in a file that never gets a name, and the runtime lets it write: half of
+//! the documents from the token that begins a text, half from the beginning of a user's turn if the model has a
+//! form of conversations, all at temperature 1, so that they are drawn from the model's own distribution. The
+//! runtime's bits are the same everywhere, so the text is, too.
+//!
+//! The idea is that of Liu et al., "LLM-QAT", 2023, section 3.1; the user's turn is that of Xu et al., "Magpie",
+//! 2024.
+
+use cerebellum::batch::{Append, Batch};
+use cerebellum::chat::{ChatOptions, ChatTemplate, Message, Role};
+use cerebellum::format::ChatFormat;
+use cerebellum::quant::Scheme;
+use cerebellum::sampler::SamplerOptions;
+use cerebellum::text::{EncodeOptions, Tokenizer};
+use cerebellum::{Access, Model, SessionOptions};
+
+use crate::calibrate::{self, Calibration};
+use crate::checkpoint::Checkpoint;
+use crate::output::Output;
+use crate::quantize::{self, MatrixFormat, Observer, Options};
+
+/// Windows that are written at the same time: each pass reads the weights once for all of them.
+const SEQUENCES: usize = 8;
+
+/// What a user's turn is put in place of, to find what stands before it.
+const PLACEHOLDER: &str = "Qzx";
+
+/// Why there is no text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing says how a text begins.
+    #[error(
+        "the model cannot write a text to calibrate on: neither its tokenizer nor its config.json names a token \
+         that begins or ends a text; give a text with --calibration, or take --no-calibration"
+    )]
+    NoBeginning,
+    /// The int8 model could not be made.
+    #[error(transparent)]
+    Quantize(#[from] quantize::Error),
+    /// It could not write.
+    #[error("the model cannot write a text to calibrate on: {0}")]
+    Model(#[from] cerebellum::Error),
+    /// The text cannot serve.
+    #[error(transparent)]
+    Calibration(#[from] calibrate::Error),
+}
+
+/// How documents begin and end.
+#[derive(Debug)]
+pub struct Form {
+    /// Tokens that begin a document; the documents take turns.
+    beginnings: Vec<Vec<u32>>,
+    /// Tokens that end one.
+    ends: Vec<u32>,
+}
+
+impl Form {
+    /// That of a model with this tokenizer and this form of conversations, if it has them.
+    ///
+    /// # Errors
+    /// [`Error::NoBeginning`].
+    pub fn new(
+        checkpoint: &Checkpoint,
+        tokenizer: Option<&[u8]>,
+        chat: Option<&ChatFormat>,
+        end_tokens: &[u32],
+    ) -> Result<Self, Error> {
+        let eos = checkpoint.config().eos_token_id;
+        let tokenizer =
+            tokenizer.map(Tokenizer::parse).transpose().map_err(cerebellum::Error::from)?;
+        let begin = tokenizer.as_ref().and_then(|tokenizer| tokenizer.table().begin_of_text());
+        let begin = begin.or(eos).or(end_tokens.first().copied()).ok_or(Error::NoBeginning)?;
+        let turn = chat.zip(tokenizer.as_ref()).and_then(|(chat, it)| users_turn(chat, it));
+        Ok(Self {
+            beginnings: [Some(vec![begin]), turn].into_iter().flatten().collect(),
+            ends: eos.into_iter().chain(end_tokens.iter().copied()).collect(),
+        })
+    }
+
+    /// Whether half of the documents are conversations.
+    pub fn has_conversations(&self) -> bool {
+        self.beginnings.len() > 1
+    }
+}
+
+/// What stands before the text of a user, if a conversation of this form can begin with one.
+fn users_turn<B: AsRef<[u8]>>(chat: &ChatFormat, tokenizer: &Tokenizer<B>) -> Option<Vec<u32>> {
+    let template = ChatTemplate::new(chat.clone(), tokenizer).ok()?;
+    let messages = [Message::new(Role::User, PLACEHOLDER)];
+    let text = template.text(&messages, false, ChatOptions::default()).ok()?;
+    let before = &text[..text.find(PLACEHOLDER)?];
+    let tokens = tokenizer.encode(before, EncodeOptions::PARSE_SPECIAL).ok()?;
+    (!tokens.is_empty()).then_some(tokens)
+}
+
+/// Lets the model write `windows` windows of min(`n_positions`, 512) tokens. `draft` is where its int8 form may
+/// lie meanwhile: nothing of it stays. The observer counts tokens.
+///
+/// The threads are those of the current rayon pool.
+///
+/// # Errors
+/// See [`Error`].
+pub fn write(
+    checkpoint: &Checkpoint,
+    form: &Form,
+    windows: usize,
+    draft: Output,
+    observer: &dyn Observer,
+) -> Result<Calibration, Error> {
+    let config = checkpoint.config();
+    let window = Calibration::window_of(config);
+    let format = MatrixFormat::new(Scheme::Int8);
+    let (mut draft, _) =
+        quantize::write(checkpoint, None, &Options::uniform(format), draft, observer)?;
+    let model = {
+        let file = draft.file().try_clone().map_err(|e| draft.error("open", e));
+        Model::from_file(file.map_err(quantize::Error::from)?, draft.temporary(), Access::Map)?
+    };
+    observer.begin((windows * window) as u64);
+    observer.turn_to("a text to calibrate on");
+    let options = SessionOptions {
+        context: Some(window),
+        threads: rayon::current_num_threads(),
+        ..SessionOptions::default()
+    };
+    let mut batch = model.batch(&options, SEQUENCES.min(windows))?;
+    let mut tokens = Vec::with_capacity(windows * window);
+    for first in (0..windows).step_by(batch.sequences()) {
+        let numbers = first..windows.min(first + batch.sequences());
+        (0..batch.sequences()).for_each(|sequence| batch.reset(sequence));
+        let mut writers: Vec<_> = numbers.map(|number| Writer::new(number, form)).collect();
+        while writers.iter().any(|writer| writer.room(window) > 0) {
+            observer.advance(step(&mut batch, &mut writers, form, window)? as u64);
+        }
+        tokens.extend(writers.into_iter().flat_map(|writer| writer.tokens));
+    }
+    Ok(Calibration::new(&tokens, windows, config)?)
+}
+
+/// One window in the making. Documents follow each other without seeing each other.
+struct Writer {
+    window: usize,
+    documents: usize,
+    tokens: Vec<u32>,
+    /// Tokens that are not evaluated yet.
+    next: Vec<u32>,
+}
+
+impl Writer {
+    fn new(window: usize, form: &Form) -> Self {
+        let mut writer = Self { window, documents: 0, tokens: Vec::new(), next: Vec::new() };
+        writer.begin(form);
+        writer
+    }
+
+    /// Begins the next document.
+    fn begin(&mut self, form: &Form) {
+        let beginning = (self.window + self.documents) % form.beginnings.len();
+        self.next.clone_from(&form.beginnings[beginning]);
+        self.documents += 1;
+    }
+
+    fn room(&self, window: usize) -> usize {
+        window - self.tokens.len()
+    }
+
+    /// Draws from the model's own distribution, for each document with a seed of its own.
+    fn sampling(&self) -> SamplerOptions {
+        let seed = (self.window as u64) << 32 | self.documents as u64;
+        SamplerOptions { temperature: 1.0, seed, ..SamplerOptions::default() }
+    }
+}
+
+/// Writes the next token of every window that has room, or the beginning of a document. Returns how many tokens
+/// that were.
+fn step(
+    batch: &mut Batch,
+    writers: &mut [Writer],
+    form: &Form,
+    window: usize,
+) -> Result<usize, Error> {
+    let mut written = 0;
+    for writer in writers.iter_mut() {
+        writer.next.truncate(writer.room(window));
+        writer.tokens.extend(&writer.next);
+        written += writer.next.len();
+    }
+    let appends = writers.iter().enumerate().filter(|(_, writer)| !writer.next.is_empty());
+    let appends: Vec<_> =
+        appends.map(|(sequence, it)| Append { sequence, tokens: &it.next }).collect();
+    batch.evaluate(&appends)?;
+    for (sequence, writer) in writers.iter_mut().enumerate() {
+        writer.next.clear();
+        if writer.room(window) == 0 {
+            continue;
+        }
+        let token = batch.sample(sequence, &writer.sampling())?;
+        if form.ends.contains(&token) {
+            writer.tokens.push(token);
+            written += 1;
+            batch.reset(sequence);
+            writer.begin(form);
+        } else {
+            writer.next.push(token);
+        }
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn root(path: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    }
+
+    #[test]
+    fn documents_are_plain_and_conversations_in_turns() {
+        let checkpoint = Checkpoint::open(root("demo")).unwrap();
+        let vocab_size = u32::try_from(checkpoint.config().vocab_size).unwrap();
+        let tokenizer = crate::tokenizer::import(&root("demo"), vocab_size).unwrap().unwrap();
+        let template = std::fs::read_to_string(root("../tests/data/chat/zephyr.jinja")).unwrap();
+        let chat = ChatFormat { template: Some(template), ..ChatFormat::default() };
+        let eos = checkpoint.config().eos_token_id.unwrap();
+        let form = Form::new(&checkpoint, Some(&tokenizer.blob), Some(&chat), &[7]).unwrap();
+        assert!(form.has_conversations());
+        let tokenizer = Tokenizer::parse(&tokenizer.blob[..]).unwrap();
+        let turn = tokenizer.encode("<|user|>\n", EncodeOptions::PARSE_SPECIAL).unwrap();
+        assert_eq!(form.beginnings, [vec![eos], turn]);
+        assert_eq!(form.ends, [eos, 7]);
+        let mut writer = Writer::new(1, &form);
+        assert_eq!(writer.next, form.beginnings[1]);
+        writer.begin(&form);
+        assert_eq!(writer.next, form.beginnings[0]);
+    }
+}
