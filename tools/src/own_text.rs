@@ -212,17 +212,17 @@ fn step(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
 
-    fn root(path: &str) -> std::path::PathBuf {
+    fn root(path: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
     }
 
     #[test]
     fn documents_are_plain_and_conversations_in_turns() {
-        let checkpoint = Checkpoint::open(root("demo")).unwrap();
+        let checkpoint = Checkpoint::open(&root("demo")).unwrap();
         let vocab_size = u32::try_from(checkpoint.config().vocab_size).unwrap();
         let tokenizer = crate::tokenizer::import(&root("demo"), vocab_size).unwrap().unwrap();
         let template = std::fs::read_to_string(root("../tests/data/chat/zephyr.jinja")).unwrap();

@@ -98,7 +98,9 @@ impl Observer for Progress {
             self.bar.suspend(|| {
                 color::print_to_stderr(
                     None,
-                    format_args!("calibrating takes about {minutes} min more"),
+                    format_args!(
+                        "calibrating takes about {minutes} min more; --no-calibration takes seconds"
+                    ),
                 );
             });
         }

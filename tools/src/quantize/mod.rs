@@ -52,7 +52,7 @@ const UNKNOWN_DIGEST: blake3::Hash = blake3::Hash::from_bytes([0; blake3::OUT_LE
 /// threads of the current rayon pool. The output is read back before it gets its name.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn quantize(
     checkpoint: &Checkpoint,
     tokenizer: Option<&[u8]>,
