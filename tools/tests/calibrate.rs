@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output as Finished};
 
 use cerebellum::format::{read_header, verify};
@@ -48,8 +48,7 @@ fn try_file_of(
 /// The text is longer than what is held of a matrix's inputs at once, which is 4096 tokens.
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
-    let on = |threads| file_of(&golden.join("cerebras-17-heads"), 66, threads);
+    let on = |threads| file_of(&golden("cerebras-17-heads"), 66, threads);
     let one = on(1);
     for threads in [2, 3] {
         assert!(on(threads) == one, "{threads} threads give another file");
@@ -183,38 +182,36 @@ fn quantized(source: &Path, arguments: &[&str]) -> (String, serde_json::Value) {
     (said, record["options"]["calibration"].clone())
 }
 
-/// Int4 is calibrated by itself, on the same text for any number of threads, and that text depends on how the
-/// model is put conversations.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden").join(name)
+}
+
+/// Int4 is calibrated by itself, on the same text for any number of threads.
 #[test]
 fn without_a_text_the_model_writes_one() {
-    let (two, chat) = (["--calibration-windows", "2"], "../tests/data/chat/zephyr.jinja");
-    let chat = Path::new(env!("CARGO_MANIFEST_DIR")).join(chat);
-    let of = |more: &[&str]| quantized(&demo(), &[&two, more].concat()).1;
+    let small = golden("cerebras-odd-inner");
+    let of = |more: &[&str]| quantized(&small, &[&["--calibration-windows", "9"], more].concat()).1;
     let own = of(&[]);
-    assert_eq!((&own["windows"], &own["window"]), (&2.into(), &512.into()));
+    assert_eq!((&own["windows"], &own["window"]), (&9.into(), &96.into()));
     assert_eq!(of(&["-t", "3", "--calibration", "own"]), own);
-    let with_chat = of(&["--chat-template", chat.to_str().unwrap()]);
-    assert_eq!(with_chat["windows"], 2);
-    assert_ne!(with_chat["tokens"], own["tokens"]);
 }
 
 #[test]
 fn texts_share_the_windows() {
     let text = demo().join("calibration.txt");
     let both = ["--calibration", text.to_str().unwrap(), "--calibration", "own"];
-    let record = quantized(&demo(), &[&both[..], &["--calibration-windows", "3"]].concat()).1;
-    assert_eq!(record["windows"], 3);
+    let record = quantized(&demo(), &[&both[..], &["--calibration-windows", "2"]].concat()).1;
+    assert_eq!(record["windows"], 2);
 }
 
 #[test]
 fn what_is_not_calibrated_by_itself() {
+    let source = golden("cerebras-odd-inner");
     for arguments in [&["--no-calibration"][..], &["--weights", "int8"]] {
-        assert_eq!(quantized(&demo(), arguments).1, serde_json::Value::Null);
+        assert_eq!(quantized(&source, arguments).1, serde_json::Value::Null);
     }
     // Nothing says how a text of this model begins.
     let place = tempdir().unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");
-    let source = golden.join("cerebras-odd-inner");
     for entry in fs::read_dir(&source).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), place.path().join(entry.file_name())).unwrap();

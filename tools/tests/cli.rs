@@ -489,7 +489,7 @@ mod unix {
 
     #[test]
     fn interruption_leaves_nothing() {
-        interrupt_while_writing(Model::random(40_000, 5, 768, 12), &[]);
+        interrupt_while_writing(Model::random(40_000, 5, 768, 12), &["--no-calibration"]);
     }
 
     /// The embedding is written first, with long work to come: nothing of it can be gone on with, and nothing
@@ -498,23 +498,18 @@ mod unix {
     fn interrupted_calibration_leaves_nothing() {
         let demo = demo();
         let calibration = demo.join("calibration.txt");
-        let more = ["--calibration", text(&calibration), "--tokenizer", text(&demo)];
-        interrupt_while_writing(Model::random(40_000, 5, 768, 12), &more);
+        // Of the second, while the draft that is to write a text is made.
+        for source in [text(&calibration), "own"] {
+            let more = ["--calibration", source, "--tokenizer", text(&demo)];
+            interrupt_while_writing(Model::random(40_000, 5, 768, 12), &more);
+        }
     }
 
     fn interrupt_while_writing(model: Model, more: &[&str]) {
         let place = Place::with(&model);
         for signal in ["-INT", "-TERM"] {
             let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
-                .args([
-                    "quantize",
-                    "--no-calibration",
-                    text(&place.checkpoint),
-                    "-o",
-                    text(&place.file),
-                    "-t",
-                    "1",
-                ])
+                .args(["quantize", text(&place.checkpoint), "-o", text(&place.file), "-t", "1"])
                 .args(more)
                 .stderr(Stdio::null())
                 .spawn()

@@ -520,15 +520,7 @@ fn the_page_shows_what_formats_were_chosen_by() {
     Model::random(4096, 64, 96, 192).write(&checkpoint);
     let (file, page) =
         (place.directory.path().join("mixed.cbl"), place.directory.path().join("mixed.html"));
-    let paths = [
-        "quantize",
-        "--no-calibration",
-        text(&checkpoint),
-        "-o",
-        text(&file),
-        "--report",
-        text(&page),
-    ];
+    let paths = ["quantize", text(&checkpoint), "-o", text(&file), "--report", text(&page)];
     let options = ["--tokenizer", text(&demo), "--calibration", text(&place.text), "--bits", "7"];
     let report = json(&[&paths[..], &options].concat());
     let page = fs::read_to_string(&page).unwrap();

@@ -57,7 +57,15 @@ impl Place {
         let files = ["int4", "int8"].map(|weights| {
             let file = directory.path().join(format!("{weights}.cbl"));
             let demo = demo();
-            let arguments = ["quantize", text(&demo), "-o", text(&file), "--weights", weights];
+            let arguments = [
+                "quantize",
+                "--no-calibration",
+                text(&demo),
+                "-o",
+                text(&file),
+                "--weights",
+                weights,
+            ];
             assert_eq!(cerebellum(&arguments).status.code(), Some(0));
             file
         });

@@ -25,7 +25,16 @@ fn a_receipt_says_what_a_model_said_and_nothing_else() {
     let checkpoint = demo();
     let checkpoint = checkpoint.to_str().unwrap();
     for (weights, file) in [("int4", &model), ("int8", &other)] {
-        let output = cerebellum(&["quantize", checkpoint, "-q", "--weights", weights, "-o", file]);
+        let output = cerebellum(&[
+            "quantize",
+            "--no-calibration",
+            checkpoint,
+            "-q",
+            "--weights",
+            weights,
+            "-o",
+            file,
+        ]);
         assert!(output.status.success(), "{}", stderr(&output));
     }
     // Whatever evaluates it: threads, chunks, and guesses.

@@ -546,13 +546,7 @@ fn no_input_is_overwritten() {
     let free = inside("new.cbl");
     let run = |output: &Path, report: &Path| {
         let mut command = Command::new(BINARY);
-        command.arg("quantize").arg(&checkpoint).args([
-            "--no-calibration",
-            "--force",
-            "-q",
-            "-t",
-            "1",
-        ]);
+        command.arg("quantize").arg(&checkpoint).args(["--force", "-q", "-t", "1"]);
         command.arg("--calibration").arg(inside("calibration.txt"));
         command.args(["--calibration-windows", "1"]);
         command.arg("--template").arg(format!("ask={}", inside("ask.txt").display()));
