@@ -16,7 +16,7 @@ cpSync(here('../../examples/web'), site, { recursive: true });
 cpSync(here('dist'), `${site}/cerebellum`, { recursive: true });
 const quantize = (...args) => execFileSync('cargo', [
   'run', '--quiet', '--locked', '--profile', 'demo', '--package', 'cerebellum-tools', '--no-default-features', '--bin', 'cerebellum', '--',
-  'quantize', 'tools/demo', '--weights', 'int4', '--force', '--quiet', ...args,
+  'quantize', 'tools/demo', '--no-calibration', '--weights', 'int4', '--force', '--quiet', ...args,
 ], { cwd: here('../..'), stdio: 'inherit' });
 quantize('--output', `${site}/demo.cbl`);
 // The test's model that chats.
