@@ -79,11 +79,6 @@ impl Form {
             ends: eos.into_iter().chain(end_tokens.iter().copied()).collect(),
         })
     }
-
-    /// Whether half of the documents are conversations.
-    pub fn has_conversations(&self) -> bool {
-        self.beginnings.len() > 1
-    }
 }
 
 /// What stands before the text of a user, if a conversation of this form can begin with one.
@@ -110,6 +105,9 @@ pub fn write(
     draft: Output,
     observer: &dyn Observer,
 ) -> Result<Calibration, Error> {
+    if windows == 0 {
+        return Err(calibrate::Error::NoWindows.into());
+    }
     let config = checkpoint.config();
     let window = Calibration::window_of(config);
     let format = MatrixFormat::new(Scheme::Int8);
@@ -229,7 +227,6 @@ mod tests {
         let chat = ChatFormat { template: Some(template), ..ChatFormat::default() };
         let eos = checkpoint.config().eos_token_id.unwrap();
         let form = Form::new(&checkpoint, Some(&tokenizer.blob), Some(&chat), &[7]).unwrap();
-        assert!(form.has_conversations());
         let tokenizer = Tokenizer::parse(&tokenizer.blob[..]).unwrap();
         let turn = tokenizer.encode("<|user|>\n", EncodeOptions::PARSE_SPECIAL).unwrap();
         assert_eq!(form.beginnings, [vec![eos], turn]);

@@ -149,6 +149,8 @@ fn texts_that_cannot_serve_are_refused_before_the_work() {
         assert!(!finished.status.success() && error.contains(message), "{name}: {error}");
         assert!(!place.path().join("model.cbl").exists(), "{name}");
     }
+    let finished = cerebellum(place.path(), &["--calibration-windows", "0"]);
+    assert!(String::from_utf8_lossy(&finished.stderr).contains("needs at least one window"));
     let finished = cerebellum(place.path(), &["--calibration", "missing"]);
     assert!(String::from_utf8_lossy(&finished.stderr).contains("cannot read missing"));
 }

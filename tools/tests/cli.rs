@@ -51,6 +51,14 @@ impl Place {
         Self { directory, checkpoint, file }
     }
 
+    /// Makes the file of the bundled model instead, which has a tokenizer.
+    #[cfg(unix)]
+    fn quantize_demo(&self) {
+        let demo = demo();
+        let arguments = ["quantize", "--no-calibration", text(&demo), "-o", text(&self.file)];
+        assert_eq!(code(&cerebellum(&arguments)), 0);
+    }
+
     fn quantize(&self, more: &[&str]) -> Output {
         let arguments =
             ["quantize", "--no-calibration", text(&self.checkpoint), "-o", text(&self.file)];
@@ -365,16 +373,7 @@ mod unix {
         let place = Place::new();
         let lines = place.directory.path().join("lines.txt");
         fs::write(&lines, "Once upon a time\nThe cat\n").unwrap();
-        assert_eq!(
-            code(&cerebellum(&[
-                "quantize",
-                "--no-calibration",
-                text(&demo()),
-                "-o",
-                text(&place.file)
-            ])),
-            0
-        );
+        place.quantize_demo();
         let other = place.file.with_file_name("other.cbl");
         let model = text(&place.file);
         let commands: [&[&str]; 8] = [
@@ -433,16 +432,7 @@ mod unix {
         let list = "0,".repeat(4 << 20) + "0";
         let line = format!("{{\"other\": [{list}], \"text\": \"wake me\"}}\n[{list}]\n");
         fs::write(&lines, line).unwrap();
-        assert_eq!(
-            code(&cerebellum(&[
-                "quantize",
-                "--no-calibration",
-                text(&demo()),
-                "-o",
-                text(&place.file)
-            ])),
-            0
-        );
+        place.quantize_demo();
         let arguments =
             ["classify", "-m", text(&place.file), "-l", "alarm,timer", "-t", "1", "-q", "--jsonl"];
         let output = limited("-v", 250_000, &[&arguments[..], &["--file", text(&lines)]].concat());

@@ -50,6 +50,11 @@ impl Models {
     }
 }
 
+/// The arguments that make a file of a checkpoint.
+fn quantize<'a>(source: &'a Path, output: &'a str) -> [&'a str; 6] {
+    ["quantize", "--no-calibration", source.to_str().unwrap(), "-o", output, "-q"]
+}
+
 /// Quantized once for all tests: `plain.cbl`, and `begun.cbl`, which wants a token before every text.
 fn models() -> &'static Models {
     static MODELS: OnceLock<Models> = OnceLock::new();
@@ -59,14 +64,7 @@ fn models() -> &'static Models {
             let source = tempdir().unwrap();
             checkpoint(source.path(), begins);
             let output = models.path(name);
-            ok(run(&[
-                "quantize",
-                "--no-calibration",
-                source.path().to_str().unwrap(),
-                "-o",
-                &output,
-                "-q",
-            ]));
+            ok(run(&quantize(source.path(), &output)));
         }
         models
     })
@@ -244,13 +242,6 @@ fn a_tokenizer_that_does_not_say_which_token_is_refused() {
     let config = json!({"add_bos_token": true, "bos_token": "<s>"}).to_string();
     fs::write(source.path().join("tokenizer_config.json"), config).unwrap();
     let output = models().path("refused.cbl");
-    let told = error(&[
-        "quantize",
-        "--no-calibration",
-        source.path().to_str().unwrap(),
-        "-o",
-        &output,
-        "-q",
-    ]);
+    let told = error(&quantize(source.path(), &output));
     assert!(told.contains("tokenizer_config.json") && told.contains("add_bos_token"), "{told}");
 }

@@ -60,7 +60,7 @@ pub struct Args {
     /// default for int4 and for --bits. Several texts share the windows
     #[arg(long, value_name = "TEXT|own")]
     calibration: Vec<PathBuf>,
-    /// Round each weight to the nearest, which takes seconds: int4 then loses three to six times as much
+    /// Round each weight to the nearest, which takes seconds: int4 then loses two to five times as much
     #[arg(long, conflicts_with_all = ["calibration", "bits"])]
     no_calibration: bool,
     /// Number of windows of min(positions, 512) tokens to calibrate on; of a TEXT they are spread over it
@@ -345,7 +345,10 @@ fn calibration(
             read_calibration(text, share, (checkpoint, tokenizer), context)?
         };
         windows -= share;
-        all = Some(all.map_or_else(|| new.clone(), |all| all.and(&new)));
+        all = Some(match all {
+            Some(all) => all.and(&new),
+            None => new,
+        });
     }
     Ok(all)
 }

@@ -123,16 +123,17 @@ pub fn write(
 /// Tells after the first layer how long the others will take.
 #[derive(Default)]
 struct LayerClock {
+    /// While the first layer is in work.
     started: Option<Instant>,
-    told: bool,
 }
 
 impl LayerClock {
     fn enter(&mut self, layer: usize, layers: usize, observer: &dyn Observer) {
-        let started = *self.started.get_or_insert_with(Instant::now);
-        if layer == 1 && !self.told {
-            self.told = true;
-            observer.expect(started.elapsed() * u32::try_from(layers - 1).unwrap_or(u32::MAX));
+        if layer == 0 {
+            self.started.get_or_insert_with(Instant::now);
+        } else if let Some(started) = self.started.take() {
+            let left = u32::try_from(layers - 1).unwrap_or(u32::MAX);
+            observer.expect(started.elapsed().saturating_mul(left));
         }
     }
 }
