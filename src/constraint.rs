@@ -30,52 +30,28 @@
 //! an Earley parser over a lexer of regular expressions' derivatives, run along the trie of the
 //! vocabulary. Where only one text is possible it is put in without asking the model.
 
+mod form;
 mod message;
 mod numbers;
 mod schema;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::derivre::RegexBuilder;
 use llguidance::toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
-use llguidance::{GrammarBuilder, JsonCompileOptions, Matcher, ParserFactory, regex_to_lark};
-use serde_json::Value;
+use llguidance::{Matcher, ParserFactory};
 
+pub use self::form::{Form, Mark};
 use self::message::reason;
-use self::numbers::Numbers;
+use self::numbers::JsonText;
 use crate::error::{Error, Result};
 use crate::generate::Constraint;
 use crate::memory;
 use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer, layout};
 use crate::threads::on_deep_stack;
-
-/// What a text must be like.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Form {
-    /// One of these, exactly.
-    Choices(Vec<String>),
-    /// A match of this regular expression from its first to its last character, in the syntax of the
-    /// crate `regex`. So anchors are not needed: `^` at the beginning and `$` at the end change nothing, and
-    /// anywhere else they are errors, as are `\b`, look-around and back-references. A lazy repetition is the
-    /// same as a greedy one.
-    Regex(String),
-    /// JSON that follows this JSON schema (draft 2020-12; what is not supported is an error), in one
-    /// line, a space after each comma and colon.
-    ///
-    /// A number has at most 15 digits before the point, 15 after it and 2 in its exponent, unless the schema
-    /// leaves it no choice: else a small model would go on with digits for ever, and integers would be more
-    /// than a binary64 can hold. Bounds and values beyond 2^53, where that ends, are errors.
-    JsonSchema(Value),
-    /// What another form says, with or without a space before it: a text that goes on after a word
-    /// mostly begins with one.
-    AfterSpace(Box<Form>),
-}
 
 /// llguidance ends the process if it gets no memory. So what it mostly takes is asked for before, in bytes: for a
 /// vocabulary, for each byte of the tokenizer's table (23 were measured); ...
@@ -141,7 +117,7 @@ impl Vocabulary {
     /// [`Error::Threads`].
     pub fn constrain(&self, form: &Form) -> Result<TextConstraint> {
         prepare(CONSTRAINT_MEMORY, || {
-            let grammar = TopLevelGrammar::from_lark(lark(form)?);
+            let grammar = TopLevelGrammar::from_lark(form.lark()?);
             let parser = self.factory.create_parser(grammar).map_err(|error| {
                 // What is wrong with the form alone is said better without its surroundings.
                 form.check_here().err().unwrap_or_else(|| form.unusable(&error.to_string()))
@@ -149,7 +125,7 @@ impl Vocabulary {
             Ok(TextConstraint {
                 matcher: Matcher::new(Ok(parser)),
                 allowed: None,
-                numbers: form.is_json().then(Numbers::default),
+                json: form.json().map(JsonText::behind),
                 environment: self.factory.tok_env().clone(),
                 ends: Arc::clone(&self.ends),
             })
@@ -198,144 +174,6 @@ fn check_tree(words: &[Vec<u8>]) -> Result<()> {
         "the vocabulary's tokens have {nodes} different beginnings, more than the {MAX_TREE_NODES} of the \
          largest vocabulary that can be constrained; generate without choices, regex and schema"
     )))
-}
-
-impl Form {
-    /// JSON that follows the JSON schema that is written in `text`.
-    ///
-    /// # Errors
-    /// Those of [`check`](Self::check).
-    pub fn json_schema(text: &str) -> Result<Self> {
-        prepare(CONSTRAINT_MEMORY + text.len().saturating_mul(64), || {
-            let schema = serde_json::from_str(text);
-            let schema =
-                schema.map_err(|e| Error::Constraint(format!("not a JSON schema: {e}")))?;
-            let form = Self::JsonSchema(schema);
-            form.check_here().map(|()| form)
-        })
-    }
-
-    /// Whether it makes sense, as far as can be told without a vocabulary.
-    ///
-    /// # Errors
-    /// [`Error::Constraint`], which says what does not; [`Error::Threads`].
-    pub fn check(&self) -> Result<()> {
-        prepare(CONSTRAINT_MEMORY, || self.check_here())
-    }
-
-    /// As [`check`](Self::check), on the caller's stack.
-    fn check_here(&self) -> Result<()> {
-        // The library has sums that overflow.
-        let compiled = catch_unwind(AssertUnwindSafe(|| self.compile()));
-        compiled.unwrap_or_else(|_| Err(self.unusable("a number in it is too large or too small")))
-    }
-
-    fn compile(&self) -> Result<()> {
-        let fail = |error: &dyn ToString| self.unusable(&error.to_string());
-        match self {
-            Self::Choices(_) => rules(self).map(drop),
-            Self::Regex(regex) => {
-                rules(self)?;
-                RegexBuilder::new().mk_regex(regex).map(drop).map_err(|e| fail(&e))
-            }
-            Self::JsonSchema(schema) => {
-                let builder = GrammarBuilder::new(None, Default::default());
-                let compiled = json_options().json_to_llg(builder, schema::bounded(schema)?);
-                compiled.map(drop).map_err(|e| fail(&e))
-            }
-            Self::AfterSpace(form) => form.compile(),
-        }
-    }
-
-    /// The error that says why it cannot be used, given what the library says.
-    fn unusable(&self, message: &str) -> Error {
-        Error::Constraint(format!("the {} cannot be used: {}", self.name(), reason(message)))
-    }
-
-    fn is_json(&self) -> bool {
-        match self {
-            Self::Choices(_) | Self::Regex(_) => false,
-            Self::JsonSchema(_) => true,
-            Self::AfterSpace(form) => form.is_json(),
-        }
-    }
-
-    /// The name of the option that asks for such a form.
-    #[cfg(feature = "capi")]
-    pub(crate) fn option(&self) -> &'static str {
-        match self {
-            Self::Choices(_) => "choices",
-            Self::Regex(_) => "regex",
-            Self::JsonSchema(_) => "json_schema",
-            Self::AfterSpace(form) => form.option(),
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Choices(_) => "list of choices",
-            Self::Regex(_) => "regular expression",
-            Self::JsonSchema(_) => "JSON schema",
-            Self::AfterSpace(form) => form.name(),
-        }
-    }
-}
-
-/// The form in llguidance's dialect of Lark.
-fn lark(form: &Form) -> Result<String> {
-    match form {
-        Form::AfterSpace(form) => Ok(format!("start: \" \"? value\n{}", rules(form)?)),
-        form => Ok(format!("start: value\n{}", rules(form)?)),
-    }
-}
-
-fn rules(form: &Form) -> Result<String> {
-    match form {
-        Form::Choices(choices) => {
-            if choices.is_empty() || choices.iter().any(String::is_empty) {
-                let detail = "a list of choices needs at least one, and none may be empty";
-                return Err(Error::Constraint(detail.to_owned()));
-            }
-            let choices: Vec<_> = choices.iter().map(|choice| escape(choice)).collect();
-            rules(&Form::Regex(choices.join("|")))
-        }
-        // A rule cannot be empty, nor can such a text be told from none.
-        Form::Regex(regex) if regex.is_empty() => {
-            Err(Error::Constraint("an empty regular expression matches no text".to_owned()))
-        }
-        Form::Regex(regex) => Ok(format!("value: /{}/\n", regex_to_lark(regex, ""))),
-        Form::JsonSchema(schema) => Ok(format!("value: %json {}\n", compact(schema)?)),
-        Form::AfterSpace(form) => rules(form),
-    }
-}
-
-/// The regular expression that only `text` matches.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
-}
-
-/// The schema, with the white space that JSON has when it is written in one line: a small model would
-/// otherwise go on with white space for ever.
-fn compact(schema: &Value) -> Result<Value> {
-    let mut schema = schema::bounded(schema)?;
-    json_options().apply_to(&mut schema);
-    Ok(schema)
-}
-
-fn json_options() -> JsonCompileOptions {
-    JsonCompileOptions {
-        item_separator: ", ".to_owned(),
-        key_separator: ": ".to_owned(),
-        whitespace_flexible: false,
-        ..Default::default()
-    }
 }
 
 /// Each token's bytes, those of special tokens marked; none for ids without a token.
@@ -401,8 +239,8 @@ pub struct TextConstraint {
     matcher: Matcher,
     /// What may come next, once that was computed.
     allowed: Option<SimpleVob>,
-    /// How far the numbers of a JSON text are.
-    numbers: Option<Numbers>,
+    /// The JSON in the text, if it has any.
+    json: Option<JsonText>,
     environment: TokEnv,
     ends: Arc<[u32]>,
 }
@@ -416,10 +254,10 @@ impl TextConstraint {
     /// Takes tokens that are in the text now.
     fn follow(&mut self, tokens: &[u32]) {
         self.allowed = None;
-        if let Some(numbers) = &mut self.numbers {
+        if let Some(json) = &mut self.json {
             let trie = self.environment.tok_trie();
             for &token in tokens {
-                numbers.follow(trie.token(token));
+                json.follow(token, trie.token(token));
             }
         }
     }
@@ -433,7 +271,7 @@ impl TextConstraint {
         {
             others.iter().for_each(|&end| allowed.allow_token(end));
         }
-        if let Some(numbers) = &self.numbers {
+        if let Some(numbers) = self.json.as_ref().and_then(JsonText::numbers) {
             numbers.keep_short(&mut allowed, self.environment.tok_trie());
         }
         Ok(allowed)
@@ -490,28 +328,6 @@ impl Constraint for TextConstraint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn forms_that_make_no_sense_are_refused() {
-        for form in [
-            Form::Choices(Vec::new()),
-            Form::Choices(vec!["a".to_owned(), String::new()]),
-            Form::JsonSchema(Value::Null),
-            Form::JsonSchema(Value::Bool(false)),
-            Form::AfterSpace(Box::new(Form::JsonSchema(Value::from("string")))),
-            Form::Regex(String::new()),
-        ] {
-            assert!(matches!(lark(&form), Err(Error::Constraint(_))), "{form:?}");
-        }
-    }
-
-    #[test]
-    fn choices_are_taken_literally() {
-        let choices = ["a.b".to_owned(), "(c|d)".to_owned(), "e/f".to_owned()];
-        let form = Form::AfterSpace(Box::new(Form::Choices(choices.into())));
-        let want = "start: \" \"? value\nvalue: /a\\.b|\\(c\\|d\\)|e\\/f/\n";
-        assert_eq!(lark(&form).unwrap(), want);
-    }
 
     #[test]
     fn the_longest_token_has_its_place() {

@@ -6,25 +6,24 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cerebellum::chat::{Date, Message, Role, Variables, render_template};
+use cerebellum::chat::{
+    Conversation, Date, Message, Role, Variables, render_json_template, render_template,
+};
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct Case {
     template: String,
     conversation: String,
-    messages: Vec<Said>,
+    messages: Vec<Value>,
+    /// `None`: the messages have roles and contents only.
+    tools: Option<Vec<Value>>,
     prompt: bool,
     bos: String,
     eos: String,
     /// None if the template refuses the messages.
     text: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Said {
-    role: String,
-    content: String,
 }
 
 fn directory() -> PathBuf {
@@ -35,8 +34,11 @@ fn directory() -> PathBuf {
 #[test]
 fn texts_are_those_of_transformers() {
     let directory = directory();
-    let expected = std::fs::read_to_string(directory.join("expected.json")).unwrap();
-    let cases: Vec<Case> = serde_json::from_str(&expected).unwrap();
+    let mut cases: Vec<Case> = Vec::new();
+    for file in ["expected.json", "expected-tools.json"] {
+        let Ok(expected) = std::fs::read_to_string(directory.join(file)) else { continue };
+        cases.extend(serde_json::from_str::<Vec<Case>>(&expected).unwrap());
+    }
     let mut templates = BTreeMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
@@ -44,8 +46,6 @@ fn texts_are_those_of_transformers() {
         *all += 1;
         let path = directory.join(format!("{}.jinja", case.template));
         let template = std::fs::read_to_string(path).unwrap();
-        let message = |said: &Said| Message::new(Role::named(&said.role).unwrap(), &*said.content);
-        let messages: Vec<_> = case.messages.iter().map(message).collect();
         let variables = Variables {
             prompt_answer: case.prompt,
             beginning_token: &case.bos,
@@ -53,7 +53,20 @@ fn texts_are_those_of_transformers() {
             date: Date::new(2024, 7, 26).unwrap(),
             thinking: None,
         };
-        let text = render_template(&template, &messages, &variables);
+        let text = match &case.tools {
+            Some(tools) => {
+                let conversation = Conversation { messages: &case.messages, tools };
+                render_json_template(&template, conversation, &variables)
+            }
+            None => {
+                let text = |message: &Value, field| message[field].as_str().unwrap().to_owned();
+                let message = |it: &Value| {
+                    Message::new(Role::named(&text(it, "role")).unwrap(), text(it, "content"))
+                };
+                let messages: Vec<_> = case.messages.iter().map(message).collect();
+                render_template(&template, &messages, &variables)
+            }
+        };
         match (text, &case.text) {
             (Ok(text), Some(expected)) if text == *expected => *same += 1,
             (Err(_), None) => *same += 1,

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cerebellum::batch::{Request, generate_text_within, generate_within};
-use cerebellum::constraint::{Form, Vocabulary};
+use cerebellum::constraint::{Form, Mark, Vocabulary};
 use cerebellum::generate::{
     Constraint, GenerateOptions, Generation, StopReason, generate_steps, generate_text_steps,
 };
@@ -156,6 +156,68 @@ fn every_text_has_its_form_whatever_the_seed() {
         let value: Value = serde_json::from_str(&text).expect(&text);
         assert!(follows_schema(&value), "{text}");
     }
+}
+
+#[test]
+fn forms_are_put_together() {
+    let setup = Setup::new();
+    let session = SessionOptions::default();
+    let text = |text: &str| Form::Choices(vec![text.to_owned()]);
+    let number = || {
+        Form::JsonSchema(json!({"type": "object", "properties": {"n": {"type": "integer"}},
+        "required": ["n"], "additionalProperties": false}))
+    };
+    let end = setup.model.config().eos_token_id.unwrap();
+    let call = Form::AnyOf(vec![
+        Form::Sequence(vec![text("one "), number()]),
+        Form::Sequence(vec![text("two "), Form::Regex("[a-z]{3}".to_owned()), text(".")]),
+    ]);
+    // Of these the model writes the first often, and the second never of its own accord.
+    let marks = ["e", "\u{e9}\u{e9}"];
+    let (mut with, mut without) = (0, 0);
+    for seed in 0..30 {
+        let generate =
+            |form: &Form| setup.generate(form, "Once upon a time", &session, &options(seed, 60));
+        let is_call = |call: &str| match call.split_once(' ') {
+            Some(("one", rest)) => {
+                let n = serde_json::from_str::<Value>(rest).unwrap();
+                // Behind a mark, too, it has no more digits than a number should.
+                n["n"].is_i64() && rest.len() <= "{\"n\": -}".len() + 15
+            }
+            Some(("two", rest)) => rest.len() == 4 && rest.ends_with('.'),
+            _ => false,
+        };
+        let (said, generation) = generate(&call);
+        assert!(is_call(&said) && generation.stop_reason == StopReason::Complete, "{said}");
+        for mark in marks {
+            for form in [Mark::Text(mark.into()), Mark::Beginning(mark.into())] {
+                let at_beginning = matches!(form, Mark::Beginning(_));
+                let (said, generation) = generate(&Form::Unless(form, Box::new(call.clone())));
+                let marked = match at_beginning {
+                    true => said.strip_prefix(mark),
+                    false => said.split_once(mark).map(|(_, call)| call),
+                };
+                match marked {
+                    Some(call) if generation.stop_reason == StopReason::Complete => {
+                        with += 1;
+                        assert!(is_call(call), "{said}");
+                    }
+                    Some(_) => assert_eq!(generation.stop_reason, StopReason::Incomplete, "{said}"),
+                    // A text without a mark may end anywhere.
+                    None => {
+                        without += 1;
+                        assert_ne!(generation.stop_reason, StopReason::Incomplete, "{said}");
+                    }
+                }
+            }
+        }
+        // A special token is no text, and here nothing but the token comes.
+        let (said, generation) =
+            generate(&Form::Sequence(vec![text("a "), Form::Token(end), call.clone()]));
+        assert!(said.starts_with("a "), "{said}");
+        assert!(generation.tokens > 1);
+    }
+    assert!(with >= 20 && without >= 20, "{with} calls, {without} texts");
 }
 
 #[test]

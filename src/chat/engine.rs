@@ -7,8 +7,10 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error as EngineError, ErrorKind, UndefinedBehavior, Value};
+use serde_json::Value as Json;
 
 use super::message::Message;
+use super::template::Conversation;
 use super::variables::Variables;
 use crate::error::{Error, Result};
 use crate::memory;
@@ -51,15 +53,73 @@ const BYTES_PER_FUEL: u64 = 96;
 /// # Errors
 /// [`Error::Chat`] with the engine's message; [`Error::OutOfMemory`]; [`Error::Threads`].
 pub fn render(template: &str, messages: &[Message], variables: &Variables) -> Result<String> {
+    render_said(template, &Said::Messages(messages), variables)
+}
+
+/// As [`render`], of a conversation in JSON.
+///
+/// # Errors
+/// Those of [`render`].
+pub fn render_json(
+    template: &str,
+    conversation: Conversation,
+    variables: &Variables,
+) -> Result<String> {
+    let Conversation { messages, tools } = conversation;
+    render_said(template, &Said::Json(messages, tools), variables)
+}
+
+/// What is said in a conversation.
+pub(super) enum Said<'a> {
+    Messages(&'a [Message]),
+    /// In JSON, as [`Conversation`](super::Conversation) has it.
+    Json(&'a [Json], &'a [Json]),
+}
+
+impl Said<'_> {
+    /// Messages and tools.
+    fn parts(&self) -> usize {
+        match self {
+            Self::Messages(messages) => messages.len(),
+            Self::Json(messages, tools) => messages.len() + tools.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Messages(messages) => messages.iter().map(|it| it.content.len()).sum(),
+            Self::Json(messages, tools) => messages.iter().chain(*tools).map(json_bytes).sum(),
+        }
+    }
+
+    fn values(&self) -> (Value, Value) {
+        match self {
+            // `transformers` defines the tools, too, where there are none.
+            Self::Messages(messages) => {
+                (messages.iter().map(message_value).collect(), Value::from(()))
+            }
+            Self::Json(messages, []) => {
+                (messages.iter().map(json_value).collect(), Value::from(()))
+            }
+            Self::Json(messages, tools) => {
+                let values = |it: &[Json]| it.iter().map(json_value).collect();
+                (values(messages), values(tools))
+            }
+        }
+    }
+}
+
+/// As [`render`], of what is said in either form.
+pub(super) fn render_said(template: &str, said: &Said, variables: &Variables) -> Result<String> {
     check_depth(template)?;
-    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-    let fuel = FUEL + messages.len() as u64 * FUEL_PER_MESSAGE + bytes as u64 * FUEL_PER_BYTE;
+    let (parts, bytes) = (said.parts() as u64, said.bytes());
+    let fuel = FUEL + parts * FUEL_PER_MESSAGE + bytes as u64 * FUEL_PER_BYTE;
     // The engine ends the process if it gets no memory.
     memory::probe(usize::try_from(fuel * BYTES_PER_FUEL).unwrap_or(usize::MAX))?;
     let most = 4 * bytes + MAX_EXTRA;
     // All of it: less of the caller's stack would not do.
     let stack = usize::try_from(STACK + fuel * STACK_PER_FUEL).unwrap_or(usize::MAX);
-    let rendered = on_stack_of(stack, stack, || run(template, messages, variables, fuel))?;
+    let rendered = on_stack_of(stack, stack, || run(template, said, variables, fuel))?;
     let text = rendered.map_err(|error| Error::Chat(describe(&error)))?;
     match text.len() <= most {
         true => Ok(text),
@@ -131,21 +191,21 @@ fn end_of_tag(tag: &str, end: &[u8; 2]) -> Option<usize> {
 
 fn run(
     template: &str,
-    messages: &[Message],
+    said: &Said,
     variables: &Variables,
     fuel: u64,
 ) -> Result<String, EngineError> {
     let mut environment = environment(variables)?;
     environment.set_fuel(Some(fuel));
     let template = without_generation_tags(template);
-    let messages: Vec<Value> = messages.iter().map(message_value).collect();
+    let (messages, tools) = said.values();
     let mut context = vec![
-        ("messages", Value::from(messages)),
+        ("messages", messages),
         ("add_generation_prompt", Value::from(variables.prompt_answer)),
         ("bos_token", Value::from(variables.beginning_token)),
         ("eos_token", Value::from(variables.end_token)),
-        // `transformers` defines them, too, where there are none.
-        ("tools", Value::from(())),
+        ("tools", tools),
+        // `transformers` defines them, too.
         ("documents", Value::from(())),
     ];
     if let Some(thinking) = variables.thinking {
@@ -156,6 +216,35 @@ fn run(
 
 fn message_value(message: &Message) -> Value {
     Value::from_pairs([("role", message.role.name()), ("content", &message.content)])
+}
+
+fn json_value(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(whole)) => Value::from(whole),
+            (None, None) => Value::from(number.as_f64()),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(json_value).collect(),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), json_value(value))))
+        }
+    }
+}
+
+/// About how many bytes it has as text.
+fn json_bytes(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+        Json::String(text) => 2 + text.len(),
+        Json::Array(items) => 2 + items.iter().map(|item| 2 + json_bytes(item)).sum::<usize>(),
+        Json::Object(fields) => {
+            2 + fields.iter().map(|(name, it)| 6 + name.len() + json_bytes(it)).sum::<usize>()
+        }
+    }
 }
 
 fn environment(variables: &Variables) -> Result<Environment<'static>, EngineError> {
@@ -183,52 +272,88 @@ fn environment(variables: &Variables) -> Result<Environment<'static>, EngineErro
     Ok(environment)
 }
 
-/// JSON with `json.dumps`'s spaces.
-fn to_json(value: &Value, _: Rest<Value>, _: Kwargs) -> Result<String, EngineError> {
-    let mut out = String::new();
-    write_json(value, &mut out)?;
-    Ok(out)
+/// The most spaces of a level.
+const MAX_INDENT: usize = 16;
+
+/// JSON as `json.dumps` writes it, in one line or with an indent.
+fn to_json(value: &Value, _: Rest<Value>, options: Kwargs) -> Result<String, EngineError> {
+    let indent: Option<usize> = options.get("indent")?;
+    let mut json = JsonText { text: String::new(), indent: indent.map(|it| it.min(MAX_INDENT)) };
+    json.write(value, 0)?;
+    Ok(json.text)
 }
 
-fn write_json(value: &Value, out: &mut String) -> Result<(), EngineError> {
-    use minijinja::value::ValueKind;
-    match value.kind() {
-        ValueKind::None | ValueKind::Undefined => out.push_str("null"),
-        ValueKind::Bool | ValueKind::Number => {
-            out.push_str(&value.to_string().to_ascii_lowercase());
-        }
-        ValueKind::String => {
-            let text = serde_json::to_string(value.as_str().unwrap_or_default());
-            out.push_str(&text.unwrap_or_default());
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            for (i, item) in value.try_iter()?.enumerate() {
-                if i > 0 {
-                    out.push_str(", ");
-                }
-                write_json(&item, out)?;
+struct JsonText {
+    text: String,
+    indent: Option<usize>,
+}
+
+impl JsonText {
+    fn write(&mut self, value: &Value, depth: usize) -> Result<(), EngineError> {
+        use minijinja::value::ValueKind;
+        match value.kind() {
+            ValueKind::None | ValueKind::Undefined => self.text.push_str("null"),
+            ValueKind::Bool | ValueKind::Number => {
+                self.text.push_str(&value.to_string().to_ascii_lowercase());
             }
-            out.push(']');
-        }
-        ValueKind::Map => {
-            out.push('{');
-            for (i, key) in value.try_iter()?.enumerate() {
-                if i > 0 {
-                    out.push_str(", ");
-                }
-                write_json(&Value::from(key.to_string()), out)?;
-                out.push_str(": ");
-                write_json(&value.get_item(&key)?, out)?;
+            ValueKind::String => {
+                let text = serde_json::to_string(value.as_str().unwrap_or_default());
+                self.text.push_str(&text.unwrap_or_default());
             }
-            out.push('}');
+            ValueKind::Seq | ValueKind::Iterable => {
+                self.text.push('[');
+                let mut is_empty = true;
+                for item in value.try_iter()? {
+                    self.before_item(is_empty, depth);
+                    is_empty = false;
+                    self.write(&item, depth + 1)?;
+                }
+                self.close(']', is_empty, depth);
+            }
+            ValueKind::Map => {
+                self.text.push('{');
+                let mut is_empty = true;
+                for key in value.try_iter()? {
+                    self.before_item(is_empty, depth);
+                    is_empty = false;
+                    self.write(&Value::from(key.to_string()), depth + 1)?;
+                    self.text.push_str(": ");
+                    self.write(&value.get_item(&key)?, depth + 1)?;
+                }
+                self.close('}', is_empty, depth);
+            }
+            kind => {
+                let detail = format!("tojson: {kind} is no JSON");
+                return Err(EngineError::new(ErrorKind::InvalidOperation, detail));
+            }
         }
-        kind => {
-            let detail = format!("tojson: {kind} is no JSON");
-            return Err(EngineError::new(ErrorKind::InvalidOperation, detail));
+        Ok(())
+    }
+
+    fn before_item(&mut self, is_first: bool, depth: usize) {
+        match (is_first, self.indent) {
+            (true, None) => {}
+            (false, None) => self.text.push_str(", "),
+            (true, Some(_)) => self.line(depth + 1),
+            (false, Some(_)) => {
+                self.text.push(',');
+                self.line(depth + 1);
+            }
         }
     }
-    Ok(())
+
+    fn close(&mut self, end: char, is_empty: bool, depth: usize) {
+        if self.indent.is_some() && !is_empty {
+            self.line(depth);
+        }
+        self.text.push(end);
+    }
+
+    fn line(&mut self, depth: usize) {
+        self.text.push('\n');
+        let spaces = depth * self.indent.unwrap_or(0);
+        self.text.extend(std::iter::repeat_n(' ', spaces));
+    }
 }
 
 /// The template with blocks that always apply in the place of `generation` blocks. `transformers` has these
@@ -329,7 +454,7 @@ mod tests {
             ("{{ bos_token }}{{ messages[0]['content'].strip() }}{{ eos_token }}", "<s>a<b</s>"),
             ("{{ missing }}{{ missing is defined }}{{ tools is none }}", "FalseTrue"),
             ("{% if not enable_thinking %}no{% endif %}", "no"),
-            ("{{ messages | tojson }}", r#"[{"content": " a<b ", "role": "user"}]"#),
+            ("{{ messages | tojson }}", r#"[{"role": "user", "content": " a<b "}]"#),
             ("{% generation %}\nx{%- endgeneration -%} y", "xy"),
             ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
             (

@@ -24,6 +24,10 @@
 //! # }
 //! ```
 
+#[cfg(feature = "chat")]
+mod call_reader;
+#[cfg(feature = "chat")]
+mod calls;
 mod date;
 #[cfg(feature = "chat")]
 mod engine;
@@ -37,12 +41,18 @@ mod variables;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+#[cfg(feature = "chat")]
+pub use call_reader::{AnswerPiece, CallReader};
+#[cfg(feature = "chat")]
+pub use calls::CallNotation;
 pub use date::Date;
 #[cfg(feature = "chat")]
-pub use engine::render as render_template;
+pub use engine::{render as render_template, render_json as render_json_template};
 pub use message::{Message, Role};
 pub(crate) use question::Questions;
 pub use template::ChatTemplate;
+#[cfg(feature = "chat")]
+pub use template::Conversation;
 pub use variables::{ChatOptions, Variables};
 
 use crate::error::{Error, Result};

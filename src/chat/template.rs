@@ -2,10 +2,18 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "chat")]
+use serde_json::Value as Json;
+
+#[cfg(feature = "chat")]
 use super::date::Date;
+#[cfg(feature = "chat")]
+use super::engine::{Said, render_said};
 use super::marks::{Controls, Part, remove_marks, unmark};
 use super::message::{Message, Role};
-use super::variables::{ChatOptions, Variables};
+use super::variables::ChatOptions;
+#[cfg(feature = "chat")]
+use super::variables::Variables;
 use crate::error::{Error, Result};
 use crate::format::ChatFormat;
 use crate::memory::{extend, push};
@@ -97,9 +105,14 @@ impl ChatTemplate {
         }
         let text = self.render(&marked, prompt_answer, options)?;
         drop(marked);
+        self.encode(tokenizer, &text)
+    }
+
+    /// The tokens of what the template made of marked messages.
+    fn encode<B: AsRef<[u8]>>(&self, tokenizer: &Tokenizer<B>, text: &str) -> Result<Vec<u32>> {
         let mut tokens = Vec::new();
         let begin = tokenizer.table().begin_of_text();
-        for part in self.controls.parts(&text) {
+        for part in self.controls.parts(text) {
             match part {
                 Part::Control(id) => {
                     // Some templates leave it to the tokenizer.
@@ -145,12 +158,70 @@ impl ChatTemplate {
         if let Some(text) = text.flatten() {
             return Ok(text);
         }
+        #[cfg(feature = "chat")]
+        return self.by_engine(&Said::Messages(messages), prompt_answer, options);
+        #[cfg(not(feature = "chat"))]
+        Err(Error::Chat(match self.format.template {
+            None => ONLY_A_FORM.into(),
+            Some(_) => "these messages need the template engine, and this library was built without it; build it \
+                        with the feature `chat`, or give messages of user and assistant in turn"
+                .into(),
+        }))
+    }
+}
+
+const ONLY_A_FORM: &str = "the model file has only a simple form, which takes messages of user and assistant in turn, \
+                           perhaps after one of the system; put the messages in that order";
+
+#[cfg(feature = "chat")]
+impl ChatTemplate {
+    /// The tokens of a conversation in JSON, for messages and tools that [`tokens`](Self::tokens) does not know.
+    /// Only what the template itself writes becomes control tokens.
+    ///
+    /// # Errors
+    /// Those of [`tokens`](Self::tokens); [`Error::Chat`] if the file has no template but a simple form.
+    pub fn tokens_of_json<B: AsRef<[u8]>>(
+        &self,
+        tokenizer: &Tokenizer<B>,
+        conversation: Conversation,
+        prompt_answer: bool,
+        options: ChatOptions,
+    ) -> Result<Vec<u32>> {
+        let mark = |all: &[Json]| all.iter().map(|it| self.mark(it)).collect::<Result<Vec<_>>>();
+        let (messages, tools) = (mark(conversation.messages)?, mark(conversation.tools)?);
+        let text = self.by_engine(&Said::Json(&messages, &tools), prompt_answer, options)?;
+        self.encode(tokenizer, &text)
+    }
+
+    /// JSON with marks in its texts.
+    fn mark(&self, json: &Json) -> Result<Json> {
+        Ok(match json {
+            Json::String(text) => Json::String(self.controls.mark(text)?),
+            Json::Array(items) => {
+                Json::Array(items.iter().map(|item| self.mark(item)).collect::<Result<_>>()?)
+            }
+            Json::Object(fields) => {
+                let field = |(name, value): (&String, &Json)| {
+                    Ok((self.controls.mark(name)?, self.mark(value)?))
+                };
+                Json::Object(fields.iter().map(field).collect::<Result<_>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
+    pub(super) fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
+    pub(super) fn by_engine(
+        &self,
+        said: &Said,
+        prompt_answer: bool,
+        options: ChatOptions,
+    ) -> Result<String> {
         let Some(template) = &self.format.template else {
-            return Err(Error::Chat(
-                "the model file has only a simple form, which takes messages of user and assistant in \
-                 turn, perhaps after one of the system; put the messages in that order"
-                    .into(),
-            ));
+            return Err(Error::Chat(ONLY_A_FORM.into()));
         };
         let variables = Variables {
             prompt_answer,
@@ -159,20 +230,17 @@ impl ChatTemplate {
             date: options.date.unwrap_or_else(Date::today),
             thinking: options.thinking,
         };
-        by_engine(template, messages, &variables)
+        render_said(template, said, &variables)
     }
 }
 
+/// A conversation in JSON, as `transformers`' `apply_chat_template` takes it and OpenAI's interface writes it.
 #[cfg(feature = "chat")]
-fn by_engine(template: &str, messages: &[Message], variables: &Variables) -> Result<String> {
-    super::engine::render(template, messages, variables)
-}
-
-#[cfg(not(feature = "chat"))]
-fn by_engine(_: &str, _: &[Message], _: &Variables) -> Result<String> {
-    Err(Error::Chat(
-        "these messages need the template engine, and this library was built without it; build it with \
-         the feature `chat`, or give messages of user and assistant in turn"
-            .into(),
-    ))
+#[derive(Clone, Copy, Debug)]
+pub struct Conversation<'a> {
+    /// What was said: objects with a `role` and a `content`, perhaps with `tool_calls`, whose `arguments` are objects.
+    pub messages: &'a [Json],
+    /// The tools that the model may call: objects with the `type` `function` and a `function` with `name`,
+    /// `description` and `parameters`, a JSON schema.
+    pub tools: &'a [Json],
 }

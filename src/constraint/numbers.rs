@@ -5,6 +5,8 @@
 
 use llguidance::toktrie::{SimpleVob, TokTrie};
 
+use super::Mark;
+
 /// The most digits before a number's point, and as many after it: with so many, every integer and every
 /// decimal fraction keeps its value in a binary64.
 const MOST_DIGITS: u8 = 15;
@@ -24,6 +26,73 @@ enum Place {
     Whole,
     Fraction,
     Exponent,
+}
+
+/// Follows a text up to where its JSON begins, and the JSON from there on.
+#[derive(Debug)]
+pub(super) enum JsonText {
+    /// Before the mark behind which it begins, with the text so far that may be of the mark.
+    Before(Mark, Vec<u8>),
+    /// Within it.
+    Within(Numbers),
+    /// The text has none.
+    Never,
+}
+
+impl JsonText {
+    /// JSON behind a mark, or from the beginning on.
+    pub fn behind(mark: Option<&Mark>) -> Self {
+        let before = |mark: &Mark| Self::Before(mark.clone(), Vec::new());
+        mark.map_or_else(|| Self::Within(Numbers::default()), before)
+    }
+
+    /// Takes a token.
+    pub fn follow(&mut self, token: u32, bytes: &[u8]) {
+        let next = match self {
+            Self::Within(numbers) => {
+                numbers.follow(bytes);
+                return;
+            }
+            Self::Never => return,
+            Self::Before(Mark::Token(mark), _) => {
+                (*mark == token).then(|| Self::Within(Numbers::default()))
+            }
+            Self::Before(Mark::Beginning(mark), text) => {
+                text.extend_from_slice(bytes);
+                let mark = mark.as_bytes();
+                match text.strip_prefix(mark) {
+                    Some(rest) => Some(Self::within(rest)),
+                    None => (!mark.starts_with(text)).then_some(Self::Never),
+                }
+            }
+            Self::Before(Mark::Text(mark), text) => {
+                text.extend_from_slice(bytes);
+                let mark = mark.as_bytes();
+                let at = text.windows(mark.len()).position(|part| part == mark);
+                let next = at.map(|at| Self::within(&text[at + mark.len()..]));
+                // What the end of the mark may still follow.
+                text.drain(..text.len().saturating_sub(mark.len() - 1));
+                next
+            }
+        };
+        if let Some(next) = next {
+            *self = next;
+        }
+    }
+
+    fn within(bytes: &[u8]) -> Self {
+        let mut numbers = Numbers::default();
+        numbers.follow(bytes);
+        Self::Within(numbers)
+    }
+
+    /// How far its numbers are.
+    pub fn numbers(&self) -> Option<Numbers> {
+        match self {
+            Self::Within(numbers) => Some(*numbers),
+            Self::Before(..) | Self::Never => None,
+        }
+    }
 }
 
 /// Follows a JSON text, byte by byte.
@@ -114,5 +183,26 @@ mod tests {
         let mut numbers = Numbers::default();
         assert!(numbers.follow(b"-1") && numbers.follow(&[b'2'; 14]) && !numbers.follow(b"3"));
         assert!(numbers.follow(b"\xff<|endoftext|>0000000000000000"));
+    }
+
+    #[test]
+    fn json_begins_behind_its_mark() {
+        let is_string = Numbers { place: Place::String, digits: 0 };
+        let follow = |mark: Mark, tokens: &[&str]| {
+            let mut text = JsonText::behind(Some(&mark));
+            for (i, token) in tokens.iter().enumerate() {
+                text.follow(i as u32, token.as_bytes());
+            }
+            text.numbers()
+        };
+        let text = || Mark::Text("<c>".to_owned());
+        assert_eq!(follow(text(), &["a \"1 <", "c", ">{\"", "b"]), Some(is_string));
+        assert_eq!(follow(text(), &["<c", "<c>\""]), Some(is_string));
+        assert_eq!(follow(text(), &["<c", "\"c>"]), None);
+        let beginning = || Mark::Beginning("{\"name\": \"".to_owned());
+        assert_eq!(follow(beginning(), &["{\"", "name\": \"get"]), Some(Numbers::default()));
+        assert_eq!(follow(beginning(), &["a", "{\"name\": \"", "\""]), None);
+        assert_eq!(follow(Mark::Token(1), &["\"1", "<c>", "\""]), Some(is_string));
+        assert_eq!(follow(Mark::Token(5), &["\"1", "<c>"]), None);
     }
 }

@@ -96,6 +96,15 @@ fn add(json: &mut Value, tokens: &[(&str, &[&str])]) {
     }
 }
 
+/// The demo's vocabulary with these special tokens and these others.
+pub fn with_added(special: &[&str], other: &[&str]) -> Family {
+    let mut json = demo();
+    let special = special.iter().map(|&token| (token, &["special"][..]));
+    let tokens: Vec<_> = special.chain(other.iter().map(|&token| (token, &[][..]))).collect();
+    add(&mut json, &tokens);
+    Family::new("with added tokens", &json)
+}
+
 fn byte_level(use_regex: bool) -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
 }

@@ -66,6 +66,11 @@ pub fn chat(bytes: &[u8]) -> Result<usize> {
         let known = |id: &u32| tokenizer.table().token_bytes(*id).is_some();
         assert!(tokens.iter().all(known), "a token that does not exist");
     }
+    // It is put a conversation with tools, too.
+    match template.call_notation(tokenizer.table(), options) {
+        Ok(_) | Err(Error::Chat(_)) => {}
+        Err(error) => return Err(error),
+    }
     let text = template.text(&messages, answer, options)?;
     let content: usize = messages.iter().map(|message| message.content.len()).sum();
     assert!(!has_template || text.len() <= 4 * content + EXTRA, "{} bytes of text", text.len());

@@ -16,7 +16,6 @@ use cerebellum::generate::{Constraint, GenerateOptions, StopReason, TextStream};
 use cerebellum::sampler::{Sampler, SamplerOptions};
 use cerebellum::{Error, KvType, LogitsFor, Model, SessionOptions};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// The form's version.
 const VERSION: u32 = 1;
@@ -35,7 +34,7 @@ pub struct Receipt {
     prompt_tokens: Vec<u32>,
     options: Options,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    form: Option<FormRecord>,
+    form: Option<Form>,
     output_tokens: Vec<u32>,
     stop_reason: String,
     /// Digest of the logits that each token was chosen from, in order; those that were forced have none.
@@ -88,38 +87,6 @@ impl Options {
             repetition_window: self.repetition_window,
             logit_bias: self.logit_bias.clone(),
             seed: self.seed,
-        }
-    }
-}
-
-/// What the text must be like.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FormRecord {
-    Choices(Vec<String>),
-    Regex(String),
-    JsonSchema(Value),
-    AfterSpace(Box<FormRecord>),
-}
-
-impl FormRecord {
-    /// `None` for a form that this version cannot write down.
-    fn of(form: &Form) -> Option<Self> {
-        Some(match form {
-            Form::Choices(choices) => Self::Choices(choices.clone()),
-            Form::Regex(regex) => Self::Regex(regex.clone()),
-            Form::JsonSchema(schema) => Self::JsonSchema(schema.clone()),
-            Form::AfterSpace(form) => Self::AfterSpace(Box::new(Self::of(form)?)),
-            _ => return None,
-        })
-    }
-
-    fn form(&self) -> Form {
-        match self {
-            Self::Choices(choices) => Form::Choices(choices.clone()),
-            Self::Regex(regex) => Form::Regex(regex.clone()),
-            Self::JsonSchema(schema) => Form::JsonSchema(schema.clone()),
-            Self::AfterSpace(form) => Form::AfterSpace(Box::new(form.form())),
         }
     }
 }
@@ -184,28 +151,19 @@ pub struct Asked<'a> {
 }
 
 impl Receipt {
-    /// The receipt of a text. `None` if it has a form that cannot be written down.
-    pub fn new(
-        asked: &Asked,
-        output: Vec<u32>,
-        reason: StopReason,
-        logits: String,
-    ) -> Option<Self> {
-        let form = match asked.form {
-            Some(form) => Some(FormRecord::of(form)?),
-            None => None,
-        };
-        Some(Self {
+    /// The receipt of a text.
+    pub fn new(asked: &Asked, output: Vec<u32>, reason: StopReason, logits: String) -> Self {
+        Self {
             receipt: VERSION,
             model: asked.model.to_owned(),
             kv: asked.kv.name().to_owned(),
             prompt_tokens: asked.prompt.to_vec(),
             options: asked.options.into(),
-            form,
+            form: asked.form.cloned(),
             output_tokens: output,
             stop_reason: reason.name().to_owned(),
             logits,
-        })
+        }
     }
 
     /// How many tokens the text has.
@@ -320,7 +278,7 @@ impl<'a> Replay<'a> {
             None => None,
             Some(form) => {
                 let vocabulary = Vocabulary::new(model, Arc::new(model.tokenizer()?))?;
-                let constraint: Box<dyn Constraint> = Box::new(vocabulary.constrain(&form.form())?);
+                let constraint: Box<dyn Constraint> = Box::new(vocabulary.constrain(form)?);
                 Some(constraint)
             }
         };

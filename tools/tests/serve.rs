@@ -1,5 +1,7 @@
 //! `cerebellum serve`, asked over connections of this machine.
 
+#[path = "serve/calls.rs"]
+mod calls;
 mod common;
 #[path = "serve/limits.rs"]
 mod limits;

@@ -388,8 +388,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             options: &generate,
             form: form.as_ref(),
         };
-        let receipt = Receipt::new(&asked, said, generation.stop_reason, digest.finish())
-            .ok_or("the text has a form that no receipt can hold")?;
+        let receipt = Receipt::new(&asked, said, generation.stop_reason, digest.finish());
         let text = serde_json::to_string_pretty(&receipt)? + "\n";
         let written = output.file().write_all(text.as_bytes());
         written.map_err(|error| output.error("write", error))?;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
@@ -25,30 +26,35 @@ pub fn file() -> &'static str {
     static FILE: OnceLock<(TempDir, String)> = OnceLock::new();
     let (_, file) = FILE.get_or_init(|| {
         let directory = tempdir().unwrap();
-        let file = directory.path().join("demo.cbl").to_str().unwrap().to_owned();
-        let template = directory.path().join("chat.jinja");
-        std::fs::write(&template, TEMPLATE).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
-        command.arg("quantize").arg(demo()).args([
-            "--no-calibration",
-            "-q",
-            "-o",
-            &file,
-            "--chat-template",
-        ]);
-        let output = command.arg(template).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = quantized(directory.path(), TEMPLATE);
         (directory, file)
     });
     file
 }
 
+/// The bundled model, quantized into a directory with this chat template.
+pub fn quantized(directory: &Path, template: &str) -> String {
+    let file = directory.join("demo.cbl").to_str().unwrap().to_owned();
+    let path = directory.join("chat.jinja");
+    std::fs::write(&path, template).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cerebellum"));
+    command.arg("quantize").arg(demo()).args(["--no-calibration", "-q", "-o", &file]);
+    let output = command.arg("--chat-template").arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    file
+}
+
 pub fn model() -> Model {
-    Model::open(file(), FileAccess::Map).unwrap()
+    open(file())
+}
+
+fn open(file: &str) -> Model {
+    Model::open(file, FileAccess::Map).unwrap()
 }
 
 /// How a test's server differs from the usual.
 pub struct Settings {
+    pub file: String,
     pub parallel: usize,
     pub cache_bytes: usize,
     pub queue: usize,
@@ -59,6 +65,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            file: file().to_owned(),
             parallel: 3,
             cache_bytes: 64 << 20,
             queue: 64,
@@ -85,9 +92,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(settings: Settings) -> Self {
-        let Settings { parallel, cache_bytes, queue, session, options } = settings;
+        let Settings { file, parallel, cache_bytes, queue, session, options } = settings;
+        let options = ServerOptions { model_file: file.clone().into(), ..options };
         let engine = EngineOptions { session, parallel, cache_bytes, queue };
-        let bound = Bound::new(model(), engine, options, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let bound =
+            Bound::new(open(&file), engine, options, "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = bound.address().unwrap();
         let (stop, stopped) = Stop::new();
         let thread = std::thread::spawn(move || bound.run(stopped).unwrap());

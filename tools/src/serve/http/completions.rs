@@ -15,23 +15,12 @@ use super::{Server, body, on_a_thread};
 use crate::receipt::Receipt;
 use crate::serve::engine::{Chance, Event};
 use crate::serve::refusal::Refusal;
-use crate::serve::wire::answer::{CompletionLogprobs, Usage, finish_reason, now};
+use crate::serve::wire::answer::{About, CompletionLogprobs, finish_reason};
 use crate::serve::wire::prompt::{Prompt, Prompts};
 use crate::serve::wire::sampling::{MAX_TOP, Making};
 
 /// Tokens of a text whose request does not say how many.
 const MAX_TOKENS: usize = 16;
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
-}
 
 #[derive(Serialize)]
 struct Choice {
@@ -89,34 +78,17 @@ pub async fn completions(
         let server = Arc::clone(&server);
         on_a_thread(move || texts_to_make.order(&server)).await?
     };
-    let id = server.id("cmpl");
+    let about = About::new(server.id("cmpl"), "text_completion", &server.options.name);
     if is_stream {
-        let render = Stream {
-            server,
-            id,
-            created: now(),
-            echoed,
-            n,
-            top,
-            include_usage,
-            count,
-            at: Vec::new(),
-        };
+        let at = Vec::new();
+        let render = Stream { server, about, echoed, n, top, include_usage, count, at };
         return Ok(stream(events, texts, render));
     }
     let made = gather(events, texts, &mut count).await?;
     let choices = made.into_iter().enumerate();
     let choices =
         choices.map(|(index, made)| choice(&server, index, made, echoed.get(index / n), top));
-    let answer = Answer {
-        id: &id,
-        object: "text_completion",
-        created: now(),
-        model: &server.options.name,
-        choices: choices.collect(),
-        usage: Some(count.usage()),
-    };
-    Ok(body::json(&answer))
+    Ok(body::json(&about.answer(choices.collect(), Some(count.usage()))))
 }
 
 /// A prompt that comes before its texts.
@@ -197,8 +169,7 @@ fn choice(
 /// The answer, piece by piece.
 struct Stream {
     server: Arc<Server>,
-    id: String,
-    created: u64,
+    about: About,
     echoed: Vec<Echo>,
     n: usize,
     top: Option<usize>,
@@ -209,17 +180,6 @@ struct Stream {
 }
 
 impl Stream {
-    fn piece(&self, choices: Vec<Choice>, usage: Option<Usage>, out: &mut Out) {
-        out.data(&Answer {
-            id: &self.id,
-            object: "text_completion",
-            created: self.created,
-            model: &self.server.options.name,
-            choices,
-            usage,
-        });
-    }
-
     fn logprobs(
         &mut self,
         index: usize,
@@ -252,7 +212,7 @@ impl Render for Stream {
                 finish_reason: None,
                 receipt: None,
             };
-            self.piece(vec![choice], None, out);
+            out.data(&self.about.answer(vec![choice], None));
         }
     }
 
@@ -273,12 +233,12 @@ impl Render for Stream {
                 Choice { index, text: end.text, logprobs: None, finish_reason, receipt }
             }
         };
-        self.piece(vec![choice], None, out);
+        out.data(&self.about.answer(vec![choice], None));
     }
 
     fn end(&mut self, out: &mut Out) {
         if self.include_usage {
-            self.piece(Vec::new(), Some(self.count.usage()), out);
+            out.data(&self.about.answer(Vec::<Choice>::new(), Some(self.count.usage())));
         }
         out.raw("[DONE]");
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod calls;
 mod chat;
 mod completions;
 mod listener;
@@ -87,6 +88,12 @@ impl Server {
     /// A name for an answer that no other has.
     fn id(&self, kind: &str) -> String {
         format!("{kind}-{:x}-{}", self.started, self.requests.fetch_add(1, Relaxed))
+    }
+
+    /// A name for a call of a tool: nine letters and digits, because some templates want just that.
+    fn call_id(&self) -> String {
+        let number = (self.started << 12) + self.requests.fetch_add(1, Relaxed);
+        format!("{:09x}", number & 0xf_ffff_ffff)
     }
 
     /// Takes the parameter that says which model is asked.

@@ -16,8 +16,8 @@ use super::{Server, body, on_a_thread};
 use crate::serve::engine::Event;
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::{Usage, finish_reason, now};
-use crate::serve::wire::messages::{WireMessage, messages, prompt};
-use crate::serve::wire::sampling::{FlatFormat, Making};
+use crate::serve::wire::messages::{Spoken, WireMessage};
+use crate::serve::wire::sampling::{Format, Making};
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -30,7 +30,7 @@ enum Input {
 #[serde(deny_unknown_fields)]
 struct TextOptions {
     #[serde(default)]
-    format: Option<FlatFormat>,
+    format: Option<Value>,
 }
 
 /// The route.
@@ -47,7 +47,7 @@ pub async fn responses(
     let keeps = "this server keeps nothing; send store: false, or leave it out, and send what was said before";
     fields.refuse("store", &["false"], keeps)?;
     fields.refuse("previous_response_id", &[], keeps)?;
-    let tools = "this server knows no tools; ask for an answer of a JSON schema by text.format";
+    let tools = "tools are for /v1/chat/completions";
     fields.refuse("tools", &["[]"], tools)?;
     fields.refuse("tool_choice", &["\"none\"", "\"auto\""], tools)?;
     let elsewhere = "in this form of the interface there is no such parameter";
@@ -59,7 +59,9 @@ pub async fn responses(
     let making = Making::take(&mut fields, max_tokens.unwrap_or(server.engine.context()))?;
     fields.finish()?;
     let Making { options, form, stream: is_stream, .. } = making;
-    let format = text.and_then(|text| text.format).and_then(FlatFormat::form);
+    let wrong = |error| Refusal::param("text", format!("text.format: {error}"));
+    let format = text.and_then(|text| text.format).map(Format::flat);
+    let format = format.transpose().map_err(wrong)?.and_then(Format::form);
     if let Some(format) = &format {
         format.check().map_err(|error| Refusal::from(error).about("text"))?;
     }
@@ -76,19 +78,21 @@ pub async fn responses(
     let (events, mut count) = {
         let server = Arc::clone(&server);
         on_a_thread(move || {
+            let about = |refusal: Refusal| refusal.about("input");
             let mut said = match input {
-                Input::Text(text) => vec![Message::new(Role::User, text)],
-                Input::Messages(wire) => {
-                    messages(wire).map_err(|refusal| refusal.about("input"))?
-                }
+                Input::Text(text) => Spoken::Plain(vec![Message::new(Role::User, text)]),
+                Input::Messages(wire) => Spoken::new(wire, Vec::new()).map_err(about)?,
+            };
+            let Spoken::Plain(messages) = &mut said else {
+                return Err(about(Refusal::bad(tools)));
             };
             if let Some(instructions) = instructions {
-                said.insert(0, Message::new(Role::System, instructions));
+                messages.insert(0, Message::new(Role::System, instructions));
             }
             let (tokenizer, context) = (server.engine.tokenizer(), server.engine.context());
-            let tokens =
-                prompt(server.template()?, tokenizer, said, ChatOptions::default(), context);
-            let prompts = vec![tokens.map_err(|refusal| refusal.about("input"))?];
+            let options_of_chat = ChatOptions::default();
+            let tokens = said.prompt(server.template()?, tokenizer, options_of_chat, context);
+            let prompts = vec![tokens.map_err(about)?];
             let form = form.or(format);
             Texts { prompts, n: 1, options, form, top: None, receipt: false }.order(&server)
         })

@@ -113,7 +113,7 @@ impl Receipts {
             form: self.form.as_ref(),
         };
         let output = std::mem::take(&mut self.outputs[index]);
-        Receipt::new(&asked, output, end.reason, end.logits.clone()?)
+        Some(Receipt::new(&asked, output, end.reason, end.logits.clone()?))
     }
 }
 

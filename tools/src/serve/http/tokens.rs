@@ -8,11 +8,12 @@ use axum::response::Response;
 use cerebellum::chat::ChatOptions;
 use cerebellum::text::EncodeOptions;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Server, body, on_a_thread};
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::token_text;
-use crate::serve::wire::messages::{WireMessage, messages, prompt};
+use crate::serve::wire::messages::{Spoken, WireMessage};
 use crate::serve::wire::prompt::decode;
 
 #[derive(Serialize)]
@@ -23,7 +24,7 @@ struct Tokens {
     pieces: Vec<String>,
 }
 
-/// The tokens of a text, as a prompt has them, or of messages.
+/// The tokens of a text, as a prompt has them, or of messages, perhaps with tools.
 pub async fn tokenize(
     State(server): State<Arc<Server>>,
     request: Body,
@@ -32,6 +33,7 @@ pub async fn tokenize(
     server.check_model(&mut fields)?;
     let text: Option<String> = fields.take("text")?;
     let wire: Option<Vec<WireMessage>> = fields.take("messages")?;
+    let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
     let begin_of_text = fields.take("begin_of_text")?.unwrap_or(true);
     let parse_special = fields.take("parse_special")?.unwrap_or(false);
     fields.finish()?;
@@ -43,9 +45,10 @@ pub async fn tokenize(
                 tokenizer.encode(&text, options).map_err(cerebellum::Error::from)?
             }
             (None, Some(wire)) => {
-                let messages = messages(wire).map_err(|refusal| refusal.about("messages"))?;
+                let about = |refusal: Refusal| refusal.about("messages");
+                let spoken = Spoken::new(wire, tools).map_err(about)?;
                 let options = ChatOptions::default();
-                prompt(server.template()?, tokenizer, messages, options, usize::MAX)?
+                spoken.prompt(server.template()?, tokenizer, options, usize::MAX).map_err(about)?
             }
             _ => return Err(Refusal::param("text", "give text or messages")),
         };

@@ -10,6 +10,40 @@ use serde::{Serialize, Serializer};
 
 use crate::serve::engine::Chance;
 
+/// What all pieces of an answer have in common.
+#[derive(Clone, Debug)]
+pub struct About {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+}
+
+/// An answer with choices, or a piece of one.
+#[derive(Serialize)]
+struct Answer<'a, C> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+impl About {
+    /// An answer of this model that begins now.
+    pub fn new(id: String, object: &'static str, model: &str) -> Self {
+        Self { id, object, created: now(), model: model.to_owned() }
+    }
+
+    /// Its JSON with these choices.
+    pub fn answer<C: Serialize>(&self, choices: Vec<C>, usage: Option<Usage>) -> impl Serialize {
+        let Self { id, object, created, model } = self;
+        Answer { id, object, created: *created, model, choices, usage }
+    }
+}
+
 /// How many tokens there were.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Usage {

@@ -5,3 +5,4 @@ pub mod fields;
 pub mod messages;
 pub mod prompt;
 pub mod sampling;
+pub mod tools;

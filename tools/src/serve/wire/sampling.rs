@@ -177,46 +177,26 @@ pub struct NamedSchema {
 }
 
 impl Format {
+    /// As the interface for responses writes it: a schema's name and the rest stand beside the type.
+    ///
+    /// # Errors
+    /// If it is of no type that there is.
+    pub fn flat(mut format: Value) -> Result<Self, serde_json::Error> {
+        if format["type"] == "json_schema"
+            && let Value::Object(fields) = &mut format
+        {
+            let kind = fields.remove("type");
+            format = serde_json::json!({ "type": kind, "json_schema": fields });
+        }
+        serde_json::from_value(format)
+    }
+
     /// What the text must be like.
     pub fn form(self) -> Option<Form> {
         match self {
             Self::Text {} => None,
             Self::JsonObject {} => Some(Form::JsonSchema(serde_json::json!({ "type": "object" }))),
             Self::JsonSchema { json_schema } => Some(Form::JsonSchema(json_schema.schema)),
-        }
-    }
-}
-
-/// As [`Format`], as the interface for responses has it.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum FlatFormat {
-    /// Any.
-    Text {},
-    /// Any JSON object.
-    JsonObject {},
-    /// JSON that follows a schema.
-    JsonSchema {
-        /// For models that are told of it, as is the description.
-        #[serde(default, rename = "name")]
-        _name: Option<String>,
-        #[serde(default, rename = "description")]
-        _description: Option<String>,
-        /// Always.
-        #[serde(default, rename = "strict")]
-        _strict: Option<bool>,
-        /// The schema.
-        schema: Value,
-    },
-}
-
-impl FlatFormat {
-    /// What the text must be like.
-    pub fn form(self) -> Option<Form> {
-        match self {
-            Self::Text {} => None,
-            Self::JsonObject {} => Format::JsonObject {}.form(),
-            Self::JsonSchema { schema, .. } => Some(Form::JsonSchema(schema)),
         }
     }
 }
