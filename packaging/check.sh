@@ -114,6 +114,8 @@ placed() {
     grep -qx 'libdir=/opt/lib64' "$elsewhere/staged/opt/lib64/pkgconfig/cerebellum.pc"
     test -e "$elsewhere/staged/opt/cerebellum/include/cerebellum.h"
     ! "$install" --prefix /opt --libdir ../lib 2> /dev/null || { echo "took ../lib" >&2; exit 1; }
+    ! "$install" --with-json 2> "$work/option" || { echo "took --with-json" >&2; exit 1; }
+    grep -q -- 'no option --with-json' "$work/option"
 }
 
 # The budgets are for x86-64 Linux, the only system whose sizes were measured.
@@ -243,7 +245,7 @@ echo 'Once upon a time' > "$work/input"
 step "make and pkg-config, shared and static"
 cp -r examples/c "$work/make"
 make -C "$work/make" --quiet chat conversation chat-static
-speaks "$work/make/chat" "$work/demo.cbl"
+LD_LIBRARY_PATH='' speaks "$work/make/chat" "$work/demo.cbl"
 speaks "$work/make/conversation" "$work/talking.cbl"
 LD_LIBRARY_PATH='' speaks "$work/make/chat-static" "$work/demo.cbl"
 

@@ -11,7 +11,7 @@
 # --target            for another system, by the name rustc has for it. The linker that cargo has for it
 #                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
 #                     AR and OBJCOPY do
-# --without-text      token ids only: a tenth smaller
+# --without-text      token ids only: a sixth smaller
 # --without-shared    the static library alone, which takes no linker of the target's system
 # --with-chat         with the engine for the chat templates of all models; without it, of those whose template
 #                     has a simple form
@@ -60,7 +60,8 @@ while [ $# -gt 0 ]; do
         --rebuild-std)
             cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features=optimize_for_size"); shift ;;
         --target) triple="$2"; shift 2 ;;
-        *) usage ;;
+        --help | -h) usage ;;
+        *) fail "there is no option $1: packaging/install.sh --help lists them" ;;
     esac
 done
 
@@ -74,6 +75,8 @@ esac
 case "$prefix$libdir" in
     *[\"\$\\]*) fail "files of pkg-config and CMake cannot hold a path with one of \" \$ \\: $prefix, $libdir" ;;
 esac
+
+command -v cargo > /dev/null || fail 'cargo is missing: install Rust, https://rustup.rs'
 
 # ---- The system it is for ----
 
@@ -237,3 +240,7 @@ fill cerebellum-config.cmake.in "INCLUDE=$cmake_include" "SHARED=$soname" "PRIVA
 fill cerebellum-config-version.cmake.in "VERSION=$version" "POINTER=$pointer" \
     > "$lib/cmake/cerebellum/cerebellum-config-version.cmake"
 echo "installed cerebellum $version (interface $abi) in $destdir$prefix"
+# pkg-config searches the usual prefixes only.
+if [ -z "$destdir" ] && [ "$prefix" != /usr ] && [ "$prefix" != /usr/local ]; then
+    echo "pkg-config finds it by PKG_CONFIG_PATH=$libdir/pkgconfig, CMake by -DCMAKE_PREFIX_PATH=$prefix"
+fi

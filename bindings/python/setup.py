@@ -34,6 +34,8 @@ def library(prefix):
         raise SystemExit("not inside the cerebellum repository: set CEREBELLUM_LIBRARY to the library")
     if sys.platform == "win32":
         raise SystemExit("build the library with cargo, and set CEREBELLUM_LIBRARY to it")
+    if not shutil.which("cargo"):
+        raise SystemExit("cargo is missing: install Rust (https://rustup.rs), or take a wheel that is built")
     install = ["packaging/install.sh", "--with-chat", "--with-constraints", "--prefix", str(prefix)]
     # Here 0.7 MB are no price for a sixth of the time in which `bulk.Scorer` scores a corpus (docs/bulk.md).
     subprocess.run(install, cwd=REPOSITORY, check=True, env={**os.environ, "CARGO_PROFILE_DEVICE_OPT_LEVEL": "3"})

@@ -55,7 +55,18 @@ class Misuse(unittest.TestCase):
         self.refused(TypeError, "list of strings", model.classifier, "abc")
         self.refused(TypeError, "list of strings", session.generate, "a", choices="yes")
         self.refused(TypeError, "tokenize()", session.evaluate, "abc")
+        self.refused(TypeError, "decode", session.generate, b"abc")
         self.refused(TypeError, "restore_file()", session.restore, "path")
+
+    def test_labels_and_names_are_no_classifiers_and_templates(self):
+        self.refused(TypeError, "Model.classifier(labels)", self.session.classify, ["a", "b"], "text")
+        self.refused(TypeError, "Model.template(name)", self.session.apply, "translate", "text")
+
+    def test_a_checkpoint_is_no_model_file(self):
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "config.json").write_text("{}")
+            for given in (directory, Path(directory), "hf:Org/Model"):
+                self.refused(Error, ["is a checkpoint", "cerebellum quantize"], cerebellum.Model, given)
 
     def test_paths_are_not_cut_at_a_zero(self):
         self.refused(ValueError, "zero", cerebellum.Model, MODEL + "\0.old")
@@ -97,6 +108,7 @@ class Misuse(unittest.TestCase):
         self.refused(TypeError, ["choices", "generate()"], session.sample, choices=["a"])
         meant = ["temprature", "did you mean 'temperature'"]
         self.refused(TypeError, meant, session.generate, "a", temprature=1)
+        self.refused(TypeError, "did you mean 'temperature'", session.generate, "a", temp=1)
         self.refused(TypeError, ["colour", "context"], model.session, colour="red")
 
     def test_values_are_refused_in_the_words_of_python(self):

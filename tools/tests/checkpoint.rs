@@ -342,7 +342,10 @@ fn tying_follows_the_configuration_then_the_contents() {
 #[test]
 fn what_is_missing_is_named() {
     let error = Checkpoint::open(Path::new("/no/such/model")).unwrap_err().to_string();
-    mentions(&error, &["/no/such/model is not a directory", "config.json"]);
+    mentions(&error, &["/no/such/model does not exist", "config.json"]);
+    assert!(!error.contains("hf:"), "{error}");
+    let error = Checkpoint::open(Path::new("Org/Model")).unwrap_err().to_string();
+    mentions(&error, &["Org/Model does not exist", "named hf:Org/Model"]);
 
     let directory = model().write();
     let file = Checkpoint::open(&directory.path().join("config.json")).unwrap_err().to_string();

@@ -498,23 +498,33 @@ mod unix {
     fn interrupt_while_writing(model: Model, more: &[&str]) {
         let place = Place::with(&model);
         for signal in ["-INT", "-TERM"] {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
+            let child = Command::new(env!("CARGO_BIN_EXE_cerebellum"))
                 .args(["quantize", text(&place.checkpoint), "-o", text(&place.file), "-t", "1"])
                 .args(more)
                 .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
+                .spawn();
+            let mut child = Started(child.unwrap());
             let started = Instant::now();
             // In the middle of writing.
             while written(&place) < 1 << 20 {
                 assert!(started.elapsed() < Duration::from_secs(60), "nothing is written");
-                assert!(child.try_wait().unwrap().is_none(), "ended before it was interrupted");
+                assert!(child.0.try_wait().unwrap().is_none(), "ended before it was interrupted");
                 std::thread::sleep(Duration::from_millis(2));
             }
-            let id = child.id().to_string();
+            let id = child.0.id().to_string();
             assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-            assert_eq!(child.wait().unwrap().code(), Some(130));
+            assert_eq!(child.0.wait().unwrap().code(), Some(130));
             assert_eq!(place.outputs(), [""; 0]);
+        }
+    }
+
+    /// A process that a failed test does not leave behind.
+    struct Started(std::process::Child);
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            // Most have ended long ago, which is no failure.
+            let _ = self.0.kill();
         }
     }
 
@@ -542,5 +552,39 @@ mod unix {
             assert_eq!(code(&output), 1);
             assert!(stderr(&output).contains("standard output"), "{}", stderr(&output));
         }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_no_model_file_and_its_way_to_one_is_named() {
+    let place = Place::new();
+    let checkpoint = text(&place.checkpoint);
+    for model in [checkpoint, "hf:Org/Model"] {
+        let output = cerebellum(&["generate", "-p", "a", "-m", model]);
+        assert_eq!(code(&output), 1, "{model}");
+        assert!(stderr(&output).contains("is a checkpoint, no model file"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("cerebellum quantize"), "{}", stderr(&output));
+    }
+    for command in ["inspect", "verify", "plan", "doctor"] {
+        let output = cerebellum(&[command, checkpoint]);
+        assert!(stderr(&output).contains("is a checkpoint, no model file"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn commands_about_a_file_take_it_by_an_option_too() {
+    let place = Place::new();
+    let file = text(&place.file);
+    let arguments = ["quantize", "--no-calibration", text(&place.checkpoint), "-o", file];
+    assert_eq!(code(&cerebellum(&arguments)), 0);
+    for command in ["inspect", "verify", "plan", "doctor"] {
+        let by_place = cerebellum(&[command, file]);
+        assert_eq!(code(&by_place), 0, "{command}");
+        let by_option = cerebellum(&[command, "-m", file]);
+        assert_eq!(code(&by_option), 0, "{command}: {}", stderr(&by_option));
+        assert_eq!(code(&cerebellum(&[command, "-m", file, file])), 2, "{command}");
+    }
+    for command in ["inspect", "verify", "plan"] {
+        assert_eq!(code(&cerebellum(&[command])), 2, "{command}");
     }
 }

@@ -60,6 +60,12 @@ def message_arrays(conversation: Messages) -> Tuple[Any, Any, int]:
     return text_array(roles, "roles"), text_array(contents, "messages"), len(roles)
 
 
+def of_kind(value: Any, kind: type, name: str, maker: str) -> None:
+    """Refuses what is no `kind`, and says what makes one."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: a {kind.__name__} is needed, not {kind_of(value)}; {maker} makes one")
+
+
 def path_bytes(path: Path) -> bytes:
     """A path as bytes for the operating system."""
     name = os.fsencode(path)
@@ -95,7 +101,7 @@ def token(value: Any, name: str = "token") -> int:
 def token_array(tokens: Iterable[int], name: str = "tokens") -> Any:
     """Token ids as an array for the library."""
     if isinstance(tokens, (str, bytes, bytearray, memoryview)):
-        advice = "tokenize() makes them of a string"
+        advice = "tokenize() makes them of a string" if isinstance(tokens, str) else "decode a text first, as in .decode()"
         raise TypeError(f"{name}: token ids are needed, not {kind_of(tokens)}; {advice}")
     ids: Sequence[int] = tokens if isinstance(tokens, (list, tuple)) else list(tokens)
     try:

@@ -15,7 +15,7 @@ from .arguments import (
     Messages, Path, kind_of, message_arrays, message_buffer, path_bytes, size, token_array, utf8,
 )
 from .calls import Call
-from .errors import Status, check
+from .errors import Error, Status, check
 from .handles import Handle, Pointer
 from .options import (
     BatchOptions, ChatOptions, ClassifierOptions, NativeOptions, SessionOptions, refuse_others,
@@ -72,7 +72,14 @@ class Model(Handle):
         self, path: Path, access: Access = "map", verify: bool = False, progress: Optional[Progress] = None
     ) -> None:
         self._recipe: Optional[Tuple[Any, ...]] = (path, access, verify)
-        self._pointer = _opened(library.cbl_model_open, (path_bytes(path),), access, verify, progress)
+        try:
+            self._pointer = _opened(library.cbl_model_open, (path_bytes(path),), access, verify, progress)
+        except Error as error:
+            given = os.fsdecode(path)
+            if not given.startswith("hf:") and not os.path.isfile(os.path.join(given, "config.json")):
+                raise
+            advice = "`cerebellum quantize CHECKPOINT -o FILE` makes one of it"
+            raise Error(error.status, f"{given!r} is a checkpoint, no model file: {advice}") from None
 
     @classmethod
     def from_fd(

@@ -157,7 +157,9 @@ def refuse_others(options: Mapping[str, object], kind: Any, where: str) -> None:
                 raise TypeError(f"{where} takes no option {name!r}: it is one of {home}")
         message = f"{where} takes no option {name!r}"
         everywhere = [name for place, _ in _PLACES for name in place.__annotations__]
-        near = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(name, everywhere, 1)
+        # What is cut short comes first: `temp` is nearer to `template` than to `temperature`.
+        longer = [each for each in known if each.startswith(name)]
+        near = longer or difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(name, everywhere, 1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise TypeError(f"{message}{meant} It takes {', '.join(known)}")
 

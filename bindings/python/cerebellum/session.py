@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional,
 from . import _native
 from ._native import library
 from .arguments import (
-    Messages, Path, message_arrays, message_buffer, path_bytes, size, text_array, token_array, token_lists, utf8, whole_number,
+    Messages, Path, message_arrays, message_buffer, of_kind, path_bytes, size, text_array, token_array, token_lists, utf8,
+    whole_number,
 )
 from .calls import Call, interruptible
 from .classifier import Classifier
@@ -125,6 +126,7 @@ class Session(Handle):
         self, template: Template, text: str, seed: int = 0, max_tokens: Optional[int] = None
     ) -> TextStream:
         """As apply(), but yields the result in pieces. See Stream."""
+        of_kind(template, Template, "template", "Model.template(name)")
         data, session = utf8(text), self._open
         if max_tokens is not None and whole_number(max_tokens, "max_tokens") < 1:
             raise OptionError(Status.BAD_OPTION, f"max_tokens: {max_tokens} is not at least 1")
@@ -247,6 +249,7 @@ class Session(Handle):
 
         Replaces the tokens of the session. A session made with all_logits=True is fastest.
         """
+        of_kind(classifier, Classifier, "classifier", "Model.classifier(labels)")
         data, best, labels = utf8(text), c_size_t(), classifier.labels
         probabilities = (c_double * len(labels))()
         self._run(

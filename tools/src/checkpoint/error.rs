@@ -3,7 +3,7 @@
 //! Names from files are shown by [`name`] and [`quoted`]: a tensor's name must neither forge a line nor
 //! give orders to a terminal.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use cerebellum::terminal::{name, quoted, text};
 use thiserror::Error;
@@ -24,9 +24,10 @@ pub enum Error {
     },
     /// The path is missing, or is neither a directory nor a GGUF file.
     #[error(
-        "{path} is not a directory: give the directory that holds config.json and the weights, or a \
-         GGUF file",
-        path = path.display()
+        "{path} {is}: give the directory that holds config.json and the weights, or a GGUF file{hub}",
+        path = path.display(),
+        is = if path.exists() { "is not a directory" } else { "does not exist" },
+        hub = name_on_hub(path)
     )]
     NotADirectory {
         /// The path as given.
@@ -468,6 +469,15 @@ pub enum Error {
         /// The checkpoint's directory.
         location: PathBuf,
     },
+}
+
+/// The name on the hub of what was given as `ORG/NAME` and is not on the disk.
+fn name_on_hub(path: &Path) -> String {
+    let words = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if !words || path.components().count() != 2 || path.exists() {
+        return String::new();
+    }
+    format!("; a model on the hub is named hf:{}", path.display())
 }
 
 /// A shape, of which a file may have as many dimensions as it likes.

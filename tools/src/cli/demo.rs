@@ -81,9 +81,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         };
         context.print("", &report)?;
     }
-    let output = args.output.display();
+    // As it was called: who built it by `cargo demo` has no `cerebellum` on the path.
+    let program = std::env::args_os().next().unwrap_or_else(|| "cerebellum".into());
+    let (program, output) = (Path::new(&program).display(), args.output.display());
     context.note(format_args!(
-        "\nNow yours: cerebellum translate -m {output} 'Where is your brother?'"
+        "\nNow yours: {program} translate -m {output} 'Where is your brother?'"
     ));
     Ok(ExitCode::SUCCESS)
 }

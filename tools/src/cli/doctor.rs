@@ -19,6 +19,8 @@ use super::table::bytes;
 pub struct Args {
     /// A model file to open
     file: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", hide = true, conflicts_with = "file")]
+    model: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\
@@ -52,18 +54,20 @@ struct FileReport {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let file = args.file.as_ref().map(|path| -> Result<_, super::context::Failure> {
-        let cached_bytes = cached_bytes(path);
-        let start = Instant::now();
-        let model = open(path, Access::Map)?;
-        Ok(FileReport {
-            path: path.display().to_string(),
-            file_bytes: model.file_bytes(),
-            open_milliseconds: start.elapsed().as_secs_f64() * 1e3,
-            has_tokenizer: model.tokenizer().is_ok(),
-            cached_bytes,
-        })
-    });
+    let file = args.file.as_ref().or(args.model.as_ref()).map(
+        |path| -> Result<_, super::context::Failure> {
+            let cached_bytes = cached_bytes(path);
+            let start = Instant::now();
+            let model = open(path, Access::Map)?;
+            Ok(FileReport {
+                path: path.display().to_string(),
+                file_bytes: model.file_bytes(),
+                open_milliseconds: start.elapsed().as_secs_f64() * 1e3,
+                has_tokenizer: model.tokenizer().is_ok(),
+                cached_bytes,
+            })
+        },
+    );
     let report = Report {
         ok: true,
         version: env!("CARGO_PKG_VERSION"),

@@ -51,7 +51,7 @@ impl HubArgs {
             paths.into_iter().find(|path| path.to_str().is_some_and(|it| it.starts_with("hf:")));
         match named {
             Some(path) => Err(format!(
-                "{}: this program was built without the hub; `cargo build --release -p cerebellum-tools` builds it with that, or give a directory",
+                "{}: this program was built without the hub, as by `cargo demo`; `cargo install --locked --path tools` installs one with it, or give a directory",
                 path.display()
             )
             .into()),

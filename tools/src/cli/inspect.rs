@@ -1,7 +1,7 @@
 //! `cerebellum inspect`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cerebellum::format::{Access, FileLayout, Header, ModelBytes, read_header};
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
 use super::file_text::TextReport;
+use super::session::{FileArgs, refuse_checkpoint};
 use super::table::{Table, bytes};
 
 /// Show the contents of a model file.
@@ -19,8 +20,8 @@ use super::table::{Table, bytes};
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The model file
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -40,7 +41,7 @@ struct Report<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let (file, header, layout) = open(&args.file)?;
+    let (file, header, layout) = open(args.file.path())?;
     let summary = Summary::new(&header, &layout, file.len() as u64);
     let text = TextReport::new(file.get()?, &header, &layout);
     let report = Report { ok: true, summary: &summary, text: &text };
@@ -50,6 +51,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 
 /// Opens a model file, with everything checked that opening checks; errors name the file.
 pub fn open(path: &Path) -> Result<(ModelBytes, Header, FileLayout), Failure> {
+    refuse_checkpoint(path)?;
     let file = ModelBytes::open(path, Access::Map)?;
     let (header, layout) =
         read_header(file.get()?).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -104,6 +104,13 @@ enum Command {
     Score(score::Args),
     #[cfg(feature = "serve")]
     Serve(serve::Args),
+    /// Refused by name: this program was built without it
+    #[cfg(not(feature = "serve"))]
+    #[command(hide = true)]
+    Serve {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     Translate(translate::TranslateArgs),
     Summarize(translate::SummarizeArgs),
     Embed(embed::Args),
@@ -141,6 +148,10 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(&args, &context),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args, &context),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve { .. } => {
+            Err("this program was built without the server, as by `cargo demo`; `cargo install --locked --path tools` installs one with it".into())
+        }
         Command::Translate(args) => translate::translate(&args, &context),
         Command::Summarize(args) => translate::summarize(&args, &context),
         Command::Embed(args) => embed::run(&args, &context),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebellum::format::Config;
@@ -10,7 +9,7 @@ use cerebellum::{Access, Model, SessionOptions};
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
-use super::session::{SessionArgs, open};
+use super::session::{FileArgs, SessionArgs, open};
 use super::table::{Table, bytes};
 use super::values::whole;
 
@@ -20,8 +19,8 @@ use super::values::whole;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The model file
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
     #[command(flatten)]
     session: SessionArgs,
     /// Plan for a batch of N sequences that are evaluated together, 1 to 1024
@@ -111,7 +110,7 @@ fn windowed_layers(config: &Config, context: usize) -> BTreeMap<usize, usize> {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let model = open(&args.file, Access::Map)?;
+    let model = open(args.file.path(), Access::Map)?;
     let memory = MemoryReport::new(&model, &args.session.options(context)?, args.batch)?;
     context.print(memory.to_string(), &Report { ok: true, memory })?;
     Ok(ExitCode::SUCCESS)

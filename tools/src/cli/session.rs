@@ -77,9 +77,40 @@ impl SessionArgs {
     }
 }
 
+/// A model file as the commands take it that run nothing: by its place, or by `-m` as all others.
+#[derive(Debug, clap::Args)]
+pub struct FileArgs {
+    /// The model file
+    #[arg(required_unless_present = "model")]
+    file: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", hide = true, conflicts_with = "file")]
+    model: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        self.file.as_deref().or(self.model.as_deref()).expect("one of them is required")
+    }
+}
+
+/// Refuses a checkpoint where a model file is wanted, and says how to make one of it.
+pub fn refuse_checkpoint(path: &Path) -> Result<(), Failure> {
+    let on_hub = path.to_str().is_some_and(|it| it.starts_with("hf:")) && !path.exists();
+    if !on_hub && !path.join("config.json").is_file() {
+        return Ok(());
+    }
+    let path = path.display();
+    let error = format!(
+        "{path} is a checkpoint, no model file: `cerebellum quantize {path} -o FILE` makes one of it"
+    );
+    Err(error.into())
+}
+
 /// Opens a model file; errors name it.
 pub fn open(path: &Path, access: Access) -> Result<Model, Failure> {
     use cerebellum::Error::Format;
+    refuse_checkpoint(path)?;
     Model::open(path, access).map_err(|e| match e {
         Format(e) => format!("{}: {e}", path.display()).into(),
         // The others name the file themselves.

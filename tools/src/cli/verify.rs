@@ -1,6 +1,5 @@
 //! `cerebellum verify`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cerebellum::classify;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::context::{Context, Outcome};
 use super::file_text::check_chat;
 use super::inspect::open;
+use super::session::FileArgs;
 
 /// Check every byte of a model file against its checksums, and check its templates, that for conversations included.
 ///
@@ -20,8 +20,8 @@ use super::inspect::open;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The model file
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -74,7 +74,7 @@ fn check_template(name: &str, text: &str) -> TemplateReport {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let (file, header, layout) = open(&args.file)?;
+    let (file, header, layout) = open(args.file.path())?;
     let faults = verify(file.get()?, &layout);
     // Opening checked the checksums themselves.
     let tensors = layout.tensors().iter().filter(|tensor| tensor.name != CHECKSUMS);
@@ -96,7 +96,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         templates,
         chat,
     };
-    let path = args.file.display();
+    let path = args.file.path().display();
     let mut text = match faults.len() {
         0 if report.ok => format!("{path}: ok, {} tensors", report.tensors.len()),
         0 => format!("{path}: all {} tensors are ok, but a template is not:", report.tensors.len()),
