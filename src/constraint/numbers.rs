@@ -96,7 +96,7 @@ impl JsonText {
 }
 
 /// Follows a JSON text, byte by byte.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
     place: Place,
     /// Digits at this place of a number so far.
