@@ -55,6 +55,8 @@ export class Host {
       const say = { progress: (progress) => post({ id, progress }), piece: (piece) => post({ id, piece }) };
       post({ id, done: await this[method](args, say, abort.signal) });
     } catch (error) {
+      // A response that is no longer wanted goes on arriving otherwise.
+      abort.abort();
       const { name, message, status } = error;
       post({ id, error: { name, message, status: status ?? null } });
     } finally {
@@ -91,7 +93,7 @@ export class Host {
     if (digest !== undefined && this.info.digest !== digest) {
       throw new CerebellumError('BAD_MODEL', `the model's digest is ${this.info.digest || 'not stated'}, not ${digest}`);
     }
-    return { info: this.info, isa: name };
+    return { info: this.info, isa: name, hasConstraints: this.engine.hasConstraints };
   }
 
   openModel(verify) {

@@ -1,10 +1,11 @@
 // A click-through of the page in Chromium: node test/page.mjs SITE [SCREENSHOTS]
 //
 // SITE is what `npm run page` makes. CHROMIUM is the browser's path, /usr/bin/chromium if it is not set; CHAT_MODEL a
-// model that chats, if not the one that `npm run page` makes.
+// model that chats, if not the one that `npm run page` makes; CEREBELLUM_HOSTILE a directory of hostile files, if not
+// those of the tests.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -16,7 +17,7 @@ import { chromium } from 'playwright-core';
 
 const [, , site, screenshots] = argv;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const hostile = here('../../../tests/data/hostile/model');
+const hostile = env.CEREBELLUM_HOSTILE ?? here('../../../tests/data/hostile');
 const chatModel = env.CHAT_MODEL ?? here('../../../target/web/models/demo-chat.cbl');
 /** A prompt that makes the module write where it has no memory: a true trap. */
 const TRAP = `
@@ -26,12 +27,12 @@ host.generate = (args, ...rest) => {
   return generate.call(host, args, ...rest);
 };`;
 const TYPES = {
-  '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm',
+  '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm',
 };
 const server = createServer((request, response) => {
   const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
   try {
-    const file = path.startsWith('/hostile/') ? join(hostile, path.slice(9)) : join(site, path.endsWith('/') ? `${path}index.html` : path);
+    const file = path.startsWith('/hostile/') ? join(hostile, path.slice(9)) : path === '/hostile.mjs' ? here('hostile.mjs') : join(site, path.endsWith('/') ? `${path}index.html` : path);
     let bytes = readFileSync(file);
     if (path.endsWith('/worker.js')) bytes = Buffer.concat([bytes, Buffer.from(TRAP)]);
     response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? (path.endsWith('/') ? 'text/html' : 'application/octet-stream'), 'content-length': bytes.length });
@@ -133,50 +134,35 @@ try {
   assert.equal(await text('#story'), story, 'the same story after a trap');
 
   // Hostile files: errors that are no traps.
-  const names = readdirSync(hostile).filter((name) => name.endsWith('.cbl'));
+  const names = readdirSync(hostile, { recursive: true }).filter((name) => statSync(join(hostile, name)).isFile());
   const ends = await page.evaluate(async (files) => {
     const { Model } = await import('./cerebellum/index.js');
-    const all = await Promise.all(files.map(async (name) => (await fetch(`hostile/${name}`)).arrayBuffer()));
-    const whole = new Uint8Array(await (await fetch('demo.cbl')).arrayBuffer());
-    for (let i = 0; i < 100; i += 1) {
-      const copy = whole.slice(0, i % 10 === 0 ? Math.floor((whole.length * i) / 100) : whole.length);
-      if (copy.length > 0) copy[i < 50 ? (i * 79) % 4096 : (i * 2654435761) % copy.length] ^= 1 << i % 8;
-      all.push(copy.buffer);
-    }
+    const { damaged, endOf } = await import('./hostile.mjs');
     const counts = {};
-    for (const bytes of all) {
-      let end = 'text';
-      let model = null;
-      try {
-        model = await Model.load(bytes);
-        const session = await model.session({ context: 32, chunk: 8 });
-        await session.generate('Once', { maxTokens: 3 }).text();
-      } catch (error) {
-        end = error.status ?? `${error}`;
-      }
-      model?.close();
+    const open = async (bytes) => {
+      const end = await endOf(Model, bytes);
       counts[end] = (counts[end] ?? 0) + 1;
-    }
+      if (!/^([A-Z_]+|text)$/.test(end) || end === 'PANIC') counts.faults = [...counts.faults ?? [], bytes.name ?? 'the demo, damaged'];
+    };
+    for (const name of files) await open(new File([await (await fetch(`hostile/${name}`)).arrayBuffer()], name));
+    const whole = new Uint8Array(await (await fetch('demo.cbl')).arrayBuffer());
+    for (const bytes of damaged(whole, 100)) await open(bytes);
     return counts;
   }, names);
-  console.log('hostile files:', JSON.stringify(ends));
-  assert.ok(names.length > 5 && ends.BAD_MODEL > 20 && ends.text > 0, JSON.stringify(ends));
-  for (const end of Object.keys(ends)) assert.match(end, /^([A-Z_]+|text)$/);
-  assert.equal(ends.PANIC, undefined);
+  console.log(`${names.length} hostile files and 100 of the demo model:`, JSON.stringify(ends));
+  assert.ok(names.length > 5 && ends.BAD_MODEL > 20 && ends.text > 0);
+  assert.equal(ends.faults, undefined);
 
-  // More than a page can have is an error before anything is taken.
-  const refused = await page.evaluate(async () => {
-    const { Engine } = await import('./cerebellum/engine.js');
-    const engine = await Engine.start(await WebAssembly.compileStreaming(fetch('cerebellum/simd128.wasm')));
-    const before = engine.memory.buffer.byteLength;
-    try {
-      engine.pages(4 * 2 ** 30, 'The model');
-      return 'taken';
-    } catch (error) {
-      return `${error.status} ${engine.memory.buffer.byteLength - before}`;
-    }
-  });
-  assert.equal(refused, 'NO_MEMORY 0');
+  // More than a page can have is an error before anything is taken: a file of 5 GiB, all of it a hole.
+  const large = join(profile, 'large.cbl');
+  writeFileSync(large, '');
+  truncateSync(large, 5 * 2 ** 30);
+  const begun = performance.now();
+  await page.setInputFiles('#file', large);
+  await page.waitForFunction(() => document.getElementById('status').textContent.includes('5120 MiB'));
+  console.log(`a file of 5 GiB, after ${Math.round(performance.now() - begun)} ms:`, await text('#status'));
+  await page.click('#demo');
+  await ready();
 
   // Another model, dropped onto the page, with a form for conversations.
   const drop = async (bytes, name) => {
