@@ -3,13 +3,13 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { argv } from 'node:process';
+import { argv, execPath } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const site = resolve(argv[2] ?? here('../../target/web/site'));
 
-await import('./build.mjs');
+execFileSync(execPath, [here('build.mjs')], { stdio: 'inherit' });
 rmSync(site, { recursive: true, force: true });
 mkdirSync(site, { recursive: true });
 cpSync(here('../../examples/web'), site, { recursive: true });

@@ -20,8 +20,9 @@ const OPTIONS = {
   minP: [13, 'float'], repetitionPenalty: [14, 'float'], repetitionWindow: [15, 'int'], seed: [16, 'int'],
   ignoreEndOfText: [17, 'flag'], parseSpecial: [18, 'flag'], draft: [19, 'int'], pooling: [20, ['mean', 'last']],
   template: [21, 'string'], normalization: [22, ['sum', 'mean']],
-  calibration: [23, ['none', 'contentFree', 'mutualInformation']], templateTokens: [27, 'int'], date: [28, 'string'],
-  thinking: [29, 'flag'], beginOfText: [30, 'flag'],
+  calibration: [23, ['none', 'contentFree', 'mutualInformation']], choices: [24, 'lines'], regex: [25, 'string'],
+  jsonSchema: [26, 'schema'], templateTokens: [27, 'int'], date: [28, 'string'], thinking: [29, 'flag'],
+  beginOfText: [30, 'flag'],
 };
 
 /** Why a text ended: numbers of `cbl_stop_reason`. */
@@ -53,7 +54,8 @@ export class Engine {
   /** Over a compiled module. */
   static async start(module) {
     const now = () => performance.timeOrigin + performance.now();
-    const instance = await WebAssembly.instantiate(module, { cerebellum: { now } });
+    // `env`: the clock of the constraints' library.
+    const instance = await WebAssembly.instantiate(module, { cerebellum: { now }, env: { now } });
     const engine = new Engine(instance.exports);
     const callback = await WebAssembly.instantiate(CALLBACK, {
       c: { f: (_, text, length) => Number(engine.onText(engine.text(text, length))) },
@@ -76,6 +78,9 @@ export class Engine {
 
   get bytes() { return new Uint8Array(this.memory.buffer); }
   get view() { return new DataView(this.memory.buffer); }
+
+  /** Whether the module was built with choices, regular expressions and JSON schemas. */
+  get hasConstraints() { return this.c.cbl_has_constraints() !== 0; }
 
   /** So many bytes of new pages; all of them, or an error before anything is taken. */
   pages(bytes, what) {
@@ -231,8 +236,16 @@ export class Engine {
         if (typeof value !== 'number') bad('a number');
         check(c.cbl_options_set_float(options, number, value));
       } else {
-        if (typeof value !== 'string') bad('a text');
-        check(c.cbl_options_set_string(options, number, ...this.string(value)));
+        let text = value;
+        if (kind === 'lines') {
+          const isLine = (it) => typeof it === 'string' && it !== '' && !it.includes('\n');
+          if (!Array.isArray(value) || value.length === 0 || !value.every(isLine)) bad('a list of texts, each of one line');
+          text = value.join('\n');
+        } else if (kind === 'schema' && typeof value !== 'string') {
+          text = JSON.stringify(value);
+        }
+        if (typeof text !== 'string') bad('a text');
+        check(c.cbl_options_set_string(options, number, ...this.string(text)));
       }
     }
   }
@@ -482,7 +495,9 @@ const SESSION = ['context', 'cache', 'chunk', 'isa', 'allLogits', 'draft'];
 const SAMPLING = [
   'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'repetitionWindow', 'seed', 'logitBias',
 ];
-const GENERATION = [...SAMPLING, 'maxTokens', 'stop', 'ignoreEndOfText', 'parseSpecial'];
+const GENERATION = [
+  ...SAMPLING, 'maxTokens', 'stop', 'ignoreEndOfText', 'parseSpecial', 'choices', 'regex', 'jsonSchema',
+];
 const CLASSIFIER = ['template', 'examples', 'normalization', 'calibration'];
 
 function megabytes(bytes) { return `${Math.ceil(bytes / 1048576)} MiB`; }

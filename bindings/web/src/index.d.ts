@@ -74,6 +74,12 @@ export interface GenerationOptions {
   logitBias?: Record<number, number>;
   ignoreEndOfText?: boolean;
   parseSpecial?: boolean;
+  /** The text is one of these. Give one of this and the next two; a build without them refuses (`hasConstraints`). */
+  choices?: string[];
+  /** The text matches this regular expression from beginning to end. */
+  regex?: string;
+  /** The text is JSON that follows this schema: an object, or its text. */
+  jsonSchema?: object | string;
 }
 
 export interface ChatOptions extends GenerationOptions {
@@ -151,6 +157,8 @@ export class Model {
   readonly info: ModelInfo;
   /** The module that computes. */
   readonly isa: 'simd128' | 'relaxed-simd';
+  /** Whether the module was built with `choices`, `regex` and `jsonSchema`. */
+  readonly hasConstraints: boolean;
   /** What memory a session would take; nothing is allocated. */
   plan(options?: SessionOptions): Promise<MemoryPlan>;
   session(options?: SessionOptions): Promise<Session>;

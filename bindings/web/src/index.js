@@ -110,10 +110,11 @@ export class Model {
     }
   }
 
-  constructor(channel, { info, isa }) {
+  constructor(channel, { info, isa, hasConstraints }) {
     this.channel = channel;
     this.info = info;
     this.isa = isa;
+    this.hasConstraints = hasConstraints;
   }
 
   plan(options) { return this.channel.run('plan', { options }); }
