@@ -5,7 +5,7 @@
 //! out on any machine whether this model would have said exactly that. `docs/serve.md` has the form.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use cerebellum::constraint::{Form, Vocabulary};
 use cerebellum::generate::{Constraint, GenerateOptions, StopReason, TextStream};
 use cerebellum::sampler::{Sampler, SamplerOptions};
 use cerebellum::{Error, KvType, LogitsFor, Model, SessionOptions};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The form's version.
@@ -91,6 +92,9 @@ impl Options {
     }
 }
 
+/// Bytes of logits that are hashed at once.
+const AT_ONCE: usize = 128 << 10;
+
 /// Takes the logits of a text as its tokens are chosen.
 #[derive(Clone, Debug)]
 pub struct LogitsDigest(Hasher);
@@ -106,12 +110,12 @@ impl Default for LogitsDigest {
 impl LogitsDigest {
     /// The logits that the next token is chosen from.
     pub fn push(&mut self, logits: &[f32]) {
-        let mut bytes = [0; 4096];
-        for part in logits.chunks(bytes.len() / 4) {
-            for (to, from) in bytes.chunks_exact_mut(4).zip(part) {
-                to.copy_from_slice(&from.to_le_bytes());
-            }
-            self.0.update(&bytes[..part.len() * 4]);
+        // BLAKE3 hashes 16 KiB side by side, if it gets them at once.
+        let mut bytes = Vec::with_capacity(AT_ONCE);
+        for part in logits.chunks(AT_ONCE / 4) {
+            bytes.clear();
+            bytes.extend(part.iter().flat_map(|logit| logit.to_le_bytes()));
+            self.0.update(&bytes);
         }
     }
 
@@ -125,13 +129,20 @@ fn written(digest: &blake3::Hash) -> String {
     format!("blake3:{}", digest.to_hex())
 }
 
-/// The digest of a model file.
+/// Bytes of a file that are hashed at once.
+const PART: usize = 4 << 20;
+
+/// The digest of a model file, on the threads of the current rayon pool.
 ///
 /// # Errors
 /// The system's.
 pub fn model_digest(file: &Path) -> io::Result<String> {
-    let mut hasher = Hasher::new();
-    hasher.update_reader(File::open(file)?)?;
+    let (mut hasher, mut file) = (Hasher::new(), File::open(file)?);
+    let mut part = Vec::with_capacity(PART);
+    while file.by_ref().take(PART as u64).read_to_end(&mut part)? > 0 {
+        hasher.update_rayon(&part);
+        part.clear();
+    }
     Ok(written(&hasher.finalize()))
 }
 
@@ -171,7 +182,8 @@ impl Receipt {
         self.output_tokens.len()
     }
 
-    /// Whether the model would have said exactly that. `digest` is its file's.
+    /// Whether the model would have said exactly that. `digest` is its file's. The tokens of a text without a form
+    /// are chosen on the threads of the current rayon pool.
     ///
     /// # Errors
     /// [`Error::Option`] if the receipt makes no sense; those of [`Model::session`] and of an evaluation.
@@ -198,7 +210,7 @@ impl Receipt {
         };
         let prompt = tokens.len();
         tokens.extend_from_slice(&self.output_tokens);
-        let mut replay = Replay::new(self, model, &tokens[prompt..])?;
+        let mut replay = Replay::new(self, model, &tokens, prompt)?;
         if let Some(verdict) = replay.force()? {
             return Ok(verdict);
         }
@@ -219,10 +231,14 @@ impl Receipt {
         let mut verdict = Ok(None);
         session.evaluate_each(&tokens[..needed], |position, logits| {
             if position + 1 >= prompt && matches!(verdict, Ok(None)) {
-                verdict = replay.step(&tokens[..position + 1], position + 1 - prompt, logits);
+                verdict = replay.take(position + 1 - prompt, logits);
             }
         })?;
-        if let Some(verdict) = verdict? {
+        let verdict = match verdict? {
+            None => replay.choose(),
+            verdict => verdict,
+        };
+        if let Some(verdict) = verdict {
             return Ok(verdict);
         }
         replay.end()
@@ -257,12 +273,21 @@ pub enum Verdict {
     OtherEnd,
 }
 
+/// The most tokens that are chosen together.
+const TOGETHER: usize = 32;
+
 /// Says the text again.
 struct Replay<'a> {
     receipt: &'a Receipt,
-    output: &'a [u32],
     model: &'a Model,
-    sampler: Sampler,
+    /// Those of the prompt, and of the output from this number on.
+    tokens: &'a [u32],
+    prompt: usize,
+    /// Several choose at the same time; with a form there is one.
+    samplers: Vec<Sampler>,
+    /// Logits from which tokens have to be chosen, and the number of the first of these.
+    waiting: Vec<f32>,
+    first: usize,
     constraint: Option<Box<dyn Constraint>>,
     digest: LogitsDigest,
     /// How many of the output's tokens have come.
@@ -273,7 +298,12 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(receipt: &'a Receipt, model: &'a Model, output: &'a [u32]) -> Result<Self, Error> {
+    fn new(
+        receipt: &'a Receipt,
+        model: &'a Model,
+        tokens: &'a [u32],
+        prompt: usize,
+    ) -> Result<Self, Error> {
         let constraint = match &receipt.form {
             None => None,
             Some(form) => {
@@ -282,10 +312,31 @@ impl<'a> Replay<'a> {
                 Some(constraint)
             }
         };
-        let sampler = Sampler::new(&receipt.options.sampler(), model.config().vocab_size)?;
-        let digest = LogitsDigest::default();
-        let (said, has_ended, is_cut) = (0, false, false);
-        Ok(Self { receipt, output, model, sampler, constraint, digest, said, has_ended, is_cut })
+        let samplers = match constraint {
+            // Parts of the work, of which the digest is one more, that even out between threads.
+            None => 4 * rayon::current_num_threads() - 1,
+            Some(_) => 1,
+        };
+        let (options, vocab_size) = (receipt.options.sampler(), model.config().vocab_size);
+        let sampler = |_| Sampler::new(&options, vocab_size);
+        Ok(Self {
+            receipt,
+            model,
+            tokens,
+            prompt,
+            samplers: (0..samplers).map(sampler).collect::<Result<_, _>>()?,
+            waiting: Vec::new(),
+            first: 0,
+            constraint,
+            digest: LogitsDigest::default(),
+            said: 0,
+            has_ended: false,
+            is_cut: false,
+        })
+    }
+
+    fn output(&self) -> &'a [u32] {
+        &self.tokens[self.prompt..]
     }
 
     /// Takes the tokens that the form forces here.
@@ -301,7 +352,7 @@ impl<'a> Replay<'a> {
                 self.is_cut = true;
                 return Ok(None);
             }
-            let said = self.output.get(self.said).copied();
+            let said = self.output().get(self.said).copied();
             if said != Some(would) {
                 return Ok(Some(Verdict::Parts { at: self.said, said, would: Some(would) }));
             }
@@ -310,47 +361,88 @@ impl<'a> Replay<'a> {
         Ok(None)
     }
 
-    /// Chooses the token with this number from the logits before it.
-    fn step(
-        &mut self,
-        before: &[u32],
-        number: usize,
-        logits: &[f32],
-    ) -> Result<Option<Verdict>, Error> {
-        // It was forced.
+    /// Takes the logits from which the token with this number is chosen.
+    fn take(&mut self, number: usize, logits: &[f32]) -> Result<Option<Verdict>, Error> {
+        // Behind a text that did not end by itself nothing is chosen.
+        if number == self.output().len() && !self.receipt.is_end_chosen() {
+            return Ok(None);
+        }
+        if self.constraint.is_some() {
+            return self.choose_within(number, logits);
+        }
+        if self.waiting.is_empty() {
+            self.first = number;
+        }
+        self.waiting.extend_from_slice(logits);
+        match number + 1 - self.first {
+            TOGETHER => Ok(self.choose()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Chooses the tokens whose logits are waiting. What is chosen does not depend on the choices before it, as long
+    /// as these are the text's.
+    fn choose(&mut self) -> Option<Verdict> {
+        let (tokens, first, vocab_size) =
+            (self.tokens, self.prompt + self.first, self.model.config().vocab_size);
+        let logits: Vec<&[f32]> = self.waiting.chunks(vocab_size).collect();
+        let mut chosen = vec![0; logits.len()];
+        // The logits behind the last token belong to no token.
+        let digested = &logits[..logits.len().min(self.output().len() - self.first)];
+        let digest = || digested.iter().for_each(|logits| self.digest.push(logits));
+        let part = logits.len().div_ceil(self.samplers.len()).max(1);
+        let choose = || {
+            let parts = logits.par_chunks(part).zip(chosen.par_chunks_mut(part));
+            let parts = parts.zip(&mut self.samplers).enumerate();
+            parts.for_each(|(i, ((logits, chosen), sampler))| {
+                for (at, (logits, chosen)) in (first + i * part..).zip(logits.iter().zip(chosen)) {
+                    *chosen = sampler.sample(logits, &tokens[..at], at);
+                }
+            });
+        };
+        rayon::join(digest, choose);
+        self.waiting.clear();
+        let verdicts = (self.first..).zip(chosen).map(|(number, would)| {
+            let is_end = !self.receipt.options.ignore_end_of_text && is_end(self.model, would);
+            self.judge(number, Some(would).filter(|_| !is_end))
+        });
+        verdicts.into_iter().find_map(|verdict| verdict)
+    }
+
+    /// Chooses a token within the form, unless it was forced.
+    fn choose_within(&mut self, number: usize, logits: &[f32]) -> Result<Option<Verdict>, Error> {
+        let Some(constraint) = self.constraint.as_mut().filter(|it| !it.is_over()) else {
+            return Ok(None);
+        };
         if number < self.said {
             return Ok(None);
         }
-        // Behind a text that did not end by itself nothing is chosen.
-        if number == self.output.len() && !self.receipt.is_end_chosen() {
-            return Ok(None);
-        }
-        if self.constraint.as_ref().is_some_and(|constraint| constraint.is_over()) {
-            return Ok(None);
-        }
-        let would = match &mut self.constraint {
-            None => self.sampler.sample(logits, before, before.len()),
-            Some(constraint) => {
-                let allowed = constraint.allowed()?;
-                self.sampler.sample_within(logits, before, before.len(), allowed)?
-            }
-        };
-        let said = self.output.get(number).copied();
-        let ends = self.constraint.is_some() || !self.receipt.options.ignore_end_of_text;
-        let would = Some(would).filter(|&token| !(ends && is_end(self.model, token)));
-        if said != would {
-            return Ok(Some(Verdict::Parts { at: number, said, would }));
-        }
-        let Some(token) = would else {
-            self.has_ended = true;
-            return Ok(None);
-        };
-        self.digest.push(logits);
-        self.said += 1;
-        if let Some(constraint) = &mut self.constraint {
+        let before = &self.tokens[..self.prompt + number];
+        let said = self.tokens.get(self.prompt + number).copied();
+        let sampler = &mut self.samplers[0];
+        let would = sampler.sample_within(logits, before, before.len(), constraint.allowed()?)?;
+        let would = Some(would).filter(|&token| !is_end(self.model, token));
+        if let Some(token) = would.filter(|_| would == said) {
+            self.digest.push(logits);
             constraint.accept(token)?;
         }
-        self.force()
+        match self.judge(number, would) {
+            None if would.is_some() => self.force(),
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// Whether the token with this number, or the end of the text, is what the model says.
+    fn judge(&mut self, number: usize, would: Option<u32>) -> Option<Verdict> {
+        let said = self.output().get(number).copied();
+        if said != would {
+            return Some(Verdict::Parts { at: number, said, would });
+        }
+        match would {
+            Some(_) => self.said += 1,
+            None => self.has_ended = true,
+        }
+        None
     }
 
     /// All tokens are those that the model says: whether the rest is right as well.
@@ -359,7 +451,7 @@ impl<'a> Replay<'a> {
             return Ok(Verdict::OtherLogits);
         }
         let is = |reason: StopReason| self.receipt.stop_reason == reason.name();
-        let is_full = self.output.len() == self.receipt.options.max_tokens;
+        let is_full = self.output().len() == self.receipt.options.max_tokens;
         let is_right = if is(StopReason::EndOfText) {
             self.has_ended
         } else if is(StopReason::Complete) {
@@ -390,10 +482,10 @@ impl<'a> Replay<'a> {
     fn stops_at_the_end(&self) -> Result<bool, Error> {
         let tokenizer = self.model.tokenizer()?;
         let mut stream = TextStream::new(tokenizer.table(), &self.receipt.options.stop)?;
-        let stop = self.output.iter().position(|&token| {
+        let stop = self.output().iter().position(|&token| {
             stream.push(token, &mut |_: &str| ControlFlow::Continue(())).is_break()
         });
-        Ok(stop.is_some_and(|stop| stop + 1 == self.output.len()))
+        Ok(stop.is_some_and(|stop| stop + 1 == self.output().len()))
     }
 }
 

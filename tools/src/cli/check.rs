@@ -54,9 +54,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = args.model.open()?;
     let file = args.model.file();
     let start = Instant::now();
-    let digest = model_digest(file)
+    let digest = context
+        .on_threads(|| model_digest(file))?
         .map_err(|error| Failure::from(format!("cannot read {}: {error}", file.display())))?;
-    let verdict = receipt.check(&model, &digest, &args.model.options(context)?)?;
+    let options = args.model.options(context)?;
+    let verdict = context.on_threads(|| receipt.check(&model, &digest, &options))??;
     let text = |token: Option<u32>| -> Result<String, Failure> {
         let Some(token) = token else { return Ok("the end of the text".to_owned()) };
         let tokenizer = model.tokenizer()?;
