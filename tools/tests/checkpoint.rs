@@ -350,6 +350,10 @@ fn what_is_missing_is_named() {
     let directory = model().write();
     let file = Checkpoint::open(&directory.path().join("config.json")).unwrap_err().to_string();
     mentions(&file, &["config.json is not a directory"]);
+    let model_file = directory.path().join("model.cbl");
+    fs::write(&model_file, "a file").unwrap();
+    let file = Checkpoint::open(&model_file).unwrap_err().to_string();
+    mentions(&file, &["model.cbl is a model file, no checkpoint"]);
 
     fs::remove_file(directory.path().join("model.safetensors")).unwrap();
     refuses(

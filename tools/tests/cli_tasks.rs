@@ -240,6 +240,7 @@ fn generated_text_takes_the_form_that_is_asked_for() {
     for (arguments, part) in [
         (["--json-schema", &schema], "is not valid JSON"),
         (["--json-schema", "no-such.json"], "no-such.json"),
+        (["--json-schema", "{\"type\": \"object\"}"], "give a file that holds it"),
         (["--regex", "(a"], "regular expression cannot be used"),
         (["--choices", "a,,b"], "none may be empty"),
         (["--logit-bias", "king:inf"], "in -1000..=1000"),

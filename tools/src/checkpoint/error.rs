@@ -26,7 +26,7 @@ pub enum Error {
     #[error(
         "{path} {is}: give the directory that holds config.json and the weights, or a GGUF file{hub}",
         path = path.display(),
-        is = if path.exists() { "is not a directory" } else { "does not exist" },
+        is = what_it_is(path),
         hub = name_on_hub(path)
     )]
     NotADirectory {
@@ -469,6 +469,15 @@ pub enum Error {
         /// The checkpoint's directory.
         location: PathBuf,
     },
+}
+
+/// What a path is that is no checkpoint.
+fn what_it_is(path: &Path) -> &'static str {
+    match path.extension() {
+        _ if !path.exists() => "does not exist",
+        Some(extension) if extension == "cbl" => "is a model file, no checkpoint",
+        _ => "is not a directory",
+    }
 }
 
 /// The name on the hub of what was given as `ORG/NAME` and is not on the disk.

@@ -31,7 +31,7 @@ pub struct Args {
     /// Type of the stored matrices; vectors and positions are float32
     #[arg(long = "type", value_enum, default_value_t = Type::F16)]
     precision: Type,
-    /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
+    /// Directory or GGUF file with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
     /// Replace FILE if it exists

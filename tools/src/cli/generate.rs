@@ -195,7 +195,11 @@ impl FormArgs {
         let Some(path) = &self.json_schema else { return Ok(None) };
         let name = path.display();
         let text = std::fs::read_to_string(path);
-        let text = text.map_err(|e| format!("cannot read the JSON schema {name}: {e}"))?;
+        let text = text.map_err(|e| {
+            let is_schema = path.to_string_lossy().trim_start().starts_with('{');
+            let advice = if is_schema { "; give a file that holds it" } else { "" };
+            format!("cannot read the JSON schema {name}: {e}{advice}")
+        })?;
         let schema = json::parse(text.as_bytes());
         let schema = schema.map_err(|e| {
             format!("the JSON schema {name} is not valid JSON: {e}; correct the file")

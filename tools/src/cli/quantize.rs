@@ -70,7 +70,7 @@ pub struct Args {
     /// size of each matrix by their loss on the text
     #[arg(long, value_name = "B", conflicts_with_all = ["weights", "group_size"])]
     bits: Option<f64>,
-    /// Directory with the tokenizer, if it is not in CHECKPOINT_DIR
+    /// Directory or GGUF file with the tokenizer, if it is not in CHECKPOINT_DIR
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
     /// Put a template into FILE (docs/templates.md), besides those in CHECKPOINT_DIR/templates; `NAME=`

@@ -131,8 +131,14 @@ pub fn load_reference(weights: &impl Weights) -> Result<Reference> {
 /// [`Error::OtherModel`] if the two cannot be the same model: a number of `config.json` differs that
 /// the logits depend on.
 pub fn is_source(checkpoint: &Checkpoint, model: &Model) -> Result<bool> {
-    let differences = differences(checkpoint.config(), model.config());
+    let mut differences = differences(checkpoint.config(), model.config());
     if !differences.is_empty() {
+        // Of another family nearly all fields differ.
+        let more = differences.len().saturating_sub(3);
+        differences.truncate(3);
+        if more > 0 {
+            differences.push(format!("and {more} more fields"));
+        }
         let checkpoint = checkpoint.path().to_owned();
         return Err(Error::OtherModel { checkpoint, differences: differences.join(", ") });
     }
