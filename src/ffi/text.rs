@@ -25,6 +25,10 @@ use crate::text::EncodeOptions;
 
 /// How [`cbl_model_tokenize`] reads a text.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(feature = "text"),
+    expect(dead_code, reason = "the options are checked all the same")
+)]
 struct Reading {
     parse_special: bool,
     begin_of_text: bool,

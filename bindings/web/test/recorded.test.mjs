@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { env } from 'node:process';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 
 import { Model, hasRelaxedSimd } from '../dist/index.js';
 import { Host } from '../dist/host.js';
@@ -161,5 +162,12 @@ test('a file of more than 4 GiB is refused before anything is taken or read', as
   } finally {
     server.close();
     server.closeAllConnections();
+  }
+});
+
+test('the modules are small', () => {
+  for (const isa of ['simd128', 'relaxed-simd']) {
+    const bytes = readFileSync(join(here, `../dist/${isa}.wasm`));
+    assert.ok(bytes.length <= 900_000 && gzipSync(bytes, { level: 9 }).length <= 350_000, `${isa}: ${bytes.length} bytes`);
   }
 });

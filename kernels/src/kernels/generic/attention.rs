@@ -34,6 +34,25 @@ pub(in crate::kernels) use self::store::store;
 pub(in crate::kernels) use self::values::{Rows, Value, weighted_sum_tail, weighted_sums_over};
 use crate::kernels::types::{Attention, AttentionScratch, CellWriter, QUERY_BLOCK, SEGMENT, slot};
 
+impl Attention<'_> {
+    /// Token and member of a query, counted from the first one.
+    #[inline(always)]
+    fn pair(&self, query: usize) -> (usize, usize) {
+        // A division takes as long as some tens of scores.
+        let (token, member) = match self.group {
+            1 => (query, 0),
+            group => (query / group, query % group),
+        };
+        (self.tokens.start + token, member)
+    }
+
+    /// Those of the next query.
+    #[inline(always)]
+    fn pair_after(&self, (token, member): (usize, usize)) -> (usize, usize) {
+        if member + 1 < self.group { (token, member + 1) } else { (token + 1, 0) }
+    }
+}
+
 /// Attention of the job's queries; `scores_int8` is [`scores_int8`] with the features it needs.
 ///
 /// # Safety

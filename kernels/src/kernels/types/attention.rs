@@ -192,23 +192,6 @@ impl Attention<'_> {
         &self.queries[token * self.stride..][self.columns_of(member)]
     }
 
-    /// Token and member of a query, counted from the first one.
-    #[inline(always)]
-    pub(in crate::kernels) fn pair(&self, query: usize) -> (usize, usize) {
-        // A division takes as long as some tens of scores.
-        let (token, member) = match self.group {
-            1 => (query, 0),
-            group => (query / group, query % group),
-        };
-        (self.tokens.start + token, member)
-    }
-
-    /// Those of the next query.
-    #[inline(always)]
-    pub(in crate::kernels) fn pair_after(&self, (token, member): (usize, usize)) -> (usize, usize) {
-        if member + 1 < self.group { (token, member + 1) } else { (token + 1, 0) }
-    }
-
     /// The positions that a query at `position` sees.
     #[inline(always)]
     pub fn visible(&self, position: usize) -> Range<usize> {
