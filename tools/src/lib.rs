@@ -23,6 +23,7 @@ pub mod receipt;
 pub mod reference;
 pub mod report;
 mod round;
+pub mod scored;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod summary;

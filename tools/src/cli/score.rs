@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use cerebellum::score::Continuations;
 use cerebellum::text::EncodeOptions;
 use cerebellum::{LogitsFor, SessionOptions};
+use cerebellum_tools::scored::Scored;
 use cerebellum_tools::threads;
 use serde::Serialize;
 
@@ -45,28 +46,15 @@ struct Report {
     ok: bool,
     prompt_tokens: usize,
     #[serde(flatten)]
-    first: Score,
-    continuations: Vec<Score>,
-}
-
-#[derive(Clone, Serialize)]
-struct Score {
-    text: String,
-    /// Sum over the tokens.
-    log_probability: f64,
-    /// How many tokens.
-    tokens: usize,
-    /// Exponential of the mean negative log-probability.
-    perplexity: f64,
-    token_ids: Vec<u32>,
-    token_log_probabilities: Vec<f64>,
+    first: Scored,
+    continuations: Vec<Scored>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         for (i, score) in self.continuations.iter().enumerate() {
             let end = if i == 0 { "" } else { "\n" };
-            let Score { log_probability, tokens, perplexity, text, .. } = score;
+            let Scored { log_probability, tokens, perplexity, text, .. } = score;
             write!(
                 f,
                 "{end}{log_probability:.4}  ({tokens} tokens, perplexity {perplexity:.3})  {text:?}"
@@ -95,17 +83,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let tree = Continuations::new(&ids)?;
     let scores = session.score(&prompt, &tree)?;
-    let continuations: Vec<_> = std::iter::zip(&args.continuation, ids)
-        .enumerate()
-        .map(|(i, (text, token_ids))| Score {
-            text: text.clone(),
-            log_probability: scores.log_probability(i),
-            tokens: token_ids.len(),
-            perplexity: (-scores.mean_log_probability(i)).exp(),
-            token_ids,
-            token_log_probabilities: scores.tokens(i),
-        })
-        .collect();
+    let continuations = Scored::all(args.continuation.iter().cloned(), ids, &scores);
     let report = Report {
         ok: true,
         prompt_tokens: session.position(),

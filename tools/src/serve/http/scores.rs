@@ -16,6 +16,7 @@ use cerebellum::{Pooling, Session, TokenizerBytes};
 use serde::{Deserialize, Serialize};
 
 use super::{Server, body, on_a_thread};
+use crate::scored::Scored;
 use crate::serve::refusal::Refusal;
 use crate::serve::wire::answer::Usage;
 use crate::serve::wire::prompt::{Prompts, encode};
@@ -43,18 +44,7 @@ impl From<OneOrMore> for Vec<String> {
 struct Scores {
     model: String,
     prompt_tokens: usize,
-    continuations: Vec<Score>,
-}
-
-/// As `cerebellum score --json` has it.
-#[derive(Serialize)]
-struct Score {
-    text: String,
-    log_probability: f64,
-    tokens: usize,
-    perplexity: f64,
-    token_ids: Vec<u32>,
-    token_log_probabilities: Vec<f64>,
+    continuations: Vec<Scored>,
 }
 
 /// How probable continuations of a prompt are.
@@ -87,16 +77,7 @@ pub async fn score(State(server): State<Arc<Server>>, request: Body) -> Result<R
         let tree = Continuations::new(&ids)?;
         let rest = reuse(session, &prompt)?;
         let scores = session.score(rest, &tree)?;
-        let continuations = texts.into_iter().zip(ids).enumerate();
-        let continuations = continuations.map(|(i, (text, token_ids))| Score {
-            text,
-            log_probability: scores.log_probability(i),
-            tokens: token_ids.len(),
-            perplexity: (-scores.mean_log_probability(i)).exp(),
-            token_ids,
-            token_log_probabilities: scores.tokens(i),
-        });
-        let continuations = continuations.collect();
+        let continuations = Scored::all(texts, ids, &scores);
         Ok(Scores { model: name, prompt_tokens: session.position(), continuations })
     });
     Ok(body::json(&scores.await?))
