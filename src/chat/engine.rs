@@ -4,8 +4,10 @@
 //! can reach no file, no network and no environment. Its steps and the bytes that it makes are counted, and
 //! it ends in an error when they are used up.
 
+use std::sync::Arc;
+
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Enumerator, Kwargs, Object, Rest};
 use minijinja::{Environment, Error as EngineError, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
@@ -215,7 +217,24 @@ fn run(
 }
 
 fn message_value(message: &Message) -> Value {
-    Value::from_pairs([("role", message.role.name()), ("content", &message.content)])
+    let field = |name: &str, text: &str| (name.into(), Value::from(text));
+    let fields = [field("role", message.role.name()), field("content", &message.content)];
+    Value::from_object(Fields(fields.into()))
+}
+
+/// Fields of a JSON object, which stay in their order, as in Python: templates write them down.
+#[derive(Debug)]
+struct Fields(Vec<(Arc<str>, Value)>);
+
+impl Object for Fields {
+    fn get_value(self: &Arc<Self>, name: &Value) -> Option<Value> {
+        let name = name.as_str()?;
+        self.0.iter().find(|(it, _)| **it == *name).map(|(_, value)| value.clone())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(Arc::clone(name))).collect())
+    }
 }
 
 fn json_value(json: &Json) -> Value {
@@ -230,7 +249,8 @@ fn json_value(json: &Json) -> Value {
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(json_value).collect(),
         Json::Object(fields) => {
-            Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), json_value(value))))
+            let fields = fields.iter().map(|(name, it)| (name.as_str().into(), json_value(it)));
+            Value::from_object(Fields(fields.collect()))
         }
     }
 }
