@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ctypes import c_void_p
+from ctypes import c_void_p, py_object, pythonapi
 from typing import Any, Optional, TypeVar
 
 from .errors import Error, Status
 
 _Self = TypeVar("_Self", bound="Handle")
+
+# Makes a method of a function that is not written in Python.
+_method = pythonapi.PyInstanceMethod_New
+_method.argtypes, _method.restype = [py_object], py_object
 
 
 class Pointer(c_void_p):
@@ -17,13 +21,13 @@ class Pointer(c_void_p):
     another thread closes it, and needs no lock for that.
     """
 
-    # The library's function that frees the object. Reached through the class, because a module's names may
-    # be gone when the interpreter exits.
+    # The library's function that frees the object.
     free: Any = None
 
-    def __del__(self) -> None:
-        if self.value:
-            self.free(self)
+    def __init_subclass__(cls) -> None:
+        # The function itself, not one in Python that calls it: where a finalizer is in Python, a signal's handler may
+        # run, and what it raises is lost there, Ctrl-C among it.
+        cls.__del__ = _method(cls.free)  # type: ignore[attr-defined]
 
 
 class Handle:
