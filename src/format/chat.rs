@@ -82,3 +82,27 @@ impl ChatFormat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_usual_is_left_out() {
+        let around = |trim| Around { before: "<".into(), after: ">".into(), trim };
+        for (trim, other) in [(false, true), (true, false)] {
+            let form = ChatForm {
+                system: Some(around(other)),
+                system_in_user: trim,
+                user: around(trim),
+                assistant: around(other),
+                answer: ">".into(),
+                drop_thinking: other,
+                ..ChatForm::default()
+            };
+            let written = serde_json::to_string(&form).unwrap();
+            assert_eq!(serde_json::from_str::<ChatForm>(&written).unwrap(), form);
+            assert!(!written.contains("false"), "{written}");
+        }
+    }
+}
