@@ -298,17 +298,17 @@ const MAX_INDENT: usize = 16;
 /// JSON as `json.dumps` writes it, in one line or with an indent.
 fn to_json(value: &Value, _: Rest<Value>, options: Kwargs) -> Result<String, EngineError> {
     let indent: Option<usize> = options.get("indent")?;
-    let mut json = JsonText { text: String::new(), indent: indent.map(|it| it.min(MAX_INDENT)) };
+    let mut json = JsonWriter { text: String::new(), indent: indent.map(|it| it.min(MAX_INDENT)) };
     json.write(value, 0)?;
     Ok(json.text)
 }
 
-struct JsonText {
+struct JsonWriter {
     text: String,
     indent: Option<usize>,
 }
 
-impl JsonText {
+impl JsonWriter {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), EngineError> {
         use minijinja::value::ValueKind;
         match value.kind() {

@@ -402,11 +402,10 @@ impl<'a> Replay<'a> {
         };
         rayon::join(digest, choose);
         self.waiting.clear();
-        let verdicts = (self.first..).zip(chosen).map(|(number, would)| {
+        (self.first..).zip(chosen).find_map(|(number, would)| {
             let is_end = !self.receipt.options.ignore_end_of_text && is_end(self.model, would);
             self.judge(number, Some(would).filter(|_| !is_end))
-        });
-        verdicts.into_iter().find_map(|verdict| verdict)
+        })
     }
 
     /// Chooses a token within the form, unless it was forced.

@@ -203,7 +203,7 @@ impl Spoken {
         if wire.is_empty() {
             return Err(Refusal::bad("the list is empty; give a message"));
         }
-        let said = wire.into_iter().map(WireMessage::said).collect::<Result<Vec<_>, _>>()?;
+        let mut said = wire.into_iter().map(WireMessage::said).collect::<Result<Vec<_>, _>>()?;
         let has_calls = said.iter().any(|said| matches!(said, Said::Tool(_)));
         if !has_calls && tools.is_empty() {
             let plain = said.into_iter().filter_map(|said| match said {
@@ -212,7 +212,6 @@ impl Spoken {
             });
             return Ok(Self::Plain(plain.collect()));
         }
-        let mut said = said;
         let is_begun =
             |last: &mut Said| matches!(last, Said::Plain(it) if it.role == Role::Assistant);
         let begun = match said.pop_if(is_begun) {
