@@ -96,8 +96,8 @@ pub async fn chat(State(server): State<Arc<Server>>, request: Body) -> Result<Re
             let about = |refusal: Refusal| refusal.about("messages");
             let spoken = Spoken::new(wire, tools.all.clone()).map_err(about)?;
             let calls = if spoken.needs_tools() {
-                let notation = template.call_notation(tokenizer.table(), options_of_chat)?;
-                Calls::new(notation.ok_or_else(|| no_tools(param))?, tools)
+                let notation = server.notation(options_of_chat)?.ok_or_else(|| no_tools(param))?;
+                Calls::new(notation.clone(), tools)
             } else {
                 None
             };

@@ -27,7 +27,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use cerebellum::chat::ChatTemplate;
+use cerebellum::chat::{CallNotation, ChatOptions, ChatTemplate};
 
 use super::engine::Engine;
 use super::metrics::Metrics;
@@ -65,6 +65,9 @@ pub struct Server {
     options: ServerOptions,
     /// Looked for when it is first needed.
     template: OnceLock<Result<ChatTemplate, Refusal>>,
+    /// How the model writes calls of tools: if nobody says whether it thinks, if it does not, and if it does. Found
+    /// when it is first needed.
+    notations: [OnceLock<Result<Option<CallNotation>, Refusal>>; 3],
     /// The digest of the model's file, computed when it is first needed.
     digest: OnceLock<Result<String, Refusal>>,
     started: u64,
@@ -79,6 +82,7 @@ impl Server {
             metrics,
             options,
             template: OnceLock::new(),
+            notations: Default::default(),
             digest: OnceLock::new(),
             started: now(),
             requests: AtomicU64::new(0),
@@ -130,6 +134,18 @@ impl Server {
         let find = || ChatTemplate::of(self.engine.model(), self.engine.tokenizer());
         let found = self.template.get_or_init(|| find().map_err(Refusal::from));
         found.as_ref().map_err(Clone::clone)
+    }
+
+    /// How the model writes calls of tools. `None` if its template knows none.
+    ///
+    /// # Errors
+    /// Those of [`template`](Self::template), and of a lack of memory or threads.
+    fn notation(&self, options: ChatOptions) -> Result<Option<&CallNotation>, Refusal> {
+        let table = self.engine.tokenizer().table();
+        let find = || Ok(self.template()?.call_notation(table, options)?);
+        let found = self.notations[options.thinking.map_or(0, |thinks| 1 + usize::from(thinks))]
+            .get_or_init(find);
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 }
 
