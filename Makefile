@@ -14,7 +14,7 @@ format:
 # where tests/c_interface builds one of the same dependencies.
 lint:
 	$(LINT) cargo test --workspace --all-targets --locked --no-run
-	cargo clippy --package cerebellum --no-default-features --locked --target-dir target/c-panics -- -D warnings
+	cargo clippy --package cerebellum --no-default-features --features std --locked --target-dir target/c-panics -- -D warnings
 
 # The wrapper is the same, or all would be compiled again.
 test:

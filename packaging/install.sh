@@ -36,7 +36,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # ---- What was asked for ----
 
-prefix=/usr/local libdir=lib destdir='' features=capi,text,scalar-fma,vnni triple='' crates=staticlib,cdylib
+prefix=/usr/local libdir=lib destdir='' features=capi,std,text,scalar-fma,vnni triple='' crates=staticlib,cdylib
 # None of the lists here is ever empty, which the bash of macOS would call unset.
 small=false
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)

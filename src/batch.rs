@@ -23,10 +23,12 @@
 
 mod serve;
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
+
 #[cfg(feature = "capi")]
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use core::ptr::NonNull;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -399,7 +401,7 @@ impl Batch {
             let Some(named) = self.sequences.get_mut(sequence) else {
                 return fail(format!("{sequence} is not below {count}"));
             };
-            if std::mem::replace(&mut named.named, true) {
+            if core::mem::replace(&mut named.named, true) {
                 return fail(format!("{sequence} is named twice"));
             }
             named.before = named.position;

@@ -87,7 +87,7 @@ fn by_tables(mut sum: u32, bytes: &[u8]) -> u32 {
 }
 
 /// The remainder after as many bytes as the processor has instructions for, and the rest of them.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(all(feature = "std", any(target_arch = "x86", target_arch = "x86_64")))]
 fn accelerated(sum: u32, bytes: &[u8]) -> (u32, &[u8]) {
     let (blocks, rest) = bytes.as_chunks();
     if blocks.len() < 4
@@ -100,12 +100,12 @@ fn accelerated(sum: u32, bytes: &[u8]) -> (u32, &[u8]) {
     (unsafe { folding::fold(sum, blocks) }, rest)
 }
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(all(feature = "std", any(target_arch = "x86", target_arch = "x86_64")))]
 mod folding {
     #[cfg(target_arch = "x86")]
-    use std::arch::x86::*;
+    use core::arch::x86::*;
     #[cfg(target_arch = "x86_64")]
-    use std::arch::x86_64::*;
+    use core::arch::x86_64::*;
 
     // Powers of x modulo the polynomial, bits reversed, as the paper names them: what 512 and 128 bits are
     // folded by, and what the last 64 are.
@@ -172,12 +172,12 @@ mod folding {
 }
 
 /// As above.
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
 fn accelerated(mut sum: u32, bytes: &[u8]) -> (u32, &[u8]) {
     #[target_feature(enable = "crc")]
     fn update(sum: &mut u32, words: &[[u8; 8]]) {
         for word in words {
-            *sum = std::arch::aarch64::__crc32d(*sum, u64::from_le_bytes(*word));
+            *sum = core::arch::aarch64::__crc32d(*sum, u64::from_le_bytes(*word));
         }
     }
 
@@ -190,8 +190,11 @@ fn accelerated(mut sum: u32, bytes: &[u8]) -> (u32, &[u8]) {
     (sum, rest)
 }
 
-/// As above: none.
-#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+/// As above: none, or nobody to ask for it.
+#[cfg(not(all(
+    feature = "std",
+    any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")
+)))]
 fn accelerated(sum: u32, bytes: &[u8]) -> (u32, &[u8]) {
     (sum, bytes)
 }

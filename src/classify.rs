@@ -21,10 +21,14 @@
 //! which they differ. A label's score is the log-probability of its tokens and of what the template
 //! puts after it, so that a label that begins another one competes fairly.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::chat::Questions;
 use crate::error::{Error, Result};
+use crate::float::{exp, ln};
 use crate::fp_env::FpEnv;
 use crate::heap;
 use crate::memory::{self, append, extend, try_filled, try_vec};
@@ -295,7 +299,7 @@ impl Classification {
         let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
         let label = (0..scores.len()).fold(0, better);
         let mut probabilities = try_vec(scores.len())?;
-        probabilities.extend(scores.iter().map(|score| (score - scores[label]).exp()));
+        probabilities.extend(scores.iter().map(|score| exp(score - scores[label])));
         let total: f64 = probabilities.iter().sum();
         probabilities.iter_mut().for_each(|weight| *weight /= total);
         Ok(Self { label, scores, probabilities })
@@ -414,7 +418,7 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
                 }
                 // A label that is never probable must not gain an infinity.
                 const LEAST: f64 = 1e-30;
-                bias.iter_mut().for_each(|sum| *sum = (*sum / TEXTS.len() as f64).max(LEAST).ln());
+                bias.iter_mut().for_each(|sum| *sum = ln((*sum / TEXTS.len() as f64).max(LEAST)));
             }
         }
         Ok(Bias(bias))

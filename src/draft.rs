@@ -11,7 +11,7 @@
 //! from a pass, by how often drafts like this one were right lately, over what passes of as many rows
 //! have cost.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// The most tokens that can be drafted at once.
 pub(crate) const MAX_DRAFT: usize = 15;
@@ -80,7 +80,7 @@ impl Outcomes {
 impl Drafter {
     /// Drafts of at most `most` tokens, which is at most [`MAX_DRAFT`].
     pub fn new(most: usize) -> Self {
-        let outcomes = std::array::from_fn(|length| {
+        let outcomes = core::array::from_fn(|length| {
             // Longer matches are right more often.
             let probability = 1.0 - 1.0 / (1.0 + 0.25 * length as f32);
             Outcomes { accepted: PRIOR * probability, tried: PRIOR }

@@ -1,8 +1,13 @@
 //! What can go wrong, and what to do about it.
 
+use alloc::string::String;
+
+#[cfg(feature = "std")]
 use std::path::PathBuf;
 
 pub use crate::format::FormatError;
+use crate::io;
+#[cfg(feature = "std")]
 use crate::output::OutputError;
 
 /// Any failure of the runtime.
@@ -12,6 +17,7 @@ use crate::output::OutputError;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to open, map or read a file.
+    #[cfg(feature = "std")]
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried: "open", "map", "read".
@@ -19,9 +25,10 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The path names a directory, a pipe or a device.
+    #[cfg(feature = "std")]
     #[error("{} is not a regular file; give the path of a file", path.display())]
     NotAFile {
         /// The path as given.
@@ -37,12 +44,14 @@ pub enum Error {
         tensor: String,
     },
     /// A mapped file changed after it was opened.
+    #[cfg(feature = "std")]
     #[error("{} changed while it was mapped; open it again, or open it with reading instead of mapping", path.display())]
     FileChanged {
         /// The file.
         path: PathBuf,
     },
     /// A part of a file that is not there, or cannot be mapped.
+    #[cfg(feature = "std")]
     #[error("{}, {length} bytes from {offset} on: {detail}", path.display())]
     FileRange {
         /// The file.
@@ -68,7 +77,7 @@ pub enum Error {
         /// How many bytes the process may lock, if not any number.
         limit: Option<u64>,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Bytes to borrow do not begin on the boundary that the kernels need.
     #[error(
@@ -190,9 +199,10 @@ pub enum Error {
         /// What was tried: "write", "read".
         action: &'static str,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A saved session could not be restored from a file.
+    #[cfg(feature = "std")]
     #[error("cannot restore {}: {source}", path.display())]
     Restore {
         /// The file.
@@ -201,6 +211,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A file could not be written.
+    #[cfg(feature = "std")]
     #[error(transparent)]
     Output(OutputError),
     /// A thread could not be started.
@@ -222,6 +233,7 @@ fn limit_of_locks(limit: &Option<u64>) -> String {
     })
 }
 
+#[cfg(feature = "std")]
 impl From<OutputError> for Error {
     fn from(error: OutputError) -> Self {
         match error {
@@ -232,4 +244,4 @@ impl From<OutputError> for Error {
 }
 
 /// The runtime's result.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;

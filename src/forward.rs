@@ -25,7 +25,7 @@ mod refill;
 mod rows;
 mod span;
 
-use std::ops::Range;
+use core::ops::Range;
 
 pub(crate) use self::buffers::Buffers;
 pub(crate) use self::refill::Refill;

@@ -27,7 +27,7 @@
 //! barriers for memory. Work that takes its inputs from buffers and leaves its results in buffers,
 //! as all of ours does, stays inside. A lone scalar computed in the same function might not.
 
-use std::marker::PhantomData;
+use core::marker::PhantomData;
 
 /// A thread's floating-point environment: control bits and status flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Drop for FpEnv {
 /// MXCSR: Intel 64 Architectures Software Developer's Manual, volume 1, section 10.2.3.
 #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)))]
 mod arch {
-    use std::arch::asm;
+    use core::arch::asm;
 
     /// Control bits and sticky flags share the register.
     pub(super) type State = u32;
@@ -129,7 +129,7 @@ mod arch {
 /// FPCR and FPSR: Arm Architecture Reference Manual, section C5.2.
 #[cfg(target_arch = "aarch64")]
 mod arch {
-    use std::arch::asm;
+    use core::arch::asm;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct State {
@@ -194,7 +194,7 @@ mod arch {
 ))]
 pub(crate) mod hostile {
     use super::{Environment, arch};
-    use std::hint::black_box;
+    use core::hint::black_box;
 
     /// Flush to zero, denormals are zero, round toward zero; no flag, so that each of ours shows.
     #[cfg(not(target_arch = "aarch64"))]

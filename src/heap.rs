@@ -46,7 +46,7 @@ pub(crate) fn select<T>(items: &mut [T], count: usize, before: impl Fn(&T, &T) -
     make(first, after);
     for item in rest {
         if first.first().is_some_and(|last| before(item, last)) {
-            std::mem::swap(item, &mut first[0]);
+            core::mem::swap(item, &mut first[0]);
             sift_down(first, 0, &after);
         }
     }

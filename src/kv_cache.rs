@@ -4,7 +4,7 @@
 //! Where they see a window, it is a ring: position `p` lies in slot `p % capacity`, and the positions that
 //! no query will see again make room for new ones.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::error::Result;
 use crate::format::{Config, MAX_KINDS};

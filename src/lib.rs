@@ -48,7 +48,7 @@
 //! # }
 //! ```
 //!
-//! Below text there are tokens and logits, which need no feature:
+//! Below text there are tokens and logits, which need no feature but `std` for the file:
 //!
 //! ```
 //! use cerebellum::sampler::SamplerOptions;
@@ -79,6 +79,7 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
+//! | `std` | yes | files, threads, a clock; without it `core` and an allocator are enough ([bare metal](https://github.com/cerebellum-lm/cerebellum/blob/main/docs/bare-metal.md)) |
 //! | `text` | yes | texts in place of token ids: encoding, generation of text, classification, tasks, conversations in simple form |
 //! | `chat` | no | conversations by models' own chat templates, evaluated by `minijinja` |
 //! | `constraints` | no | texts that are sure to be a choice, a match of a regular expression or JSON of a schema, by `llguidance` |
@@ -126,6 +127,11 @@
 
 // docs.rs shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+// `format!` and `vec!`, too.
+#[macro_use]
+extern crate alloc;
 
 #[cfg(target_endian = "big")]
 compile_error!("model files are little-endian and used in place: build for a little-endian target");
@@ -145,7 +151,12 @@ pub mod error;
 pub mod format;
 pub mod fp_env;
 pub mod generate;
+#[cfg(feature = "std")]
+mod io;
+#[cfg(not(feature = "std"))]
+pub mod io;
 pub mod number;
+#[cfg(feature = "std")]
 pub mod output;
 pub mod random;
 pub mod sampler;
@@ -164,6 +175,8 @@ mod draft;
 // Its documentation is C, for the header, which a doctest would take for Rust.
 #[cfg(not(doctest))]
 mod ffi;
+#[cfg(feature = "std")]
+mod files;
 mod forward;
 mod heap;
 mod kv_cache;
@@ -179,8 +192,10 @@ mod saved_session;
 mod segments;
 mod session;
 mod session_options;
+mod sync;
 mod tell;
 
+use cerebellum_kernels::float;
 pub use cerebellum_kernels::{kernels, math, quant};
 pub use draft::DraftCounts;
 pub use error::{Error, Result};
@@ -192,7 +207,9 @@ pub use open_options::{OnProgress, OpenOptions, OpenProgress, OpenStage};
 pub use plan::MemoryPlan;
 pub use saved_session::Source as SavedSessionSource;
 pub use session::{Pooling, Session};
-pub use session_options::{LogitsFor, SessionOptions, isa_from_environment};
+#[cfg(feature = "std")]
+pub use session_options::isa_from_environment;
+pub use session_options::{LogitsFor, SessionOptions};
 
 /// The README's Rust example is compiled with the documentation's.
 #[cfg(doctest)]

@@ -70,7 +70,7 @@ fn maximum(x: &[f32]) -> f32 {
 /// x = m 2^e with m between sqrt(1/2) and sqrt(2), and ln m = 2 artanh((m - 1) / (m + 1)), whose series
 /// has converged after 11 terms.
 pub(crate) fn ln(x: f64) -> f64 {
-    const LN_2: f64 = std::f64::consts::LN_2;
+    const LN_2: f64 = core::f64::consts::LN_2;
     const MANTISSA: u64 = (1 << 52) - 1;
     if x.is_nan() {
         return x;
@@ -78,7 +78,7 @@ pub(crate) fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = (bits >> 52) as i32 - 1023;
     let mut m = f64::from_bits(bits & MANTISSA | 1.0f64.to_bits());
-    if m > std::f64::consts::SQRT_2 {
+    if m > core::f64::consts::SQRT_2 {
         m *= 0.5;
         exponent += 1;
     }

@@ -1,13 +1,19 @@
 //! All of a session's memory: planned first, then allocated at once, then shared out.
 
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
-use std::marker::PhantomData;
-use std::ops::Range;
-use std::ptr::{self, NonNull};
-use std::sync::{Mutex, PoisonError};
+use alloc::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+
+#[cfg(any(feature = "capi", feature = "std", feature = "text"))]
+use alloc::boxed::Box;
+#[cfg(any(feature = "capi", feature = "text"))]
+use alloc::string::String;
 
 use crate::error::{Error, Result};
 use crate::page_lock::PageLock;
+use crate::sync::{Mutex, PoisonError};
 
 /// Every region begins on a cache line of its own, so that two never share one.
 const ALIGN: usize = 64;
@@ -64,7 +70,7 @@ pub(crate) fn probe(bytes: usize) -> Result<()> {
     let mut asked = Vec::<u8>::new();
     asked.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes })?;
     // The compiler may leave out what nobody looks at.
-    std::hint::black_box(&asked);
+    core::hint::black_box(&asked);
     Ok(())
 }
 
@@ -113,7 +119,7 @@ pub(crate) fn replace(text: &str, from: &str, to: &str) -> Result<String> {
 /// `Vec::push`, but a lack of memory is an error.
 #[cfg(feature = "text")]
 pub(crate) fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
-    extend(list, std::iter::once(value))
+    extend(list, core::iter::once(value))
 }
 
 /// `Vec::extend` by so many values as the iterator knows to have, but a lack of memory is an error.
@@ -141,7 +147,7 @@ impl Planner {
         let end = bytes.and_then(|bytes| self.bytes.checked_add(bytes));
         let end = end.filter(|&end| isize::try_from(end).is_ok());
         let (Some(len), Some(end)) = (len, end) else { return Err(too_large) };
-        let offset = std::mem::replace(&mut self.bytes, end);
+        let offset = core::mem::replace(&mut self.bytes, end);
         Ok(Region { offset, len, element: PhantomData })
     }
 
@@ -286,7 +292,9 @@ impl Arena {
         assert!(range.start <= range.end && range.end <= self.bytes, "outside the arena");
         // SAFETY: the assertion keeps them inside the memory, which is initialized; bytes are plain;
         // the exclusive borrow keeps everybody else out.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len()) }
+        unsafe {
+            core::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.len())
+        }
     }
 
     /// The values `range` of a region, to read.
@@ -297,7 +305,7 @@ impl Arena {
         let start = self.address(region, &range);
         // SAFETY: `address` put the range inside the arena, aligned for T; its bytes are initialized
         // (zeroed, then only written through `write`) and any bytes are a T; nobody writes meanwhile.
-        unsafe { std::slice::from_raw_parts(start, range.len()) }
+        unsafe { core::slice::from_raw_parts(start, range.len()) }
     }
 
     /// The values `range` of a region, to write.
@@ -308,7 +316,7 @@ impl Arena {
     pub unsafe fn write<T: Plain>(&self, region: Region<T>, range: Range<usize>) -> &mut [T] {
         let start = self.address(region, &range);
         // SAFETY: as in `read`, and the caller promises that nobody else uses the values.
-        unsafe { std::slice::from_raw_parts_mut(start, range.len()) }
+        unsafe { core::slice::from_raw_parts_mut(start, range.len()) }
     }
 
     /// Where a region begins, valid for reads and writes of all its values as long as `self` lives.
@@ -341,6 +349,7 @@ impl Drop for Arena {
 }
 
 /// `Box::new`, but a lack of memory is an error.
+#[cfg(any(feature = "capi", feature = "std", feature = "text"))]
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {

@@ -1,18 +1,21 @@
 //! A model: the bytes of a file, and where in them the forward pass finds its weights.
 
-use std::fs::File;
-use std::ops::Range;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+#[cfg(feature = "text")]
+use alloc::string::String;
 
 use crate::error::{Error, Result};
 #[cfg(feature = "text")]
 use crate::format::ChatFormat;
-use crate::format::{self, Access, Config, Fault, FileLayout, Header, ModelBytes, read_header};
+use crate::format::{self, Config, Fault, FileLayout, Header, ModelBytes, read_header};
 use crate::kernels::{Kernels, LayerNorm, RmsNorm, Weights};
 use crate::memory::{self, try_vec};
 use crate::page_lock::PageLock;
 use crate::program::{MatrixAt, NormAt, Program};
+use crate::sync::OnceLock;
 use crate::tell::Tell;
 use crate::text::Tokenizer;
 
@@ -68,18 +71,6 @@ impl Norm<'_> {
 }
 
 impl Model {
-    /// Opens a model file by mapping or reading it. [`OpenOptions`](crate::OpenOptions) can do more.
-    ///
-    /// Takes time proportional to the header, not to the model; [`Model::verify`] reads it all.
-    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
-        Self::from_bytes(ModelBytes::open(path.as_ref(), access)?)
-    }
-
-    /// Opens a model file that is open already, as [`Model::open`] does; `path` is its name in messages.
-    pub fn from_file(file: File, path: &Path, access: Access) -> Result<Self> {
-        Self::from_bytes(ModelBytes::from_file(file, path, access)?)
-    }
-
     /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
     pub fn borrow(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
         Self::from_bytes(ModelBytes::borrow(bytes)?)
@@ -181,7 +172,7 @@ impl Model {
             && let Err(second) = self.0.lock.set(self.0.bytes.lock()?)
         {
             // Somebody else was faster; dropped, it would take the pages back from both.
-            std::mem::forget(second);
+            core::mem::forget(second);
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Numbers in writing: in templates, on command lines, in settings. One rule for all, and errors that say
 //! what is allowed.
 
-use std::fmt::{self, Display};
-use std::ops::RangeInclusive;
+use alloc::string::String;
+use alloc::string::ToString;
+use core::fmt::{self, Display};
+use core::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 

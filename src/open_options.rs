@@ -1,8 +1,6 @@
 //! Opening a model: from where, how thoroughly, and who is told of it.
 
-use std::fs::File;
-use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use core::ops::ControlFlow;
 
 use crate::error::{Error, Result};
 use crate::format::{Access, ModelBytes};
@@ -25,7 +23,7 @@ use crate::model::Model;
 /// ```
 #[derive(Default)]
 pub struct OpenOptions<'a> {
-    access: Access,
+    pub(crate) access: Access,
     verify: bool,
     progress: Option<&'a mut OnProgress<'a>>,
 }
@@ -80,36 +78,6 @@ impl<'a> OpenOptions<'a> {
         self
     }
 
-    /// Opens a model file.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::NotAFile`]; [`Error::Format`]; [`Error::OutOfMemory`];
-    /// [`Error::Damaged`]; [`Error::FileChanged`] if the file is changed meanwhile;
-    /// [`Error::OpenCancelled`].
-    pub fn open(mut self, path: impl AsRef<Path>) -> Result<Model> {
-        let (path, access) = (path.as_ref(), self.access);
-        let bytes = ModelBytes::open_telling(path, access, &mut self.teller(OpenStage::Read))?;
-        self.finish(bytes)
-    }
-
-    /// Opens a model file that is open already; `name` is its name in messages.
-    ///
-    /// # Errors
-    /// Those of [`open`](Self::open).
-    pub fn open_file(self, file: File, name: &Path) -> Result<Model> {
-        self.open_part(file, name, None)
-    }
-
-    /// Opens a model that is a part of a file, such as an asset in a package: the bytes of `range`. To be
-    /// mapped it must begin at a multiple of 64 bytes, which `zipalign` sees to; not to be read.
-    ///
-    /// # Errors
-    /// Those of [`open`](Self::open); [`Error::FileRange`] if the file has no such part, or it cannot be
-    /// mapped.
-    pub fn open_range(self, file: File, name: &Path, range: Range<u64>) -> Result<Model> {
-        self.open_part(file, name, Some(range))
-    }
-
     /// Opens a model over bytes that someone else keeps; they must begin on a 64-byte boundary.
     ///
     /// # Errors
@@ -118,16 +86,7 @@ impl<'a> OpenOptions<'a> {
         self.finish(ModelBytes::borrow(bytes)?)
     }
 
-    fn open_part(mut self, file: File, name: &Path, range: Option<Range<u64>>) -> Result<Model> {
-        let access = self.access;
-        let bytes = {
-            let mut tell = self.teller(OpenStage::Read);
-            ModelBytes::from_file_range(file, name, range, access, &mut tell)?
-        };
-        self.finish(bytes)
-    }
-
-    fn finish(mut self, bytes: ModelBytes) -> Result<Model> {
+    pub(crate) fn finish(mut self, bytes: ModelBytes) -> Result<Model> {
         let model = Model::from_bytes(bytes)?;
         if self.verify {
             let faults = model.verify_telling(&mut self.teller(OpenStage::Verify))?;
@@ -139,7 +98,10 @@ impl<'a> OpenOptions<'a> {
     }
 
     /// What is told of a stage, bytes done and in total.
-    fn teller(&mut self, stage: OpenStage) -> impl FnMut(u64, u64) -> Result<()> + use<'_, 'a> {
+    pub(crate) fn teller(
+        &mut self,
+        stage: OpenStage,
+    ) -> impl FnMut(u64, u64) -> Result<()> + use<'_, 'a> {
         let progress = &mut self.progress;
         move |done, total| {
             let Some(progress) = progress else { return Ok(()) };

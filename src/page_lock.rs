@@ -2,16 +2,19 @@
 
 /// Pages that stay in memory as long as this lives.
 pub(crate) struct PageLock {
-    #[cfg_attr(not(unix), expect(dead_code, reason = "no page is ever locked there"))]
+    #[cfg_attr(
+        not(all(unix, feature = "std")),
+        expect(dead_code, reason = "no page is ever locked there")
+    )]
     start: usize,
-    #[cfg_attr(not(unix), expect(dead_code, reason = "as above"))]
+    #[cfg_attr(not(all(unix, feature = "std")), expect(dead_code, reason = "as above"))]
     bytes: usize,
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "std"))]
 mod unix {
+    use core::ptr::without_provenance;
     use std::io;
-    use std::ptr::without_provenance;
 
     use super::PageLock;
     use crate::error::{Error, Result};
@@ -61,7 +64,7 @@ mod unix {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, feature = "std")))]
 mod other {
     use super::PageLock;
     use crate::error::{Error, Result};
@@ -72,7 +75,7 @@ mod other {
             Err(Error::PageLock {
                 bytes,
                 limit: None,
-                source: std::io::ErrorKind::Unsupported.into(),
+                source: crate::io::ErrorKind::Unsupported.into(),
             })
         }
     }

@@ -6,8 +6,9 @@ mod operation;
 mod places;
 mod schedule;
 
-use std::f32::consts::LOG2_E;
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::f32::consts::LOG2_E;
+use core::ops::Range;
 
 pub(crate) use self::operation::{Buffer, Operation};
 use self::places::Places;

@@ -1,7 +1,8 @@
 //! From logits to a token (`docs/numbers.md` section 10).
 
-use std::mem::take;
-use std::ops::RangeInclusive;
+use alloc::vec::Vec;
+use core::mem::take;
+use core::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;

@@ -18,17 +18,14 @@
 //! neither do the bytes: any session of the same model and cache type with room for the position can
 //! take them, and goes on with the same bits.
 
-use std::io::{Cursor, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
-use std::path::Path;
+use core::ops::Range;
 
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::format::open_regular;
+use crate::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use crate::kv_cache::KvType;
-use crate::memory::{Arena, try_box};
+use crate::memory::Arena;
 use crate::model::Model;
-use crate::output::{Existing, OutputFile, Readers};
 use crate::session::{Session, all_finite};
 
 const MAGIC: [u8; 8] = *b"CBLSAVED";
@@ -141,38 +138,6 @@ impl Session {
         self.restore(&mut Cursor::new(saved))
     }
 
-    /// Writes what [`save`](Self::save) writes to a file that only its owner may read, mode 0600: it holds
-    /// the tokens. It is written beside `path`, flushed to the disk and renamed, so that there is the old file
-    /// or the new one, never a part, whoever else saves to that path ([`crate::output`]). A symbolic link
-    /// stands for the file that it leads to.
-    ///
-    /// # Errors
-    /// [`Error::Output`], naming the path: among others if there is something else than a regular file.
-    pub fn save_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let mut output = OutputFile::create(path.as_ref(), Existing::Replace, Readers::Owner)?;
-        // Unbuffered, for a buffer could not be had without risk: writes are few and large.
-        match self.save(output.file()) {
-            Err(Error::SavedSessionIo { action, source }) => {
-                Err(output.error(action, source).into())
-            }
-            saved => saved.and_then(|()| Ok(output.commit()?)),
-        }
-    }
-
-    /// As [`restore`](Self::restore), from a regular file.
-    ///
-    /// # Errors
-    /// [`Error::Io`] and [`Error::NotAFile`]; [`Error::Restore`], which names the file, with those of
-    /// [`restore`](Self::restore) in it.
-    pub fn restore_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let restored = self.restore(&mut open_regular(path)?);
-        restored.map_err(|source| match try_box(source) {
-            Ok(source) => Error::Restore { path: path.to_owned(), source },
-            Err(no_memory) => no_memory,
-        })
-    }
-
     /// Takes over the tokens, cache and logits of another session of the same model and cache type:
     /// both then go on from a shared beginning.
     ///
@@ -263,7 +228,7 @@ impl Session {
         }
         // Not `read`, which a signal may interrupt.
         match source.read_exact(&mut [0]) {
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(header),
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(header),
             Ok(()) => Err(Error::SavedSession("something follows it")),
             Err(source) => Err(Error::SavedSessionIo { action: "read", source }),
         }
@@ -363,7 +328,7 @@ fn all_finite_bytes(numbers: &[u8]) -> bool {
 
 fn read(source: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {
     source.read_exact(buffer).map_err(|source| match source.kind() {
-        std::io::ErrorKind::UnexpectedEof => Error::SavedSession("it is cut off"),
+        ErrorKind::UnexpectedEof => Error::SavedSession("it is cut off"),
         _ => Error::SavedSessionIo { action: "read", source },
     })
 }
@@ -375,12 +340,12 @@ impl Number for f32 {}
 
 fn as_bytes<T: Number>(numbers: &[T]) -> &[u8] {
     // SAFETY: a `Number` has no padding, and bytes need no alignment.
-    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+    unsafe { core::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
 fn as_bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
     // SAFETY: as in `as_bytes`, and any bytes are a `Number`.
-    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+    unsafe { core::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// Adds up the checksum of all that passes.
@@ -390,19 +355,19 @@ struct Summing<'a, T: ?Sized> {
 }
 
 impl<T: Write + ?Sized> Write for Summing<'_, T> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.checksum.update(&bytes[..written]);
         Ok(written)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
 }
 
 impl<T: Read + ?Sized> Read for Summing<'_, T> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.checksum.update(&buffer[..read]);
         Ok(read)

@@ -4,6 +4,8 @@
 //! every distinct prefix is evaluated once, all of them after the one prompt, many in a pass. The
 //! figures are bit for bit those of evaluating each continuation alone.
 
+use alloc::vec::Vec;
+
 use crate::error::{Error, Result};
 use crate::fp_env::FpEnv;
 use crate::heap;
@@ -87,7 +89,7 @@ impl Continuations {
     /// If there is none.
     pub fn sequence(&self, i: usize) -> Vec<u32> {
         let up = |&n: &usize| self.nodes[n].parent;
-        let path = std::iter::successors(Some(self.ends[i]), up);
+        let path = core::iter::successors(Some(self.ends[i]), up);
         let mut tokens: Vec<u32> = path.map(|n| self.nodes[n].token).collect();
         tokens.reverse();
         tokens
@@ -196,7 +198,7 @@ pub struct Scores<'a> {
 impl<'a> Scores<'a> {
     fn new(continuations: &'a Continuations, log_probabilities: Vec<f64>) -> Result<Self> {
         let mut sums = try_vec(log_probabilities.len())?;
-        for (node, value) in std::iter::zip(&continuations.nodes, &log_probabilities) {
+        for (node, value) in core::iter::zip(&continuations.nodes, &log_probabilities) {
             sums.push(node.parent.map_or(0.0, |parent| sums[parent]) + value);
         }
         Ok(Self { continuations, log_probabilities, sums })

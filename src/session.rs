@@ -1,14 +1,17 @@
 //! A session: one sequence of tokens, its cache, and every buffer its evaluation needs.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
+
 #[cfg(feature = "capi")]
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use core::ptr::NonNull;
 
 use crate::cancel::Cancel;
 use crate::clock::Instant;
 use crate::draft::{DraftCounts, Drafter, MAX_DRAFT};
 use crate::error::{Error, Result};
+use crate::float;
 use crate::forward::{self, Buffers, Pass, PassKind, Refill, Span};
 use crate::fp_env::FpEnv;
 use crate::kernels::{Isa, Kernels};
@@ -456,7 +459,7 @@ impl Session {
             model: &self.model,
             kernels: self.kernels,
             arena: &self.arena,
-            caches: std::slice::from_mut(&mut self.cache),
+            caches: core::slice::from_mut(&mut self.cache),
             buffers: &self.buffers,
             executor: self.threads.executor(),
             cancel: &self.cancel,
@@ -488,7 +491,7 @@ impl Session {
             model: &self.model,
             kernels: self.kernels,
             arena: &self.arena,
-            caches: std::slice::from_ref(&self.cache),
+            caches: core::slice::from_ref(&self.cache),
             buffers: &self.buffers,
             tokens,
             spans,
@@ -654,7 +657,7 @@ fn spans_of(positions: &[usize], first_wanted: usize, spans: &mut Vec<Span>) {
 fn normalize(x: &mut [f32]) {
     let square = x.iter().fold(0.0, |sum, &x| sum + f64::from(x) * f64::from(x));
     if square > 0.0 {
-        let length = square.sqrt();
+        let length = float::sqrt64(square);
         x.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
     }
 }

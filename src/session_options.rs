@@ -1,5 +1,7 @@
 //! What a session is made with: options and their checks.
 
+use alloc::vec::Vec;
+
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, Kernels};
 use crate::kv_cache::KvType;
@@ -18,6 +20,7 @@ pub enum LogitsFor {
 
 /// The instruction set that the environment variable `CEREBELLUM_ISA` names, if it is set and not empty.
 /// For programs; the library itself never reads the environment.
+#[cfg(feature = "std")]
 pub fn isa_from_environment() -> Result<Option<Isa>> {
     let name = std::env::var_os("CEREBELLUM_ISA").filter(|name| !name.is_empty());
     let Some(name) = name else { return Ok(None) };

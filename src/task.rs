@@ -28,9 +28,13 @@
 
 mod many;
 
-use std::collections::VecDeque;
-use std::hint::black_box;
-use std::ops::{ControlFlow, Range};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::hint::black_box;
+use core::ops::{ControlFlow, Range};
 
 use crate::chat::Questions;
 use crate::clock::Instant;
@@ -404,7 +408,7 @@ struct Ends<'t> {
 
 impl<'t> Ends<'t> {
     fn none(unit: Unit) -> Self {
-        let rest = Box::new(std::iter::empty());
+        let rest = Box::new(core::iter::empty());
         Self { unit, until: 0, rest, ahead: VecDeque::new(), last: 1 }
     }
 
@@ -522,7 +526,7 @@ impl TaskResult {
 fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut start = 0;
     let mut ends = segments::sentence_ends(text).peekable();
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         loop {
             let end = ends.next()?;
             // What is blank goes with the sentence before it; at the beginning, with the next one.

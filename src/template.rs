@@ -4,7 +4,11 @@
 //! A template is a prompt with a place for the text, and says where the result ends. Some are built in
 //! ([`BUILT_IN`]), a model file may hold its own ([`Model::template`]).
 
-use std::str::FromStr;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::format::json;

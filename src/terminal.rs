@@ -8,7 +8,8 @@
 //! A character that a terminal obeys becomes `\u` and four hexadecimal digits, as in JSON, so that JSON
 //! stays JSON. Each is judged alone: text may come in pieces.
 
-use std::fmt::{self, Display, Formatter, Write as _};
+use core::fmt::{self, Display, Formatter, Write as _};
+#[cfg(feature = "std")]
 use std::io::{self, IsTerminal, Write};
 
 /// Characters of a longer name that are shown from its beginning and from its end.
@@ -104,6 +105,7 @@ fn head_and_tail(name: &str) -> (&str, Option<&str>) {
 ///
 /// # Errors
 /// What writing gives.
+#[cfg(feature = "std")]
 pub fn write(out: &mut (impl Write + IsTerminal), text: &str) -> io::Result<()> {
     match out.is_terminal() {
         // In one piece, so that lines of several threads do not mix.

@@ -39,6 +39,7 @@
 //!
 //! [loom]: https://docs.rs/loom
 
+#[cfg(feature = "std")]
 mod board;
 #[cfg(any(feature = "chat", feature = "constraints"))]
 mod deep;
@@ -46,11 +47,22 @@ mod error;
 mod host;
 #[cfg(all(loom, test))]
 mod model;
+#[cfg(not(feature = "std"))]
+#[path = "threads/no_unwinding.rs"]
 mod panics;
+#[cfg(feature = "std")]
+mod panics;
+#[cfg(feature = "std")]
 mod spawn;
 mod sync;
+#[cfg(not(feature = "std"))]
+#[path = "threads/no_team.rs"]
+mod team;
+#[cfg(feature = "std")]
 mod team;
 mod worker;
+
+use alloc::sync::Arc;
 
 #[cfg(feature = "constraints")]
 pub(crate) use deep::on_deep_stack;
@@ -63,7 +75,6 @@ pub use worker::{MAX_WORKERS, PhaseFn, Worker};
 
 use self::worker::run_alone;
 use crate::number::check_range;
-use std::sync::Arc;
 
 /// Where the passes of a session or a batch run.
 pub(crate) enum Threads {

@@ -74,11 +74,23 @@ fn token_id_library_has_a_closed_list_of_dependencies() {
         "zerocopy_derive",
         "zmij",
     ];
-    let surplus: Vec<_> = tree(&["--no-default-features"])
+    let surplus: Vec<_> = tree(&["--no-default-features", "--features", "std"])
         .into_iter()
         .filter(|name| !allowed.contains(&name.as_str()))
         .collect();
     assert!(surplus.is_empty(), "new in the device's dependency tree: {surplus:?}");
+}
+
+/// `libm` has what the standard library has elsewhere: square roots, a fused multiply-add in binary64.
+#[test]
+fn without_an_operating_system_there_is_nothing_that_needs_one() {
+    let bare = ["--no-default-features", "--features", "text", "--target", "thumbv7em-none-eabihf"];
+    let (bare, hosted) = (tree(&bare), tree(&["--no-default-features", "--features", "std"]));
+    let new: Vec<_> = bare.difference(&hosted).cloned().collect();
+    assert_eq!(new, ["libm"]);
+    for name in ["getrandom", "libc", "memmap2", "rustix", "tempfile"] {
+        assert!(!bare.contains(name), "{name} reaches bare metal");
+    }
 }
 
 #[test]

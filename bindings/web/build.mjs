@@ -40,7 +40,7 @@ for (const [name, flags] of Object.entries(BUILDS)) {
   const target = here(`../../target/web/${name}`);
   execFileSync('cargo', [
     'rustc', '--locked', '--profile', 'device', '--target', 'wasm32-unknown-unknown', '--package', 'cerebellum', '--lib',
-    '--crate-type', 'cdylib', '--no-default-features', '--features', features.join(','),
+    '--crate-type', 'cdylib', '--no-default-features', '--features', ['std', ...features].join(','),
   ], {
     cwd: here('../..'),
     stdio: 'inherit',

@@ -12,6 +12,8 @@
 //! gives what its documentation says; the default floating-point environment is assumed (round to
 //! nearest even, subnormals kept: `fp_env` of the runtime sees to it).
 
+use crate::float::fma;
+
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude rounds that value to an integer, half to
 /// even, and leaves the integer in the sum's low bits. Every instruction set can add, whereas
 /// rounding instructions are missing from some.
@@ -96,11 +98,11 @@ pub fn exp2(x: f32) -> f32 {
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = if x > EXP_OVERFLOW { EXP_OVERFLOW } else { x };
-    let shifted = x.mul_add(LOG2E, ROUND);
+    let shifted = fma(x, LOG2E, ROUND);
     let n = shifted - ROUND;
     // Cody and Waite's two-part reduction: the first product cancels n without being rounded.
-    let f = x.mul_add(LOG2E, -n);
-    let f = x.mul_add(LOG2E_LOW, f);
+    let f = fma(x, LOG2E, -n);
+    let f = fma(x, LOG2E_LOW, f);
     let y = scale(horner(&EXP2, f), shifted);
     if x < EXP_UNDERFLOW { 0.0 } else { y }
 }
@@ -150,7 +152,7 @@ fn relu_less_tail<const N: usize>(coefficients: &[f32; N], limit: f32, x: f32) -
     let p2 = p * p;
     let p4 = p2 * p2;
     let p8 = p4 * p4;
-    (-0.5 * a).mul_add(p8, relu(x))
+    fma(-0.5 * a, p8, relu(x))
 }
 
 /// p * 2^(n-1), given `shifted` = n + [`ROUND`] with n in -126..=128.
@@ -167,7 +169,7 @@ fn scale(p: f32, shifted: f32) -> f32 {
 #[inline(always)]
 fn horner<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
     let (&highest, rest) = coefficients.split_last().expect("a polynomial has a coefficient");
-    rest.iter().rev().fold(highest, |p, &c| p.mul_add(x, c))
+    rest.iter().rev().fold(highest, |p, &c| fma(p, x, c))
 }
 
 pub mod angle;

@@ -1,8 +1,10 @@
 //! Continuous batching: a text that ends makes room for the next, without waiting for the others.
 
-use std::borrow::Cow;
-use std::ops::ControlFlow;
-use std::time::Duration;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+use core::time::Duration;
 
 use super::{Append, Batch};
 use crate::clock::Instant;
@@ -259,7 +261,7 @@ impl<'a> Active<'a> {
         options.sampler.check_for(batch.model().config().vocab_size)?;
         let end_of_text = batch.model().config().eos_token_id;
         let prompt = match (&prompt[..], &end_of_text) {
-            ([], Some(end_of_text)) => std::slice::from_ref(end_of_text),
+            ([], Some(end_of_text)) => core::slice::from_ref(end_of_text),
             (tokens, _) => tokens,
         };
         check_tokens(batch.model(), prompt, (0, prompt.len(), batch.context()))?;
@@ -492,8 +494,8 @@ fn run<'a>(
 
 /// A list of requests, as a client.
 struct List<'a, R> {
-    requests: std::slice::Iter<'a, Request>,
-    constraints: std::vec::IntoIter<Option<Box<dyn Constraint + 'a>>>,
+    requests: core::slice::Iter<'a, Request>,
+    constraints: alloc::vec::IntoIter<Option<Box<dyn Constraint + 'a>>>,
     receiver: R,
     outcomes: Vec<Option<Result<Generation>>>,
 }

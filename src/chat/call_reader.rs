@@ -1,6 +1,6 @@
 //! Finds a call of a tool in an answer.
 
-use std::mem::take;
+use core::mem::take;
 
 use super::calls::{CallMark, CallNotation};
 

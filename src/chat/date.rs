@@ -1,5 +1,8 @@
 //! The date that a template may ask for.
 
+use alloc::string::String;
+use alloc::string::ToString;
+
 use crate::clock::unix_seconds;
 
 /// A day of the calendar, which templates write into system messages.

@@ -1,5 +1,7 @@
 //! Conversations without a template engine.
 
+use alloc::string::String;
+
 use super::message::{Message, Role};
 use crate::error::Result;
 use crate::format::{Around, ChatForm};

@@ -6,8 +6,10 @@
 //! control token without a noncharacter in it, the template itself wrote, begin and end, whatever it did to
 //! the messages: cut them, put them together, leave parts out.
 
-use std::borrow::Cow;
-use std::ops::Range;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::memory::{self, push};
@@ -119,7 +121,7 @@ impl Controls {
     /// The parts of a text that a template made of marked messages.
     pub fn parts<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Part<'a>> {
         let (mut from, mut waiting) = (0, None);
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             if let Some(id) = waiting.take() {
                 return Some(Part::Control(id));
             }

@@ -1,5 +1,7 @@
 //! What is said in a conversation, and by whom.
 
+use alloc::string::String;
+
 use crate::error::Result;
 use crate::memory;
 

@@ -38,8 +38,10 @@ mod question;
 mod template;
 mod variables;
 
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 #[cfg(feature = "chat")]
 pub use call_reader::{AnswerPiece, CallReader};

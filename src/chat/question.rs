@@ -1,5 +1,8 @@
 //! Single questions, as tasks put them to a model: in its chat form, without a conversation.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::date::Date;
 use super::message::Role;
 use super::template::ChatTemplate;

@@ -1,6 +1,8 @@
 //! How a model is put conversations.
 
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 #[cfg(feature = "chat")]
 use serde_json::Value as Json;

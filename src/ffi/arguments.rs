@@ -1,8 +1,8 @@
 //! Arguments from C, checked as far as an address allows.
 
-use std::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char};
+use core::ptr;
 use std::path::Path;
-use std::ptr;
 
 use super::failure::Failure;
 use super::host::Callback;
@@ -31,7 +31,7 @@ pub(super) unsafe fn slice<'a, T>(start: *const T, count: usize) -> Result<&'a [
         return Err(bad("an array is longer than memory can be"));
     }
     // SAFETY: checked above; the rest is the caller's contract.
-    Ok(unsafe { std::slice::from_raw_parts(start, count) })
+    Ok(unsafe { core::slice::from_raw_parts(start, count) })
 }
 
 /// The caller's array for `count` results. Unlike [`slice()`], it must not be null, even if `count` is
@@ -48,7 +48,7 @@ pub(super) unsafe fn slice_mut<'a, T>(start: *mut T, count: usize) -> Result<&'a
         return Err(bad("an array is longer than memory can be"));
     }
     // SAFETY: checked above; the rest is the caller's contract.
-    Ok(unsafe { std::slice::from_raw_parts_mut(start, count) })
+    Ok(unsafe { core::slice::from_raw_parts_mut(start, count) })
 }
 
 /// The caller's array of `count` texts, each ended by a zero byte.
@@ -101,7 +101,7 @@ const INVALID_UTF8: Failure = Failure::Misuse(CBL_INVALID_UTF8, "a text is not v
 pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a str, Failure> {
     // SAFETY: the caller's contract.
     let bytes = unsafe { slice(start.cast::<u8>(), length) }?;
-    let text = std::str::from_utf8(bytes).map_err(|_| INVALID_UTF8)?;
+    let text = core::str::from_utf8(bytes).map_err(|_| INVALID_UTF8)?;
     probe_parts(length)?;
     Ok(text)
 }
@@ -236,7 +236,7 @@ pub(super) unsafe fn buffer_for<'a, T: Copy>(
         return Err(bad("a buffer is NULL or misaligned"));
     }
     // SAFETY: the caller's contract.
-    Ok(unsafe { std::slice::from_raw_parts_mut(buffer, needed) })
+    Ok(unsafe { core::slice::from_raw_parts_mut(buffer, needed) })
 }
 
 /// A structure of plain numbers and pointers. Later versions may add fields at its end.

@@ -1,9 +1,9 @@
 //! The boundary between C and Rust. Failures and panics become status codes. The Rust side computes in
 //! the default floating-point environment.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Once, OnceLock};
 
 use super::failure::Failure;
@@ -135,7 +135,7 @@ fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 fn discard(failure: Failure) {
     match failure {
         Failure::Panic(payload) if !payload.is::<&str>() && !payload.is::<String>() => {
-            std::mem::forget(payload);
+            core::mem::forget(payload);
         }
         other => drop(other),
     }

@@ -11,7 +11,7 @@
 //! The program keeps the messages. For the next turn, add the answer and the next message to both
 //! lists and call again on the same session: only what is new is evaluated.
 
-use std::ffi::{c_char, c_void};
+use core::ffi::{c_char, c_void};
 
 use super::arguments::{Growing, GrowingOut, Out, copy_out, required, texts};
 use super::boundary::{self, Report};
@@ -148,8 +148,8 @@ pub unsafe extern "C" fn cbl_chat_answer(
 
 #[cfg(feature = "text")]
 mod with_text {
-    use std::ops::ControlFlow;
-    use std::sync::Arc;
+    use alloc::sync::Arc;
+    use core::ops::ControlFlow;
 
     use super::super::failure::Failure;
     use super::super::model::Shared;

@@ -11,7 +11,7 @@
 //! CBL_OPTION_TEMPLATE says where the text and the label stand in what the model reads. The quality
 //! depends on it: give the form that the model was trained on, or add some examples.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 
 use super::arguments::{Out, buffer_for, text, texts};
 use super::boundary::{self, Report};
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn cbl_classifier_new(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        let out = Out::new(classifier, std::ptr::null_mut());
+        let out = Out::new(classifier, core::ptr::null_mut());
         model::with_shared(model, Report::Buffer(message, message_size), |shared| {
             let out = out?;
             let labels = texts(labels, count)?;
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn cbl_options_clear_examples(options: *mut cbl_options) -
 
 #[cfg(feature = "text")]
 mod with_text {
-    use std::sync::{Arc, OnceLock};
+    use alloc::sync::Arc;
 
     use crate::classify::{Bias, Classifier};
     use crate::ffi::failure::Failure;
@@ -180,6 +180,7 @@ mod with_text {
     use crate::ffi::session::Inner;
     use crate::ffi::status::cbl_status::CBL_BAD_ARGUMENT;
     use crate::model::TokenizerBytes;
+    use crate::sync::OnceLock;
     use crate::text::Tokenizer;
 
     /// A classifier, and the model that it borrows from.
@@ -245,7 +246,7 @@ mod with_text {
 
 #[cfg(not(feature = "text"))]
 mod without_text {
-    use std::sync::Arc;
+    use alloc::sync::Arc;
 
     use crate::ffi::failure::{Failure, NO_TOKENIZING as UNSUPPORTED};
     use crate::ffi::model::Shared;

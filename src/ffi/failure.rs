@@ -1,8 +1,8 @@
 //! Why a call failed.
 
-use std::any::Any;
-use std::ffi::CStr;
-use std::fmt;
+use core::any::Any;
+use core::ffi::CStr;
+use core::fmt;
 
 use super::status::cbl_status;
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! Handles: boxes whose addresses C programs hold.
 
-use std::ffi::CStr;
-use std::ops::{Deref, DerefMut};
+use core::ffi::CStr;
+use core::ops::{Deref, DerefMut};
 
 use super::failure::Failure;
 use super::status::cbl_status::CBL_BAD_HANDLE;

@@ -1,13 +1,13 @@
 //! Why the last call on a handle failed.
 
-use std::cell::Cell;
-use std::ffi::{CStr, c_char};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use core::cell::Cell;
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::failure::Failure;
 use super::host::{Log, cbl_log_level, log};
 use super::message::Message;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 thread_local! {
     /// The number of the last handle that was in use when this thread called on it, and the message of

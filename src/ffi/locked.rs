@@ -1,13 +1,13 @@
 //! State for one call at a time. A second call fails and does not wait.
 
-use std::ffi::c_char;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use core::ffi::c_char;
 
 use super::boundary::{self, Report, panic_if_armed};
 use super::failure::{Failure, POISONED};
 use super::host::Log;
 use super::last_failure::LastFailure;
 use super::status::cbl_status;
+use crate::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// The state of a handle, and why its last call failed.
 pub(super) struct Locked<T> {

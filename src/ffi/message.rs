@@ -1,7 +1,7 @@
 //! Messages for C programs, in buffers of fixed size, because writing a message must not fail.
 
-use std::ffi::c_char;
-use std::fmt::{self, Write};
+use core::ffi::c_char;
+use core::fmt::{self, Write};
 
 /// Bytes of a message, the zero at its end included.
 const CAPACITY: usize = 512;
@@ -38,7 +38,7 @@ impl Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text was cut between two characters, so it is valid.
-        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or_default())
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) unsafe fn copy_to_buffer(text: &[u8], buffer: *mut c_char, size: usiz
     }
     // SAFETY: the caller's contract; `length + 1 <= size`.
     unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), length);
+        core::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), length);
         buffer.add(length).write(0);
     }
 }

@@ -1,6 +1,6 @@
 //! The numbers that stand for generations on demand in C programs.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::failure::Failure;
 use super::status::cbl_status::CBL_NO_GENERATION;

@@ -3,7 +3,7 @@
 //! These functions compute how probable tokens and given continuations are, and the embedding of a
 //! text, which is a vector: similar texts have similar vectors. They generate nothing.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 
 use super::arguments::{
     Out, buffer_for, copy_out, list_lengths, slice, slice_mut, text, texts, tokens_that_fit,

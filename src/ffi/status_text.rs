@@ -1,7 +1,7 @@
 //! Texts of status codes. They are apart from the codes, because a function needs the boundary, which
 //! uses the codes.
 
-use std::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char};
 
 use super::boundary;
 use super::status::cbl_status::{

@@ -1,6 +1,6 @@
 //! The reasons why generations end.
 
-use std::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char};
 
 use super::boundary;
 use crate::generate::StopReason;

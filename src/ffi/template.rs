@@ -10,7 +10,7 @@
 //! A model file may hold templates of its own. "summarize", "translate" (English to French) and some
 //! more are built in, for models that were trained on text from the web.
 
-use std::ffi::{c_char, c_void};
+use core::ffi::{c_char, c_void};
 
 use super::arguments::{Growing, GrowingOut, Out, required, text};
 use super::boundary::{self, Report};
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn cbl_template_named(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        let out = Out::new(prepared, std::ptr::null_mut());
+        let out = Out::new(prepared, core::ptr::null_mut());
         model::with(model, Report::Buffer(message, message_size), |shared| {
             let out = out?;
             let prepared = Prepared::named(&shared.model, text(name, length)?)?;
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn cbl_template_new(
     boundary::status(Report::Buffer(message, message_size), || {
         // SAFETY: the caller's contract.
         let (out, text) =
-            unsafe { (Out::new(prepared, std::ptr::null_mut())?, self::text(text, length)?) };
+            unsafe { (Out::new(prepared, core::ptr::null_mut())?, self::text(text, length)?) };
         out.set(Place::new(cbl_template { prepared: Prepared::parse(text)? })?.give());
         Ok(())
     })
@@ -188,8 +188,8 @@ pub unsafe extern "C" fn cbl_apply_template(
 
 #[cfg(feature = "text")]
 mod with_text {
-    use std::ops::ControlFlow;
-    use std::sync::Arc;
+    use alloc::sync::Arc;
+    use core::ops::ControlFlow;
 
     use super::super::failure::Failure;
     use super::super::session::Inner;

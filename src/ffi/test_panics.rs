@@ -1,6 +1,6 @@
 //! For tests only: a panic inside any function of the interface.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 

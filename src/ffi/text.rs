@@ -3,8 +3,8 @@
 //! These functions turn text into token ids and back, with the tokenizer in the model file. If the
 //! file is mapped, the first use copies the tokenizer's tables: about 1 MB for 50 000 tokens.
 
-use std::ffi::c_char;
-use std::ptr;
+use core::ffi::c_char;
+use core::ptr;
 
 use super::arguments::{Out, buffer_for, copy_out, slice, text};
 use super::boundary::Report;

@@ -4,8 +4,8 @@
 //! functions, status codes, options, and fields at the end of structures. It removes, renumbers and
 //! moves nothing.
 
-use std::ffi::{CStr, c_char};
-use std::ptr;
+use core::ffi::{CStr, c_char};
+use core::ptr;
 
 use super::boundary;
 use crate::kernels::Isa;

@@ -1,5 +1,8 @@
 //! What a file says of conversations: the model's template, and a simple form of it.
 
+use alloc::string::String;
+use alloc::string::ToString;
+
 use serde::{Deserialize, Serialize};
 
 use super::MAX_CHAT_TEMPLATE_BYTES;

@@ -1,8 +1,11 @@
 //! The configuration of a model: every number and choice that the forward pass depends on.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use super::FormatError;
+use crate::float;
 use crate::kernels::Activation;
 use crate::number::Shortest;
 
@@ -279,7 +282,7 @@ impl Config {
                 heads: n_head,
                 kv_heads: n_head,
                 head_size,
-                scale: 1.0 / (head_size as f32).sqrt(),
+                scale: 1.0 / float::sqrt(head_size as f32),
                 scale_by_layer: false,
                 query_key_norm: QueryKeyNorm::None,
                 biases: Biases::Both,

@@ -1,5 +1,8 @@
 //! What can be wrong with a model file.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
 use super::VERSION;
 use crate::terminal;
 

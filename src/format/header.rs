@@ -1,9 +1,14 @@
 //! The header: bounded parsing of JSON that nobody vouches for.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fmt;
-use std::marker::PhantomData;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
 
 use safetensors::tensor::TensorInfo;
 use serde::de::{self, MapAccess, Visitor};
@@ -177,6 +182,7 @@ pub(super) fn read_front(
 }
 
 /// How many bytes of a file [`read_front`] needs, given its first ones.
+#[cfg(feature = "std")]
 pub(super) fn front_bytes(first: &[u8]) -> u64 {
     let length = first.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
     8 + if length > MAX_HEADER_BYTES as u64 { 0 } else { length }
@@ -262,7 +268,7 @@ fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
         }
     }
 
-    let json = std::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
+    let json = core::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
     json::read_with(json, |reader| reader.deserialize_map(TopLevel))
         .map_err(|e| FormatError::Json(e.to_string()))
 }

@@ -4,8 +4,13 @@
 //! Here all that does not depend on the type that is read is compiled once, and numbers are parsed by the
 //! standard library: reading a header takes a third of the code (`docs/embedding.md`, "Size").
 
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt;
 
 use serde::de::value::{CowStrDeserializer, StrDeserializer};
 use serde::de::{
@@ -29,7 +34,7 @@ impl fmt::Display for JsonError {
     }
 }
 
-impl std::error::Error for JsonError {}
+impl core::error::Error for JsonError {}
 
 impl de::Error for JsonError {
     fn custom<T: fmt::Display>(message: T) -> Self {
@@ -67,7 +72,7 @@ impl JsonError {
     }
 }
 
-type Result<T> = std::result::Result<T, JsonError>;
+type Result<T> = core::result::Result<T, JsonError>;
 
 /// Reads a value, behind which nothing may follow.
 ///
@@ -96,7 +101,7 @@ pub fn read_with<'de, T>(
 ///
 /// # Errors
 /// That the value is not well-formed.
-pub fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Box<str>, D::Error> {
+pub fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Box<str>, D::Error> {
     struct Raw;
 
     impl<'de> Visitor<'de> for Raw {
@@ -106,14 +111,14 @@ pub fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Bo
             f.write_str("any JSON")
         }
 
-        fn visit_borrowed_str<E>(self, text: &'de str) -> std::result::Result<Box<str>, E> {
+        fn visit_borrowed_str<E>(self, text: &'de str) -> core::result::Result<Box<str>, E> {
             Ok(text.into())
         }
 
         fn visit_newtype_struct<D: Deserializer<'de>>(
             self,
             other: D,
-        ) -> std::result::Result<Box<str>, D::Error> {
+        ) -> core::result::Result<Box<str>, D::Error> {
             let value = Box::<serde_json::value::RawValue>::deserialize(other)?;
             Ok(value.get().into())
         }
@@ -328,7 +333,7 @@ impl<'de> Reader<'de> {
         if self.takes(b'}') {
             return Ok(None);
         }
-        if !std::mem::take(is_first) {
+        if !core::mem::take(is_first) {
             self.expect(b',')?;
         }
         if self.peek() != b'"' {
@@ -345,7 +350,7 @@ impl<'de> Reader<'de> {
         if self.peek() == b']' {
             return Ok(false);
         }
-        if !std::mem::take(is_first) && !self.takes(b',') {
+        if !core::mem::take(is_first) && !self.takes(b',') {
             return Err(wrong("expected `,` or `]`"));
         }
         Ok(true)
@@ -422,7 +427,7 @@ impl<'de> Reader<'de> {
     }
 
     /// A number that the type holds, to the nearest.
-    fn float<T: std::str::FromStr + Copy>(
+    fn float<T: core::str::FromStr + Copy>(
         &mut self,
         expected: &dyn Expected,
         is_finite: fn(T) -> bool,

@@ -1,7 +1,10 @@
 //! Where each tensor lies: a function of the configuration, the schemes and the tokenizer's size.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;

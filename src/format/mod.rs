@@ -8,14 +8,17 @@ mod bytes;
 mod chat;
 mod config;
 mod error;
+#[cfg(feature = "std")]
+mod file_bytes;
 mod header;
 pub(crate) mod json;
 mod layout;
 pub mod network;
+#[cfg(not(feature = "std"))]
+mod no_files;
 mod verify;
 
 pub use crate::kernels::Activation;
-pub(crate) use bytes::open_regular;
 pub use bytes::{Access, ModelBytes};
 pub use chat::{Around, ChatForm, ChatFormat};
 pub(crate) use config::MAX_KINDS;
@@ -24,6 +27,8 @@ pub use config::{
     Positions, QueryKeyNorm, Residual, ResidualOrder,
 };
 pub use error::FormatError;
+#[cfg(feature = "std")]
+pub(crate) use file_bytes::open_regular;
 pub use header::{ChatJson, Header, Provenance, Source, is_template_name, read_header};
 pub use layout::{FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, matrix_names};
 pub(crate) use verify::verify_telling;

@@ -4,6 +4,9 @@
 //! file's layout, the model's places, the checkpoint readers, calibration and budgets ask this
 //! list, or a [`TensorId`]; none of them looks at a name.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::{ALIBI_SLOPES, Biases, Config, MlpKind, NormKind, Positions, QueryKeyNorm};
 
 /// What a tensor does in the network.

@@ -1,5 +1,8 @@
 //! Checksums of the header and of every tensor.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::{CHECKSUMS, FileLayout, FormatError};
 use crate::checksum::Checksum;
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! Operations that go by heads of keys and values: storing them, and attention.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::{Pass, Span, row_range};
 use crate::format::Positions;

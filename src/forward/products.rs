@@ -1,6 +1,6 @@
 //! Operations that go by panels of a matrix: products, the head, and what is made of logits.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::{Pass, row_range};
 use crate::kernels::{CellWriter, Epilogue, Matmul, QuantizedRows};

@@ -1,6 +1,6 @@
 //! Operations that go by rows: embedding, norms, quantizing, rotating.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::{Pass, overlap, row_range};
 use crate::format::Positions;

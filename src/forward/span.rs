@@ -1,6 +1,6 @@
 //! Which rows of a pass belong to which sequence.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::kernels::QUERY_BLOCK;
 

@@ -1,5 +1,8 @@
 //! The form that a text must have.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use crate::error::Result;
 
 /// The form that a text must have. Before each token, a constraint decides which tokens may come next.

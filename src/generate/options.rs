@@ -1,5 +1,8 @@
 //! When a generation stops, and how it chooses.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 #[cfg(any(feature = "capi", feature = "text"))]
 use crate::error::Result;
 #[cfg(any(feature = "capi", feature = "text"))]

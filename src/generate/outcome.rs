@@ -1,6 +1,6 @@
 //! The steps of a generation, and how it ends.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! A running generation in a session.
 
-use std::borrow::Cow;
-use std::ops::ControlFlow;
-use std::time::Duration;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use core::ops::ControlFlow;
+use core::time::Duration;
 
 use super::constraint::Constraint;
 use super::options::GenerateOptions;
@@ -132,7 +133,7 @@ impl<'a> Progress<'a> {
     /// Evaluates the next tokens and the forced tokens after them. Returns false if they do not fit.
     fn evaluate(&mut self, session: &mut Session) -> Result<bool> {
         let Self { text_state, next, .. } = self;
-        let (tokens, forced) = (next.tokens(), std::mem::take(&mut text_state.forced));
+        let (tokens, forced) = (next.tokens(), core::mem::take(&mut text_state.forced));
         if tokens.len() + forced.len() > session.context() - session.position() {
             return Ok(false);
         }

@@ -1,6 +1,8 @@
 //! The state of a generated text, apart from its evaluation.
 
-use std::ops::ControlFlow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use super::constraint::Constraint;
 use super::options::GenerateOptions;

@@ -1,6 +1,7 @@
 //! Turning tokens into text.
 
-use std::ops::ControlFlow;
+use alloc::string::String;
+use core::ops::ControlFlow;
 
 use super::outcome::StopReason;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Generation of tokens.
 
-use std::borrow::Cow;
-use std::ops::ControlFlow;
+use alloc::borrow::Cow;
+use core::ops::ControlFlow;
 
 use super::constraint::{Constraint, boxed};
 use super::options::GenerateOptions;

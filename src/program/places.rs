@@ -1,6 +1,6 @@
 //! Where a file has the weights that operations use.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::format::network::TensorId;
 use crate::format::{FileLayout, TensorKind};

@@ -13,7 +13,8 @@
 //! The last layer is **narrow** where logits are wanted of some rows only: after attention it goes on with
 //! these.
 
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::operation::Operation;
 

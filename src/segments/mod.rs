@@ -6,7 +6,7 @@
 
 mod data;
 
-use std::str::CharIndices;
+use core::str::CharIndices;
 
 use data::{Cluster, Conjunct, Kind, Sentence, Word};
 
@@ -54,14 +54,14 @@ trait Rule {
 fn ends<'t>(text: &'t str, mut rule: impl Rule + 't) -> impl Iterator<Item = usize> + 't {
     let mut chars: CharIndices<'t> = text.char_indices();
     let mut is_over = text.is_empty();
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         for (at, c) in chars.by_ref() {
             let cuts = rule.cuts_before(kind(c), &text[at + c.len_utf8()..]);
             if cuts && at > 0 {
                 return Some(at);
             }
         }
-        (!std::mem::replace(&mut is_over, true)).then_some(text.len())
+        (!core::mem::replace(&mut is_over, true)).then_some(text.len())
     })
 }
 
@@ -142,7 +142,7 @@ fn lower_follows(now: Sentence, rest: &str) -> bool {
     let decides = |kind: &Sentence| {
         matches!(kind, Lower | Upper | Other | Return | Feed | Separator | Stop | End)
     };
-    let mut following = std::iter::once(now).chain(rest.chars().map(|c| kind(c).sentence));
+    let mut following = core::iter::once(now).chain(rest.chars().map(|c| kind(c).sentence));
     following.find(decides) == Some(Lower)
 }
 

@@ -1,8 +1,11 @@
 //! A task on many texts at a time: their parts are continued together, in one batch.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::{ControlFlow, Range};
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::{ControlFlow, Range};
 
 use super::{Output, Parts, Question, Task, TaskResult, gap_before, seconds_since};
 use crate::batch::{Batch, Client, Job, Next, Request, serve};

@@ -4,6 +4,9 @@
 //! characters stand for themselves; the others, in ascending order, for U+0100 onwards (a space is
 //! `Ġ`, U+0120). Source: `bytes_to_unicode` in `encoder.py` of openai/gpt-2.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// The character that stands for `byte`.
 pub const fn byte_to_char(byte: u8) -> char {
     let code = match byte {

@@ -6,8 +6,8 @@
 
 use core::ops::ControlFlow;
 
-use super::alloc::string::String;
-use super::alloc::vec::Vec;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::added::{Added, Found};
 use super::merge::{Merger, append};

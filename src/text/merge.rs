@@ -15,8 +15,8 @@
 
 use core::cmp::Reverse;
 
-use super::alloc::collections::BinaryHeap;
-use super::alloc::vec::Vec;
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
 
 use super::table::View;
 use super::{TextError, layout};

@@ -6,9 +6,6 @@
 //! reads the same table in place, and its files need no more of the standard library than `core` and `alloc`.
 
 #[cfg(feature = "text")]
-extern crate alloc;
-
-#[cfg(feature = "text")]
 mod added;
 pub mod byte_level;
 #[cfg(feature = "text")]
@@ -40,7 +37,9 @@ pub use table::{AddedToken, TokenTable, layout};
 pub use utf8_stream::Utf8Stream;
 
 #[cfg(feature = "text")]
-use std::ops::ControlFlow;
+use alloc::vec::Vec;
+#[cfg(feature = "text")]
+use core::ops::ControlFlow;
 
 /// A model's tokenizer: the table, and encoding from it in place.
 ///

@@ -1,7 +1,7 @@
 //! Unicode's normalization form C (UAX #15), which Qwen's tokenizers apply first.
 
-use super::alloc::string::String;
-use super::alloc::vec::Vec;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::TextError;
 use super::unicode::{COMBINING, composition, decomposition, is_unstable};

@@ -1,6 +1,7 @@
 //! Texts in formats of our own, as text files hold them.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
 
 use super::TextError;
 

@@ -1,6 +1,8 @@
 //! Ends generation at a stop string, although tokens cut it anywhere.
 
-use std::collections::TryReserveError;
+use alloc::collections::TryReserveError;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::TextError;
 

@@ -4,6 +4,8 @@
 //! part to another; afterwards every accessor reads the table in place, allocates nothing and cannot panic,
 //! not even if the mapped file is changed underneath: each access is bounds-checked again.
 
+use alloc::vec::Vec;
+
 use super::TextError;
 
 /// The layout's constants and hashes, shared by this reader and the converter's writer.

@@ -1,5 +1,7 @@
 //! Turns a stream of token bytes into whole characters.
 
+use alloc::string::String;
+
 /// Longest UTF-8 character in bytes.
 const MAX_CHAR_BYTES: usize = 4;
 
@@ -55,7 +57,7 @@ impl Utf8Stream {
     fn continue_pending(&mut self, byte: u8, out: &mut String) -> bool {
         self.pending[self.pending_len] = byte;
         let candidate = &self.pending[..=self.pending_len];
-        match std::str::from_utf8(candidate) {
+        match core::str::from_utf8(candidate) {
             Ok(character) => {
                 out.push_str(character);
                 self.pending_len = 0;
@@ -92,7 +94,7 @@ impl Utf8Stream {
 
 /// Whether more bytes could still make `bytes` a character.
 fn is_incomplete(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+    core::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 #[cfg(test)]

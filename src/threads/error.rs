@@ -1,7 +1,7 @@
 //! What can go wrong with threads.
 
 use super::worker::MAX_WORKERS;
-use std::io;
+use crate::io;
 
 /// Why a team could not be started.
 #[derive(Debug, thiserror::Error)]

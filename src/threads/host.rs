@@ -1,11 +1,13 @@
 //! Runs the phases on a thread pool of the host's.
 
+use alloc::boxed::Box;
+use core::fmt::Debug;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
 use super::panics::FirstPanic;
 use super::sync::{AtomicBool, AtomicUsize};
 use super::worker::{MAX_WORKERS, PhaseFn, Worker};
 use crate::fp_env::FpEnv;
-use std::fmt::Debug;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// A thread pool that belongs to the host program.
 ///
@@ -87,7 +89,7 @@ struct Tasks {
 
 impl Tasks {
     fn new(count: usize) -> Self {
-        let started = std::array::from_fn(|_| AtomicBool::new(false));
+        let started = core::array::from_fn(|_| AtomicBool::new(false));
         Self { count, started, finished: AtomicUsize::new(0) }
     }
 

@@ -1,11 +1,13 @@
 //! The primitives of `std`, or loom's when its model checker runs the tests.
 
 #[cfg(not(all(loom, test)))]
+pub(super) use core::sync::atomic::{AtomicBool, AtomicUsize};
+#[cfg(all(feature = "std", not(all(loom, test))))]
 pub(super) use std::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize},
+    atomic::{AtomicPtr, AtomicU32},
 };
-#[cfg(not(any(all(unix, not(miri)), all(loom, test))))]
+#[cfg(all(feature = "std", not(any(all(unix, not(miri)), all(loom, test)))))]
 pub(super) use std::thread::{Builder, JoinHandle};
 
 #[cfg(all(loom, test))]

@@ -2,8 +2,8 @@
 
 use super::sync::AtomicUsize;
 use crate::fp_env::FpEnv;
-use std::ops::Range;
-use std::sync::atomic::Ordering::Relaxed;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// The most workers that share a pass. Decoding is limited by memory bandwidth long before.
 pub const MAX_WORKERS: usize = 64;
@@ -66,7 +66,7 @@ impl<'a> Worker<'a> {
             count => ((n - start) / (2 * count)).max(n / (MOST_CLAIMS * count)).max(1),
         };
         let claim = move |start: usize| (start < n).then(|| (start + part(start)).min(n));
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             // Relaxed: a claim says only whose the items are; the phase orders what is done with them.
             let start = self.claimed.fetch_update(Relaxed, Relaxed, claim).ok()?;
             claim(start).map(|end| start..end)

@@ -30,7 +30,7 @@ impl Kernels {
         match isa {
             Isa::Scalar => Some(&scalar::PORTABLE),
             #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
-            Isa::ScalarFma => std::is_x86_feature_detected!("fma").then_some(&scalar::FMA),
+            Isa::ScalarFma => super::detect::has!("fma").then_some(&scalar::FMA),
             #[cfg(not(any(
                 target_arch = "x86",
                 all(target_arch = "x86_64", feature = "scalar-fma")

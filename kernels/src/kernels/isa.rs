@@ -1,7 +1,7 @@
 //! The instruction sets that have kernels, by name. Which of them this processor supports is a matter of
 //! [`dispatch`](super::dispatch).
 
-use std::fmt;
+use core::fmt;
 
 /// An instruction set that has kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! A [`Kernels`] can be had only for an instruction set that this processor supports: holding one is
 //! the proof that its functions may be called.
 //!
-//! Each of these knows only those before it: `types`, what kernels take; `isa`, the names of instruction
+//! Each of these knows only those before it: `types`, what kernels take; `detect`, what the processor has; `isa`, the names of instruction
 //! sets; `table`, the functions of one; `scalar`, `generic` and the instruction sets; `dispatch`, the
 //! choice among all.
 
@@ -16,6 +16,7 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", feature = "vnni"))]
 mod avx_vnni;
+mod detect;
 mod dispatch;
 #[cfg(any(
     target_arch = "x86_64",

@@ -16,7 +16,7 @@ type F32x16 = [f32; LANES];
 type I32x16 = [i32; LANES];
 
 fn lanes<T>(f: impl FnMut(usize) -> T) -> [T; LANES] {
-    std::array::from_fn(f)
+    core::array::from_fn(f)
 }
 
 impl Vector for Portable {
@@ -169,7 +169,7 @@ impl Vector for Portable {
     }
 
     fn to_bytes(self, [low, high]: [I32x16; 2]) -> [i8; 2 * LANES] {
-        std::array::from_fn(|i| if i < LANES { low[i] as i8 } else { high[i - LANES] as i8 })
+        core::array::from_fn(|i| if i < LANES { low[i] as i8 } else { high[i - LANES] as i8 })
     }
 
     fn store_bytes(self, bytes: [i8; 2 * LANES], to: &mut [i8; 2 * LANES]) {
@@ -238,7 +238,7 @@ mod bodies {
     }
 
     /// The definition's sums with the generic epilogue.
-    pub(super) unsafe fn matmul(job: &Matmul, panels: std::ops::Range<usize>, out: &CellWriter) {
+    pub(super) unsafe fn matmul(job: &Matmul, panels: core::ops::Range<usize>, out: &CellWriter) {
         for panel in panels {
             for token in 0..job.tokens() {
                 let acc = [crate::kernels::scalar::panel_product(job, panel, token)];

@@ -1,6 +1,6 @@
 //! The table of an instruction set's functions, and what must be true of their arguments.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::isa::Isa;
 use super::types::{
@@ -8,6 +8,7 @@ use super::types::{
     Matmul, QUERY_BLOCK, QuantizedRowMut, RmsNorm, SEGMENT, is_within, padded_head_size,
     part_width, slot,
 };
+use crate::float::fma;
 use crate::math;
 use crate::quant::{GROUP_SIZES, block_size};
 
@@ -92,9 +93,9 @@ impl Work for Merge<'_> {
             let (m1, l1) = so_far;
             let max = if m2 > m1 { m2 } else { m1 };
             let (a1, a2) = (math::exp2(m1 - max), math::exp2(m2 - max));
-            so_far = (max, l2.mul_add(a2, l1 * a1));
+            so_far = (max, fma(l2, a2, l1 * a1));
             for (out, &part) in self.out.iter_mut().zip(part) {
-                *out = part.mul_add(a2, *out * a1);
+                *out = fma(part, a2, *out * a1);
             }
         }
         let inverse = 1.0 / so_far.1;

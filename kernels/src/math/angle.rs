@@ -3,6 +3,8 @@
 //! A position times an inverse frequency is up to 2^20, so binary32 would lose the angle's fraction.
 //! All is computed in binary64, in a fixed order, and rounded once.
 
+use crate::float::fma64;
+
 /// 1.5 * 2^52: as [`super::ROUND`] for binary64.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 
@@ -52,15 +54,15 @@ pub const MAX_ANGLE: f64 = 1_073_741_824.0; // 2^30
 #[inline(always)]
 pub fn cos_sin(position: u32, inverse_frequency: f64, factor: f64) -> (f32, f32) {
     let angle = f64::from(position) * inverse_frequency;
-    let shifted = angle.mul_add(TWO_OVER_PI, ROUND);
+    let shifted = fma64(angle, TWO_OVER_PI, ROUND);
     let k = shifted - ROUND;
     // The first product cancels all but a fraction of the angle and is not rounded.
-    let r = k.mul_add(-HALF_PI[0], angle);
-    let r = k.mul_add(-HALF_PI[1], r);
-    let r = k.mul_add(-HALF_PI[2], r);
+    let r = fma64(k, -HALF_PI[0], angle);
+    let r = fma64(k, -HALF_PI[1], r);
+    let r = fma64(k, -HALF_PI[2], r);
     let square = r * r;
-    let sin = (r * square).mul_add(horner(&SIN, square), r);
-    let cos = square.mul_add(horner(&COS, square), 1.0);
+    let sin = fma64(r * square, horner(&SIN, square), r);
+    let cos = fma64(square, horner(&COS, square), 1.0);
     // The low bits of the sum are the quadrant.
     let quadrant = shifted.to_bits() & 3;
     let (cos, sin) = if quadrant & 1 == 0 { (cos, sin) } else { (sin, cos) };
@@ -73,7 +75,7 @@ pub fn cos_sin(position: u32, inverse_frequency: f64, factor: f64) -> (f32, f32)
 #[inline(always)]
 fn horner<const N: usize>(coefficients: &[f64; N], x: f64) -> f64 {
     let (&highest, rest) = coefficients.split_last().expect("a polynomial has a coefficient");
-    rest.iter().rev().fold(highest, |p, &c| p.mul_add(x, c))
+    rest.iter().rev().fold(highest, |p, &c| fma64(p, x, c))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! value over its block of 64. Rows of weights go through it too, and since it is its own inverse, products
 //! stay what they were: `(H w) . (H x) = w . x`. The idea is QuaRot's (Ashkboos et al., 2024), in blocks.
 
-use std::ops::{Add, Mul, Sub};
+use core::ops::{Add, Mul, Sub};
 
 /// Elements that are transformed together: a power of 4, so that the factor `1 / sqrt(64)` is exact.
 pub const HADAMARD_BLOCK: usize = 64;

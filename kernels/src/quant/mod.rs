@@ -56,7 +56,7 @@ pub const MAX_GROUP_SIZE: usize = 128;
 const _: () = assert!(MAX_GROUP_SIZE.is_multiple_of(HADAMARD_BLOCK));
 
 /// The per-matrix exponents that keep every product of scales exact up to one rounding.
-pub const EXPONENTS: std::ops::RangeInclusive<i32> = -18..=6;
+pub const EXPONENTS: core::ops::RangeInclusive<i32> = -18..=6;
 
 /// `2^exponent` as a float, exactly.
 ///

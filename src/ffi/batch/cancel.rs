@@ -1,6 +1,6 @@
 //! Stopping what a batch does.
 
-use std::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::state::cbl_batch;
 use crate::ffi::boundary;

@@ -1,7 +1,7 @@
 //! Generation for many prompts.
 
-use std::ffi::{c_char, c_void};
-use std::ops::ControlFlow;
+use core::ffi::{c_char, c_void};
+use core::ops::ControlFlow;
 
 use super::prompts::{Outcomes, Prompts};
 use super::state::{Inner, cbl_batch, work};

@@ -8,10 +8,10 @@
 //! and pass all prompts to cbl_batch_generate(). When a text ends, the next prompt takes its
 //! sequence.
 
-use std::ffi::c_char;
-use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use alloc::sync::Arc;
+use core::ffi::c_char;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicBool;
 
 use super::state::{Inner, cbl_batch, with_running};
 use crate::ffi::arguments::{GrowingOut, Out};

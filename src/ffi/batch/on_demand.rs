@@ -19,7 +19,7 @@
 //! cbl_batch *`. Every other call on the batch ends the generation, also a call that fails, unless
 //! it fails with CBL_BUSY.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 
 use super::prompts::Prompts;
 use super::running::{ReadyStep, Running};

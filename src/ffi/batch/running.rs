@@ -1,8 +1,8 @@
 //! A batch's generation on demand.
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::ops::{ControlFlow, Range};
+use alloc::borrow::Cow;
+use alloc::collections::VecDeque;
+use core::ops::{ControlFlow, Range};
 
 use super::prompts::Prompts;
 use crate::batch::{Batch, Client, Job, Next, Request, Service};
@@ -118,7 +118,7 @@ impl Running {
 /// The prompts that have no sequence yet, and the steps of the last pass that the program has not asked
 /// for yet.
 struct Queue {
-    prompts: std::vec::IntoIter<Waiting>,
+    prompts: alloc::vec::IntoIter<Waiting>,
     /// The text of each job. A job is a prompt that got a sequence; jobs are in the order of that.
     jobs: Vec<Text>,
     ready: VecDeque<ReadyStep>,

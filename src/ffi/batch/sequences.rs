@@ -1,6 +1,6 @@
 //! The sequences of a batch: evaluated, chosen from, forgotten.
 
-use std::ptr;
+use core::ptr;
 
 use super::state::{cbl_batch, with, with_running, work};
 use crate::batch::Append;

@@ -1,7 +1,7 @@
 //! Handles of batches, and the state that their lock guards.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
 
 use super::running::Running;
 use crate::batch::Batch;

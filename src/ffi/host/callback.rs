@@ -1,6 +1,6 @@
 //! The host's functions, and the floating-point environment that they run in.
 
-use std::cell::Cell;
+use core::cell::Cell;
 
 use crate::fp_env::Environment;
 

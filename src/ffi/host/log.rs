@@ -1,7 +1,7 @@
 //! The host's log.
 
-use std::ffi::{c_char, c_void};
-use std::fmt;
+use core::ffi::{c_char, c_void};
+use core::fmt;
 
 use super::callback::Callback;
 use crate::ffi::message::Message;

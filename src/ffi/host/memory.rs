@@ -1,6 +1,6 @@
 //! The host's memory.
 
-use std::ptr::NonNull;
+use core::ptr::NonNull;
 
 use crate::memory::HostMemory;
 

@@ -1,7 +1,7 @@
 //! The host's thread pool.
 
-use std::ffi::c_void;
-use std::fmt::{self, Debug};
+use core::ffi::c_void;
+use core::fmt::{self, Debug};
 
 use super::callback::Callback;
 use crate::threads::HostPool;

@@ -1,7 +1,7 @@
 //! The host's callback for the progress of opening a model.
 
-use std::ffi::c_void;
-use std::ops::ControlFlow;
+use core::ffi::c_void;
+use core::ops::ControlFlow;
 
 use super::callback::Callback;
 use crate::open_options::{OpenProgress, OpenStage};

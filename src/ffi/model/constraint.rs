@@ -32,7 +32,7 @@ impl Shared {
         if let Some(prepared) = self.vocabulary.get() {
             return Ok(prepared);
         }
-        let tokenizer = std::sync::Arc::clone(tokenizer);
+        let tokenizer = alloc::sync::Arc::clone(tokenizer);
         let prepared = crate::constraint::Vocabulary::new(&self.model, tokenizer)?;
         // If two threads come here at the same time, one result is dropped.
         Ok(self.vocabulary.get_or_init(|| prepared))

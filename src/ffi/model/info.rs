@@ -1,6 +1,6 @@
 //! Facts about a model, and the memory that a session of it takes.
 
-use std::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char};
 
 use super::shared::{Shared, cbl_model, with};
 use crate::ffi::arguments::{Growing, GrowingOut};

@@ -12,12 +12,13 @@
 //! call that fails writes why. `message` may be NULL. 256 bytes are enough for most messages. The
 //! text ends with a zero byte, is cut if it is too long, and is empty after a success.
 
-use std::ffi::{CString, c_char, c_void};
+use alloc::ffi::CString;
+use alloc::sync::Arc;
+use core::ffi::{c_char, c_void};
+use core::ptr;
+use core::sync::atomic::AtomicBool;
 use std::fs::File;
 use std::path::Path;
-use std::ptr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
 use super::shared::{Shared, cbl_model};
 #[cfg(unix)]
@@ -32,6 +33,7 @@ use crate::ffi::options::{self, cbl_options};
 use crate::ffi::status::cbl_status;
 use crate::model::Model;
 use crate::open_options::OpenOptions;
+use crate::sync::OnceLock;
 
 /// Opens a model by the caller's options and gives it to `*out`, which is NULL on failure.
 ///

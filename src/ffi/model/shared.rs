@@ -1,8 +1,8 @@
 //! Handles of models, and the state that they share with sessions.
 
-use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use alloc::ffi::CString;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::ffi::boundary::{self, Report, once, panic_if_armed};
@@ -11,6 +11,7 @@ use crate::ffi::handle::{self, Handle};
 use crate::ffi::host::Log;
 use crate::ffi::status::cbl_status;
 use crate::model::{Model, TokenizerBytes};
+use crate::sync::OnceLock;
 use crate::text::Tokenizer;
 
 /// An open model.

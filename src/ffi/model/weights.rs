@@ -1,6 +1,6 @@
 //! The weights of a model: checked, and kept in memory.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 
 use super::shared::{cbl_model, with};
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! Handles of sets of options.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 use std::sync::{RwLock, RwLockReadGuard, TryLockError};
 
 use super::settings::Options;
@@ -93,7 +93,7 @@ unsafe fn change_dyn(
 pub unsafe extern "C" fn cbl_options_new(options: *mut *mut cbl_options) -> cbl_status {
     boundary::status(Report::Nothing, || {
         // SAFETY: the caller's contract.
-        let out = unsafe { Out::new(options, std::ptr::null_mut()) }?;
+        let out = unsafe { Out::new(options, core::ptr::null_mut()) }?;
         out.set(
             Place::new(cbl_options {
                 failure: LastFailure::none(None),

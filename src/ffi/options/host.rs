@@ -3,8 +3,8 @@
 //! A program can give the library a log, a callback for progress, memory and a thread pool. All are
 //! options, and none is needed.
 
-use std::ffi::c_void;
-use std::ptr::NonNull;
+use core::ffi::c_void;
+use core::ptr::NonNull;
 
 use super::handle::{cbl_options, change};
 use crate::ffi::failure::Failure;

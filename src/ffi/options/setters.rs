@@ -1,6 +1,6 @@
 //! The functions that set options.
 
-use std::ffi::c_char;
+use core::ffi::c_char;
 
 use super::handle::{cbl_options, change};
 use crate::error::Error;

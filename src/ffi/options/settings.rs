@@ -168,7 +168,7 @@ impl Options {
         };
         // The old value is kept, not a copy of the whole sampler: a copy may need memory.
         let sampler = &mut self.generate.sampler;
-        let before = std::mem::replace(field(sampler), value);
+        let before = core::mem::replace(field(sampler), value);
         sampler.check().inspect_err(|_| *field(sampler) = before)
     }
 

@@ -1,6 +1,6 @@
 //! Stopping what a session does.
 
-use std::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::state::cbl_session;
 use crate::ffi::boundary;

@@ -14,9 +14,9 @@
 //! CBL_STOP_MAX_TOKENS, pass the token alone to cbl_generate_from_tokens(). To forget an exchange,
 //! note cbl_session_position() before it, and go back to that position with cbl_session_rewind().
 
-use std::ffi::{c_char, c_void};
-use std::ops::ControlFlow;
-use std::ptr;
+use core::ffi::{c_char, c_void};
+use core::ops::ControlFlow;
+use core::ptr;
 
 use super::state::{self, Inner, cbl_session};
 use crate::error::{Error, Result};

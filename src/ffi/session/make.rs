@@ -8,10 +8,10 @@
 //! by the call that is running the callback, returns CBL_BUSY and does nothing. Functions that take
 //! a `const cbl_session *` may be called at any time from any thread.
 
-use std::ffi::c_char;
-use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use alloc::sync::Arc;
+use core::ffi::c_char;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::state::{Counters, Inner, cbl_session, with_running};
 use crate::error::Result;

@@ -22,8 +22,8 @@
 //! `const cbl_session *`. Every other call on the session ends the generation, also a call that
 //! fails, unless it fails with CBL_BUSY. cbl_generation_next() then returns CBL_NO_GENERATION.
 
-use std::ffi::c_char;
-use std::ptr;
+use core::ffi::c_char;
+use core::ptr;
 
 use super::generate::cbl_step;
 use super::running::Running;

@@ -1,6 +1,6 @@
 //! A session's generation on demand.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
 
 use crate::error::{Error, Result};
 use crate::ffi::model::Shared;

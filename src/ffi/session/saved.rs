@@ -7,7 +7,7 @@
 //! instruction set may differ. The bytes are not encrypted: whoever can read them can read the
 //! tokens. The checksum finds accidents, not forgeries.
 
-use std::ffi::{c_char, c_void};
+use core::ffi::{c_char, c_void};
 use std::io::Cursor;
 
 use super::state::{self, cbl_session};

@@ -1,8 +1,8 @@
 //! Handles of sessions, and the state that their lock guards.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::time::Duration;
 
 use super::running::Running;
 use crate::clock::Instant;

@@ -1,7 +1,7 @@
 //! What a session has done.
 
-use std::ffi::c_char;
-use std::time::Duration;
+use core::ffi::c_char;
+use core::time::Duration;
 
 use super::running::Running;
 use super::state::{Inner, cbl_session, with_running};
@@ -51,7 +51,7 @@ pub struct cbl_session_stats {
 
 // SAFETY: `repr(C)`, and zeros are a null pointer and numbers.
 unsafe impl Growing for cbl_session_stats {
-    const FIRST_SIZE: usize = std::mem::offset_of!(cbl_session_stats, guessed_tokens);
+    const FIRST_SIZE: usize = core::mem::offset_of!(cbl_session_stats, guessed_tokens);
 }
 
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<cbl_session_stats>() == 112);

@@ -1,8 +1,8 @@
 //! The tokens of a session: evaluated, chosen, forgotten.
 
-use std::ffi::c_void;
-use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::state::{Inner, cbl_session, with, with_running, work};
 use crate::error::Error;

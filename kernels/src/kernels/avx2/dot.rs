@@ -1,8 +1,8 @@
 //! The dot product of bytes: all in which this folder's matrix products differ from those for
 //! processors with VNNI instructions, whose [`Dot`] is in `avx_vnni/dot.rs`.
 
-use std::arch::asm;
-use std::arch::x86_64::*;
+use core::arch::asm;
+use core::arch::x86_64::*;
 
 /// Multiplies 8 rows x 4 inputs of weights, one row a 32-bit lane, with 4 inputs of a token.
 ///

@@ -20,9 +20,9 @@
 //!    processor fetches ahead of such a stream by itself and starts anew after every jump. The scales of
 //!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
 
-use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
-use std::ops::Range;
+use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::bodies::finish;
 use super::dot::{Dot, Int4, Int8};

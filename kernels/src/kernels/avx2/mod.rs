@@ -8,8 +8,7 @@ mod dot;
 mod matmul;
 mod vector;
 
-use std::arch::is_x86_feature_detected;
-
+use super::detect::has;
 use super::isa::Isa;
 use super::table::Kernels;
 
@@ -22,9 +21,7 @@ pub(super) use vector::Avx2;
 
 /// What the processor must support for [`TABLE`].
 pub(super) fn is_supported() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c")
+    has!("avx2") && has!("fma") && has!("f16c")
 }
 
 pub(super) static TABLE: Kernels = Kernels {

@@ -3,7 +3,7 @@
 //! `_mm256_min_ps(a, b)` is `if a < b { a } else { b }` and `_mm256_max_ps(a, b)` is
 //! `if a > b { a } else { b }`, which settles what becomes of a NaN.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::dot::{Dot, Int8, SignedWeights};
 use crate::kernels::types::Correction;

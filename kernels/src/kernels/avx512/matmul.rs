@@ -27,11 +27,11 @@
 //! 7. So few tokens add the two steps of a line to sums of their own, so that fewer products wait for each
 //!    other.
 
-use std::arch::asm;
-use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
-use std::ops::Range;
-use std::sync::atomic::{Ordering, compiler_fence};
+use core::arch::asm;
+use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::bodies::finish;
 use super::vector::first as first_lanes;
@@ -234,7 +234,7 @@ unsafe fn token_block<const P: usize>(
             let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
             multiply::<P>(job, panel, first..first + count, prefetch, acc, end.as_ref());
             for p in 0..if end.is_some() { 0 } else { P } {
-                let acc = std::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
+                let acc = core::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
                 finish(job, panel + p, first, acc, out);
             }
         }
@@ -416,7 +416,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                 unrolled!(pair in 0, 1, 2, 3 => {
                     let line = line.add(pair * 2 / S * TILE_ALIGN);
                     let weights: [_; P] =
-                        std::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
+                        core::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
                     for i in 0..2 {
                         for t in 0..T {
                             let x = inputs.values(t, step + 2 * pair + i);
@@ -434,7 +434,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                     break;
                 }
             }
-            let scales: [_; P] = std::array::from_fn(|p| {
+            let scales: [_; P] = core::array::from_fn(|p| {
                 let scales = _mm256_loadu_si256(row_scales.add(p * panel_bytes).cast());
                 _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor)
             });

@@ -8,20 +8,19 @@ mod bodies;
 mod matmul;
 mod vector;
 
-use std::arch::is_x86_feature_detected;
-
 use super::avx2;
+use super::detect::has;
 use super::isa::Isa;
 use super::table::Kernels;
 
 /// What the processor must support for [`TABLE`].
 pub(super) fn is_supported() -> bool {
     avx2::is_supported()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
+        && has!("avx512f")
+        && has!("avx512bw")
+        && has!("avx512dq")
+        && has!("avx512vl")
+        && has!("avx512vnni")
 }
 
 pub(super) static TABLE: Kernels = Kernels {

@@ -3,7 +3,7 @@
 //! `_mm512_min_ps(a, b)` is `if a < b { a } else { b }` and `_mm512_max_ps(a, b)` is
 //! `if a > b { a } else { b }`, which settles what becomes of a NaN.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use crate::kernels::avx2::Avx2;
 use crate::kernels::types::Correction;

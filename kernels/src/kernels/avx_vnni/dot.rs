@@ -1,9 +1,9 @@
 //! The dot product of bytes in one instruction: four unsigned weights times four signed inputs, added
 //! to a row's 32-bit sum, without saturation.
 
-use std::arch::asm;
-use std::arch::x86_64::*;
-use std::marker::PhantomData;
+use core::arch::asm;
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use crate::kernels::avx2::{Dot, load_line};
 use crate::quant::Scheme;

@@ -1,6 +1,6 @@
 //! The matrix product (`docs/numbers.md` section 4): AVX2's, with another product of bytes.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::dot::{Encoding, Int4, Int8};
 use crate::kernels::avx2::by_tokens;

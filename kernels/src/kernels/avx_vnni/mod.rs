@@ -9,6 +9,7 @@ mod dot;
 mod matmul;
 
 use super::avx2;
+use super::detect::has;
 use super::isa::Isa;
 use super::table::Kernels;
 #[cfg(feature = "vnni-evex")]
@@ -19,7 +20,7 @@ use dot::Vex;
 pub(super) fn table() -> Option<&'static Kernels> {
     if !avx2::is_supported() {
         None
-    } else if is_x86_feature_detected!("avxvnni") {
+    } else if has!("avxvnni") {
         Some(&VEX)
     } else {
         evex()
@@ -28,7 +29,7 @@ pub(super) fn table() -> Option<&'static Kernels> {
 
 #[cfg(feature = "vnni-evex")]
 fn evex() -> Option<&'static Kernels> {
-    let evex = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni");
+    let evex = has!("avx512vl") && has!("avx512vnni");
     evex.then_some(&EVEX)
 }
 

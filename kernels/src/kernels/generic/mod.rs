@@ -131,7 +131,7 @@ macro_rules! instantiate {
                 self,
                 values: &[T],
                 weights: &[[f32; SEGMENT]],
-                positions: std::ops::Range<usize>,
+                positions: core::ops::Range<usize>,
                 rows: Rows,
             ) {
                 // SAFETY: the caller's promise.
@@ -148,7 +148,7 @@ macro_rules! instantiate {
                 self,
                 values: &[T],
                 weights: &[[f32; SEGMENT]],
-                positions: std::ops::Range<usize>,
+                positions: core::ops::Range<usize>,
                 rows: Rows,
             ) {
                 // SAFETY: the caller's promise.

@@ -1,5 +1,6 @@
 //! Layer norm (Ba et al., 2016) and RMS norm (Zhang & Sennrich, 2019; `docs/numbers.md` section 6).
 
+use crate::float::sqrt;
 use crate::kernels::types::{LayerNorm, RmsNorm};
 use crate::kernels::vector::{LANES, Vector};
 
@@ -31,7 +32,7 @@ pub(in crate::kernels) fn layer_norm<V: Vector>(
     let d = v.keep_first(tail.len(), v.sub(tail_x, mean));
     lanes = v.fma(d, d, lanes);
     let variance = v.fold(lanes) / n;
-    let rstd = v.splat(1.0 / (variance + norm.epsilon).sqrt());
+    let rstd = v.splat(1.0 / sqrt(variance + norm.epsilon));
 
     let (weights, tail_weight) = norm.weight.as_chunks::<LANES>();
     let (biases, tail_bias) = norm.bias.as_chunks::<LANES>();
@@ -57,7 +58,7 @@ pub(in crate::kernels) fn rms_norm<V: Vector>(v: V, x: &[f32], norm: &RmsNorm, o
     // A missing element's +0 changes nothing.
     lanes = v.fma(tail_x, tail_x, lanes);
     let mean_square = v.fold(lanes) / x.len() as f32;
-    let scale = v.splat(1.0 / (mean_square + norm.epsilon).sqrt());
+    let scale = v.splat(1.0 / sqrt(mean_square + norm.epsilon));
 
     let (weights, tail_weight) = norm.weight.as_chunks::<LANES>();
     let (outs, tail_out) = out.as_chunks_mut::<LANES>();

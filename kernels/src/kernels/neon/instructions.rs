@@ -8,9 +8,9 @@
 //!
 //! Assembly also keeps the compiler from regrouping sums, which costs registers.
 
-use std::arch::aarch64 as intrinsics;
-use std::arch::aarch64::*;
-use std::arch::asm;
+use core::arch::aarch64 as intrinsics;
+use core::arch::aarch64::*;
+use core::arch::asm;
 
 const _: () = assert!(cfg!(target_feature = "neon"), "these kernels need a target with NEON");
 

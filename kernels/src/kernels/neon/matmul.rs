@@ -16,9 +16,9 @@
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
 
-use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ops::Range;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::bodies::finish;
 use super::dot::{Dot, Inputs, Level, PAIR_INPUTS, Packing, Source, Weights};
@@ -307,7 +307,7 @@ impl<'a, D: Dot> Group<'a, D> {
         unsafe {
             match acc {
                 [] => {}
-                [a] => D::tile(steps, inputs, &self.scales, std::array::from_mut(a)),
+                [a] => D::tile(steps, inputs, &self.scales, core::array::from_mut(a)),
                 acc => {
                     if let Ok(acc) = <&mut [F32x16; 2]>::try_from(&mut *acc) {
                         D::tile(steps, inputs, &self.scales, acc);

@@ -18,20 +18,19 @@ mod matmul;
 mod registers;
 mod vector;
 
-use std::arch::is_aarch64_feature_detected;
-
 use self::dot::{Dotprod, I8mm, Level, Neon};
+use super::detect::has;
 use super::isa::Isa;
 use super::table::Kernels;
 
 /// What the processor must support for [`DOTPROD`].
 pub(super) fn has_dotprod() -> bool {
-    is_aarch64_feature_detected!("dotprod")
+    has!("dotprod")
 }
 
 /// What the processor must support for [`I8MM`].
 pub(super) fn has_i8mm() -> bool {
-    has_dotprod() && is_aarch64_feature_detected!("i8mm")
+    has_dotprod() && has!("i8mm")
 }
 
 pub(super) static NEON: Kernels = table::<Neon>(Isa::Neon);

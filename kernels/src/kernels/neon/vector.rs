@@ -1,11 +1,11 @@
 //! 16 lanes in four registers: 0..4, 4..8, 8..12 and 12..16.
 
-use std::arch::aarch64::{
+use core::arch::aarch64::{
     float32x4_t, int8x16_t, int16x8_t, vld1_s8, vld1_u8, vld1q_f32, vld1q_s8, vld1q_u16, vld1q_u32,
     vst1q_f32, vst1q_s8, vst1q_u16,
 };
-use std::array::from_fn;
-use std::marker::PhantomData;
+use core::array::from_fn;
+use core::marker::PhantomData;
 
 use super::dot::Level;
 use super::instructions::*;

@@ -1,10 +1,11 @@
 //! Attention over the cache (`docs/numbers.md` section 7): segments of 256 positions, each softmaxed
 //! on its own and merged in order (as in Milakov & Gimelshein, 2018, and FlashAttention).
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::quantize::{quantize_one, scale_of, transform, transformed_scale_of};
 use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
+use crate::float::fma;
 use crate::kernels::types::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
     slot,
@@ -108,9 +109,9 @@ fn attend_one(
         let (m2, l2) = segment(job, &query, positions, scores, part);
         let top = if m2 > max { m2 } else { max };
         let (a1, a2) = (math::exp2(max - top), math::exp2(m2 - top));
-        sum = l2.mul_add(a2, sum * a1);
+        sum = fma(l2, a2, sum * a1);
         for (out, &o2) in out.iter_mut().zip(&*part) {
-            *out = o2.mul_add(a2, *out * a1);
+            *out = fma(o2, a2, *out * a1);
         }
         max = top;
     }
@@ -168,7 +169,7 @@ fn segment(
     }
     if let Some(slope) = query.slope {
         for (position, weight) in positions.clone().zip(&mut *weights) {
-            *weight = slope.mul_add((query.position - position) as f32, *weight);
+            *weight = fma(slope, (query.position - position) as f32, *weight);
         }
     }
     let max = weights.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
@@ -193,7 +194,7 @@ fn panel_scores(cache: &HeadCache, query: &Query, panel: usize) -> [f32; KEY_PAN
             let keys = &keys[panel * size * KEY_PANEL..][..size * KEY_PANEL];
             for (row, &q) in keys.chunks_exact(KEY_PANEL).zip(query.values) {
                 for (lane, &key) in lanes.iter_mut().zip(row) {
-                    *lane = q.mul_add(f16_to_f32(key), *lane);
+                    *lane = fma(q, f16_to_f32(key), *lane);
                 }
             }
         }
@@ -224,14 +225,14 @@ fn weighted_sum(cache: &HeadCache, first_slot: usize, weights: &[f32], out: &mut
             HeadCache::F16 { values, .. } => {
                 let values = &values[slot * size..][..size];
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = weight.mul_add(f16_to_f32(value), *out);
+                    *out = fma(weight, f16_to_f32(value), *out);
                 }
             }
             HeadCache::Int8 { values, value_scales, .. } => {
                 let weight = weight * value_scales[slot];
                 let values = &values[slot * size..][..size];
                 for (out, &value) in out.iter_mut().zip(values) {
-                    *out = weight.mul_add(f32::from(value), *out);
+                    *out = fma(weight, f32::from(value), *out);
                 }
             }
         }

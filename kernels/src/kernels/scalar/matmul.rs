@@ -1,8 +1,9 @@
 //! The matrix product (`docs/numbers.md` section 4).
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::f16_to_f32;
+use crate::float::fma;
 use crate::kernels::types::{Activation, CellWriter, Epilogue, Matmul};
 use crate::math;
 use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
@@ -49,7 +50,7 @@ pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize
         let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];
         for r in 0..PANEL_ROWS {
             let h = u16::from_le_bytes([row_scales[2 * r], row_scales[2 * r + 1]]);
-            acc[r] = (n[r] as f32).mul_add(f16_to_f32(h) * token_scale, acc[r]);
+            acc[r] = fma(n[r] as f32, f16_to_f32(h) * token_scale, acc[r]);
         }
     }
     acc

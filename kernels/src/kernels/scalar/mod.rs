@@ -93,7 +93,7 @@ macro_rules! instantiate {
             }
 
             $(#[$attr])*
-            unsafe fn matmul(job: &Matmul, panels: std::ops::Range<usize>, out: &CellWriter) {
+            unsafe fn matmul(job: &Matmul, panels: core::ops::Range<usize>, out: &CellWriter) {
                 super::matmul::matmul(job, panels, out);
             }
 

@@ -1,6 +1,7 @@
 //! Layer norm (Ba et al., 2016) and RMS norm (Zhang & Sennrich, 2019; `docs/numbers.md` section 6).
 
 use super::{LANES, fold16};
+use crate::float::{fma, sqrt};
 use crate::kernels::types::{LayerNorm, RmsNorm};
 
 /// Layer norm of one token's row.
@@ -19,14 +20,14 @@ pub(super) fn layer_norm(x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
     for chunk in x.chunks(LANES) {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
             let d = x - mean;
-            *lane = d.mul_add(d, *lane);
+            *lane = fma(d, d, *lane);
         }
     }
     let variance = fold16(lanes) / n;
-    let rstd = 1.0 / (variance + norm.epsilon).sqrt();
+    let rstd = 1.0 / sqrt(variance + norm.epsilon);
 
     for (((out, &x), &weight), &bias) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
-        *out = ((x - mean) * rstd).mul_add(weight, bias);
+        *out = fma((x - mean) * rstd, weight, bias);
     }
 }
 
@@ -36,11 +37,11 @@ pub(super) fn rms_norm(x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
     let mut lanes = [0.0; LANES];
     for chunk in x.chunks(LANES) {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = x.mul_add(x, *lane);
+            *lane = fma(x, x, *lane);
         }
     }
     let mean_square = fold16(lanes) / x.len() as f32;
-    let scale = 1.0 / (mean_square + norm.epsilon).sqrt();
+    let scale = 1.0 / sqrt(mean_square + norm.epsilon);
     for ((out, &x), &weight) in out.iter_mut().zip(x).zip(norm.weight) {
         *out = (x * scale) * weight;
     }

@@ -1,5 +1,6 @@
 //! Rotary positions (Su et al., 2021; `docs/numbers.md` section 12).
 
+use crate::float::fma;
 use crate::math::angle::cos_sin;
 
 /// Cosines and sines of a position's angles, times a factor.
@@ -21,7 +22,7 @@ pub(super) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (first, second) = head.split_at_mut(cos.len());
     for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
         let (x, y) = (*a, *b);
-        *a = x.mul_add(cos, -(y * sin));
-        *b = y.mul_add(cos, x * sin);
+        *a = fma(x, cos, -(y * sin));
+        *b = fma(y, cos, x * sin);
     }
 }

@@ -1,7 +1,7 @@
 //! The cache of keys and values, and the queries that attend to it.
 
-use std::f32::consts::LOG2_E;
-use std::ops::Range;
+use core::f32::consts::LOG2_E;
+use core::ops::Range;
 
 /// Positions in a panel of cached keys: one lane each.
 pub const KEY_PANEL: usize = 16;

@@ -1,7 +1,7 @@
 //! The float32 matrix that workers write together.
 
-use std::marker::PhantomData;
-use std::ops::Range;
+use core::marker::PhantomData;
+use core::ops::Range;
 
 /// A float32 matrix `[tokens][stride]` that several workers write at once, each its own cells.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ impl<'a> CellWriter<'a> {
         // constructors' contracts; the caller promises that they are exclusive.
         unsafe {
             let start = self.cells.add(token * self.stride + columns.start);
-            std::slice::from_raw_parts_mut(start, columns.len())
+            core::slice::from_raw_parts_mut(start, columns.len())
         }
     }
 }

@@ -5,7 +5,7 @@
 //! multiplied in pieces, each of them one operand for 4 rows, and one of the token's values that suits it,
 //! repeated. Weights keep their offset, and sums start where that takes it away.
 
-use std::arch::wasm32::*;
+use core::arch::wasm32::*;
 
 use super::vector::even_and_odd;
 use crate::kernels::types::Correction;

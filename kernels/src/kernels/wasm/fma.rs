@@ -11,7 +11,7 @@
 //! million, is computed again by [`to_odd`].
 
 #[cfg(not(target_feature = "relaxed-simd"))]
-use std::arch::wasm32::*;
+use core::arch::wasm32::*;
 
 #[cfg(not(target_feature = "relaxed-simd"))]
 pub(super) use self::exact::fma;
@@ -20,9 +20,9 @@ pub(super) use self::relaxed::{fma, rounds_once};
 
 #[cfg(target_feature = "relaxed-simd")]
 mod relaxed {
-    use std::arch::wasm32::{f32x4_extract_lane, f32x4_relaxed_madd, f32x4_splat, v128};
-    use std::array::from_fn;
-    use std::hint::black_box;
+    use core::arch::wasm32::{f32x4_extract_lane, f32x4_relaxed_madd, f32x4_splat, v128};
+    use core::array::from_fn;
+    use core::hint::black_box;
 
     /// `a * b + c` of 16 lanes.
     #[inline(always)]

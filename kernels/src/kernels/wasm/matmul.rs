@@ -16,10 +16,10 @@
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
 
-use std::arch::wasm32::v128;
-use std::array::{from_fn, from_mut};
-use std::mem::MaybeUninit;
-use std::ops::Range;
+use core::arch::wasm32::v128;
+use core::array::{from_fn, from_mut};
+use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::bodies::finish;
 use super::dot::{Bytes, Dot, PAIR_INPUTS, Words};

@@ -1,7 +1,7 @@
 //! 16 lanes in four vectors: 0..4, 4..8, 8..12 and 12..16.
 
-use std::arch::wasm32::*;
-use std::array::from_fn;
+use core::arch::wasm32::*;
+use core::array::from_fn;
 
 use super::fma;
 use crate::kernels::types::Correction;

@@ -1,6 +1,6 @@
 //! What the compiler is to make functions of, and not inline.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::scores::{F16Scores, Scores};
 use super::values::{Rows, Value};

@@ -1,6 +1,6 @@
 //! Scores of queries with a segment's keys.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::kernels::prefetch::prefetch;
 use crate::kernels::types::{KEY_PANEL, KEY_STEP, QUERY_BLOCK, SEGMENT, padded_head_size};

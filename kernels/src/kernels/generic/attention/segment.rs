@@ -1,7 +1,7 @@
 //! One segment of the cache: scores, weights and weighted values of some queries.
 
-use std::array::from_ref;
-use std::ops::Range;
+use core::array::from_ref;
+use core::ops::Range;
 
 use super::outlined::{Outlined, for_queries};
 use super::queries::Queries;

@@ -1,6 +1,6 @@
 //! The weights of the positions that queries see.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::scores::Scores;
 use crate::kernels::generic::math::exp2;

@@ -1,6 +1,6 @@
 //! Sums of values, times their weights.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use super::outlined::Outlined;
 use super::scores::Scores;
