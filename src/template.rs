@@ -273,7 +273,9 @@ impl Model {
         let chat: &[_] = if self.header().chat.is_some() { &BUILT_IN_CHAT } else { &[] };
         let built_in = chat.iter().chain(&BUILT_IN).find(|(built_in, _)| *built_in == name);
         built_in.map(|(_, text)| *text).ok_or_else(|| {
-            let names = own.keys().map(String::as_str).chain(BUILT_IN.map(|(name, _)| name));
+            let built_in = BUILT_IN.map(|(name, _)| name).into_iter();
+            let built_in = built_in.filter(|name| !own.contains_key(*name));
+            let names = own.keys().map(String::as_str).chain(built_in);
             let names = names.collect::<Vec<_>>().join(", ");
             bad(format!("the model has none of the name {}; it has {names}", quoted(name)))
         })

@@ -142,8 +142,22 @@ impl Board {
             if let Err(state) = self.state.fetch_update(Relaxed, Acquire, announce) {
                 return State(state);
             }
-            lock = self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            lock = self.sleep_once(lock);
         }
+    }
+
+    /// Sleeps until it is woken, or for no reason.
+    #[cfg(not(all(target_family = "wasm", target_feature = "atomics")))]
+    fn sleep_once<'a>(&self, lock: MutexGuard<'a, ()>) -> MutexGuard<'a, ()> {
+        self.wake.wait(lock).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In a browser a thread may have ended in a trap, and then nobody would ever wake the others.
+    #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+    fn sleep_once<'a>(&self, lock: MutexGuard<'a, ()>) -> MutexGuard<'a, ()> {
+        super::spawn::check();
+        let second = Duration::from_secs(1);
+        self.wake.wait_timeout(lock, second).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {

@@ -1,7 +1,7 @@
-//! Starts threads without the standard library's, where there are POSIX threads. Miri has too few of
-//! their functions, and loom replaces threads.
+//! Starts threads without the standard library's, where there are POSIX threads, and in browsers, where it
+//! has none. Miri has too few of POSIX's functions, and loom replaces threads.
 //!
-//! Three things that a host may count on come with it:
+//! Three things that a host may count on come with POSIX threads:
 //! - a lack of memory is an error (`std::thread` aborts the process);
 //! - the starting thread is left without thread-local destructors, which would keep a shared library
 //!   from being unloaded by `dlclose`;
@@ -18,12 +18,20 @@ pub(super) trait Life: Sync {
 
 #[cfg(all(unix, not(any(miri, all(loom, test)))))]
 pub(super) use posix::{Thread, spawn};
-#[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
+#[cfg(not(any(
+    all(unix, not(any(miri, all(loom, test)))),
+    all(target_family = "wasm", target_feature = "atomics")
+)))]
 pub(super) use standard::{Thread, spawn};
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+pub(super) use web::{Thread, check, spawn};
 
 /// Stack of a thread, in bytes. Kernels keep their tiles in registers and their buffers in the session but
 /// for some KiB, so they need little; explicit, because defaults range from 128 KiB (musl) to 8 MiB.
 pub(super) const STACK_SIZE: usize = 512 << 10;
+
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+mod web;
 
 #[cfg(all(unix, not(any(miri, all(loom, test)))))]
 mod posix {
@@ -152,7 +160,10 @@ mod posix {
 }
 
 /// Everywhere else, and under the model checker.
-#[cfg(not(all(unix, not(any(miri, all(loom, test))))))]
+#[cfg(not(any(
+    all(unix, not(any(miri, all(loom, test)))),
+    all(target_family = "wasm", target_feature = "atomics")
+)))]
 mod standard {
     use super::super::sync::{Builder, JoinHandle};
     use super::{Life, io};

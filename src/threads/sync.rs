@@ -7,7 +7,14 @@ pub(super) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicPtr, AtomicU32},
 };
-#[cfg(all(feature = "std", not(any(all(unix, not(miri)), all(loom, test)))))]
+#[cfg(all(
+    feature = "std",
+    not(any(
+        all(unix, not(miri)),
+        all(loom, test),
+        all(target_family = "wasm", target_feature = "atomics")
+    ))
+))]
 pub(super) use std::thread::{Builder, JoinHandle};
 
 #[cfg(all(loom, test))]

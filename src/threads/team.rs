@@ -131,7 +131,7 @@ impl Threads {
             shared: NonNull::from(Box::leak(shared)),
             handles,
             busy: AtomicBool::new(false),
-            process: std::process::id(),
+            process: process(),
         })
     }
 
@@ -141,7 +141,7 @@ impl Threads {
     }
 
     fn in_forked_child(&self) -> bool {
-        self.process != std::process::id()
+        self.process != process()
     }
 
     /// Runs the phases with all workers, and `meanwhile`, and returns true; or does nothing and returns
@@ -158,6 +158,11 @@ impl Threads {
         run.panic.resume();
         true
     }
+}
+
+/// This process's number. A browser has neither numbers nor forks.
+fn process() -> u32 {
+    if cfg!(target_family = "wasm") { 0 } else { std::process::id() }
 }
 
 impl Drop for Threads {

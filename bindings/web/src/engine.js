@@ -1,9 +1,13 @@
-// The C interface (include/cerebellum.h) of a module that was compiled for WebAssembly, for one thread:
+// The C interface (include/cerebellum.h) of a module that was compiled for WebAssembly, called by one thread:
 // the thread of a worker, as a rule. Every call here computes until it has its result.
 
+import { Threads, sharedMemory } from './threads.js';
+
 const PAGE = 65536;
-/** The last address of a 32-bit memory, less a page: no browser gives more. */
-const MOST_BYTES = 65535 * PAGE;
+/** Pages of a 32-bit memory: no browser gives more. The last one is never used, so that its end is a number of 32 bits. */
+const MOST_PAGES = 65536;
+/** What a module for several threads has in the beginning: `--initial-memory` in build.mjs. */
+const INITIAL_PAGES = 64;
 
 /** Numbers of `cbl_status`. */
 export const STATUS = [
@@ -15,7 +19,7 @@ const BUFFER_TOO_SMALL = 5;
 
 /** Numbers of `cbl_option`, and how a value is set. */
 const OPTIONS = {
-  verify: [2, 'flag'], context: [3, 'int'], cache: [4, ['f16', 'int8']], chunk: [6, 'int'], allLogits: [7, 'flag'],
+  verify: [2, 'flag'], context: [3, 'int'], cache: [4, ['f16', 'int8']], threads: [5, 'int'], chunk: [6, 'int'], allLogits: [7, 'flag'],
   isa: [8, 'string'], maxTokens: [9, 'int'], temperature: [10, 'float'], topK: [11, 'int'], topP: [12, 'float'],
   minP: [13, 'float'], repetitionPenalty: [14, 'float'], repetitionWindow: [15, 'int'], seed: [16, 'int'],
   ignoreEndOfText: [17, 'flag'], parseSpecial: [18, 'flag'], draft: [19, 'int'], pooling: [20, ['mean', 'last']],
@@ -51,12 +55,20 @@ const CALLBACK = new Uint8Array([
 ]);
 
 export class Engine {
-  /** Over a compiled module. */
-  static async start(module) {
+  /** Over a compiled module, one for several threads or not. */
+  static async start(module, hasThreads) {
     const now = () => performance.timeOrigin + performance.now();
+    const { memory, maximum } = hasThreads ? sharedMemory(INITIAL_PAGES, MOST_PAGES) : { maximum: MOST_PAGES };
+    let threads;
+    const ofThreads = Object.fromEntries(['start', 'join', 'check'].map((name) => [`thread_${name}`, (...args) => threads[name](...args)]));
     // `env`: the clock of the constraints' library.
-    const instance = await WebAssembly.instantiate(module, { cerebellum: { now }, env: { now } });
-    const engine = new Engine(instance.exports);
+    const instance = await WebAssembly.instantiate(module, { cerebellum: { now, ...ofThreads }, env: { now, memory } });
+    const engine = new Engine(instance.exports, memory);
+    engine.mostBytes = (maximum - 1) * PAGE;
+    if (hasThreads) {
+      threads = new Threads(module, memory, instance.exports, (bytes, what) => engine.pages(bytes, what));
+      engine.threads = threads;
+    }
     const callback = await WebAssembly.instantiate(CALLBACK, {
       c: { f: (_, text, length) => Number(engine.onText(engine.text(text, length))) },
     });
@@ -66,11 +78,13 @@ export class Engine {
     return engine;
   }
 
-  constructor(exports) {
+  constructor(exports, memory) {
     this.c = exports;
-    this.memory = exports.memory;
+    this.memory = memory ?? exports.memory;
     /** Memory of our own for arguments and results: pages that the library did not ask for. */
     this.scratch = { start: 0, end: 0, top: 0 };
+    // Of the pages that several threads begin with, those behind what the module has in them.
+    if (memory) this.scratch = { start: exports.__heap_base.value, end: INITIAL_PAGES * PAGE, top: exports.__heap_base.value };
     this.onText = () => true;
   }
 
@@ -79,18 +93,23 @@ export class Engine {
   get bytes() { return new Uint8Array(this.memory.buffer); }
   get view() { return new DataView(this.memory.buffer); }
 
+  /** What other threads write at the same time cannot be decoded: what they might write is copied. */
+  copy(start, end) { return this.threads ? this.bytes.slice(start, end) : this.bytes.subarray(start, end); }
+
   /** Whether the module was built with choices, regular expressions and JSON schemas. */
   get hasConstraints() { return this.c.cbl_has_constraints() !== 0; }
 
   /** So many bytes of new pages; all of them, or an error before anything is taken. */
   pages(bytes, what) {
-    const start = this.memory.buffer.byteLength;
+    let start = this.memory.buffer.byteLength;
     const refuse = (why) => {
       throw new CerebellumError('NO_MEMORY', `${what} needs ${megabytes(bytes)}, and ${why}`);
     };
-    if (start + bytes > MOST_BYTES) refuse(`of the 4096 MiB that a page can have ${megabytes(MOST_BYTES - start)} are free`);
+    if (start + bytes > this.mostBytes) {
+      refuse(`of the ${megabytes(this.mostBytes)} that a page can have ${megabytes(this.mostBytes - start)} are free`);
+    }
     try {
-      this.memory.grow(Math.ceil(bytes / PAGE));
+      start = PAGE * this.memory.grow(Math.ceil(bytes / PAGE));
     } catch {
       refuse('the browser gives no more');
     }
@@ -147,12 +166,12 @@ export class Engine {
     return at;
   }
 
-  text(at, length) { return decoder.decode(this.bytes.subarray(at, at + length)); }
+  text(at, length) { return decoder.decode(this.copy(at, at + length)); }
 
   /** Text that ends with a zero byte. */
   name(at) {
     const { bytes } = this;
-    return at === 0 ? '' : decoder.decode(bytes.subarray(at, bytes.indexOf(0, at)));
+    return at === 0 ? '' : decoder.decode(this.copy(at, bytes.indexOf(0, at)));
   }
 
   u64(at) { return Number(this.view.getBigUint64(at, true)); }
@@ -209,16 +228,24 @@ export class Engine {
     const check = (status) => {
       if (status !== 0) this.fail(status, `${key}: ${this.name(c.cbl_options_error(options))}`);
     };
-    const bad = (expected) => { throw new CerebellumError('BAD_OPTION', `${key} is ${expected}, not ${JSON.stringify(value)}`); };
+    const bad = (expected) => {
+      const shown = typeof value === 'bigint' ? value : JSON.stringify(value);
+      throw new CerebellumError('BAD_OPTION', `${key} is ${expected}, not ${shown}`);
+    };
+    const isText = (it) => typeof it === 'string';
     if (key === 'stop') {
-      for (const stop of typeof value === 'string' ? [value] : value) {
-        check(c.cbl_options_add_stop(options, ...this.string(stop)));
-      }
+      const stops = isText(value) ? [value] : value;
+      if (!Array.isArray(stops) || !stops.every(isText)) bad('a text or a list of texts');
+      for (const stop of stops) check(c.cbl_options_add_stop(options, ...this.string(stop)));
     } else if (key === 'logitBias') {
+      const isBias = ([token, bias]) => /^\d{1,9}$/.test(token) && typeof bias === 'number';
+      if (typeof value !== 'object' || Array.isArray(value) || !Object.entries(value).every(isBias)) bad('an object with a number for each token id');
       for (const [token, bias] of Object.entries(value)) {
         check(c.cbl_options_set_logit_bias(options, Number(token), bias));
       }
     } else if (key === 'examples') {
+      const isExample = (it) => Array.isArray(it) && it.length === 2 && it.every(isText);
+      if (!Array.isArray(value) || !value.every(isExample)) bad('a list of pairs, a text and its label');
       for (const [text, label] of value) {
         check(c.cbl_options_add_example(options, ...this.string(text), ...this.string(label)));
       }
@@ -228,6 +255,7 @@ export class Engine {
         if (!kind.includes(value)) bad(`one of ${kind.join(', ')}`);
         check(c.cbl_options_set_int(options, number, BigInt(kind.indexOf(value))));
       } else if (kind === 'flag') {
+        if (typeof value !== 'boolean') bad('true or false');
         check(c.cbl_options_set_int(options, number, value ? 1n : 0n));
       } else if (kind === 'int') {
         if (typeof value !== 'bigint' && !Number.isSafeInteger(value)) bad('a whole number');
@@ -238,13 +266,13 @@ export class Engine {
       } else {
         let text = value;
         if (kind === 'lines') {
-          const isLine = (it) => typeof it === 'string' && it !== '' && !it.includes('\n');
+          const isLine = (it) => isText(it) && it !== '' && !it.includes('\n');
           if (!Array.isArray(value) || value.length === 0 || !value.every(isLine)) bad('a list of texts, each of one line');
           text = value.join('\n');
-        } else if (kind === 'schema' && typeof value !== 'string') {
+        } else if (kind === 'schema' && !isText(value)) {
           text = JSON.stringify(value);
         }
-        if (typeof text !== 'string') bad('a text');
+        if (!isText(text)) bad(kind === 'schema' ? 'an object or a text' : 'a text');
         check(c.cbl_options_set_string(options, number, ...this.string(text)));
       }
     }
@@ -347,12 +375,20 @@ export class Engine {
 
   // ---- Sessions
 
-  session(model, options) {
+  /** With as many of the threads that are asked for as can be had. */
+  async session(model, given) {
+    const options = { ...given };
+    if (Number.isSafeInteger(options.threads) && options.threads > 1) {
+      // What is wrong with the options is said before workers are started.
+      this.plan(model, options);
+      await this.threads?.have(options.threads - 1);
+      options.threads = Math.min(options.threads, 1 + (this.threads?.waiting ?? 0));
+    }
     const { totalBytes } = this.plan(model, options);
-    const free = MOST_BYTES - this.memory.buffer.byteLength;
+    const free = this.mostBytes - this.memory.buffer.byteLength;
     if (totalBytes > free) {
-      throw new CerebellumError('NO_MEMORY', `A session needs ${megabytes(totalBytes)}, and of the 4096 MiB that a page ` +
-        `can have ${megabytes(free)} are free: a smaller context or cache: 'int8' needs less`);
+      throw new CerebellumError('NO_MEMORY', `A session needs ${megabytes(totalBytes)}, and of the ${megabytes(this.mostBytes)} ` +
+        `that a page can have ${megabytes(free)} are free: a smaller context or cache: 'int8' needs less`);
     }
     return this.within(() => this.withOptions(options, SESSION, 'Model.session()', (made) =>
       this.make('cbl_session_new', model, made)));
@@ -366,7 +402,7 @@ export class Engine {
       const seconds = (offset) => view.getFloat64(at + offset, true);
       return {
         isa: this.name(view.getUint32(at, true)), context: this.u64(at + 8), position: this.u64(at + 16),
-        evaluatedTokens: this.u64(at + 32), evaluationSeconds: seconds(40),
+        threads: this.u64(at + 24), evaluatedTokens: this.u64(at + 32), evaluationSeconds: seconds(40),
         promptTokens: this.u64(at + 48), promptSeconds: seconds(56),
         generatedTokens: this.u64(at + 64), generationSeconds: seconds(72),
         stopReason: STOP_REASONS[view.getInt32(at + 80, true)] ?? null,
@@ -491,7 +527,7 @@ export class Engine {
   }
 }
 
-const SESSION = ['context', 'cache', 'chunk', 'isa', 'allLogits', 'draft'];
+const SESSION = ['context', 'threads', 'cache', 'chunk', 'isa', 'allLogits', 'draft'];
 const SAMPLING = [
   'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'repetitionWindow', 'seed', 'logitBias',
 ];

@@ -4,6 +4,7 @@
 // From the host: { id, progress }, { id, piece }, { id, done }, { id, error }
 
 import { CerebellumError, Engine } from './engine.js';
+import { canHaveThreads } from './threads.js';
 
 /** f32x4.relaxed_madd(1 + 2^-12, 1 + 2^-12, -1): its last bit is there only if the engine rounds once. */
 const PROBE = new Uint8Array([
@@ -66,12 +67,26 @@ export class Host {
 
   // ---- Loading
 
-  async load({ source, isa, cache, verify, digest }, say, signal) {
-    const name = (isa ?? (hasRelaxedSimd() ? 'relaxed-simd' : 'simd128')) === 'relaxed-simd' ? 'relaxed-simd' : 'simd128';
-    const module = await this.readModule(name);
-    this.engine = await Engine.start(
-      module instanceof WebAssembly.Module ? module : await WebAssembly.compile(module),
-    );
+  /** Starts the module: the one for several threads where they can be had. */
+  async start(name, threads) {
+    const start = async (file, hasThreads) => {
+      const module = await this.readModule(file);
+      return Engine.start(module instanceof WebAssembly.Module ? module : await WebAssembly.compile(module), hasThreads);
+    };
+    if (threads !== false && canHaveThreads()) {
+      try {
+        return await start(`${name}-threads`, true);
+      } catch (error) {
+        // It is not there, or the memory for it is not.
+        console.warn(`Cerebellum has one thread: ${error.message}`);
+      }
+    }
+    return start(name, false);
+  }
+
+  async load({ source, isa, threads, cache, verify, digest }, say, signal) {
+    const name = isa ?? (hasRelaxedSimd() ? 'relaxed-simd' : 'simd128');
+    this.engine = await this.start(name, threads);
     const isUrl = typeof source === 'string';
     const kept = isUrl && cache ? await this.cached(source, digest) : null;
     if (kept) {
@@ -93,7 +108,7 @@ export class Host {
     if (digest !== undefined && this.info.digest !== digest) {
       throw new CerebellumError('BAD_MODEL', `the model's digest is ${this.info.digest || 'not stated'}, not ${digest}`);
     }
-    return { info: this.info, isa: name, hasConstraints: this.engine.hasConstraints };
+    return { info: this.info, isa: name, hasConstraints: this.engine.hasConstraints, hasThreads: this.engine.threads !== undefined };
   }
 
   openModel(verify) {
@@ -175,6 +190,9 @@ export class Host {
     }
   }
 
+  /** Ends the threads. */
+  close() { this.engine?.threads?.close(); }
+
   // ---- Calls
 
   async plan({ options }) { return this.engine.plan(this.model, options); }
@@ -227,7 +245,6 @@ export class Host {
   }
 
   async pieces(session, generation, say, signal) {
-    let failed = true;
     try {
       // A request to stop that came before the first token.
       await turn();
@@ -237,9 +254,10 @@ export class Host {
         if (piece !== '') say.piece(piece);
         await turn();
       }
-      failed = false;
-    } finally {
-      if (failed) generation.end();
+    } catch (error) {
+      // After a trap nothing may be called.
+      if (error instanceof CerebellumError) generation.end();
+      throw error;
     }
     const stopReason = generation.end();
     return { stopReason, stats: this.engine.stats(session) };

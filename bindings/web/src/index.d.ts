@@ -1,4 +1,7 @@
-/** Options have the words of the Python module (docs/python.md), in camel case; `undefined` stands for the default. */
+/**
+ * Options have the words of the Python module (docs/python.md), in camel case; `undefined` stands for the default. An
+ * argument of the wrong type is a `TypeError`, an option with a wrong value a `CerebellumError` with the status `BAD_OPTION`.
+ */
 
 /** Options of {@link Model.load}. */
 export interface LoadOptions {
@@ -16,6 +19,11 @@ export interface LoadOptions {
   worker?: boolean;
   /** The module: by default the one with relaxed instructions, where the engine has them. The bits are the same. */
   isa?: 'simd128' | 'relaxed-simd';
+  /**
+   * Load the module whose sessions may have several threads. By default where there can be threads: in a page that is
+   * cross-origin isolated, and in Node. Where there cannot be, this changes nothing.
+   */
+  threads?: boolean;
 }
 
 export interface ModelInfo {
@@ -37,6 +45,11 @@ export interface ModelInfo {
 export interface SessionOptions {
   /** Number of positions, for prompt and generated tokens together. */
   context?: number;
+  /**
+   * Number of threads that share the work. 1 by default. Where there are fewer (`model.hasThreads`), it gets what there
+   * is, and `stats().threads` says how many. The bits are the same.
+   */
+  threads?: number;
   /** Type of the cached keys and values. `int8` takes about half the memory of `f16`, the default. */
   cache?: 'f16' | 'int8';
   /** Number of a prompt's tokens that are evaluated at once. 64 by default. */
@@ -107,6 +120,7 @@ export interface SessionStats {
   isa: string;
   context: number;
   position: number;
+  threads: number;
   evaluatedTokens: number;
   evaluationSeconds: number;
   promptTokens: number;
@@ -159,6 +173,8 @@ export class Model {
   readonly isa: 'simd128' | 'relaxed-simd';
   /** Whether the module was built with `choices`, `regex` and `jsonSchema`. */
   readonly hasConstraints: boolean;
+  /** Whether sessions may have several threads. */
+  readonly hasThreads: boolean;
   /** What memory a session would take; nothing is allocated. */
   plan(options?: SessionOptions): Promise<MemoryPlan>;
   session(options?: SessionOptions): Promise<Session>;

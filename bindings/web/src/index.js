@@ -5,6 +5,63 @@ import { Host, hasRelaxedSimd } from './host.js';
 
 export { CerebellumError, hasRelaxedSimd };
 
+const isTokens = (it) => (Array.isArray(it) || it instanceof Uint32Array) && it.every((id) => Number.isSafeInteger(id) && id >= 0);
+const isObject = (it) => typeof it === 'object' && it !== null && !Array.isArray(it);
+const isText = (it) => typeof it === 'string';
+
+/** What an argument must be, in words and as a test. */
+const KINDS = {
+  text: ['a text', isText],
+  prompt: ['a text or a list of token ids', (it) => isText(it) || isTokens(it)],
+  tokens: ['a list of token ids', isTokens],
+  labels: ['a list of texts', (it) => Array.isArray(it) && it.every(isText)],
+  messages: [
+    "a list of messages such as { role: 'user', content: 'Hello' }",
+    (it) => Array.isArray(it) && it.every((message) => isObject(message) && isText(message.role) && isText(message.content)),
+  ],
+  position: ['a whole number', (it) => Number.isSafeInteger(it) && it >= 0],
+  classifier: ['what classifier() of the same model has made', (it, channel) => it instanceof Classifier && it.channel === channel],
+  template: ['what template() of the same model has made', (it, channel) => it instanceof Template && it.channel === channel],
+  options: ['an object with options', (it) => it === undefined || it === null || isObject(it)],
+  source: [
+    'an address, a File, a Blob or the bytes of a model',
+    (it) => isText(it) || it instanceof URL || it instanceof Blob || it instanceof ArrayBuffer || ArrayBuffer.isView(it),
+  ],
+  function: ['a function', (it) => typeof it === 'function'],
+  signal: ['an AbortSignal', (it) => isObject(it) && typeof it.aborted === 'boolean' && typeof it.addEventListener === 'function'],
+  flag: ['true or false', (it) => typeof it === 'boolean'],
+  isa: ["'simd128' or 'relaxed-simd'", (it) => ['simd128', 'relaxed-simd'].includes(it)],
+};
+
+/** The options that are looked at here; all others go to the module, which knows them. */
+const LOAD = {
+  onProgress: 'function', signal: 'signal', worker: 'flag', cache: 'flag', verify: 'flag', digest: 'text', isa: 'isa', threads: 'flag',
+};
+
+function shown(value) {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value.constructor?.name ?? 'an object';
+  try {
+    const text = JSON.stringify(value) ?? String(value);
+    return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  } catch {
+    return String(value);
+  }
+}
+
+/** An argument that is not what a method takes is an error of the caller's. */
+function check(method, kind, value, channel, name = kind) {
+  const [expected, isGood] = KINDS[kind];
+  if (!isGood(value, channel)) throw new TypeError(`${method}(): ${name} is ${expected}, not ${shown(value)}`);
+}
+
+/** Options without the signal, and the signal. */
+function signalOf(method, options) {
+  check(method, 'options', options);
+  const { signal, ...others } = options ?? {};
+  if (signal !== undefined && signal !== null) check(method, 'signal', signal);
+  return [others, signal];
+}
+
 /** The modules of this package, where there is no worker. */
 async function readModule(name) {
   const url = new URL(`./${name}.wasm`, import.meta.url);
@@ -25,9 +82,12 @@ class Channel {
       // A trap in the module, or a worker that the browser has ended: the page lives on.
       this.worker.onerror = (event) => this.fail(new CerebellumError('PANIC', event.message || 'the worker could not be started'));
       this.post = (message, transfer) => this.worker.postMessage(message, transfer);
+      // The threads of a worker end with it.
+      this.end = () => this.worker.terminate();
     } else {
       const host = new Host(readModule);
       this.post = (message) => { host.handle(message, receive); };
+      this.end = () => host.close();
     }
   }
 
@@ -52,7 +112,7 @@ class Channel {
     this.failed = error;
     for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();
-    this.worker?.terminate();
+    this.end();
   }
 
   /** A call; its `id` serves to cancel it. */
@@ -63,7 +123,13 @@ class Channel {
       if (this.failed) reject(this.failed);
       this.pending.set(id, { resolve, reject, onProgress, onPiece });
     });
-    if (!this.failed) this.post({ id, method, args }, transfer);
+    try {
+      if (!this.failed) this.post({ id, method, args }, transfer);
+    } catch (error) {
+      // A function among the options, or an object that only looks like one.
+      this.pending.get(id).reject(new TypeError(`${method}(): an argument cannot be sent to a worker: ${error.message}`));
+      this.pending.delete(id);
+    }
     return { id, result };
   }
 
@@ -82,18 +148,38 @@ function revived({ name, message, status }) {
   return new CerebellumError(STATUS_OF[name] ?? 'PANIC', `${name}: ${message}`);
 }
 
+/** The whole address of what is relative to the page. */
+function addressOf(source) {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  try {
+    const { protocol, href } = new URL(source, base);
+    if (protocol !== 'file:') return href;
+  } catch {
+    // Told below.
+  }
+  const instead = base === undefined ? 'in Node give the bytes of a file: Model.load(await readFile(path))' : 'give a File or its bytes';
+  throw new TypeError(`Model.load(): ${shown(String(source))} is no address that a model can be loaded from: ${instead}`);
+}
+
 export class Model {
-  static async load(source, options = {}) {
-    const { onProgress, signal, worker = typeof Worker !== 'undefined', cache = true, verify = false, digest, isa } = options;
+  static async load(source, options) {
+    check('Model.load', 'source', source);
+    check('Model.load', 'options', options);
+    for (const [name, value] of Object.entries(options ?? {})) {
+      if (!(name in LOAD)) throw new TypeError(`Model.load() has no option ${JSON.stringify(name)}; it has ${Object.keys(LOAD).join(', ')}`);
+      if (value !== undefined && value !== null) check('Model.load', LOAD[name], value, null, name);
+    }
+    const { onProgress, signal, worker = typeof Worker !== 'undefined', cache = true, verify = false, digest, isa, threads } = options ?? {};
+    if (worker && typeof Worker === 'undefined') throw new TypeError('Model.load(): worker is false where there are no workers as in browsers');
     signal?.throwIfAborted();
-    const channel = new Channel(worker);
     let given = source;
     if (typeof source === 'string' || source instanceof URL) {
-      given = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+      given = addressOf(source);
     } else if (ArrayBuffer.isView(source)) {
       given = source.buffer.slice(source.byteOffset, source.byteOffset + source.byteLength);
     }
-    const call = channel.call('load', { source: given, cache, verify, digest, isa }, {
+    const channel = new Channel(worker);
+    const call = channel.call('load', { source: given, cache, verify, digest, isa, threads }, {
       onProgress,
       transfer: given instanceof ArrayBuffer ? [given] : undefined,
     });
@@ -110,43 +196,76 @@ export class Model {
     }
   }
 
-  constructor(channel, { info, isa, hasConstraints }) {
+  constructor(channel, { info, isa, hasConstraints, hasThreads }) {
     this.channel = channel;
     this.info = info;
     this.isa = isa;
     this.hasConstraints = hasConstraints;
+    this.hasThreads = hasThreads;
   }
 
-  plan(options) { return this.channel.run('plan', { options }); }
+  async plan(options) {
+    check('plan', 'options', options);
+    return this.channel.run('plan', { options });
+  }
+
   verify() { return this.channel.run('verify', {}); }
-  tokenize(text, options) { return this.channel.run('tokenize', { text, options }); }
-  detokenize(tokens) { return this.channel.run('detokenize', { tokens }); }
-  chatTokens(messages, options) { return this.channel.run('chatTokens', { messages, options }); }
+
+  async tokenize(text, options) {
+    check('tokenize', 'text', text);
+    check('tokenize', 'options', options);
+    return this.channel.run('tokenize', { text, options });
+  }
+
+  async detokenize(tokens) {
+    check('detokenize', 'tokens', tokens);
+    return this.channel.run('detokenize', { tokens });
+  }
+
+  async chatTokens(messages, options) {
+    check('chatTokens', 'messages', messages);
+    check('chatTokens', 'options', options);
+    return this.channel.run('chatTokens', { messages, options });
+  }
 
   async session(options) {
+    check('session', 'options', options);
     return new Session(this.channel, await this.channel.run('session', { options }));
   }
 
   async classifier(labels, options) {
-    return new Classifier(await this.channel.run('classifier', { labels, options }), labels);
+    check('classifier', 'labels', labels);
+    check('classifier', 'options', options);
+    return new Classifier(this.channel, await this.channel.run('classifier', { labels, options }), labels);
   }
 
-  async template(name) { return new Template(await this.channel.run('template', { name })); }
-  async templateFromText(text) { return new Template(await this.channel.run('template', { text })); }
+  async template(name) {
+    check('template', 'text', name, null, 'name');
+    return new Template(this.channel, await this.channel.run('template', { name }));
+  }
+
+  async templateFromText(text) {
+    check('templateFromText', 'text', text);
+    return new Template(this.channel, await this.channel.run('template', { text }));
+  }
 
   /** Frees everything of the model, its sessions too. */
   close() { this.channel.fail(new CerebellumError('BAD_HANDLE', 'the model is closed')); }
 }
 
 export class Classifier {
-  constructor(handle, labels) {
+  constructor(channel, handle, labels) {
+    this.channel = channel;
     this.handle = handle;
     this.labels = labels;
   }
 }
 
 export class Template {
-  constructor(handle) { this.handle = handle; }
+  constructor(channel, handle) {
+    this.channel = channel;
+    this.handle = handle;
+  }
 }
 
 /** A text that comes piece by piece. */
@@ -202,17 +321,49 @@ export class Session {
     this.handle = handle;
   }
 
-  generate(prompt, { signal, ...options } = {}) { return this.stream('generate', { prompt, options }, signal); }
-  chat(messages, { signal, ...options } = {}) { return this.stream('chat', { messages, options }, signal); }
-  apply(template, text, { signal, ...options } = {}) {
+  generate(prompt, given) {
+    check('generate', 'prompt', prompt);
+    const [options, signal] = signalOf('generate', given);
+    return this.stream('generate', { prompt, options }, signal);
+  }
+
+  chat(messages, given) {
+    check('chat', 'messages', messages);
+    const [options, signal] = signalOf('chat', given);
+    return this.stream('chat', { messages, options }, signal);
+  }
+
+  apply(template, text, given) {
+    check('apply', 'template', template, this.channel);
+    check('apply', 'text', text);
+    const [options, signal] = signalOf('apply', given);
     return this.stream('apply', { template: template.handle, text, options }, signal);
   }
 
-  classify(classifier, text) { return this.run('classify', { classifier: classifier.handle, text }); }
-  embed(text, options) { return this.run('embed', { text, options }); }
-  evaluate(tokens) { return this.run('evaluate', { tokens }); }
+  async classify(classifier, text) {
+    check('classify', 'classifier', classifier, this.channel);
+    check('classify', 'text', text);
+    return this.run('classify', { classifier: classifier.handle, text });
+  }
+
+  async embed(text, options) {
+    check('embed', 'text', text);
+    check('embed', 'options', options);
+    return this.run('embed', { text, options });
+  }
+
+  async evaluate(tokens) {
+    check('evaluate', 'tokens', tokens);
+    return this.run('evaluate', { tokens });
+  }
+
   reset() { return this.run('reset', {}); }
-  rewind(position) { return this.run('rewind', { position }); }
+
+  async rewind(position) {
+    check('rewind', 'position', position);
+    return this.run('rewind', { position });
+  }
+
   stats() { return this.run('stats', {}); }
   tokens() { return this.run('tokens', {}); }
   close() { return this.run('free', {}); }
