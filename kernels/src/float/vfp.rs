@@ -14,5 +14,5 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
 
 #[unsafe(naked)]
 extern "C" fn vfma(a: f32, b: f32, c: f32) -> f32 {
-    naked_asm!("vfma.f32 s2, s0, s1", "vmov.f32 s0, s2", "bx lr")
+    naked_asm!(".fpu fpv4-sp-d16", "vfma.f32 s2, s0, s1", "vmov.f32 s0, s2", "bx lr")
 }
