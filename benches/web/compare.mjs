@@ -1,12 +1,12 @@
-// Speed in Chromium, one thread, beside wllama (a port of llama.cpp) and beside our native runtime on AVX2.
+// Speed in Chromium, by one thread and by two, beside wllama (a port of llama.cpp) and our native runtime on AVX2.
 //
 //     npm install --prefix DIRECTORY @wllama/wllama        (outside of this repository; 3.13 was used)
 //     cd bindings/web && npm install && npm run build && cd ../..
 //     cargo build --release -p cerebellum-tools
 //     node benches/web/compare.mjs DIRECTORY/node_modules/@wllama/wllama OUTPUT.json NAME=MODEL.cbl,THEIRS.gguf...
 //
-// A model's files hold the same weights: ours runs in both modules and natively, theirs in wllama, which chooses its
-// module for one thread by itself, as the page has no special headers. All take turns, each in a page of its own with
+// A model's files hold the same weights: ours runs in both modules and natively, theirs in wllama. The page for one
+// thread has no special headers, the one for two is cross-origin isolated. All take turns, each in a page of its own with
 // modules that are compiled anew: a prompt of 512 tokens (theirs is the same text), then 64 tokens one by one. A first
 // turn of the same length, whose figures are thrown away, lets the engine compile everything for speed.
 //
@@ -52,7 +52,10 @@ const server = createServer((request, response) => {
     wllama: () => join(wllama, ...rest),
     model: () => files[Number(rest[0])],
   }[root]?.();
-  if (path === '/') {
+  response.setHeader('cross-origin-embedder-policy', 'require-corp');
+  if (path === '/1' || path === '/2') {
+    if (path === '/1') response.removeHeader('cross-origin-embedder-policy');
+    else response.setHeader('cross-origin-opener-policy', 'same-origin');
     response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>speed</title>');
   } else if (file && existsSync(file)) {
     response.writeHead(200, {
@@ -67,11 +70,11 @@ await new Promise((done) => { server.once('listening', done); });
 const address = `http://127.0.0.1:${server.address().port}/`;
 
 /** In the page. `firstSeconds` is from the start of loading, over a local network, to the first piece of text. */
-async function ours({ at, isa, tokens }) {
+async function ours({ at, isa, threads, tokens }) {
   const { Model } = await import('/cerebellum/index.js');
   const start = performance.now();
   const model = await Model.load(`/model/${at}`, { isa, cache: false });
-  const session = await model.session({ context: tokens.length + 72, draft: 0 });
+  const session = await model.session({ context: tokens.length + 72, draft: 0, threads });
   await session.generate(tokens.slice(0, 1), { maxTokens: 1, ignoreEndOfText: true }).text();
   const firstSeconds = (performance.now() - start) / 1000;
   let stats;
@@ -81,13 +84,14 @@ async function ours({ at, isa, tokens }) {
     await stream.text();
     ({ stats } = stream);
   }
+  if (stats.threads !== threads) throw new Error(`${stats.threads} threads instead of ${threads}`);
   return {
     firstSeconds, tokens: tokens.length, prompt: tokens.length / stats.promptSeconds,
     decode: (stats.generatedTokens - 1) / stats.generationSeconds, memoryBytes: stats.memoryBytes,
   };
 }
 
-async function theirs({ at, text, context }) {
+async function theirs({ at, text, context, threads }) {
   const { Wllama } = await import('/wllama/esm/index.js');
   const said = [];
   const say = (...words) => { said.push(words.join(' ')); };
@@ -95,7 +99,7 @@ async function theirs({ at, text, context }) {
   const it = new Wllama({ default: '/wllama/esm/wasm/wllama.wasm' }, { logger: { debug: say, log: say, warn: say, error: say } });
   try {
     const blob = await (await fetch(`/model/${at}`)).blob();
-    await it.loadModel([blob], { n_ctx: context, n_threads: 1, n_gpu_layers: 0, n_parallel: 1, warmup: false });
+    await it.loadModel([blob], { n_ctx: context, n_threads: threads, n_gpu_layers: 0, n_parallel: 1, warmup: false });
     const complete = (prompt, count) => it.createCompletion({
       prompt, max_tokens: count, temperature: 0, ignore_eos: true, cache_prompt: false,
     });
@@ -110,9 +114,9 @@ async function theirs({ at, text, context }) {
   }
 }
 
-function native(file) {
+function native(file, threads) {
   const { results } = JSON.parse(execFileSync(program, [
-    'bench', '--json', '--quiet', '-m', file, '-t', '1', '-p', length, '-n', '64', '--depth', length, '-r', '1', '--draft', '0',
+    'bench', '--json', '--quiet', '-m', file, '-t', threads, '-p', length, '-n', '64', '--depth', length, '-r', '1', '--draft', '0',
     '--context', length + 72,
   ], { env: { ...env, CEREBELLUM_ISA: 'avx2' } }));
   const speed = (wanted) => results.find(({ kind }) => kind === wanted).tokens_per_second;
@@ -128,10 +132,11 @@ const browser = await chromium.launch({
 
 /** A page of its own, which is closed afterwards. */
 async function inPage(run, args) {
+  const { threads = 1 } = args;
   const page = await browser.newPage();
   let timer;
   try {
-    await page.goto(address);
+    await page.goto(`${address}${threads}`);
     return await Promise.race([
       page.evaluate(run, args),
       new Promise((_, fail) => { timer = setTimeout(() => fail(new Error(`nothing after ${PATIENCE / 1000} s`)), PATIENCE); }),
@@ -158,11 +163,12 @@ const samples = existsSync(output) ? JSON.parse(readFileSync(output, 'utf8')).sa
 const kinds = [];
 for (const [i, { name, our, their }] of models.entries()) {
   const { tokens, text } = await promptOf(2 * i);
-  for (const isa of ['relaxed-simd', 'simd128']) {
-    kinds.push({ name: `${name}, ${isa}`, run: () => inPage(ours, { at: 2 * i, isa, tokens }) });
+  for (const threads of [1, 2]) {
+    const add = (kind, run) => kinds.push({ name: `${name}, ${kind}${threads > 1 ? `, ${threads} threads` : ''}`, run });
+    for (const isa of ['relaxed-simd', 'simd128']) add(isa, () => inPage(ours, { at: 2 * i, isa, threads, tokens }));
+    if (their) add('wllama', () => inPage(theirs, { at: 2 * i + 1, text, context: length + 128, threads }));
+    if (existsSync(program)) add('native AVX2', async () => native(our, threads));
   }
-  if (their) kinds.push({ name: `${name}, wllama`, run: () => inPage(theirs, { at: 2 * i + 1, text, context: length + 128 }) });
-  if (existsSync(program)) kinds.push({ name: `${name}, native AVX2`, run: async () => native(our) });
 }
 try {
   for (let round = 0; round < Number(env.ROUNDS ?? 3); round += 1) {
@@ -185,13 +191,15 @@ const ratio = (n) => (n > 0 ? n.toFixed(2) : '');
 console.log('\n| model | first text, s | prompt, tokens/s | of wllama | of native | text, tokens/s | of wllama | of native |');
 console.log('|---|---|---|---|---|---|---|---|');
 for (const { name: model } of models) {
-  for (const kind of ['relaxed-simd', 'simd128', 'wllama', 'native AVX2']) {
-    const name = `${model}, ${kind}`;
-    if (!samples[name]) continue;
-    const cells = ['prompt', 'decode'].flatMap((key) => [
-      figure(name, key).toFixed(1),
-      ...['wllama', 'native AVX2'].map((other) => ratio(figure(name, key) / figure(`${model}, ${other}`, key))),
-    ]);
-    console.log(`| ${name} | ${ratio(figure(name, 'firstSeconds'))} | ${cells.join(' | ')} |`);
+  for (const threads of ['', ', 2 threads']) {
+    for (const kind of ['relaxed-simd', 'simd128', 'wllama', 'native AVX2']) {
+      const name = `${model}, ${kind}${threads}`;
+      if (!samples[name]) continue;
+      const cells = ['prompt', 'decode'].flatMap((key) => [
+        figure(name, key).toFixed(1),
+        ...['wllama', 'native AVX2'].map((other) => ratio(figure(name, key) / figure(`${model}, ${other}${threads}`, key))),
+      ]);
+      console.log(`| ${name} | ${ratio(figure(name, 'firstSeconds'))} | ${cells.join(' | ')} |`);
+    }
   }
 }

@@ -7,6 +7,9 @@ const INTENTS = ['alarm', 'timer', 'weather', 'play music', 'greeting', 'transla
 /** Of the first line of tests/data/recorded/logits.txt, which is of this model. */
 const RECORDED = '98322c59';
 
+/** More would compete for the memory. Where the page may have no threads, it gets one. */
+const THREADS = Math.min(4, navigator.hardwareConcurrency || 1);
+
 const $ = (id) => document.getElementById(id);
 const megabytes = (bytes) => `${(bytes / 1048576).toFixed(1)} MB`;
 
@@ -100,16 +103,19 @@ async function show(name, isDemo) {
   showStats(await (await session('story')).stats());
 }
 
-/** A session for each use, made when it is needed. */
+/** A session for each use, made when it is needed. Those for long texts have threads. */
 async function session(use) {
-  const context = Math.min(model.info.context, use === 'command' || use === 'translate' ? 256 : 2048);
-  sessions[use] ??= model.session({ context, allLogits: use === 'command' });
+  const isShort = use === 'command' || use === 'translate';
+  sessions[use] ??= model.session({
+    context: Math.min(model.info.context, isShort ? 256 : 2048), allLogits: use === 'command', threads: isShort ? 1 : THREADS,
+  });
   return sessions[use];
 }
 
 function showStats(stats) {
   const rate = (tokens, seconds) => (seconds > 0 && tokens > 0 ? `${Math.round(tokens / seconds)} tokens/s` : '–');
   $('fact-memory').textContent = megabytes(stats.memoryBytes);
+  $('fact-threads').textContent = stats.threads;
   if (stats.promptTokens > 0) $('fact-prompt').textContent = rate(stats.promptTokens, stats.promptSeconds);
   if (stats.generatedTokens > 1) $('fact-text').textContent = rate(stats.generatedTokens - 1, stats.generationSeconds);
 }
@@ -288,7 +294,7 @@ $('check').addEventListener('click', async () => {
   if (model === null) return;
   $('check').disabled = true;
   $('fact-logits').textContent = '…';
-  const check = await model.session({ context: 128 });
+  const check = await model.session({ context: 128, threads: THREADS });
   let [crc, logits] = [0, await check.evaluate(await model.tokenize('Once upon a time'))];
   for (let step = 0; step < 64; step += 1) {
     crc = checksum(crc, logits);
@@ -321,5 +327,12 @@ addEventListener('drop', (event) => {
   if (file) open(file, file.name);
 });
 
-if ('serviceWorker' in navigator) navigator.serviceWorker.register('sw.js').catch(() => {});
+if ('serviceWorker' in navigator) {
+  // From now on it gives the page what it needs for threads.
+  const first = navigator.serviceWorker.controller === null;
+  navigator.serviceWorker.register('sw.js').catch(() => {});
+  navigator.serviceWorker.addEventListener('controllerchange', () => {
+    $('threads-hint').hidden = !first || crossOriginIsolated || THREADS === 1 || window.top !== window;
+  });
+}
 open(DEMO, 'the demo model');

@@ -2,8 +2,9 @@
 // (src/threads/spawn/web.rs). They are started before the library asks for them, for a browser starts no worker as
 // long as the one that asks computes.
 
-/** What is in a worker's place, before the function to call and its argument. */
+/** What is in a worker's place, before the function to call, its argument, and why it has failed. */
 const [WAITS, RUNS, FAILED] = [1, 2, 3];
+const [PLACE, REASON] = [3, 48];
 /** Bytes of a thread's stack: `STACK_SIZE` of src/threads/spawn.rs, with the thread's own data above it. */
 const STACK = 512 << 10;
 
@@ -76,7 +77,7 @@ export class Threads {
     const { module, memory, exports } = this;
     const [size, align] = [exports.__tls_size.value, exports.__tls_align.value];
     const stack = this.pages(STACK + size + align, 'A thread');
-    const place = new Int32Array(new SharedArrayBuffer(12));
+    const place = new Int32Array(new SharedArrayBuffer(4 * (PLACE + REASON)));
     const local = Math.ceil((stack + STACK) / align) * align;
     const worker = await newWorker({ module, memory, place, stack: stack + STACK, local });
     await new Promise((resolve, reject) => {
@@ -104,9 +105,8 @@ export class Threads {
   }
 
   check() {
-    if (this.workers.some(({ place }) => Atomics.load(place, 0) === FAILED)) {
-      throw new WebAssembly.RuntimeError('a thread of the module has ended in a fault');
-    }
+    const failed = this.workers.find(({ place }) => Atomics.load(place, 0) === FAILED);
+    if (failed) throw new WebAssembly.RuntimeError(`a thread of the module: ${String.fromCharCode(...failed.place.subarray(PLACE).filter(Boolean))}`);
   }
 
   close() { for (const { worker } of this.workers.splice(0)) worker.terminate(); }
@@ -135,14 +135,15 @@ function serve(functions, place) {
   for (;;) {
     Atomics.wait(place, 0, WAITS);
     if (Atomics.load(place, 0) === RUNS) {
-      let end = FAILED;
+      let end = WAITS;
       try {
         functions.get(place[1])(place[2]);
-        end = WAITS;
-      } finally {
-        Atomics.store(place, 0, end);
-        Atomics.notify(place, 0);
+      } catch (error) {
+        place.set([...error.message].slice(0, REASON).map((letter) => letter.charCodeAt(0)), PLACE);
+        end = FAILED;
       }
+      Atomics.store(place, 0, end);
+      Atomics.notify(place, 0);
     }
   }
 }

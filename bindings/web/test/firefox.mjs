@@ -26,15 +26,16 @@ async function report() {
     }
     return ~c >>> 0;
   };
-  for (const isa of results.relaxed ? ['simd128', 'relaxed-simd'] : ['simd128']) {
-    const model = await Model.load('/demo.cbl', { isa, cache: false });
-    const session = await model.session({ context: 128 });
+  results.isolated = globalThis.crossOriginIsolated;
+  for (const [isa, threads] of (results.relaxed ? ['simd128', 'relaxed-simd'] : ['simd128']).flatMap((it) => [[it, 1], [it, 2]])) {
+    const model = await Model.load('/demo.cbl', { isa, cache: false, threads: threads > 1 });
+    const session = await model.session({ context: 128, threads });
     let [crc, logits] = [0, await session.evaluate(await model.tokenize('Once upon a time'))];
     for (let step = 0; step < 64; step += 1) {
       crc = checksum(crc, logits);
       logits = await session.evaluate([logits.reduce((best, x, i) => (x > logits[best] ? i : best), 0)]);
     }
-    results[isa] = crc.toString(16).padStart(8, '0');
+    results[`${isa} ${(await session.stats()).threads}`] = crc.toString(16).padStart(8, '0');
     model.close();
   }
   results.hostile = await Model.load(new Uint8Array(100).buffer).then(() => 'opened', ({ status }) => status);
@@ -72,6 +73,8 @@ await fetch('/report', { method: 'POST', body: JSON.stringify(results) });
 let told;
 const results = new Promise((resolve) => { told = resolve; });
 const server = createServer(async (request, response) => {
+  response.setHeader('cross-origin-opener-policy', 'same-origin');
+  response.setHeader('cross-origin-embedder-policy', 'require-corp');
   const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
   if (path === '/report') {
     let body = '';
@@ -103,8 +106,9 @@ try {
   assert.equal(got.error, undefined);
   const recorded = readFileSync(new URL('../../../tests/data/recorded/logits.txt', import.meta.url), 'utf8');
   const [, wanted] = recorded.match(/^int4 F16 logits (\S+) .*"Once upon a time"$/m);
-  assert.equal(got.simd128, wanted);
-  if (got.relaxed) assert.equal(got['relaxed-simd'], wanted);
+  for (const isa of got.relaxed ? ['simd128', 'relaxed-simd'] : ['simd128']) {
+    for (const threads of [1, 2]) assert.equal(got[`${isa} ${threads}`], wanted);
+  }
   assert.equal(got.hostile, 'BAD_MODEL');
   assert.ok(got.story > 200);
   assert.equal(got.stopped, 'Stopped.');

@@ -26,15 +26,18 @@ host.generate = (args, ...rest) => {
   if (args.prompt.includes('trap the module')) host.engine.c.cbl_model_get_info(host.model, 0xffffff00, 64);
   return generate.call(host, args, ...rest);
 };`;
+/** A stack that is enough for a thread to wait for work, but not to do it. */
+const SMALL_STACK = ['exports.__stack_pointer.value = stack;', 'exports.__stack_pointer.value = 700;'];
 const TYPES = {
   '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.wasm': 'application/wasm',
 };
 const server = createServer((request, response) => {
   const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
   try {
-    const file = path.startsWith('/hostile/') ? join(hostile, path.slice(9)) : path === '/hostile.mjs' ? here('hostile.mjs') : join(site, path.endsWith('/') ? `${path}index.html` : path);
+    const file = path.startsWith('/hostile/') ? join(hostile, path.slice(9)) : path === '/hostile.mjs' ? here('hostile.mjs') : join(site, path.replace(/^\/small-stack/, '').replace(/\/$/, '/index.html'));
     let bytes = readFileSync(file);
     if (path.endsWith('/worker.js')) bytes = Buffer.concat([bytes, Buffer.from(TRAP)]);
+    if (path === '/small-stack/cerebellum/threads.js') bytes = Buffer.from(bytes.toString().replace(...SMALL_STACK));
     response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? (path.endsWith('/') ? 'text/html' : 'application/octet-stream'), 'content-length': bytes.length });
     response.end(bytes);
   } catch {
@@ -200,8 +203,35 @@ try {
   // Without a network.
   await page.evaluate(() => navigator.serviceWorker.ready);
   await page.waitForFunction(async () => (await caches.keys()).includes('cerebellum-models') && (await (await caches.open('cerebellum-models')).keys()).length > 0);
+  await page.waitForFunction(() => document.getElementById('fact-threads').textContent === '1');
+  assert.equal(await page.evaluate(() => globalThis.crossOriginIsolated), false);
   await page.reload();
   await ready();
+
+  // The service worker has given it the headers for threads: the same bits, and a trap in a thread is an error.
+  assert.equal(await page.evaluate(() => globalThis.crossOriginIsolated), true);
+  const threads = await page.evaluate(() => Math.min(4, navigator.hardwareConcurrency));
+  await page.waitForFunction((wanted) => document.getElementById('fact-threads').textContent === wanted, `${threads}`);
+  await page.click('#check');
+  await page.waitForFunction(() => document.getElementById('fact-logits').textContent.length > 5, null, { timeout: 30000 });
+  assert.match(await text('#fact-logits'), /as recorded/);
+  await page.click('#story-form [type=submit]');
+  await page.waitForFunction(() => document.getElementById('story-note').textContent !== '', null, { timeout: 30000 });
+  assert.equal(await text('#story'), story, 'the same story by several threads');
+  console.log(`story by ${threads} threads:`, await text('#fact-text'), 'prompt:', await text('#fact-prompt'), 'memory:', await text('#fact-memory'));
+  await look('desktop-light-threads');
+  const small = await page.evaluate(async () => {
+    const { Model } = await import('./small-stack/cerebellum/index.js');
+    const model = await Model.load('demo.cbl');
+    const session = await model.session({ context: 256, threads: 2 });
+    const start = performance.now();
+    const end = await session.generate('Once', { maxTokens: 200, ignoreEndOfText: true }).text().then(() => 'text', (error) => `${error.status}: ${error.message}`);
+    return { end, ms: Math.round(performance.now() - start), then: await session.stats().then(() => 'stats', ({ status }) => status) };
+  });
+  console.log('a trap in a thread:', JSON.stringify(small));
+  assert.match(small.end, /^PANIC: .*thread/);
+  assert.equal(small.then, 'PANIC');
+
   errors.splice(0);
   server.close();
   server.closeAllConnections();
@@ -211,7 +241,7 @@ try {
   await page.waitForFunction(() => document.getElementById('story-note').textContent !== '', null, { timeout: 30000 });
   assert.equal(await text('#story'), story, 'the same story offline');
   assert.deepEqual(errors.filter((error) => !error.includes('ERR_CONNECTION_REFUSED')), []);
-  console.log('the page opens, tells, stops, classifies, translates, checks, outlives a trap, takes dropped files, chats, reloads offline; axe-core finds nothing');
+  console.log('the page opens, tells, stops, classifies, translates, checks, outlives a trap, has threads after a reload, takes dropped files, chats, reloads offline; axe-core finds nothing');
 } catch (error) {
   console.error(errors.join('\n'));
   if (screenshots) await page.screenshot({ path: join(screenshots, 'failed.png'), fullPage: true });
