@@ -190,8 +190,11 @@ export class Host {
     }
   }
 
-  /** Ends the threads. */
-  close() { this.engine?.threads?.close(); }
+  /** Ends what runs, and the threads. */
+  close() {
+    for (const abort of this.running.values()) abort.abort();
+    this.engine?.threads?.close();
+  }
 
   // ---- Calls
 

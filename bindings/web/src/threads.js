@@ -38,8 +38,6 @@ async function newWorker(start) {
   }
   const { Worker: NodeWorker } = await import('node:worker_threads');
   const worker = new NodeWorker(url, { workerData: start });
-  // A program ends although there are threads that wait.
-  worker.unref();
   for (const [event, name] of [['message', 'onmessage'], ['error', 'onerror']]) {
     worker.on(event, (it) => worker[name]?.(event === 'message' ? { data: it } : it));
   }
@@ -53,21 +51,12 @@ export class Threads {
     this.workers = [];
   }
 
-  /** What the module imports. */
-  imports() {
-    return {
-      thread_start: (start, life, stack) => this.start(start, life, stack),
-      thread_join: (worker) => this.join(worker),
-      thread_check: () => this.check(),
-    };
-  }
-
   get waiting() { return this.workers.filter(({ place }) => Atomics.load(place, 0) === WAITS).length; }
 
   /** Sees to it that so many workers wait, if they can be had. */
   async have(count) {
     try {
-      while (this.waiting < count) await this.add();
+      while (this.waiting < count && !this.isClosed) await this.add();
     } catch (error) {
       console.warn(`Cerebellum has ${this.waiting + 1} threads: ${error.message}`);
     }
@@ -84,7 +73,10 @@ export class Threads {
       worker.onmessage = ({ data }) => { if (data === null) resolve(); else reject(new Error(data)); };
       worker.onerror = (event) => reject(new Error(event.message || 'a worker could not be started'));
     });
+    // A program ends although there are threads that wait.
+    worker.unref?.();
     this.workers.push({ worker, place });
+    if (this.isClosed) this.close();
   }
 
   start(start, life, stack) {
@@ -109,7 +101,10 @@ export class Threads {
     if (failed) throw new WebAssembly.RuntimeError(`a thread of the module: ${String.fromCharCode(...failed.place.subarray(PLACE).filter(Boolean))}`);
   }
 
-  close() { for (const { worker } of this.workers.splice(0)) worker.terminate(); }
+  close() {
+    this.isClosed = true;
+    for (const { worker } of this.workers.splice(0)) worker.terminate();
+  }
 }
 
 /** What a worker does: waits, and calls what it finds in its place. */

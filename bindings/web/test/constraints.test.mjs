@@ -34,11 +34,13 @@ function native(...args) {
   return text;
 }
 
-for (const isa of ['simd128', ...(hasRelaxedSimd() ? ['relaxed-simd'] : [])]) {
-  test(`${isa}: texts have their form, and are the native ones`, async () => {
-    const model = await Model.load(readFileSync(file), { worker: false, isa });
+for (const [isa, threads] of ['simd128', ...(hasRelaxedSimd() ? ['relaxed-simd'] : [])].flatMap((isa) => [[isa, 1], [isa, 2]])) {
+  const name = `${isa}, ${threads === 1 ? 'one thread' : `${threads} threads`}`;
+  test(`${name}: texts have their form, and are the native ones`, async () => {
+    const model = await Model.load(readFileSync(file), { worker: false, isa, threads: threads > 1 });
     assert.equal(model.hasConstraints, true);
-    const session = await model.session({ context: 256 });
+    const session = await model.session({ context: 256, threads });
+    assert.equal((await session.stats()).threads, threads);
     const text = async (options) => {
       await session.reset();
       const stream = session.generate(PROMPT, { maxTokens: 120, ...options });
@@ -53,7 +55,7 @@ for (const isa of ['simd128', ...(hasRelaxedSimd() ? ['relaxed-simd'] : [])]) {
       const { name, age, friends, ...rest } = JSON.parse(json);
       assert.ok(typeof name === 'string' && age >= 1 && age <= 120 && friends.every((friend) => ['Tom', 'Lily', 'Ben'].includes(friend)));
       assert.deepEqual(rest, {});
-      console.log(`${isa}: ${json}`);
+      console.log(`${name}: ${json}`);
     }
     assert.deepEqual(await text({ jsonSchema: JSON.stringify(SCHEMA) }), await text({ jsonSchema: SCHEMA }));
 
@@ -67,9 +69,9 @@ for (const isa of ['simd128', ...(hasRelaxedSimd() ? ['relaxed-simd'] : [])]) {
     assert.deepEqual((await text({ jsonSchema: SCHEMA, maxTokens: 3 }))[1], 'incomplete');
   });
 
-  test(`${isa}: forms that make no sense are errors`, async () => {
-    const model = await Model.load(readFileSync(file), { worker: false, isa });
-    const session = await model.session({ context: 256 });
+  test(`${name}: forms that make no sense are errors`, async () => {
+    const model = await Model.load(readFileSync(file), { worker: false, isa, threads: threads > 1 });
+    const session = await model.session({ context: 256, threads });
     const nested = (depth) => '{"type":"array","items":'.repeat(depth) + '{}' + '}'.repeat(depth);
     const refused = [
       { jsonSchema: '{' }, { jsonSchema: { type: 'nonsense' } }, { jsonSchema: nested(5000) },
