@@ -28,7 +28,8 @@
  * - cbl_session_evaluate(), cbl_session_logits() and cbl_session_sample() for a loop that chooses the
  *   tokens itself;
  * - "Saving" for prompts that are used again;
- * - "Log, progress, memory and threads of the host".
+ * - "Log, progress, memory and threads of the host";
+ * - "Without an operating system" for microcontrollers, where cbl_bare_start() comes first.
  *
  * These rules hold everywhere, unless a comment says otherwise:
  *
@@ -610,7 +611,8 @@ typedef struct {
  * CBL_OPTION_VERIFY can change that. If opening then takes long, cbl_options_set_progress() helps.
  *
  * Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED,
- * CBL_BUSY; CBL_MODEL_CHANGED if the file is changed during the call.
+ * CBL_BUSY; CBL_MODEL_CHANGED if the file is changed during the call; CBL_UNSUPPORTED without an
+ * operating system.
  */
 cbl_status cbl_model_open(const char *path,
                           const cbl_options *options,
@@ -2083,7 +2085,7 @@ cbl_status cbl_session_restore(cbl_session *session,
  * digits>.cbl-tmp`; the next call for the same path removes it.
  *
  * One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY,
- * CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
+ * CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC; CBL_UNSUPPORTED without an operating system.
  */
 cbl_status cbl_session_save_file(cbl_session *session,
                                  const char *path);
@@ -2094,7 +2096,7 @@ cbl_status cbl_session_save_file(cbl_session *session,
  * reset.
  *
  * One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them;
- * CBL_IO.
+ * CBL_IO; CBL_UNSUPPORTED without an operating system.
  */
 cbl_status cbl_session_restore_file(cbl_session *session,
                                     const char *path);
@@ -2217,6 +2219,44 @@ cbl_status cbl_options_set_pool(cbl_options *options,
                                 cbl_parallel_callback callback,
                                 size_t workers,
                                 void *user);
+
+/* ---- Without an operating system ----------------------------------------------------------
+ *
+ * A library that was made by `packaging/install.sh --bare` needs no operating system and no C library. It has no files,
+ * no threads and no clock: functions that need a file return CBL_UNSUPPORTED, CBL_OPTION_THREADS is 1, and times
+ * are 0. A bug, which gives CBL_PANIC elsewhere, ends in the host's callback.
+ *
+ * The library allocates from memory that the host gives it once. All calls come from one thread, which no other
+ * interrupts to call the library; only cbl_session_cancel() and cbl_batch_cancel() may be called by an
+ * interrupt handler or on another core.
+ */
+
+/**
+ * Is told of a bug in the library, in English; the text ends with a zero byte. It must not return, throw or
+ * longjmp: it resets the device, for example. If it returns, the library loops forever.
+ */
+typedef void (*cbl_panic_callback)(const char *message);
+
+/**
+ * Gives the library `size` bytes at `memory` to allocate from, for good. Comes before all other calls, and once.
+ * `on_panic` may be NULL.
+ *
+ * cbl_session_plan() says what a session takes of it, if it has no arena of its own. A model takes some 100 KB, most of
+ * it while it is opened, and a tokenizer nothing: it lies in the model.
+ *
+ * Errors: CBL_BAD_ARGUMENT, CBL_BUSY if it was called before, CBL_UNSUPPORTED if there is an operating system.
+ */
+cbl_status cbl_bare_start(void *memory,
+                          size_t size,
+                          cbl_panic_callback on_panic);
+
+/**
+ * Writes how many bytes of the memory of cbl_bare_start() are in use, and how many were at most.
+ *
+ * Errors: CBL_BAD_ARGUMENT, CBL_UNSUPPORTED if there is an operating system.
+ */
+cbl_status cbl_bare_memory(size_t *used,
+                           size_t *most);
 
 #ifdef __cplusplus
 }

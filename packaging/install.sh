@@ -2,8 +2,9 @@
 # Builds the C library and installs it: shared and static, its header, C++ header, files for pkg-config and
 # CMake, and the licences of all that is in it.
 #
-#     packaging/install.sh [--prefix DIR] [--libdir DIR] [--destdir DIR] [--target TRIPLE] [--without-text]
-#                          [--without-shared] [--with-chat] [--with-constraints] [--small] [--rebuild-std]
+#     packaging/install.sh [--prefix DIR] [--libdir DIR] [--destdir DIR] [--target TRIPLE] [--bare TRIPLE]
+#                          [--without-text] [--without-shared] [--with-chat] [--with-constraints] [--small]
+#                          [--rebuild-std]
 #
 # --prefix            where it will live (/usr/local); a relative one starts where you are
 # --libdir            where its libraries will live (lib): absolute, or below the prefix
@@ -11,6 +12,8 @@
 # --target            for another system, by the name rustc has for it. The linker that cargo has for it
 #                     (CARGO_TARGET_TRIPLE_LINKER), or CC, also names the target's `ar` and `objcopy`, unless
 #                     AR and OBJCOPY do
+# --bare              the static library for a target without an operating system, such as thumbv7em-none-eabihf:
+#                     docs/bare-metal.md. Needs `rustup target add` of that target, and no other tool for it
 # --without-text      token ids only: a sixth smaller
 # --without-shared    the static library alone, which takes no linker of the target's system
 # --with-chat         with the engine for the chat templates of all models; without it, of those whose template
@@ -42,7 +45,7 @@ small=false
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
 while [ $# -gt 0 ]; do
     case "$1" in
-        --prefix | --libdir | --destdir | --target) [ -n "${2:-}" ] || fail "$1 needs a value" ;;
+        --prefix | --libdir | --destdir | --target | --bare) [ -n "${2:-}" ] || fail "$1 needs a value" ;;
     esac
     case "$1" in
         --prefix) prefix="$2"; shift 2 ;;
@@ -60,6 +63,11 @@ while [ $# -gt 0 ]; do
         --rebuild-std)
             cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features=optimize_for_size"); shift ;;
         --target) triple="$2"; shift 2 ;;
+        --bare)
+            triple="$2" features="${features/,std/}" crates=staticlib
+            features="${features/,scalar-fma,vnni/}"
+            cargo+=(--config 'profile.device.panic="abort"')
+            shift 2 ;;
         --help | -h) usage ;;
         *) fail "there is no option $1: packaging/install.sh --help lists them" ;;
     esac
@@ -121,6 +129,10 @@ case "$system" in
         shared=libcerebellum.dylib
         soname="libcerebellum.$abi.dylib"
         link+=(-C "link-arg=-Wl,-install_name,$libdir/$soname") ;;
+    none)
+        [[ ",$features," != *,std,* ]] || fail "$triple has no operating system: give it as --bare $triple"
+        # What nobody calls is left out of the program, function by function.
+        link=(-C llvm-args=-inline-threshold=30) ;;
     *) fail "no install rules for $system yet: copy the library by hand" ;;
 esac
 # rustc's targets for musl are of static programs, which load no library.
@@ -138,7 +150,7 @@ fi
 output=$("${cargo[@]}" --features "$features" --crate-type "$crates" -- "${link[@]}" \
     --print native-static-libs 2>&1) || fail "$output"
 private=$(sed -n 's/^note: native-static-libs: //p' <<< "$output" | tail -n 1)
-[ -n "$private" ] || fail "rustc did not say what to link:"$'\n'"$output"
+[ -n "$private" ] || [ "$system" = none ] || fail "rustc did not say what to link:"$'\n'"$output"
 built="${CARGO_TARGET_DIR:-target}/$triple/device"
 
 # Compilers link the unwinder that fits by themselves: libgcc_s, and libgcc_eh into static programs, for which
@@ -182,8 +194,8 @@ lib="$destdir$libdir" include="$destdir$prefix/include" licences="$destdir$prefi
 mkdir -p "$lib/pkgconfig" "$lib/cmake/cerebellum" "$include" "$licences"
 install -m 644 include/cerebellum.h include/cerebellum.hpp "$include"
 case "$system" in
-    # Apple's linker has other options for that.
-    macos | ios) install -m 644 "$built/libcerebellum.a" "$lib" ;;
+    # Apple's linker has other options for that; a firmware has no second library, and its linker takes what it needs.
+    macos | ios | none) install -m 644 "$built/libcerebellum.a" "$lib" ;;
     *) hide_symbols "$lib" ;;
 esac
 if [ -n "$shared" ]; then

@@ -10,4 +10,4 @@ use std::sync as source;
 
 pub(crate) use source::{Mutex, OnceLock, PoisonError};
 #[cfg(feature = "capi")]
-pub(crate) use source::{MutexGuard, TryLockError};
+pub(crate) use source::{MutexGuard, RwLock, RwLockReadGuard, TryLockError};

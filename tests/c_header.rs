@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The header's sections in order, simple first: files of `src/ffi`. The module comment of a section's
 /// first file becomes its introduction.
-const SECTIONS: [&[&str]; 16] = [
+const SECTIONS: [&[&str]; 17] = [
     &["version"],
     &["status", "status_text"],
     &["options/keys", "options/values", "options/handle", "options/setters"],
@@ -33,6 +33,7 @@ const SECTIONS: [&[&str]; 16] = [
     &["batch/on_demand"],
     &["session/saved"],
     &["options/host", "host/log", "host/progress", "host/pool"],
+    &["start"],
 ];
 
 const INTRODUCTION: &str = include_str!("../src/ffi/introduction.txt");

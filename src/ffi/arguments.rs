@@ -1,8 +1,8 @@
 //! Arguments from C, checked as far as an address allows.
 
+use alloc::vec::Vec;
 use core::ffi::{CStr, c_char};
 use core::ptr;
-use std::path::Path;
 
 use super::failure::Failure;
 use super::host::Callback;
@@ -134,30 +134,6 @@ pub(super) unsafe fn tokens_that_fit<'a>(
 pub(super) fn required<T: Copy>(callback: Option<T>) -> Result<Callback<T>, Failure> {
     let missing = Failure::Misuse(CBL_BAD_ARGUMENT, "a callback is NULL");
     callback.map(Callback::new).ok_or(missing)
-}
-
-/// The caller's path, which ends with a zero byte. On Unix it is any bytes, elsewhere UTF-8.
-///
-/// # Safety
-/// `path` is null, or points to bytes that end with a zero and are valid for `'a`.
-pub(super) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
-    if path.is_null() {
-        return Err(bad("a path is NULL"));
-    }
-    // SAFETY: the caller's contract.
-    let path = unsafe { CStr::from_ptr(path) };
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        Ok(Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())))
-    }
-    #[cfg(not(unix))]
-    {
-        let text = path.to_str();
-        let text =
-            text.map_err(|_| Failure::Misuse(CBL_INVALID_UTF8, "a path is not valid UTF-8"))?;
-        Ok(Path::new(text))
-    }
 }
 
 /// The caller's place for one result.

@@ -1,16 +1,15 @@
 //! The boundary between C and Rust. Failures and panics become status codes. The Rust side computes in
 //! the default floating-point environment.
 
+use alloc::string::String;
 use core::ffi::c_char;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
-use std::sync::{Once, OnceLock};
 
 use super::failure::Failure;
 use super::host::HostEnvironment;
 use super::last_failure::LastFailure;
 use super::message::{Message, copy_to_buffer};
 use super::status::cbl_status;
+use super::unwinding;
 
 /// Where the message of a failure goes.
 pub(super) enum Report<'a> {
@@ -98,7 +97,7 @@ pub(super) fn value<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) 
 /// computes nothing, so it needs no default floating-point environment. Keeping the host's environment
 /// would need a thread-local variable, and a thread may have to allocate memory for its first one.
 pub(super) fn status_in_signal(body: impl FnOnce() -> Result<(), Failure>) -> cbl_status {
-    let _call = Call::begin();
+    let _call = unwinding::Call::begin();
     catch(|| {
         panic_if_armed();
         body()
@@ -119,15 +118,13 @@ pub(super) fn status_in_signal(body: impl FnOnce() -> Result<(), Failure>) -> cb
 /// on a caller's arguments, which may be in registers, across the change of environment.
 #[inline(never)]
 fn inside(body: &mut dyn FnMut()) {
-    let _call = Call::begin();
+    let _call = unwinding::Call::begin();
     let _host = HostEnvironment::leave();
     body();
 }
 
-/// `AssertUnwindSafe` is sound because a panic poisons the lock of all state that it may leave half
-/// done.
 fn catch<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+    unwinding::catch(body).unwrap_or_else(|payload| Err(Failure::Panic(payload)))
 }
 
 /// Drops a failure. Dropping a panic's payload may panic itself, and nothing would catch that, so a
@@ -139,47 +136,6 @@ fn discard(failure: Failure) {
         }
         other => drop(other),
     }
-}
-
-/// Calls of the interface that have not returned yet, on all threads.
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-/// A call that has not returned yet.
-struct Call;
-
-impl Call {
-    fn begin() -> Self {
-        silence_panics();
-        CALLS.fetch_add(1, Relaxed);
-        Self
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        CALLS.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Keeps panics of calls off standard error, to which the standard library writes every panic.
-///
-/// In a C program the hook belongs to the library's own copy of the standard library. A Rust program
-/// that links this crate keeps its own hook for panics outside of calls.
-fn silence_panics() {
-    type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
-    static PREVIOUS: OnceLock<Hook> = OnceLock::new();
-    static SILENCED: Once = Once::new();
-    SILENCED.call_once(|| {
-        let _ = PREVIOUS.set(take_hook());
-        // The closure captures nothing, so its box allocates nothing.
-        set_hook(Box::new(|info| {
-            if CALLS.load(Relaxed) == 0
-                && let Some(previous) = PREVIOUS.get()
-            {
-                previous(info);
-            }
-        }));
-    });
 }
 
 #[cfg(feature = "capi-test-panics")]

@@ -149,6 +149,7 @@ pub unsafe extern "C" fn cbl_chat_answer(
 #[cfg(feature = "text")]
 mod with_text {
     use alloc::sync::Arc;
+    use alloc::vec::Vec;
     use core::ops::ControlFlow;
 
     use super::super::failure::Failure;
@@ -223,6 +224,8 @@ mod with_text {
 
 #[cfg(not(feature = "text"))]
 mod without_text {
+    use alloc::vec::Vec;
+
     use super::super::failure::Failure;
     use super::super::failure::NO_TOKENIZING as UNSUPPORTED;
     use super::super::model::Shared;

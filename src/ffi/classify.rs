@@ -172,6 +172,7 @@ pub unsafe extern "C" fn cbl_options_clear_examples(options: *mut cbl_options) -
 #[cfg(feature = "text")]
 mod with_text {
     use alloc::sync::Arc;
+    use alloc::vec::Vec;
 
     use crate::classify::{Bias, Classifier};
     use crate::ffi::failure::Failure;
@@ -247,6 +248,7 @@ mod with_text {
 #[cfg(not(feature = "text"))]
 mod without_text {
     use alloc::sync::Arc;
+    use alloc::vec::Vec;
 
     use crate::ffi::failure::{Failure, NO_TOKENIZING as UNSUPPORTED};
     use crate::ffi::model::Shared;

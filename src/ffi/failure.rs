@@ -1,5 +1,7 @@
 //! Why a call failed.
 
+use alloc::boxed::Box;
+use alloc::string::String;
 use core::any::Any;
 use core::ffi::CStr;
 use core::fmt;

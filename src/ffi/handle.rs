@@ -1,5 +1,6 @@
 //! Handles: boxes whose addresses C programs hold.
 
+use alloc::boxed::Box;
 use core::ffi::CStr;
 use core::ops::{Deref, DerefMut};
 

@@ -1,25 +1,18 @@
 //! Why the last call on a handle failed.
 
-use core::cell::Cell;
-use core::ffi::{CStr, c_char};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::ffi::c_char;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::failure::Failure;
 use super::host::{Log, cbl_log_level, log};
 use super::message::Message;
+use super::thread;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-
-thread_local! {
-    /// The number of the last handle that was in use when this thread called on it, and the message of
-    /// that call. It is kept per thread, because another thread may be reading the handle's own
-    /// message.
-    static BUSY: Cell<Option<(u64, &'static CStr)>> = const { Cell::new(None) };
-}
 
 /// The message of a handle's last failure.
 pub(super) struct LastFailure {
     /// Unique among all handles, freed ones included.
-    number: u64,
+    number: usize,
     message: Mutex<Message>,
     /// Receives messages about bugs.
     log: Option<Log>,
@@ -27,17 +20,17 @@ pub(super) struct LastFailure {
 
 impl LastFailure {
     pub fn none(log: Option<Log>) -> Self {
-        static HANDLES: AtomicU64 = AtomicU64::new(0);
+        static HANDLES: AtomicUsize = AtomicUsize::new(0);
         let number = HANDLES.fetch_add(1, Relaxed);
         Self { number, message: Mutex::new(Message::empty()), log }
     }
 
     pub fn set(&self, failure: &Failure) {
         if let &Failure::Busy(detail) = failure {
-            BUSY.set(Some((self.number, detail)));
+            thread::note_busy(self.number, detail);
             return;
         }
-        BUSY.set(BUSY.get().filter(|&(number, _)| number != self.number));
+        thread::forget_busy(self.number);
         *self.message() = Message::new(failure);
         if let Failure::Panic(_) = failure {
             // The lock is free again, so the callback may ask for the message.
@@ -48,10 +41,7 @@ impl LastFailure {
     /// The message, ended by a zero byte. A thread whose last failure was that the handle is in use
     /// gets that message. Other threads get the message of the last other failure.
     pub fn text(&self) -> *const c_char {
-        match BUSY.get() {
-            Some((number, detail)) if number == self.number => detail.as_ptr(),
-            _ => self.message().as_ptr(),
-        }
+        thread::busy(self.number).unwrap_or_else(|| self.message().as_ptr())
     }
 
     fn message(&self) -> MutexGuard<'_, Message> {

@@ -21,8 +21,15 @@
 
 // Parts that every function uses.
 mod arguments;
+#[cfg(target_os = "none")]
+mod bare;
 mod boundary;
 mod failure;
+#[cfg(feature = "std")]
+mod files;
+#[cfg(not(feature = "std"))]
+#[path = "no_files.rs"]
+mod files;
 mod handle;
 mod host;
 mod last_failure;
@@ -33,6 +40,16 @@ mod status;
 mod stop_reason;
 #[cfg(feature = "capi-test-panics")]
 mod test_panics;
+#[cfg(not(feature = "std"))]
+#[path = "no_threads.rs"]
+mod thread;
+#[cfg(feature = "std")]
+mod thread;
+#[cfg(not(feature = "std"))]
+#[path = "no_unwinding.rs"]
+mod unwinding;
+#[cfg(feature = "std")]
+mod unwinding;
 
 // The functions and types of the header.
 mod batch;
@@ -42,6 +59,7 @@ mod model;
 mod options;
 mod score;
 mod session;
+mod start;
 mod status_text;
 mod template;
 mod text;

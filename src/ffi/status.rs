@@ -4,9 +4,8 @@
 //! used, except after CBL_PANIC. A call that fails changes nothing, unless its comment says
 //! otherwise.
 
-use std::io::ErrorKind;
-
 use crate::error::Error;
+use crate::io::ErrorKind;
 use crate::text::TextError;
 use crate::threads::TeamError;
 
@@ -74,20 +73,25 @@ pub enum cbl_status {
 
 use cbl_status::{
     CBL_BAD_ARGUMENT, CBL_BAD_MODEL, CBL_BAD_OPTION, CBL_BAD_POSITION, CBL_BAD_SAVED, CBL_BAD_TEXT,
-    CBL_BAD_TOKEN, CBL_CANCELLED, CBL_CONTEXT_FULL, CBL_IO, CBL_MODEL_CHANGED, CBL_NO_LOGITS,
-    CBL_NO_MEMORY, CBL_NO_THREADS, CBL_NO_TOKENIZER, CBL_NON_FINITE,
+    CBL_BAD_TOKEN, CBL_CANCELLED, CBL_CONTEXT_FULL, CBL_IO, CBL_NO_LOGITS, CBL_NO_MEMORY,
+    CBL_NO_THREADS, CBL_NO_TOKENIZER, CBL_NON_FINITE,
 };
 
 impl cbl_status {
     /// The code of an error.
     pub(super) fn of(error: &Error) -> Self {
         match error {
-            Error::Io { .. } | Error::NotAFile { .. } => CBL_IO,
-            Error::SavedSessionIo { .. } | Error::Output(_) => CBL_IO,
+            #[cfg(feature = "std")]
+            Error::Io { .. } | Error::NotAFile { .. } | Error::Output(_) => CBL_IO,
+            #[cfg(feature = "std")]
+            Error::FileChanged { .. } => Self::CBL_MODEL_CHANGED,
+            #[cfg(feature = "std")]
+            Error::FileRange { .. } => CBL_BAD_ARGUMENT,
+            #[cfg(feature = "std")]
+            Error::Restore { source, .. } => Self::of(source),
+            Error::SavedSessionIo { .. } => CBL_IO,
             Error::Format(_) | Error::Damaged { .. } => CBL_BAD_MODEL,
-            Error::FileChanged { .. } => CBL_MODEL_CHANGED,
             Error::Misaligned { .. }
-            | Error::FileRange { .. }
             | Error::NoTokens
             | Error::NothingAllowed
             | Error::ArenaInUse => CBL_BAD_ARGUMENT,
@@ -105,7 +109,6 @@ impl cbl_status {
             Error::Cancelled | Error::OpenCancelled => CBL_CANCELLED,
             Error::NoLogits => CBL_NO_LOGITS,
             Error::SavedSession(_) => CBL_BAD_SAVED,
-            Error::Restore { source, .. } => Self::of(source),
             Error::Threads(TeamError::Spawn { source, .. } | TeamError::DeepStack { source })
                 if source.kind() == ErrorKind::OutOfMemory =>
             {

@@ -3,6 +3,7 @@
 //! These functions turn text into token ids and back, with the tokenizer in the model file. If the
 //! file is mapped, the first use copies the tokenizer's tables: about 1 MB for 50 000 tokens.
 
+use alloc::vec::Vec;
 use core::ffi::c_char;
 use core::ptr;
 

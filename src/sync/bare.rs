@@ -3,6 +3,12 @@
 //!
 //! Nothing unwinds there, so no lock is ever poisoned; the errors exist for the sake of one source.
 
+#[cfg(feature = "capi")]
+mod rw_lock;
+
+#[cfg(feature = "capi")]
+pub(crate) use rw_lock::{RwLock, RwLockReadGuard};
+
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::hint::spin_loop;

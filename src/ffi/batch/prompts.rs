@@ -1,5 +1,7 @@
 //! Prompts as requests to a batch.
 
+use alloc::vec::Vec;
+
 use crate::batch::{Batch, Request};
 use crate::error::{Error, Result};
 use crate::ffi::failure::Failure;

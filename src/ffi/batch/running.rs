@@ -1,7 +1,10 @@
 //! A batch's generation on demand.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::{ControlFlow, Range};
 
 use super::prompts::Prompts;

@@ -1,13 +1,7 @@
 //! The host's functions, and the floating-point environment that they run in.
 
-use core::cell::Cell;
-
+use crate::ffi::thread;
 use crate::fp_env::Environment;
-
-thread_local! {
-    /// The environment that the host had when it made this thread's innermost call.
-    static HOST: Cell<Option<Environment>> = const { Cell::new(None) };
-}
 
 /// The host's floating-point environment during a call. Dropping this restores it.
 pub struct HostEnvironment {
@@ -18,7 +12,7 @@ pub struct HostEnvironment {
 impl HostEnvironment {
     pub fn leave() -> Self {
         let host = Environment::current();
-        let outer = HOST.replace(Some(host));
+        let outer = thread::replace_host(Some(host));
         host.change_to(host.with_default_control());
         Self { outer }
     }
@@ -26,7 +20,7 @@ impl HostEnvironment {
 
 impl Drop for HostEnvironment {
     fn drop(&mut self) {
-        if let Some(host) = HOST.replace(self.outer) {
+        if let Some(host) = thread::replace_host(self.outer) {
             host.set();
         }
     }
@@ -44,13 +38,13 @@ impl<F: Copy> Callback<F> {
 
     /// Gives the function to `call`, which calls it.
     pub fn call<T>(self, call: impl FnOnce(F) -> T) -> T {
-        let Some(host) = HOST.get() else { return call(self.0) };
+        let Some(host) = thread::host() else { return call(self.0) };
         let ours = Environment::current();
         ours.change_to(host);
         // The host's functions must not throw: unwinding out of them aborts.
         let result = call(self.0);
         let host = Environment::current();
-        HOST.set(Some(host));
+        thread::replace_host(Some(host));
         host.change_to(ours);
         result
     }

@@ -1,5 +1,8 @@
 //! Constraints, which keep generated texts to the form in the options.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::shared::Shared;
 use crate::error::Result;
 use crate::ffi::options::Form;

@@ -17,16 +17,13 @@ use alloc::sync::Arc;
 use core::ffi::{c_char, c_void};
 use core::ptr;
 use core::sync::atomic::AtomicBool;
-use std::fs::File;
-use std::path::Path;
 
 use super::shared::{Shared, cbl_model};
-#[cfg(unix)]
-use crate::error::Error;
 use crate::error::Result;
-use crate::ffi::arguments::{Out, path, slice};
+use crate::ffi::arguments::{Out, slice};
 use crate::ffi::boundary::{self, Report};
 use crate::ffi::failure::Failure;
+use crate::ffi::files;
 use crate::ffi::handle::{self, Place};
 use crate::ffi::host::{Log, cbl_log_level, log};
 use crate::ffi::options::{self, cbl_options};
@@ -98,7 +95,8 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
 /// CBL_OPTION_VERIFY can change that. If opening then takes long, cbl_options_set_progress() helps.
 ///
 /// Thread-safe. Errors: CBL_BAD_ARGUMENT, CBL_IO, CBL_BAD_MODEL, CBL_NO_MEMORY, CBL_CANCELLED,
-/// CBL_BUSY; CBL_MODEL_CHANGED if the file is changed during the call.
+/// CBL_BUSY; CBL_MODEL_CHANGED if the file is changed during the call; CBL_UNSUPPORTED without an
+/// operating system.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_model_open(
     path: *const c_char,
@@ -109,9 +107,7 @@ pub unsafe extern "C" fn cbl_model_open(
 ) -> cbl_status {
     // SAFETY: the caller's contract.
     unsafe {
-        open(options, model, Report::Buffer(message, message_size), &|how| {
-            Ok(how.open(self::path(path)?)?)
-        })
+        open(options, model, Report::Buffer(message, message_size), &|how| files::open(how, path))
     }
 }
 
@@ -130,7 +126,7 @@ pub unsafe extern "C" fn cbl_model_open_fd(
     // SAFETY: the caller's contract.
     unsafe {
         open(options, model, Report::Buffer(message, message_size), &|how| {
-            Ok(how.open_file(duplicate(fd)?, Path::new(FD_NAME))?)
+            files::open_descriptor(how, fd, None)
         })
     }
 }
@@ -159,32 +155,9 @@ pub unsafe extern "C" fn cbl_model_open_fd_range(
     // SAFETY: the caller's contract.
     unsafe {
         open(options, model, Report::Buffer(message, message_size), &|how| {
-            let range = offset..offset.saturating_add(length);
-            Ok(how.open_range(duplicate(fd)?, Path::new(FD_NAME), range)?)
+            files::open_descriptor(how, fd, Some(offset..offset.saturating_add(length)))
         })
     }
-}
-
-/// The name in messages for a file without a path.
-const FD_NAME: &str = "the file descriptor's file";
-
-#[cfg(unix)]
-fn duplicate(fd: i32) -> Result<File, Failure> {
-    use std::os::fd::BorrowedFd;
-    if fd < 0 {
-        let detail = "a file descriptor is negative";
-        return Err(Failure::Misuse(cbl_status::CBL_BAD_ARGUMENT, detail));
-    }
-    // SAFETY: it is not -1. It is only duplicated, which fails if it is not open.
-    let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    let fail = |source| Error::Io { action: "duplicate", path: FD_NAME.into(), source };
-    Ok(duplicate.map_err(fail)?.into())
-}
-
-#[cfg(not(unix))]
-fn duplicate(_: i32) -> Result<File, Failure> {
-    let detail = "file descriptors are for Unix only";
-    Err(Failure::Misuse(cbl_status::CBL_UNSUPPORTED, detail))
 }
 
 /// Opens a model as cbl_model_open() does, from the `size` bytes at `data`, such as flash memory or

@@ -10,6 +10,7 @@ use crate::ffi::failure::{Failure, POISONED};
 use crate::ffi::handle::{self, Handle};
 use crate::ffi::host::Log;
 use crate::ffi::status::cbl_status;
+use crate::ffi::unwinding;
 use crate::model::{Model, TokenizerBytes};
 use crate::sync::OnceLock;
 use crate::text::Tokenizer;
@@ -100,7 +101,7 @@ struct PoisonOnPanic<'a>(&'a AtomicBool);
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if unwinding::is_unwinding() {
             self.0.store(true, Relaxed);
         }
     }

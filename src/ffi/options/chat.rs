@@ -12,6 +12,7 @@ mod with_text {
     use super::Failure;
     use crate::chat::{ChatOptions, Date};
     use crate::error::Error;
+    use alloc::borrow::ToOwned;
 
     /// What a chat template is given besides the messages.
     #[derive(Clone, Copy, Default)]

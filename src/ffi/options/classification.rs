@@ -36,6 +36,8 @@ mod with_text {
     use crate::ffi::failure::Failure;
     use crate::memory::{self, try_vec};
     use crate::model::Model;
+    use alloc::string::String;
+    use alloc::vec::Vec;
 
     /// The settings. The defaults take no memory.
     #[derive(Default)]

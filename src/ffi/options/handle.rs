@@ -1,7 +1,6 @@
 //! Handles of sets of options.
 
 use core::ffi::c_char;
-use std::sync::{RwLock, RwLockReadGuard, TryLockError};
 
 use super::settings::Options;
 use crate::ffi::arguments::Out;
@@ -10,6 +9,7 @@ use crate::ffi::failure::{Failure, POISONED};
 use crate::ffi::handle::{self, Handle, Place};
 use crate::ffi::last_failure::LastFailure;
 use crate::ffi::status::cbl_status;
+use crate::sync::{RwLock, RwLockReadGuard, TryLockError};
 
 /// A set of options.
 pub struct cbl_options {

@@ -1,5 +1,7 @@
 //! The functions that set options.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 use core::ffi::c_char;
 
 use super::handle::{cbl_options, change};

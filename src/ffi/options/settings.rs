@@ -1,5 +1,7 @@
 //! The settings in a set of options, by key.
 
+use alloc::borrow::ToOwned;
+
 use super::chat;
 use super::classification::{self, cbl_calibration, cbl_normalization};
 use super::constraint;

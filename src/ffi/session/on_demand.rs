@@ -22,6 +22,7 @@
 //! `const cbl_session *`. Every other call on the session ends the generation, also a call that
 //! fails, unless it fails with CBL_BUSY. cbl_generation_next() then returns CBL_NO_GENERATION.
 
+use alloc::vec::Vec;
 use core::ffi::c_char;
 use core::ptr;
 

@@ -1,6 +1,7 @@
 //! A session's generation on demand.
 
 use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
 use crate::ffi::model::Shared;

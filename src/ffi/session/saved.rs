@@ -8,11 +8,12 @@
 //! tokens. The checksum finds accidents, not forgeries.
 
 use core::ffi::{c_char, c_void};
-use std::io::Cursor;
 
 use super::state::{self, cbl_session};
-use crate::ffi::arguments::{Out, buffer_for, path, slice};
+use crate::ffi::arguments::{Out, buffer_for, slice};
+use crate::ffi::files;
 use crate::ffi::status::cbl_status;
+use crate::io::Cursor;
 
 /// Saves a session to a buffer of `capacity` bytes. `*size` receives the number of bytes that it
 /// takes, also if the buffer is too small. A capacity of 0 only asks for the number, and gives
@@ -67,14 +68,14 @@ pub unsafe extern "C" fn cbl_session_restore(
 /// digits>.cbl-tmp`; the next call for the same path removes it.
 ///
 /// One thread at a time. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_IO, CBL_NO_MEMORY,
-/// CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC.
+/// CBL_MODEL_CHANGED, CBL_BUSY, CBL_PANIC; CBL_UNSUPPORTED without an operating system.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_save_file(
     session: *mut cbl_session,
     path: *const c_char,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { state::with_running(session, |inner| Ok(inner.session.save_file(self::path(path)?)?)) }
+    unsafe { state::with_running(session, |inner| files::save(&mut inner.session, path)) }
 }
 
 /// Restores what cbl_session_save_file() wrote, from a regular file. The call reads the file twice,
@@ -82,12 +83,12 @@ pub unsafe extern "C" fn cbl_session_save_file(
 /// reset.
 ///
 /// One thread at a time. Errors: those of cbl_session_restore(), CBL_MODEL_CHANGED among them;
-/// CBL_IO.
+/// CBL_IO; CBL_UNSUPPORTED without an operating system.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cbl_session_restore_file(
     session: *mut cbl_session,
     path: *const c_char,
 ) -> cbl_status {
     // SAFETY: the caller's contract.
-    unsafe { state::with(session, |inner| Ok(inner.session.restore_file(self::path(path)?)?)) }
+    unsafe { state::with(session, |inner| files::restore(&mut inner.session, path)) }
 }

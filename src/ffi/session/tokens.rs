@@ -1,5 +1,6 @@
 //! The tokens of a session: evaluated, chosen, forgotten.
 
+use alloc::borrow::ToOwned;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
