@@ -131,6 +131,8 @@ case "$system" in
         link+=(-C "link-arg=-Wl,-install_name,$libdir/$soname") ;;
     none)
         [[ ",$features," != *,std,* ]] || fail "$triple has no operating system: give it as --bare $triple"
+        cargo=("${cargo[@]/build-std=std,panic_unwind/build-std=core,alloc,compiler_builtins}")
+        cargo=("${cargo[@]/build-std-features=optimize_for_size/build-std-features=compiler-builtins-mem,optimize_for_size}")
         # What nobody calls is left out of the program, function by function.
         link=(-C llvm-args=-inline-threshold=30) ;;
     *) fail "no install rules for $system yet: copy the library by hand" ;;
