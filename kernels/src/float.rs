@@ -15,3 +15,5 @@ mod soft;
 mod vfp;
 
 pub use self::platform::{exp, fma, fma64, ln, sqrt, sqrt64};
+#[cfg(vfma)]
+pub(crate) use self::vfp::{add_f16, add_i8};

@@ -119,6 +119,7 @@ const NAMES: &[&CStr] = &[
     c"neon",
     c"neon-dotprod",
     c"neon-i8mm",
+    c"dsp",
     c"simd128",
     c"relaxed-simd",
 ];

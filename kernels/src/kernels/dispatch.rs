@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
+#[cfg(dsp)]
+use super::dsp;
 use super::isa::Isa;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -54,6 +56,10 @@ impl Kernels {
             Isa::NeonI8mm => neon::has_i8mm().then_some(&neon::I8MM),
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => None,
+            #[cfg(dsp)]
+            Isa::Dsp => Some(&dsp::TABLE),
+            #[cfg(not(dsp))]
+            Isa::Dsp => None,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Isa::Simd128 | Isa::RelaxedSimd => wasm::table(isa),
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]

@@ -23,6 +23,8 @@ pub enum Isa {
     NeonDotprod,
     /// The same with `usdot` and `smmla`: most since 2021.
     NeonI8mm,
+    /// Products of pairs of 16 bits: Cortex-M4, M7.
+    Dsp,
     /// WebAssembly's vectors of 128 bits.
     Simd128,
     /// The same with the relaxed instructions, where they round once.
@@ -40,6 +42,7 @@ impl Isa {
         Isa::Neon,
         Isa::NeonDotprod,
         Isa::NeonI8mm,
+        Isa::Dsp,
         Isa::Simd128,
         Isa::RelaxedSimd,
     ];
@@ -55,6 +58,7 @@ impl Isa {
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
             Self::NeonI8mm => "neon-i8mm",
+            Self::Dsp => "dsp",
             Self::Simd128 => "simd128",
             Self::RelaxedSimd => "relaxed-simd",
         }

@@ -18,6 +18,8 @@ mod avx512;
 mod avx_vnni;
 mod detect;
 mod dispatch;
+#[cfg(any(dsp, test))]
+mod dsp;
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",

@@ -3,8 +3,9 @@
 
 use core::ops::Range;
 
+use super::add::{add_f16, add_i8};
 use super::quantize::{quantize_one, scale_of, transform, transformed_scale_of};
-use super::{LANES, f16_to_f32, f32_to_f16_saturating, fold16};
+use super::{LANES, f32_to_f16_saturating, fold16};
 use crate::float::fma;
 use crate::kernels::types::{
     Attention, AttentionScratch, CellWriter, HeadCache, HeadCacheMut, KEY_PANEL, KEY_STEP, SEGMENT,
@@ -193,9 +194,7 @@ fn panel_scores(cache: &HeadCache, query: &Query, panel: usize) -> [f32; KEY_PAN
         HeadCache::F16 { keys, .. } => {
             let keys = &keys[panel * size * KEY_PANEL..][..size * KEY_PANEL];
             for (row, &q) in keys.chunks_exact(KEY_PANEL).zip(query.values) {
-                for (lane, &key) in lanes.iter_mut().zip(row) {
-                    *lane = fma(q, f16_to_f32(key), *lane);
-                }
+                add_f16(&mut lanes, q, row);
             }
         }
         HeadCache::Int8 { keys, key_scales, .. } => {
@@ -223,17 +222,11 @@ fn weighted_sum(cache: &HeadCache, first_slot: usize, weights: &[f32], out: &mut
     for (slot, &weight) in (first_slot..).zip(weights) {
         match cache {
             HeadCache::F16 { values, .. } => {
-                let values = &values[slot * size..][..size];
-                for (out, &value) in out.iter_mut().zip(values) {
-                    *out = fma(weight, f16_to_f32(value), *out);
-                }
+                add_f16(out, weight, &values[slot * size..][..size]);
             }
             HeadCache::Int8 { values, value_scales, .. } => {
                 let weight = weight * value_scales[slot];
-                let values = &values[slot * size..][..size];
-                for (out, &value) in out.iter_mut().zip(values) {
-                    *out = fma(weight, f32::from(value), *out);
-                }
+                add_i8(out, weight, &values[slot * size..][..size]);
             }
         }
     }

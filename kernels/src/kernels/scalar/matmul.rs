@@ -88,7 +88,12 @@ fn dot_int4(data: &[u8], values: &[i8], correction: i32) -> Lanes<i32> {
 
 /// Bias, then what the epilogue says.
 #[inline(always)]
-fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
+pub(in crate::kernels) fn finish(
+    job: &Matmul,
+    first_row: usize,
+    acc: &Lanes<f32>,
+    cells: &mut [f32],
+) {
     for (r, cell) in cells.iter_mut().enumerate() {
         let y = match job.bias {
             Some(bias) => acc[r] + bias[first_row + r],

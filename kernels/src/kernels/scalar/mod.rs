@@ -4,6 +4,7 @@
 //! compiled twice: once for any processor (`PORTABLE`) and once with hardware FMA (`FMA`), since a
 //! fused multiply-add in software is correct but an order of magnitude slower.
 
+mod add;
 mod attention;
 mod embed;
 mod half_float;
@@ -13,6 +14,8 @@ mod quantize;
 mod rope;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
+#[cfg(any(dsp, test))]
+pub(super) use matmul::finish;
 #[cfg(test)]
 pub(super) use matmul::panel_product;
 #[cfg(any(

@@ -27,6 +27,10 @@ pub fn each_table(name: &str, compare: impl Fn(&'static Kernels, &mut Report)) {
     if forced.is_none() {
         compare_table(name, "portable", &portable::TABLE, &compare);
     }
+    // Its instructions written out, where it has any.
+    if cfg!(not(dsp)) && forced.is_none() && name.starts_with("matmul") {
+        compare_table(name, "dsp", &dsp::TABLE, &compare);
+    }
 }
 
 pub fn compare_table(
