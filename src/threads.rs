@@ -45,7 +45,7 @@ mod board;
 mod deep;
 mod error;
 mod host;
-#[cfg(all(loom, test))]
+#[cfg(all(model_checked, test))]
 mod model;
 #[cfg(not(feature = "std"))]
 #[path = "threads/no_unwinding.rs"]
@@ -168,7 +168,7 @@ impl Executor {
 }
 
 // Under loom these would be outside of its models.
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model_checked)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;

@@ -166,7 +166,7 @@ impl Board {
 }
 
 /// Polls `look` for an answer, as long as patience lasts.
-#[cfg(not(all(loom, test)))]
+#[cfg(not(all(model_checked, test)))]
 fn poll<T>(look: impl Fn() -> Option<T>, patience: Patience) -> Option<T> {
     use std::{hint::spin_loop, thread::yield_now};
 
@@ -199,7 +199,7 @@ fn poll<T>(look: impl Fn() -> Option<T>, patience: Patience) -> Option<T> {
 }
 
 /// The model checker tries every interleaving, so one look stands for any number of them.
-#[cfg(all(loom, test))]
+#[cfg(all(model_checked, test))]
 fn poll<T>(look: impl Fn() -> Option<T>, _: Patience) -> Option<T> {
     look()
 }

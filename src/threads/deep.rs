@@ -99,7 +99,7 @@ impl Life for Call {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model_checked)))]
 mod tests {
     use super::*;
 

@@ -1,5 +1,5 @@
 //! Starts threads without the standard library's, where there are POSIX threads, and in browsers, where it
-//! has none. Miri has too few of POSIX's functions, and loom replaces threads.
+//! has none. Miri has too few of POSIX's functions, and model_checked replaces threads.
 //!
 //! Three things that a host may count on come with POSIX threads:
 //! - a lack of memory is an error (`std::thread` aborts the process);
@@ -16,10 +16,10 @@ pub(super) trait Life: Sync {
     fn live(&self);
 }
 
-#[cfg(all(unix, not(any(miri, all(loom, test)))))]
+#[cfg(all(unix, not(any(miri, all(model_checked, test)))))]
 pub(super) use posix::{Thread, spawn};
 #[cfg(not(any(
-    all(unix, not(any(miri, all(loom, test)))),
+    all(unix, not(any(miri, all(model_checked, test)))),
     all(target_family = "wasm", target_feature = "atomics")
 )))]
 pub(super) use standard::{Thread, spawn};
@@ -33,7 +33,7 @@ pub(super) const STACK_SIZE: usize = 512 << 10;
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
 mod web;
 
-#[cfg(all(unix, not(any(miri, all(loom, test)))))]
+#[cfg(all(unix, not(any(miri, all(model_checked, test)))))]
 mod posix {
     use super::{Life, io};
     use std::ffi::c_void;
@@ -161,7 +161,7 @@ mod posix {
 
 /// Everywhere else, and under the model checker.
 #[cfg(not(any(
-    all(unix, not(any(miri, all(loom, test)))),
+    all(unix, not(any(miri, all(model_checked, test)))),
     all(target_family = "wasm", target_feature = "atomics")
 )))]
 mod standard {

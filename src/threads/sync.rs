@@ -1,8 +1,8 @@
 //! The primitives of `std`, or loom's when its model checker runs the tests.
 
-#[cfg(not(all(loom, test)))]
+#[cfg(not(all(model_checked, test)))]
 pub(super) use core::sync::atomic::{AtomicBool, AtomicUsize};
-#[cfg(all(feature = "std", not(all(loom, test))))]
+#[cfg(all(feature = "std", not(all(model_checked, test))))]
 pub(super) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicPtr, AtomicU32},
@@ -11,13 +11,13 @@ pub(super) use std::sync::{
     feature = "std",
     not(any(
         all(unix, not(miri)),
-        all(loom, test),
+        all(model_checked, test),
         all(target_family = "wasm", target_feature = "atomics")
     ))
 ))]
 pub(super) use std::thread::{Builder, JoinHandle};
 
-#[cfg(all(loom, test))]
+#[cfg(all(model_checked, test))]
 pub(super) use loom::{
     sync::{
         Condvar, Mutex, MutexGuard,
