@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::panics::FirstPanic;
 use super::sync::{AtomicBool, AtomicUsize};
-use super::worker::{MAX_WORKERS, PhaseFn, Worker};
+use super::worker::{Claimed, MAX_WORKERS, PhaseFn, Worker};
 use crate::fp_env::FpEnv;
 
 /// A thread pool that belongs to the host program.
@@ -66,12 +66,12 @@ impl HostTeam {
     fn run_phase(&self, phase: usize, f: &PhaseFn<'_>, panic: &FirstPanic) -> usize {
         let count = self.workers;
         let tasks = Tasks::new(count);
-        let claimed = AtomicUsize::new(0);
+        let claimed: [Claimed; MAX_WORKERS] = core::array::from_fn(|_| Claimed::new());
         self.pool.for_each(count, &|index| {
             panic.catch(|| {
                 let _env = FpEnv::set_default();
                 tasks.start(index);
-                f(phase, &Worker::new(index, count, &claimed));
+                f(phase, &Worker::new(index, &claimed[..count]));
                 tasks.finish();
             });
         });

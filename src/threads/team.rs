@@ -10,7 +10,7 @@ use super::error::TeamError;
 use super::panics::FirstPanic;
 use super::spawn::{Life, STACK_SIZE, Thread, spawn};
 use super::sync::{AtomicBool, AtomicPtr, AtomicUsize};
-use super::worker::{MAX_WORKERS, PhaseFn, Worker, run_alone};
+use super::worker::{Claimed, MAX_WORKERS, PhaseFn, Worker, run_alone};
 use crate::fp_env::FpEnv;
 use crate::memory::try_box;
 use std::io;
@@ -70,7 +70,7 @@ impl Team {
 
     /// The number of workers of a pass that does not find the team busy.
     pub fn workers(&self) -> usize {
-        self.threads.as_ref().map_or(1, |team| team.shared().workers)
+        self.threads.as_ref().map_or(1, |team| team.shared().claimed.len())
     }
 
     /// See [`Executor::run_phases`](super::Executor::run_phases).
@@ -126,7 +126,10 @@ impl Threads {
         let memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mut handles = Vec::new();
         handles.try_reserve_exact(workers - 1).map_err(|_| memory())?;
-        let shared = try_box(Shared::new(workers)).map_err(|_| memory())?;
+        let mut claimed = Vec::new();
+        claimed.try_reserve_exact(workers).map_err(|_| memory())?;
+        claimed.extend((0..workers).map(|_| Claimed::new()));
+        let shared = try_box(Shared::new(claimed)).map_err(|_| memory())?;
         Ok(Self {
             shared: NonNull::from(Box::leak(shared)),
             handles,
@@ -150,8 +153,7 @@ impl Threads {
         if phases == 0 || self.in_forked_child() || self.busy.swap(true, Acquire) {
             return false;
         }
-        let [phase, claimed] = [0; 2].map(AtomicUsize::new);
-        let run = Run { f, phases, phase, claimed, panic: FirstPanic::new() };
+        let run = Run { f, phases, phase: AtomicUsize::new(0), panic: FirstPanic::new() };
         self.shared().lead(&run, meanwhile);
         // Release: pairs with the Acquire above, so that runs follow one another.
         self.busy.store(false, Release);
@@ -187,8 +189,6 @@ struct Run<'a> {
     phases: usize,
     /// The open phase.
     phase: AtomicUsize,
-    /// See [`Worker::claims`].
-    claimed: AtomicUsize,
     panic: FirstPanic,
 }
 
@@ -200,16 +200,16 @@ const _: () = {
 
 /// What the threads of a team have in common.
 struct Shared {
-    /// Shares of a phase.
-    workers: usize,
+    /// Of each worker's share of the open phase.
+    claimed: Vec<Claimed>,
     board: Board,
     /// The run that was started last; its lifetime is erased, see `work`.
     run: AtomicPtr<Run<'static>>,
 }
 
 impl Shared {
-    fn new(workers: usize) -> Self {
-        Self { workers, board: Board::new(), run: AtomicPtr::new(ptr::null_mut()) }
+    fn new(claimed: Vec<Claimed>) -> Self {
+        Self { claimed, board: Board::new(), run: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// The caller's side of a run of at least one phase. Does not unwind, and returns only when the
@@ -217,13 +217,19 @@ impl Shared {
     fn lead(&self, run: &Run<'_>, meanwhile: &mut dyn FnMut()) {
         let _env = FpEnv::set_default();
         self.run.store(ptr::from_ref(run).cast_mut().cast(), Relaxed);
-        self.board.open(self.workers);
+        self.open();
         // The others claim the caller's shares, too, as long as it does not come.
         run.panic.catch(&mut *meanwhile);
         let work_or_end = |state: State| state.unclaimed() > 0 || !state.is_running();
         while self.board.wait(work_or_end, PATIENCE).is_running() {
             self.work();
         }
+    }
+
+    /// Opens a phase of which nothing is claimed.
+    fn open(&self) {
+        self.claimed.iter().for_each(Claimed::reset);
+        self.board.open(self.claimed.len());
     }
 
     fn serve(&self) {
@@ -248,7 +254,7 @@ impl Shared {
             // `Sync`; the lifetimes inside it outlive the borrow.
             let run: &Run<'_> = unsafe { &*run };
             let phase = run.phase.load(Relaxed);
-            let worker = Worker::new(self.workers - unclaimed, self.workers, &run.claimed);
+            let worker = Worker::new(self.claimed.len() - unclaimed, &self.claimed);
             run.panic.catch(|| (run.f)(phase, &worker));
             if !self.board.finish() {
                 continue;
@@ -260,8 +266,7 @@ impl Shared {
             if next < run.phases && !run.panic.happened() {
                 // Relaxed: they are read after a claim of what is opened next.
                 run.phase.store(next, Relaxed);
-                run.claimed.store(0, Relaxed);
-                self.board.open(self.workers);
+                self.open();
             } else {
                 self.board.end();
             }
@@ -277,7 +282,7 @@ impl Life for Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("workers", &self.workers).finish_non_exhaustive()
+        f.debug_struct("Shared").field("workers", &self.claimed.len()).finish_non_exhaustive()
     }
 }
 
