@@ -184,7 +184,8 @@ class Bench:
         environment = {**os.environ, **({"CEREBELLUM_ISA": figure.isa} if figure.isa else {})}
         report = json.loads(subprocess.run(command, env=environment, check=True, text=True,
                                            stdout=subprocess.PIPE).stdout)
-        return {"machine": report["limits"][0], "result": report["results"][0]}
+        result = report["results"][0]
+        return {"machine": result["limits"], "result": result}
 
     def first_token(self, figure):
         from startup import measure_llama, measure_ours

@@ -10,12 +10,9 @@ use cerebellum::quant::Scheme;
 use memmap2::MmapMut;
 use serde::Serialize;
 
-use super::peaks::{Peak, read};
-use super::timing::median;
+use super::peaks::{LINE_BYTES, Peak, read, read_ahead};
 use crate::threads::{self, Started};
 
-/// What each thread reads: several times the largest cache that threads share in this class of machine.
-const STREAM_BYTES: usize = 256 << 20;
 const ROUNDS: usize = 7;
 /// Until the clock is up and the system has given every thread a core of its own.
 const WARM_UP: Duration = Duration::from_millis(100);
@@ -23,12 +20,13 @@ const WARM_UP: Duration = Duration::from_millis(100);
 /// on one core.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Rates of a number of threads together, medians of some rounds.
+/// Rates of a number of threads together: those of the fastest round, since a limit is what nothing exceeds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
     /// Threads that were measured, as many as were to be had.
     pub threads: usize,
-    /// Bytes per second that can be read from memory.
+    /// Bytes per second that can be read of as many bytes as the work reads, over and over: what caches keep of
+    /// them from pass to pass, they keep of the work's, too.
     pub memory_gb_per_second: f64,
     /// Multiply-accumulates per second of 8-bit integers, where this is known how to measure.
     pub int8_gmac_per_second: Option<f64>,
@@ -48,23 +46,43 @@ pub struct Amount {
 }
 
 impl Limits {
-    /// Measures what `threads` threads can do with `isa` for weights of that scheme. Takes some
-    /// seconds, and memory of 256 MiB for each thread.
-    pub fn measure(threads: usize, isa: Isa, scheme: Scheme) -> Self {
+    /// Measures what `threads` threads can do with `isa` for weights of that scheme, of which a pass reads so
+    /// many bytes. Takes two seconds, and memory of as many bytes.
+    pub fn measure(threads: usize, isa: Isa, scheme: Scheme, bytes: usize) -> Self {
         let rate = |peak: Peak| {
             let (threads, seconds) = seconds_on(threads, || (), |()| peak.run());
             peak.macs * threads as f64 / seconds / 1e9
         };
-        let (threads, seconds) = seconds_on(threads, stream, |buffer| {
-            // SAFETY: every bit pattern is a u64.
-            let (_, words, _) = unsafe { buffer.align_to() };
-            black_box(read(words));
+        let share = bytes.div_ceil(threads).next_multiple_of(LINE_BYTES);
+        // Which of them is faster depends on the processor, and on its pages.
+        let ways: [fn(&[u64]) -> u64; 2] = [read, read_ahead];
+        let reads = ways.map(|read| {
+            let (threads, seconds) = seconds_on(
+                threads,
+                || stream(share),
+                |buffer| {
+                    // SAFETY: every bit pattern is a u64.
+                    let (_, words, _) = unsafe { buffer.align_to() };
+                    black_box(read(words));
+                },
+            );
+            (threads, (share * threads) as f64 / seconds / 1e9)
         });
         Self {
-            threads,
-            memory_gb_per_second: (STREAM_BYTES * threads) as f64 / seconds / 1e9,
+            threads: reads[0].0,
+            memory_gb_per_second: reads[0].1.max(reads[1].1),
             int8_gmac_per_second: Peak::integer(isa, scheme).map(rate),
             float_gmac_per_second: Peak::float(isa).map(rate),
+        }
+    }
+
+    /// The higher one of each limit: of several measurements, each is one that the machine has reached.
+    pub fn highest(self, other: Self) -> Self {
+        Self {
+            threads: self.threads.min(other.threads),
+            memory_gb_per_second: self.memory_gb_per_second.max(other.memory_gb_per_second),
+            int8_gmac_per_second: highest(self.int8_gmac_per_second, other.int8_gmac_per_second),
+            float_gmac_per_second: highest(self.float_gmac_per_second, other.float_gmac_per_second),
         }
     }
 
@@ -78,10 +96,14 @@ impl Limits {
     }
 }
 
+fn highest(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::max)
+}
+
 /// A buffer whose pages are all there, and different ones: pages never written are all the same one. They
 /// are huge ones where the system has them, as those of a mapped model file.
-fn stream() -> MmapMut {
-    let mut buffer = MmapMut::map_anon(STREAM_BYTES).expect("memory to read");
+fn stream(bytes: usize) -> MmapMut {
+    let mut buffer = MmapMut::map_anon(bytes).expect("memory to read");
     // A system that has none refuses, and the limit is that of its pages.
     #[cfg(target_os = "linux")]
     drop(buffer.advise(memmap2::Advice::HugePage));
@@ -91,9 +113,9 @@ fn stream() -> MmapMut {
     buffer
 }
 
-/// Median seconds of one run of `work` on each of the threads at once, each with what it prepared: of
-/// some rounds, from the moment when all may start until the last one has finished. Also how many threads
-/// were to be had.
+/// Seconds of one run of `work` on each of the threads at once, each with what it prepared: in the fastest of
+/// some rounds, from the first thread's start until the last one has finished. Also how many threads were to
+/// be had.
 fn seconds_on<T>(
     threads: usize,
     prepare: impl Fn() -> T + Sync,
@@ -119,13 +141,20 @@ fn seconds_on<T>(
             meeting.wait();
             let start = Instant::now();
             (0..runs).for_each(|_| work(&prepared));
-            meeting.wait();
-            start.elapsed() / runs
+            (start, Instant::now())
         };
-        median(&mut (0..ROUNDS).map(round).collect::<Vec<_>>()).as_secs_f64()
+        (runs, (0..ROUNDS).map(round).collect::<Vec<_>>())
     };
-    let seconds = threads::run(vec![(); threads], one_thread);
-    (seconds.len(), seconds[0])
+    let threads = threads::run(vec![(); threads], one_thread);
+    // A thread may wake up when others have nearly finished: its own time says nothing about them.
+    let of_round = |round: usize| {
+        let times = threads.iter().map(|(_, rounds)| rounds[round]);
+        let (start, end) =
+            (times.clone().map(|(start, _)| start).min(), times.map(|(_, end)| end).max());
+        end.zip(start).map_or(Duration::ZERO, |(end, start)| end - start)
+    };
+    let fastest = (0..ROUNDS).map(of_round).min().unwrap_or_default();
+    (threads.len(), fastest.as_secs_f64() / f64::from(threads[0].0))
 }
 
 #[cfg(test)]
@@ -155,5 +184,16 @@ mod tests {
         let sleep = |&n: &u64| std::thread::sleep(Duration::from_millis(5 * n));
         let (threads, seconds) = seconds_on(2, number, sleep);
         assert!(threads == 2 && seconds >= 0.005, "{seconds}");
+    }
+
+    #[test]
+    fn the_highest_of_several_measurements_is_kept() {
+        let other =
+            Limits { memory_gb_per_second: 9.0, int8_gmac_per_second: Some(110.0), ..LIMITS };
+        let unknown = Limits { float_gmac_per_second: None, ..other };
+        let both = LIMITS.highest(unknown);
+        assert_eq!(both.memory_gb_per_second, 10.0);
+        assert_eq!(both.int8_gmac_per_second, Some(110.0));
+        assert_eq!(both.float_gmac_per_second, Some(50.0));
     }
 }

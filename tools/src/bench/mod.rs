@@ -45,6 +45,16 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// How often the weights are read.
+    fn passes(self, chunk: usize) -> usize {
+        match self {
+            Self::Prompt { tokens } => tokens.div_ceil(chunk),
+            Self::Decode { tokens, .. } | Self::Batch { tokens, .. } => tokens,
+        }
+    }
+}
+
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
@@ -69,6 +79,8 @@ pub struct Measurement {
     /// The least time that reading the bytes, or multiplying integers and floats, would take at the
     /// limits' rates ([`Limits::least_seconds`]), over the time taken.
     pub fraction_of_limit: Option<f64>,
+    /// What the machine can do at most, measured right before and after.
+    pub limits: Limits,
 }
 
 /// Sizes of a model that its speed depends on.
@@ -138,12 +150,11 @@ impl Sizes {
     /// What all of the work's tokens together take.
     fn totals(&self, work: Work, chunk: usize) -> Amount {
         // Passes through the layers and through the head; tokens through both.
-        let (layers, heads, tokens, head_tokens) = match work {
-            Work::Prompt { tokens } => (tokens.div_ceil(chunk), 1, tokens, 1),
-            Work::Batch { sequences, tokens } => {
-                (tokens, tokens, sequences * tokens, sequences * tokens)
-            }
-            Work::Decode { tokens, .. } => (tokens, tokens, tokens, tokens),
+        let layers = work.passes(chunk);
+        let (heads, tokens, head_tokens) = match work {
+            Work::Prompt { tokens } => (1, tokens, 1),
+            Work::Batch { sequences, tokens } => (tokens, sequences * tokens, sequences * tokens),
+            Work::Decode { tokens, .. } => (tokens, tokens, tokens),
         };
         let (mut seen, mut read) = (0, 0);
         for (layer, &window) in self.windows.iter().enumerate() {
@@ -177,11 +188,6 @@ impl Sizes {
         }
         if bytes[0].1 >= bytes[1].1 { Scheme::Int4 } else { Scheme::Int8 }
     }
-}
-
-/// Measures the limits for a model's weights, on that many threads.
-pub fn measure_limits(model: &Model, threads: usize, isa: Isa) -> Limits {
-    Limits::measure(threads, isa, Sizes::scheme(model))
 }
 
 /// How many positions the work's tokens see in a layer, and how many its passes read.
@@ -218,7 +224,8 @@ fn position_bytes(config: &Config, kv: KvType) -> f64 {
     (2 * config.attention.kv_heads * of_head) as f64
 }
 
-/// Measures `work` with a session of these options, as the median of `repetitions`.
+/// Measures `work` with a session of these options, as the median of `repetitions`, and what the machine can do
+/// at most.
 ///
 /// # Errors
 /// If the session cannot be made, or the work does not fit its context.
@@ -227,7 +234,6 @@ pub fn measure(
     options: &SessionOptions,
     work: Work,
     repetitions: usize,
-    limits: &Limits,
 ) -> cerebellum::Result<Measurement> {
     let (kind, tokens, depth, sequences) = match work {
         Work::Prompt { tokens } => ("prompt", tokens, 0, 1),
@@ -235,12 +241,20 @@ pub fn measure(
         Work::Batch { sequences, tokens } => ("batch", sequences * tokens, 0, sequences),
     };
     let mut options = options.clone();
+    let chunk = options.chunk.min(tokens);
+    let amount = Sizes::of(model, options.kv).totals(work, chunk);
+    let isa = options.isa.unwrap_or_else(Isa::best);
+    let limits_of = |threads: usize| {
+        let bytes = amount.bytes / work.passes(chunk) as f64;
+        Limits::measure(threads, isa, Sizes::scheme(model), bytes as usize)
+    };
+    let before = limits_of(options.threads);
     let mut times = threads::with_fewer(&mut options, |options| match work {
         Work::Batch { .. } => time_batch(model, options, sequences, tokens, repetitions),
         _ => time_session(model, options, work, repetitions),
     })?;
     let seconds = median(&mut times).as_secs_f64();
-    let amount = Sizes::of(model, options.kv).totals(work, options.chunk.min(tokens));
+    let limits = before.highest(limits_of(options.threads));
     Ok(Measurement {
         kind,
         tokens,
@@ -252,6 +266,7 @@ pub fn measure(
         gb_per_second: amount.bytes / seconds / 1e9,
         gmac_per_second: amount.int8_macs / seconds / 1e9,
         fraction_of_limit: limits.least_seconds(amount).map(|least| least / seconds),
+        limits,
     })
 }
 

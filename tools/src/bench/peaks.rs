@@ -1,6 +1,6 @@
 //! Loops that do nothing but one thing a kernel needs: what they reach bounds the kernel.
 
-use cerebellum::kernels::Isa;
+use cerebellum::kernels::{Isa, prefetch};
 use cerebellum::quant::Scheme;
 
 /// A loop of the least instructions that a multiply-accumulate takes on an instruction set.
@@ -55,8 +55,19 @@ impl Peak {
 
 /// Reads all of a buffer, a cache line after the other.
 pub fn read(buffer: &[u64]) -> u64 {
+    or_lines(buffer, |_| ())
+}
+
+/// The same, and tells the processor of each line [`AHEAD`] bytes before.
+pub fn read_ahead(buffer: &[u64]) -> u64 {
+    or_lines(buffer, |line| prefetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD)))
+}
+
+#[inline(always)]
+fn or_lines(buffer: &[u64], also: impl Fn(&[u64; LINE])) -> u64 {
     let mut ors = [0u64; LINE];
     for line in buffer.as_chunks::<LINE>().0 {
+        also(line);
         for (or, word) in ors.iter_mut().zip(line) {
             *or |= word;
         }
@@ -66,6 +77,10 @@ pub fn read(buffer: &[u64]) -> u64 {
 
 /// Words of a cache line.
 const LINE: usize = 8;
+/// Bytes of a cache line.
+pub(super) const LINE_BYTES: usize = LINE * size_of::<u64>();
+/// Of 512 to 8192 bytes the fastest, or as fast, for one thread and two of a Zen 4.
+const AHEAD: usize = 1024;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -157,5 +172,6 @@ mod tests {
             *word = 1 << i;
         }
         assert_eq!(read(&buffer), (1 << 40) - 1);
+        assert_eq!(read_ahead(&buffer), (1 << 40) - 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cerebellum_tools::bench::{Limits, Measurement, Work, measure, measure_limits};
+use cerebellum_tools::bench::{Measurement, Work, measure};
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
@@ -12,8 +12,8 @@ use super::values::whole;
 
 /// Measure the speed of a model file on this machine, and compare it with the machine's limits.
 ///
-/// The limits are the rates of reading memory and of multiplying 8-bit integers and floats, measured in the
-/// same run with the same number of threads. Close other programs first.
+/// The limits are the rates of reading as many bytes over and over, and of multiplying 8-bit integers and
+/// floats, measured right before and after with the same number of threads. Close other programs first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -47,7 +47,6 @@ Examples:
 struct Report {
     ok: bool,
     isa: &'static str,
-    limits: Vec<Limits>,
     results: Vec<Measurement>,
 }
 
@@ -58,17 +57,15 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let base = cerebellum::SessionOptions { draft: 0, ..args.model.options(context)? };
     let works = works(args, base.context.unwrap_or(model.config().n_positions))?;
     let isa = base.isa.unwrap_or_else(cerebellum::kernels::Isa::best);
-    let (mut all_limits, mut results) = (Vec::new(), Vec::new());
+    let mut results = Vec::new();
     for threads in context.thread_counts() {
-        let limit = measure_limits(&model, threads, isa);
         for &work in &works {
             let options = cerebellum::SessionOptions { threads, ..base.clone() };
             let repetitions = usize::from(args.repetitions);
-            results.push(measure(&model, &options, work, repetitions, &limit)?);
+            results.push(measure(&model, &options, work, repetitions)?);
         }
-        all_limits.push(limit);
     }
-    let report = Report { ok: true, isa: isa.name(), limits: all_limits, results };
+    let report = Report { ok: true, isa: isa.name(), results };
     context.print(describe(&report), &report)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -100,8 +97,8 @@ fn describe(report: &Report) -> String {
         "threads",
         "tokens/s",
         "MB/token",
-        "GB/s",
-        "int GMAC/s",
+        "GB/s (limit)",
+        "int GMAC/s (limit)",
         "of the limit",
     ]);
     for r in &report.results {
@@ -111,28 +108,17 @@ fn describe(report: &Report) -> String {
             _ => format!("decode {} at {}", r.tokens, r.depth),
         };
         let fraction = r.fraction_of_limit.map(|f| format!("{:.0} %", 100.0 * f));
+        let most = r.limits.int8_gmac_per_second.map(|most| format!(" ({most:.0})"));
         table.push([
             what,
             r.threads.to_string(),
             format!("{:.1}", r.tokens_per_second),
             format!("{:.2}", r.bytes_per_token / 1e6),
-            format!("{:.1}", r.gb_per_second),
-            format!("{:.1}", r.gmac_per_second),
+            format!("{:.1} ({:.1})", r.gb_per_second, r.limits.memory_gb_per_second),
+            format!("{:.1}{}", r.gmac_per_second, most.unwrap_or_default()),
             fraction.unwrap_or_default(),
         ]);
     }
-    let mut text = table.to_string();
-    for limit in &report.limits {
-        let rate = |macs: Option<f64>| {
-            macs.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.0} GMAC/s"))
-        };
-        text += &format!(
-            "\nlimits of {} threads: {:.1} GB/s read, {} of 8-bit integers, {} of floats",
-            limit.threads,
-            limit.memory_gb_per_second,
-            rate(limit.int8_gmac_per_second),
-            rate(limit.float_gmac_per_second)
-        );
-    }
+    let text = table.to_string();
     text + &format!("\ninstruction set: {}", report.isa)
 }
