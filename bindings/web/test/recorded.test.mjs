@@ -268,6 +268,31 @@ test('a file of more than 4 GiB is refused before anything is taken or read', as
   }
 });
 
+test('where less memory can be reserved for threads, that is the limit; where none can be, there is one thread', async () => {
+  const bytes = readFileSync(join(models, 'demo-int4.cbl'));
+  const { Memory } = WebAssembly;
+  const { warn } = console;
+  console.warn = () => {};
+  try {
+    for (const most of [16384, 0]) {
+      WebAssembly.Memory = function memory(limits) {
+        if (limits.maximum > most) throw new RangeError('no more');
+        return new Memory(limits);
+      };
+      const model = await Model.load(bytes);
+      const session = await model.session({ context: 64, threads: 2 });
+      assert.equal((await session.stats()).threads, most > 0 ? 2 : 1);
+      assert.ok((await session.generate('Once', { maxTokens: 3 }).text()).length > 0);
+      model.close();
+      const { error } = await loading({ size: 5 * 2 ** 30, stream: () => assert.fail('it is read') });
+      assert.match(error.message, most > 0 ? /of the 1024 MiB that a page can have/ : /of the 4096 MiB/);
+    }
+  } finally {
+    WebAssembly.Memory = Memory;
+    console.warn = warn;
+  }
+});
+
 test('the modules are small', () => {
   for (const isa of ['simd128', 'relaxed-simd', 'simd128-threads', 'relaxed-simd-threads']) {
     const bytes = readFileSync(join(here, `../dist/${isa}.wasm`));
