@@ -178,10 +178,15 @@ mod arch {
     target_arch = "aarch64"
 )))]
 mod arch {
-    pub(super) type State = ();
-    pub(super) fn state() -> State {}
-    pub(super) fn with_default_control((): State) -> State {}
-    pub(super) fn change((): State, (): State) {}
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct State;
+    pub(super) fn state() -> State {
+        State
+    }
+    pub(super) fn with_default_control(state: State) -> State {
+        state
+    }
+    pub(super) fn change(_: State, _: State) {}
 }
 
 /// What a careless host does to the register; shared with the tests of the worker threads.

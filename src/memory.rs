@@ -1,10 +1,10 @@
 //! All of a session's memory: planned first, then allocated at once, then shared out.
 
-use alloc::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
 #[cfg(any(feature = "capi", feature = "std", feature = "text"))]
 use alloc::boxed::Box;
@@ -356,13 +356,13 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
         return Ok(Box::new(value));
     }
     // SAFETY: the size is not zero.
-    let place = unsafe { alloc(layout) }.cast::<T>();
+    let place = unsafe { alloc::alloc::alloc(layout) }.cast::<T>();
     if place.is_null() {
         return Err(Error::OutOfMemory { bytes: layout.size() });
     }
     // SAFETY: `place` is valid for a T, and was allocated as a box allocates.
     unsafe {
-        ptr::write(place, value);
+        place.write(value);
         Ok(Box::from_raw(place))
     }
 }

@@ -172,7 +172,7 @@ impl Model {
             && let Err(second) = self.0.lock.set(self.0.bytes.lock()?)
         {
             // Somebody else was faster; dropped, it would take the pages back from both.
-            core::mem::forget(second);
+            let _kept = core::mem::ManuallyDrop::new(second);
         }
         Ok(())
     }

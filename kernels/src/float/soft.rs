@@ -157,7 +157,7 @@ mod tests {
                 _ => {
                     let [a, b, c] = operands;
                     let down = |bits: u32, by: u32| (near(bits, 40) & 0xffff_f000) - (by << 23);
-                    [down(a, 60), down(b, 60), c & 0x8000_0000 | c % 0x0180_0000]
+                    [down(a, 60), down(b, 60), (c & 0x8000_0000) | (c % 0x0180_0000)]
                 }
             };
             let [a, b, c] = [a, b, c].map(f32::from_bits);

@@ -56,7 +56,7 @@ extern "C" fn main() -> ! {
     heap::give();
     let mut arguments = [0; 128];
     let arguments = command_line(&mut arguments);
-    let done = Model::borrow(&MODEL.0).and_then(|model| match arguments.rsplit(' ').next() {
+    let done = Model::borrow(&MODEL.0[..]).and_then(|model| match arguments.rsplit(' ').next() {
         Some("instructions") => instructions::report(&model, &mut Out),
         Some("record") => record::run(&model, 1, &mut Out),
         Some("record-all") => record::run(&model, usize::MAX, &mut Out),
