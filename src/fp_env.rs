@@ -16,6 +16,7 @@
 //! |---|---|---|
 //! | x86, x86-64 with SSE | MXCSR | |
 //! | AArch64 | FPCR, FPSR | |
+//! | Cortex-M with a floating-point unit | FPSCR | |
 //! | WebAssembly | none: the environment is fixed by its specification | |
 //! | Miri (which runs no assembly) | none: arithmetic is always the default's | |
 //! | others | not touched | the host calls us with the environment a process starts with |
@@ -172,10 +173,45 @@ mod arch {
     }
 }
 
+/// FPSCR: Armv7-M Architecture Reference Manual, section A2.5.3.
+#[cfg(all(target_arch = "arm", target_abi = "eabihf", target_os = "none"))]
+mod arch {
+    use core::arch::asm;
+
+    /// Control bits, flags of comparisons and sticky flags share the register.
+    pub(super) type State = u32;
+
+    /// Of comparisons and saturation, and the sticky ones; all else at 0 is rounding to nearest, subnormals kept,
+    /// IEEE's float16, no trap.
+    const FLAGS: State = 0xF800_009F;
+
+    #[inline]
+    pub(super) fn state() -> State {
+        let value;
+        // SAFETY: the target's processors have the unit, which is on: the convention of calls uses it.
+        unsafe { asm!("vmrs {}, fpscr", out(reg) value, options(nostack)) }
+        value
+    }
+
+    #[inline]
+    pub(super) fn with_default_control(state: State) -> State {
+        state & FLAGS
+    }
+
+    #[inline]
+    pub(super) fn change(from: State, to: State) {
+        if from != to {
+            // SAFETY: as above; the bits are zero or were read from this register.
+            unsafe { asm!("vmsr fpscr, {}", in(reg) to, options(nostack)) }
+        }
+    }
+}
+
 /// No register we can set: see the module's table for what is assumed.
 #[cfg(not(any(
     all(any(target_arch = "x86", target_arch = "x86_64"), target_feature = "sse", not(miri)),
-    target_arch = "aarch64"
+    target_arch = "aarch64",
+    all(target_arch = "arm", target_abi = "eabihf", target_os = "none")
 )))]
 mod arch {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,18 +1,21 @@
 //! As [`thread`](super::thread), where one thread makes all calls.
 
 use core::ffi::{CStr, c_char};
+use core::mem::replace;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::fp_env::Environment;
+use crate::sync::{Mutex, PoisonError};
 
-/// There is no other environment than the one that is (`crate::fp_env`).
+static HOST: Mutex<Option<Environment>> = Mutex::new(None);
+
 pub(super) fn host() -> Option<Environment> {
-    None
+    *HOST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn replace_host(_: Option<Environment>) -> Option<Environment> {
-    None
+pub(super) fn replace_host(host: Option<Environment>) -> Option<Environment> {
+    replace(&mut *HOST.lock().unwrap_or_else(PoisonError::into_inner), host)
 }
 
 /// The handle that was in use, and the message; null if that is over.
