@@ -123,11 +123,26 @@ fn a_dry_run_tells_what_the_run_does() {
         let run = ["quantize", "--no-calibration", text(&demo), "-o", text(&file), "--json"];
         let mut done = json(&cerebellum(&[&run, format].concat()));
         let plan = ["plan", text(&file), "--context", "300", "--kv", "int8", "-t", "2", "--json"];
-        assert_eq!(json(&cerebellum(&plan)), {
+        let mut planned = json(&cerebellum(&plan));
+        let reads = planned.as_object_mut().unwrap().remove("reads").unwrap();
+        assert_eq!(planned, {
             let mut memory = told["memory"].take();
             memory["ok"] = true.into();
             memory
         });
+        // Of the file all but the tokenizer, the checksums, and what is there for other tokens; the cache is full.
+        let of = |name: &str| reads[name].as_u64().unwrap();
+        let parts =
+            ["embedding_bytes", "attention_bytes", "mlp_bytes", "vectors_bytes", "head_bytes"];
+        let read: u64 = parts.map(of).iter().sum();
+        let weights = planned["weights_bytes"].as_u64().unwrap();
+        assert!(read < weights && read > weights / 2, "{reads} of {weights}");
+        assert_eq!(of("cache_bytes"), planned["kv_bytes"].as_u64().unwrap() / 304 * 300, "{reads}");
+        let flash = ["plan", text(&file), "--flash-mb-s", "10", "--ram", "1000"];
+        let flash = String::from_utf8(cerebellum(&flash).stdout).unwrap();
+        let most = format!("10 MB/s of flash allow {:.1} tokens/s at most", 1e7 / read as f64);
+        assert!(flash.contains(&most), "{flash}");
+        assert!(flash.contains(" bytes more than 1000: a smaller --context"), "{flash}");
         assert_eq!(told["dry_run"], true);
         assert_eq!(done["source"]["bytes"], told["source"]["bytes"]);
         for report in [&mut told, &mut done] {

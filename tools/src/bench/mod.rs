@@ -2,6 +2,7 @@
 
 mod limits;
 mod peaks;
+mod reads;
 mod timing;
 
 use std::ops::RangeInclusive;
@@ -19,6 +20,7 @@ use crate::threads;
 
 pub use limits::{Amount, Limits};
 pub use peaks::{Peak, read};
+pub use reads::Reads;
 use timing::{median, repeat};
 
 /// What is measured.

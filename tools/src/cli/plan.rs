@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cerebellum::format::Config;
 use cerebellum::{Access, Model, SessionOptions};
+use cerebellum_tools::bench::Reads;
 use serde::Serialize;
 
 use super::context::{Context, Failure, Outcome};
@@ -26,12 +27,28 @@ pub struct Args {
     /// Plan for a batch of N sequences that are evaluated together, 1 to 1024
     #[arg(long, value_name = "N", value_parser = whole(1..=cerebellum::batch::MAX_SEQUENCES))]
     batch: Option<usize>,
+    /// Megabytes (1 000 000 bytes) that a flash memory gives in a second: shows what a token reads of the file,
+    /// and how many tokens a second the flash allows at most
+    #[arg(long, value_name = "N", value_parser = rate)]
+    flash_mb_s: Option<f64>,
+    /// Bytes of RAM for the session: shows whether it fits
+    #[arg(long, value_name = "BYTES", value_parser = whole(1..=usize::MAX))]
+    ram: Option<usize>,
+}
+
+/// A positive number.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err("not a number above 0".to_owned()),
+    }
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   cerebellum plan 111m.cbl
-  cerebellum plan 111m.cbl --context 512 --kv int8 --threads 1 --json";
+  cerebellum plan 111m.cbl --context 512 --kv int8 --threads 1 --json
+  cerebellum plan demo.cbl --context 64 --kv int8 --chunk 1 -t 1 --flash-mb-s 66 --ram 1048576";
 
 /// The JSON object.
 #[derive(Serialize)]
@@ -39,6 +56,12 @@ struct Report {
     ok: bool,
     #[serde(flatten)]
     memory: MemoryReport,
+    /// What a token reads in a full context.
+    reads: Reads,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flash_tokens_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fits_ram: Option<bool>,
 }
 
 /// What running a model takes.
@@ -108,10 +131,48 @@ fn windowed_layers(config: &Config, context: usize) -> BTreeMap<usize, usize> {
     layers
 }
 
+/// What a token reads, and what that means for a flash memory.
+fn describe(reads: &Reads, flash_mb_s: f64, tokens_per_second: f64) -> String {
+    let mut table = Table::new(&["a token reads", "bytes", ""]);
+    for (name, size) in [
+        ("embedding", reads.embedding_bytes),
+        ("attention", reads.attention_bytes),
+        ("MLP", reads.mlp_bytes),
+        ("norms and biases", reads.vectors_bytes),
+        ("head", reads.head_bytes),
+        ("of the file", reads.file_bytes()),
+        ("of the cache when it is full, in RAM", reads.cache_bytes),
+    ] {
+        table.push([name.to_owned(), size.to_string(), bytes(size as u64)]);
+    }
+    format!("{table}\n{flash_mb_s} MB/s of flash allow {tokens_per_second:.1} tokens/s at most")
+}
+
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let model = open(args.file.path(), Access::Map)?;
-    let memory = MemoryReport::new(&model, &args.session.options(context)?, args.batch)?;
-    context.print(memory.to_string(), &Report { ok: true, memory })?;
+    let options = args.session.options(context)?;
+    let memory = MemoryReport::new(&model, &options, args.batch)?;
+    let reads = Reads::of(&model, options.kv, memory.context);
+    let flash_tokens_per_second =
+        args.flash_mb_s.map(|rate| rate * 1e6 / reads.file_bytes() as f64);
+    let fits_ram = args.ram.map(|ram| memory.total_private_bytes <= ram);
+    let mut text = memory.to_string();
+    if let Some((rate, most)) = args.flash_mb_s.zip(flash_tokens_per_second) {
+        text += &format!("\n\n{}", describe(&reads, rate, most));
+    }
+    if let Some(ram) = args.ram {
+        let private = memory.total_private_bytes;
+        text += &match ram.checked_sub(private) {
+            Some(left) => format!("\nthe private memory leaves {left} of {ram} bytes of RAM"),
+            None => format!(
+                "\nthe private memory has {} bytes more than {ram}: a smaller --context or --chunk, or --kv int8, \
+                 needs less",
+                private - ram
+            ),
+        };
+    }
+    let report = Report { ok: true, memory, reads, flash_tokens_per_second, fits_ram };
+    context.print(text, &report)?;
     Ok(ExitCode::SUCCESS)
 }
