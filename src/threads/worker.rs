@@ -27,7 +27,8 @@ impl Claimed {
         Self(AtomicUsize::new(0))
     }
 
-    /// The same again, for the next phase.
+    /// The same again, for the next phase of a team.
+    #[cfg(feature = "std")]
     pub(super) fn reset(&self) {
         // Relaxed: what opens the next phase orders it before every claim there.
         self.0.store(0, Relaxed);
