@@ -310,8 +310,8 @@ if python3 -m venv "$work/venv" 2> /dev/null && "$work/venv/bin/pip" download --
         tag="py3-none-manylinux_$(sed 's/GLIBC_//; s/[.]/_/' <<< "$glibc")_$(uname -m).whl"
         [[ "$(echo "$work"/wheel/*.whl)" = *"$tag" ]] || { echo "the wheel is not $tag: $(ls "$work/wheel")" >&2; exit 1; }
     fi
-    # The same build as the packages above.
-    packaging/install.sh --prefix "$work/all" --with-chat --with-constraints
+    # The same build, optimized for speed as bindings/python/setup.py asks for.
+    CARGO_PROFILE_DEVICE_OPT_LEVEL=3 packaging/install.sh --prefix "$work/all" --with-chat --with-constraints
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/libcerebellum.so "$work/all/lib/libcerebellum.so"
     cmp "$work"/venv/lib/python3*/site-packages/cerebellum/licences/THIRD-PARTY.txt packaging/THIRD-PARTY.txt
     for example in examples/python/*.py; do
