@@ -9,7 +9,9 @@ mod platform;
 #[cfg(not(target_os = "none"))]
 #[path = "float/hosted.rs"]
 mod platform;
-#[cfg(any(test, all(target_os = "none", not(vfma))))]
+#[cfg(fmadd)]
+mod riscv;
+#[cfg(any(test, all(target_os = "none", not(any(fmadd, vfma)))))]
 mod soft;
 #[cfg(vfma)]
 mod vfp;

@@ -1,10 +1,13 @@
-/* From reset to `main` on RISC-V: the stack, initial values of variables. Traps end in `fault`. */
+/* From reset to `main` on RISC-V: the stack, access to the floating-point unit where there is one, initial values of
+ * variables. Traps end in `fault`. */
     .section .vectors, "ax"
     .global start
 start:
     la sp, stack_end
     la t0, fault
     csrw mtvec, t0
+    li t0, 0x2000
+    csrs mstatus, t0
     la t0, data_start
     la t1, data_end
     la t2, data_source

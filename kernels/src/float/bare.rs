@@ -1,7 +1,9 @@
 //! Arithmetic without a standard library. Additions, products and quotients are the processor's or the compiler's,
 //! which round as IEEE 754 says, too.
 
-#[cfg(not(vfma))]
+#[cfg(fmadd)]
+pub use super::riscv::fma;
+#[cfg(not(any(fmadd, vfma)))]
 pub use super::soft::fma;
 #[cfg(vfma)]
 pub use super::vfp::fma;
