@@ -1,7 +1,7 @@
 //! Every family's tokenizer against the `tokenizers` library: the published form of its `tokenizer.json`, over a
 //! small vocabulary.
 //!
-//! `CEREBELLUM_TEXTS=100000` compares so many texts of each family, otherwise 1000.
+//! `CEREBELLUM_TEXTS=100000` compares so many texts of each family, otherwise 400.
 #![cfg(feature = "text")]
 
 #[path = "common/families.rs"]
@@ -146,7 +146,7 @@ fn text(random: &mut Random, added: &[String]) -> String {
 #[test]
 fn encodes_as_the_library_does() {
     let texts: usize =
-        std::env::var("CEREBELLUM_TEXTS").map_or(1000, |texts| texts.parse().unwrap());
+        std::env::var("CEREBELLUM_TEXTS").map_or(400, |texts| texts.parse().unwrap());
     std::thread::scope(|scope| {
         for family in families() {
             scope.spawn(move || {

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::peaks::{LINE_BYTES, Peak, read, read_ahead};
 use crate::threads::{self, Started};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 3;
 /// Until the clock is up and the system has given every thread a core of its own.
-const WARM_UP: Duration = Duration::from_millis(100);
+const WARM_UP: Duration = Duration::from_millis(50);
 /// A round takes about so long: the system may take some milliseconds to part two threads that woke up
 /// on one core.
 const ROUND: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ pub struct Amount {
 
 impl Limits {
     /// Measures what `threads` threads can do with `isa` for weights of that scheme, of which a pass reads so
-    /// many bytes. Takes two seconds, and memory of as many bytes.
+    /// many bytes. Takes a second, and memory of as many bytes.
     pub fn measure(threads: usize, isa: Isa, scheme: Scheme, bytes: usize) -> Self {
         let rate = |peak: Peak| {
             let (threads, seconds) = seconds_on(threads, || (), |()| peak.run());
