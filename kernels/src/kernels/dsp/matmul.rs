@@ -8,7 +8,7 @@
 use core::ops::Range;
 
 use super::instructions::{Lanes, add_scaled, smlad};
-use crate::kernels::scalar::finish;
+use crate::kernels::scalar::matmul_by;
 use crate::kernels::types::{CellWriter, Matmul};
 use crate::quant::{MAX_GROUP_SIZE, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
@@ -27,16 +27,7 @@ type Step = [u32; 2];
 /// # Safety
 /// As [`Kernels::matmul`](crate::kernels::Kernels::matmul).
 pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
-    for panel in panels {
-        let first_row = panel * PANEL_ROWS;
-        let rows = PANEL_ROWS.min(job.weights.tiles.rows() - first_row);
-        for token in 0..job.tokens() {
-            let acc = panel_product(job, panel, token);
-            // SAFETY: the caller owns these panels' cells.
-            let cells = unsafe { out.cells(token, first_row..first_row + rows) };
-            finish(job, first_row, &acc, cells);
-        }
-    }
+    matmul_by(panel_product, job, panels, out);
 }
 
 /// 16 outputs of one token, before bias.

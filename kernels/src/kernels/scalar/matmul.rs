@@ -14,6 +14,17 @@ type Lanes<T> = [T; PANEL_ROWS];
 /// Computes the outputs of `panels` for every token.
 #[inline(always)]
 pub(super) fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    matmul_by(panel_product, job, panels, out);
+}
+
+/// The same, by a function that gives a panel's 16 outputs of a token, before bias.
+#[inline(always)]
+pub(in crate::kernels) fn matmul_by(
+    panel_product: impl Fn(&Matmul, usize, usize) -> Lanes<f32>,
+    job: &Matmul,
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
     for panel in panels {
         let first_row = panel * PANEL_ROWS;
         let rows = PANEL_ROWS.min(job.weights.tiles.rows() - first_row);
@@ -88,12 +99,7 @@ fn dot_int4(data: &[u8], values: &[i8], correction: i32) -> Lanes<i32> {
 
 /// Bias, then what the epilogue says.
 #[inline(always)]
-pub(in crate::kernels) fn finish(
-    job: &Matmul,
-    first_row: usize,
-    acc: &Lanes<f32>,
-    cells: &mut [f32],
-) {
+fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
     for (r, cell) in cells.iter_mut().enumerate() {
         let y = match job.bias {
             Some(bias) => acc[r] + bias[first_row + r],

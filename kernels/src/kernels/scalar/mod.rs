@@ -15,7 +15,7 @@ mod rope;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
 #[cfg(any(dsp, test))]
-pub(super) use matmul::finish;
+pub(super) use matmul::matmul_by;
 #[cfg(test)]
 pub(super) use matmul::panel_product;
 #[cfg(any(
