@@ -113,9 +113,10 @@ impl Sizes {
         let width = config.attention.query_width() as f64;
         // Scores, then weighted values; an int8 cache's scores are integers.
         let (int8, float) = if kv == KvType::Int8 { (width, width) } else { (0.0, 2.0 * width) };
+        let reads = Reads::of(model, kv, 0);
         let mut sizes = Self {
-            layers_bytes: 0.0,
-            head_bytes: 0.0,
+            layers_bytes: (reads.attention_bytes + reads.mlp_bytes) as f64,
+            head_bytes: reads.head_bytes as f64,
             layers_weights: 0.0,
             head_weights: 0.0,
             last_bytes: 0.0,
@@ -130,18 +131,16 @@ impl Sizes {
                 continue;
             };
             let weights = (matrix.tiles.rows() * matrix.tiles.cols()) as f64;
-            let bytes = tensor.range.len() as f64;
             if id == head {
-                (sizes.head_bytes, sizes.head_weights) = (bytes, weights);
+                sizes.head_weights = weights;
             } else if id.role != Role::Embedding {
-                sizes.layers_bytes += bytes;
                 sizes.layers_weights += weights;
                 if id.layer == Some(config.n_layer - 1) {
                     // Of query | key | value, the query.
                     let attention = &config.attention;
                     let query = attention.query_width() as f64 / attention.qkv_width() as f64;
                     let part = if id.role == Role::AttentionIn { query } else { 1.0 };
-                    sizes.last_bytes += bytes * part;
+                    sizes.last_bytes += tensor.range.len() as f64 * part;
                     sizes.last_weights += weights * part;
                 }
             }
