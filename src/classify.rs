@@ -21,8 +21,7 @@
 //! which they differ. A label's score is the log-probability of its tokens and of what the template
 //! puts after it, so that a label that begins another one competes fairly.
 
-use alloc::borrow::Cow;
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 

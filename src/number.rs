@@ -1,8 +1,7 @@
 //! Numbers in writing: in templates, on command lines, in settings. One rule for all, and errors that say
 //! what is allowed.
 
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use core::fmt::{self, Display};
 use core::ops::RangeInclusive;
 

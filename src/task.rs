@@ -30,8 +30,7 @@ mod many;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::ops::{ControlFlow, Range};

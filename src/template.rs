@@ -5,8 +5,7 @@
 //! ([`BUILT_IN`]), a model file may hold its own ([`Model::template`]).
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::str::FromStr;
 

@@ -1,7 +1,6 @@
 //! The date that a template may ask for.
 
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 use crate::clock::unix_seconds;
 

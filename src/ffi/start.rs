@@ -25,8 +25,8 @@ pub type cbl_panic_callback = Option<unsafe extern "C" fn(message: *const c_char
 /// Gives the library `size` bytes at `memory` to allocate from, for good. Comes before all other calls, and once.
 /// `on_panic` may be NULL.
 ///
-/// cbl_session_plan() says what a session takes of it, if it has no arena of its own. A model takes some 100 KB, most of
-/// it while it is opened, and a tokenizer nothing: it lies in the model.
+/// cbl_model_plan() says what a session takes of it, if it has no arena of its own. A model takes some 120 KB, most of
+/// it while it is opened, and texts a little more.
 ///
 /// Errors: CBL_BAD_ARGUMENT, CBL_BUSY if it was called before, CBL_UNSUPPORTED if there is an operating system.
 #[unsafe(no_mangle)]

@@ -1,7 +1,6 @@
 //! What a file says of conversations: the model's template, and a simple form of it.
 
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 use serde::{Deserialize, Serialize};
 

@@ -4,11 +4,9 @@
 //! Here all that does not depend on the type that is read is compiled once, and numbers are parsed by the
 //! standard library: reading a header takes a third of the code (`docs/embedding.md`, "Size").
 
-use alloc::borrow::Cow;
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 

@@ -1,5 +1,5 @@
 //! Starts threads without the standard library's, where there are POSIX threads, and in browsers, where it
-//! has none. Miri has too few of POSIX's functions, and model_checked replaces threads.
+//! has none. Miri has too few of POSIX's functions, and loom replaces threads.
 //!
 //! Three things that a host may count on come with POSIX threads:
 //! - a lack of memory is an error (`std::thread` aborts the process);
