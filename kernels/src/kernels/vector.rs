@@ -10,6 +10,7 @@
 //! gives the same bits for every implementation. An instruction set without a fused multiply-add can
 //! implement [`Vector::fma`] too, as long as the result is exact: [`Portable`](super::portable) does.
 
+use super::prefetch::Ahead;
 use super::types::Correction;
 
 /// Lanes of every vector.
@@ -38,6 +39,12 @@ pub(super) trait Vector: Copy {
     /// Queries that take turns in the innermost loop of the softmax, so that none waits for its own
     /// chain of sums, as far as there are registers.
     const SOFTMAX_QUERIES: usize;
+
+    /// How far ahead attention fetches the values that it reads from memory.
+    #[inline(always)]
+    fn ahead(self) -> Ahead {
+        Ahead::NOTHING
+    }
 
     /// The proof that this processor supports the instruction set.
     ///

@@ -58,8 +58,8 @@ pub fn read(buffer: &[u64]) -> u64 {
     or_lines(buffer, |_| ())
 }
 
-/// The same, and tells the processor of each line [`AHEAD`] bytes before.
-pub fn read_ahead(buffer: &[u64]) -> u64 {
+/// The same, and tells the processor of each line `AHEAD` bytes before.
+pub fn read_ahead<const AHEAD: usize>(buffer: &[u64]) -> u64 {
     or_lines(buffer, |line| prefetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD)))
 }
 
@@ -79,8 +79,6 @@ fn or_lines(buffer: &[u64], also: impl Fn(&[u64; LINE])) -> u64 {
 const LINE: usize = 8;
 /// Bytes of a cache line.
 pub(super) const LINE_BYTES: usize = LINE * size_of::<u64>();
-/// Of 512 to 8192 bytes the fastest, or as fast, for one thread and two of a Zen 4.
-const AHEAD: usize = 1024;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -172,6 +170,6 @@ mod tests {
             *word = 1 << i;
         }
         assert_eq!(read(&buffer), (1 << 40) - 1);
-        assert_eq!(read_ahead(&buffer), (1 << 40) - 1);
+        assert_eq!(read_ahead::<1024>(&buffer), (1 << 40) - 1);
     }
 }

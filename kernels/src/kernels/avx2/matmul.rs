@@ -27,6 +27,7 @@ use core::ops::Range;
 use super::bodies::finish;
 use super::dot::{Dot, Int4, Int8};
 use super::vector::{Avx2, F32x16};
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::{CellWriter, Matmul};
 use crate::kernels::vector::{LANES, Vector};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
@@ -95,6 +96,7 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
     let tiles = &job.weights.tiles;
     // SAFETY: AVX2, FMA and F16C are enabled.
     let v = unsafe { Avx2::new() };
+    let ahead = Ahead::best();
     let mut kept = [const { MaybeUninit::<[F32x16; T]>::uninit() }; KEPT];
     for panel in panels {
         let mut acc = [v.splat(0.0); T];
@@ -108,11 +110,13 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
                 for (g, kept) in groups.clone().zip(&mut kept) {
                     group.index = g;
                     let steps = Packed(data.add(g * tiles.group_bytes()));
+                    ahead.fetch(steps.0, tiles.group_bytes());
                     kept.write(group.sums::<D, _, T>(steps, &group.inputs(0)));
                 }
                 for (g, kept) in groups.zip(&kept) {
                     group.index = g;
                     let scales = data.add(tiles.scale_offset(0, g));
+                    ahead.fetch(scales, 2 * PANEL_ROWS);
                     group.scales = row_scales(scales, job.weights.scale);
                     group.add_scaled(kept.assume_init_ref(), &group.inputs(0), &mut acc);
                 }

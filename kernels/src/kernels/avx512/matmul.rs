@@ -35,6 +35,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::bodies::finish;
 use super::vector::first as first_lanes;
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::{CellWriter, Correction, Epilogue, Matmul};
 use crate::quant::{BLOCK_INPUTS, GROUP_SIZES, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
@@ -67,25 +68,42 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
     unsafe {
         match job.tokens() {
             0 => {}
-            1 => few_tokens::<1>(job, panels, out),
-            2 if job.input.values.len() < SHORT => few_tokens::<2>(job, panels, out),
-            3 if job.input.values.len() < SHORT => few_tokens::<3>(job, panels, out),
+            tokens if tokens <= most_streamed(job) => few_tokens(job, panels, out),
             _ => many_tokens(job, panels, out),
         }
+    }
+}
+
+/// How many tokens are streamed: as many as memory keeps waiting, and whose values and sums leave room in the
+/// first level cache.
+fn most_streamed(job: &Matmul) -> usize {
+    match job.weights.tiles.scheme() {
+        // Tiles of int8 weights reach two thirds of what a stream reads that is fetched ahead of.
+        Scheme::Int8 if Ahead::best().is_some() => 6,
+        Scheme::Int4 if Ahead::best().is_some() => 3,
+        _ if job.input.values.len() < SHORT => 3,
+        _ => 1,
     }
 }
 
 /// Streams the panels once.
 ///
 /// # Safety
-/// That of [`matmul`]; there are `T` tokens.
+/// That of [`matmul`]; there are 1 to [`most_streamed`] tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn few_tokens<const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+unsafe fn few_tokens(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     // SAFETY: the caller's promise.
     unsafe {
-        match job.weights.tiles.scheme() {
-            Scheme::Int4 => stream::<T, 2>(job, panels, out),
-            Scheme::Int8 => stream::<T, 1>(job, panels, out),
+        match (job.weights.tiles.scheme(), job.tokens()) {
+            (Scheme::Int4, 1) => stream::<1, 2>(job, panels, out),
+            (Scheme::Int4, 2) => stream::<2, 2>(job, panels, out),
+            (Scheme::Int4, _) => stream::<3, 2>(job, panels, out),
+            (Scheme::Int8, 1) => stream::<1, 1>(job, panels, out),
+            (Scheme::Int8, 2) => stream::<2, 1>(job, panels, out),
+            (Scheme::Int8, 3) => stream::<3, 1>(job, panels, out),
+            (Scheme::Int8, 4) => stream::<4, 1>(job, panels, out),
+            (Scheme::Int8, 5) => stream::<5, 1>(job, panels, out),
+            (Scheme::Int8, _) => stream::<6, 1>(job, panels, out),
         }
     }
 }
@@ -103,6 +121,7 @@ unsafe fn stream<const T: usize, const S: usize>(
 ) {
     let tiles = &job.weights.tiles;
     let row_factor = _mm512_set1_ps(job.weights.scale);
+    let ahead = Ahead::best();
     let mut kept = [const { MaybeUninit::<__m512>::uninit() }; KEPT];
     let (kept, _) = kept.as_chunks_mut::<T>();
     for panel in panels {
@@ -115,13 +134,16 @@ unsafe fn stream<const T: usize, const S: usize>(
             unsafe {
                 for (g, kept) in groups.clone().zip(&mut *kept) {
                     let group = data.add(g * tiles.group_bytes());
+                    ahead.fetch(group, tiles.group_bytes());
                     let sums = line_sums::<T, S>(group, &Inputs::new(job, g, 0));
                     for (kept, sum) in kept.iter_mut().zip(sums) {
                         kept.write(_mm512_cvtepi32_ps(sum));
                     }
                 }
                 for (g, kept) in groups.zip(&*kept) {
-                    let scales = _mm256_loadu_si256(data.add(tiles.scale_offset(0, g)).cast());
+                    let scales = data.add(tiles.scale_offset(0, g));
+                    ahead.fetch(scales, 2 * PANEL_ROWS);
+                    let scales = _mm256_loadu_si256(scales.cast());
                     let scales = _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor);
                     let token_scales = job.input.scales.as_ptr().add(g);
                     for (t, (sum, acc)) in kept.iter().zip(&mut acc).enumerate() {

@@ -6,6 +6,7 @@
 use core::arch::x86_64::*;
 
 use crate::kernels::avx2::Avx2;
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
@@ -41,6 +42,11 @@ impl Vector for Avx512 {
     const SCORE_PANELS: [usize; 6] = [4, 8, 4, 4, 4, 4];
     const VALUE_VECTORS: [usize; 6] = [8, 8, 4, 4, 4, 4];
     const SOFTMAX_QUERIES: usize = 6;
+
+    #[inline(always)]
+    fn ahead(self) -> Ahead {
+        Ahead::best()
+    }
 
     #[inline(always)]
     unsafe fn new() -> Self {

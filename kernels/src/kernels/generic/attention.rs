@@ -31,7 +31,9 @@ pub(in crate::kernels) use self::scores::{
 };
 use self::segment::segment;
 pub(in crate::kernels) use self::store::store;
-pub(in crate::kernels) use self::values::{Rows, Value, weighted_sum_tail, weighted_sums_over};
+pub(in crate::kernels) use self::values::{
+    Rows, Value, Values, weighted_sum_tail, weighted_sums_over,
+};
 use crate::kernels::types::{Attention, AttentionScratch, CellWriter, QUERY_BLOCK, SEGMENT, slot};
 
 impl Attention<'_> {

@@ -19,7 +19,7 @@ pub(super) mod rope;
 /// The functions may be called where [`Vector::new`](super::vector::Vector::new) may.
 macro_rules! instantiate {
     ($(#[$attr:meta])* $vector:ty) => {
-        use crate::kernels::generic::attention::{F16Scores, Outlined, Rows, ScoresInt8, Value};
+        use crate::kernels::generic::attention::{F16Scores, Outlined, Rows, ScoresInt8, Value, Values};
         use crate::kernels::generic;
         use crate::kernels::vector::Vector;
         use crate::kernels::types::{
@@ -129,7 +129,7 @@ macro_rules! instantiate {
             $(#[$attr])*
             unsafe fn weighted_sums_over<T: Value, const Q: usize>(
                 self,
-                values: &[T],
+                values: Values<T>,
                 weights: &[[f32; SEGMENT]],
                 positions: core::ops::Range<usize>,
                 rows: Rows,

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::scores::{F16Scores, Scores};
-use super::values::{Rows, Value};
+use super::values::{Rows, Value, Values};
 use crate::kernels::vector::Vector;
 
 /// Bodies that are functions of their own on every instruction set: the compiler then gives the
@@ -22,7 +22,7 @@ pub(in crate::kernels) trait Outlined: Vector {
     /// That of [`weighted_sums_over`](super::values::weighted_sums_over).
     unsafe fn weighted_sums_over<T: Value, const Q: usize>(
         self,
-        values: &[T],
+        values: Values<T>,
         weights: &[Scores],
         positions: Range<usize>,
         rows: Rows,

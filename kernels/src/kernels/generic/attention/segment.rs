@@ -7,7 +7,8 @@ use super::outlined::{Outlined, for_queries};
 use super::queries::Queries;
 use super::scores::{F16Scores, Int8Scores, Next, Scores, add_distances};
 use super::softmax::{Seen, softmax};
-use super::values::{Rows, Value};
+use super::values::{Rows, Value, Values};
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::{
     AttentionScratch, HeadCache, KEY_PANEL, KEY_STEP, QUERY_BLOCK, SEGMENT,
 };
@@ -46,6 +47,7 @@ pub(super) unsafe fn segment<V: Outlined>(
     let panels = seen.panels(0..count);
     let is_narrow = count > 1 && V::VALUE_VECTORS[count - 1] <= 2;
     let prefetches = is_narrow && queries.is_first_block;
+    let ahead = if queries.is_first_block { v.ahead() } else { Ahead::NOTHING };
     match job.cache {
         HeadCache::F16 { keys, values, .. } => {
             let f16 = F16Scores {
@@ -93,7 +95,8 @@ pub(super) unsafe fn segment<V: Outlined>(
     unsafe {
         match job.cache {
             HeadCache::F16 { values, .. } => {
-                weighted_sums(v, &values[slot * size..], scores, &seen, to);
+                let values = Values { rows: &values[slot * size..], ahead };
+                weighted_sums(v, values, scores, &seen, to);
             }
             HeadCache::Int8 { values, value_scales, .. } => {
                 for (q, weights) in scores.iter_mut().enumerate() {
@@ -103,7 +106,8 @@ pub(super) unsafe fn segment<V: Outlined>(
                         *weight *= scale;
                     }
                 }
-                weighted_sums(v, &values[slot * size..], scores, &seen, to);
+                let values = Values { rows: &values[slot * size..], ahead };
+                weighted_sums(v, values, scores, &seen, to);
             }
         }
     }
@@ -131,14 +135,14 @@ pub(super) unsafe fn segment<V: Outlined>(
 #[inline(always)]
 unsafe fn weighted_sums<V: Outlined, T: Value>(
     v: V,
-    values: &[T],
+    values: Values<T>,
     weights: &[Scores],
     seen: &Seen,
     mut to: Rows,
 ) {
     let last = weights.len() - 1;
     let common = seen.from[last]..seen.to[0];
-    assert!(values.len() >= seen.to[last] * to.size);
+    assert!(values.rows.len() >= seen.to[last] * to.size);
     // SAFETY: the caller's promise, and the assertion: no query sees more than the last one.
     unsafe {
         if !common.is_empty() {
@@ -168,7 +172,7 @@ unsafe fn weighted_sums<V: Outlined, T: Value>(
 #[inline(always)]
 unsafe fn weighted_sums_alone<V: Outlined, T: Value>(
     v: V,
-    values: &[T],
+    values: Values<T>,
     weights: &[Scores],
     seen: &Seen,
     within: Range<usize>,

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use super::outlined::Outlined;
 use super::scores::Scores;
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::QUERY_BLOCK;
 use crate::kernels::vector::{LANES, Vector};
 
@@ -39,6 +40,15 @@ impl Rows {
     }
 }
 
+/// Cached values of a segment.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Values<'a, T> {
+    /// `[positions][head size]`.
+    pub(super) rows: &'a [T],
+    /// How far ahead they are fetched.
+    pub(super) ahead: Ahead,
+}
+
 /// Sums the values of positions that all `Q` queries see, times their weights, into the rows at `to`.
 ///
 /// # Safety
@@ -47,7 +57,7 @@ impl Rows {
 #[inline(always)]
 pub(in crate::kernels) unsafe fn weighted_sums_over<V: Outlined, T: Value, const Q: usize>(
     v: V,
-    values: &[T],
+    values: Values<T>,
     weights: &[Scores],
     positions: Range<usize>,
     to: Rows,
@@ -75,7 +85,7 @@ pub(in crate::kernels) unsafe fn weighted_sums_over<V: Outlined, T: Value, const
     }
     if vectors * LANES < to.size {
         // SAFETY: the caller's promise; a padded row has a whole vector there.
-        unsafe { v.weighted_sum_tail(values, weights, positions, to) };
+        unsafe { v.weighted_sum_tail(values.rows, weights, positions, to) };
     }
 }
 
@@ -86,7 +96,7 @@ pub(in crate::kernels) unsafe fn weighted_sums_over<V: Outlined, T: Value, const
 #[inline(always)]
 unsafe fn weighted_sum_tile<V: Vector, T: Value, const Q: usize, const R: usize>(
     v: V,
-    values: &[T],
+    values: Values<T>,
     weights: &[Scores; Q],
     positions: Range<usize>,
     d: usize,
@@ -103,7 +113,12 @@ unsafe fn weighted_sum_tile<V: Vector, T: Value, const Q: usize, const R: usize>
             }
         }
         for j in positions {
-            let row = values.as_ptr().add(j * to.size + d).cast::<[T; LANES]>();
+            let row = values.rows.as_ptr().add(j * to.size + d).cast::<[T; LANES]>();
+            values.ahead.fetch_row(
+                row.cast(),
+                size_of::<[[T; LANES]; R]>(),
+                to.size * size_of::<T>(),
+            );
             let mut value = [v.splat(0.0); R];
             for (r, value) in value.iter_mut().enumerate() {
                 *value = T::load(v, &*row.add(r));
