@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # Shapes of the models that people run, besides the sizes of Cerebras-GPT.
 FAMILIES = ("SmolLM2-135M", "Gemma3-270M")
+# Ratios to ik_llama.cpp's best: prompt of 512, decoding.
+IK_AIMS = {"SmolLM2-135M": (2.5, 2.0), "Gemma3-270M": (2.5, 3.0)}
 
 # Best of these is llama.cpp's figure for 4 bits: (type of weights, flash attention).
 LLAMA_4_BIT = (("Q4_0", True), ("Q4_0", False), ("Q4_K_M", True), ("Q4_K_M", False))
@@ -29,10 +31,12 @@ class Figure:
     goes_on: bool = False
     llama: tuple = LLAMA_4_BIT
     ctranslate2: bool = False
+    ik: bool = False  # ik_llama.cpp, too, if it is there
     isa: str = ""  # forced on ours
     peers: str = "native"  # or "avx2": llama.cpp built without AVX-512
     aim: float = None
     stretch: float = None
+    ik_aim: float = None  # ratio of ours to ik_llama.cpp's best
     limit: float = None
 
     @property
@@ -55,6 +59,7 @@ class Figure:
 def figures():
     """The most wanted first."""
     yield from family_figures()
+    yield from long_figures()
     yield from gpt2_figures()
 
 
@@ -108,11 +113,25 @@ def family_figures():
     measured, since filling its cache takes most of the time."""
     flash = tuple(setting for setting in LLAMA_4_BIT if setting[1])
     for shape in FAMILIES:
-        common = dict(shape=shape, context=8192)
-        yield Figure(**common, kind="prompt", tokens=512, aim=3.0)
-        yield Figure(**common, kind="decode", tokens=64, aim=2.0)
+        common = dict(shape=shape, context=8192, ik=True)
+        ik_aims = IK_AIMS[shape]
+        yield Figure(**common, kind="prompt", tokens=512, aim=3.0, ik_aim=ik_aims[0])
+        yield Figure(**common, kind="decode", tokens=64, aim=2.0, ik_aim=ik_aims[1])
         for depth in [1984, 7000]:
             yield Figure(**common, kind="decode", tokens=64, depth=depth, goes_on=True, llama=flash, aim=2.0)
+
+
+def long_figures():
+    """Of long contexts: filling llama.cpp's caches takes most of the time, so only what has been its best is
+    measured."""
+    flash = (("Q4_0", True),)
+    for shape in ["SmolLM2-135M-long", "Gemma3-270M"]:
+        common = dict(shape=shape, context=33 << 10, llama=flash, aim=3.0)
+        for kv in ["f16", "int8"]:
+            for tokens in [4096, 16384]:
+                yield Figure(**common, kind="prompt", tokens=tokens, kv=kv)
+            for depth in [8192, 32768]:
+                yield Figure(**common, kind="decode", tokens=32, depth=depth, kv=kv, goes_on=True)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ def machine():
     }
 
 
-def ratios(figure, result):
-    """Ours over llama.cpp's best, and what we measured; `None` for what is not there."""
+def ratios(figure, result, peer="llama.cpp"):
+    """Ours over a peer's best, and what we measured; `None` for what is not there."""
     rates = result["tokens_per_second"]
     ours = rates[f"cerebellum {figure.weights[0]}"]
-    theirs = {name: rate for name, rate in rates.items() if name.startswith("llama.cpp")}
+    theirs = {name: rate for name, rate in rates.items() if name.startswith(f"{peer} ")}
     best = max(theirs, key=theirs.get) if theirs else None
     return ours, best, theirs.get(best), ours / theirs[best] if best else None
 
@@ -56,6 +56,9 @@ def line(figure, result):
     text = f"{figure.name}: {ours:.1f}/s, {percent(fraction(result))} of the limit"
     if best:
         text += f"; {best} {theirs:.1f}/s; ratio {ratio:.2f}, aim {figure.aim or '-'}"
+    _, best, theirs, ratio = ratios(figure, result, "ik_llama.cpp")
+    if best:
+        text += f"; {best} {theirs:.1f}/s; ratio {ratio:.2f}, aim {figure.ik_aim or '-'}"
     return text
 
 
@@ -104,8 +107,8 @@ def write_table(path):
     ]
     for threads in sorted({figure.threads for figure, _ in speeds}, reverse=True):
         rows = [speed_row(figure, result) for figure, result in speeds if figure.threads == threads]
-        head = ["what", "ours", "llama.cpp, best", "ratio", "aim (stretch)", "of the limit (aim)",
-                "bytes, products", "others"]
+        head = ["what", "ours", "llama.cpp, best", "ratio", "aim (stretch)",
+                "ik_llama.cpp, best, ratio (aim)", "of the limit (aim)", "bytes, products", "others"]
         text += [f"## {threads} thread{'s' if threads > 1 else ''}", table(head, rows)]
     if starts:
         rows = [row for figure, result in starts for row in start_rows(figure, result)]
@@ -130,12 +133,15 @@ def speed_row(figure, result):
     ours, best, theirs, ratio = ratios(figure, result)
     aim = f"{figure.aim or '-'}" + (f" ({figure.stretch})" if figure.stretch else "")
     limit = percent(fraction(result)) + (f" ({percent(figure.limit)})" if figure.limit else "")
-    named = {best, f"cerebellum {figure.weights[0]}"}
+    _, ik_best, ik_rate, ik_ratio = ratios(figure, result, "ik_llama.cpp")
+    ik = (f"{ik_rate:.0f} ({ik_best.removeprefix('ik_llama.cpp ')}), {ik_ratio:.2f}"
+          f" ({figure.ik_aim or '-'})" if ik_best else "-")
+    named = {best, ik_best, f"cerebellum {figure.weights[0]}"}
     others = [f"{name} {rate:.0f}" for name, rate in result["tokens_per_second"].items()
               if name not in named]
     best = f"{theirs:.0f} ({best.removeprefix('llama.cpp ')})" if best else "-"
     return [figure.title, f"{ours:.0f}", best, f"{ratio:.2f}" if ratio else "-",
-            aim if figure.aim or figure.stretch else "-", limit,
+            aim if figure.aim or figure.stretch else "-", ik, limit,
             ", ".join(map(percent, shares(result))), "; ".join(others)]
 
 

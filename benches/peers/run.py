@@ -34,6 +34,8 @@ def main():
     parser.add_argument("--table", action="store_true", help="only write the record's table again")
     parser.add_argument("--rounds", type=int, default=7, help="turns; the median counts")
     parser.add_argument("--record", type=Path, help="JSON file to add the figures to")
+    parser.add_argument("--ik", type=Path, metavar="DIRECTORY",
+                        help="also measure ik_llama.cpp, whose llama-bench and llama-quantize are there")
     parser.add_argument("--home", type=Path, default=ROOT / "target/peers",
                         help="where environments and model files are kept (9 GB)")
     parser.add_argument("--target", type=Path, default=ROOT / "target/release",
@@ -55,7 +57,7 @@ def main():
             sys.exit(f"no figure or shape {name}; see --list")
         chosen += of_shape or [name]
     path = args.record or ROOT / "benches/record" / f"{time.strftime('%Y-%m-%d')}.json"
-    bench = Bench(args.home, args.target.absolute(), args.rounds)
+    bench = Bench(args.home, args.target.absolute(), args.rounds, args.ik and args.ik.absolute())
     for name in [] if args.table else chosen:
         figure = known[name]
         if args.prepare:
@@ -100,8 +102,8 @@ def environment(home, name):
 class Bench:
     """Measures figures."""
 
-    def __init__(self, home, target, rounds):
-        self.home, self.target, self.rounds = home, target, rounds
+    def __init__(self, home, target, rounds, ik_programs=None):
+        self.home, self.target, self.rounds, self.ik = home, target, rounds, ik_programs
         self.library = self.target / "libcerebellum.so"
         for path in [self.library, self.target / "cerebellum", self.target / "cerebellum-run"]:
             if not path.exists():
@@ -123,7 +125,15 @@ class Bench:
             files.llama(kind)
         if getattr(figure, "ctranslate2", False):
             files.ctranslate2()
+        for kind, _ in self.ik_settings(figure):
+            files.ik(kind, self.ik)
         environment(self.home, getattr(figure, "peers", "native"))
+
+    def ik_settings(self, figure):
+        """Those of ik_llama.cpp that take part."""
+        import ik
+
+        return ik.SETTINGS if self.ik and getattr(figure, "ik", False) else ()
 
     def subjects(self, figure):
         """Name, runtime and settings of everything that takes part."""
@@ -136,6 +146,11 @@ class Bench:
         for kind, flash in figure.llama:
             yield f"llama.cpp {kind}{', flash attention' if flash else ''}", "llama.cpp", {
                 "file": str(files.llama(kind)), **common, "flash": flash}
+        for kind, repack in self.ik_settings(figure):
+            import ik
+
+            yield ik.name(kind, repack), "ik_llama.cpp", {
+                "file": str(files.ik(kind, self.ik)), **common, "repack": repack}
         if figure.ctranslate2:
             yield "CTranslate2 int8", "ctranslate2", {
                 "file": str(files.ctranslate2()), "threads": figure.threads}
@@ -202,6 +217,10 @@ class Bench:
         return {"runtimes": results}
 
     def worker(self, kind, python):
+        if kind == "ik_llama.cpp":
+            import ik
+
+            return ik.Worker(self.ik)
         from worker import Worker
 
         return Worker(kind, python, self.library)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+import ik
 from worker import silence_llama
 
 VOCABULARY, POSITIONS = 50257, 2048
@@ -37,6 +38,8 @@ CONFIGS = {
         "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 1,
     },
 }
+# The same in a longer context than the model was trained for: speed does not ask.
+CONFIGS["SmolLM2-135M-long"] = {**CONFIGS["SmolLM2-135M"], "max_position_embeddings": 40960}
 
 # What `cerebellum quantize` and llama.cpp's llama_model_quantize are asked for.
 OURS = {
@@ -65,6 +68,17 @@ class Files:
             half = path.with_suffix(".f16")
             self._run("export-gguf", self.checkpoint(), "-o", half, "--type", "f16", "--force")
             llama_quantize(half, path, LLAMA_TYPES[kind])
+            half.unlink()
+        return path
+
+    def ik(self, kind, programs):
+        if kind not in ik.OWN_TYPES:
+            return self.llama(kind)
+        path = self._path(f"{kind}.gguf")
+        if not path.exists():
+            half = path.with_suffix(".f16")
+            self._run("export-gguf", self.checkpoint(), "-o", half, "--type", "f16", "--force")
+            ik.quantize(programs, half, path, kind)
             half.unlink()
         return path
 

@@ -17,7 +17,7 @@ pub fn prefetch(at: *const u8) {
 /// How many bytes ahead of its reader a stream from memory is fetched.
 ///
 /// Most processors fetch ahead of a stream by themselves, and better: for them it is nothing
-/// (`docs/kernels.md`, "Fetching ahead").
+/// (`docs/kernels.md`, "Fetching ahead on Zen 5").
 #[derive(Clone, Copy)]
 pub(super) struct Ahead(usize);
 
