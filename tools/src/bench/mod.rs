@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::threads;
 
 pub use limits::{Amount, Limits};
-pub use peaks::{Peak, read};
+pub use peaks::{Peak, read, read_ahead};
 pub use reads::Reads;
 use timing::{median, repeat};
 
