@@ -138,7 +138,8 @@ fn limits() -> Vec<Bench> {
         Bench::new(name, peak.macs, 0.0, limit, move || peak.run())
     };
     let mut limits: Vec<_> = isas().flat_map(of_isa).map(bench).collect();
-    let ways: [(&str, fn(&[u64]) -> u64); 3] = [
+    type Way = (&'static str, fn(&[u64]) -> u64);
+    let ways: [Way; 3] = [
         ("plainly", read),
         ("1 KiB ahead", read_ahead::<1024>),
         ("8 KiB ahead", read_ahead::<8192>),
