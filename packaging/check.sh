@@ -218,7 +218,7 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
     packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std
     budget "$work/smallest/lib/libcerebellum.so" 640000
     packaging/install.sh --prefix "$work/smallest-text" --small --rebuild-std
-    budget "$work/smallest-text/lib/libcerebellum.so" 800000
+    budget "$work/smallest-text/lib/libcerebellum.so" 815000
 else
     skip "rustup has no rust-src, which the smallest library is built from"
 fi

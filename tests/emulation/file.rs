@@ -6,6 +6,11 @@ use serde_json::Value;
 use super::arithmetic::float16;
 use super::rope::Base;
 
+/// The levels of `docs/numbers.md` section 2.
+const NL4: [i32; 16] = [-31, -23, -18, -14, -11, -8, -5, -2, 1, 4, 7, 10, 13, 17, 22, 28];
+const NL3: [i32; 8] = [-31, -19, -11, -4, 2, 8, 15, 25];
+const NL2: [i32; 4] = [-29, -10, 5, 22];
+
 /// A matrix `[out, in]`, as integers and scales.
 pub struct Matrix {
     pub rows: usize,
@@ -101,9 +106,16 @@ impl<'a> File<'a> {
         let number = |value: &Value| value.as_i64().unwrap() as usize;
         let (rows, cols) = (number(&info["shape"][0]), number(&info["shape"][1]));
         let group_size = number(&info["group_size"]);
-        let int4 = info["scheme"] == "int4";
+        let scheme = info["scheme"].as_str().unwrap();
+        let bits = match scheme {
+            "int8" => 8,
+            "int4" | "nl4" => 4,
+            "nl3" => 3,
+            "nl2" => 2,
+            _ => panic!("{scheme}"),
+        };
         let groups = cols.div_ceil(group_size);
-        let group_bytes = if int4 { 8 * group_size } else { 16 * group_size };
+        let group_bytes = 2 * bits * group_size;
         let panel_bytes = (groups * (group_bytes + 32)).next_multiple_of(64);
         let panels = self.bytes(name);
         assert_eq!(panels.len(), rows.div_ceil(16) * panel_bytes, "{name}");
@@ -112,10 +124,19 @@ impl<'a> File<'a> {
             let group = &panels[row / 16 * panel_bytes + col / group_size * group_bytes..];
             let (step, i) = (col % group_size / 4, col % 4);
             let within = 4 * (row % 16) + i;
-            match (int4, step % 2) {
-                (false, _) => i32::from(group[64 * step + within]) - 128,
-                (true, 0) => i32::from(group[64 * (step / 2) + within] & 15) - 8,
-                (true, _) => i32::from(group[64 * (step / 2) + within] >> 4) - 8,
+            let byte = |line: usize| i32::from(group[64 * line + within]);
+            let (unit, j) = (step / 8, step % 8);
+            let nibble = || byte(step / 2) >> (4 * (step % 2)) & 15;
+            let two = |line: usize| byte(line) >> (4 * (j % 2) + 2 * (j % 4 / 2)) & 3;
+            match scheme {
+                "int8" => byte(step) - 128,
+                "int4" => nibble() - 8,
+                "nl4" => NL4[nibble() as usize],
+                "nl3" => {
+                    let high = byte(3 * unit + 2) >> (4 * (j % 2) + j / 2) & 1;
+                    NL3[(two(3 * unit + j / 4) + 4 * high) as usize]
+                }
+                _ => NL2[two(step / 4) as usize],
             }
         };
         let scale = |row: usize, group: usize| {

@@ -134,7 +134,7 @@ fn compare_btlm(case: &str, train_len: Option<usize>) {
 
 /// Compares a network with random contents, in both mixtures of matrices.
 fn compare_configuration(case: &str, config: &Value, tokens: usize, chunks: &[usize]) {
-    for matrices in [Matrices::Int4Mlp, Matrices::Int8Mlp] {
+    for matrices in [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Nl3Mlp, Matrices::Nl2Mlp] {
         let place = tempdir().unwrap();
         let path = place.path().join("model.cbl");
         std::fs::write(&path, random_file(config, matrices)).unwrap();
@@ -225,7 +225,8 @@ fn random_configurations() {
         let mut draw = |below: usize| random.bits() as usize % below;
         let config = configurations::random(&mut draw);
         let (tokens, chunk) = (150 + draw(400), 1 + draw(80));
-        let matrices = [Matrices::Int4Mlp, Matrices::Int8Mlp][draw(2)];
+        let matrices =
+            [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Nl3Mlp, Matrices::Nl2Mlp][draw(4)];
         let place = tempdir().unwrap();
         let path = place.path().join("model.cbl");
         std::fs::write(&path, random_file(&config, matrices)).unwrap();

@@ -10,6 +10,14 @@
 //! sets; `table`, the functions of one; `scalar`, `generic` and the instruction sets; `dispatch`, the
 //! choice among all.
 
+/// A body repeated for each of some numbers, where the compiler would not unroll a loop.
+#[cfg(target_arch = "x86_64")]
+macro_rules! unrolled {
+    ($i:ident in $($number:literal),+ => $body:block) => {
+        $({ let $i = $number; $body })+
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", feature = "vnni"))]

@@ -2,50 +2,12 @@
 //! (`docs/format.md`, "the tile order").
 
 mod hadamard;
+mod scheme;
 mod tile;
 
 pub use hadamard::{HADAMARD_BLOCK, hadamard};
+pub use scheme::{LevelTable, Scheme};
 pub use tile::{BLOCK_INPUTS, PANEL_ROWS, Packer, STEP_INPUTS, TILE_ALIGN, TileLayout, block_size};
-
-use serde::{Deserialize, Serialize};
-
-/// How a weight is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// One byte, offset 128.
-    Int8,
-    /// One nibble, offset 8.
-    Int4,
-}
-
-impl Scheme {
-    /// Bits of one stored weight, without its share of the scale.
-    pub const fn bits(self) -> usize {
-        match self {
-            Self::Int8 => 8,
-            Self::Int4 => 4,
-        }
-    }
-
-    /// What is added to a weight before it is stored.
-    pub const fn offset(self) -> i32 {
-        1 << (self.bits() - 1)
-    }
-
-    /// The smallest weight; the largest is `-min - 1`.
-    pub const fn min(self) -> i32 {
-        -self.offset()
-    }
-
-    /// The name used in files and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Int8 => "int8",
-            Self::Int4 => "int4",
-        }
-    }
-}
 
 /// The group sizes a matrix may have.
 pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];

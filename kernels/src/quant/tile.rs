@@ -28,6 +28,36 @@ const SCALE_BYTES: usize = size_of::<f16>() * PANEL_ROWS;
 // A step of int8 fills a cache line, and so do two steps of int4.
 const _: () = assert!(PANEL_ROWS * STEP_INPUTS == TILE_ALIGN);
 
+/// Steps whose bits lie in lines of their own: as many as fill every kind of line.
+const UNIT_STEPS: usize = 8;
+
+const _: () = assert!((UNIT_STEPS * STEP_INPUTS).is_multiple_of(GROUP_SIZES[0]));
+
+/// Some bits of a weight in a panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The byte.
+    pub byte: usize,
+    /// Which of the byte's bits is the first.
+    pub shift: usize,
+    /// How many they are.
+    pub bits: usize,
+}
+
+const fn place_mask(bits: usize) -> u8 {
+    u8::MAX >> (8 - bits)
+}
+
+/// How many bits of a weight each kind of line has, the lowest first.
+const fn planes(scheme: Scheme) -> &'static [usize] {
+    match scheme {
+        Scheme::Int8 => &[8],
+        Scheme::Int4 | Scheme::Nl4 => &[4],
+        Scheme::Nl3 => &[2, 1],
+        Scheme::Nl2 => &[2],
+    }
+}
+
 /// Shape and scheme of a matrix, and from them the place of everything in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileLayout {
@@ -116,23 +146,45 @@ impl TileLayout {
         self.scales_offset() + group * SCALE_BYTES + row * size_of::<f16>()
     }
 
-    /// Place of the weight of `row` (0..16) and input `col` in its panel: the byte, and the shift
-    /// of the value within it.
-    pub fn weight_place(&self, row: usize, col: usize) -> (usize, u32) {
+    /// Where the bits of the weight of `row` (0..16) and input `col` are in its panel, the lowest first.
+    pub fn weight_places(&self, row: usize, col: usize) -> impl Iterator<Item = Place> + use<> {
         let (group, within) = (col / self.group_size, col % self.group_size);
         let (step, lane) = (within / STEP_INPUTS, row * STEP_INPUTS + within % STEP_INPUTS);
-        let start = group * self.group_bytes();
-        match self.scheme {
-            Scheme::Int8 => (start + step * TILE_ALIGN + lane, 0),
-            Scheme::Int4 => (start + step / 2 * TILE_ALIGN + lane, 4 * (step % 2) as u32),
-        }
+        let bits = self.scheme.bits();
+        let (unit, step) = (step / UNIT_STEPS, step % UNIT_STEPS);
+        let mut line = group * self.group_bytes() / TILE_ALIGN + unit * bits;
+        planes(self.scheme).iter().map(move |&bits| {
+            let steps = 8 / bits;
+            let within = step % steps;
+            let byte = (line + step / steps) * TILE_ALIGN + lane;
+            line += UNIT_STEPS / steps;
+            Place { byte, shift: 4 * (within % 2) + bits * (within / 2), bits }
+        })
     }
 
     /// The weight of `row` (0..16) and input `col`, read out of its panel.
-    pub fn weight(&self, panel: &[u8], row: usize, col: usize) -> i32 {
-        let (byte, shift) = self.weight_place(row, col);
-        let mask = (1 << self.scheme.bits()) - 1;
-        (i32::from(panel[byte]) >> shift & mask) - self.scheme.offset()
+    pub fn weight(&self, panel: &[u8], row: usize, col: usize) -> i8 {
+        let (mut index, mut above) = (0, 0);
+        for Place { byte, shift, bits } in self.weight_places(row, col) {
+            index |= (panel[byte] >> shift & place_mask(bits)) << above;
+            above += bits;
+        }
+        self.scheme.weight(index)
+    }
+
+    /// The weights of a panel's rows for input `col`.
+    #[inline(never)] // the definition's products, which ask for them, are compiled for several tables
+    pub fn column(&self, panel: &[u8], col: usize) -> [i8; PANEL_ROWS] {
+        let mut indices = [0; PANEL_ROWS];
+        let mut above = 0;
+        for Place { byte, shift, bits } in self.weight_places(0, col) {
+            let bytes = panel[byte..].iter().step_by(STEP_INPUTS);
+            for (index, byte) in indices.iter_mut().zip(bytes) {
+                *index |= (byte >> shift & place_mask(bits)) << above;
+            }
+            above += bits;
+        }
+        indices.map(|index| self.scheme.weight(index))
     }
 
     /// The scale of `row` (0..16) and `group`, read out of its panel.
@@ -149,34 +201,41 @@ pub struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Starts a panel as all zero weights with zero scales.
+    /// Starts a panel in which all scales are zero, and all weights the offset or the first level.
     ///
     /// Panics unless `panel` has [`TileLayout::panel_bytes`] bytes.
     pub fn new(layout: TileLayout, panel: &'a mut [u8]) -> Self {
         assert_eq!(panel.len(), layout.panel_bytes(), "panel buffer has the wrong size");
-        let zero = match layout.scheme {
+        let padding = match layout.scheme {
             Scheme::Int8 => 0x80,
             Scheme::Int4 => 0x88,
+            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => 0,
         };
         let (weights, scales) = panel.split_at_mut(layout.scales_offset());
-        weights.fill(zero);
+        weights.fill(padding);
         scales.fill(0);
         Self { layout, panel }
     }
 
-    /// Stores one group of `row` (0..16): its scale and up to `group_size` weights, each within the
-    /// scheme's range.
+    /// Stores one group of `row` (0..16): its scale and up to `group_size` weights, each of them one that the
+    /// scheme has.
     pub fn put_group(&mut self, row: usize, group: usize, scale: f16, weights: &[i8]) {
         debug_assert!(weights.len() <= self.layout.group_size);
         let at = self.layout.scale_offset(row, group);
         self.panel[at..at + 2].copy_from_slice(&scale.to_le_bytes());
-        let mask = (1i32 << self.layout.scheme.bits()) - 1;
+        let scheme = self.layout.scheme;
         for (i, &w) in weights.iter().enumerate() {
-            let (byte, shift) = self.layout.weight_place(row, group * self.layout.group_size + i);
-            let stored = i32::from(w) + self.layout.scheme.offset();
-            debug_assert_eq!(stored & mask, stored, "weight {w} out of range");
-            let cleared = i32::from(self.panel[byte]) & !(mask << shift);
-            self.panel[byte] = (cleared | (stored & mask) << shift) as u8;
+            let mut index = match scheme.levels() {
+                Some(levels) => levels.binary_search(&w).unwrap_or(0) as u8,
+                None => (i32::from(w) + scheme.offset()) as u8 & place_mask(scheme.bits()),
+            };
+            debug_assert_eq!(scheme.weight(index), w, "no {} weight", scheme.name());
+            let col = group * self.layout.group_size + i;
+            for Place { byte, shift, bits } in self.layout.weight_places(row, col) {
+                let mask = place_mask(bits) << shift;
+                self.panel[byte] = self.panel[byte] & !mask | index << shift & mask;
+                index >>= bits.min(7);
+            }
         }
     }
 }
@@ -185,41 +244,60 @@ impl<'a> Packer<'a> {
 mod tests {
     use super::*;
 
+    fn places(layout: TileLayout, row: usize, col: usize) -> Vec<(usize, usize, usize)> {
+        layout.weight_places(row, col).map(|at| (at.byte, at.shift, at.bits)).collect()
+    }
+
     #[test]
     fn places_follow_the_specification() {
         let int8 = TileLayout::new(33, 130, Scheme::Int8, 128).unwrap();
         assert_eq!((int8.groups(), int8.panels()), (2, 3));
         assert_eq!(int8.panel_bytes(), 2 * 16 * 128 + 2 * 32);
-        assert_eq!(int8.weight_place(5, 129), (2048 + 5 * 4 + 1, 0));
-        let int4 = TileLayout::new(16, 64, Scheme::Int4, 64).unwrap();
-        assert_eq!(int4.panel_bytes(), 512 + 64);
-        assert_eq!(int4.weight_place(3, 4), (3 * 4, 4));
-        assert_eq!(int4.weight_place(3, 9), (64 + 3 * 4 + 1, 0));
+        assert_eq!(places(int8, 5, 129), [(2048 + 5 * 4 + 1, 0, 8)]);
+        for scheme in [Scheme::Int4, Scheme::Nl4] {
+            let four = TileLayout::new(16, 64, scheme, 64).unwrap();
+            assert_eq!(four.panel_bytes(), 512 + 64);
+            assert_eq!(places(four, 3, 4), [(3 * 4, 4, 4)]);
+            assert_eq!(places(four, 3, 9), [(64 + 3 * 4 + 1, 0, 4)]);
+        }
+        let nl3 = TileLayout::new(16, 128, Scheme::Nl3, 64).unwrap();
+        assert_eq!(nl3.panel_bytes(), 2 * (384 + 32));
+        assert_eq!(places(nl3, 3, 9), [(3 * 4 + 1, 2, 2), (128 + 3 * 4 + 1, 1, 1)]);
+        assert_eq!(places(nl3, 3, 30), [(64 + 3 * 4 + 2, 6, 2), (128 + 3 * 4 + 2, 7, 1)]);
+        assert_eq!(places(nl3, 0, 96), [(384 + 192, 0, 2), (384 + 320, 0, 1)]);
+        let nl2 = TileLayout::new(16, 64, Scheme::Nl2, 32).unwrap();
+        assert_eq!(nl2.panel_bytes(), 256 + 64);
+        assert_eq!(places(nl2, 15, 63), [(192 + 15 * 4 + 3, 6, 2)]);
     }
 
     #[test]
     fn places_are_a_bijection() {
-        for (scheme, group) in [(Scheme::Int8, 32), (Scheme::Int4, 64), (Scheme::Int4, 128)] {
-            let layout = TileLayout::new(16, 2 * group, scheme, group).unwrap();
-            let mut seen = std::collections::HashSet::new();
-            for row in 0..PANEL_ROWS {
-                for col in 0..layout.padded_cols() {
-                    let place = layout.weight_place(row, col);
-                    assert!(place.0 < layout.scales_offset());
-                    assert!(seen.insert(place), "{place:?} twice");
+        for scheme in Scheme::ALL {
+            for group in GROUP_SIZES {
+                let layout = TileLayout::new(16, 2 * group, scheme, group).unwrap();
+                let mut seen = std::collections::HashSet::new();
+                for row in 0..PANEL_ROWS {
+                    for col in 0..layout.padded_cols() {
+                        for place in layout.weight_places(row, col) {
+                            assert!(place.byte < layout.scales_offset());
+                            for bit in place.shift..place.shift + place.bits {
+                                assert!(bit < 8 && seen.insert((place.byte, bit)), "{place:?}");
+                            }
+                        }
+                    }
                 }
+                assert_eq!(seen.len(), layout.scales_offset() * 8);
             }
-            assert_eq!(seen.len() * scheme.bits(), layout.scales_offset() * 8);
         }
     }
 
     #[test]
     fn what_is_packed_is_read_back() {
-        for (scheme, group) in [(Scheme::Int8, 128), (Scheme::Int4, 32)] {
+        for (scheme, group) in [32, 128].iter().flat_map(|&g| Scheme::ALL.map(|s| (s, g))) {
             let layout = TileLayout::new(20, 70, scheme, group).unwrap();
             let mut panel = vec![0xff; layout.panel_bytes()];
             let value = |row: usize, col: usize| {
-                ((row * 31 + col * 7) as i32 % (2 * scheme.offset()) + scheme.min()) as i8
+                scheme.weight(((row * 31 + col * 7) % (1 << scheme.bits())) as u8)
             };
             let mut packer = Packer::new(layout, &mut panel);
             for row in 0..4 {
@@ -229,11 +307,11 @@ mod tests {
                     packer.put_group(row, g, f16::from_f32(row as f32 - g as f32), &w);
                 }
             }
+            let padding = if scheme.levels().is_some() { scheme.weight(0) } else { 0 };
             for row in 0..PANEL_ROWS {
                 for col in 0..layout.padded_cols() {
-                    let inside = row < 4 && col < 70;
-                    let want = if inside { i32::from(value(row, col)) } else { 0 };
-                    assert_eq!(layout.weight(&panel, row, col), want);
+                    let want = if row < 4 && col < 70 { value(row, col) } else { padding };
+                    assert_eq!(layout.weight(&panel, row, col), want, "{scheme:?} {row} {col}");
                 }
             }
             assert_eq!(layout.scale(&panel, 3, 0), f16::from_f32(3.0));

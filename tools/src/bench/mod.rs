@@ -181,13 +181,13 @@ impl Sizes {
 
     /// How most of the weights are stored.
     fn scheme(model: &Model) -> Scheme {
-        let mut bytes = [(Scheme::Int4, 0), (Scheme::Int8, 0)];
+        let mut weights = Scheme::ALL.map(|scheme| (scheme, 0));
         for tensor in model.layout().tensors() {
             let TensorKind::Matrix(matrix) = &tensor.kind else { continue };
-            let of = bytes.iter_mut().find(|(scheme, _)| *scheme == matrix.tiles.scheme());
-            of.expect("one of two").1 += matrix.tiles.rows() * matrix.tiles.cols();
+            let of = weights.iter_mut().find(|(scheme, _)| *scheme == matrix.tiles.scheme());
+            of.expect("one of all").1 += matrix.tiles.rows() * matrix.tiles.cols();
         }
-        if bytes[0].1 >= bytes[1].1 { Scheme::Int4 } else { Scheme::Int8 }
+        weights.into_iter().max_by_key(|(_, count)| *count).expect("a scheme").0
     }
 }
 

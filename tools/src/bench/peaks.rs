@@ -31,7 +31,7 @@ impl Peak {
             (Isa::AvxVnni, _) if is_x86_feature_detected!("avxvnni") => return Some(x86::VNNI_VEX),
             (Isa::AvxVnni, _) => return Some(x86::VNNI_256),
             (Isa::Avx2, Scheme::Int4) => return Some(x86::AVX2_INT4),
-            (Isa::Avx2, Scheme::Int8) => return Some(x86::AVX2_INT8),
+            (Isa::Avx2, _) => return Some(x86::AVX2_INT8),
             _ => {}
         }
         let _ = scheme;

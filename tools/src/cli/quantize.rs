@@ -35,9 +35,9 @@ use super::values::whole;
 
 /// Turn a checkpoint into a model file.
 ///
-/// All matrices become int4 or int8, embeddings and output head included; layer norms and biases stay
-/// float32, positions become float16. Int4 is calibrated: unless a text is given, the model writes one itself
-/// first. The same checkpoint and options give the same bytes on any machine; calibrated, on any machine with
+/// All matrices become integers of 8 bits or fewer, embeddings and output head included; layer norms and biases
+/// stay float32, positions become float16. All but int8 is calibrated: unless a text is given, the model writes
+/// one itself first. The same checkpoint and options give the same bytes on any machine; calibrated, on any machine with
 /// the same instruction sets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -57,7 +57,7 @@ pub struct Args {
     group_size: Option<usize>,
     /// A text of the kind that the model will get (UTF-8, about 100 kB): round weights so that the model's
     /// results on it change least. `own` is a text that the model writes itself (./own is a file), and the
-    /// default for int4 and for --bits. Several texts share the windows
+    /// default for all but int8. Several texts share the windows
     #[arg(long, value_name = "TEXT|own")]
     calibration: Vec<PathBuf>,
     /// Round each weight to the nearest, which takes seconds: int4 then loses two to five times as much
@@ -66,8 +66,8 @@ pub struct Args {
     /// Number of windows of min(positions, 512) tokens to calibrate on; of a TEXT they are spread over it
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "no_calibration", value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
-    /// The most bits per weight in FILE, on average, without the tokenizer: choose int4 or int8 and the group
-    /// size of each matrix by their loss on the text
+    /// The most bits per weight in FILE, on average, without the tokenizer: choose nl2, nl3, nl4 or int8 and the
+    /// group size of each matrix by their loss on the text
     #[arg(long, value_name = "B", conflicts_with_all = ["weights", "group_size"])]
     bits: Option<f64>,
     /// Directory or GGUF file with the tokenizer, if it is not in CHECKPOINT_DIR
@@ -113,6 +113,12 @@ Examples:
 enum Weights {
     Int8,
     Int4,
+    /// One of 16 levels: the bytes of int4, less loss, slower prompts
+    Nl4,
+    /// One of 8 levels
+    Nl3,
+    /// One of 4 levels: for parts of a model, as --bits chooses them
+    Nl2,
 }
 
 fn group_size_parser() -> impl TypedValueParser<Value = usize> {
@@ -151,6 +157,9 @@ impl Args {
         let scheme = match self.weights {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
+            Weights::Nl4 => Scheme::Nl4,
+            Weights::Nl3 => Scheme::Nl3,
+            Weights::Nl2 => Scheme::Nl2,
         };
         let mut format = MatrixFormat::new(scheme);
         format.group_size = self.group_size.unwrap_or(format.group_size);
@@ -308,8 +317,8 @@ fn calibration(
     (tokenizer, chat): (Option<&ImportedTokenizer>, &ImportedChat),
     context: &Context,
 ) -> Result<Option<Calibration>, Failure> {
-    let int4 = matches!(args.weights, Weights::Int4) || args.bits.is_some();
-    if args.no_calibration || args.calibration.is_empty() && !int4 {
+    let is_coarse = !matches!(args.weights, Weights::Int8) || args.bits.is_some();
+    if args.no_calibration || args.calibration.is_empty() && !is_coarse {
         return Ok(None);
     }
     let tables = tokenizer.map(|tokenizer| &tokenizer.blob[..]);

@@ -92,7 +92,8 @@ fn dequantize(matrix: &Matrix, bytes: &[u8]) -> Vec<f32> {
             let scale = tiles.scale(panel, row, group).to_f32() * factor;
             let first = group * tiles.group_size();
             let last = tiles.cols().min(first + tiles.group_size());
-            values.extend((first..last).map(|col| tiles.weight(panel, row, col) as f32 * scale));
+            values
+                .extend((first..last).map(|col| f32::from(tiles.weight(panel, row, col)) * scale));
         }
         let start = values.len() - tiles.cols();
         hadamard(&mut values[start..]);

@@ -1,8 +1,8 @@
 //! Choosing each matrix's format under a budget of bits.
 //!
 //! What a format costs is measured: the divergence of the float model's predictions when one matrix
-//! alone, with the activations it reads, is rounded, as int4 and as int8. The other group sizes follow
-//! from the squared error of the weights. Costs of small errors add up, so the best choice under a
+//! alone, with the activations it reads, is rounded, as int4 and as int8. Those of other formats follow
+//! from the squared error of the weights: of int8 from int8's, of all others from int4's. Costs of small errors add up, so the best choice under a
 //! budget is nearly the one that a greedy walk finds: from the smallest formats on, always the step that
 //! saves the most divergence a byte (Fox, 1966, "Discrete optimization via marginal analysis").
 
@@ -23,17 +23,26 @@ use crate::checkpoint::Checkpoint;
 use crate::distribution::{LogSoftmax, kl_divergence};
 use crate::reference::{InputAt, Parallelism, Reference};
 
-/// Every format, by size.
-const FORMATS: [MatrixFormat; 6] = [
-    MatrixFormat { scheme: Scheme::Int4, group_size: 128 },
-    MatrixFormat { scheme: Scheme::Int4, group_size: 64 },
-    MatrixFormat { scheme: Scheme::Int4, group_size: 32 },
+/// Every format, by size. Levels of four bits take as many bytes as int4 and lose less.
+const FORMATS: [MatrixFormat; 12] = [
+    MatrixFormat { scheme: Scheme::Nl2, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Nl2, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Nl2, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Nl3, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Nl3, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Nl3, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Nl4, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Nl4, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Nl4, group_size: 32 },
     MatrixFormat { scheme: Scheme::Int8, group_size: 128 },
     MatrixFormat { scheme: Scheme::Int8, group_size: 64 },
     MatrixFormat { scheme: Scheme::Int8, group_size: 32 },
 ];
 /// The formats whose cost is measured.
-const MEASURED: [MatrixFormat; 2] = [FORMATS[1], FORMATS[3]];
+const MEASURED: [MatrixFormat; 2] = [
+    MatrixFormat { scheme: Scheme::Int4, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Int8, group_size: 128 },
+];
 /// Windows that costs are measured on: divergence settles with few tokens.
 const WINDOWS: usize = 2;
 /// Of so many tokens in a row one is predicted: neighbours tell much the same, and the head of a large vocabulary
@@ -45,7 +54,7 @@ const PREDICTED: usize = 4;
 pub struct Choice {
     /// The matrix.
     pub tensor: String,
-    /// `int4` or `int8`.
+    /// The name of its scheme.
     pub weights: &'static str,
     /// Inputs that share a scale.
     pub group_size: usize,
@@ -242,27 +251,23 @@ impl Probe {
         id: TensorId,
         shape: [usize; 2],
     ) -> Result<Candidate> {
-        let mut errors = [0.0; FORMATS.len()];
-        let (mut measured, mut of_measured) = ([0.0; MEASURED.len()], [0.0; MEASURED.len()]);
-        for (error, format) in errors.iter_mut().zip(FORMATS) {
-            let (restored, relative_error) = nearest(checkpoint, id, format)?;
-            *error = f64::from(relative_error).powi(2);
-            if let Some(which) = MEASURED.iter().position(|&m| m == format) {
-                of_measured[which] = *error;
-                measured[which] = self.divergence(id, &restored, format.group_size);
-            }
+        let mut measured = [0.0; MEASURED.len()];
+        let mut per_error = [0.0; MEASURED.len()];
+        for ((format, measured), per_error) in
+            MEASURED.iter().zip(&mut measured).zip(&mut per_error)
+        {
+            let (restored, error) = nearest(checkpoint, id, *format)?;
+            *measured = self.divergence(id, &restored, format.group_size);
+            *per_error = *measured / error;
         }
-        let cost = |format: usize| {
-            let which = usize::from(FORMATS[format].scheme == Scheme::Int8);
-            let ratio = errors[format] / of_measured[which];
-            measured[which] * if ratio.is_finite() { ratio } else { 1.0 }
-        };
-        Ok(Candidate {
-            id,
-            bytes: FORMATS.map(|format| bytes_of(shape, format)),
-            costs: std::array::from_fn(cost),
-            measured,
-        })
+        let mut costs = [0.0; FORMATS.len()];
+        for (cost, format) in costs.iter_mut().zip(FORMATS) {
+            let which = usize::from(format.scheme == Scheme::Int8);
+            let (_, error) = nearest(checkpoint, id, format)?;
+            let estimate = per_error[which] * error;
+            *cost = if estimate.is_finite() { estimate } else { measured[which] };
+        }
+        Ok(Candidate { id, bytes: FORMATS.map(|format| bytes_of(shape, format)), costs, measured })
     }
 
     /// Mean divergence with these weights in place of the trained ones and the activations that they
@@ -316,8 +321,8 @@ fn predicted(x: &[f32], reference: &Reference) -> Vec<f32> {
     rows.skip(first).step_by(PREDICTED).flatten().copied().collect()
 }
 
-/// A matrix rounded without regard to its inputs, and the norm of the error over the weights'.
-fn nearest(checkpoint: &Checkpoint, id: TensorId, format: MatrixFormat) -> Result<(Vec<f32>, f32)> {
+/// A matrix rounded without regard to its inputs, and the squared norm of the error over that of the weights.
+fn nearest(checkpoint: &Checkpoint, id: TensorId, format: MatrixFormat) -> Result<(Vec<f32>, f64)> {
     let source = checkpoint.tensor(&id.name())?;
     let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
     let tiles = tiles.expect("a shape and a format that exist");
@@ -327,5 +332,5 @@ fn nearest(checkpoint: &Checkpoint, id: TensorId, format: MatrixFormat) -> Resul
         restored.extend(part.restored);
         Ok(())
     })?;
-    Ok((restored, quantized.relative_error.unwrap_or(0.0)))
+    Ok((restored, f64::from(quantized.relative_error.unwrap_or(0.0)).powi(2)))
 }

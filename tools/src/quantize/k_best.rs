@@ -15,7 +15,8 @@
 
 use std::ops::Range;
 
-use super::lanes::{Lanes, ROWS, dots, nearest};
+use super::lanes::{Lanes, ROWS, dots};
+use super::levels::Levels;
 
 /// Paths that are kept of a row.
 const K: usize = 16;
@@ -34,13 +35,13 @@ pub struct Lattice {
 }
 
 /// Up to 32 rows, of which integers are searched.
-pub struct Search<'a> {
+pub struct Search<'a, L> {
     pub lattice: &'a Lattice,
     /// How many rows there are.
     pub count: usize,
     pub group_size: usize,
-    /// The least and the largest integer.
-    pub range: (f32, f32),
+    /// The integers that there are.
+    pub levels: L,
     /// `[n]`, by the matrix's columns.
     pub weights: &'a [Lanes],
     /// `[groups]`.
@@ -70,7 +71,7 @@ struct Trail {
     agreed: Vec<usize>,
 }
 
-impl Search<'_> {
+impl<L: Levels> Search<'_, L> {
     /// The errors `w - q s` of the best integers found, `[n]`, by the matrix's columns.
     #[inline(always)]
     pub fn run(&self) -> Vec<Lanes> {
@@ -173,22 +174,20 @@ impl Search<'_> {
         let weight = self.weights[column][row];
         let scale = self.scales[column / self.group_size][row];
         let (mut costs, mut errors) = ([f32::INFINITY; 2 * K], [weight; 2 * K]);
-        for (k, path) in paths.iter().enumerate() {
-            let wanted = weight + path.feedback[i];
-            let cost = |integer: f32| {
-                let miss = wanted - integer * scale;
-                (path.cost + pivot * miss * miss).min(f32::INFINITY)
-            };
-            if scale == 0.0 {
-                costs[k] = cost(0.0);
-                continue;
-            }
-            let target = wanted / scale;
-            let first = nearest(target, self.range);
-            let second = first + if target > first { 1.0 } else { -1.0 };
-            (costs[k], errors[k]) = (cost(first), weight - first * scale);
-            if second >= self.range.0 && second <= self.range.1 {
-                (costs[K + k], errors[K + k]) = (cost(second), weight - second * scale);
+        let wanted: [f32; K] = std::array::from_fn(|k| weight + paths[k].feedback[i]);
+        let cost = |k: usize, integer: f32| {
+            let miss = wanted[k] - integer * scale;
+            (paths[k].cost + pivot * miss * miss).min(f32::INFINITY)
+        };
+        if scale == 0.0 {
+            costs[..K].copy_from_slice(&std::array::from_fn::<_, K, _>(|k| cost(k, 0.0)));
+            return (costs, errors);
+        }
+        let nearest = wanted.map(|wanted| self.levels.two_nearest(wanted / scale));
+        for (k, &[first, second]) in nearest.iter().enumerate() {
+            (costs[k], errors[k]) = (cost(k, first), weight - first * scale);
+            if !second.is_nan() {
+                (costs[K + k], errors[K + k]) = (cost(k, second), weight - second * scale);
             }
         }
         (costs, errors)
@@ -277,10 +276,16 @@ fn lanes(paths: &[[Path; K]], value: impl Fn(&[Path; K]) -> f32) -> Lanes {
 
 #[cfg(test)]
 mod tests {
+    use cerebellum::quant::Scheme;
+
+    use super::super::levels::{Integers, Table};
     use super::*;
 
     const COUNT: usize = 5;
-    const RANGE: (f32, f32) = (-8.0, 7.0);
+
+    fn integers() -> Integers {
+        Integers::of(Scheme::Int4)
+    }
 
     /// Numbers between -0.5 and 0.5.
     fn noise(i: usize) -> f32 {
@@ -301,9 +306,22 @@ mod tests {
         (0..n).map(|i| std::array::from_fn(|row| 10.0 * noise(i * ROWS + row))).collect()
     }
 
-    fn search<'a>(lattice: &'a Lattice, weights: &'a [Lanes], scales: &'a [Lanes]) -> Search<'a> {
+    fn search_of<'a, L: Levels>(
+        levels: L,
+        lattice: &'a Lattice,
+        weights: &'a [Lanes],
+        scales: &'a [Lanes],
+    ) -> Search<'a, L> {
         let group_size = weights.len() / scales.len();
-        Search { lattice, count: COUNT, group_size, range: RANGE, weights, scales }
+        Search { lattice, count: COUNT, group_size, levels, weights, scales }
+    }
+
+    fn search<'a>(
+        lattice: &'a Lattice,
+        weights: &'a [Lanes],
+        scales: &'a [Lanes],
+    ) -> Search<'a, Integers> {
+        search_of(integers(), lattice, weights, scales)
     }
 
     /// `Σ D_t (e_t + Σ_u<t M_tu e_u)²` of errors in the search's order.
@@ -318,22 +336,22 @@ mod tests {
     }
 
     /// The least cost that integers can have after these errors.
-    fn exhaustive(search: &Search, row: usize, errors: &mut Vec<f32>) -> f64 {
+    fn exhaustive<L>(search: &Search<L>, weights: &[i8], row: usize, errors: &mut Vec<f32>) -> f64 {
         let step = errors.len();
         let Some(&column) = search.lattice.order.get(step) else {
             return cost(search.lattice, errors);
         };
         let mut least = f64::INFINITY;
-        for integer in -8..8 {
-            errors.push(search.weights[column][row] - integer as f32 * search.scales[0][row]);
-            least = least.min(exhaustive(search, row, errors));
+        for &weight in weights {
+            errors.push(search.weights[column][row] - f32::from(weight) * search.scales[0][row]);
+            least = least.min(exhaustive(search, weights, row, errors));
             errors.pop();
         }
         least
     }
 
     /// Rounding to the nearest, each after what came before it was made up for.
-    fn babai(search: &Search, row: usize) -> f64 {
+    fn babai<L: Levels>(search: &Search<L>, row: usize) -> f64 {
         let n = search.weights.len();
         let mut errors: Vec<f32> = Vec::new();
         for (step, &column) in search.lattice.order.iter().enumerate() {
@@ -341,13 +359,13 @@ mod tests {
             let feedback: f32 = factors.iter().zip(&errors).map(|(m, e)| m * e).sum();
             let (weight, scale) =
                 (search.weights[column][row], search.scales[column / search.group_size][row]);
-            errors.push(weight - nearest((weight + feedback) / scale, RANGE) * scale);
+            errors.push(weight - search.levels.nearest((weight + feedback) / scale) * scale);
         }
         cost(search.lattice, &errors)
     }
 
     /// The errors of each row, in the search's order.
-    fn found(search: &Search) -> Vec<Vec<f32>> {
+    fn found<L: Levels>(search: &Search<L>) -> Vec<Vec<f32>> {
         let by_column = search.run();
         let of_row =
             |row| search.lattice.order.iter().map(|&column| by_column[column][row]).collect();
@@ -410,7 +428,7 @@ mod tests {
                 } else {
                     let integer = units / scale;
                     assert!((integer - integer.round()).abs() < 1e-4, "{integer}");
-                    assert!(integer.round() >= RANGE.0 && integer.round() <= RANGE.1);
+                    assert!((-8.0..=7.0).contains(&integer.round()));
                 }
             }
         }
@@ -418,12 +436,20 @@ mod tests {
 
     #[test]
     fn few_columns_have_the_best_integers() {
-        let n = 4;
-        let (lattice, weights, scales) = (lattice(n), weights(n), [[0.9; ROWS]]);
-        let search = search(&lattice, &weights, &scales);
-        for (row, errors) in found(&search).iter().enumerate() {
-            let (cost, best) = (cost(&lattice, errors), exhaustive(&search, row, &mut Vec::new()));
-            assert!(cost <= best * (1.0 + 1e-5), "{row}: {cost}, {best}");
+        fn check<L: Levels>(levels: L, weights: &[i8], scale: f32) {
+            let n = 4;
+            let (lattice, rows, scales) = (lattice(n), super::tests::weights(n), [[scale; ROWS]]);
+            let search = search_of(levels, &lattice, &rows, &scales);
+            for (row, errors) in found(&search).iter().enumerate() {
+                let best = exhaustive(&search, weights, row, &mut Vec::new());
+                let cost = cost(&lattice, errors);
+                assert!(cost <= best * (1.0 + 1e-5), "{row}: {cost}, {best}");
+            }
+        }
+        check(integers(), &[-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7], 0.9);
+        for scheme in [Scheme::Nl4, Scheme::Nl3, Scheme::Nl2] {
+            let levels = scheme.levels().unwrap();
+            check(Table::new(levels), levels, -0.2);
         }
     }
 

@@ -1,19 +1,11 @@
 //! Arithmetic on 32 rows at a time, as lanes of vectors. No operation is fused, and every sum has a fixed
 //! order, so that wider registers make it faster and not different.
 
-use crate::round::round;
-
 /// Rows that are worked on together: two panels.
 pub const ROWS: usize = 32;
 
 /// A value for each of 32 rows.
 pub type Lanes = [f32; ROWS];
-
-/// The integer in range that is nearest to `x`, ties to even.
-#[inline(always)]
-pub fn nearest(x: f32, (min, max): (f32, f32)) -> f32 {
-    round(x.clamp(min, max))
-}
 
 /// `Σ values[i] · factors[i]` in each lane: even and odd terms apart, so that additions overlap.
 #[inline(always)]

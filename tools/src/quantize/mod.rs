@@ -10,6 +10,7 @@ mod cholesky;
 mod error;
 mod k_best;
 mod lanes;
+mod levels;
 mod matrix;
 mod observer;
 mod options;
@@ -93,8 +94,8 @@ pub fn write(
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
     let calibration = options.calibration.as_ref();
-    let has_int4 = header.tensors.values().any(|info| info.scheme == Scheme::Int4);
-    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, has_int4));
+    let is_coarse = header.tensors.values().any(|info| info.scheme != Scheme::Int8);
+    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, is_coarse));
     let mut calibrated = calibrated.transpose()?;
     let mut clock = LayerClock::default();
     for tensor in layout.tensors() {

@@ -11,7 +11,7 @@ use crate::calibrate::Calibration;
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixFormat {
-    /// int4 or int8.
+    /// The integers that weights become.
     pub scheme: Scheme,
     /// Inputs that share a scale: 32, 64 or 128.
     pub group_size: usize,

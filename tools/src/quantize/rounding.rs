@@ -30,7 +30,8 @@ use half::f16;
 
 use super::cholesky::cholesky;
 use super::k_best::{Lattice, Search};
-use super::lanes::{Lanes, ROWS, dot, dots, nearest};
+use super::lanes::{Lanes, ROWS, dot, dots};
+use super::levels::{Integers, Levels, Table};
 use super::scale::quantize_group;
 
 /// What is added to `H`'s diagonal, over the diagonal's mean.
@@ -125,25 +126,37 @@ impl Metric {
                 return unsafe { round_avx2(self, weights, tiles, exponent) };
             }
         }
-        Rows::new(self, weights, tiles, exponent).round()
+        self.round_anywhere(weights, tiles, exponent)
+    }
+
+    #[inline(always)]
+    fn round_anywhere(&self, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
+        match tiles.scheme().levels() {
+            None => {
+                let integers = Integers::of(tiles.scheme());
+                Rows::new(self, integers, weights, tiles, exponent).round()
+            }
+            Some(levels) => Rows::new(self, Table::new(levels), weights, tiles, exponent).round(),
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn round_avx512(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
-    Rows::new(metric, weights, tiles, exponent).round()
+    metric.round_anywhere(weights, tiles, exponent)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn round_avx2(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
-    Rows::new(metric, weights, tiles, exponent).round()
+    metric.round_anywhere(weights, tiles, exponent)
 }
 
 /// Up to 32 rows at work. Weights and scales are in units of `2^exponent`.
-struct Rows<'a> {
+struct Rows<'a, L> {
     metric: &'a Metric,
+    levels: L,
     scheme: Scheme,
     group_size: usize,
     count: usize,
@@ -165,9 +178,15 @@ struct Choice {
     scales: Vec<Lanes>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, L: Levels> Rows<'a, L> {
     #[inline(always)]
-    fn new(metric: &'a Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Self {
+    fn new(
+        metric: &'a Metric,
+        levels: L,
+        weights: &[f32],
+        tiles: TileLayout,
+        exponent: i32,
+    ) -> Self {
         let (n, unit) = (metric.n, 1.0 / power_of_two(exponent));
         let mut lanes = vec![[0.0; ROWS]; n];
         for (row, weights) in weights.chunks(n).enumerate() {
@@ -177,6 +196,7 @@ impl<'a> Rows<'a> {
         }
         Self {
             metric,
+            levels,
             scheme: tiles.scheme(),
             group_size: tiles.group_size(),
             count: weights.len() / n,
@@ -282,7 +302,7 @@ impl<'a> Rows<'a> {
             lattice: &self.metric.lattice,
             count: self.count,
             group_size: self.group_size,
-            range: self.range(),
+            levels: self.levels,
             weights: &self.weights,
             scales: &self.scales,
         };
@@ -290,9 +310,10 @@ impl<'a> Rows<'a> {
         for (column, errors) in errors.iter().enumerate() {
             let scales = &self.scales[column / self.group_size];
             for lane in 0..ROWS {
-                let integer = (self.weights[column][lane] - errors[lane]) / scales[lane];
-                let integer = nearest(integer, self.range());
-                self.integers[column][lane] = if scales[lane] == 0.0 { 0.0 } else { integer };
+                let scale = scales[lane];
+                let integer = (self.weights[column][lane] - errors[lane]) / scale;
+                let integer = if scale == 0.0 { 0.0 } else { integer };
+                self.integers[column][lane] = self.levels.nearest(integer);
             }
         }
         errors
@@ -301,7 +322,7 @@ impl<'a> Rows<'a> {
     /// One sweep over all groups.
     #[inline(always)]
     fn descend(&mut self, errors: &mut [Lanes]) {
-        let (n, range) = (self.metric.n, self.range());
+        let n = self.metric.n;
         let mut pulls = vec![[0.0; ROWS]; self.group_size];
         for group in 0..self.scales.len() {
             let first = group * self.group_size;
@@ -315,8 +336,8 @@ impl<'a> Rows<'a> {
                 let mut change = [0.0; ROWS];
                 for lane in 0..ROWS {
                     let (integer, scale) = (integers[lane], scales[lane]);
-                    let best = nearest(integer + pulls[i][lane] / (row[i] * scale), range);
-                    integers[lane] = if scale == 0.0 { 0.0 } else { best };
+                    let best = integer + pulls[i][lane] / (row[i] * scale);
+                    integers[lane] = self.levels.nearest(if scale == 0.0 { 0.0 } else { best });
                     change[lane] = (integer - integers[lane]) * scale;
                     errors[first + i][lane] += change[lane];
                 }
@@ -360,11 +381,6 @@ impl<'a> Rows<'a> {
                 pulls[i][lane] -= curvatures[i][lane] * change[lane];
             }
         }
-    }
-
-    fn range(&self) -> (f32, f32) {
-        let min = self.scheme.min() as f32;
-        (min, -min - 1.0)
     }
 }
 
@@ -433,9 +449,12 @@ mod tests {
         let (inputs, weights) = (inputs(400), weights());
         let exact: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
         let metric = Metric::new(second_moments(&inputs), None);
-        for (group_size, scheme, factor) in
-            [(32, Scheme::Int4, 0.5), (64, Scheme::Int4, 0.5), (128, Scheme::Int8, 0.5)]
-        {
+        for (group_size, scheme, factor) in [
+            (32, Scheme::Int4, 0.5),
+            (64, Scheme::Nl4, 0.5),
+            (64, Scheme::Nl3, 0.5),
+            (128, Scheme::Int8, 0.5),
+        ] {
             let tiles = TileLayout::new(COUNT, N, scheme, group_size).unwrap();
             let exponent = -16;
             let found = restore(&metric.round(&weights, tiles, exponent), tiles, exponent);
@@ -515,9 +534,11 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         let metric = Metric::new(second_moments(&inputs(100)), None);
-        let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 64).unwrap();
-        let plain = Rows::new(&metric, &weights(), tiles, -16).round();
-        let fast = metric.round(&weights(), tiles, -16);
-        assert!(plain.integers == fast.integers && plain.scales == fast.scales);
+        for scheme in [Scheme::Int4, Scheme::Nl4, Scheme::Nl3] {
+            let tiles = TileLayout::new(COUNT, N, scheme, 64).unwrap();
+            let plain = metric.round_anywhere(&weights(), tiles, -16);
+            let fast = metric.round(&weights(), tiles, -16);
+            assert!(plain.integers == fast.integers && plain.scales == fast.scales, "{scheme:?}");
+        }
     }
 }

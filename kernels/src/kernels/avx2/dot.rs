@@ -1,8 +1,11 @@
-//! The dot product of bytes: all in which this folder's matrix products differ from those for
-//! processors with VNNI instructions, whose [`Dot`] is in `avx_vnni/dot.rs`.
+//! How weights become bytes, and the dot product of bytes: all in which this folder's matrix products differ
+//! from those for processors with VNNI instructions, whose [`Dot`] is in `avx_vnni/dot.rs`.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
+
+use crate::quant::{LevelTable, Scheme};
 
 /// Multiplies 8 rows x 4 inputs of weights, one row a 32-bit lane, with 4 inputs of a token.
 ///
@@ -15,27 +18,37 @@ pub(in crate::kernels) trait Dot {
     /// Tokens whose sums of 16 rows stay in registers, beside what a step needs.
     const TILE: usize;
 
-    /// Steps that lie in one line of 64 bytes.
-    const STEPS_PER_LINE: usize;
+    /// Whether sums have 32 bits, so that those of a group need not be taken block by block.
+    const IS_WIDE: bool = true;
 
-    /// The weights of rows 0..8 and 8..16 at `step` of a group's data.
-    ///
-    /// # Safety
-    /// - The processor supports AVX2.
-    /// - `data` is valid for reads of a group that has this step.
-    unsafe fn unpack(data: *const u8, step: usize) -> [Self::Weights; 2];
+    /// Whether steps are multiplied in pairs, by [`dot_pair`](Self::dot_pair).
+    const PAIRS: bool = false;
 
-    /// The sums of a block before its first product, given its [`Correction`](crate::kernels::Correction).
+    /// The sums of a block before its first product, given its [`Correction`](crate::kernels::Correction), and
+    /// how many times the weights' offset is that of int4.
     ///
     /// # Safety
     /// The processor supports AVX2, and `at` is valid for reads of 4 bytes.
-    unsafe fn correction(at: *const i32) -> __m256i;
+    unsafe fn correction(at: *const i32, factor: i16) -> __m256i;
 
     /// Adds the products of both halves with `x`: 4 inputs as i8 in -127..=127, repeated in every lane.
     ///
     /// # Safety
     /// The processor supports AVX2 and what the implementation names.
     unsafe fn dot(sums: &mut [__m256i; 2], weights: [Self::Weights; 2], x: __m256i);
+
+    /// The same for two steps.
+    ///
+    /// # Safety
+    /// As for [`dot`](Self::dot).
+    #[inline(always)]
+    unsafe fn dot_pair(sums: &mut [__m256i; 2], weights: [[Self::Weights; 2]; 2], x: [__m256i; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::dot(sums, weights[0], x[0]);
+            Self::dot(sums, weights[1], x[1]);
+        }
+    }
 
     /// A block's sums as one i32 per row.
     ///
@@ -44,35 +57,149 @@ pub(in crate::kernels) trait Dot {
     unsafe fn total(sums: __m256i) -> __m256i;
 }
 
+/// How weights lie in lines: some steps in some lines, which are then a unit.
+pub(in crate::kernels) trait Packing {
+    /// What multiplies them.
+    type Dot: Dot;
+
+    /// Steps of a unit.
+    const STEPS: usize;
+    /// Lines of a unit.
+    const LINES: usize;
+    /// The most tokens for which the weights are unpacked on the way, once for all of them.
+    const FEW: usize;
+
+    /// The weights of rows 0..8 and 8..16 at `step` of a unit.
+    ///
+    /// # Safety
+    /// - The processor supports AVX2.
+    /// - `unit` is valid for reads of a unit.
+    unsafe fn unpack(unit: *const u8, step: usize) -> [<Self::Dot as Dot>::Weights; 2];
+}
+
+/// Int4 weights. A line holds two steps, the first in its low nibbles.
+pub(in crate::kernels) struct Nibbles<D>(PhantomData<D>);
+
+impl<D: Dot<Weights = __m256i>> Packing for Nibbles<D> {
+    type Dot = D;
+
+    const STEPS: usize = 2;
+    const LINES: usize = 1;
+    const FEW: usize = 4;
+
+    #[inline(always)]
+    unsafe fn unpack(line: *const u8, step: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { nibbles(load_line(line, 0), step) }
+    }
+}
+
+/// Int8 weights. A line holds a step.
+pub(in crate::kernels) struct Bytes<D>(PhantomData<D>);
+
+impl<D: Dot<Weights = __m256i>> Packing for Bytes<D> {
+    type Dot = D;
+
+    const STEPS: usize = 1;
+    const LINES: usize = 1;
+    const FEW: usize = 4;
+
+    #[inline(always)]
+    unsafe fn unpack(line: *const u8, _: usize) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { load_line(line, 0) }
+    }
+}
+
+/// Indices of levels, `BITS` of them, which become the levels with their offset.
+pub(in crate::kernels) struct Levels<D, const BITS: usize>(PhantomData<D>);
+
+impl<D: Dot<Weights = __m256i>, const BITS: usize> Packing for Levels<D, BITS> {
+    type Dot = D;
+
+    const STEPS: usize = 8;
+    const LINES: usize = BITS;
+    const FEW: usize = 1;
+
+    #[inline(always)]
+    unsafe fn unpack(unit: *const u8, step: usize) -> [__m256i; 2] {
+        const { assert!(BITS <= 4) }
+        let pair = step / 2;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let indices = match BITS {
+                4 => load_line(unit, pair),
+                _ => load_line(unit, pair / 2).map(|line| match pair % 2 {
+                    0 => line,
+                    _ => _mm256_srli_epi16::<2>(line),
+                }),
+            };
+            let indices = match BITS {
+                3 => {
+                    let third = _mm256_set1_epi8(0x44);
+                    let thirds = load_line(unit, 2).map(|line| match pair {
+                        0 => _mm256_slli_epi16::<2>(line),
+                        1 => _mm256_slli_epi16::<1>(line),
+                        2 => line,
+                        _ => _mm256_srli_epi16::<1>(line),
+                    });
+                    core::array::from_fn(|half| {
+                        let others = _mm256_andnot_si256(third, indices[half]);
+                        _mm256_or_si256(others, _mm256_and_si256(third, thirds[half]))
+                    })
+                }
+                _ => indices,
+            };
+            let table = table::<BITS>();
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            nibbles(indices, step).map(|index| _mm256_shuffle_epi8(table, index))
+        }
+    }
+}
+
+/// The levels whose indices have so many bits.
+const fn table<const BITS: usize>() -> &'static LevelTable {
+    let scheme = match BITS {
+        4 => Scheme::Nl4,
+        3 => Scheme::Nl3,
+        _ => Scheme::Nl2,
+    };
+    scheme.level_table().expect("a scheme of levels")
+}
+
+/// The low nibbles of a line if `step` is even, else the high ones.
+///
+/// # Safety
+/// The processor supports AVX2.
+#[inline(always)]
+unsafe fn nibbles(line: [__m256i; 2], step: usize) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let nibble = _mm256_set1_epi8(15);
+        let line = match step % 2 {
+            0 => line,
+            _ => line.map(|half| _mm256_srli_epi16::<4>(half)),
+        };
+        line.map(|half| _mm256_and_si256(half, nibble))
+    }
+}
+
 /// Int4 weights: sums in 16 bits, two lanes per row, which over a block wrap around harmlessly.
 ///
 /// `vpmaddubsw` gives at most 2 * 15 * 127 = 3810, so nothing saturates; the sums of a block, with
 /// their correction, lie within 16 bits again, so however often additions wrapped on the way, the total is
 /// exact ([`block_size`](crate::quant::block_size)). Two instructions per 32 products.
-pub(super) struct Int4;
+pub(super) struct Narrow;
 
-impl Dot for Int4 {
+impl Dot for Narrow {
     type Weights = __m256i;
 
     // 12 registers of sums, 2 of weights, the token's values and a product.
     const TILE: usize = 6;
-    const STEPS_PER_LINE: usize = 2;
+    const IS_WIDE: bool = false;
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8, step: usize) -> [__m256i; 2] {
-        // SAFETY: a line holds two steps, so that of `step` lies in the group; AVX2 is promised.
-        unsafe {
-            let [mut low, mut high] = load_line(data, step / 2);
-            if step % 2 == 1 {
-                (low, high) = (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<4>(high));
-            }
-            let nibble = _mm256_set1_epi8(15);
-            [_mm256_and_si256(low, nibble), _mm256_and_si256(high, nibble)]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn correction(at: *const i32) -> __m256i {
+    unsafe fn correction(at: *const i32, _: i16) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { _mm256_set1_epi32(at.read_unaligned()) }
     }
@@ -98,7 +225,7 @@ impl Dot for Int4 {
 /// `vpmaddubsw` takes unsigned by signed bytes, so the weight's sign moves to the input: |w| * (x with
 /// the sign of w) is at most 128 * 127, and the sum of two of them does not saturate. Four
 /// instructions per 32 products.
-pub(super) struct Int8;
+pub(super) struct Signed;
 
 /// Signed weights and their magnitudes.
 #[derive(Clone, Copy)]
@@ -119,28 +246,34 @@ impl SignedWeights {
     }
 }
 
-impl Dot for Int8 {
+/// Int8 weights without their offset.
+pub(super) struct SignedBytes;
+
+impl Packing for SignedBytes {
+    type Dot = Signed;
+
+    const STEPS: usize = 1;
+    const LINES: usize = 1;
+    const FEW: usize = 4;
+
+    #[inline(always)]
+    unsafe fn unpack(line: *const u8, _: usize) -> [SignedWeights; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let offset = _mm256_set1_epi8(-128);
+            load_line(line, 0).map(|half| SignedWeights::new(_mm256_xor_si256(half, offset)))
+        }
+    }
+}
+
+impl Dot for Signed {
     type Weights = SignedWeights;
 
     // 8 registers of sums, 4 of weights, the token's values, a product and the ones.
     const TILE: usize = 4;
-    const STEPS_PER_LINE: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8, step: usize) -> [SignedWeights; 2] {
-        // SAFETY: a line holds one step; AVX2 is promised.
-        unsafe {
-            let [low, high] = load_line(data, step);
-            let offset = _mm256_set1_epi8(-128);
-            [
-                SignedWeights::new(_mm256_xor_si256(low, offset)),
-                SignedWeights::new(_mm256_xor_si256(high, offset)),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn correction(_: *const i32) -> __m256i {
+    unsafe fn correction(_: *const i32, _: i16) -> __m256i {
         // The offset is gone already. SAFETY: AVX2 is promised.
         unsafe { _mm256_setzero_si256() }
     }
@@ -161,6 +294,68 @@ impl Dot for Int8 {
     #[inline(always)]
     unsafe fn total(sums: __m256i) -> __m256i {
         sums
+    }
+}
+
+/// Levels with their offset: sums in 32 bits, of four products each in 16.
+///
+/// With levels below 64 these are at most 4 * 63 * 127 = 32004, so nothing saturates. Five instructions per 64
+/// products.
+pub(super) struct Wide;
+
+const _: () = assert!(4 * (2 * Scheme::Nl4.offset() - 1) * 127 <= i16::MAX as i32);
+
+impl Dot for Wide {
+    type Weights = __m256i;
+
+    // 8 registers of sums, 4 of weights, the token's values, two products and the ones.
+    const TILE: usize = 4;
+    const PAIRS: bool = true;
+
+    #[inline(always)]
+    unsafe fn correction(at: *const i32, factor: i16) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { sum_of_pair(at, factor) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: &mut [__m256i; 2], weights: [__m256i; 2], x: __m256i) {
+        // SAFETY: AVX2 is promised.
+        unsafe {
+            let zero = _mm256_setzero_si256();
+            Self::dot_pair(sums, [weights, [zero; 2]], [x, zero]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pair(sums: &mut [__m256i; 2], weights: [[__m256i; 2]; 2], x: [__m256i; 2]) {
+        // SAFETY: AVX2 is promised.
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            for half in 0..2 {
+                let first = _mm256_maddubs_epi16(weights[0][half], x[0]);
+                let pairs = add_16_bit(first, _mm256_maddubs_epi16(weights[1][half], x[1]));
+                sums[half] = add_32_bit(sums[half], _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: __m256i) -> __m256i {
+        sums
+    }
+}
+
+/// `factor` times the two parts of a [`Correction`](crate::kernels::Correction) together, in every lane.
+///
+/// # Safety
+/// The processor supports AVX2, and `at` is valid for reads of 4 bytes.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn sum_of_pair(at: *const i32, factor: i16) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let pair = _mm256_set1_epi32(at.read_unaligned());
+        _mm256_madd_epi16(pair, _mm256_set1_epi16(factor))
     }
 }
 

@@ -13,7 +13,7 @@
 //!    weights are loaded once for all of them. The 6 tokens of [`TILE`] take 12 registers of sums,
 //!    2 of weights, one of values and one of products, which are the 16 there are.
 //! 2. A group is unpacked into a buffer in the first level cache, once for the [`TOKEN_BLOCK`] tokens
-//!    that use it. Fewer than [`UNPACK_FROM`] tokens unpack it on the way.
+//!    that use it. Up to [`Packing::FEW`] tokens unpack it on the way.
 //! 3. A group's scales are multiplied by the matrix's power of two instead of the tokens' scales. Both
 //!    products are exact, so what follows is the same.
 //! 4. Few tokens wait for memory: they read every line once, in the order in which it lies, because the
@@ -21,28 +21,27 @@
 //!    a panel lie behind its weights; so the groups' sums are kept in the first level cache until then.
 
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::bodies::finish;
-use super::dot::{Dot, Int4, Int8};
+use super::dot::{Dot, Levels, Narrow, Nibbles, Packing, SignedBytes, Wide};
 use super::vector::{Avx2, F32x16};
 use crate::kernels::prefetch::Ahead;
-use crate::kernels::types::{CellWriter, Matmul};
+use crate::kernels::types::{CellWriter, Matmul, correction_factor};
 use crate::kernels::vector::{LANES, Vector};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};
 
 /// Tokens that share an unpacked group.
 const TOKEN_BLOCK: usize = 64;
-/// From how many tokens on a group is unpacked into a buffer.
-const UNPACK_FROM: usize = 5;
 /// How many groups' sums are kept until their scales are read: those of a row of 4096 inputs in groups
 /// of 64. Longer rows jump between weights and scales once in so many groups. Those of four tokens take
 /// 16 KiB, a quarter of the smallest stack that a host's threads may have.
 const KEPT: usize = 64;
-/// Steps in a round of the innermost loop.
+/// Steps in a round of the innermost loop, at least.
 const UNROLL: usize = 4;
-/// How far ahead of the group that is unpacked its successors are prefetched.
+/// How far ahead of what is unpacked its successors are prefetched.
 const PREFETCH_BYTES: usize = 2048;
 /// Steps of the largest group.
 const MAX_STEPS: usize = 128 / STEP_INPUTS;
@@ -56,33 +55,36 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
     // SAFETY: the caller's promise.
     unsafe {
         match job.weights.tiles.scheme() {
-            Scheme::Int4 => by_tokens::<Int4>(job, panels, out),
-            Scheme::Int8 => by_tokens::<Int8>(job, panels, out),
+            Scheme::Int8 => by_tokens::<SignedBytes>(job, panels, out),
+            Scheme::Int4 => by_tokens::<Nibbles<Narrow>>(job, panels, out),
+            Scheme::Nl4 => by_tokens::<Levels<Wide, 4>>(job, panels, out),
+            Scheme::Nl3 => by_tokens::<Levels<Wide, 3>>(job, panels, out),
+            Scheme::Nl2 => by_tokens::<Levels<Wide, 2>>(job, panels, out),
         }
     }
 }
 
-/// The same with a given product of bytes.
+/// The same with a given packing.
 ///
 /// # Safety
-/// That of [`matmul`]; the processor supports the product's instructions.
+/// That of [`matmul`]; the weights are packed so, and the processor supports the product's instructions.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
+pub(in crate::kernels) unsafe fn by_tokens<P: Packing>(
     job: &Matmul,
     panels: Range<usize>,
     out: &CellWriter,
 ) {
-    const { assert!(UNPACK_FROM == 5) }
+    const { assert!(P::FEW == 1 || P::FEW == 4) }
     // SAFETY: the caller's promise.
     unsafe {
         match job.tokens() {
             0 => {}
-            1 => few_tokens::<D, 1>(job, panels, out),
-            2 => few_tokens::<D, 2>(job, panels, out),
-            3 => few_tokens::<D, 3>(job, panels, out),
-            4 => few_tokens::<D, 4>(job, panels, out),
-            _ => many_tokens::<D>(job, panels, out),
+            1 => few_tokens::<P, 1>(job, panels, out),
+            2 if P::FEW > 1 => few_tokens::<P, 2>(job, panels, out),
+            3 if P::FEW > 1 => few_tokens::<P, 3>(job, panels, out),
+            4 if P::FEW > 1 => few_tokens::<P, 4>(job, panels, out),
+            _ => many_tokens::<P::Dot>(job, unpack::<P>, panels, out),
         }
     }
 }
@@ -92,7 +94,11 @@ pub(in crate::kernels) unsafe fn by_tokens<D: Dot>(
 /// # Safety
 /// That of [`by_tokens`]; there are `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+unsafe fn few_tokens<P: Packing, const T: usize>(
+    job: &Matmul,
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
     let tiles = &job.weights.tiles;
     // SAFETY: AVX2, FMA and F16C are enabled.
     let v = unsafe { Avx2::new() };
@@ -109,9 +115,9 @@ unsafe fn few_tokens<D: Dot, const T: usize>(job: &Matmul, panels: Range<usize>,
             unsafe {
                 for (g, kept) in groups.clone().zip(&mut kept) {
                     group.index = g;
-                    let steps = Packed(data.add(g * tiles.group_bytes()));
+                    let steps = Packed::<P>(data.add(g * tiles.group_bytes()), PhantomData);
                     ahead.fetch(steps.0, tiles.group_bytes());
-                    kept.write(group.sums::<D, _, T>(steps, &group.inputs(0)));
+                    kept.write(group.sums::<P::Dot, _, T>(steps, &group.inputs(0)));
                 }
                 for (g, kept) in groups.zip(&kept) {
                     group.index = g;
@@ -139,8 +145,16 @@ unsafe fn row_scales(scales: *const u8, factor: f32) -> F32x16 {
 }
 
 /// Unpacks each group once for a block of tokens.
+///
+/// # Safety
+/// That of [`by_tokens`]; `unpack` is that of the weights' packing.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+unsafe fn many_tokens<D: Dot>(
+    job: &Matmul,
+    unpack: unsafe fn(&[u8], &mut UnpackedGroup<D>),
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
     // SAFETY: AVX2, FMA and F16C are enabled.
     let v = unsafe { Avx2::new() };
     let mut steps = [const { MaybeUninit::uninit() }; MAX_STEPS];
@@ -153,7 +167,7 @@ unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWrit
                 let group = Group::new(job, panel, g);
                 // SAFETY: the tokens lie within the input, and `steps` holds what was unpacked.
                 unsafe {
-                    group.unpack::<D>(&mut steps);
+                    unpack(group.data, &mut steps);
                     group.tokens::<D>(Unpacked(steps.as_ptr().cast()), first, acc);
                 }
             }
@@ -163,32 +177,83 @@ unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWrit
     }
 }
 
+/// The steps of a group, unpacked.
+type UnpackedGroup<D> = [MaybeUninit<[<D as Dot>::Weights; 2]>; MAX_STEPS];
+
+/// Fills the buffer with the steps of a group, and prefetches what follows.
+///
+/// # Safety
+/// The processor supports AVX2.
+#[target_feature(enable = "avx2")]
+unsafe fn unpack<P: Packing>(group: &[u8], steps: &mut UnpackedGroup<P::Dot>) {
+    let units = group.chunks_exact(P::LINES * TILE_ALIGN);
+    for (unit, steps) in units.zip(steps.chunks_exact_mut(P::STEPS)) {
+        // SAFETY: a prefetch never faults; `unit` is as many steps as `steps`.
+        unsafe {
+            for line in unit.as_chunks::<TILE_ALIGN>().0 {
+                let ahead = line.as_ptr().wrapping_add(PREFETCH_BYTES);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+            const { assert!(P::STEPS <= 8) }
+            unrolled!(step in 0, 1, 2, 3, 4, 5, 6, 7 => {
+                if step < P::STEPS {
+                    steps[step].write(P::unpack(unit.as_ptr(), step));
+                }
+            });
+        }
+    }
+}
+
 /// Where the weights of a group's steps come from.
 trait Steps<D: Dot>: Copy {
+    /// Steps in a round of the innermost loop.
+    const ROUND: usize;
+
+    /// Whether steps are unpacked on the way.
+    const IS_PACKED: bool;
+
     /// Those of rows 0..8 and 8..16.
     ///
     /// # Safety
     /// The processor supports AVX2, and the group has this step.
     unsafe fn get(self, step: usize) -> [D::Weights; 2];
 
-    /// Those that follow `steps` of these, which must be whole lines.
+    /// Those that follow `steps` of these, which must be whole rounds.
     fn advance(self, steps: usize) -> Self;
 }
 
 /// Straight from the panel: a group's data.
-#[derive(Clone, Copy)]
-struct Packed(*const u8);
+struct Packed<P>(*const u8, PhantomData<P>);
 
-impl<D: Dot> Steps<D> for Packed {
+impl<P> Clone for Packed<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Packed<P> {}
+
+impl<P: Packing> Steps<P::Dot> for Packed<P> {
+    const ROUND: usize = if P::STEPS > UNROLL { P::STEPS } else { UNROLL };
+    const IS_PACKED: bool = true;
+
     #[inline(always)]
-    unsafe fn get(self, step: usize) -> [D::Weights; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { D::unpack(self.0, step) }
+    unsafe fn get(self, step: usize) -> [<P::Dot as Dot>::Weights; 2] {
+        let unit = self.0.wrapping_add(step / P::STEPS * P::LINES * TILE_ALIGN);
+        // SAFETY: the caller's promise; a prefetch never faults.
+        unsafe {
+            // Unpacking levels takes about as long as reading them, so that little waits for memory at a time.
+            if P::STEPS > UNROLL && step < P::LINES {
+                let ahead = unit.wrapping_add(step * TILE_ALIGN + PREFETCH_BYTES);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+            P::unpack(unit, step % P::STEPS)
+        }
     }
 
     #[inline(always)]
     fn advance(self, steps: usize) -> Self {
-        Self(self.0.wrapping_add(steps / D::STEPS_PER_LINE * TILE_ALIGN))
+        Self(self.0.wrapping_add(steps / P::STEPS * P::LINES * TILE_ALIGN), PhantomData)
     }
 }
 
@@ -197,6 +262,9 @@ impl<D: Dot> Steps<D> for Packed {
 struct Unpacked<W>(*const [W; 2]);
 
 impl<D: Dot> Steps<D> for Unpacked<D::Weights> {
+    const ROUND: usize = UNROLL;
+    const IS_PACKED: bool = false;
+
     #[inline(always)]
     unsafe fn get(self, step: usize) -> [D::Weights; 2] {
         // SAFETY: the caller's promise.
@@ -221,8 +289,8 @@ struct Group<'a> {
     blocks: usize,
     /// Steps of a block.
     block_steps: usize,
-    /// Rounds of [`UNROLL`] steps of a block.
-    rounds: usize,
+    /// The weights' offset is so many times that of int4.
+    offset: i16,
 }
 
 impl<'a> Group<'a> {
@@ -237,28 +305,8 @@ impl<'a> Group<'a> {
         let scales = unsafe { row_scales(scales.as_ptr(), job.weights.scale) };
         let block_steps = block_size(tiles.group_size()) / STEP_INPUTS;
         let blocks = if tiles.group_size() > BLOCK_INPUTS { 2 } else { 1 };
-        let rounds = block_steps / UNROLL;
-        Self { job, index, data, scales, blocks, block_steps, rounds }
-    }
-
-    /// Fills the buffer with the steps of the group.
-    ///
-    /// # Safety
-    /// The processor supports AVX2.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn unpack<D: Dot>(&self, steps: &mut [MaybeUninit<[D::Weights; 2]>; MAX_STEPS]) {
-        let steps = steps.chunks_exact_mut(D::STEPS_PER_LINE);
-        for (line, steps) in self.data.chunks_exact(TILE_ALIGN).zip(steps) {
-            let ahead = line.as_ptr().wrapping_add(PREFETCH_BYTES);
-            // SAFETY: a prefetch never faults; `line` is as many steps as `steps`.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                for (step, unpacked) in steps.iter_mut().enumerate() {
-                    unpacked.write(D::unpack(line.as_ptr(), step));
-                }
-            }
-        }
+        let offset = correction_factor(tiles.scheme());
+        Self { job, index, data, scales, blocks, block_steps, offset }
     }
 
     /// Adds this group's products with the tokens from `first` on to their accumulators.
@@ -281,8 +329,9 @@ impl<'a> Group<'a> {
                 1 => self.tiles::<D, _, 1>(steps, rest, acc),
                 2 => self.tiles::<D, _, 2>(steps, rest, acc),
                 3 => self.tiles::<D, _, 3>(steps, rest, acc),
-                4 => self.tiles::<D, _, 4>(steps, rest, acc),
-                _ => self.tiles::<D, _, 5>(steps, rest, acc),
+                4 if D::TILE > 4 => self.tiles::<D, _, 4>(steps, rest, acc),
+                _ if D::TILE > 4 => self.tiles::<D, _, 5>(steps, rest, acc),
+                _ => {}
             }
         }
     }
@@ -337,11 +386,25 @@ impl<'a> Group<'a> {
     ) -> [F32x16; T] {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = self.block_sums::<D, S, T>(steps, inputs, 0);
-            if self.blocks == 2 {
-                let second = self.block_sums::<D, S, T>(steps, inputs, 1);
-                for (a, b) in sums.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
-                    *a = _mm256_add_epi32(*a, *b);
+            let mut sums;
+            if D::IS_WIDE {
+                sums = self.part_sums::<D, S, T>(steps, inputs, 0, self.blocks);
+            } else if S::IS_PACKED {
+                // Few tokens, for which the code may be shorter than what is fastest.
+                sums = [[_mm256_setzero_si256(); 2]; T];
+                for block in 0..self.blocks {
+                    let of_block = self.part_sums::<D, S, T>(steps, inputs, block, 1);
+                    for (a, b) in sums.as_flattened_mut().iter_mut().zip(of_block.as_flattened()) {
+                        *a = _mm256_add_epi32(*a, *b);
+                    }
+                }
+            } else {
+                sums = self.part_sums::<D, S, T>(steps, inputs, 0, 1);
+                if self.blocks == 2 {
+                    let second = self.part_sums::<D, S, T>(steps, inputs, 1, 1);
+                    for (a, b) in sums.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
+                        *a = _mm256_add_epi32(*a, *b);
+                    }
                 }
             }
             let mut floats = [[_mm256_setzero_ps(); 2]; T];
@@ -370,35 +433,55 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The exact sums of a block of the group, one per row.
+    /// The exact sums of so many blocks of the group from `block` on, one per row.
     ///
     /// # Safety
-    /// That of [`tokens`](Self::tokens); the group has this block.
+    /// That of [`tokens`](Self::tokens); the group has these blocks, and it is one if sums are not wide.
     #[inline(always)]
-    unsafe fn block_sums<D: Dot, S: Steps<D>, const T: usize>(
+    unsafe fn part_sums<D: Dot, S: Steps<D>, const T: usize>(
         &self,
         steps: S,
         inputs: &Inputs,
         block: usize,
+        blocks: usize,
     ) -> [[__m256i; 2]; T] {
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); 2]; T];
             for (t, sums) in sums.iter_mut().enumerate() {
-                *sums = [D::correction(inputs.corrections.add(t * inputs.blocks + block)); 2];
+                let at = inputs.corrections.add(t * inputs.blocks + block);
+                let mut correction = D::correction(at, self.offset);
+                if D::IS_WIDE && blocks == 2 {
+                    let second = D::correction(at.add(1), self.offset);
+                    correction = _mm256_add_epi32(correction, second);
+                }
+                *sums = [correction; 2];
             }
             let mut steps = steps.advance(block * self.block_steps);
             let mut values = inputs.values.add(block * self.block_steps);
-            for _ in 0..self.rounds {
-                for step in 0..UNROLL {
-                    let weights = steps.get(step);
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        let x = values.add(t * inputs.stride + step).read_unaligned();
-                        D::dot(sums, weights, _mm256_set1_epi32(x));
+            for _ in 0..blocks * self.block_steps / S::ROUND {
+                let value = |t: usize, step: usize| {
+                    _mm256_set1_epi32(values.add(t * inputs.stride + step).read_unaligned())
+                };
+                const { assert!(S::ROUND <= 8 && S::ROUND.is_multiple_of(2)) }
+                unrolled!(step in 0, 2, 4, 6 => {
+                    if step >= S::ROUND {
+                    } else if D::PAIRS {
+                        let weights = [steps.get(step), steps.get(step + 1)];
+                        for (t, sums) in sums.iter_mut().enumerate() {
+                            D::dot_pair(sums, weights, [value(t, step), value(t, step + 1)]);
+                        }
+                    } else {
+                        unrolled!(half in 0, 1 => {
+                            let weights = steps.get(step + half);
+                            for (t, sums) in sums.iter_mut().enumerate() {
+                                D::dot(sums, weights, value(t, step + half));
+                            }
+                        });
                     }
-                }
-                steps = steps.advance(UNROLL);
-                values = values.add(UNROLL);
+                });
+                steps = steps.advance(S::ROUND);
+                values = values.add(S::ROUND);
             }
             for sums in sums.as_flattened_mut() {
                 *sums = D::total(*sums);

@@ -13,7 +13,7 @@ use super::isa::Isa;
 use super::table::Kernels;
 
 #[cfg(feature = "vnni")]
-pub(super) use dot::{Dot, load_line};
+pub(super) use dot::{Bytes, Dot, Levels, Nibbles, sum_of_pair};
 #[cfg(feature = "vnni")]
 pub(super) use matmul::by_tokens;
 #[cfg(feature = "vnni")]

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::dot::{Dot, Int8, SignedWeights};
+use super::dot::{Dot, Signed, SignedWeights};
 use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 
@@ -369,7 +369,7 @@ impl KeyDot for Avx2 {
     #[inline(always)]
     fn dot(self, mut sums: [__m256i; 2], keys: [SignedWeights; 2], query: i32) -> [__m256i; 2] {
         // SAFETY: an `Avx2` exists.
-        unsafe { Int8::dot(&mut sums, keys, _mm256_set1_epi32(query)) };
+        unsafe { Signed::dot(&mut sums, keys, _mm256_set1_epi32(query)) };
         sums
     }
 }

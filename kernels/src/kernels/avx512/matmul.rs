@@ -36,8 +36,10 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use super::bodies::finish;
 use super::vector::first as first_lanes;
 use crate::kernels::prefetch::Ahead;
-use crate::kernels::types::{CellWriter, Correction, Epilogue, Matmul};
-use crate::quant::{BLOCK_INPUTS, GROUP_SIZES, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
+use crate::kernels::types::{CellWriter, Correction, Epilogue, Matmul, correction_factor};
+use crate::quant::{
+    BLOCK_INPUTS, GROUP_SIZES, LevelTable, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN,
+};
 
 /// The most tokens of a tile.
 const TILE: usize = 6;
@@ -57,6 +59,8 @@ const SHORT: usize = 6 << 10;
 /// Pairs of steps in a row without a branch: the smallest group has so many.
 const PAIRS: usize = 4;
 const _: () = assert!(GROUP_SIZES[0] == 2 * PAIRS * STEP_INPUTS);
+/// How many steps of levels are unpacked together for a block of tokens: 8 KiB for two panels.
+const UNPACKED_STEPS: usize = 64;
 
 /// Computes the outputs of `panels` for every token.
 ///
@@ -78,6 +82,7 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
 /// first level cache.
 fn most_streamed(job: &Matmul) -> usize {
     match job.weights.tiles.scheme() {
+        Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => 1,
         // Tiles of int8 weights reach two thirds of what a stream reads that is fetched ahead of.
         Scheme::Int8 if Ahead::best().is_some() => 6,
         Scheme::Int4 if Ahead::best().is_some() => 3,
@@ -95,26 +100,29 @@ unsafe fn few_tokens(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     // SAFETY: the caller's promise.
     unsafe {
         match (job.weights.tiles.scheme(), job.tokens()) {
-            (Scheme::Int4, 1) => stream::<1, 2>(job, panels, out),
-            (Scheme::Int4, 2) => stream::<2, 2>(job, panels, out),
-            (Scheme::Int4, _) => stream::<3, 2>(job, panels, out),
-            (Scheme::Int8, 1) => stream::<1, 1>(job, panels, out),
-            (Scheme::Int8, 2) => stream::<2, 1>(job, panels, out),
-            (Scheme::Int8, 3) => stream::<3, 1>(job, panels, out),
-            (Scheme::Int8, 4) => stream::<4, 1>(job, panels, out),
-            (Scheme::Int8, 5) => stream::<5, 1>(job, panels, out),
-            (Scheme::Int8, _) => stream::<6, 1>(job, panels, out),
+            (Scheme::Int4, 1) => stream::<1, INT4>(job, panels, out),
+            (Scheme::Int4, 2) => stream::<2, INT4>(job, panels, out),
+            (Scheme::Int4, _) => stream::<3, INT4>(job, panels, out),
+            (Scheme::Int8, 1) => stream::<1, INT8>(job, panels, out),
+            (Scheme::Int8, 2) => stream::<2, INT8>(job, panels, out),
+            (Scheme::Int8, 3) => stream::<3, INT8>(job, panels, out),
+            (Scheme::Int8, 4) => stream::<4, INT8>(job, panels, out),
+            (Scheme::Int8, 5) => stream::<5, INT8>(job, panels, out),
+            (Scheme::Int8, _) => stream::<6, INT8>(job, panels, out),
+            (Scheme::Nl4, _) => stream::<1, NL4>(job, panels, out),
+            (Scheme::Nl3, _) => stream::<1, NL3>(job, panels, out),
+            (Scheme::Nl2, _) => stream::<1, NL2>(job, panels, out),
         }
     }
 }
 
-/// The same for weights with `S` steps a line: int4 if 2.
+/// The same for weights of scheme `S`.
 ///
 /// # Safety
-/// That of [`few_tokens`].
+/// That of [`few_tokens`]; there are `T` tokens.
 #[inline(never)] // or every caller's frame has room for the kept sums
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn stream<const T: usize, const S: usize>(
+unsafe fn stream<const T: usize, const S: u8>(
     job: &Matmul,
     panels: Range<usize>,
     out: &CellWriter,
@@ -159,28 +167,34 @@ unsafe fn stream<const T: usize, const S: usize>(
     }
 }
 
-/// The exact sums of a group, `S` steps a line: int4 if 2.
+/// The exact sums of a group of scheme `S`.
 ///
 /// # Safety
 /// `data` is valid for reads of a group, and there are `T` tokens at `inputs`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn line_sums<const T: usize, const S: usize>(
-    data: *const u8,
-    inputs: &Inputs,
-) -> [__m512i; T] {
+unsafe fn line_sums<const T: usize, const S: u8>(data: *const u8, inputs: &Inputs) -> [__m512i; T] {
     // SAFETY: the caller's promise; every group has an even number of lines.
     unsafe {
         inputs.prefetch_values::<T>();
         // Of even steps, and of odd ones.
         let mut sums = [inputs.corrections::<T>(), [_mm512_setzero_si512(); T]];
-        for pair in 0..inputs.steps / 2 {
-            let line = data.add(pair * 2 / S * TILE_ALIGN);
-            for (i, weights) in two_steps::<S>(line).into_iter().enumerate() {
+        let mut add = |unit: *const u8, within: usize, pair: usize| {
+            for (i, weights) in two_steps::<S>(unit, within).into_iter().enumerate() {
                 let sums = &mut sums[i];
                 for (t, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, inputs.values(t, 2 * pair + i));
                 }
+            }
+        };
+        if is_levels(S) {
+            for unit in 0..inputs.steps / (2 * PAIRS) {
+                let data = data.add(unit * unit_bytes(S));
+                unrolled!(within in 0, 1, 2, 3 => { add(data, within, PAIRS * unit + within) });
+            }
+        } else {
+            for pair in 0..inputs.steps / 2 {
+                add(data.add(pair * unit_bytes(S) / PAIRS), 0, pair);
             }
         }
         let [mut sums, odd] = sums;
@@ -238,29 +252,133 @@ unsafe fn token_block<const P: usize>(
     let bias = job.bias.map_or(&NO_BIAS[..rows.len()], |bias| &bias[rows.clone()]);
     // Tiles of about the same size: a small one would leave products waiting for each other.
     let (least, larger) = (tokens.len() / tiles, tokens.len() % tiles);
-    let mut first = tokens.start;
-    for tile in 0..tiles {
-        let count = least + usize::from(tile < larger);
-        let mut acc = MaybeUninit::<[[__m512; TILE]; P]>::uninit();
-        let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
-        let prefetch = Prefetch { from, lines };
-        // SAFETY: the caller's promise; so many tokens are left. The first cells of a tile lie within
-        // the buffer, as all of them are asserted to.
-        unsafe {
-            for token in first..first + count {
-                prefetch_cells::<P>(out.cells(token, rows.clone()));
+    let mut acc = [const { MaybeUninit::<[[__m512; TILE]; P]>::uninit() }; TOKEN_BLOCK / TILE];
+    let mut unpacked = MaybeUninit::<[[__m512i; UNPACKED_STEPS]; P]>::uninit();
+    let is_levels = job.weights.tiles.scheme().levels().is_some();
+    let together = match is_levels {
+        true => UNPACKED_STEPS * STEP_INPUTS / job.weights.tiles.group_size(),
+        false => job.input.groups,
+    };
+    for start in (0..job.input.groups).step_by(together) {
+        let groups = start..job.input.groups.min(start + together);
+        let is_last = groups.end == job.input.groups;
+        // SAFETY: the caller's promise; there is room for so many groups.
+        let weights = unsafe {
+            match is_levels {
+                true => unpack::<P>(job, panel, groups.clone(), unpacked.as_mut_ptr().cast()),
+                false => Lines::in_place(job, panel),
             }
-            let cells = out.cells.add(first * out.stride + rows.start);
-            let (stride, bias) = (out.stride, bias.as_ptr());
-            let end = residual.map(|residual| End { cells, stride, bias, residual });
-            let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
-            multiply::<P>(job, panel, first..first + count, prefetch, acc, end.as_ref());
-            for p in 0..if end.is_some() { 0 } else { P } {
-                let acc = core::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
-                finish(job, panel + p, first, acc, out);
+        };
+        let mut first = tokens.start;
+        for (tile, acc) in acc[..tiles].iter_mut().enumerate() {
+            let count = least + usize::from(tile < larger);
+            let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
+            let prefetch = Prefetch { from, lines };
+            // SAFETY: the caller's promise; so many tokens are left. The first cells of a tile lie within
+            // the buffer, as all of them are asserted to.
+            unsafe {
+                if is_last {
+                    for token in first..first + count {
+                        prefetch_cells::<P>(out.cells(token, rows.clone()));
+                    }
+                }
+                let cells = out.cells.add(first * out.stride + rows.start);
+                let (stride, bias) = (out.stride, bias.as_ptr());
+                let end = residual.map(|residual| End { cells, stride, bias, residual });
+                let acc = acc.as_mut_ptr().cast::<[__m512; TILE]>();
+                let tokens = first..first + count;
+                multiply::<P>(job, &weights, groups.clone(), tokens, prefetch, acc, end.as_ref());
+                for p in 0..if end.is_some() || !is_last { 0 } else { P } {
+                    let acc = core::slice::from_raw_parts(acc.add(p).cast::<__m512>(), count);
+                    finish(job, panel + p, first, acc, out);
+                }
+            }
+            first += count;
+        }
+    }
+}
+
+/// Where panels' weights lie for a tile, each in a line or two for a pair of steps, and the panels' scales.
+struct Lines {
+    scheme: Scheme,
+    /// Those of the first panel's group 0.
+    data: *const u8,
+    group_bytes: usize,
+    /// From one panel to the next.
+    stride: usize,
+    /// Of the first panel's group 0.
+    scales: *const u8,
+    /// From one panel to the next.
+    scale_stride: usize,
+}
+
+impl Lines {
+    /// In the matrix.
+    #[inline]
+    fn in_place(job: &Matmul, panel: usize) -> Self {
+        let tiles = &job.weights.tiles;
+        let data = job.weights.panel(panel).as_ptr();
+        Self {
+            scheme: tiles.scheme(),
+            data,
+            group_bytes: tiles.group_bytes(),
+            stride: tiles.panel_bytes(),
+            scales: data.wrapping_add(tiles.scales_offset()),
+            scale_stride: tiles.panel_bytes(),
+        }
+    }
+}
+
+/// Unpacks some groups of `P` panels to `to`: a line for each step, as int8 weights have.
+///
+/// # Safety
+/// That of [`matmul`]; the panels and groups exist, and `to` is valid for writes of [`UNPACKED_STEPS`] lines for
+/// each panel, as many as the groups have steps at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn unpack<const P: usize>(
+    job: &Matmul,
+    panel: usize,
+    groups: Range<usize>,
+    to: *mut u8,
+) -> Lines {
+    let mut lines = Lines::in_place(job, panel);
+    let (tiles, start) = (&job.weights.tiles, groups.start);
+    let units = groups.len() * tiles.group_size() / (2 * PAIRS * STEP_INPUTS);
+    for p in 0..P {
+        let data = lines.data.wrapping_add(p * lines.stride + start * lines.group_bytes);
+        let to = to.wrapping_add(p * UNPACKED_STEPS * TILE_ALIGN);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match tiles.scheme() {
+                Scheme::Nl3 => unpack_units::<NL3>(data, units, to),
+                Scheme::Nl2 => unpack_units::<NL2>(data, units, to),
+                _ => unpack_units::<NL4>(data, units, to),
             }
         }
-        first += count;
+    }
+    lines.scheme = Scheme::Int8;
+    lines.group_bytes = tiles.group_size() / STEP_INPUTS * TILE_ALIGN;
+    lines.stride = UNPACKED_STEPS * TILE_ALIGN;
+    lines.data = to.wrapping_sub(start * lines.group_bytes);
+    lines
+}
+
+/// # Safety
+/// `data` is valid for reads of so many units of scheme `S`, `to` for writes of a line for each step.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn unpack_units<const S: u8>(data: *const u8, units: usize, to: *mut u8) {
+    for unit in 0..units {
+        let (data, to) = (data.wrapping_add(unit * unit_bytes(S)), to.cast::<__m512i>());
+        // SAFETY: the caller's promise.
+        unsafe {
+            unrolled!(pair in 0, 1, 2, 3 => {
+                let to = to.add(2 * (PAIRS * unit + pair));
+                let [first, second] = two_steps::<S>(data, pair);
+                _mm512_storeu_si512(to, first);
+                _mm512_storeu_si512(to.add(1), second);
+            });
+        }
     }
 }
 
@@ -307,8 +425,9 @@ struct Prefetch {
     lines: usize,
 }
 
-/// The products of `P` panels with a tile of tokens: finished in their cells if `end` says where those
-/// are, otherwise without bias in `acc`, the first so many registers of each panel's.
+/// The products of some groups of `P` panels with a tile of tokens: those of a row's last group are finished in
+/// their cells if `end` says where those are, otherwise without bias in `acc`, the first so many registers of
+/// each panel's.
 ///
 /// # Safety
 /// That of [`matmul`]; these tokens exist, at least 1 and at most [`TILE`]; `acc` is valid for reads and
@@ -317,19 +436,20 @@ struct Prefetch {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn multiply<const P: usize>(
     job: &Matmul,
-    panel: usize,
+    weights: &Lines,
+    all: Range<usize>,
     tokens: Range<usize>,
     prefetch: Prefetch,
     acc: *mut [__m512; TILE],
     end: Option<&End>,
 ) {
-    let tile = tile_of(P, tokens.len(), job.weights.tiles.scheme());
+    let tile = tile_of(P, tokens.len(), weights.scheme);
     let mut corrections = [[MaybeUninit::uninit(); CORRECTIONS]; TILE];
     // A group has one block or two.
     let shift = u32::from(job.input.blocks > job.input.groups);
-    let mut done = 0;
-    while done < job.input.groups {
-        let groups = done..job.input.groups.min(done + (CORRECTIONS >> shift));
+    let mut done = all.start;
+    while done < all.end {
+        let groups = done..all.end.min(done + (CORRECTIONS >> shift));
         done = groups.end;
         // SAFETY: the caller's promise; the tokens' corrections are as many as `Kernels::matmul` has checked.
         unsafe {
@@ -340,21 +460,23 @@ unsafe fn multiply<const P: usize>(
                 from = from.wrapping_add(job.input.blocks);
             }
             let end = end.filter(|_| done == job.input.groups);
-            tile(job, panel, groups, tokens.start, corrections.as_ptr().cast(), prefetch, acc, end);
+            tile(
+                job,
+                weights,
+                groups,
+                tokens.start,
+                corrections.as_ptr().cast(),
+                prefetch,
+                acc,
+                end,
+            );
         }
     }
 }
 
-/// A body repeated for each of some numbers, where the compiler would not unroll a loop.
-macro_rules! unrolled {
-    ($i:ident in $($number:literal),+ => $body:block) => {
-        $({ let $i = $number; $body })+
-    };
-}
-
 type TileFn = unsafe fn(
     &Matmul,
-    usize,
+    &Lines,
     Range<usize>,
     usize,
     *const [i32; CORRECTIONS],
@@ -368,8 +490,8 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
     macro_rules! tiles {
         ($(($p:literal, $t:literal))+) => {
             match (panels, tokens, scheme) {
-                $(($p, $t, Scheme::Int4) => tile::<$p, $t, 2>,
-                ($p, $t, Scheme::Int8) => tile::<$p, $t, 1>,)+
+                $(($p, $t, Scheme::Int4) => tile::<$p, $t, INT4>,
+                ($p, $t, _) => tile::<$p, $t, INT8>,)+
                 _ => unreachable!("a tile of {tokens} tokens and {panels} panels"),
             }
         };
@@ -380,8 +502,8 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
     }
 }
 
-/// Adds the products of some groups of `P` panels with `T` tokens from `first` on, `S` steps a line:
-/// int4 if 2. The row's first group begins with 0, whatever is in `out`; the last one's outputs go to
+/// Adds the products of some groups of `P` panels with `T` tokens from `first` on, weights of scheme
+/// `S`, int4 or int8. The row's first group begins with 0, whatever is in `out`; the last one's outputs go to
 /// `end`, if there is one. Not inlined, so that the compiler gives the registers to one tile alone.
 ///
 /// # Safety
@@ -389,9 +511,9 @@ fn tile_of(panels: usize, tokens: usize, scheme: Scheme) -> TileFn {
 #[inline(never)]
 #[allow(clippy::too_many_arguments, reason = "registers, all but two")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile<const P: usize, const T: usize, const S: usize>(
+unsafe fn tile<const P: usize, const T: usize, const S: u8>(
     job: &Matmul,
-    panel: usize,
+    weights: &Lines,
     groups: Range<usize>,
     first: usize,
     corrections: *const [i32; CORRECTIONS],
@@ -399,8 +521,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
     out: *mut [__m512; TILE],
     end: Option<&End>,
 ) {
-    let tiles = &job.weights.tiles;
-    let (group_bytes, panel_bytes) = (tiles.group_bytes(), tiles.panel_bytes());
+    let &Lines { data, group_bytes, stride, scales, scale_stride, .. } = weights;
     let row_factor = _mm512_set1_ps(job.weights.scale);
     let mut acc = [[_mm512_setzero_ps(); T]; P];
     // SAFETY: the groups and the tokens exist, and registers of `out` were written with the first group;
@@ -414,11 +535,10 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                 }
             }
         }
-        let panel = job.weights.panel(panel).as_ptr();
         let inputs = Inputs::new(job, groups.start, first);
         let mut corrections = corrections.cast::<i32>();
-        let mut data = panel.add(groups.start * group_bytes);
-        let mut row_scales = panel.add(tiles.scale_offset(0, groups.start));
+        let mut data = data.wrapping_add(groups.start * group_bytes);
+        let mut row_scales = scales.add(groups.start * 2 * PANEL_ROWS);
         let mut token_scales = inputs.scales;
         let mut next = prefetch.from.wrapping_add(groups.start * prefetch.lines * TILE_ALIGN);
         let mut step = 0;
@@ -436,9 +556,9 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
             let mut line = data;
             loop {
                 unrolled!(pair in 0, 1, 2, 3 => {
-                    let line = line.add(pair * 2 / S * TILE_ALIGN);
+                    let line = line.add(pair * unit_bytes(S) / PAIRS);
                     let weights: [_; P] =
-                        core::array::from_fn(|p| two_steps::<S>(line.add(p * panel_bytes)));
+                        core::array::from_fn(|p| two_steps::<S>(line.add(p * stride), 0));
                     for i in 0..2 {
                         for t in 0..T {
                             let x = inputs.values(t, step + 2 * pair + i);
@@ -450,14 +570,14 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                     // Or the compiler loads all weights first, for which there are no registers.
                     compiler_fence(Ordering::SeqCst);
                 });
-                line = line.add(PAIRS * 2 / S * TILE_ALIGN);
+                line = line.add(unit_bytes(S));
                 step += PAIRS * 2;
                 if step >= end {
                     break;
                 }
             }
             let scales: [_; P] = core::array::from_fn(|p| {
-                let scales = _mm256_loadu_si256(row_scales.add(p * panel_bytes).cast());
+                let scales = _mm256_loadu_si256(row_scales.add(p * scale_stride).cast());
                 _mm512_mul_ps(_mm512_cvtph_ps(scales), row_factor)
             });
             for t in 0..T {
@@ -471,7 +591,7 @@ unsafe fn tile<const P: usize, const T: usize, const S: usize>(
                 _mm_prefetch::<_MM_HINT_T1>(next.cast());
                 next = next.wrapping_add(TILE_ALIGN);
             }
-            data = data.add(group_bytes);
+            data = data.wrapping_add(group_bytes);
             row_scales = row_scales.add(2 * PANEL_ROWS);
             token_scales = token_scales.add(1);
             corrections = corrections.add(1 + usize::from(inputs.two_blocks));
@@ -520,23 +640,76 @@ fn add_product(acc: &mut __m512, x: __m512, y: __m512) {
     }
 }
 
-/// The weights of a pair of steps, `S` steps a line.
+/// Schemes as parameters.
+const INT8: u8 = Scheme::Int8 as u8;
+const INT4: u8 = Scheme::Int4 as u8;
+const NL4: u8 = Scheme::Nl4 as u8;
+const NL3: u8 = Scheme::Nl3 as u8;
+const NL2: u8 = Scheme::Nl2 as u8;
+
+const fn is_levels(scheme: u8) -> bool {
+    matches!(scheme, NL4 | NL3 | NL2)
+}
+
+/// Bytes of [`PAIRS`] pairs of steps.
+const fn unit_bytes(scheme: u8) -> usize {
+    TILE_ALIGN
+        * match scheme {
+            INT8 => Scheme::Int8.bits(),
+            INT4 | NL4 => Scheme::Int4.bits(),
+            NL3 => Scheme::Nl3.bits(),
+            _ => Scheme::Nl2.bits(),
+        }
+}
+
+/// The weights of a pair of steps of scheme `S`. Of levels, `pair` says which of a unit; of integers, it is 0, and
+/// they lie at `data`.
 ///
 /// # Safety
-/// `line` is valid for reads of that pair.
+/// `data` is valid for reads of that pair, of levels of a unit.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn two_steps<const S: usize>(line: *const u8) -> [__m512i; 2] {
+unsafe fn two_steps<const S: u8>(data: *const u8, pair: usize) -> [__m512i; 2] {
     // SAFETY: the caller's promise.
     unsafe {
-        if S == 2 {
-            let nibble = _mm512_set1_epi8(15);
-            let line = load_line(line, 0);
-            let high = _mm512_srli_epi16::<4>(line);
-            [_mm512_and_si512(line, nibble), _mm512_and_si512(high, nibble)]
-        } else {
-            [load_line(line, 0), load_line(line, 1)]
+        let mut line = load_line(data, if matches!(S, NL3 | NL2) { pair / 2 } else { pair });
+        if S == INT8 {
+            return [line, load_line(data, 1)];
         }
+        if matches!(S, NL3 | NL2) && pair % 2 == 1 {
+            line = _mm512_srli_epi16::<2>(line);
+        }
+        if S == NL3 {
+            let thirds = load_line(data, 2);
+            let thirds = match pair {
+                0 => _mm512_slli_epi16::<2>(thirds),
+                1 => _mm512_slli_epi16::<1>(thirds),
+                2 => thirds,
+                _ => _mm512_srli_epi16::<1>(thirds),
+            };
+            // Of the third operand's bits, those of the second, else of the first.
+            line = _mm512_ternarylogic_epi32::<0xd8>(line, thirds, _mm512_set1_epi8(0x44));
+        }
+        let nibble = _mm512_set1_epi8(15);
+        let high = _mm512_srli_epi16::<4>(line);
+        let nibbles = [line, high].map(|nibbles| _mm512_and_si512(nibbles, nibble));
+        match level_table::<S>() {
+            Some(table) => {
+                let table = _mm_loadu_si128(table.as_ptr().cast());
+                let table = _mm512_broadcast_i32x4(table);
+                nibbles.map(|indices| _mm512_shuffle_epi8(table, indices))
+            }
+            None => nibbles,
+        }
+    }
+}
+
+const fn level_table<const S: u8>() -> Option<&'static LevelTable> {
+    match S {
+        NL4 => Scheme::Nl4.level_table(),
+        NL3 => Scheme::Nl3.level_table(),
+        NL2 => Scheme::Nl2.level_table(),
+        _ => None,
     }
 }
 
@@ -552,7 +725,7 @@ unsafe fn multiply_corrections(
     count: usize,
     to: &mut [MaybeUninit<i32>; CORRECTIONS],
 ) {
-    let offset = _mm512_set1_epi16(correction_factor(job));
+    let offset = _mm512_set1_epi16(correction_factor(job.weights.tiles.scheme()));
     let (to, _) = to.as_chunks_mut::<16>();
     for (i, to) in to.iter_mut().enumerate() {
         let first = i * 16;
@@ -565,11 +738,6 @@ unsafe fn multiply_corrections(
             }
         }
     }
-}
-
-/// The offset of the weights is so many times that of int4.
-fn correction_factor(job: &Matmul) -> i16 {
-    (job.weights.tiles.scheme().offset() / Scheme::Int4.offset()) as i16
 }
 
 /// The 64 bytes of a line.
@@ -625,7 +793,7 @@ impl Inputs {
                 groups: input.groups,
                 steps: tiles.group_size() / STEP_INPUTS,
                 two_blocks,
-                offset: correction_factor(job),
+                offset: correction_factor(tiles.scheme()),
             }
         }
     }

@@ -5,8 +5,7 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-use crate::kernels::avx2::{Dot, load_line};
-use crate::quant::Scheme;
+use crate::kernels::avx2::{Dot, sum_of_pair};
 
 /// How `vpdpbusd` is encoded.
 pub(super) trait Encoding {
@@ -60,36 +59,19 @@ encoding!(
     "{{evex}} vpdpbusd {0}, {1}, {2}"
 );
 
-/// Int4 weights. One instruction, and unpacking, per 32 products.
-pub(super) struct Int4<E>(PhantomData<E>);
+/// One instruction, and unpacking, per 32 products.
+pub(super) struct Vnni<E>(PhantomData<E>);
 
-/// Int8 weights. One instruction per 32 products.
-pub(super) struct Int8<E>(PhantomData<E>);
-
-impl<E: Encoding> Dot for Int4<E> {
+impl<E: Encoding> Dot for Vnni<E> {
     type Weights = __m256i;
 
     // 12 registers of sums, 2 of weights, the token's values.
     const TILE: usize = 6;
-    const STEPS_PER_LINE: usize = 2;
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8, step: usize) -> [__m256i; 2] {
-        // SAFETY: a line holds two steps, so that of `step` lies in the group; AVX2 is promised.
-        unsafe {
-            let [mut low, mut high] = load_line(data, step / 2);
-            if step % 2 == 1 {
-                (low, high) = (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<4>(high));
-            }
-            let nibble = _mm256_set1_epi8(15);
-            [_mm256_and_si256(low, nibble), _mm256_and_si256(high, nibble)]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn correction(at: *const i32) -> __m256i {
+    unsafe fn correction(at: *const i32, factor: i16) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { sum_of_pair(at, 1) }
+        unsafe { sum_of_pair(at, factor) }
     }
 
     #[inline(always)]
@@ -101,48 +83,5 @@ impl<E: Encoding> Dot for Int4<E> {
     #[inline(always)]
     unsafe fn total(sums: __m256i) -> __m256i {
         sums
-    }
-}
-
-impl<E: Encoding> Dot for Int8<E> {
-    type Weights = __m256i;
-
-    const TILE: usize = 6;
-    const STEPS_PER_LINE: usize = 1;
-
-    #[inline(always)]
-    unsafe fn unpack(data: *const u8, step: usize) -> [__m256i; 2] {
-        // SAFETY: a line holds one step; AVX2 is promised.
-        unsafe { load_line(data, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn correction(at: *const i32) -> __m256i {
-        // SAFETY: the caller's promise.
-        unsafe { sum_of_pair(at, (Scheme::Int8.offset() / Scheme::Int4.offset()) as i16) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sums: &mut [__m256i; 2], weights: [__m256i; 2], x: __m256i) {
-        // SAFETY: the caller's promise.
-        unsafe { *sums = [E::dot(sums[0], weights[0], x), E::dot(sums[1], weights[1], x)] }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sums: __m256i) -> __m256i {
-        sums
-    }
-}
-
-/// `factor` times the two parts of a [`Correction`](crate::kernels::Correction) together, in every lane.
-///
-/// # Safety
-/// The processor supports AVX2, and `at` is valid for reads of 4 bytes.
-#[inline(always)]
-unsafe fn sum_of_pair(at: *const i32, factor: i16) -> __m256i {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let pair = _mm256_set1_epi32(at.read_unaligned());
-        _mm256_madd_epi16(pair, _mm256_set1_epi16(factor))
     }
 }

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::dot::{Encoding, Int4, Int8};
-use crate::kernels::avx2::by_tokens;
+use super::dot::{Encoding, Vnni};
+use crate::kernels::avx2::{Bytes, Levels, Nibbles, by_tokens};
 use crate::kernels::types::{CellWriter, Matmul};
 use crate::quant::Scheme;
 
@@ -16,8 +16,11 @@ pub(super) unsafe fn matmul<E: Encoding>(job: &Matmul, panels: Range<usize>, out
     // SAFETY: the caller's promise.
     unsafe {
         match job.weights.tiles.scheme() {
-            Scheme::Int4 => by_tokens::<Int4<E>>(job, panels, out),
-            Scheme::Int8 => by_tokens::<Int8<E>>(job, panels, out),
+            Scheme::Int8 => by_tokens::<Bytes<Vnni<E>>>(job, panels, out),
+            Scheme::Int4 => by_tokens::<Nibbles<Vnni<E>>>(job, panels, out),
+            Scheme::Nl4 => by_tokens::<Levels<Vnni<E>, 4>>(job, panels, out),
+            Scheme::Nl3 => by_tokens::<Levels<Vnni<E>, 3>>(job, panels, out),
+            Scheme::Nl2 => by_tokens::<Levels<Vnni<E>, 2>>(job, panels, out),
         }
     }
 }

@@ -8,8 +8,8 @@
 use core::ops::Range;
 
 use super::instructions::{Lanes, add_scaled, smlad};
-use crate::kernels::scalar::matmul_by;
-use crate::kernels::types::{CellWriter, Matmul};
+use crate::kernels::scalar::{dot_levels, matmul_by};
+use crate::kernels::types::{CellWriter, Matmul, correction_factor};
 use crate::quant::{MAX_GROUP_SIZE, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
 
 /// Rows whose sums stay in registers.
@@ -50,9 +50,10 @@ fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
             corrections[g * blocks..][..blocks].iter().flatten().map(|&s| i32::from(s)).sum();
         let n = match tiles.scheme() {
             Scheme::Int8 => {
-                dot_int8(data, steps, Scheme::Int8.offset() / Scheme::Int4.offset() * correction)
+                dot_int8(data, steps, i32::from(correction_factor(Scheme::Int8)) * correction)
             }
             Scheme::Int4 => dot_int4(data, steps, correction),
+            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => dot_levels(tiles, panel, g, values),
         };
         let row_scales = panel[tiles.scale_offset(0, g)..].first_chunk();
         let row_scales = row_scales.expect("a panel has a scale for each row of each group");

@@ -14,7 +14,10 @@ pub(in crate::kernels) fn embed<V: Vector>(v: V, row: &EmbeddingRow, out: &mut [
     for (i, out) in out.chunks_mut(LANES).enumerate() {
         let group = LANES * i / tiles.group_size();
         let scale = f16_to_f32(tiles.scale(row.panel, row.row, group).to_bits());
-        let stored = stored16(row, group, LANES * i % tiles.group_size() / LANES);
+        let stored = match tiles.scheme().levels() {
+            None => stored16(row, group, LANES * i % tiles.group_size() / LANES),
+            Some(_) => levels16(row, LANES * i),
+        };
         let weights = v.to_f32(v.add_i32(v.load_u8(&stored), offset));
         v.store_part(v.mul(weights, v.splat(scale * row.weights.scale)), out);
     }
@@ -53,10 +56,23 @@ fn stored16(row: &EmbeddingRow, group: usize, i: usize) -> [u8; LANES] {
             let lines = [step(2 * i), step(2 * i + 1)];
             [lines[0] & LOW, lines[0] >> 4 & LOW, lines[1] & LOW, lines[1] >> 4 & LOW]
         }
+        Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => unreachable!("levels are not integers"),
     };
     let mut stored = [0; LANES];
     for (to, step) in stored.as_chunks_mut::<STEP_INPUTS>().0.iter_mut().zip(steps) {
         *to = step.to_le_bytes();
+    }
+    stored
+}
+
+/// 16 levels with their offset, from input `first` on. One by one: an embedding is a row among thousands.
+#[inline(always)]
+fn levels16(row: &EmbeddingRow, first: usize) -> [u8; LANES] {
+    let tiles = &row.weights.tiles;
+    let mut stored = [0; LANES];
+    for (i, stored) in stored.iter_mut().enumerate() {
+        let level = tiles.weight(row.panel, row.row, first + i);
+        *stored = (i32::from(level) + tiles.scheme().offset()) as u8;
     }
     stored
 }

@@ -39,6 +39,10 @@ pub(super) trait Level {
     type ManyInt4: Dot;
     /// The same with int8 weights.
     type ManyInt8: Dot;
+    /// Products with levels where each is used for few tokens.
+    type FewLevels<P: Packing>: Dot;
+    /// The same with levels that were unpacked for many tokens.
+    type ManyLevels<P: Packing>: Dot;
 
     /// Adds the products of 16 rows x 4 signed bytes with `x`: 4 of them, repeated. No byte is -128.
     ///
@@ -52,9 +56,11 @@ pub(super) struct Neon;
 
 impl Level for Neon {
     type FewInt4 = Smlal4<Nibbles>;
-    type FewInt8 = Smlal8;
+    type FewInt8 = Smlal8<Signed<Bytes>>;
     type ManyInt4 = Smlal4<Signed<Nibbles>>;
-    type ManyInt8 = Smlal8;
+    type ManyInt8 = Smlal8<Signed<Bytes>>;
+    type FewLevels<P: Packing> = Smlal8<P>;
+    type ManyLevels<P: Packing> = Smlal8<P>;
 
     #[inline(always)]
     unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
@@ -75,6 +81,8 @@ impl Level for Dotprod {
     type FewInt8 = Rows<Sdot, Signed<Bytes>>;
     type ManyInt4 = Rows<Sdot, Signed<Nibbles>>;
     type ManyInt8 = Rows<Sdot, Signed<Bytes>>;
+    type FewLevels<P: Packing> = Rows<Sdot, P>;
+    type ManyLevels<P: Packing> = Rows<Sdot, P>;
 
     #[inline(always)]
     unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
@@ -93,6 +101,8 @@ impl Level for I8mm {
     type FewInt8 = Rows<Usdot, Bytes>;
     type ManyInt4 = Mmla<Signed<Nibbles>>;
     type ManyInt8 = Mmla<Signed<Bytes>>;
+    type FewLevels<P: Packing> = Rows<Sdot, P>;
+    type ManyLevels<P: Packing> = Mmla<P>;
 
     #[inline(always)]
     unsafe fn dot(sums: &mut I32x16, rows: [int8x16_t; 4], x: int8x16_t) {
@@ -109,16 +119,13 @@ pub(super) trait Packing {
     const OFFSET: i32 = Self::SCHEME.offset();
 
     /// Bytes of [`PAIR_INPUTS`] inputs of a panel.
-    const PAIR_BYTES: usize = match Self::SCHEME {
-        Scheme::Int4 => TILE_ALIGN,
-        Scheme::Int8 => 2 * TILE_ALIGN,
-    };
+    const PAIR_BYTES: usize = TILE_ALIGN * Self::SCHEME.bits() / 4;
 
-    /// The weights, a byte each.
+    /// The weights of a pair of steps, a byte each.
     ///
     /// # Safety
-    /// `data` is valid for reads of [`PAIR_BYTES`](Self::PAIR_BYTES).
-    unsafe fn load(data: *const u8) -> [uint8x16_t; 8];
+    /// `group` is valid for reads of a group that has this pair.
+    unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8];
 }
 
 /// Nibbles with an offset of 8. A line holds two steps, the first in its low nibbles.
@@ -128,13 +135,9 @@ impl Packing for Nibbles {
     const SCHEME: Scheme = Scheme::Int4;
 
     #[inline(always)]
-    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+    unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8] {
         // SAFETY: the caller's promise.
-        let line: [uint8x16_t; 4] = from_fn(|r| unsafe { vld1q_u8(data.add(16 * r)) });
-        from_fn(|i| match i {
-            0..4 => vandq_u8(line[i], vdupq_n_u8(15)),
-            _ => vshrq_n_u8::<4>(line[i - 4]),
-        })
+        nibbles(unsafe { load_line(group, pair) })
     }
 }
 
@@ -145,10 +148,67 @@ impl Packing for Bytes {
     const SCHEME: Scheme = Scheme::Int8;
 
     #[inline(always)]
-    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+    unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8] {
         // SAFETY: the caller's promise.
-        from_fn(|i| unsafe { vld1q_u8(data.add(16 * i)) })
+        let lines = unsafe { [load_line(group, 2 * pair), load_line(group, 2 * pair + 1)] };
+        from_fn(|i| lines[i / 4][i % 4])
     }
+}
+
+/// Indices of levels, `BITS` of them, which become the levels.
+pub(super) struct Levels<const BITS: usize>;
+
+impl<const BITS: usize> Packing for Levels<BITS> {
+    const SCHEME: Scheme = match BITS {
+        4 => Scheme::Nl4,
+        3 => Scheme::Nl3,
+        _ => Scheme::Nl2,
+    };
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8] {
+        const { assert!(BITS <= 4) }
+        // Four pairs of steps are a unit: 4 lines, or 2 of which each has two pairs, and one of all third bits.
+        let (unit, within) = (pair / 4 * BITS, pair % 4);
+        let shifted = |line: [uint8x16_t; 4], left: isize| {
+            line.map(|bytes| vshlq_u8(bytes, vdupq_n_s8(left as i8)))
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut indices = match BITS {
+                4 => load_line(group, unit + within),
+                _ => shifted(load_line(group, unit + within / 2), -2 * (within % 2) as isize),
+            };
+            if BITS == 3 {
+                let thirds = shifted(load_line(group, unit + 2), 2 - within as isize);
+                indices = from_fn(|r| vbslq_u8(vdupq_n_u8(0x44), thirds[r], indices[r]));
+            }
+            let table = Self::SCHEME.level_table().expect("a scheme of levels");
+            let offset = vdupq_n_u8(Self::SCHEME.offset() as u8);
+            let levels = vsubq_u8(vld1q_u8(table.as_ptr()), offset);
+            nibbles(indices).map(|index| vqtbl1q_u8(levels, index))
+        }
+    }
+}
+
+/// The 64 bytes of a line.
+///
+/// # Safety
+/// `data` is valid for reads up to the end of that line.
+#[inline(always)]
+unsafe fn load_line(data: *const u8, line: usize) -> [uint8x16_t; 4] {
+    // SAFETY: the caller's promise.
+    from_fn(|r| unsafe { vld1q_u8(data.add(TILE_ALIGN * line + 16 * r)) })
+}
+
+/// The low nibbles, then the high ones.
+#[inline(always)]
+fn nibbles(line: [uint8x16_t; 4]) -> [uint8x16_t; 8] {
+    from_fn(|i| match i {
+        0..4 => vandq_u8(line[i], vdupq_n_u8(15)),
+        _ => vshrq_n_u8::<4>(line[i - 4]),
+    })
 }
 
 /// Those of `P` without their offset: signed.
@@ -159,10 +219,10 @@ impl<P: Packing> Packing for Signed<P> {
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn load(data: *const u8) -> [uint8x16_t; 8] {
+    unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8] {
         let offset = vdupq_n_u8(P::OFFSET as u8);
         // SAFETY: the caller's promise.
-        unsafe { P::load(data) }.map(|bytes| vsubq_u8(bytes, offset))
+        unsafe { P::load(group, pair) }.map(|bytes| vsubq_u8(bytes, offset))
     }
 }
 
@@ -314,8 +374,8 @@ pub(super) trait Dot {
     /// [`PAIR_INPUTS`] inputs of a panel, ready to be multiplied.
     ///
     /// # Safety
-    /// `data` is valid for reads of [`Packing::PAIR_BYTES`].
-    unsafe fn unpack(data: *const u8) -> Weights;
+    /// `group` is valid for reads of a group that has this pair of steps.
+    unsafe fn unpack(group: *const u8, pair: usize) -> Weights;
 
     /// Adds a group's products, times the scales, to the accumulators of `T` tokens.
     ///
@@ -411,10 +471,10 @@ impl<I: Product, P: Packing> Dot for Rows<I, P> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8) -> Weights {
+    unsafe fn unpack(group: *const u8, pair: usize) -> Weights {
         const { assert!(I::UNSIGNED && P::OFFSET == 128 || !I::UNSIGNED && P::OFFSET < 128) }
         // SAFETY: the caller's promise.
-        as_operands(unsafe { P::load(data) })
+        as_operands(unsafe { P::load(group, pair) })
     }
 
     #[inline(always)]
@@ -489,10 +549,10 @@ impl<P: Packing> Dot for Mmla<P> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8) -> Weights {
+    unsafe fn unpack(group: *const u8, pair: usize) -> Weights {
         const { assert!(P::OFFSET == 0) }
         // SAFETY: the caller's promise.
-        let bytes = as_operands(unsafe { P::load(data) });
+        let bytes = as_operands(unsafe { P::load(group, pair) });
         from_fn(|i| {
             let step = |s: usize| vreinterpretq_s32_s8(bytes[4 * s + i / 2]);
             vreinterpretq_s8_s32(match i % 2 {
@@ -574,9 +634,9 @@ impl<P: Packing> Dot for Smlal4<P> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8) -> Weights {
+    unsafe fn unpack(group: *const u8, pair: usize) -> Weights {
         // SAFETY: the caller's promise.
-        as_operands(unsafe { P::load(data) })
+        as_operands(unsafe { P::load(group, pair) })
     }
 
     #[inline(always)]
@@ -620,12 +680,12 @@ impl<P: Packing> Dot for Smlal4<P> {
     }
 }
 
-/// Int8 weights with NEON alone: two products at most, 2 * 128 * 127 = 32512, are summed in 16 bits, and
+/// Signed bytes with NEON alone: two products at most, 2 * 128 * 127 = 32512, are summed in 16 bits, and
 /// then neighbours in 32. Three instructions per 16 products.
-pub(super) struct Smlal8;
+pub(super) struct Smlal8<P>(P);
 
-impl Dot for Smlal8 {
-    type Packing = Signed<Bytes>;
+impl<P: Packing> Dot for Smlal8<P> {
+    type Packing = P;
     type Scales = F32x16;
 
     // 16 registers of sums, 8 of weights, 4 of values, 2 of products.
@@ -636,9 +696,10 @@ impl Dot for Smlal8 {
     }
 
     #[inline(always)]
-    unsafe fn unpack(data: *const u8) -> Weights {
+    unsafe fn unpack(group: *const u8, pair: usize) -> Weights {
+        const { assert!(P::OFFSET == 0) }
         // SAFETY: the caller's promise.
-        as_operands(unsafe { Self::Packing::load(data) })
+        as_operands(unsafe { P::load(group, pair) })
     }
 
     #[inline(always)]

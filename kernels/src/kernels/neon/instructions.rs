@@ -94,6 +94,9 @@ safe! {
     vmlal_high_s8(sum: int16x8_t, a: int8x16_t, b: int8x16_t) -> int16x8_t;
     vdupq_n_u8(x: u8) -> uint8x16_t;
     vandq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
+    vbslq_u8(mask: uint8x16_t, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
+    vshlq_u8(a: uint8x16_t, b: int8x16_t) -> uint8x16_t;
+    vqtbl1q_u8(table: uint8x16_t, indices: uint8x16_t) -> uint8x16_t;
     vsubq_u8(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t;
     vshrq_n_u8<const N: i32>(x: uint8x16_t) -> uint8x16_t;
     vmovl_u8(x: uint8x8_t) -> uint16x8_t;

@@ -21,7 +21,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::bodies::finish;
-use super::dot::{Dot, Inputs, Level, PAIR_INPUTS, Packing, Source, Weights};
+use super::dot::{Dot, Inputs, Level, Levels, PAIR_INPUTS, Packing, Source, Weights};
 use super::instructions::*;
 use super::registers::F32x16;
 use super::vector::Lanes;
@@ -50,6 +50,29 @@ pub(super) unsafe fn matmul<L: Level>(job: &Matmul, panels: Range<usize>, out: &
         match job.weights.tiles.scheme() {
             Scheme::Int4 => by_tokens::<L::FewInt4, L::ManyInt4>(job, panels, out),
             Scheme::Int8 => by_tokens::<L::FewInt8, L::ManyInt8>(job, panels, out),
+            Scheme::Nl4 => levels::<L, 4>(job, panels, out),
+            Scheme::Nl3 => levels::<L, 3>(job, panels, out),
+            Scheme::Nl2 => levels::<L, 2>(job, panels, out),
+        }
+    }
+}
+
+/// The same for levels of `BITS` bits. Only one token unpacks them on the way.
+///
+/// # Safety
+/// That of [`matmul`]; the weights are such levels.
+#[inline]
+unsafe fn levels<L: Level, const BITS: usize>(
+    job: &Matmul,
+    panels: Range<usize>,
+    out: &CellWriter,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.tokens() {
+            0 => {}
+            1 => few_tokens::<L::FewLevels<Levels<BITS>>, 1>(job, panels, out),
+            _ => many_tokens::<L::ManyLevels<Levels<BITS>>>(job, panels, out),
         }
     }
 }
@@ -122,9 +145,10 @@ unsafe fn many_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWrit
 
 /// Fetches what lies [`PREFETCH_BYTES`] after a pair of steps.
 #[inline(always)]
-fn prefetch_ahead<D: Dot>(data: *const u8) {
-    for line in 0..D::Packing::PAIR_BYTES / TILE_ALIGN {
-        prefetch(data.wrapping_add(PREFETCH_BYTES + line * TILE_ALIGN));
+fn prefetch_ahead<D: Dot>(group: *const u8, pair: usize) {
+    let ahead = group.wrapping_add(pair * D::Packing::PAIR_BYTES + PREFETCH_BYTES);
+    for line in 0..D::Packing::PAIR_BYTES.div_ceil(TILE_ALIGN) {
+        prefetch(ahead.wrapping_add(line * TILE_ALIGN));
     }
 }
 
@@ -144,9 +168,8 @@ impl<D: Dot> Source for Packed<D> {
     unsafe fn get(self, pair: usize) -> Weights {
         // SAFETY: the caller's promise.
         unsafe {
-            let data = self.0.add(pair * D::Packing::PAIR_BYTES);
-            prefetch_ahead::<D>(data);
-            D::unpack(data)
+            prefetch_ahead::<D>(self.0, pair);
+            D::unpack(self.0, pair)
         }
     }
 }
@@ -287,11 +310,11 @@ impl<'a, D: Dot> Group<'a, D> {
     /// Fills the buffer with the steps of the group.
     #[inline(always)]
     fn unpack(&self, pairs: &mut [MaybeUninit<Weights>]) {
-        let data = self.data.chunks_exact(D::Packing::PAIR_BYTES);
-        for (data, unpacked) in data.zip(pairs) {
-            prefetch_ahead::<D>(data.as_ptr());
-            // SAFETY: a pair of steps.
-            unpacked.write(unsafe { D::unpack(data.as_ptr()) });
+        let group = self.data.as_ptr();
+        for (pair, unpacked) in pairs.iter_mut().enumerate() {
+            prefetch_ahead::<D>(group, pair);
+            // SAFETY: the group has as many pairs of steps as the buffer.
+            unpacked.write(unsafe { D::unpack(group, pair) });
         }
     }
 

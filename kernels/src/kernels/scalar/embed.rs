@@ -10,7 +10,7 @@ pub(super) fn embed(row: &EmbeddingRow, out: &mut [f32]) {
     let tiles = &row.weights.tiles;
     for (col, out) in out.iter_mut().enumerate() {
         let scale = f16_to_f32(tiles.scale(row.panel, row.row, col / tiles.group_size()).to_bits());
-        let weight = tiles.weight(row.panel, row.row, col) as f32;
+        let weight = f32::from(tiles.weight(row.panel, row.row, col));
         *out = weight * (scale * row.weights.scale);
     }
     hadamard(out);

@@ -4,9 +4,9 @@ use core::ops::Range;
 
 use super::f16_to_f32;
 use crate::float::fma;
-use crate::kernels::types::{Activation, CellWriter, Epilogue, Matmul};
+use crate::kernels::types::{Activation, CellWriter, Epilogue, Matmul, correction_factor};
 use crate::math;
-use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN};
+use crate::quant::{PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, TileLayout};
 
 /// One value for each of a panel's rows.
 type Lanes<T> = [T; PANEL_ROWS];
@@ -53,9 +53,10 @@ pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize
             corrections[g * blocks..][..blocks].iter().flatten().map(|&s| i32::from(s)).sum();
         let n = match tiles.scheme() {
             Scheme::Int8 => {
-                dot_int8(data, values, Scheme::Int8.offset() / Scheme::Int4.offset() * correction)
+                dot_int8(data, values, i32::from(correction_factor(Scheme::Int8)) * correction)
             }
             Scheme::Int4 => dot_int4(data, values, correction),
+            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => dot_levels(tiles, panel, g, values),
         };
         let token_scale = scales[g] * job.weights.scale;
         let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];
@@ -92,6 +93,24 @@ fn dot_int4(data: &[u8], values: &[i8], correction: i32) -> Lanes<i32> {
                 n[r] += i32::from(byte & 15) * i32::from(x[i]);
                 n[r] += i32::from(byte >> 4) * i32::from(x[STEP_INPUTS + i]);
             }
+        }
+    }
+    n
+}
+
+/// The same with 16 rows of levels of group `g`, which need no correction.
+#[inline(always)]
+pub(in crate::kernels) fn dot_levels(
+    tiles: &TileLayout,
+    panel: &[u8],
+    g: usize,
+    values: &[i8],
+) -> Lanes<i32> {
+    let mut n = [0; PANEL_ROWS];
+    for (i, &x) in values.iter().enumerate() {
+        let column = tiles.column(panel, g * values.len() + i);
+        for (n, w) in n.iter_mut().zip(column) {
+            *n += i32::from(w) * i32::from(x);
         }
     }
     n

@@ -14,10 +14,10 @@ mod quantize;
 mod rope;
 
 pub use half_float::{f16_to_f32, f32_to_f16_saturating};
-#[cfg(any(dsp, test))]
-pub(super) use matmul::matmul_by;
 #[cfg(test)]
 pub(super) use matmul::panel_product;
+#[cfg(any(dsp, test))]
+pub(super) use matmul::{dot_levels, matmul_by};
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",

@@ -3,7 +3,7 @@
 use crate::kernels::*;
 use crate::quant::{GROUP_SIZES, Scheme, TileLayout, hadamard};
 
-pub const SCHEMES: [Scheme; 2] = [Scheme::Int4, Scheme::Int8];
+pub const SCHEMES: [Scheme; 5] = Scheme::ALL;
 
 pub const EPILOGUES: [Epilogue; 9] = [
     Epilogue::Store,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::quant::{PANEL_ROWS, TileLayout};
+use crate::quant::{PANEL_ROWS, Scheme, TileLayout};
 
 /// A quantized matrix in place.
 #[derive(Clone, Copy)]
@@ -72,11 +72,17 @@ pub struct QuantizedRows<'a> {
 
 /// The zero-point correction of a block, with which its sum of products begins. Int4 weights are stored
 /// with an offset of 8, so it is -8 times the sum of inputs 0 and 1 of every step, and -8 times that of
-/// inputs 2 and 3. The two together, times 16, are the correction for int8 weights.
+/// inputs 2 and 3. The two together, times [`correction_factor`], are the correction for other schemes.
 ///
 /// They lie apart because a product of bytes on x86 sums neighbours in 16 bits, where the two can
 /// still wrap around harmlessly ([`block_size`](crate::quant::block_size)).
 pub type Correction = [i16; 2];
+
+/// By what a [`Correction`] is multiplied for the weights of a scheme: their offset over that of int4.
+#[inline(always)]
+pub const fn correction_factor(scheme: Scheme) -> i16 {
+    (scheme.offset() / Scheme::Int4.offset()) as i16
+}
 
 impl<'a> QuantizedRows<'a> {
     /// Values, scales and corrections of one token.

@@ -8,7 +8,7 @@
 use core::arch::wasm32::*;
 
 use super::vector::even_and_odd;
-use crate::kernels::types::Correction;
+use crate::kernels::types::{Correction, correction_factor};
 use crate::quant::{Scheme, TILE_ALIGN};
 
 /// Inputs of a pair of steps.
@@ -21,16 +21,14 @@ pub(super) trait Dot {
     /// A token's values of a pair.
     type Values: Copy;
 
-    /// Bytes of a pair.
-    const PAIR_BYTES: usize;
     /// Pieces of a pair, 2 or 4.
     const PIECES: usize;
 
     /// Weights of rows `4 * quarter ..` of a pair.
     ///
     /// # Safety
-    /// `data` is valid for reads of [`PAIR_BYTES`](Self::PAIR_BYTES), and `quarter` is less than 4.
-    unsafe fn load(data: *const u8, quarter: usize) -> Self::Packed;
+    /// `group` is valid for reads of a group that has this pair, and `quarter` is less than 4.
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> Self::Packed;
 
     /// A piece of them, ready to be multiplied.
     fn piece<const PIECE: usize>(packed: Self::Packed) -> v128;
@@ -66,6 +64,12 @@ pub(super) struct Words<S>(S);
 /// How weights are stored.
 pub(super) trait Packing {
     const SCHEME: Scheme;
+
+    /// Rows `4 * quarter ..` of a pair: both steps in nibbles, or a byte for each weight.
+    ///
+    /// # Safety
+    /// That of [`Dot::load`].
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2];
 }
 
 /// Nibbles with an offset of 8. A line holds two steps, the first in its low nibbles.
@@ -75,6 +79,12 @@ pub(super) struct Nibbles;
 #[cfg(not(target_feature = "relaxed-simd"))]
 impl Packing for Nibbles {
     const SCHEME: Scheme = Scheme::Int4;
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2] {
+        // SAFETY: the caller's promise.
+        [unsafe { load_quarter(group, pair, quarter) }; 2]
+    }
 }
 
 /// Bytes with an offset of 128. A line holds one step.
@@ -82,41 +92,83 @@ pub(super) struct Bytes;
 
 impl Packing for Bytes {
     const SCHEME: Scheme = Scheme::Int8;
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2] {
+        // SAFETY: the caller's promise.
+        [0, 1].map(|step| unsafe { load_quarter(group, 2 * pair + step, quarter) })
+    }
+}
+
+/// Indices of levels, `BITS` of them, which become the levels with their offset.
+pub(super) struct Levels<const BITS: usize>;
+
+impl<const BITS: usize> Packing for Levels<BITS> {
+    const SCHEME: Scheme = match BITS {
+        4 => Scheme::Nl4,
+        3 => Scheme::Nl3,
+        _ => Scheme::Nl2,
+    };
+
+    #[inline(always)]
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2] {
+        const { assert!(BITS <= 4) }
+        // Four pairs of steps are a unit: 4 lines, or 2 of which each has two pairs, and one of all third bits.
+        let (unit, within) = (pair / 4 * BITS, pair % 4);
+        // SAFETY: the caller's promise.
+        let line = |line: usize| unsafe { load_quarter(group, unit + line, quarter) };
+        let mut indices = match BITS {
+            4 => line(within),
+            _ => u16x8_shr(line(within / 2), 2 * (within as u32 % 2)),
+        };
+        if BITS == 3 {
+            // The pair's bits of the line come to rest at 2 and 6.
+            let thirds = u16x8_shl(u16x8_shr(line(2), within as u32), 2);
+            indices = v128_bitselect(thirds, indices, u8x16_splat(0x44));
+        }
+        let table = Self::SCHEME.level_table().expect("a scheme of levels");
+        // SAFETY: the table has 16 bytes.
+        let table = unsafe { v128_load(table.as_ptr().cast()) };
+        let nibble = u8x16_splat(15);
+        [indices, u16x8_shr(indices, 4)]
+            .map(|indices| u8x16_swizzle(table, v128_and(indices, nibble)))
+    }
+}
+
+/// 16 bytes of a line.
+///
+/// # Safety
+/// `group` is valid for reads up to the end of that line, and `quarter` is less than 4.
+#[inline(always)]
+unsafe fn load_quarter(group: *const u8, line: usize, quarter: usize) -> v128 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load(group.add(TILE_ALIGN * line + 16 * quarter).cast()) }
 }
 
 impl<S: Packing> Dot for Words<S> {
     type Packed = [v128; 2];
     type Values = [v128; 2];
 
-    const PAIR_BYTES: usize = TILE_ALIGN * S::SCHEME.bits() / 4;
     const PIECES: usize = 4;
 
     #[inline(always)]
-    unsafe fn load(data: *const u8, quarter: usize) -> [v128; 2] {
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            let data = data.add(16 * quarter);
-            let first = v128_load(data.cast());
-            match S::SCHEME {
-                Scheme::Int4 => [first, first],
-                Scheme::Int8 => [first, v128_load(data.add(TILE_ALIGN).cast())],
-            }
-        }
+        unsafe { S::load(group, pair, quarter) }
     }
 
     /// Inputs 0 and 2, 1 and 3 of the first step, then of the second.
     #[inline(always)]
     fn piece<const PIECE: usize>([first, second]: [v128; 2]) -> v128 {
-        let mask = S::SCHEME.bits() as u32;
-        let mask = u16x8_splat((1 << mask) - 1);
+        let mask = u16x8_splat(if matches!(S::SCHEME, Scheme::Int4) { 15 } else { 255 });
         match (S::SCHEME, PIECE) {
             (_, 0) => v128_and(first, mask),
             (Scheme::Int4, 1) => v128_and(u16x8_shr(first, 8), mask),
             (Scheme::Int4, 2) => v128_and(u16x8_shr(first, 4), mask),
             (Scheme::Int4, _) => u16x8_shr(first, 12),
-            (Scheme::Int8, 1) => u16x8_shr(first, 8),
-            (Scheme::Int8, 2) => v128_and(second, mask),
-            (Scheme::Int8, _) => u16x8_shr(second, 8),
+            (_, 1) => u16x8_shr(first, 8),
+            (_, 2) => v128_and(second, mask),
+            (_, _) => u16x8_shr(second, 8),
         }
     }
 
@@ -139,7 +191,7 @@ impl<S: Packing> Dot for Words<S> {
     #[inline(always)]
     fn start([first, second]: Correction) -> v128 {
         let sum = i32::from(first) + i32::from(second);
-        i32x4_splat(sum * (S::SCHEME.offset() / Scheme::Int4.offset()))
+        i32x4_splat(sum * i32::from(correction_factor(S::SCHEME)))
     }
 
     #[inline(always)]
@@ -167,13 +219,12 @@ impl Dot for RelaxedNibbles {
     type Packed = v128;
     type Values = *const u32;
 
-    const PAIR_BYTES: usize = TILE_ALIGN;
     const PIECES: usize = 2;
 
     #[inline(always)]
-    unsafe fn load(data: *const u8, quarter: usize) -> v128 {
+    unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> v128 {
         // SAFETY: the caller's promise.
-        unsafe { v128_load(data.add(16 * quarter).cast()) }
+        unsafe { load_quarter(group, pair, quarter) }
     }
 
     /// The first step, then the second.

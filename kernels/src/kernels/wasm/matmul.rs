@@ -22,7 +22,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::bodies::finish;
-use super::dot::{Bytes, Dot, PAIR_INPUTS, Words};
+use super::dot::{Bytes, Dot, Levels, PAIR_INPUTS, Words};
 use super::vector::{Lanes, X16};
 use crate::kernels::types::{CellWriter, Correction, Matmul};
 use crate::kernels::vector::Vector;
@@ -50,12 +50,24 @@ const _: () = assert!(TOKEN_BLOCK.is_multiple_of(TILE));
 pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (job.weights.tiles.scheme(), job.tokens()) {
-            (_, 0) => {}
-            (Scheme::Int4, 1) => one_token::<Int4>(job, panels, out),
-            (Scheme::Int8, 1) => one_token::<Int8>(job, panels, out),
-            (Scheme::Int4, _) => many_tokens::<Int4>(job, panels, out),
-            (Scheme::Int8, _) => many_tokens::<Int8>(job, panels, out),
+        match job.weights.tiles.scheme() {
+            Scheme::Int8 => by_tokens::<Int8>(job, panels, out),
+            Scheme::Int4 => by_tokens::<Int4>(job, panels, out),
+            Scheme::Nl4 => by_tokens::<Words<Levels<4>>>(job, panels, out),
+            Scheme::Nl3 => by_tokens::<Words<Levels<3>>>(job, panels, out),
+            Scheme::Nl2 => by_tokens::<Words<Levels<2>>>(job, panels, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn by_tokens<D: Dot>(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.tokens() {
+            0 => {}
+            1 => one_token::<D>(job, panels, out),
+            _ => many_tokens::<D>(job, panels, out),
         }
     }
 }
@@ -142,10 +154,11 @@ impl<'a> Group<'a> {
     /// Fills the buffer with the pieces of the group.
     #[inline(always)]
     fn unpack<D: Dot>(&self, pieces: &mut Pieces) {
+        let pairs = self.blocks * self.pairs;
         let pieces = pieces.0.chunks_exact_mut(D::PIECES);
-        for (data, pieces) in self.data.chunks_exact(D::PAIR_BYTES).zip(pieces) {
-            // SAFETY: a pair of steps.
-            let quarters = from_fn(|r| unsafe { D::load(data.as_ptr(), r) });
+        for (pair, pieces) in pieces.take(pairs).enumerate() {
+            // SAFETY: the group has this pair of steps.
+            let quarters = from_fn(|r| unsafe { D::load(self.data.as_ptr(), pair, r) });
             pieces[0].write(quarters.map(D::piece::<0>));
             pieces[1].write(quarters.map(D::piece::<1>));
             if D::PIECES == 4 {
@@ -161,7 +174,7 @@ impl<'a> Group<'a> {
     /// There is one.
     #[inline(always)]
     unsafe fn one<D: Dot>(&self, acc: &mut X16) {
-        let (mut values, mut data) = (self.values(0), self.data.as_ptr());
+        let (mut values, mut pair) = (self.values(0), 0);
         let mut total = Lanes.splat_i32(0);
         for &correction in self.corrections(0) {
             let mut sums = [D::start(correction); 4];
@@ -170,7 +183,7 @@ impl<'a> Group<'a> {
                 unsafe {
                     let x = D::values(values);
                     for (quarter, sum) in sums.iter_mut().enumerate() {
-                        let weights = D::load(data, quarter);
+                        let weights = D::load(self.data.as_ptr(), pair, quarter);
                         *sum = D::dot(*sum, D::piece::<0>(weights), D::value::<0>(x));
                         *sum = D::dot(*sum, D::piece::<1>(weights), D::value::<1>(x));
                         if D::PIECES == 4 {
@@ -178,7 +191,7 @@ impl<'a> Group<'a> {
                             *sum = D::dot(*sum, D::piece::<3>(weights), D::value::<3>(x));
                         }
                     }
-                    (values, data) = (values.add(PAIR_INPUTS), data.add(D::PAIR_BYTES));
+                    (values, pair) = (values.add(PAIR_INPUTS), pair + 1);
                 }
             }
             total = Lanes.add_i32(total, sums.map(D::total));
