@@ -239,6 +239,8 @@ unsafe fn token_block<const P: usize>(
 ) {
     let tiles = tokens.len().div_ceil(TILE);
     let bytes = P * job.weights.tiles.panel_bytes();
+    // A batch or a draft waits for memory.
+    let nearest = tiles <= 2 && Ahead::best().is_some();
     let lines = (bytes / TILE_ALIGN).div_ceil(tiles * job.input.groups);
     let next = job.weights.panel(panel).as_ptr().wrapping_add(bytes);
     let rows = panel * PANEL_ROWS..job.weights.tiles.rows().min((panel + P) * PANEL_ROWS);
@@ -273,7 +275,7 @@ unsafe fn token_block<const P: usize>(
         for (tile, acc) in acc[..tiles].iter_mut().enumerate() {
             let count = least + usize::from(tile < larger);
             let from = next.wrapping_add(tile * job.input.groups * lines * TILE_ALIGN);
-            let prefetch = Prefetch { from, lines };
+            let prefetch = Prefetch { from, lines, nearest };
             // SAFETY: the caller's promise; so many tokens are left. The first cells of a tile lie within
             // the buffer, as all of them are asserted to.
             unsafe {
@@ -423,6 +425,8 @@ struct Prefetch {
     from: *const u8,
     /// Lines in every group.
     lines: usize,
+    /// Into the first level cache, not the second.
+    nearest: bool,
 }
 
 /// The products of some groups of `P` panels with a tile of tokens: those of a row's last group are finished in
@@ -588,7 +592,10 @@ unsafe fn tile<const P: usize, const T: usize, const S: u8>(
                 }
             }
             for _ in 0..prefetch.lines {
-                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                match prefetch.nearest {
+                    true => _mm_prefetch::<_MM_HINT_T0>(next.cast()),
+                    false => _mm_prefetch::<_MM_HINT_T1>(next.cast()),
+                }
                 next = next.wrapping_add(TILE_ALIGN);
             }
             data = data.wrapping_add(group_bytes);
