@@ -94,9 +94,11 @@ impl<D: Dot<Weights = __m256i>> Packing for Nibbles<D> {
     }
 }
 
-/// Int8 weights. A line holds a step.
+/// Int8 weights, for products that take them as they are. A line holds a step.
+#[cfg(feature = "vnni")]
 pub(in crate::kernels) struct Bytes<D>(PhantomData<D>);
 
+#[cfg(feature = "vnni")]
 impl<D: Dot<Weights = __m256i>> Packing for Bytes<D> {
     type Dot = D;
 
