@@ -320,11 +320,16 @@ mod tests {
 
     /// The definition, in binary64 and without anything of the module above.
     fn squared_error(weights: &[f32], scale: f64, scheme: Scheme) -> f64 {
-        let weights_of = |w: f32| {
-            let all = (0..=u8::MAX >> (8 - scheme.bits())).map(|index| scheme.weight(index));
-            all.map(move |q| (f64::from(w) - f64::from(q) * scale).powi(2))
+        let (min, max) = scheme.range();
+        let nearest = |w: f64| match scheme.levels() {
+            None => (w / scale).round_ties_even().clamp(min.into(), max.into()),
+            Some(levels) => {
+                let distance = |&&q: &&i8| (w - f64::from(q) * scale).abs();
+                let by_distance = |a: &&i8, b: &&i8| distance(a).total_cmp(&distance(b));
+                f64::from(*levels.iter().min_by(by_distance).expect("levels"))
+            }
         };
-        weights.iter().map(|&w| weights_of(w).fold(f64::INFINITY, f64::min)).sum()
+        weights.iter().map(|&w| f64::from(w)).map(|w| (w - nearest(w) * scale).powi(2)).sum()
     }
 
     fn power(exponent: i32) -> f64 {
@@ -373,7 +378,9 @@ mod tests {
         ] {
             let exponent = choose_exponent(0.09);
             let (mut found, mut best, mut plain) = (0.0, 0.0, 0.0);
-            for group in groups(size, 200, 0.02) {
+            // All levels are tried for each scale, where an integer is only rounded.
+            let count = if scheme.levels().is_some() { 30 } else { 200 };
+            for group in groups(size, count, 0.02) {
                 found += search_error(&group, scheme, exponent);
                 best += brute_force_error(&group, scheme, exponent);
                 plain += plain_error(&group, scheme);
