@@ -10,7 +10,7 @@
 //! gives the same bits for every implementation. An instruction set without a fused multiply-add can
 //! implement [`Vector::fma`] too, as long as the result is exact: [`Portable`](super::portable) does.
 
-use super::prefetch::Ahead;
+use super::ahead::Ahead;
 use super::types::Correction;
 
 /// Lanes of every vector.

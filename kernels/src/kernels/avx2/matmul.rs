@@ -28,7 +28,7 @@ use core::ops::Range;
 use super::bodies::finish;
 use super::dot::{Dot, Levels, Narrow, Nibbles, Packing, SignedBytes, Wide};
 use super::vector::{Avx2, F32x16};
-use crate::kernels::prefetch::Ahead;
+use crate::kernels::ahead::Ahead;
 use crate::kernels::types::{CellWriter, Matmul, correction_factor};
 use crate::kernels::vector::{LANES, Vector};
 use crate::quant::{BLOCK_INPUTS, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN, block_size};

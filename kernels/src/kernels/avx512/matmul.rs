@@ -35,7 +35,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::bodies::finish;
 use super::vector::first as first_lanes;
-use crate::kernels::prefetch::Ahead;
+use crate::kernels::ahead::Ahead;
 use crate::kernels::types::{CellWriter, Correction, Epilogue, Matmul, correction_factor};
 use crate::quant::{
     BLOCK_INPUTS, GROUP_SIZES, LevelTable, PANEL_ROWS, STEP_INPUTS, Scheme, TILE_ALIGN,

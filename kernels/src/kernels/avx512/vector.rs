@@ -5,8 +5,8 @@
 
 use core::arch::x86_64::*;
 
+use crate::kernels::ahead::Ahead;
 use crate::kernels::avx2::Avx2;
-use crate::kernels::prefetch::Ahead;
 use crate::kernels::types::Correction;
 use crate::kernels::vector::{KeyDot, LANES, Vector};
 

@@ -8,7 +8,7 @@ use super::queries::Queries;
 use super::scores::{F16Scores, Int8Scores, Next, Scores, add_distances};
 use super::softmax::{Seen, softmax};
 use super::values::{Rows, Value, Values};
-use crate::kernels::prefetch::Ahead;
+use crate::kernels::ahead::Ahead;
 use crate::kernels::types::{
     AttentionScratch, HeadCache, KEY_PANEL, KEY_STEP, QUERY_BLOCK, SEGMENT,
 };

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::outlined::Outlined;
 use super::scores::Scores;
-use crate::kernels::prefetch::Ahead;
+use crate::kernels::ahead::Ahead;
 use crate::kernels::types::QUERY_BLOCK;
 use crate::kernels::vector::{LANES, Vector};
 
