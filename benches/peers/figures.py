@@ -125,7 +125,7 @@ def long_figures():
     """Of long contexts: filling llama.cpp's caches takes most of the time, so only what has been its best is
     measured."""
     flash = (("Q4_0", True),)
-    for shape in ["SmolLM2-135M-long", "Gemma3-270M"]:
+    for shape in (f"{family}-long" for family in FAMILIES):
         common = dict(shape=shape, context=33 << 10, llama=flash, aim=3.0)
         for kv in ["f16", "int8"]:
             for tokens in [4096, 16384]:

@@ -38,8 +38,9 @@ CONFIGS = {
         "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 1,
     },
 }
-# The same in a longer context than the model was trained for: speed does not ask.
-CONFIGS["SmolLM2-135M-long"] = {**CONFIGS["SmolLM2-135M"], "max_position_embeddings": 40960}
+# The same in a longer context than the models were trained for: speed does not ask.
+CONFIGS |= {f"{shape}-long": {**config, "max_position_embeddings": 40960}
+            for shape, config in CONFIGS.items()}
 
 # What `cerebellum quantize` and llama.cpp's llama_model_quantize are asked for.
 OURS = {
