@@ -6,9 +6,9 @@
 //! A [`Kernels`] can be had only for an instruction set that this processor supports: holding one is
 //! the proof that its functions may be called.
 //!
-//! Each of these knows only those before it: `types`, what kernels take; `detect`, what the processor has; `isa`, the names of instruction
-//! sets; `table`, the functions of one; `scalar`, `generic` and the instruction sets; `dispatch`, the
-//! choice among all.
+//! Each of these knows only those before it: `types`, what kernels take; `detect`, what the processor has;
+//! `ahead`, how far ahead of a stream it wants memory to be fetched; `isa`, the names of instruction sets;
+//! `table`, the functions of one; `scalar`, `generic` and the instruction sets; `dispatch`, the choice among all.
 
 /// A body repeated for each of some numbers, where the compiler would not unroll a loop.
 #[cfg(target_arch = "x86_64")]
