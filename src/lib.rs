@@ -170,6 +170,7 @@ pub mod threads;
 
 mod cancel;
 mod clock;
+mod decimal;
 mod draft;
 #[cfg(feature = "capi")]
 // Its documentation is C, for the header, which a doctest would take for Rust.

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use core::fmt::{self, Display};
 use core::ops::RangeInclusive;
 
+use crate::decimal;
 use crate::error::{Error, Result};
 
 /// The whole number of the option `name`.
@@ -35,7 +36,8 @@ where
 /// # Errors
 /// [`Error::Option`] if it is none.
 pub fn real(name: &'static str, word: &str) -> Result<f32> {
-    word.parse().map_err(|_| Error::Option { name, detail: format!("{word:?} is not a number") })
+    let wrong = || Error::Option { name, detail: format!("{word:?} is not a number") };
+    decimal::f32(word).ok_or_else(wrong)
 }
 
 /// Writes a number in the fewest digits that are read as this number, with an exponent where there would be
@@ -69,7 +71,7 @@ impl Display for Shortest {
         for _ in 0..9 {
             let whole = value64 * ten_to(-power) / ten_to(power);
             digits = ((whole + 0.5) as u64).to_string();
-            if format!("{digits}e{power}").parse() == Ok(value) {
+            if decimal::f32(&format!("{digits}e{power}")) == Some(value) {
                 break;
             }
             power -= 1;

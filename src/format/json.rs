@@ -17,6 +17,8 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 
+use crate::decimal;
+
 /// What is wrong with JSON, or with what it says.
 ///
 /// Behind a pointer, so that results are small, which shrinks all the code that hands them on.
@@ -425,12 +427,13 @@ impl<'de> Reader<'de> {
     }
 
     /// A number that the type holds, to the nearest.
-    fn float<T: core::str::FromStr + Copy>(
+    fn float<T: Copy>(
         &mut self,
         expected: &dyn Expected,
+        read: fn(&str) -> Option<T>,
         is_finite: fn(T) -> bool,
     ) -> Result<T> {
-        let float = self.digits_of(expected)?.parse().ok();
+        let float = read(self.digits_of(expected)?);
         float.filter(|&float| is_finite(float)).ok_or_else(|| wrong("a number is out of range"))
     }
 
@@ -484,12 +487,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     /// To the nearest float32, not by way of float64.
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let value = self.float(&visitor, f32::is_finite)?;
+        let value = self.float(&visitor, decimal::f32, f32::is_finite)?;
         visitor.visit_f32(value)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let value = self.float(&visitor, f64::is_finite)?;
+        let value = self.float(&visitor, decimal::f64, f64::is_finite)?;
         visitor.visit_f64(value)
     }
 
