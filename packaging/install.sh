@@ -23,7 +23,7 @@
 # For small devices, one by one or together (docs/embedding.md, "Size"):
 # --small             without the kernels for processors with VNNI (AVX-512, AVX-VNNI), and without scalar ones
 #                     with FMA, for x86-64 processors that have neither; all but kernels compiled for the least
-#                     size, which takes a fifth longer to tokenize
+#                     size, and characters looked up in short tables, which takes TODO longer to tokenize
 # --rebuild-std       with a standard library that is small too, and cannot print backtraces or the places of
 #                     panics, which nothing asks of it. Needs `rustup component add rust-src`, options of cargo
 #                     and rustc that may change, and on Linux a C library of 2022 or later (glibc 2.36)
@@ -39,7 +39,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # ---- What was asked for ----
 
-prefix=/usr/local libdir=lib destdir='' features=capi,std,text,scalar-fma,vnni triple='' crates=staticlib,cdylib
+prefix=/usr/local libdir=lib destdir='' features=capi,std,text,scalar-fma,vnni,tables triple='' crates=staticlib,cdylib
 # None of the lists here is ever empty, which the bash of macOS would call unset.
 small=false
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
@@ -56,7 +56,7 @@ while [ $# -gt 0 ]; do
         --with-chat) features="$features,chat"; shift ;;
         --with-constraints) features="$features,constraints"; shift ;;
         --small)
-            small=true features="${features/,scalar-fma,vnni/}"
+            small=true features="${features/,scalar-fma,vnni/}" features="${features/,tables/}"
             cargo+=(--config profile.device.package.cerebellum-kernels.opt-level=2)
             cargo+=(--config 'profile.device.opt-level="z"')
             shift ;;

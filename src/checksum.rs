@@ -2,37 +2,41 @@
 //!
 //! With the processor's multiplication without carries on x86 (Gopal et al., Fast CRC Computation for Generic
 //! Polynomials Using PCLMULQDQ Instruction, 2009), with its instructions for this checksum on 64-bit Arm, and by
-//! tables elsewhere. The library for this, `crc32fast`, has tables of 16 KB besides.
+//! tables elsewhere, which the feature `tables` makes larger. The library for this, `crc32fast`, has tables of 16 KB besides.
 
 /// The polynomial, its lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0xEDB8_8320;
 
+/// Bits that a table takes at once: a byte's, or half of them, which takes twice as long and 64 bytes of table.
+const BITS: usize = if cfg!(feature = "tables") { 8 } else { 4 };
+
 /// Bytes that the tables take at once. Where the processor does the most of it, one table does.
-const STEP: usize =
-    if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")) {
-        1
-    } else {
-        4
-    };
+const STEP: usize = if cfg!(feature = "tables")
+    && !cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64"))
+{
+    4
+} else {
+    1
+};
 
-/// What a byte becomes, if so many bytes follow it in its step.
-static TABLES: [[u32; 256]; STEP] = tables();
+/// What bits become, if so many bytes follow them in their step.
+static TABLES: [[u32; 1 << BITS]; STEP] = tables();
 
-const fn tables() -> [[u32; 256]; STEP] {
-    let mut tables = [[0; 256]; STEP];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut sum, mut behind) = (byte as u32, 0);
+const fn tables() -> [[u32; 1 << BITS]; STEP] {
+    let mut tables = [[0; 1 << BITS]; STEP];
+    let mut bits = 0;
+    while bits < 1 << BITS {
+        let (mut sum, mut behind) = (bits as u32, 0);
         while behind < STEP {
             let mut bit = 0;
-            while bit < 8 {
+            while bit < BITS {
                 sum = sum >> 1 ^ if sum & 1 == 1 { POLYNOMIAL } else { 0 };
                 bit += 1;
             }
-            tables[behind][byte] = sum;
+            tables[behind][bits] = sum;
             behind += 1;
         }
-        byte += 1;
+        bits += 1;
     }
     tables
 }
@@ -70,7 +74,7 @@ impl Checksum {
 }
 
 fn by_tables(mut sum: u32, bytes: &[u8]) -> u32 {
-    let (steps, rest) = bytes.as_chunks::<STEP>();
+    let (steps, rest) = if STEP > 1 { bytes.as_chunks::<STEP>() } else { (&[][..], bytes) };
     for step in steps {
         let mut next = 0;
         for (i, &byte) in step.iter().enumerate() {
@@ -81,7 +85,10 @@ fn by_tables(mut sum: u32, bytes: &[u8]) -> u32 {
         sum = next ^ sum.checked_shr(8 * STEP as u32).unwrap_or(0);
     }
     for &byte in rest {
-        sum = sum >> 8 ^ TABLES[0][usize::from(byte ^ sum as u8)];
+        sum ^= u32::from(byte);
+        for _ in 0..8 / BITS {
+            sum = sum >> BITS ^ TABLES[0][sum as usize % (1 << BITS)];
+        }
     }
     sum
 }

@@ -81,6 +81,7 @@
 //! |---|---|---|
 //! | `std` | yes | files, threads, a clock; without it `core` and an allocator are enough ([bare metal](https://github.com/cerebellum-lm/cerebellum/blob/main/docs/bare-metal.md)) |
 //! | `text` | yes | texts in place of token ids: encoding, generation of text, classification, tasks, conversations in simple form |
+//! | `tables` | yes | tables of characters and checksums that are fast and take 25 KB, in place of shorter ones |
 //! | `chat` | no | conversations by models' own chat templates, evaluated by `minijinja` |
 //! | `constraints` | no | texts that are sure to be a choice, a match of a regular expression or JSON of a schema, by `llguidance` |
 //! | `vnni` | yes | kernels for x86-64 with VNNI: up to twice as fast there, a sixth of a small library |

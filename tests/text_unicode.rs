@@ -1,8 +1,9 @@
 //! `src/text/unicode/data.rs` is what this writes of other crates' data: `UPDATE_UNICODE=1 cargo test --test
 //! text_unicode`.
 
+use std::any::type_name;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, LowerHex, Write};
 use std::path::Path;
 
 use regex_syntax::hir::{Class, HirKind};
@@ -16,6 +17,18 @@ const HEAD: &str = "//! Unicode's properties, as compact tables. Written by `tes
 //! needs is that of unicode-normalization-alignments 0.1 (Unicode 9.0), by which tokenizers have normalized
 //! the texts that models were trained on: a newer version would give them tokens they never saw.
 ";
+
+const PROPERTIES: &str = "Four bits a character, the even one's the lower: bits 0 and 1, 1 a letter, 2 a number, 3 white space;
+bit 2, a character of words; bit 3, NFC may change it or what is before it.";
+
+const RUNS_OF: &str = "A run's value in the upper four bits, its length in the others; if that is 0, in the bytes that follow, of which
+the last is less than 128, and the first has its lowest seven bits. A group of runs has 64 bytes.";
+
+const PART_SECONDS: &str = "And the place of a second, with bit 7 if the two do not compose again; the first is of the plane of what
+decomposes. Without a second 0x7F, or 0xFF if the first is of plane 2.";
+
+/// Bytes of a group of runs.
+const GROUP: usize = 64;
 
 /// Characters of a block: the second step of looking a character up.
 const BLOCK: u32 = 256;
@@ -66,8 +79,25 @@ fn steps(full: &BTreeMap<char, Vec<char>>) -> Vec<(char, char, Option<char>)> {
     full.iter().map(step).collect()
 }
 
-fn rows(out: &mut String, head: &str, values: &[String]) {
-    write!(out, "\n{head} = [").unwrap();
+/// Writes the table `name` of numbers of a type, in decimal if that is a byte, with what is said of it; `condition`
+/// is the attribute that it has, if any.
+fn table<T: Copy + LowerHex + Display>(
+    out: &mut String,
+    condition: &str,
+    comment: &str,
+    name: &str,
+    values: &[T],
+) {
+    let number = type_name::<T>();
+    let values = values.iter().map(|value| match number {
+        "u32" => format!("{value:#x}"),
+        _ => value.to_string(),
+    });
+    for line in comment.lines() {
+        write!(out, "\n/// {line}").unwrap();
+    }
+    write!(out, "{condition}\n#[rustfmt::skip]").unwrap();
+    write!(out, "\npub static {name}: [{number}; {}] = [", values.len()).unwrap();
     let mut width = 200;
     for value in values {
         if width + value.len() > 105 {
@@ -78,6 +108,36 @@ fn rows(out: &mut String, head: &str, values: &[String]) {
         width += value.len() + 2;
     }
     out.push_str("\n];\n");
+}
+
+/// Runs of characters with one value each, as [`RUNS_OF`] says: the first character of each group, and the bytes.
+fn runs(values: &[u8], bits: u32) -> (Vec<u32>, Vec<u8>) {
+    let short = (1 << (8 - bits)) - 1;
+    let (mut firsts, mut bytes, mut at) = (Vec::new(), Vec::<u8>::new(), 0);
+    while at < values.len() {
+        let length = values[at..].iter().take_while(|value| **value == values[at]).count();
+        if bytes.len().is_multiple_of(GROUP) {
+            firsts.push(at as u32);
+        }
+        // A run that does not fit into the group is two.
+        let left = GROUP - bytes.len() % GROUP;
+        let fits = if left > 4 { length } else { length.min(short) };
+        at += fits;
+        let value = values[at - 1];
+        assert!(u32::from(value) < 1 << bits);
+        if fits <= short {
+            bytes.push(value << (8 - bits) | fits as u8);
+        } else {
+            bytes.push(value << (8 - bits));
+            let mut rest = fits;
+            while rest > 0x7F {
+                bytes.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            bytes.push(rest as u8);
+        }
+    }
+    (firsts, bytes)
 }
 
 fn data() -> String {
@@ -118,64 +178,129 @@ fn data() -> String {
         let pairs = (first..first + BLOCK).step_by(2);
         let block: Vec<u8> = pairs.map(|c| properties(c) | properties(c + 1) << 4).collect();
         let known = blocks.iter().position(|known| *known == block);
-        indices.push(known.unwrap_or_else(|| {
+        let at = known.unwrap_or_else(|| {
             blocks.push(block);
             blocks.len() - 1
-        }));
+        });
+        indices.push(u8::try_from(at).unwrap());
     }
     // The last blocks are all alike; what lies behind the table is like its last.
     while indices.len() > 1 && indices[indices.len() - 2] == *indices.last().unwrap() {
         indices.pop();
     }
 
-    let mut classes = Vec::new();
-    let mut last = 0;
-    for c in 0..0x11_0000 {
-        let class = char::from_u32(c).map_or(0, canonical_combining_class);
-        if class != last {
-            classes.push(format!("{:#x}", c << 8 | u32::from(class)));
-            last = class;
-        }
-    }
+    let all: Vec<u8> = (0..0x11_0000).map(properties).collect();
+    let latin: Vec<u8> = (0..256).step_by(2).map(|c| all[c] | all[c + 1] << 4).collect();
+    let (property_firsts, property_runs) = runs(&all, 4);
 
-    let mut composed: Vec<usize> = (0..steps.len()).filter(|&i| is_composed(&steps[i])).collect();
-    composed.sort_by_key(|&i| (steps[i].1, steps[i].2));
-    let mut seconds: Vec<u32> = steps.iter().map(|step| step.2.map_or(0, u32::from)).collect();
+    let class = |c: u32| char::from_u32(c).map_or(0, canonical_combining_class);
+    let class_of: Vec<u8> = (0..0x11_0000).map(class).collect();
+    let mut classes = class_of.clone();
+    classes.sort_unstable();
+    classes.dedup();
+    let index = |class: &u8| classes.binary_search(class).unwrap() as u8;
+    let (class_firsts, class_runs) = runs(&class_of.iter().map(index).collect::<Vec<_>>(), 6);
+    let begins = |&c: &usize| class_of[c] != c.checked_sub(1).map_or(0, |before| class_of[before]);
+    let combining: Vec<u32> =
+        (0..0x11_0000).filter(begins).map(|c| (c as u32) << 8 | u32::from(class_of[c])).collect();
+
+    let mut composed: Vec<u16> =
+        (0..steps.len() as u16).filter(|&i| is_composed(&steps[usize::from(i)])).collect();
+    let mut seconds: Vec<u32> = steps.iter().filter_map(|step| step.2.map(u32::from)).collect();
     seconds.sort_unstable();
     seconds.dedup();
-    let parts = steps.iter().map(|(_, first, second)| {
-        let second = seconds.binary_search(&second.map_or(0, u32::from)).unwrap();
-        assert!(u32::from(*first) < 1 << 18);
-        format!("{:#x}", second << 18 | *first as usize)
-    });
-    let parts: Vec<_> = parts.collect();
+    assert!(seconds.len() < 0x7F);
+    let parts: Vec<(u16, u8)> = steps
+        .iter()
+        .map(|step| {
+            let (whole, first, second) = (step.0 as u32, step.1 as u32, step.2);
+            let place =
+                second.map(|second| seconds.binary_search(&u32::from(second)).unwrap() as u8);
+            let plane = place.map_or(0, |_| whole >> 16);
+            assert!(first >> 16 == plane || place.is_none() && first >> 16 == 2);
+            let code = match place {
+                Some(place) if is_composed(step) => place,
+                Some(place) => place | 0x80,
+                None if first < 0x1_0000 => 0x7F,
+                None => 0xFF,
+            };
+            (first as u16, code)
+        })
+        .collect();
+    composed.sort_by_key(|&i| parts[usize::from(i)]);
+    assert!(composed.is_sorted_by(|&a, &b| parts[usize::from(a)] < parts[usize::from(b)]));
+    let (firsts, codes): (Vec<u16>, Vec<u8>) = parts.into_iter().unzip();
     let begins = |&i: &usize| i == 0 || steps[i].0 as u32 != steps[i - 1].0 as u32 + 1;
     assert!(steps.len() < 1 << 12);
-    let runs =
-        (0..steps.len()).filter(begins).map(|i| format!("{:#x}", (steps[i].0 as usize) << 12 | i));
-    let runs: Vec<_> = runs.collect();
+    let decomposed: Vec<u32> =
+        (0..steps.len()).filter(begins).map(|i| (steps[i].0 as u32) << 12 | i as u32).collect();
 
+    let (fast, short) =
+        ("\n#[cfg(feature = \"tables\")]", "\n#[cfg(any(test, not(feature = \"tables\")))]");
     let mut out = String::from(HEAD);
-    let indices: Vec<_> = indices.iter().map(ToString::to_string).collect();
-    let bytes: Vec<_> = blocks.concat().iter().map(ToString::to_string).collect();
-    let seconds: Vec<_> = seconds.iter().map(|second| format!("{second:#x}")).collect();
-    let composed: Vec<_> = composed.iter().map(ToString::to_string).collect();
-    out.push_str("\n/// Number of each 256 characters' block; the last counts for all behind it.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static BLOCKS: [u8; {}]", indices.len()), &indices);
-    out.push_str("\n/// Four bits a character, the even one's the lower: bits 0 and 1, 1 a letter, 2 a number, 3 white space;\n/// bit 2, a character of words; bit 3, NFC may change it or what is before it.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static PROPERTIES: [u8; {}]", bytes.len()), &bytes);
-    out.push_str("\n/// Canonical combining classes: the first character of each run (from bit 8), and the run's class.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static COMBINING: [u32; {}]", classes.len()), &classes);
-    out.push_str("\n/// Runs of characters that decompose canonically, but for Hangul: the first character of each (from bit 12),\n/// and the place of its parts.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static DECOMPOSED: [u32; {}]", runs.len()), &runs);
-    out.push_str("\n/// What they decompose into in one step: a first character, and the place (from bit 18) of a second.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static PARTS: [u32; {}]", parts.len()), &parts);
-    out.push_str("\n/// The second characters; 0 is none.\n#[rustfmt::skip]");
-    rows(&mut out, &format!("pub static SECONDS: [u32; {}]", seconds.len()), &seconds);
-    out.push_str(
-        "\n/// The places of the parts that compose again, in the order of the two.\n#[rustfmt::skip]",
+    let to = &mut out;
+    table(
+        to,
+        fast,
+        "Number of each 256 characters' block; the last counts for all behind it.",
+        "BLOCKS",
+        &indices,
     );
-    rows(&mut out, &format!("pub static COMPOSITIONS: [u16; {}]", composed.len()), &composed);
+    table(to, fast, PROPERTIES, "PROPERTIES", &blocks.concat());
+    table(to, short, "The same of the first 256 characters.", "LATIN", &latin);
+    table(
+        to,
+        short,
+        "The first character of each group of runs with the same properties.",
+        "PROPERTY_FIRSTS",
+        &property_firsts,
+    );
+    table(to, short, RUNS_OF, "PROPERTY_RUNS", &property_runs);
+    table(
+        to,
+        fast,
+        "Canonical combining classes: the first character of each run (from bit 8), and the run's class.",
+        "COMBINING",
+        &combining,
+    );
+    table(to, short, "All canonical combining classes.", "CLASSES", &classes);
+    table(
+        to,
+        short,
+        "The first character of each group of runs with the same class.",
+        "CLASS_FIRSTS",
+        &class_firsts,
+    );
+    table(
+        to,
+        short,
+        "As `PROPERTY_RUNS`, of places in `CLASSES`, which have six bits.",
+        "CLASS_RUNS",
+        &class_runs,
+    );
+    table(
+        to,
+        "",
+        "Runs of characters that decompose canonically, but for Hangul: the first character of each (from bit 12),\nand the place of its parts.",
+        "DECOMPOSED",
+        &decomposed,
+    );
+    table(
+        to,
+        "",
+        "What they decompose into in one step: the lower 16 bits of a first character.",
+        "PARTS",
+        &firsts,
+    );
+    table(to, "", PART_SECONDS, "PART_SECONDS", &codes);
+    table(to, "", "The second characters.", "SECONDS", &seconds);
+    table(
+        to,
+        fast,
+        "The places of the parts that compose again, in the order of the two.",
+        "COMPOSITIONS",
+        &composed,
+    );
     out
 }
 

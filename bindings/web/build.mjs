@@ -31,7 +31,7 @@ const THREADS = {
   cargo: ['-Zbuild-std=std,panic_abort'],
 };
 
-let [dist, features, threads] = [here('dist'), ['capi', 'text'], [false, true]];
+let [dist, features, threads] = [here('dist'), ['capi', 'text', 'tables'], [false, true]];
 for (let i = 2; i < argv.length; i += 1) {
   if (argv[i] === '--with-constraints') {
     features.push('constraints');

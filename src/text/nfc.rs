@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::TextError;
-use super::unicode::{COMBINING, composition, decomposition, is_unstable};
+use super::unicode::{combining_class, composition, decomposition, is_unstable};
 use crate::heap;
 
 // Hangul is composed and decomposed by arithmetic (The Unicode Standard, section 3.12).
@@ -104,11 +104,6 @@ impl Cluster {
         out.extend(self.starter.take().into_iter().chain(marks).filter_map(char::from_u32));
         Ok(())
     }
-}
-
-fn combining_class(point: u32) -> u8 {
-    let behind = COMBINING.partition_point(|run| run >> 8 <= point);
-    behind.checked_sub(1).map_or(0, |at| COMBINING[at] as u8)
 }
 
 /// Hands on the full canonical decomposition.
