@@ -368,8 +368,8 @@ impl<'a, B: AsRef<[u8]>> Classifier<'a, B> {
         }
         if let Some(i) = tokens.iter().position(Vec::is_empty) {
             return Err(bad_labels(format!(
-                "the label {:?} has no tokens; give another",
-                labels[i]
+                "the label {} has no tokens; give another",
+                quoted(labels[i].as_ref())
             )));
         }
         Ok(Self {
@@ -529,7 +529,9 @@ fn check_labels(labels: &[String]) -> Result<()> {
     sorted.extend(labels);
     heap::sort(&mut sorted, |a, b| a < b);
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(bad_labels(format!("the label {:?} is there twice; keep one", pair[0]))),
+        Some(pair) => {
+            Err(bad_labels(format!("the label {} is there twice; keep one", quoted(pair[0]))))
+        }
         None => Ok(()),
     }
 }

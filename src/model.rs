@@ -133,8 +133,8 @@ impl Model {
         let tensor = self.0.layout.get(format::TOKENIZER).ok_or(Error::NoTokenizer)?;
         let range = tensor.range.clone();
         let in_place = &self.0.bytes.get()?[range.clone()];
-        // The tables, and what holds them.
-        memory::probe(in_place.len() + 4096)?;
+        // What holds the tables, and perhaps the tables.
+        memory::probe(4096 + if self.is_mapped() { in_place.len() } else { 0 })?;
         let tables = if self.is_mapped() {
             let mut copy = try_vec(in_place.len())?;
             copy.extend_from_slice(in_place);

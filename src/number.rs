@@ -7,6 +7,7 @@ use core::ops::RangeInclusive;
 
 use crate::decimal;
 use crate::error::{Error, Result};
+use crate::terminal::quoted;
 
 /// The whole number of the option `name`.
 ///
@@ -26,7 +27,7 @@ where
     let (least, most) = (range.start(), range.end());
     let detail = match number {
         Ok(number) => format!("{number} is not in {least}..={most}"),
-        Err(_) => format!("{word:?} is not a whole number in {least}..={most}"),
+        Err(_) => format!("{} is not a whole number in {least}..={most}", quoted(word)),
     };
     Err(Error::Option { name, detail })
 }
@@ -36,7 +37,7 @@ where
 /// # Errors
 /// [`Error::Option`] if it is none.
 pub fn real(name: &'static str, word: &str) -> Result<f32> {
-    let wrong = || Error::Option { name, detail: format!("{word:?} is not a number") };
+    let wrong = || Error::Option { name, detail: format!("{} is not a number", quoted(word)) };
     decimal::f32(word).ok_or_else(wrong)
 }
 

@@ -77,7 +77,8 @@ pub(crate) fn kernels_of(options: &SessionOptions) -> Result<&'static Kernels> {
     let isa = options.isa.unwrap_or_else(Isa::best);
     Kernels::new(isa).ok_or_else(|| {
         let names: Vec<_> = Isa::available().map(Isa::name).collect();
-        let detail = format!("this processor does not support {isa}; it supports {names:?}");
+        let names = names.join(", ");
+        let detail = format!("this processor does not support {isa}; it supports {names}");
         Error::Option { name: "isa", detail }
     })
 }

@@ -222,7 +222,7 @@ impl FromStr for Template {
     /// [`Error::Option`] if an option is unknown or has no sound value, or the prompt has not exactly
     /// one `{text}`.
     fn from_str(template: &str) -> Result<Self> {
-        // Numbers are parsed by arithmetic.
+        // What is compared with 0 may be subnormal.
         let _env = FpEnv::set_default();
         if template.len() > MAX_TEMPLATE_BYTES {
             let bytes = template.len();
@@ -273,7 +273,7 @@ impl Model {
         let built_in = chat.iter().chain(&BUILT_IN).find(|(built_in, _)| *built_in == name);
         built_in.map(|(_, text)| *text).ok_or_else(|| {
             let built_in = BUILT_IN.map(|(name, _)| name).into_iter();
-            let built_in = built_in.filter(|name| !own.contains_key(*name));
+            let built_in = built_in.filter(|name| own.get(name).is_none());
             let names = own.keys().map(String::as_str).chain(built_in);
             let names = names.collect::<Vec<_>>().join(", ");
             bad(format!("the model has none of the name {}; it has {names}", quoted(name)))
@@ -290,10 +290,10 @@ impl Model {
     pub fn template(&self, name: &str) -> Result<Template> {
         let mut template: Template =
             self.template_text(name)?.parse().map_err(|error| match error {
-                Error::Option { detail, .. } => bad(format!("{name:?}: {detail}")),
+                Error::Option { detail, .. } => bad(format!("{}: {detail}", quoted(name))),
                 error => error,
             })?;
-        if self.header().templates.contains_key(name) {
+        if self.header().templates.get(name).is_some() {
             template.most_tokens = (self.file_bytes() >> 10).max(4096);
         }
         Ok(template)
@@ -339,7 +339,7 @@ mod tests {
             ("split: words\n---\n{text}", "needs fit, sentences or never"),
             ("top-p: 3\n---\n{text}", "line 1: \"top-p: 3\" cannot be used: 3 is not over 0"),
             ("top-k: 1\nrepetition-penalty: 1e-44\n---\n{text}", "line 2"),
-            ("temperature: inf\n---\n{text}", "inf is not in 0..=100"),
+            ("temperature: inf\n---\n{text}", "is not a number"),
             ("seed: 1\n---\n{text}", "is unknown"),
             (&long, "16384 are allowed"),
         ] {

@@ -2,17 +2,17 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::FormatError;
+use super::json::{Json, Reader, members, names};
 use crate::float;
 use crate::kernels::Activation;
 use crate::number::Shortest;
 
 /// The family of networks that a model belongs to. It is for people: what is computed, the other fields of
 /// [`Config`] say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Architecture {
     /// GPT-2 and Cerebras-GPT: learned positions, layer norm before each block.
@@ -42,10 +42,12 @@ pub enum Architecture {
     GptNeox,
 }
 
+names!(Architecture { Gpt2 = "gpt2", Btlm = "btlm", Llama = "llama", Mistral = "mistral", Qwen2 = "qwen2", Qwen3 = "qwen3", Gemma3 = "gemma3", SmolLm3 = "smollm3", Granite = "granite", Olmo2 = "olmo2", Phi3 = "phi3", GptNeox = "gptneox" });
+
 /// Shape and choices of a model, as the file's header states them.
 ///
 /// [`Config::gpt2`] makes one, whose fields can then be set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Config {
     /// The family.
@@ -78,8 +80,25 @@ pub struct Config {
     pub eos_token_id: Option<u32>,
 }
 
+members!(Config {
+    architecture,
+    vocab_size,
+    n_positions,
+    n_embd,
+    n_layer,
+    norm,
+    positions,
+    attention,
+    mlp,
+    residual,
+    embeddings_scale,
+    logits_scale,
+    tie_word_embeddings,
+    eos_token_id
+});
+
 /// The norms of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Norm {
     /// What they compute.
     pub kind: NormKind,
@@ -89,9 +108,10 @@ pub struct Norm {
     pub epsilon: f32,
 }
 
+members!(Norm { kind, place, epsilon });
+
 /// What a norm computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NormKind {
     /// Layer norm, with weight and bias (Ba et al., 2016).
@@ -100,9 +120,10 @@ pub enum NormKind {
     Rms,
 }
 
+names!(NormKind { Layer = "layer", Rms = "rms" });
+
 /// Where a layer has norms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NormPlace {
     /// Before attention and before the MLP.
@@ -112,6 +133,8 @@ pub enum NormPlace {
     /// Both: four norms a layer.
     Both,
 }
+
+names!(NormPlace { Before = "before", After = "after", Both = "both" });
 
 impl NormPlace {
     /// Whether attention and MLP read a norm's output rather than the residual stream.
@@ -126,7 +149,7 @@ impl NormPlace {
 }
 
 /// How a token's place in the text enters the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Positions {
@@ -148,8 +171,28 @@ pub enum Positions {
     },
 }
 
+impl Json for Positions {
+    fn read(reader: &mut Reader) -> Self {
+        match reader.variant() {
+            (name, Some(mut content)) if name == "alibi" => {
+                Self::Alibi { train_len: content.object().member("train_len") }
+            }
+            (name, Some(mut content)) if name == "rope" => {
+                let object = content.object();
+                Self::Rope { pairs: object.member("pairs"), factors: object.member("factors") }
+            }
+            (name, content) => {
+                if name != "learned" || content.is_some() {
+                    reader.unknown(&name);
+                }
+                Self::Learned
+            }
+        }
+    }
+}
+
 /// Attention, its heads, and how layers differ in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Attention {
     /// Query heads, `H`.
     pub heads: usize,
@@ -168,12 +211,14 @@ pub struct Attention {
     /// The kinds of layers; at least one.
     pub kinds: Vec<LayerKind>,
     /// Which of the kinds each layer is; empty if all are of the first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<u8>,
 }
 
+members!(Attention { heads, kv_heads, head_size, scale, scale_by_layer, query_key_norm, biases, kinds } or_default { layers });
+
 /// How a layer's attention differs from that of other layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LayerKind {
     /// The positions that a query sees, its own among them; `None` if it sees all until its own.
     pub window: Option<usize>,
@@ -181,9 +226,10 @@ pub struct LayerKind {
     pub base: Option<usize>,
 }
 
+members!(LayerKind { window, base });
+
 /// RMS norms of queries and keys, before they are rotated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryKeyNorm {
     /// There are none.
@@ -194,9 +240,10 @@ pub enum QueryKeyNorm {
     Width,
 }
 
+names!(QueryKeyNorm { None = "none", Head = "head", Width = "width" });
+
 /// Which linear layers of attention have biases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Biases {
     /// None.
@@ -207,8 +254,16 @@ pub enum Biases {
     Both,
 }
 
+names!(Biases { None = "none", Input = "input", Both = "both" });
+
+impl Json for Activation {
+    fn read(reader: &mut Reader) -> Self {
+        Self::ALL[reader.choice(&Self::ALL.map(Self::name))]
+    }
+}
+
 /// The MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Mlp {
     /// What it computes.
     pub kind: MlpKind,
@@ -220,9 +275,10 @@ pub struct Mlp {
     pub biases: bool,
 }
 
+members!(Mlp { kind, inner, activation, biases });
+
 /// What an MLP computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MlpKind {
     /// `down(activation(up(x)))`.
@@ -231,8 +287,10 @@ pub enum MlpKind {
     Gated,
 }
 
+names!(MlpKind { Plain = "plain", Gated = "gated" });
+
 /// How the outputs of attention and MLP enter the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Residual {
     /// In which order.
     pub order: ResidualOrder,
@@ -240,9 +298,10 @@ pub struct Residual {
     pub scale: f32,
 }
 
+members!(Residual { order, scale });
+
 /// In which order attention and MLP read and change the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResidualOrder {
     /// The MLP reads what attention has added to: `y = x + attention(x)`, `y + mlp(y)`.
@@ -250,6 +309,8 @@ pub enum ResidualOrder {
     /// Both read the same: `x + attention(x) + mlp(x)`.
     Parallel,
 }
+
+names!(ResidualOrder { Sequential = "sequential", Parallel = "parallel" });
 
 /// The most positions of a cache where the model itself sets no limit.
 const MAX_CONTEXT: usize = 1 << 24;

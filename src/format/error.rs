@@ -1,9 +1,10 @@
 //! What can be wrong with a model file.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use super::VERSION;
+use super::json::JsonError;
 use crate::terminal;
 
 /// Why bytes are not a model file.
@@ -56,6 +57,12 @@ pub enum FormatError {
     /// The table of checksums is damaged.
     #[error("the table of checksums is damaged; copy or quantize the file again")]
     ChecksumTable,
+}
+
+impl From<JsonError> for FormatError {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error.to_string())
+    }
 }
 
 impl FormatError {

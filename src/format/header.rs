@@ -2,35 +2,34 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
-use core::marker::PhantomData;
 
-use safetensors::tensor::TensorInfo;
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use serde::{Serialize, Serializer, ser};
 use serde_json::value::RawValue;
 
-use super::json::{self, JsonError};
-use super::layout::Listed;
+use super::json::{Json, Object, Reader, Text, members};
 use super::{
-    Config, FileLayout, FormatError, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES,
+    ByName, Config, FileLayout, FormatError, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES,
     MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, METADATA_KEY, MatrixInfo,
     VERSION, checksum,
 };
 use crate::fp_env::FpEnv;
+use crate::terminal;
+
+/// The key of a safetensors header that lists no tensor.
+pub(super) const METADATA: &str = "__metadata__";
 
 /// Where a model came from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
     /// Hash of the checkpoint, with the algorithm's name before a colon.
     pub digest: String,
     /// Bytes of the checkpoint's weights.
     pub bytes: u64,
 }
+
+members!(Source { digest, bytes });
 
 /// Any JSON, kept as its text: a device has no use for it, and parsed it may take seventy times its length.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,9 +66,9 @@ impl Serialize for Provenance {
     }
 }
 
-impl<'de> Deserialize<'de> for Provenance {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        bounded(deserializer, "quantizer", MAX_PROVENANCE_BYTES).map(Self)
+impl Json for Provenance {
+    fn read(reader: &mut Reader) -> Self {
+        Self(bounded(reader, "quantizer", MAX_PROVENANCE_BYTES).into())
     }
 }
 
@@ -96,9 +95,9 @@ impl Serialize for ChatJson {
     }
 }
 
-impl<'de> Deserialize<'de> for ChatJson {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        bounded(deserializer, "chat", MAX_CHAT_BYTES).map(Self)
+impl Json for ChatJson {
+    fn read(reader: &mut Reader) -> Self {
+        Self(bounded(reader, "chat", MAX_CHAT_BYTES).into())
     }
 }
 
@@ -108,33 +107,58 @@ fn serialize_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::
 }
 
 /// The JSON of the metadata key `cerebellum`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Header {
     /// The format's version.
     pub version: u32,
     /// The model's shape.
     pub config: Config,
     /// Scheme and shape of each matrix, by name.
-    #[serde(deserialize_with = "unique")]
-    pub tensors: BTreeMap<String, MatrixInfo>,
+    pub tensors: ByName<MatrixInfo>,
     /// Where the weights came from.
-    #[serde(default)]
     pub source: Option<Source>,
     /// The quantizer's version and options, for information.
-    #[serde(default)]
     pub quantizer: Provenance,
     /// Templates by name (`docs/templates.md`). Their content is judged when one is asked for.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "templates")]
-    pub templates: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "ByName::is_empty")]
+    pub templates: ByName<String>,
     /// How the model is put conversations. Its content is judged when it is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<ChatJson>,
     /// Tokens that end a text, besides the configuration's end-of-text token.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub end_tokens: Vec<u32>,
 }
 
 impl Header {
+    /// Reads the JSON of the metadata key `cerebellum`. What the configuration says is not checked.
+    ///
+    /// # Errors
+    /// [`FormatError::Json`], [`FormatError::Version`].
+    pub fn parse(json: &str) -> Result<Self, FormatError> {
+        let source = Text::new(json);
+        let check =
+            || source.check().map_err(|e| FormatError::Json(format!("{METADATA_KEY}: {e}")));
+        let object = source.object();
+        // The version first: a later one may differ in all else.
+        let found = object.member("version");
+        check()?;
+        if found != VERSION {
+            return Err(FormatError::Version { found });
+        }
+        let header = Self {
+            version: VERSION,
+            config: object.member("config"),
+            tensors: object.member("tensors"),
+            source: object.member("source"),
+            quantizer: object.member_or_default("quantizer"),
+            templates: object.find("templates").map(templates).unwrap_or_default(),
+            chat: object.member("chat"),
+            end_tokens: object.member_or_default("end_tokens"),
+        };
+        check().map(|()| header)
+    }
+
     fn check_end_tokens(&self) -> Result<(), FormatError> {
         let wrong = |detail| Err(FormatError::config("end_tokens", detail));
         if self.end_tokens.len() > MAX_END_TOKENS {
@@ -163,14 +187,19 @@ pub(super) fn read_front(
     last: [u8; 4],
     file_bytes: u64,
 ) -> Result<(Header, FileLayout), FormatError> {
-    // Numbers are parsed by arithmetic.
+    // What is compared with 0 may be subnormal.
     let _env = FpEnv::set_default();
     let json = framed_json(front, last, file_bytes)?;
-    let (metadata, listed) = parse(json)?;
-    let header = parse_metadata(&metadata)?;
+    let text = core::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
+    let source = Text::new(text);
+    let listed = source.object();
+    let metadata = metadata(&listed);
+    source.check()?;
+    let header = Header::parse(&metadata)?;
+    drop(metadata);
     header.config.validate()?;
     header.check_end_tokens()?;
-    let tokenizer_bytes = listed.get(super::TOKENIZER).map(single_dimension).transpose()?;
+    let tokenizer_bytes = tokenizer_bytes(&listed)?;
     let layout = FileLayout::new(&header.config, &header.tensors, tokenizer_bytes)?;
     layout.check_listed(&listed)?;
     let expected = (8 + json.len()) as u64 + layout.data_bytes() as u64;
@@ -212,135 +241,49 @@ fn framed_json(front: &[u8], last: [u8; 4], file_bytes: u64) -> Result<&[u8], Fo
     Ok(json)
 }
 
-fn parse_metadata(metadata: &str) -> Result<Header, FormatError> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
+/// The JSON of [`Header`], in a safetensors header.
+fn metadata(listed: &Object) -> String {
+    let members: Vec<_> = match listed.find(METADATA) {
+        Some(mut reader) => reader.object().members().collect(),
+        None => Vec::new(),
+    };
+    match &members[..] {
+        [(name, reader)] if name == METADATA_KEY => String::read(&mut reader.clone()),
+        _ => {
+            let only = format_args!("{METADATA} must have the key \"{METADATA_KEY}\" and no other");
+            listed.end().fail(&only);
+            String::new()
+        }
     }
-    let wrong = |e: JsonError| FormatError::Json(format!("{METADATA_KEY}: {e}"));
-    // The version first: a later one may differ in all else.
-    let Version { version } = json::read(metadata).map_err(wrong)?;
-    if version != VERSION {
-        return Err(FormatError::Version { found: version });
-    }
-    json::read(metadata).map_err(wrong)
 }
 
-fn single_dimension(info: &TensorInfo) -> Result<usize, FormatError> {
-    match info.shape[..] {
-        [n] => Ok(n),
+/// The size of the tokenizer's tables, as a safetensors header lists them.
+fn tokenizer_bytes(listed: &Object) -> Result<Option<usize>, FormatError> {
+    let Some(mut reader) = listed.find(super::TOKENIZER) else { return Ok(None) };
+    let shape: Vec<usize> = reader.object().member("shape");
+    listed.check()?;
+    match shape[..] {
+        [bytes] => Ok(Some(bytes)),
         _ => Err(FormatError::tensor(super::TOKENIZER, "must have one dimension")),
     }
 }
 
-/// The top level of a safetensors header, refusing a name that occurs twice (see [`UniqueMap`]).
-fn parse(json: &[u8]) -> Result<(String, Listed), FormatError> {
-    struct TopLevel;
-
-    impl<'de> Visitor<'de> for TopLevel {
-        type Value = (String, Listed);
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            write!(f, "a safetensors header")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut metadata, mut listed) = (None, Listed::new());
-            while let Some(name) = map.next_key::<String>()? {
-                let twice = if name == "__metadata__" {
-                    metadata.replace(map.next_value::<UniqueMap<String>>()?).is_some()
-                } else {
-                    listed.insert(name.clone(), map.next_value()?).is_some()
-                };
-                if twice {
-                    return Err(de::Error::custom(format!("{name:?} occurs twice")));
-                }
-            }
-            let UniqueMap(mut entries) = metadata.unwrap_or_default();
-            let only = entries.remove(METADATA_KEY).filter(|_| entries.is_empty());
-            let other = || {
-                let detail =
-                    format!("__metadata__ must have the key {METADATA_KEY:?} and no other");
-                de::Error::custom(detail)
-            };
-            Ok((only.ok_or_else(other)?, listed))
-        }
-    }
-
-    let json = core::str::from_utf8(json).map_err(|e| FormatError::Json(e.to_string()))?;
-    json::read_with(json, |reader| reader.deserialize_map(TopLevel))
-        .map_err(|e| FormatError::Json(e.to_string()))
-}
-
-/// A JSON object in which no name occurs twice. A map alone would silently keep one of the values,
-/// and which one differs from parser to parser: a file could be one model to this reader and another
-/// to a tool that is to judge it.
-struct UniqueMap<V>(BTreeMap<String, V>);
-
-impl<V> Default for UniqueMap<V> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<V>(PhantomData<V>);
-
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
-            type Value = UniqueMap<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                write!(f, "an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    match entries.entry(name) {
-                        Entry::Vacant(place) => place.insert(map.next_value()?),
-                        Entry::Occupied(first) => {
-                            let detail = format!("{:?} occurs twice", first.key());
-                            return Err(de::Error::custom(detail));
-                        }
-                    };
-                }
-                Ok(UniqueMap(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
-}
-
-fn unique<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, MatrixInfo>, D::Error> {
-    Ok(UniqueMap::deserialize(deserializer)?.0)
-}
-
 /// The text of a part of the header, if it is not too long.
-fn bounded<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    part: &str,
-    most: usize,
-) -> Result<Box<str>, D::Error> {
-    let text = json::raw(deserializer)?;
+fn bounded<'t>(reader: &mut Reader<'t>, part: &str, most: usize) -> &'t str {
+    let text = reader.skip();
     if text.len() > most {
-        return Err(de::Error::custom(format!("{part}: longer than {most} bytes")));
+        reader.fail(&format_args!("{part}: longer than {most} bytes"));
     }
-    Ok(text)
+    text
 }
 
-fn templates<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    let text = bounded(deserializer, "templates", MAX_TEMPLATES_BYTES)?;
-    let UniqueMap(templates) = json::read(&text).map_err(de::Error::custom)?;
-    match templates.keys().find(|name: &&String| !is_template_name(name)) {
-        Some(name) => Err(de::Error::custom(format!("{name:?} is no name of a template"))),
-        None => Ok(templates),
+fn templates(mut reader: Reader) -> ByName<String> {
+    bounded(&mut reader.clone(), "templates", MAX_TEMPLATES_BYTES);
+    let templates = ByName::read(&mut reader);
+    if let Some(name) = templates.keys().find(|name: &&String| !is_template_name(name)) {
+        reader.fail(&format_args!("{} is no name of a template", terminal::quoted(name)));
     }
+    templates
 }
 
 /// Whether a template may have this name: lower-case letters, digits and hyphens, not too many.

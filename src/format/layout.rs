@@ -1,22 +1,22 @@
 //! Where each tensor lies: a function of the configuration, the schemes and the tokenizer's size.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::header::METADATA;
+use super::json::{Json, Object, Reader, members, names};
 use super::network::{self, Described, Shape, TensorId};
-use super::{CHECKSUMS, Config, FormatError, TOKENIZER};
+use super::{ByName, CHECKSUMS, Config, FormatError, TOKENIZER};
 use crate::heap;
 use crate::quant::{EXPONENTS, Scheme, TileLayout};
 
 /// What the metadata says of one matrix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatrixInfo {
     /// How its weights are stored.
     pub scheme: Scheme,
@@ -27,12 +27,26 @@ pub struct MatrixInfo {
     /// Every scale is multiplied by `2^exponent`.
     pub exponent: i32,
     /// Norm of the quantization error over the norm of the weights, for information.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_error: Option<f32>,
 }
 
-/// Tensors as listed in the header.
-pub(super) type Listed = BTreeMap<String, TensorInfo>;
+members!(MatrixInfo { scheme, group_size, shape, exponent, relative_error });
+
+impl Json for Scheme {
+    fn read(reader: &mut Reader) -> Self {
+        Self::ALL[reader.choice(&Self::ALL.map(Self::name))]
+    }
+}
+
+/// A tensor as the header lists it.
+struct Listed {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+members!(Listed { dtype, shape, data_offsets });
 
 /// A matrix in the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +74,33 @@ pub enum TensorKind {
     Checksums,
 }
 
+/// A tensor's type in the safetensors header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dtype {
+    /// Bytes.
+    U8,
+    /// Float16.
+    F16,
+    /// Float32.
+    F32,
+    /// Float64.
+    F64,
+}
+
+names!(Dtype { U8 = "U8", F16 = "F16", F32 = "F32", F64 = "F64" });
+
+impl Dtype {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
 /// A tensor and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -77,6 +118,9 @@ pub struct Tensor {
     pub range: Range<usize>,
 }
 
+/// Matrices that every layer has: two of attention, two of the MLP.
+const LEAST_MATRICES: usize = 4;
+
 /// Every tensor of a file, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileLayout {
@@ -90,40 +134,38 @@ impl FileLayout {
     /// relative to the beginning of the data.
     pub fn new(
         config: &Config,
-        infos: &BTreeMap<String, MatrixInfo>,
+        infos: &ByName<MatrixInfo>,
         tokenizer_bytes: Option<usize>,
     ) -> Result<Self, FormatError> {
+        // So the list of the network's tensors is no longer than the header's.
+        if config.n_layer > infos.len() / LEAST_MATRICES {
+            let detail = format!("{} with {} matrices in all", config.n_layer, infos.len());
+            return Err(FormatError::config("n_layer", detail));
+        }
         let mut builder = Builder { tensors: Vec::new(), end: 0 };
         let network = network::tensors(config);
-        let expected: Vec<_> =
-            matrices(&network).map(|(id, shape)| (id, id.name(), shape)).collect();
-        for (id, name, shape) in &expected {
-            let info = infos.get(name.as_str());
-            let info = info.ok_or_else(|| FormatError::tensor(name, "missing in `tensors`"))?;
-            builder.push_matrix(*id, name, info, *shape)?;
+        for (id, shape) in matrices(&network) {
+            let name = id.name();
+            let info = infos.get(&name);
+            let info = info.ok_or_else(|| FormatError::tensor(&name, "missing in `tensors`"))?;
+            builder.push_matrix(id, &name, info, shape)?;
         }
-        let mut known: Vec<&str> = expected.iter().map(|(_, name, _)| name.as_str()).collect();
-        heap::sort(&mut known, |a, b| a < b);
-        // Both in the order of names: the first that differs is surplus, because none is missing.
-        let mut known = known.into_iter();
-        if let Some(surplus) = infos.keys().find(|name| known.next() != Some(name.as_str())) {
-            return Err(FormatError::tensor(surplus, "is not part of this architecture"));
-        }
+        let known = builder.tensors.len();
         check_readers(&network, infos)?;
         // The widest numbers first: each is aligned to its size, as matrices are to 64 bytes.
-        for Described { id, shape } in &network {
-            if let Shape::Frequencies(shape) = *shape {
-                builder.push_values(*id, TensorKind::Frequencies, Dtype::F64, &shape)?;
-            }
-        }
-        for Described { id, shape } in &network {
-            if let Shape::Vector(elements) = *shape {
-                builder.push_values(*id, TensorKind::Vector, Dtype::F32, &[elements])?;
-            }
-        }
-        for Described { id, shape } in &network {
-            if let Shape::Table(shape) = *shape {
-                builder.push_values(*id, TensorKind::Positions, Dtype::F16, &shape)?;
+        for wanted in [Dtype::F64, Dtype::F32, Dtype::F16] {
+            for Described { id, shape } in &network {
+                let (kind, dtype, shape) = match shape {
+                    Shape::Matrix(_) => continue,
+                    Shape::Frequencies(shape) => (TensorKind::Frequencies, Dtype::F64, &shape[..]),
+                    Shape::Vector(elements) => {
+                        (TensorKind::Vector, Dtype::F32, core::slice::from_ref(elements))
+                    }
+                    Shape::Table(shape) => (TensorKind::Positions, Dtype::F16, &shape[..]),
+                };
+                if dtype == wanted {
+                    builder.push(Some(*id), &id.name(), kind, dtype, shape.to_vec())?;
+                }
             }
         }
         if let Some(bytes) = tokenizer_bytes {
@@ -134,7 +176,13 @@ impl FileLayout {
         let tensors = builder.tensors;
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
         heap::sort(&mut by_name, |&a, &b| tensors[a].name < tensors[b].name);
-        Ok(Self { tensors, by_name })
+        let layout = Self { tensors, by_name };
+        // Matrices come first, and none is missing.
+        let is_known = |name: &&String| layout.index(name).is_some_and(|index| index < known);
+        match infos.keys().find(|name| !is_known(name)) {
+            Some(surplus) => Err(FormatError::tensor(surplus, "is not part of this architecture")),
+            None => Ok(layout),
+        }
     }
 
     /// All tensors in file order.
@@ -144,8 +192,12 @@ impl FileLayout {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.index(name).map(|index| &self.tensors[index])
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
         let place = self.by_name.binary_search_by_key(&name, |&i| &self.tensors[i].name);
-        Some(&self.tensors[self.by_name[place.ok()?]])
+        Some(self.by_name[place.ok()?])
     }
 
     /// Bytes from the beginning of the data to its end.
@@ -162,28 +214,54 @@ impl FileLayout {
         self
     }
 
-    /// Checks that the header lists exactly these tensors at exactly these places.
-    pub(super) fn check_listed(&self, listed: &Listed) -> Result<(), FormatError> {
-        for tensor in &self.tensors {
-            let name = &tensor.name;
-            let info = listed.get(name);
-            let info = info.ok_or_else(|| FormatError::tensor(name, "missing in the header"))?;
-            if info.dtype != tensor.dtype || info.shape != tensor.shape {
-                let detail = format!(
-                    "is {:?} {:?}, the configuration implies {:?} {:?}",
-                    info.dtype, info.shape, tensor.dtype, tensor.shape
-                );
-                return Err(FormatError::tensor(name, detail));
+    /// Checks that the header lists exactly these tensors at exactly these places, and none twice.
+    pub(super) fn check_listed(&self, listed: &Object) -> Result<(), FormatError> {
+        let mut seen = vec![false; self.tensors.len()];
+        for (name, mut reader) in listed.members().filter(|(name, _)| name != METADATA) {
+            let index = self.index(&name);
+            let index =
+                index.ok_or_else(|| FormatError::tensor(&name, "is not part of this format"))?;
+            if core::mem::replace(&mut seen[index], true) {
+                reader.twice(&name);
             }
-            if info.data_offsets != (tensor.range.start, tensor.range.end) {
-                let detail = format!("lies at {:?}, not {:?}", info.data_offsets, tensor.range);
-                return Err(FormatError::tensor(name, detail));
+            let (tensor, info) = (&self.tensors[index], Listed::read(&mut reader));
+            listed.check()?;
+            if info.dtype != tensor.dtype.name() || info.shape != tensor.shape {
+                let detail = format!(
+                    "is {} {}, the configuration implies {} {}",
+                    info.dtype,
+                    Dimensions(&info.shape),
+                    tensor.dtype.name(),
+                    Dimensions(&tensor.shape)
+                );
+                return Err(FormatError::tensor(&name, detail));
+            }
+            let [start, end] = info.data_offsets;
+            if (start..end) != tensor.range {
+                let Range { start: first, end: last } = tensor.range;
+                let detail = format!("lies at {start}..{end}, not {first}..{last}");
+                return Err(FormatError::tensor(&name, detail));
             }
         }
-        match listed.keys().find(|name| self.get(name).is_none()) {
-            Some(name) => Err(FormatError::tensor(name, "is not part of this format")),
+        match seen.iter().position(|seen| !seen) {
+            Some(index) => {
+                Err(FormatError::tensor(&self.tensors[index].name, "missing in the header"))
+            }
             None => Ok(()),
         }
+    }
+}
+
+/// A shape in a message.
+struct Dimensions<'a>(&'a [usize]);
+
+impl fmt::Display for Dimensions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, dimension) in self.0.iter().enumerate() {
+            write!(f, "{}{dimension}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
     }
 }
 
@@ -201,11 +279,13 @@ impl Builder {
         [rows, cols]: [usize; 2],
     ) -> Result<(), FormatError> {
         if info.shape != [rows, cols] {
-            let detail = format!("has shape {:?}, expected [{rows}, {cols}]", info.shape);
+            let detail =
+                format!("has shape {}, expected [{rows}, {cols}]", Dimensions(&info.shape));
             return Err(FormatError::tensor(name, detail));
         }
         if !EXPONENTS.contains(&info.exponent) {
-            let detail = format!("exponent {} is not in {EXPONENTS:?}", info.exponent);
+            let (least, most) = (EXPONENTS.start(), EXPONENTS.end());
+            let detail = format!("exponent {} is not in {least}..={most}", info.exponent);
             return Err(FormatError::tensor(name, detail));
         }
         let tiles = TileLayout::new(rows, cols, info.scheme, info.group_size).ok_or_else(|| {
@@ -216,16 +296,6 @@ impl Builder {
         self.push(Some(id), name, kind, Dtype::U8, vec![tiles.panels(), tiles.panel_bytes()])
     }
 
-    fn push_values(
-        &mut self,
-        id: TensorId,
-        kind: TensorKind,
-        dtype: Dtype,
-        shape: &[usize],
-    ) -> Result<(), FormatError> {
-        self.push(Some(id), &id.name(), kind, dtype, shape.to_vec())
-    }
-
     fn push(
         &mut self,
         id: Option<TensorId>,
@@ -234,7 +304,7 @@ impl Builder {
         dtype: Dtype,
         shape: Vec<usize>,
     ) -> Result<(), FormatError> {
-        let element = dtype.bitsize() / 8;
+        let element = dtype.bytes();
         let bytes = shape.iter().try_fold(element, |bytes, &n| bytes.checked_mul(n));
         let end = bytes.and_then(|bytes| self.end.checked_add(bytes));
         let end = end.filter(|&end| isize::try_from(end).is_ok());
@@ -266,10 +336,7 @@ fn matrices(network: &[Described]) -> impl Iterator<Item = (TensorId, [usize; 2]
 
 /// Matrices of a layer that read the same quantized rows, as a gate and its companion do, must have the
 /// same groups.
-fn check_readers(
-    network: &[Described],
-    infos: &BTreeMap<String, MatrixInfo>,
-) -> Result<(), FormatError> {
+fn check_readers(network: &[Described], infos: &ByName<MatrixInfo>) -> Result<(), FormatError> {
     let reads = |id: TensorId| (id.layer, id.role.reads());
     let mut before: Option<(TensorId, String)> = None;
     for (id, _) in matrices(network).filter(|(id, _)| id.layer.is_some()) {

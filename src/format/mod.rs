@@ -4,6 +4,7 @@
 //! [`network`] lists the tensors that the configuration implies, and [`FileLayout`] derives their
 //! places. The quantizer writes by the same [`FileLayout`], so reader and writer cannot drift apart.
 
+mod by_name;
 mod bytes;
 mod chat;
 mod config;
@@ -19,6 +20,7 @@ mod no_files;
 mod verify;
 
 pub use crate::kernels::Activation;
+pub use by_name::ByName;
 pub use bytes::{Access, ModelBytes};
 pub use chat::{Around, ChatForm, ChatFormat};
 pub(crate) use config::MAX_KINDS;
@@ -30,7 +32,7 @@ pub use error::FormatError;
 #[cfg(feature = "std")]
 pub(crate) use file_bytes::open_regular;
 pub use header::{ChatJson, Header, Provenance, Source, is_template_name, read_header};
-pub use layout::{FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, matrix_names};
+pub use layout::{Dtype, FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, matrix_names};
 pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 
@@ -38,6 +40,16 @@ pub use verify::{Fault, checksum, verify};
 pub const VERSION: u32 = 3;
 /// The header may not be longer than this.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
+
+/// The most memory that opening takes of a file whose header has so many bytes (the file's first eight bytes are that
+/// number), on a processor whose addresses have so many. What stays of it is less.
+pub const fn opening_bytes(header_bytes: usize, address_bytes: usize) -> usize {
+    header_bytes.saturating_mul(address_bytes).saturating_add(OPENING_BYTES)
+}
+
+/// What a small header takes.
+const OPENING_BYTES: usize = 16 << 10;
+
 /// [`Header::quantizer`] may not be longer than this.
 pub const MAX_PROVENANCE_BYTES: usize = 1 << 16;
 /// [`Header::templates`] may not be longer than this, nor the name of one than so many bytes.

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use cerebellum::format::{MAX_PROVENANCE_BYTES, read_header};
+use cerebellum::Model;
+use cerebellum::format::{MAX_PROVENANCE_BYTES, opening_bytes, read_header};
 use serde_json::json;
 
-use crate::base::tiny;
+use crate::allocations::peak_of;
+use crate::base::{tiny, tiny_btlm, tiny_int8, tiny_modern};
 use crate::class::{Class, MEMORY};
+use crate::exercise::AlignedBytes;
+use crate::fields::relist;
 use crate::parts::{Parts, assemble};
 
 /// Time to refuse a small file.
@@ -107,6 +111,39 @@ fn bombs() -> Vec<(&'static str, String)> {
     bombs
 }
 
+/// Opens a file, within the memory that is stated for that.
+fn open_within(case: &str, file: &[u8]) {
+    let header = file.first_chunk().map_or(0, |length| u64::from_le_bytes(*length) as usize);
+    let copy = AlignedBytes::copy(file);
+    let (_, peak) = peak_of(|| Model::borrow(copy).map(drop));
+    assert!(
+        peak <= opening_bytes(header, size_of::<usize>()),
+        "{case}: {peak} bytes of memory for {header}"
+    );
+}
+
+#[test]
+fn opening_takes_no_more_memory_than_is_stated() {
+    for (case, json) in bombs().into_iter().chain(largest()) {
+        open_within(case, &assemble(json.as_bytes(), &[0; 64]));
+    }
+    for file in [tiny(), tiny_int8(), tiny_btlm(), tiny_modern()] {
+        open_within("sound", file);
+    }
+    // Templates and layers are what a sound file may have many of.
+    let mut parts = Parts::of(tiny());
+    let names = (0..3000).map(|i| (i.to_string(), "".into()));
+    parts.metadata["templates"] = names.collect::<serde_json::Map<_, _>>().into();
+    open_within("templates", &parts.file());
+    parts.metadata["end_tokens"] = vec![0; 4096].into();
+    parts.metadata["config"]["attention"]["kinds"] = vec![json!({}); 4096].into();
+    open_within("arrays", &parts.file());
+    let mut parts = Parts::of(tiny());
+    parts.metadata["config"]["n_layer"] = 100.into();
+    assert!(relist(&mut parts));
+    open_within("layers", &parts.file());
+}
+
 #[test]
 fn resource_bombs() {
     let mut class = Class::with_bounds("small bombs", MEMORY, TIME);
@@ -158,9 +195,7 @@ fn header_length_bombs() {
 }
 
 /// As much JSON as fits, where the metadata may hold any.
-#[test]
-fn headers_of_a_mebibyte() {
-    let mut class = Class::with_bounds("headers of 1 MiB", MEMORY, Duration::from_secs(1));
+fn largest() -> Vec<(&'static str, String)> {
     let size = (1 << 20) - 200;
     let list = |item: &str| format!("[{}0]", format!("{item},").repeat(size / (item.len() + 1)));
     let numbered = |item: fn(usize) -> String| {
@@ -180,7 +215,7 @@ fn headers_of_a_mebibyte() {
         metadata(&text[..text.len().min(size - quotes)])
     };
     let entry = |i| format!(r#""{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#);
-    let cases = [
+    vec![
         ("names", format!("{{{}}}", numbered(entry))),
         ("shortest entries", format!("{{{}}}", numbered(|i| format!(r#""{i}":{{}}"#)))),
         (
@@ -211,8 +246,13 @@ fn headers_of_a_mebibyte() {
             }),
         ),
         ("nested to the limit", escaped(&list(&("[".repeat(120) + &"]".repeat(120))))),
-    ];
-    for (case, json) in cases {
+    ]
+}
+
+#[test]
+fn headers_of_a_mebibyte() {
+    let mut class = Class::with_bounds("headers of 1 MiB", MEMORY, Duration::from_secs(1));
+    for (case, json) in largest() {
         let file = assemble(json.as_bytes(), &[0; 64]);
         assert!(file.len() > 1 << 19 && file.len() <= (1 << 20) + 72, "{case}: {}", file.len());
         class.run(case, &file).expect(case, &["json", "tensor", "configuration"]);
@@ -274,7 +314,7 @@ fn many_layers() {
             }
         }
         let file = parts.file();
-        class.run(layers, &file).expect(layers, &["tensor", "frame"]);
+        class.run(layers, &file).expect(layers, &["tensor", "configuration", "frame"]);
     }
     class.print();
 }

@@ -1,6 +1,6 @@
 //! Every integer of the format at the values where arithmetic breaks, alone and in pairs.
 
-use cerebellum::format::{Config, FileLayout, Header, TOKENIZER, matrix_names, read_header};
+use cerebellum::format::{FileLayout, Header, TOKENIZER, matrix_names, read_header};
 use serde_json::{Value, json};
 
 use crate::base::{tiny, tiny_btlm, tiny_int8, tiny_modern, tokenizer};
@@ -335,8 +335,8 @@ fn consistent_dimensions() {
 }
 
 /// Makes the listing what the configuration implies; `false` if that cannot be.
-fn relist(parts: &mut Parts) -> bool {
-    let config: Config = serde_json::from_value(parts.metadata["config"].clone()).unwrap();
+pub fn relist(parts: &mut Parts) -> bool {
+    let config = Header::parse(&parts.metadata.to_string()).unwrap().config;
     // A header of many layers would be longer than is allowed, and is tried among the bombs.
     if config.validate().is_err() || config.n_layer > 100 {
         return false;
@@ -348,7 +348,7 @@ fn relist(parts: &mut Parts) -> bool {
         (name, info)
     });
     parts.metadata["tensors"] = matrices.collect::<serde_json::Map<_, _>>().into();
-    let header: Header = serde_json::from_value(parts.metadata.clone()).unwrap();
+    let header = Header::parse(&parts.metadata.to_string()).unwrap();
     let Ok(layout) = FileLayout::new(&config, &header.tensors, Some(tokenizer().len())) else {
         return false;
     };

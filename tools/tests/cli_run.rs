@@ -274,7 +274,7 @@ fn numbers_out_of_range_exit_with_2_and_say_the_range() {
         ("-t", "many", "\"many\" is not a whole number in 1..=1024".to_owned()),
         ("--chunk", "0", format!("0 is not in 1..={most}")),
         ("--draft", "16", "16 is not in 0..=15".to_owned()),
-        ("--temperature", "nan", "NaN is not in 0..=100".to_owned()),
+        ("--temperature", "nan", "\"nan\" is not a number".to_owned()),
         ("--temperature", "-0.5", "-0.5 is not in 0..=100".to_owned()),
         ("--top-p", "0", "0 is not over 0 and at most 1".to_owned()),
         ("--repetition-penalty", "1e38", "is not in 0.01..=100".to_owned()),

@@ -1,10 +1,9 @@
 //! How a weight is stored, and what it then stands for (`docs/numbers.md` section 2).
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
 /// How a weight is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// An integer in one byte, offset 128.
     Int8,
@@ -48,6 +47,12 @@ const fn table(levels: &[i8]) -> LevelTable {
         i += 1;
     }
     table
+}
+
+impl Serialize for Scheme {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl Scheme {

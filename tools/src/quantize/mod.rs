@@ -178,7 +178,7 @@ fn describe(
         tensors: matrices.into_iter().map(|m| widest_info(m, options, choices)).collect(),
         source: Some(source(checkpoint, &UNKNOWN_DIGEST.to_hex())?),
         quantizer: Provenance::default(),
-        templates: options.templates.clone(),
+        templates: options.templates.clone().into_iter().collect(),
         chat: options.chat.as_ref().map(ChatJson::from),
         end_tokens: options.end_tokens.clone(),
         config,

@@ -3,13 +3,14 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use cerebellum::format::{
-    FileLayout, Header, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, METADATA_KEY, Tensor, checksum,
+    Dtype, FileLayout, Header, MAX_HEADER_BYTES, MAX_PROVENANCE_BYTES, METADATA_KEY, Tensor,
+    checksum,
 };
 use cerebellum::quant::TILE_ALIGN;
 use crc32fast::Hasher;
 use memmap2::{Mmap, MmapMut};
-use safetensors::tensor::TensorInfo;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
 use super::error::{Error, Result};
 use crate::output::Output;
@@ -167,15 +168,23 @@ struct TopLevel<'a> {
     layout: &'a FileLayout,
 }
 
+/// A tensor as a safetensors header has it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    dtype: Dtype,
+    shape: &'a [usize],
+    data_offsets: (usize, usize),
+}
+
 impl Serialize for TopLevel<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let metadata = serde_json::to_string(self.header).map_err(serde::ser::Error::custom)?;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("__metadata__", &serde_json::json!({ METADATA_KEY: metadata }))?;
         for tensor in self.layout.tensors() {
-            let info = TensorInfo {
+            let info = Listed {
                 dtype: tensor.dtype,
-                shape: tensor.shape.clone(),
+                shape: &tensor.shape,
                 data_offsets: (tensor.range.start, tensor.range.end),
             };
             map.serialize_entry(&tensor.name, &info)?;

@@ -1,6 +1,6 @@
 //! Quantized matrices and rows, and their product.
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
 use crate::quant::{PANEL_ROWS, Scheme, TileLayout};
 
@@ -107,8 +107,7 @@ pub struct QuantizedRowMut<'a> {
 }
 
 /// The non-linearity between the two halves of an MLP (`docs/elementary-functions.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x * Phi(x)`, exact: Cerebras-GPT.
     Gelu,
@@ -118,6 +117,27 @@ pub enum Activation {
     Relu,
     /// `x * sigmoid(x)`.
     Silu,
+}
+
+impl Activation {
+    /// All non-linearities.
+    pub const ALL: [Self; 4] = [Self::Gelu, Self::GeluTanh, Self::Relu, Self::Silu];
+
+    /// The name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        }
+    }
+}
+
+impl Serialize for Activation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// What happens to an output after its bias was added.
