@@ -47,7 +47,7 @@ impl Places<'_> {
                 scale: power_of_two(matrix.exponent),
                 range: tensor.range.clone(),
             },
-            kind => unreachable!("{id:?} is laid out as {kind:?}"),
+            _ => unreachable!("{} is laid out as something else", id.name()),
         }
     }
 

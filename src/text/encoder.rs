@@ -309,7 +309,9 @@ impl Run<'_, '_> {
         let is_sentencepiece = self.view.sections.kind == layout::SENTENCEPIECE_BPE;
         let always = part.begins && self.has(layout::ALWAYS_PREFIX_SPACE);
         let mut spaced = String::new();
-        if always || is_sentencepiece && part.text.contains('\u{2581}') {
+        // `contains` would bring 1 KB of the standard library's code, to search for any text.
+        let is_marked = || part.text.match_indices('\u{2581}').next().is_some();
+        if always || is_sentencepiece && is_marked() {
             reserve(&mut spaced, part.text.len() + 1)?;
             spaced.extend(always.then_some(' '));
             let one = |c| if is_sentencepiece && is_space(c) { ' ' } else { c };

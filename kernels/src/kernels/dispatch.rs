@@ -7,6 +7,7 @@ use super::dsp;
 use super::isa::Isa;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
+#[cfg(not(dsp))]
 use super::scalar;
 use super::table::Kernels;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -15,7 +16,8 @@ use super::wasm;
 use super::{avx_vnni, avx512};
 
 impl Isa {
-    /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is.
+    /// Those that this processor supports, the best one last; [`Isa::Scalar`] always is, unless all processors that
+    /// the build is for have [`Isa::Dsp`].
     pub fn available() -> impl Iterator<Item = Isa> {
         Self::ALL.iter().copied().filter(|&isa| Kernels::new(isa).is_some())
     }
@@ -30,7 +32,10 @@ impl Kernels {
     /// The kernels of `isa`, if this processor supports it: the one ladder of choice.
     pub fn new(isa: Isa) -> Option<&'static Self> {
         match isa {
+            #[cfg(not(dsp))]
             Isa::Scalar => Some(&scalar::PORTABLE),
+            #[cfg(dsp)]
+            Isa::Scalar => None,
             #[cfg(any(target_arch = "x86", all(target_arch = "x86_64", feature = "scalar-fma")))]
             Isa::ScalarFma => super::detect::has!("fma").then_some(&scalar::FMA),
             #[cfg(not(any(
@@ -69,6 +74,6 @@ impl Kernels {
 
     /// The best that this processor supports.
     pub fn best() -> &'static Self {
-        Self::new(Isa::best()).unwrap_or(&scalar::PORTABLE)
+        Self::new(Isa::best()).expect("every processor has kernels")
     }
 }

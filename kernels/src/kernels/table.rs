@@ -103,6 +103,14 @@ impl Work for Merge<'_> {
     }
 }
 
+/// Asserts that what a kernel is given fits together. One message for all: the place tells them apart, and the texts
+/// of the conditions would be 2 KB of a small library.
+macro_rules! fits {
+    ($condition:expr) => {
+        assert!($condition, "what a kernel is given does not fit together")
+    };
+}
+
 /// The kernels of one instruction set, which this processor supports.
 ///
 /// The methods check shapes, then call the table's function. Every such function is unsafe for one
@@ -147,14 +155,14 @@ impl Kernels {
     /// `out = (embedding row + position) * scale`, each `[n_embd]`; the row is transformed back first.
     pub fn embed(&self, row: &EmbeddingRow, out: &mut [f32]) {
         assert_eq!(out.len(), row.weights.tiles.cols());
-        assert!(row.position.is_none_or(|position| position.len() == out.len()));
+        fits!(row.position.is_none_or(|position| position.len() == out.len()));
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.embed)(row, out) }
     }
 
     /// Quantizes one token's row in groups of `group_size`, after its Hadamard transform.
     pub fn quantize(&self, x: &[f32], group_size: usize, out: QuantizedRowMut) {
-        assert!(GROUP_SIZES.contains(&group_size));
+        fits!(GROUP_SIZES.contains(&group_size));
         let groups = x.len().div_ceil(group_size);
         assert_eq!(out.values.len(), groups * group_size);
         assert_eq!(out.scales.len(), groups);
@@ -166,14 +174,14 @@ impl Kernels {
     /// Layer norm of one token's row.
     pub fn layer_norm(&self, x: &[f32], norm: &LayerNorm, out: &mut [f32]) {
         let n = x.len();
-        assert!(norm.weight.len() == n && norm.bias.len() == n && out.len() == n);
+        fits!(norm.weight.len() == n && norm.bias.len() == n && out.len() == n);
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.layer_norm)(x, norm, out) }
     }
 
     /// RMS norm of one token's row.
     pub fn rms_norm(&self, x: &[f32], norm: &RmsNorm, out: &mut [f32]) {
-        assert!(norm.weight.len() == x.len() && out.len() == x.len());
+        fits!(norm.weight.len() == x.len() && out.len() == x.len());
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.rms_norm)(x, norm, out) }
     }
@@ -194,7 +202,7 @@ impl Kernels {
         factor: f64,
         (cos, sin): (&mut [f32], &mut [f32]),
     ) {
-        assert!(cos.len() == inverse_frequencies.len() && sin.len() == cos.len());
+        fits!(cos.len() == inverse_frequencies.len() && sin.len() == cos.len());
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.angles)(position, inverse_frequencies, factor, (cos, sin)) }
     }
@@ -202,7 +210,7 @@ impl Kernels {
     /// Rotates the pairs `(i, i + n)` of a head `[head size]` in place, `n` the number of angles: at
     /// most half the head size; the dimensions after them stay.
     pub fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
-        assert!(cos.len() == sin.len() && 2 * cos.len() <= head.len());
+        fits!(cos.len() == sin.len() && 2 * cos.len() <= head.len());
         // SAFETY: `self` exists only if the processor supports it.
         unsafe { (self.rotate)(head, cos, sin) }
     }
@@ -213,15 +221,15 @@ impl Kernels {
     /// Nobody else reads or writes the cells of these panels' rows in `out` during the call.
     pub unsafe fn matmul(&self, job: &Matmul, panels: Range<usize>, out: &CellWriter) {
         let (tiles, input) = (&job.weights.tiles, &job.input);
-        assert!(panels.end <= tiles.panels());
-        assert!(input.padded_cols == tiles.padded_cols());
-        assert!(input.groups == tiles.groups() && input.blocks == tiles.blocks());
+        fits!(panels.end <= tiles.panels());
+        fits!(input.padded_cols == tiles.padded_cols());
+        fits!(input.groups == tiles.groups() && input.blocks == tiles.blocks());
         let tokens = job.tokens();
         assert_eq!(input.values.len(), tokens * input.padded_cols);
         assert_eq!(input.scales.len(), tokens * input.groups);
         assert_eq!(input.corrections.len(), tokens * input.blocks);
-        assert!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
-        assert!(out.tokens >= tokens && out.stride >= tiles.rows());
+        fits!(job.bias.is_none_or(|bias| bias.len() == tiles.rows()));
+        fits!(out.tokens >= tokens && out.stride >= tiles.rows());
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.matmul)(job, panels, out) }
     }
@@ -230,7 +238,7 @@ impl Kernels {
     /// `position % capacity`.
     pub fn store(&self, head: &mut HeadCacheMut, position: usize, key: &[f32], value: &[f32]) {
         let size = key.len();
-        assert!(size > 0 && size == value.len());
+        fits!(size > 0 && size == value.len());
         let capacity = head.capacity(size);
         assert!(is_within(position + 1, capacity), "position {position} of capacity {capacity}");
         // SAFETY: `self` exists only if the processor supports it.
@@ -246,26 +254,26 @@ impl Kernels {
     /// number.
     pub unsafe fn attend(&self, job: &Attention, scratch: &mut AttentionScratch, out: &CellWriter) {
         let (size, group, tokens) = (job.columns.len(), job.group, &job.tokens);
-        assert!(size > 0 && group > 0 && !tokens.is_empty());
-        assert!(tokens.len() <= MOST_QUERIES && group <= MOST_QUERIES);
-        assert!(tokens.len() * group <= MOST_QUERIES);
-        assert!(job.columns_of(group - 1).end <= job.stride);
-        assert!(tokens.end * job.stride <= job.queries.len());
-        assert!(job.bias.is_none_or(|bias| bias.slopes.len() == group) && job.window != Some(0));
+        fits!(size > 0 && group > 0 && !tokens.is_empty());
+        fits!(tokens.len() <= MOST_QUERIES && group <= MOST_QUERIES);
+        fits!(tokens.len() * group <= MOST_QUERIES);
+        fits!(job.columns_of(group - 1).end <= job.stride);
+        fits!(tokens.end * job.stride <= job.queries.len());
+        fits!(job.bias.is_none_or(|bias| bias.slopes.len() == group) && job.window != Some(0));
         let capacity = job.cache.capacity(size);
         let first = job.visible(job.position + tokens.start).start;
         let end = job.position + tokens.end;
         let fits = end - first <= capacity && is_within(end, capacity);
         assert!(fits, "positions {first} to {end} in a cache of capacity {capacity}");
-        assert!(job.cache.has_room(size, capacity));
-        assert!(job.segment.is_none_or(|segment| {
+        fits!(job.cache.has_room(size, capacity));
+        fits!(job.segment.is_none_or(|segment| {
             let positions = segment * SEGMENT..(segment + 1) * SEGMENT;
             let sees = positions.start < end && first < positions.end;
             sees && tokens.len() == 1 && job.columns.start.is_multiple_of(size)
         }));
         let [block, padded] = [QUERY_BLOCK, MOST_QUERIES].map(|n| n * padded_head_size(size));
-        assert!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
-        assert!(scratch.sums.len() == padded && scratch.part.len() == block);
+        fits!(scratch.queries.len() == padded && scratch.queries_i8.len() == padded);
+        fits!(scratch.sums.len() == padded && scratch.part.len() == block);
         assert_eq!(scratch.scores.len(), QUERY_BLOCK * SEGMENT);
         // SAFETY: `self` exists only if the processor supports it; the cells are the caller's promise.
         unsafe { (self.attend)(job, scratch, out) }
@@ -274,8 +282,8 @@ impl Kernels {
     /// Merges what a query gathered in consecutive segments, its columns of their rows of `stride` floats, from
     /// the first one that it sees on. [`part_width`] describes them; `out` is `[head size]`.
     pub fn merge(&self, rows: &[f32], stride: usize, columns: Range<usize>, out: &mut [f32]) {
-        assert!(columns.len() == part_width(out.len()) && columns.end <= stride);
-        assert!(!rows.is_empty() && rows.len().is_multiple_of(stride));
+        fits!(columns.len() == part_width(out.len()) && columns.end <= stride);
+        fits!(!rows.is_empty() && rows.len().is_multiple_of(stride));
         self.run(Merge { rows, stride, columns, out });
     }
 }

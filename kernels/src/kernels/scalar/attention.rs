@@ -93,28 +93,37 @@ fn attend_one(
     let AttentionScratch { queries, queries_i8, scores, part, .. } = scratch;
     let size = job.columns.len();
     let query = prepare(job, token, member, &mut queries[..size], &mut queries_i8[..size]);
-    let visible = job.visible(query.position);
+    let mut visible = job.visible(query.position);
     if let Some(number) = job.segment {
-        let (start, end) = (number * SEGMENT, (number + 1) * SEGMENT);
-        let positions = visible.start.max(start)..visible.end.min(end);
-        let (values, ends) = out.split_at_mut(size);
-        let (max, sum) = segment(job, &query, positions, scores, values);
-        return ends.copy_from_slice(&[max, sum]);
+        visible.start = visible.start.max(number * SEGMENT);
+        visible.end = visible.end.min((number + 1) * SEGMENT);
     }
-    let part = &mut part[..size];
-    let first_end = (visible.start / SEGMENT + 1) * SEGMENT;
-    let (mut max, mut sum) =
-        segment(job, &query, visible.start..visible.end.min(first_end), scores, out);
-    for start in (first_end..visible.end).step_by(SEGMENT) {
-        let positions = start..visible.end.min(start + SEGMENT);
-        let (m2, l2) = segment(job, &query, positions, scores, part);
-        let top = if m2 > max { m2 } else { max };
-        let (a1, a2) = (math::exp2(max - top), math::exp2(m2 - top));
-        sum = fma(l2, a2, sum * a1);
-        for (out, &o2) in out.iter_mut().zip(&*part) {
-            *out = fma(o2, a2, *out * a1);
+    let ((out, ends), part) = (out.split_at_mut(size), &mut part[..size]);
+    let (mut start, mut max, mut sum) = (visible.start, 0.0, 0.0);
+    // One call of what is inlined, for the first segment as for all others.
+    loop {
+        let (is_first, end) = (start == visible.start, (start / SEGMENT + 1) * SEGMENT);
+        let positions = start..visible.end.min(end);
+        let values = if is_first { &mut *out } else { &mut *part };
+        let (m2, l2) = segment(job, &query, positions, scores, values);
+        if is_first {
+            (max, sum) = (m2, l2);
+        } else {
+            let top = if m2 > max { m2 } else { max };
+            let (a1, a2) = (math::exp2(max - top), math::exp2(m2 - top));
+            sum = fma(l2, a2, sum * a1);
+            for (out, &o2) in out.iter_mut().zip(&*part) {
+                *out = fma(o2, a2, *out * a1);
+            }
+            max = top;
         }
-        max = top;
+        if end >= visible.end {
+            break;
+        }
+        start = end;
+    }
+    if job.segment.is_some() {
+        return ends.copy_from_slice(&[max, sum]);
     }
     let inverse = 1.0 / sum;
     for out in out.iter_mut() {

@@ -116,8 +116,9 @@ pub(in crate::kernels) fn dot_levels(
     n
 }
 
-/// Bias, then what the epilogue says.
-#[inline(always)]
+/// Bias, then what the epilogue says. Compiled once, where there is nothing to compile it for twice (see [`super`]).
+#[cfg_attr(any(target_arch = "x86", target_arch = "x86_64"), inline(always))]
+#[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), inline(never))]
 fn finish(job: &Matmul, first_row: usize, acc: &Lanes<f32>, cells: &mut [f32]) {
     for (r, cell) in cells.iter_mut().enumerate() {
         let y = match job.bias {
