@@ -128,7 +128,7 @@ esac
 
 step "small library without text"
 packaging/install.sh --prefix "$work/small" --without-text --small
-budget "$work/small/lib/libcerebellum.so" 930000
+budget "$work/small/lib/libcerebellum.so" 880000
 linked "$work/small/lib/libcerebellum.so"
 licensed "$work/small"
 
@@ -200,14 +200,14 @@ fi
 
 step "library without text"
 packaging/install.sh --prefix "$work/ids" --without-text
-budget "$work/ids/lib/libcerebellum.so" 1200000
+budget "$work/ids/lib/libcerebellum.so" 1180000
 linked "$work/ids/lib/libcerebellum.so"
 
 step "library with text, and with constraints"
 packaging/install.sh --prefix "$work/text"
 packaging/install.sh --prefix "$work/constraints" --with-constraints
 cargo build --quiet --locked --profile device --bin cerebellum-run
-budget "$work/text/lib/libcerebellum.so" 1420000
+budget "$work/text/lib/libcerebellum.so" 1390000
 budget "${CARGO_TARGET_DIR:-target}/device/cerebellum-run" 1200000
 budget "$work/constraints/lib/libcerebellum.so" 3400000
 linked "$work/constraints/lib/libcerebellum.so"
@@ -216,9 +216,9 @@ objdump -p "$work/text/lib/libcerebellum.so" | grep -q 'SONAME.*libcerebellum\.s
 step "smallest libraries"
 if [ -d "$(rustc --print sysroot)/lib/rustlib/src" ]; then
     packaging/install.sh --prefix "$work/smallest" --without-text --small --rebuild-std
-    budget "$work/smallest/lib/libcerebellum.so" 640000
+    budget "$work/smallest/lib/libcerebellum.so" 590000
     packaging/install.sh --prefix "$work/smallest-text" --small --rebuild-std
-    budget "$work/smallest-text/lib/libcerebellum.so" 815000
+    budget "$work/smallest-text/lib/libcerebellum.so" 750000
 else
     skip "rustup has no rust-src, which the smallest library is built from"
 fi

@@ -23,7 +23,8 @@
 # For small devices, one by one or together (docs/embedding.md, "Size"):
 # --small             without the kernels for processors with VNNI (AVX-512, AVX-VNNI), and without scalar ones
 #                     with FMA, for x86-64 processors that have neither; all but kernels compiled for the least
-#                     size, and characters looked up in short tables, which takes TODO longer to tokenize
+#                     size, which takes a fifth longer to tokenize; short tables of characters, which takes up to
+#                     two thirds longer still for texts in other than Latin letters
 # --rebuild-std       with a standard library that is small too, and cannot print backtraces or the places of
 #                     panics, which nothing asks of it. Needs `rustup component add rust-src`, options of cargo
 #                     and rustc that may change, and on Linux a C library of 2022 or later (glibc 2.36)
@@ -41,7 +42,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 prefix=/usr/local libdir=lib destdir='' features=capi,std,text,scalar-fma,vnni,tables triple='' crates=staticlib,cdylib
 # None of the lists here is ever empty, which the bash of macOS would call unset.
-small=false
+small=false bare=''
 rustc=(rustc) cargo=(cargo rustc --quiet --lib --profile device --locked --no-default-features)
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -64,7 +65,7 @@ while [ $# -gt 0 ]; do
             cargo+=(-Z "build-std=std,panic_unwind" -Z "build-std-features=optimize_for_size"); shift ;;
         --target) triple="$2"; shift 2 ;;
         --bare)
-            triple="$2" features="${features/,std/}" crates=staticlib
+            triple="$2" bare="$2" features="${features/,std/}" crates=staticlib
             features="${features/,scalar-fma,vnni/}"
             cargo+=(--config 'profile.device.panic="abort"')
             shift 2 ;;
@@ -91,6 +92,8 @@ command -v cargo > /dev/null || fail 'cargo is missing: install Rust, https://ru
 # The standard library is only rebuilt for a system that is named, by a cargo that is told to allow it.
 if [[ "${cargo[*]}" = *build-std* ]]; then
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zlocation-detail=none"
+    # What `Debug` prints is in messages of bugs only; without it they lack some values.
+    [ -z "$bare" ] || RUSTFLAGS+=" -Zfmt-debug=none"
     [ -n "$triple" ] || triple=$(rustc -vV | sed -n 's/^host: //p')
 fi
 if [ -n "$triple" ]; then
@@ -134,7 +137,7 @@ case "$system" in
         cargo=("${cargo[@]/build-std=std,panic_unwind/build-std=core,alloc,compiler_builtins}")
         cargo=("${cargo[@]/build-std-features=optimize_for_size/build-std-features=compiler-builtins-mem,optimize_for_size}")
         # What nobody calls is left out of the program, function by function.
-        link=(-C llvm-args=-inline-threshold=30) ;;
+        link=(-C llvm-args=-inline-threshold=10) ;;
     *) fail "no install rules for $system yet: copy the library by hand" ;;
 esac
 # rustc's targets for musl are of static programs, which load no library.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
-use cerebellum::format::Config;
+use cerebellum::format::{Config, opening_bytes};
 use cerebellum::{Access, Model, SessionOptions};
 use cerebellum_tools::bench::Reads;
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Args {
     /// and how many tokens a second the flash allows at most
     #[arg(long, value_name = "N", value_parser = rate)]
     flash_mb_s: Option<f64>,
-    /// Bytes of RAM for the session: shows whether it fits
+    /// Bytes of RAM of a microcontroller: shows whether a session fits, beside what opening the file takes
     #[arg(long, value_name = "BYTES", value_parser = whole(1..=usize::MAX))]
     ram: Option<usize>,
 }
@@ -60,8 +60,27 @@ struct Report {
     reads: Reads,
     #[serde(skip_serializing_if = "Option::is_none")]
     flash_tokens_per_second: Option<f64>,
+    /// What opening takes at most on a processor of 32 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opening_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fits_ram: Option<bool>,
+}
+
+/// Bytes of an address on a microcontroller.
+const ADDRESS_BYTES: usize = 4;
+
+/// Whether a session fits into so much RAM, beside what opening takes.
+fn describe_ram(ram: usize, opening: usize, private: usize) -> String {
+    let rest = match ram.checked_sub(opening.saturating_add(private)) {
+        Some(left) => format!("that and the private memory leave {left} of {ram} bytes of RAM"),
+        None => format!(
+            "that and the private memory are {} bytes more than {ram}: a smaller --context or --chunk, or --kv int8, \
+             needs less",
+            opening.saturating_add(private) - ram
+        ),
+    };
+    format!("\nopening takes at most {opening} bytes on a processor of 32 bits; {rest}")
 }
 
 /// What running a model takes.
@@ -156,23 +175,20 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let reads = Reads::of(&model, options.kv, memory.context);
     let flash_tokens_per_second =
         args.flash_mb_s.map(|rate| rate * 1e6 / reads.file_bytes() as f64);
-    let fits_ram = args.ram.map(|ram| memory.total_private_bytes <= ram);
+    let header = model.layout().tensors().first().map_or(0, |first| first.range.start);
+    let opening = opening_bytes(header, ADDRESS_BYTES);
+    let private = memory.total_private_bytes;
+    let fits_ram = args.ram.map(|ram| opening.saturating_add(private) <= ram);
     let mut text = memory.to_string();
     if let Some((rate, most)) = args.flash_mb_s.zip(flash_tokens_per_second) {
         text += &format!("\n\n{}", describe(&reads, rate, most));
     }
     if let Some(ram) = args.ram {
-        let private = memory.total_private_bytes;
-        text += &match ram.checked_sub(private) {
-            Some(left) => format!("\nthe private memory leaves {left} of {ram} bytes of RAM"),
-            None => format!(
-                "\nthe private memory has {} bytes more than {ram}: a smaller --context or --chunk, or --kv int8, \
-                 needs less",
-                private - ram
-            ),
-        };
+        text += &describe_ram(ram, opening, private);
     }
-    let report = Report { ok: true, memory, reads, flash_tokens_per_second, fits_ram };
+    let opening_bytes = args.ram.map(|_| opening);
+    let report =
+        Report { ok: true, memory, reads, flash_tokens_per_second, opening_bytes, fits_ram };
     context.print(text, &report)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -35,6 +35,7 @@ const PROMPT: &str = "Once upon a time";
 
 fn tell(model: &Model, out: &mut Out) -> Result<()> {
     let options = SessionOptions { context: Some(128), chunk: 16, ..Default::default() };
+    let opened = heap::most();
     let plan = model.plan(&options)?;
     let mut session = model.session(&options)?;
     let tokenizer = model.tokenizer()?;
@@ -45,9 +46,11 @@ fn tell(model: &Model, out: &mut Out) -> Result<()> {
         let _ = write!(out, "{piece}");
         ControlFlow::Continue(())
     })?;
-    let (read, plan) = (model.file_bytes(), plan.total_private_bytes);
-    let _ =
-        writeln!(out, "\n\nmodel {read} bytes, session {plan} bytes, heap {} bytes", heap::most());
+    let (read, plan, most) = (model.file_bytes(), plan.total_private_bytes, heap::most());
+    let _ = writeln!(
+        out,
+        "\n\nmodel {read} bytes, opening {opened} bytes, session {plan} bytes, heap {most} bytes"
+    );
     Ok(())
 }
 
