@@ -90,7 +90,7 @@ fn table<T: Copy + LowerHex + Display>(
 ) {
     let number = type_name::<T>();
     let values = values.iter().map(|value| match number {
-        "u32" => format!("{value:#x}"),
+        "u32" | "u64" => format!("{value:#x}"),
         _ => value.to_string(),
     });
     for line in comment.lines() {
@@ -204,8 +204,12 @@ fn data() -> String {
     let combining: Vec<u32> =
         (0..0x11_0000).filter(begins).map(|c| (c as u32) << 8 | u32::from(class_of[c])).collect();
 
-    let mut composed: Vec<u16> =
-        (0..steps.len() as u16).filter(|&i| is_composed(&steps[usize::from(i)])).collect();
+    let pair = |step: &(char, char, Option<char>)| {
+        let [whole, first] = [step.0, step.1].map(u64::from);
+        is_composed(step).then(|| first << 42 | step.2.map_or(0, u64::from) << 21 | whole)
+    };
+    let mut composed: Vec<u64> = steps.iter().filter_map(pair).collect();
+    composed.sort_unstable();
     let mut seconds: Vec<u32> = steps.iter().filter_map(|step| step.2.map(u32::from)).collect();
     seconds.sort_unstable();
     seconds.dedup();
@@ -227,8 +231,6 @@ fn data() -> String {
             (first as u16, code)
         })
         .collect();
-    composed.sort_by_key(|&i| parts[usize::from(i)]);
-    assert!(composed.is_sorted_by(|&a, &b| parts[usize::from(a)] < parts[usize::from(b)]));
     let (firsts, codes): (Vec<u16>, Vec<u8>) = parts.into_iter().unzip();
     let begins = |&i: &usize| i == 0 || steps[i].0 as u32 != steps[i - 1].0 as u32 + 1;
     assert!(steps.len() < 1 << 12);
@@ -297,7 +299,7 @@ fn data() -> String {
     table(
         to,
         fast,
-        "The places of the parts that compose again, in the order of the two.",
+        "The pairs of characters that compose, in order: the first (from bit 42), the second (from bit 21), and both.",
         "COMPOSITIONS",
         &composed,
     );
