@@ -33,12 +33,23 @@ struct Tile {
 impl Moments {
     /// No tokens yet.
     pub fn new(n: usize) -> Self {
+        Self::with_shift(n, true)
+    }
+
+    /// The same for sums of one model's values alone, by [`add_alone`](Self::add_alone).
+    pub fn alone(n: usize) -> Self {
+        Self::with_shift(n, false)
+    }
+
+    fn with_shift(n: usize, shift: bool) -> Self {
         let mut tiles = Vec::new();
         for (row, column) in
             (0..n).step_by(TILE).flat_map(|i| (0..n).step_by(TILE).map(move |j| (i, j)))
         {
             let sums = vec![0.0; TILE.min(n - row) * TILE.min(n - column)];
-            tiles.push(Tile { row, column, shift: true, sums: sums.clone() });
+            if shift {
+                tiles.push(Tile { row, column, shift, sums: sums.clone() });
+            }
             if column <= row {
                 tiles.push(Tile { row, column, shift: false, sums });
             }
@@ -54,7 +65,16 @@ impl Moments {
             }
         }
         x.iter_mut().zip(y).for_each(|(x, y)| *x -= y);
-        let (n, tokens, x) = (self.n, y.len() / self.n, &*x);
+        self.add_products(x, y);
+    }
+
+    /// Adds tokens: `y`, `[tokens, n]`, to sums without a shift.
+    pub fn add_alone(&mut self, y: &[f32]) {
+        self.add_products(&[], y);
+    }
+
+    fn add_products(&mut self, x: &[f32], y: &[f32]) {
+        let (n, tokens) = (self.n, y.len() / self.n);
         self.tokens += tokens;
         self.tiles
             .par_iter_mut()

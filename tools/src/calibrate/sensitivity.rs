@@ -1,4 +1,4 @@
-//! How much predictions change with the embedding.
+//! How much predictions change with the embedding, and with what the layers put out.
 //!
 //! Errors of a token's row change predictions twice where the embedding is the head, too: as the head's
 //! row they change one logit at every position, as the embedding they enter the residual stream wherever
@@ -12,8 +12,13 @@
 //!   gradients of `v · logits` by the row that is looked up at a position, with random `v` at each
 //!   position of the text so that the mean of `v vᵀ` is `diag(p) - p pᵀ`, the divergence's second derivative
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
+//!
+//! The same gradients, by the residual stream after each layer, say what errors of a layer's matrices cost
+//! ([`Walk::output_moments`](super::Walk::output_moments)).
 
 use cerebellum::format::network::{self, Role, TensorId};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
@@ -31,6 +36,8 @@ pub struct Sensitivity {
     pub embedding: Vec<f64>,
     /// `c`.
     pub head: f64,
+    /// The gradients by the residual stream after each layer, (tokens, n_embd).
+    pub by_stream: Vec<Vec<bf16>>,
 }
 
 /// A window on its way through the model and back.
@@ -45,7 +52,8 @@ struct Window {
 
 impl Sensitivity {
     /// Takes the float model through the text and back, layer by layer; in memory are the residual streams
-    /// of all layers, the head, one layer, and logits of 128 tokens for each thread.
+    /// of all layers and half as many bytes of gradients, the head, one layer, and logits of 128 tokens for each
+    /// thread.
     ///
     /// # Errors
     /// If the checkpoint cannot be read.
@@ -65,23 +73,29 @@ impl Sensitivity {
             window.turn(&norm, &head, config.logits_scale, index as u64);
         });
         drop(head);
+        let mut by_stream = vec![Vec::new(); config.n_layer];
         for layer in (0..config.n_layer).rev() {
+            for window in &windows {
+                let start = by_stream[layer].len();
+                by_stream[layer].resize(start + window.grad.len(), bf16::ZERO);
+                by_stream[layer][start..].convert_from_f32_slice(&window.grad);
+            }
             let layer = Layer::load(checkpoint, layer)?;
             windows.par_iter_mut().for_each(|window| {
                 window.boundaries.pop();
                 let grad = std::mem::take(&mut window.grad);
-                window.grad = layer.backward(window.stream(), grad);
+                window.grad = layer.backward(window.stream(), grad, &mut |_, _| ());
             });
         }
-        let mut moments = Moments::new(config.n_embd);
+        let mut moments = Moments::alone(config.n_embd);
         for Window { grad, .. } in &mut windows {
             scale(grad, config.embeddings_scale);
-            moments.add(&mut grad.clone(), grad);
+            moments.add_alone(grad);
         }
         let spread = windows.iter().map(|window| window.spread).sum::<f64>();
         let spread = spread / text.tokens().len() as f64;
         let head = f64::from(config.logits_scale).powi(2) * spread;
-        Ok(Self { embedding: moments.second(), head })
+        Ok(Self { embedding: moments.second(), head, by_stream })
     }
 }
 
@@ -192,7 +206,8 @@ mod tests {
             let tokens: Vec<u32> =
                 (0..count).map(|_| random.below(config.vocab_size) as u32).collect();
             let text = Calibration::new(&tokens, 10, config).unwrap();
-            let Sensitivity { embedding, head } = Sensitivity::measure(&checkpoint, &text).unwrap();
+            let Sensitivity { embedding, head, .. } =
+                Sensitivity::measure(&checkpoint, &text).unwrap();
 
             let reference = Reference::load(&checkpoint).unwrap();
             let (mut as_table, mut as_head) = (0.0, 0.0);

@@ -102,12 +102,17 @@ impl Calibration {
         &self.tokens
     }
 
-    /// The first `windows` of these windows, spread over them.
+    /// Up to `windows` of these windows, spread over them.
     pub(crate) fn part(&self, windows: usize) -> Self {
-        let (all, count) = (self.windows(), windows.min(self.windows()));
-        let start = |i: usize| i * all / count * self.window;
-        let tokens = (0..count).flat_map(|i| &self.tokens[start(i)..][..self.window]);
+        let tokens =
+            self.spread(windows).flat_map(|i| &self.tokens[i * self.window..][..self.window]);
         Self { tokens: tokens.copied().collect(), window: self.window }
+    }
+
+    /// The indices of the windows of [`part`](Self::part).
+    pub(crate) fn spread(&self, windows: usize) -> impl Iterator<Item = usize> + Clone {
+        let (all, count) = (self.windows(), windows.min(self.windows()));
+        (0..count).map(move |i| i * all / count)
     }
 
     /// A digest of what is used of the text, for the file's record.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use cerebellum::format::network::{Input, Role, TensorId};
 use cerebellum::quant::hadamard;
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{Calibration, Moments};
@@ -90,6 +91,36 @@ impl<'a> Walk<'a> {
     /// The current layer's index.
     pub fn layer(&self) -> Option<usize> {
         self.float.layer.as_ref().map(|(index, _)| *index)
+    }
+
+    /// Of each matrix of the layer that was just entered, the mean of `g gᵀ` over directions `g`, gradients of
+    /// the predictions by the float model's outputs of the matrix over their norms: `[n_out, n_out]`. `by_stream`
+    /// are the gradients after the layer, of so many windows of the text as [`Calibration::part`] spreads.
+    ///
+    /// A few tokens have most of the gradients' squares. As directions all count alike, and fewer tokens tell as
+    /// much.
+    pub(crate) fn output_moments(&self, by_stream: &[bf16]) -> BTreeMap<TensorId, Vec<f64>> {
+        let (layer, text) = (self.float.layer(), self.calibration);
+        let window = text.window() * self.checkpoint.config().n_embd;
+        let gradients: Vec<&[bf16]> = by_stream.chunks(window).collect();
+        let streams = text.spread(gradients.len()).map(|i| &self.float.kept[&STREAM][i * window..]);
+        let work: Vec<_> = streams.zip(gradients).collect();
+        let mut moments: BTreeMap<TensorId, Moments> = BTreeMap::new();
+        for wave in work.chunks(WAVE_TOKENS.div_ceil(text.window())) {
+            let directions = wave.par_iter().map(|(x, by_stream)| {
+                let by_stream = by_stream.iter().map(|g| g.to_f32()).collect();
+                let mut found = Vec::new();
+                layer.backward(&x[..window], by_stream, &mut |id, gradients| {
+                    found.push((id, directions(gradients, text.window())));
+                });
+                found
+            });
+            for (id, directions) in directions.collect::<Vec<_>>().into_iter().flatten() {
+                let width = directions.len() / text.window();
+                moments.entry(id).or_insert_with(|| Moments::alone(width)).add_alone(&directions);
+            }
+        }
+        moments.into_iter().map(|(id, moments)| (id, moments.second())).collect()
     }
 
     /// Takes both models to the end of the current layer, if there is one.
@@ -255,6 +286,18 @@ impl Walker {
             }
         })
     }
+}
+
+/// Vectors of `tokens` rows over their norms; zeros stay.
+fn directions(vectors: &[f32], tokens: usize) -> Vec<f32> {
+    let mut directions = vectors.to_vec();
+    for row in directions.chunks_mut(vectors.len() / tokens) {
+        let norm = row.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|g| *g = (f64::from(*g) / norm) as f32);
+        }
+    }
+    directions
 }
 
 /// Adds positions to embeddings of the text's tokens, and scales them.

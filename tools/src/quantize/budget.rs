@@ -327,7 +327,7 @@ fn nearest(checkpoint: &Checkpoint, id: TensorId, format: MatrixFormat) -> Resul
     let tiles = TileLayout::new(source.rows(), source.columns(), format.scheme, format.group_size);
     let tiles = tiles.expect("a shape and a format that exist");
     let mut restored = Vec::with_capacity(tiles.rows() * tiles.cols());
-    let method = Method { metric: None, restore: true };
+    let method = Method { restore: true, ..Method::NEAREST };
     let quantized = quantize_matrix(&source, tiles, method, |part| {
         restored.extend(part.restored);
         Ok(())

@@ -9,16 +9,18 @@ use std::rc::Rc;
 
 use cerebellum::format::network::{Part as TensorPart, Role, TensorId};
 use cerebellum::quant::hadamard;
+use half::bf16;
 
 use super::error::Result;
+use super::feedback::Feedback;
 use super::matrix::Part;
 use super::rounding::Metric;
 use crate::calibrate::{Calibration, Moments, Sensitivity, Walk};
 use crate::checkpoint::Checkpoint;
 use crate::reference::{InputAt, readers};
 
-/// Windows that the embedding's sensitivity is measured on: two would do.
-const SENSITIVITY_WINDOWS: usize = 4;
+/// Windows that gradients are measured on: two would do for the embedding.
+const SENSITIVITY_WINDOWS: usize = 16;
 
 /// A model that is being quantized, matrix by matrix.
 pub struct Calibrated<'a> {
@@ -36,6 +38,10 @@ pub struct Calibrated<'a> {
     metrics: BTreeMap<InputAt, InputMetric>,
     /// Restored weights of the current matrix; of an embedding, the rows of the text's tokens.
     restored: Vec<f32>,
+    /// Gradients by the residual stream after each layer ([`Sensitivity`]).
+    by_stream: Vec<Vec<bf16>>,
+    /// How errors of outputs add up, for the current layer's matrices to come.
+    outputs: BTreeMap<TensorId, Vec<f64>>,
     /// Biases that make up for a mean error of the outputs.
     biases: BTreeMap<TensorId, Vec<f32>>,
 }
@@ -65,6 +71,8 @@ impl<'a> Calibrated<'a> {
             to_come: readers(checkpoint.config()),
             metrics: BTreeMap::new(),
             restored: Vec::new(),
+            by_stream: Vec::new(),
+            outputs: BTreeMap::new(),
             biases: BTreeMap::new(),
         })
     }
@@ -81,6 +89,8 @@ impl<'a> Calibrated<'a> {
                 Some(layer) => {
                     if self.walk.layer() != Some(layer) {
                         self.walk.enter(layer)?;
+                        let by_stream = std::mem::take(&mut self.by_stream[layer]);
+                        self.outputs = self.walk.output_moments(&by_stream);
                     }
                     self.walk.moments(at.input, group_size)
                 }
@@ -89,6 +99,11 @@ impl<'a> Calibrated<'a> {
             self.metrics.insert(at, InputMetric::new(&moments, self.corrects));
         }
         Ok(self.metrics[&at].metric.clone())
+    }
+
+    /// What the rows of `id` make up for of one another's errors, if anything is known of it.
+    pub fn feedback(&mut self, id: TensorId) -> Option<Feedback> {
+        Feedback::new(self.outputs.remove(&id)?)
     }
 
     /// Takes note of rows as they are in the file.
@@ -151,12 +166,13 @@ impl<'a> Calibrated<'a> {
 
     /// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if
     /// it is tied, as the head.
-    fn embedding_metric(&self, group_size: usize) -> Result<Metric> {
+    fn embedding_metric(&mut self, group_size: usize) -> Result<Metric> {
         let text = self.calibration.part(SENSITIVITY_WINDOWS);
         let is_head = self.checkpoint.config().tie_word_embeddings;
         let moments = is_head.then(|| self.walk.float_head_moments(group_size)).transpose()?;
-        let Sensitivity { embedding: mut second, head: weight } =
+        let Sensitivity { embedding: mut second, head: weight, by_stream } =
             Sensitivity::measure(self.checkpoint, &text)?;
+        self.by_stream = by_stream;
         let Some(moments) = moments else { return Ok(metric(second, None)) };
         second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
         let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();

@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use super::cholesky::cholesky;
 use super::lanes::{Lanes, ROWS, dots};
 use super::levels::Levels;
 
@@ -32,6 +33,32 @@ pub struct Lattice {
     pub factor: Vec<f32>,
     /// The diagonal of `D`.
     pub pivots: Vec<f32>,
+}
+
+impl Lattice {
+    /// `matrix`, `[n, n]`, with `damping` added to its diagonal, ten times more as long as it is not positive
+    /// definite. The last column has the smallest diagonal, the one before it the smallest that the last leaves,
+    /// and so on.
+    pub fn factor(matrix: &mut [f64], mut damping: f64) -> Self {
+        let n = matrix.len().isqrt();
+        let (mut order, factor) = loop {
+            (0..n).for_each(|i| matrix[i * n + i] += damping);
+            let mut factor = matrix.to_vec();
+            if let Some(order) = cholesky(&mut factor, n) {
+                break (order, factor);
+            }
+            damping *= 10.0;
+        };
+        // `H = L Lᵀ` read backwards is `H = Mᵀ D M`.
+        order.reverse();
+        let at = |p: usize, q: usize| factor[(n - 1 - q) * n + n - 1 - p];
+        let mut unit = vec![0.0; n * n];
+        for t in 0..n {
+            (0..t).for_each(|u| unit[t * n + u] = (at(t, u) / at(t, t)) as f32);
+        }
+        let pivots = (0..n).map(|t| at(t, t).powi(2) as f32).collect();
+        Self { order, factor: unit, pivots }
+    }
 }
 
 /// Up to 32 rows, of which integers are searched.

@@ -11,8 +11,9 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
+use super::feedback::Feedback;
 use super::lanes::ROWS;
-use super::rounding::Metric;
+use super::rounding::{Metric, Rounded, Unrounded};
 use super::scale::{MAX_WEIGHT, choose_exponent, quantize_group};
 use crate::checkpoint::Tensor;
 
@@ -51,8 +52,15 @@ pub struct Part {
 pub struct Method<'a> {
     /// What is known of the inputs, if anything is: without it, each weight becomes the nearest.
     pub metric: Option<&'a Metric>,
+    /// What rows make up for of one another's errors, if anything is known of that, and of the inputs.
+    pub feedback: Option<&'a Feedback>,
     /// Whether parts come with the restored weights.
     pub restore: bool,
+}
+
+impl Method<'_> {
+    /// Each weight becomes the nearest.
+    pub const NEAREST: Self = Self { metric: None, feedback: None, restore: false };
 }
 
 /// Reads and quantizes the matrix `source`. `emit` gets the parts in the order of the rows.
@@ -64,13 +72,26 @@ pub fn quantize_matrix(
 ) -> Result<Quantized> {
     let exponent = matrix_exponent(source)?;
     let mut sums = Sums::default();
+    // Rows that make up for one another's errors are rounded beforehand, the whole matrix in memory.
+    let rounded = match (method.metric, method.feedback) {
+        (Some(metric), Some(feedback)) => {
+            let mut buffer = Vec::new();
+            let weights = read(source, &(0..tiles.rows()), &mut buffer)?;
+            let rows = Unrounded { weights, offsets: &[], tiles, exponent };
+            Some(feedback.round(metric, rows))
+        }
+        _ => None,
+    };
     let elements = if method.metric.is_some() { CHUNK_ELEMENTS_METRIC } else { CHUNK_ELEMENTS };
     let chunks = chunks(tiles.rows(), tiles.cols(), elements);
     for wave in chunks.chunks(CHUNKS_PER_THREAD * rayon::current_num_threads()) {
         let work = wave.par_iter().map_init(Vec::new, |buffer, rows| {
             let weights = read(source, rows, buffer)?;
             let mut part = PartBuilder::new(rows.clone(), tiles, exponent, method.restore);
-            part.quantize(weights, method.metric);
+            match &rounded {
+                Some(rounded) => part.push(weights, rounded, rows.start),
+                None => part.quantize(weights, method.metric),
+            }
             Ok(part)
         });
         for built in work.collect::<Vec<Result<PartBuilder>>>() {
@@ -139,17 +160,24 @@ impl PartBuilder {
                 });
             }),
             Some(metric) => weights.chunks(ROWS * cols).for_each(|weights| {
-                let rounded = metric.round(weights, self.tiles, self.exponent);
-                let (scales, groups) = (&rounded.scales, self.tiles.groups());
-                for (panel, weights) in weights.chunks(PANEL_ROWS * cols).enumerate() {
-                    self.push_panel(weights, |row, group, integers| {
-                        let row = panel * PANEL_ROWS + row;
-                        let from = &rounded.integers[row * cols + group * group_size..];
-                        integers.copy_from_slice(&from[..integers.len()]);
-                        scales[row * groups + group]
-                    });
-                }
+                let (tiles, exponent) = (self.tiles, self.exponent);
+                let rows = Unrounded { weights, offsets: &[], tiles, exponent };
+                self.push(weights, &metric.round(rows), 0);
             }),
+        }
+    }
+
+    /// Packs rows, `weights: [rows, columns]`, as they were rounded: the first is row `first` of `rounded`.
+    fn push(&mut self, weights: &[f32], rounded: &Rounded, first: usize) {
+        let (cols, group_size) = (self.tiles.cols(), self.tiles.group_size());
+        let groups = self.tiles.groups();
+        for (panel, weights) in weights.chunks(PANEL_ROWS * cols).enumerate() {
+            self.push_panel(weights, |row, group, integers| {
+                let row = first + panel * PANEL_ROWS + row;
+                let from = &rounded.integers[row * cols + group * group_size..];
+                integers.copy_from_slice(&from[..integers.len()]);
+                rounded.scales[row * groups + group]
+            });
         }
     }
 

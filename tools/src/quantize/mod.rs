@@ -8,6 +8,7 @@ mod budget;
 mod calibrated;
 mod cholesky;
 mod error;
+mod feedback;
 mod k_best;
 mod lanes;
 mod levels;
@@ -204,7 +205,7 @@ fn write_tensor(
             let source = checkpoint.tensor(&tensor.name)?;
             quantized = Some(match calibrated {
                 None => {
-                    let method = Method { metric: None, restore: false };
+                    let method = Method { restore: false, ..Method::NEAREST };
                     quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
                         writer.write(&part.panels)
@@ -213,7 +214,9 @@ fn write_tensor(
                 Some(calibrated) => {
                     let metric = calibrated.begin(id, matrix.tiles.group_size())?;
                     observer.advance((matrix.tiles.rows() * matrix.tiles.cols()) as u64);
-                    let method = Method { metric: Some(&metric), restore: true };
+                    let feedback = calibrated.feedback(id);
+                    let (metric, feedback) = (Some(&*metric), feedback.as_ref());
+                    let method = Method { metric, feedback, restore: true };
                     let quantized = quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
                         calibrated.take(id, &part);

@@ -23,12 +23,12 @@
 //! The second and the third step are done once more from the scales so found; each row keeps the better
 //! result.
 //!
-//! Rows are worked on 32 at a time (`lanes.rs`).
+//! Rows are worked on 32 at a time (`lanes.rs`). How rows make up for one another is said in
+//! [`super::feedback`].
 
 use cerebellum::quant::{Scheme, TileLayout, power_of_two};
 use half::f16;
 
-use super::cholesky::cholesky;
 use super::k_best::{Lattice, Search};
 use super::lanes::{Lanes, ROWS, dot, dots};
 use super::levels::{Integers, Levels, Table};
@@ -56,11 +56,27 @@ pub struct Metric {
 }
 
 /// Rows as rounded.
+#[derive(Default)]
 pub struct Rounded {
     /// `[rows, groups]`.
     pub scales: Vec<f16>,
     /// `[rows, n]`.
     pub integers: Vec<i8>,
+    /// How far the targets, without offsets, are from what they were rounded to, `[rows, n]`; only if there were
+    /// offsets.
+    pub errors: Vec<f32>,
+}
+
+/// Rows to be rounded.
+#[derive(Clone, Copy)]
+pub struct Unrounded<'a> {
+    /// `[rows, n]`.
+    pub weights: &'a [f32],
+    /// What is added to their targets, `[rows, n]`; perhaps nothing.
+    pub offsets: &'a [f32],
+    pub tiles: TileLayout,
+    /// Scales are in units of `2^exponent`.
+    pub exponent: i32,
 }
 
 impl Metric {
@@ -71,7 +87,7 @@ impl Metric {
         let mean = (0..n).map(|i| hessian[i * n + i]).sum::<f64>() / n as f64;
         let is_known = mean.is_finite() && hessian.iter().all(|h| h.is_finite());
         // Inputs that are all zero leave nothing to weigh by.
-        let (mut damping, shift) = if is_known && mean >= f64::MIN_POSITIVE {
+        let (damping, shift) = if is_known && mean >= f64::MIN_POSITIVE {
             // The power of two in it, so that what follows is the same in every unit and binary32 suffices.
             let unit = f64::from_bits(mean.to_bits() & f64::INFINITY.to_bits());
             hessian.iter_mut().for_each(|h| *h /= unit);
@@ -84,73 +100,49 @@ impl Metric {
             (1.0, None)
         };
         let shift = shift.filter(|shift| shift.iter().all(|s| s.is_finite()));
-        let (mut order, factor) = loop {
-            (0..n).for_each(|i| hessian[i * n + i] += damping);
-            let mut factor = hessian.clone();
-            if let Some(order) = cholesky(&mut factor, n) {
-                break (order, factor);
-            }
-            damping *= 10.0;
-        };
-        // The smallest pivot's column comes last in the search: `H = L Lᵀ` read backwards is `H = Mᵀ D M`.
-        order.reverse();
-        let at = |p: usize, q: usize| factor[(n - 1 - q) * n + n - 1 - p];
-        let mut unit = vec![0.0; n * n];
-        for t in 0..n {
-            (0..t).for_each(|u| unit[t * n + u] = (at(t, u) / at(t, t)) as f32);
-        }
-        let pivots: Vec<f32> = (0..n).map(|t| at(t, t).powi(2) as f32).collect();
+        let lattice = Lattice::factor(&mut hessian, damping);
         let mut importance = vec![0.0; n];
-        for (&column, &pivot) in order.iter().zip(&pivots) {
+        for (&column, &pivot) in lattice.order.iter().zip(&lattice.pivots) {
             importance[column] = (hessian[column * n + column] as f32 * pivot).sqrt();
         }
-        Self {
-            n,
-            hessian: hessian.iter().map(|&h| h as f32).collect(),
-            lattice: Lattice { order, factor: unit, pivots },
-            importance,
-            shift,
-        }
+        Self { n, hessian: hessian.iter().map(|&h| h as f32).collect(), lattice, importance, shift }
     }
 
-    /// Rounds up to 32 rows, `weights: [rows, n]`, with scales in units of `2^exponent`.
-    pub fn round(&self, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
+    /// Rounds up to 32 rows.
+    pub fn round(&self, rows: Unrounded) -> Rounded {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
                 // SAFETY: the processor has AVX-512F.
-                return unsafe { round_avx512(self, weights, tiles, exponent) };
+                return unsafe { round_avx512(self, rows) };
             }
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has AVX2.
-                return unsafe { round_avx2(self, weights, tiles, exponent) };
+                return unsafe { round_avx2(self, rows) };
             }
         }
-        self.round_anywhere(weights, tiles, exponent)
+        self.round_anywhere(rows)
     }
 
     #[inline(always)]
-    fn round_anywhere(&self, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
-        match tiles.scheme().levels() {
-            None => {
-                let integers = Integers::of(tiles.scheme());
-                Rows::new(self, integers, weights, tiles, exponent).round()
-            }
-            Some(levels) => Rows::new(self, Table::new(levels), weights, tiles, exponent).round(),
+    fn round_anywhere(&self, rows: Unrounded) -> Rounded {
+        match rows.tiles.scheme().levels() {
+            None => Rows::new(self, Integers::of(rows.tiles.scheme()), rows).round(rows),
+            Some(levels) => Rows::new(self, Table::new(levels), rows).round(rows),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn round_avx512(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
-    metric.round_anywhere(weights, tiles, exponent)
+fn round_avx512(metric: &Metric, rows: Unrounded) -> Rounded {
+    metric.round_anywhere(rows)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn round_avx2(metric: &Metric, weights: &[f32], tiles: TileLayout, exponent: i32) -> Rounded {
-    metric.round_anywhere(weights, tiles, exponent)
+fn round_avx2(metric: &Metric, rows: Unrounded) -> Rounded {
+    metric.round_anywhere(rows)
 }
 
 /// Up to 32 rows at work. Weights and scales are in units of `2^exponent`.
@@ -180,26 +172,16 @@ struct Choice {
 
 impl<'a, L: Levels> Rows<'a, L> {
     #[inline(always)]
-    fn new(
-        metric: &'a Metric,
-        levels: L,
-        weights: &[f32],
-        tiles: TileLayout,
-        exponent: i32,
-    ) -> Self {
-        let (n, unit) = (metric.n, 1.0 / power_of_two(exponent));
+    fn new(metric: &'a Metric, levels: L, rows: Unrounded) -> Self {
+        let (n, tiles) = (metric.n, rows.tiles);
         let mut lanes = vec![[0.0; ROWS]; n];
-        for (row, weights) in weights.chunks(n).enumerate() {
-            for (lanes, weight) in lanes.iter_mut().zip(weights) {
-                lanes[row] = weight * unit;
-            }
-        }
+        add_rows(&mut lanes, rows.weights, 1.0 / power_of_two(rows.exponent));
         Self {
             metric,
             levels,
             scheme: tiles.scheme(),
             group_size: tiles.group_size(),
-            count: weights.len() / n,
+            count: rows.weights.len() / n,
             weights: lanes,
             integers: vec![[0.0; ROWS]; n],
             scales: vec![[0.0; ROWS]; tiles.groups()],
@@ -207,11 +189,12 @@ impl<'a, L: Levels> Rows<'a, L> {
     }
 
     #[inline(always)]
-    fn round(mut self) -> Rounded {
+    fn round(mut self, rows: Unrounded) -> Rounded {
         self.search_scales();
         if let Some(shift) = &self.metric.shift {
             self.correct_target(shift);
         }
+        add_rows(&mut self.weights, rows.offsets, 1.0 / power_of_two(rows.exponent));
         let mut best = self.choose();
         for _ in 1..ROUNDS {
             let next = self.choose();
@@ -225,7 +208,19 @@ impl<'a, L: Levels> Rows<'a, L> {
                 }
             }
         }
-        best.finish(self.count)
+        let errors = self.errors(&best, rows);
+        best.finish(self.count, errors)
+    }
+
+    /// See [`Rounded`].
+    fn errors(&self, choice: &Choice, rows: Unrounded) -> Vec<f32> {
+        let (n, unit) = (self.metric.n, power_of_two(rows.exponent));
+        let error = |(at, offset): (usize, &f32)| {
+            let (row, column) = (at / n, at % n);
+            let scale = choice.scales[column / self.group_size][row];
+            (self.weights[column][row] - choice.integers[column][row] * scale) * unit - offset
+        };
+        rows.offsets.iter().enumerate().map(error).collect()
     }
 
     /// Integers for the scales as they are, and both moved from there.
@@ -384,13 +379,23 @@ impl<'a, L: Levels> Rows<'a, L> {
     }
 }
 
+/// Adds rows, `[rows, n]`, times `unit` to lanes, `[n]`.
+#[inline(always)]
+fn add_rows(lanes: &mut [Lanes], rows: &[f32], unit: f32) {
+    for (row, values) in rows.chunks(lanes.len()).enumerate() {
+        for (lanes, value) in lanes.iter_mut().zip(values) {
+            lanes[row] += value * unit;
+        }
+    }
+}
+
 impl Choice {
-    fn finish(self, count: usize) -> Rounded {
+    fn finish(self, count: usize, errors: Vec<f32>) -> Rounded {
         let rows = 0..count;
         let scales =
             rows.clone().flat_map(|row| self.scales.iter().map(move |s| f16::from_f32(s[row])));
         let integers = rows.flat_map(|row| self.integers.iter().map(move |q| q[row] as i8));
-        Rounded { scales: scales.collect(), integers: integers.collect() }
+        Rounded { scales: scales.collect(), integers: integers.collect(), errors }
     }
 }
 
@@ -426,6 +431,10 @@ mod tests {
             .collect()
     }
 
+    fn rows(weights: &[f32], tiles: TileLayout) -> Unrounded<'_> {
+        Unrounded { weights, offsets: &[], tiles, exponent: -16 }
+    }
+
     fn restore(rounded: &Rounded, tiles: TileLayout, exponent: i32) -> Vec<f64> {
         let unit = f64::from(exponent).exp2();
         let weight = |(at, &q): (usize, &i8)| {
@@ -457,7 +466,7 @@ mod tests {
         ] {
             let tiles = TileLayout::new(COUNT, N, scheme, group_size).unwrap();
             let exponent = -16;
-            let found = restore(&metric.round(&weights, tiles, exponent), tiles, exponent);
+            let found = restore(&metric.round(rows(&weights, tiles)), tiles, exponent);
             let mut nearest = Vec::new();
             for group in weights.chunks(N).flat_map(|row| row.chunks(group_size)) {
                 let mut integers = vec![0; group.len()];
@@ -478,7 +487,7 @@ mod tests {
         let shift = second.iter().map(|&h| -0.5 * h as f32).collect();
         let metric = Metric::new(second, Some(shift));
         let tiles = TileLayout::new(COUNT, N, Scheme::Int8, 32).unwrap();
-        let found = restore(&metric.round(&weights(), tiles, -16), tiles, -16);
+        let found = restore(&metric.round(rows(&weights(), tiles)), tiles, -16);
         let half: Vec<f64> = weights().iter().map(|&w| 0.5 * f64::from(w)).collect();
         let zero = vec![0.0; half.len()];
         let [error, all] = [&found, &zero].map(|w| output_error(&inputs, &half, w));
@@ -492,7 +501,7 @@ mod tests {
         for second in [second, vec![0.0; N * N], vec![f64::NAN; N * N]] {
             let tiles = TileLayout::new(COUNT, N, Scheme::Int4, 32).unwrap();
             let found =
-                restore(&Metric::new(second, None).round(&weights(), tiles, -16), tiles, -16);
+                restore(&Metric::new(second, None).round(rows(&weights(), tiles)), tiles, -16);
             let difference = found.iter().zip(weights()).map(|(f, w)| (f - f64::from(w)).abs());
             assert!(difference.fold(0.0, f64::max) < 0.1);
         }
@@ -522,7 +531,7 @@ mod tests {
         let round = |unit: f64| {
             let second: Vec<f64> = second_moments(&inputs(50)).iter().map(|h| h * unit).collect();
             let shift = second.iter().map(|&h| (0.1 * h) as f32).collect();
-            Metric::new(second, Some(shift)).round(&weights(), tiles, -16)
+            Metric::new(second, Some(shift)).round(rows(&weights(), tiles))
         };
         let found = round(1.0);
         for exponent in [-80, 80] {
@@ -536,8 +545,8 @@ mod tests {
         let metric = Metric::new(second_moments(&inputs(100)), None);
         for scheme in [Scheme::Int4, Scheme::Nl4, Scheme::Nl3] {
             let tiles = TileLayout::new(COUNT, N, scheme, 64).unwrap();
-            let plain = metric.round_anywhere(&weights(), tiles, -16);
-            let fast = metric.round(&weights(), tiles, -16);
+            let plain = metric.round_anywhere(rows(&weights(), tiles));
+            let fast = metric.round(rows(&weights(), tiles));
             assert!(plain.integers == fast.integers && plain.scales == fast.scales, "{scheme:?}");
         }
     }

@@ -133,9 +133,14 @@ impl Layer {
         values[target].take().or_else(|| find(target).map(<[f32]>::to_vec)).expect("was made")
     }
 
-    /// `x`: the layer's input; `grad`: a loss's gradient by its output → by its input; (tokens, E) all. On the
-    /// calling thread.
-    pub fn backward(&self, x: &[f32], grad: Vec<f32>) -> Vec<f32> {
+    /// `x`: the layer's input; `grad`: a loss's gradient by its output → by its input; (tokens, E) all. `visit`
+    /// gets the gradient by each matrix's output. On the calling thread.
+    pub fn backward(
+        &self,
+        x: &[f32],
+        grad: Vec<f32>,
+        visit: &mut dyn FnMut(TensorId, &[f32]),
+    ) -> Vec<f32> {
         let mut values: Vec<Vec<f32>> = vec![x.to_vec()];
         for Step { operation, reads } in &self.steps {
             let inputs: Vec<&[f32]> = reads.iter().map(|&value| &values[value][..]).collect();
@@ -146,6 +151,9 @@ impl Layer {
         for (index, Step { operation, reads }) in self.steps.iter().enumerate().rev() {
             values.pop(); // No step before needs its own output.
             let grad = grads[index + 1].take().expect("every value is read");
+            if let Operation::Multiply(linear) = operation {
+                visit(linear.id, &grad);
+            }
             let inputs: Vec<&[f32]> = reads.iter().map(|&value| &values[value][..]).collect();
             for (&value, by_input) in reads.iter().zip(operation.backward(&inputs, grad)) {
                 match &mut grads[value] {

@@ -406,7 +406,7 @@ fn gradients_through_a_layer_are_its_derivatives() {
             noise(&mut random, TOKENS * config.n_embd).iter().map(|&x| x as f32).collect()
         };
         let (x, weights) = (draw(), draw());
-        let gradient = layer.backward(&x, weights.clone());
+        let gradient = layer.backward(&x, weights.clone(), &mut |_, _| ());
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
@@ -425,4 +425,55 @@ fn gradients_through_a_layer_are_its_derivatives() {
             assert!((found - expected).abs() < tolerance * size, "{name}: {found} {expected}");
         }
     }
+}
+
+/// A bias is added to an output at every token: the gradient by it is the sum of those by the output.
+#[test]
+fn gradients_by_outputs_of_matrices_are_derivatives() {
+    let (mut compared, step) = (0, 1e-3);
+    for (seed, (name, config)) in variants().into_iter().enumerate() {
+        // A step may take inputs of ReLU past its kink.
+        if config.mlp.activation == Activation::Relu {
+            continue;
+        }
+        let mut layer = Layer::load(&Random::new(&config, seed as u64), 1).unwrap();
+        let mut random = SplitMix(seed as u64);
+        let mut draw = || -> Vec<f32> {
+            noise(&mut random, TOKENS * config.n_embd).iter().map(|&x| x as f32).collect()
+        };
+        let (x, weights) = (draw(), draw());
+        let mut sums = Vec::new();
+        layer.backward(&x, weights.clone(), &mut |id, gradients| {
+            let width = gradients.len() / TOKENS;
+            let sum = |output: usize| -> f64 {
+                gradients.iter().skip(output).step_by(width).map(|&g| f64::from(g)).sum()
+            };
+            sums.push((id, (0..width).map(sum).collect::<Vec<f64>>()));
+        });
+        for (id, sums) in sums {
+            if layer.linear_mut(id).bias.is_none() {
+                continue;
+            }
+            let size = sums.iter().fold(0.0, |max: f64, sum| max.max(sum.abs()));
+            for output in [0, sums.len() - 1] {
+                let mut loss = |step: f32| -> f64 {
+                    let add = |layer: &mut Layer, step: f32| {
+                        layer.linear_mut(id).bias.as_mut().expect("has one")[output] += step;
+                    };
+                    add(&mut layer, step);
+                    let y = layer.forward(&x, Parallelism::Serial, &mut |_, _| ());
+                    add(&mut layer, -step);
+                    y.iter().zip(&weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum()
+                };
+                let expected = (loss(step) - loss(-step)) / f64::from(2.0 * step);
+                let found = sums[output];
+                assert!(
+                    (found - expected).abs() < 5e-3 * size,
+                    "{name} {id:?}: {found} {expected}"
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 0);
 }
