@@ -38,8 +38,13 @@ pub struct Args {
     /// The model file to write; an existing file is replaced
     #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
     output: PathBuf,
-    /// The beginning of the story
-    #[arg(short, long, value_name = "TEXT", default_value = "Once upon a time there was a king")]
+    /// The beginning of the story: within a sentence, as the model may end a text after one
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        default_value = "Once upon a time there was a king who"
+    )]
     prompt: String,
     /// Another seed tells another story
     #[arg(long, default_value_t = 5, value_name = "S", value_parser = whole(0..=u64::MAX))]

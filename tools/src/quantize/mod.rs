@@ -205,7 +205,7 @@ fn write_tensor(
             let source = checkpoint.tensor(&tensor.name)?;
             quantized = Some(match calibrated {
                 None => {
-                    let method = Method { restore: false, ..Method::NEAREST };
+                    let method = Method::NEAREST;
                     quantize_matrix(&source, matrix.tiles, method, |part| {
                         observer.advance((part.rows.len() * matrix.tiles.cols()) as u64);
                         writer.write(&part.panels)
