@@ -6,7 +6,9 @@
 //! `E` of all weights cost about `tr(G E H Eᵀ)` (YAQA, Tseng et al., 2025, arXiv 2505.22988). With
 //! `G = Mᵀ D M`, `M` unit lower triangular and `D` diagonal, that is
 //!
-//!     Σ_t D_t (e_t + o_t) H (e_t + o_t)ᵀ,  o_t = Σ_u<t M_tu e_u
+//! ```text
+//! Σ_t D_t (e_t + o_t) H (e_t + o_t)ᵀ,  o_t = Σ_u<t M_tu e_u
+//! ```
 //!
 //! for errors `e_t` of the rows in the order of `M`. So rows are rounded one after another, each towards its
 //! target plus `o_t`, as columns are within a row.
