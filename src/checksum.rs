@@ -2,7 +2,8 @@
 //!
 //! With the processor's multiplication without carries on x86 (Gopal et al., Fast CRC Computation for Generic
 //! Polynomials Using PCLMULQDQ Instruction, 2009), with its instructions for this checksum on 64-bit Arm, and by
-//! tables elsewhere, which the feature `tables` makes larger. The library for this, `crc32fast`, has tables of 16 KB besides.
+//! tables elsewhere, which the feature `tables` makes larger. The library for this, `crc32fast`, has tables of 16 KB
+//! besides.
 
 /// The polynomial, its lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0xEDB8_8320;

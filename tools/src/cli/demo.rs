@@ -38,7 +38,8 @@ pub struct Args {
     /// The model file to write; an existing file is replaced
     #[arg(short, long, value_name = "FILE", default_value = "target/demo.cbl")]
     output: PathBuf,
-    /// The beginning of the story: within a sentence, as the model may end a text after one
+    // The default breaks off within a sentence: after a whole one the model may end the text.
+    /// The beginning of the story
     #[arg(
         short,
         long,

@@ -29,7 +29,7 @@ use crate::reference::matmul::{View, ViewMut, matmul};
 /// What is added to `G`'s diagonal, over the diagonal's mean: `G` is known from few tokens.
 const DAMPING: f64 = 0.15;
 
-/// Blocks that a matrix has at least, if each has the lanes of two threads.
+/// Blocks that a matrix has at most; fewer if it has not the lanes of two threads for each.
 const BLOCKS: usize = 16;
 
 /// The factors of `G`.
@@ -48,7 +48,7 @@ impl Feedback {
 
     /// Rounds all rows of a matrix, by `metric` each.
     pub fn round(&self, metric: &Metric, matrix: Unrounded) -> Rounded {
-        let Lattice { order, .. } = &self.lattice;
+        let order = &self.lattice.order;
         let (rows, cols, groups) = (order.len(), matrix.tiles.cols(), matrix.tiles.groups());
         let (mut scales, mut integers) = (vec![f16::ZERO; rows * groups], vec![0; rows * cols]);
         // In the order of the factors, `[rows, columns]`.
