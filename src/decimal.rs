@@ -41,11 +41,14 @@ pub fn f64(text: &str) -> Option<f64> {
 /// The bits of the nearest float without its sign.
 #[inline(never)]
 fn nearest(text: &str, form: &Form) -> Option<u64> {
-    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (digits, tens) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (_, text) = sign(text.as_bytes());
+    let (digits, tens) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(e) => (&text[..e], &text[e + 1..]),
+        None => (text, &b"0"[..]),
+    };
     let (mut whole, mut exponent) = (Whole { limbs: [0; LIMBS] }, 0_i32);
     let (mut count, mut any, mut behind_point, mut rest) = (0, false, false, false);
-    for digit in digits.bytes() {
+    for &digit in digits {
         match digit {
             b'0'..=b'9' => {
                 let digit = u32::from(digit - b'0');
@@ -104,14 +107,22 @@ fn nearest(text: &str, form: &Form) -> Option<u64> {
 }
 
 /// The number behind the `e`, or one that is as much too large.
-fn power(text: &str) -> Option<i32> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let add = |power: i32, digit: u8| match digit {
+fn power(text: &[u8]) -> Option<i32> {
+    let (is_negative, digits) = sign(text);
+    let add = |power: i32, &digit: &u8| match digit {
         b'0'..=b'9' => Some(power.saturating_mul(10).saturating_add(i32::from(digit - b'0'))),
         _ => None,
     };
-    let power = digits.bytes().try_fold(0, add).filter(|_| !digits.is_empty())?;
-    Some(if text.starts_with('-') { -power } else { power })
+    let power = digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())?;
+    Some(if is_negative { -power } else { power })
+}
+
+/// Whether it is a minus, and what is behind it. Byte by byte: searching a text is half a kilobyte of code.
+fn sign(text: &[u8]) -> (bool, &[u8]) {
+    match text {
+        [sign @ (b'-' | b'+'), rest @ ..] => (*sign == b'-', rest),
+        _ => (false, text),
+    }
 }
 
 /// Powers of ten whose product is that of this exponent; none if it is negative.

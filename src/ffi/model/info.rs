@@ -112,7 +112,7 @@ fn describe(shared: &Shared) -> cbl_model_info {
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     cbl_model_info {
         architecture: architecture_name(config.architecture).as_ptr(),
-        digest: shared.digest.as_ptr(),
+        digest: shared.digest.as_ptr().cast(),
         file_bytes: model.file_bytes() as u64,
         parameters: (parameters + weights) as u64,
         bits_per_weight: weight_bytes as f64 * 8.0 / weights as f64,

@@ -12,7 +12,6 @@
 //! call that fails writes why. `message` may be NULL. 256 bytes are enough for most messages. The
 //! text ends with a zero byte, is cut if it is too long, and is empty after a success.
 
-use alloc::ffi::CString;
 use alloc::sync::Arc;
 use core::ffi::{c_char, c_void};
 use core::ptr;
@@ -28,6 +27,7 @@ use crate::ffi::handle::{self, Place};
 use crate::ffi::host::{Log, cbl_log_level, log};
 use crate::ffi::options::{self, cbl_options};
 use crate::ffi::status::cbl_status;
+use crate::memory::try_vec;
 use crate::model::Model;
 use crate::open_options::OpenOptions;
 use crate::sync::OnceLock;
@@ -76,13 +76,15 @@ fn new_handle(model: Model, to: Option<Log>) -> Result<Place<cbl_model>> {
     );
     let digest = model.header().source.as_ref().map_or("", |source| source.digest.as_str());
     // For C, a zero byte would end the digest too early. No writer makes one.
-    let digest = CString::new(digest.replace('\0', "")).unwrap_or_default();
+    let mut ended = try_vec(digest.len() + 1)?;
+    ended.extend(digest.bytes().filter(|&byte| byte != 0));
+    ended.push(0);
     let shared = Shared {
         model,
         tokenizer: OnceLock::new(),
         #[cfg(feature = "constraints")]
         vocabulary: Default::default(),
-        digest,
+        digest: ended,
         log: to,
     };
     Place::new(cbl_model { poisoned: AtomicBool::new(false), shared: Arc::new(shared) })

@@ -1,7 +1,7 @@
 //! Handles of models, and the state that they share with sessions.
 
-use alloc::ffi::CString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub struct Shared {
     #[cfg(feature = "constraints")]
     pub(super) vocabulary: OnceLock<crate::constraint::Vocabulary>,
     /// Ends with a zero byte, for C.
-    pub(super) digest: CString,
+    pub(super) digest: Vec<u8>,
     pub log: Option<Log>,
 }
 
