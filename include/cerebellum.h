@@ -717,6 +717,28 @@ cbl_status cbl_model_lock_memory(const cbl_model *model,
                                  char *message,
                                  size_t message_size);
 
+/**
+ * Copies weights to `bytes` bytes at `memory`, which begins on a 64-byte boundary: those weights that
+ * save a token most bytes of the model. From then on its sessions and batches read them there. This
+ * makes them faster if the model lies in slow memory, such as flash that is read over a few wires.
+ * Results are the same bits. `*saved` is the number of bytes of the model that a token no longer
+ * reads; 0 on failure. `cerebellum plan --flash-mb-s N --ram BYTES` shows it in advance.
+ *
+ * Nobody else may use the memory until the model and all its sessions and batches are freed. A model
+ * has one such copy. If any of the memory belongs to a session or a model, if the memory has no room
+ * for any tensor, or if the model has a copy already, the call returns CBL_BAD_ARGUMENT or
+ * CBL_BAD_OPTION, and the message says what is wrong.
+ *
+ * Thread-safe. Errors: CBL_BAD_HANDLE, CBL_BAD_ARGUMENT, CBL_BAD_OPTION, CBL_NO_MEMORY,
+ * CBL_MODEL_CHANGED.
+ */
+cbl_status cbl_model_copy_weights(const cbl_model *model,
+                                  void *memory,
+                                  size_t bytes,
+                                  size_t *saved,
+                                  char *message,
+                                  size_t message_size);
+
 /* ---- Sessions -----------------------------------------------------------------------------
  *
  * A session is one sequence of tokens, with its cache of keys and values and all the buffers that

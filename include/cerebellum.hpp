@@ -264,6 +264,15 @@ class Model {
     detail::check(cbl_model_lock_memory(get(), message, sizeof message), message);
   }
 
+  /// Copies weights to memory that is faster than the model's and nobody else's until it and its
+  /// sessions are gone; returns how many bytes of the model a token no longer reads.
+  std::size_t copy_weights(void *memory, std::size_t bytes) const {
+    char message[256];
+    std::size_t saved;
+    detail::check(cbl_model_copy_weights(get(), memory, bytes, &saved, message, sizeof message), message);
+    return saved;
+  }
+
   std::vector<std::uint32_t> tokenize(const std::string &text) const { return tokenize(text, nullptr); }
   std::vector<std::uint32_t> tokenize(const std::string &text, const Options &options) const {
     return tokenize(text, options.get());

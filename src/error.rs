@@ -167,9 +167,9 @@ pub enum Error {
         /// Bytes of the arena.
         given: usize,
     },
-    /// The memory that the host gave belongs to a session, in part at least.
+    /// The memory that the host gave belongs to a session or a model, in part at least.
     #[error(
-        "the arena's memory belongs to another session; drop or free that one first, or give other memory"
+        "the memory belongs to another session or a model; drop or free that one first, or give other memory"
     )]
     ArenaInUse,
     /// Somebody asked the evaluation to stop.

@@ -201,7 +201,7 @@ use cerebellum_kernels::float;
 pub use cerebellum_kernels::{kernels, math, quant};
 pub use draft::DraftCounts;
 pub use error::{Error, Result};
-pub use format::Access;
+pub use format::{Access, WeightsCopy};
 pub use kv_cache::KvType;
 pub use memory::HostMemory;
 pub use model::{Model, TokenizerBytes};

@@ -1,13 +1,12 @@
 //! All of a session's memory: planned first, then allocated at once, then shared out.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-#[cfg(any(feature = "capi", feature = "std", feature = "text"))]
-use alloc::boxed::Box;
 #[cfg(any(feature = "capi", feature = "text"))]
 use alloc::string::String;
 
@@ -140,15 +139,20 @@ pub(crate) struct Planner {
 impl Planner {
     /// Reserves a place for the product of `dimensions` values.
     pub fn reserve<T: Plain>(&mut self, dimensions: &[usize]) -> Result<Region<T>> {
+        let (offset, len) = self.reserve_sized(dimensions, size_of::<T>())?;
+        Ok(Region { offset, len, element: PhantomData })
+    }
+
+    /// Of values of `size` bytes, the same: where the place begins, and how many values it has.
+    #[inline(never)]
+    fn reserve_sized(&mut self, dimensions: &[usize], size: usize) -> Result<(usize, usize)> {
         let too_large = Error::OutOfMemory { bytes: usize::MAX };
         let len = dimensions.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
-        let bytes =
-            len.and_then(|len| len.checked_mul(size_of::<T>())?.checked_next_multiple_of(ALIGN));
+        let bytes = len.and_then(|len| len.checked_mul(size)?.checked_next_multiple_of(ALIGN));
         let end = bytes.and_then(|bytes| self.bytes.checked_add(bytes));
         let end = end.filter(|&end| isize::try_from(end).is_ok());
         let (Some(len), Some(end)) = (len, end) else { return Err(too_large) };
-        let offset = core::mem::replace(&mut self.bytes, end);
-        Ok(Region { offset, len, element: PhantomData })
+        Ok((core::mem::replace(&mut self.bytes, end), len))
     }
 
     /// Bytes reserved so far.
@@ -157,27 +161,33 @@ impl Planner {
     }
 }
 
-/// Memory of the host's for one session, in place of an allocation.
+/// Memory of the host's for one session, in place of an allocation, or for a copy of a model's weights.
 #[derive(Debug)]
 pub struct HostMemory {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: by the contract of `new` the memory is the session's alone, whichever thread that is on.
+// SAFETY: by the contract of `new` the memory is its new owner's alone, whichever thread that is on.
 unsafe impl Send for HostMemory {}
 
 impl HostMemory {
     /// The boundary on which it must begin.
     pub const ALIGN: usize = ALIGN;
 
-    /// Hands `bytes` bytes from `start` over to the session that is made with them.
+    /// Hands `bytes` bytes from `start` over to the session that is made with them, or to the model that
+    /// copies weights to them.
     ///
     /// # Safety
-    /// Until that session is dropped, the memory is valid for reads and writes, and nobody else
-    /// reads or writes it.
+    /// Until that session is dropped, or the model with its clones and sessions, the memory is valid for reads
+    /// and writes, and nobody else reads or writes it.
     pub unsafe fn new(start: NonNull<u8>, bytes: usize) -> Self {
         Self { start, bytes }
+    }
+
+    /// Bytes that there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -297,6 +307,12 @@ impl Arena {
         }
     }
 
+    /// From now on nobody writes; the first `bytes` are what is wanted of it.
+    pub fn freeze(self, bytes: usize) -> Frozen {
+        assert!(bytes <= self.bytes, "outside the arena");
+        Frozen(self, bytes)
+    }
+
     /// The values `range` of a region, to read.
     ///
     /// # Safety
@@ -338,6 +354,18 @@ impl Arena {
     }
 }
 
+/// An arena that nobody writes any more.
+pub(crate) struct Frozen(Arena, usize);
+
+impl Frozen {
+    /// What is wanted of it.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: so much is inside the memory, which is initialized, lives as long as `self`, and nobody has the arena
+        // to write it.
+        unsafe { core::slice::from_raw_parts(self.0.start.as_ptr(), self.1) }
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         self.lock = None;
@@ -349,7 +377,6 @@ impl Drop for Arena {
 }
 
 /// `Box::new`, but a lack of memory is an error.
-#[cfg(any(feature = "capi", feature = "std", feature = "text"))]
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, Error> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {

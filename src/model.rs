@@ -1,5 +1,6 @@
 //! A model: the bytes of a file, and where in them the forward pass finds its weights.
 
+use alloc::borrow::ToOwned;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -10,9 +11,11 @@ use alloc::string::String;
 use crate::error::{Error, Result};
 #[cfg(feature = "text")]
 use crate::format::ChatFormat;
-use crate::format::{self, Config, Fault, FileLayout, Header, ModelBytes, read_header};
+use crate::format::{
+    self, Config, Fault, FileLayout, Header, ModelBytes, WeightsCopy, read_header,
+};
 use crate::kernels::{Kernels, LayerNorm, RmsNorm, Weights};
-use crate::memory::{self, try_vec};
+use crate::memory::{self, Arena, Frozen, HostMemory, Planner, try_vec};
 use crate::page_lock::PageLock;
 use crate::program::{MatrixAt, NormAt, Program};
 use crate::sync::OnceLock;
@@ -33,6 +36,8 @@ struct Inner {
     chat: Option<Result<Arc<ChatFormat>, String>>,
     layout: FileLayout,
     program: Program,
+    /// Some of the bytes in faster memory, and where they begin in the file.
+    copied: OnceLock<(usize, Frozen)>,
 }
 
 /// The tokenizer's tables (`docs/tokenizer-format.md`): in place in the model's bytes, unless these are
@@ -82,12 +87,13 @@ impl Model {
         Ok(Self(Arc::new(Inner {
             lock: OnceLock::new(),
             bytes,
-            // Read once: the parser ends the process if it gets no memory, as that of the header does.
+            // Read once: the parser ends the process if it gets no memory.
             #[cfg(feature = "text")]
             chat: header.chat.as_ref().map(|chat| ChatFormat::parse(chat.text()).map(Arc::new)),
             header,
             layout,
             program,
+            copied: OnceLock::new(),
         })))
     }
 
@@ -177,6 +183,37 @@ impl Model {
         Ok(())
     }
 
+    /// What [`copy_weights`](Self::copy_weights) would copy to so many bytes of memory, of which it uses whole lines of
+    /// 64; none if no tensor fits.
+    pub fn worth_copying(&self, bytes: usize) -> WeightsCopy {
+        self.0.layout.worth_copying(self.config(), bytes - bytes % HostMemory::ALIGN)
+    }
+
+    /// Copies those weights to memory of the host's that save a token most bytes of the file: for files in slow
+    /// memory. Sessions, those that there are, too, read them there from now on; results stay the same bits. Once
+    /// for a model. Nothing is allocated but a few bytes that note whose memory it is.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the memory does not begin on its boundary or has no room for any tensor, or the model has
+    /// such a copy; [`Error::ArenaInUse`] if any of it belongs to a session or a model that is still there;
+    /// [`Error::FileChanged`]; [`Error::OutOfMemory`].
+    pub fn copy_weights(&self, memory: HostMemory) -> Result<WeightsCopy> {
+        let fail = |detail: &str| Err(Error::Option { name: "arena", detail: detail.to_owned() });
+        let copy = self.worth_copying(memory.len());
+        if copy.range.is_empty() {
+            return fail("no tensor fits in it");
+        }
+        let bytes = &self.0.bytes.get()?[copy.range.clone()];
+        let mut plan = Planner::default();
+        plan.reserve::<i8>(&[bytes.len()])?;
+        let mut arena = Arena::place(&plan, memory)?;
+        arena.bytes(0..bytes.len()).copy_from_slice(bytes);
+        match self.0.copied.set((copy.range.start, arena.freeze(bytes.len()))) {
+            Ok(()) => Ok(copy),
+            Err(_) => fail("the model has a copy of weights already"),
+        }
+    }
+
     /// The most bytes of keys and values that a session takes where its options name no context: four times the
     /// file's size, and at least 64 MiB. A context that the options name may take more.
     pub fn memory_budget(&self) -> usize {
@@ -202,8 +239,12 @@ impl Model {
     /// Bytes of a tensor that a forward pass reads, whose beginning was [`check_unchanged`].
     ///
     /// [`check_unchanged`]: Self::check_unchanged
+    #[inline(never)]
     fn tensor(&self, range: &Range<usize>) -> &[u8] {
-        &self.0.bytes.checked()[range.clone()]
+        let copied = self.0.copied.get().and_then(|(first, copied)| {
+            copied.bytes().get(range.start.checked_sub(*first)?..range.end - first)
+        });
+        copied.unwrap_or_else(|| &self.0.bytes.checked()[range.clone()])
     }
 
     pub(crate) fn program(&self) -> &Program {

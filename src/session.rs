@@ -62,7 +62,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Option`] if an option is out of range; [`Error::OutOfMemory`], [`Error::ArenaTooSmall`];
-    /// [`Error::ArenaInUse`] if any of the memory belongs to a session that is still there.
+    /// [`Error::ArenaInUse`] if any of the memory belongs to a session or a model that is still there.
     pub fn session_in(
         &self,
         options: &SessionOptions,

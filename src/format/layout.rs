@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::header::METADATA;
 use super::json::{Json, Object, Reader, members, names};
-use super::network::{self, Described, Shape, TensorId};
+use super::network::{self, Described, Role, Shape, TensorId};
 use super::{ByName, CHECKSUMS, Config, FormatError, TOKENIZER};
 use crate::heap;
 use crate::quant::{EXPONENTS, Scheme, TileLayout};
@@ -118,6 +118,32 @@ pub struct Tensor {
     pub range: Range<usize>,
 }
 
+impl Tensor {
+    /// How many bytes of it a token reads that is evaluated alone: all, but of an embedding the 16 rows that lie in
+    /// the same lines as the token's, beside all if it is the head, too; of learned positions a row.
+    pub fn bytes_of_token(&self, config: &Config) -> usize {
+        let all = self.range.len();
+        match &self.kind {
+            TensorKind::Matrix(matrix) if self.id == Some(TensorId::outside(Role::Embedding)) => {
+                matrix.tiles.panel_bytes() + if config.tie_word_embeddings { all } else { 0 }
+            }
+            TensorKind::Matrix(_) | TensorKind::Vector | TensorKind::Frequencies => all,
+            TensorKind::Positions => all / config.n_positions,
+            TensorKind::Tokenizer | TensorKind::Checksums => 0,
+        }
+    }
+}
+
+/// A part of a file that is worth a copy in faster memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WeightsCopy {
+    /// Whole tensors, one after the other.
+    pub range: Range<usize>,
+    /// How many bytes of the file a token reads less.
+    pub saved_bytes: usize,
+}
+
 /// Matrices that every layer has: two of attention, two of the MLP.
 const LEAST_MATRICES: usize = 4;
 
@@ -193,6 +219,28 @@ impl FileLayout {
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.index(name).map(|index| &self.tensors[index])
+    }
+
+    /// The tensors, one after the other, that save a token most bytes of the file if they are copied to `room` bytes
+    /// of other memory; none if none fits.
+    pub fn worth_copying(&self, config: &Config, room: usize) -> WeightsCopy {
+        let (mut best, mut saved_bytes) = (WeightsCopy::default(), 0);
+        let mut first = self.tensors.iter();
+        for last in &self.tensors {
+            saved_bytes += last.bytes_of_token(config);
+            while let Some(tensor) = first.as_slice().first() {
+                let range = tensor.range.start..last.range.end;
+                if range.len() <= room {
+                    if saved_bytes > best.saved_bytes {
+                        best = WeightsCopy { range, saved_bytes };
+                    }
+                    break;
+                }
+                saved_bytes -= tensor.bytes_of_token(config);
+                first.next();
+            }
+        }
+        best
     }
 
     fn index(&self, name: &str) -> Option<usize> {

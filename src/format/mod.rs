@@ -32,7 +32,9 @@ pub use error::FormatError;
 #[cfg(feature = "std")]
 pub(crate) use file_bytes::open_regular;
 pub use header::{ChatJson, Header, Provenance, Source, is_template_name, read_header};
-pub use layout::{Dtype, FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, matrix_names};
+pub use layout::{
+    Dtype, FileLayout, Matrix, MatrixInfo, Tensor, TensorKind, WeightsCopy, matrix_names,
+};
 pub(crate) use verify::verify_telling;
 pub use verify::{Fault, checksum, verify};
 

@@ -1,4 +1,4 @@
-/* What the header promises of opening: parts of files, progress, pages that stay in memory.
+/* What the header promises of opening: parts of files, progress, pages that stay in memory, copies of weights.
  * Usage: opening MODEL DIRECTORY */
 #include "support.h"
 
@@ -261,6 +261,49 @@ static void refused_locks(void) {
   _exit(0);
 }
 
+/* Weights in other memory: the same bits, whatever becomes of those in their place. */
+static void copies(void) {
+  size_t room = (size + 63) / 64 * 64, saved = 7;
+  unsigned char *flash = aligned_alloc(64, room), *fast = aligned_alloc(64, room);
+  unsigned char *sound = aligned_alloc(64, room);
+  uint64_t header = 0;
+  cbl_model *model, *other;
+  memcpy(flash, bytes, size);
+  memcpy(sound, bytes, size);
+  memcpy(&header, bytes, sizeof header);
+  CHECK_OK(cbl_model_open_memory(flash, size, NULL, &model, message, sizeof message));
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_model_copy_weights(model, NULL, room, &saved, message, sizeof message));
+  CHECK(saved == 0 && strstr(message, "NULL"));
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_model_copy_weights(model, fast, room, NULL, message, sizeof message));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_model_copy_weights(model, fast + 4, room - 64, &saved, message, sizeof message));
+  CHECK(saved == 0 && strstr(message, "4 bytes past a 64-byte boundary"));
+  CHECK_STATUS(CBL_BAD_OPTION, cbl_model_copy_weights(model, fast, 3, &saved, message, sizeof message));
+  CHECK(saved == 0 && strstr(message, "no tensor fits"));
+  CHECK(hash_of(model) == hash);
+  CHECK_OK(cbl_model_copy_weights(model, fast, room, &saved, message, sizeof message));
+  CHECK(saved > size / 2 && saved <= room && !*message);
+  memset(flash + 8 + header, 0x5a, size - 8 - (size_t)header);
+  CHECK(hash_of(model) == hash);
+  /* Once for a model, and for one model. */
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_model_copy_weights(model, fast, room, &saved, message, sizeof message));
+  CHECK(saved == 0 && strstr(message, "belongs to another session or a model"));
+  CHECK_OK(cbl_model_open_memory(sound, size, NULL, &other, message, sizeof message));
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_model_copy_weights(other, fast, room, &saved, message, sizeof message));
+  /* A session keeps the copy. */
+  cbl_session *session = new_session(model, NULL);
+  CHECK_OK(cbl_model_free(model));
+  CHECK_OK(cbl_session_evaluate(session, TOKENS, 3));
+  CHECK(hash_logits(session) == hash);
+  CHECK_STATUS(CBL_BAD_ARGUMENT, cbl_model_copy_weights(other, fast, room, &saved, message, sizeof message));
+  CHECK_OK(cbl_session_free(session));
+  CHECK_OK(cbl_model_copy_weights(other, fast, room, &saved, message, sizeof message));
+  CHECK(hash_of(other) == hash);
+  CHECK_OK(cbl_model_free(other));
+  free(flash);
+  free(fast);
+  free(sound);
+}
+
 int main(int count, char **arguments) {
   CHECK(count == 3);
   path = arguments[1];
@@ -272,6 +315,7 @@ int main(int count, char **arguments) {
   parts();
   progress();
   sparse();
+  copies();
 #ifndef __SANITIZE_ADDRESS__ /* Its mlock() does nothing. */
   refused_locks();
   struct rlimit limit;

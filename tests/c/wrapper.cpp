@@ -171,6 +171,15 @@ int main(int, char **arguments) {
     CHECK(error.status() == CBL_BAD_ARGUMENT);
   }
   std::fclose(file);
+  alignas(64) static char fast[1 << 16];
+  const auto copied = part.copy_weights(fast, sizeof fast);
+  CHECK(copied > 0 && copied <= sizeof fast);
+  try {
+    part.copy_weights(fast, sizeof fast);
+    CHECK(false);
+  } catch (const Error &error) {
+    CHECK(error.status() == CBL_BAD_ARGUMENT);
+  }
   try {
     part.lock_memory();
     asked.lock_memory();

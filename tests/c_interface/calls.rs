@@ -41,6 +41,8 @@ fn argument(function: &str, parameter: &Parameter) -> &'static str {
         ("cbl_options_set_float", _, "value") => "0.5",
         ("cbl_options_set_arena", _, "memory") => "arena",
         ("cbl_options_set_arena", _, "bytes") => "sizeof arena",
+        ("cbl_model_copy_weights", _, "memory") => "arena",
+        ("cbl_model_copy_weights", _, "bytes") => "sizeof arena",
         ("cbl_bare_start", _, "memory") => "arena",
         ("cbl_bare_start", _, "size") => "sizeof arena",
         ("cbl_bare_start", _, "on_panic") => "NULL",

@@ -1,6 +1,7 @@
 //! Everything a program may do with a model file. The fuzz targets run it too.
 
 use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::NonNull;
 
 use cerebellum::batch::Append;
 use cerebellum::classify::{Classifier, ClassifierOptions, Template};
@@ -9,7 +10,7 @@ use cerebellum::quant::TILE_ALIGN;
 use cerebellum::sampler::SamplerOptions;
 use cerebellum::score::Continuations;
 use cerebellum::text::{EncodeOptions, Utf8Stream};
-use cerebellum::{Error, KvType, LogitsFor, Model, Pooling, Result, SessionOptions};
+use cerebellum::{Error, HostMemory, KvType, LogitsFor, Model, Pooling, Result, SessionOptions};
 
 /// What became of a file that could be opened.
 pub struct Ran {
@@ -73,7 +74,14 @@ pub fn exercise(file: &[u8]) -> Result<Ran> {
 
 /// The same, of the evaluations only `work`.
 pub fn exercise_with(file: &[u8], work: &Work) -> Result<Ran> {
+    // Dropped after the model.
+    let half = AlignedBytes::copy(&file[..file.len() / 2]);
     let model = Model::borrow(AlignedBytes::copy(file))?;
+    let room = half.host_memory();
+    match model.copy_weights(room) {
+        Ok(copy) => assert!(copy.range.len() <= file.len() / 2 && copy.saved_bytes > 0),
+        Err(error) => assert!(matches!(error, Error::Option { .. }), "{error}"),
+    }
     for name in model.header().templates.keys() {
         // Whether it is sound does not matter to the file.
         let _ = model.template(name);
@@ -217,6 +225,12 @@ impl AlignedBytes {
         // SAFETY: `start` is a new allocation of at least `length` bytes.
         unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), length) };
         Self { start, length }
+    }
+
+    /// The same memory, for a model that alone uses it from now on.
+    fn host_memory(&self) -> HostMemory {
+        // SAFETY: the caller's promise is this function's, which only this file calls.
+        unsafe { HostMemory::new(NonNull::new_unchecked(self.start), self.length) }
     }
 
     fn layout(length: usize) -> Layout {

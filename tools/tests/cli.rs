@@ -143,6 +143,17 @@ fn a_dry_run_tells_what_the_run_does() {
         let most = format!("10 MB/s of flash allow {:.1} tokens/s at most", 1e7 / read as f64);
         assert!(flash.contains(&most), "{flash}");
         assert!(flash.contains(" bytes more than 1000: a smaller --context"), "{flash}");
+        // Of a copy in what a session leaves: at most a matrix less than all of it.
+        let (opening, private) = (1 << 16, planned["total_private_bytes"].as_u64().unwrap());
+        let ram = (private + opening + 500_000).to_string();
+        let fits = [&plan[..8], &["--flash-mb-s", "10", "--ram", &ram, "--json"]].concat();
+        let fits = json(&cerebellum(&fits));
+        let of = |name: &str| fits[name].as_u64().unwrap();
+        let left = private + opening + 500_000 - of("opening_bytes") - private;
+        assert!(fits["fits_ram"] == true && of("copy_bytes") <= left, "{fits}");
+        assert!(of("copy_bytes") > 250_000 && of("copy_saved_bytes") >= of("copy_bytes"), "{fits}");
+        let rate = fits["copy_flash_tokens_per_second"].as_f64().unwrap();
+        assert_eq!(rate, 1e7 / (read - of("copy_saved_bytes")) as f64);
         assert_eq!(told["dry_run"], true);
         assert_eq!(done["source"]["bytes"], told["source"]["bytes"]);
         for report in [&mut told, &mut done] {

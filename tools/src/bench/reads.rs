@@ -1,7 +1,7 @@
 //! What a token makes a session read: where a model is not in RAM, this decides its speed.
 
 use cerebellum::format::TensorKind;
-use cerebellum::format::network::{self, Role};
+use cerebellum::format::network::Role;
 use cerebellum::{KvType, Model};
 use serde::Serialize;
 
@@ -28,29 +28,19 @@ impl Reads {
     /// Of a token behind `positions` others.
     pub fn of(model: &Model, kv: KvType, positions: usize) -> Self {
         let config = model.config();
-        let head = network::head(config);
         let mut reads = Self::default();
         for tensor in model.layout().tensors() {
-            let bytes = tensor.range.len();
-            let matrix = match &tensor.kind {
-                TensorKind::Matrix(matrix) => matrix,
-                TensorKind::Vector | TensorKind::Frequencies => {
-                    reads.vectors_bytes += bytes;
-                    continue;
-                }
-                // One row.
-                TensorKind::Positions => {
-                    reads.vectors_bytes += bytes / config.n_positions;
-                    continue;
-                }
-                TensorKind::Tokenizer | TensorKind::Checksums => continue,
+            let bytes = tensor.bytes_of_token(config);
+            let (TensorKind::Matrix(matrix), Some(id)) = (&tensor.kind, tensor.id) else {
+                reads.vectors_bytes += bytes;
+                continue;
             };
-            let Some(id) = tensor.id else { continue };
-            if id.role == Role::Embedding {
-                reads.embedding_bytes = matrix.tiles.panel_bytes();
-            }
             match id.role {
-                _ if id == head => reads.head_bytes = bytes,
+                Role::Embedding => {
+                    reads.embedding_bytes = matrix.tiles.panel_bytes();
+                    reads.head_bytes += bytes - reads.embedding_bytes;
+                }
+                Role::Head => reads.head_bytes += bytes,
                 Role::AttentionIn | Role::AttentionOut => reads.attention_bytes += bytes,
                 Role::MlpUp | Role::MlpGate | Role::MlpDown => reads.mlp_bytes += bytes,
                 _ => {}

@@ -31,7 +31,8 @@ pub struct Args {
     /// and how many tokens a second the flash allows at most
     #[arg(long, value_name = "N", value_parser = rate)]
     flash_mb_s: Option<f64>,
-    /// Bytes of RAM of a microcontroller: shows whether a session fits, beside what opening the file takes
+    /// Bytes of RAM of a microcontroller, beside its stack and variables: shows whether a session fits, beside what
+    /// opening the file takes, and what a copy of weights in the rest saves
     #[arg(long, value_name = "BYTES", value_parser = whole(1..=usize::MAX))]
     ram: Option<usize>,
 }
@@ -48,7 +49,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cerebellum plan 111m.cbl
   cerebellum plan 111m.cbl --context 512 --kv int8 --threads 1 --json
-  cerebellum plan demo.cbl --context 64 --kv int8 --chunk 1 -t 1 --flash-mb-s 66 --ram 1048576";
+  cerebellum plan demo.cbl --context 64 --kv int8 --chunk 1 -t 1 --flash-mb-s 66 --ram 983040";
 
 /// The JSON object.
 #[derive(Serialize)]
@@ -65,6 +66,56 @@ struct Report {
     opening_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fits_ram: Option<bool>,
+    #[serde(flatten)]
+    copy: Option<CopyReport>,
+}
+
+/// What a copy of weights in RAM that is left saves.
+#[derive(Serialize)]
+struct CopyReport {
+    copy_bytes: usize,
+    /// Bytes of the file that a token reads less.
+    copy_saved_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_flash_tokens_per_second: Option<f64>,
+}
+
+impl CopyReport {
+    /// In so many bytes.
+    fn new(model: &Model, room: usize, reads: &Reads, flash_mb_s: Option<f64>) -> Self {
+        let copy = model.worth_copying(room);
+        let read = reads.file_bytes() - copy.saved_bytes;
+        Self {
+            copy_bytes: copy.range.len(),
+            copy_saved_bytes: copy.saved_bytes,
+            // A file that is all in RAM is not read.
+            copy_flash_tokens_per_second: flash_mb_s
+                .filter(|_| read > 0)
+                .map(|rate| tokens_per_second(rate, read)),
+        }
+    }
+}
+
+impl fmt::Display for CopyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { copy_bytes, copy_saved_bytes, copy_flash_tokens_per_second } = self;
+        if *copy_bytes == 0 {
+            return f.write_str("no part of the weights fits in there");
+        }
+        write!(
+            f,
+            "a copy of weights in there, {copy_bytes} bytes, saves a token {copy_saved_bytes} bytes of the file"
+        )?;
+        match copy_flash_tokens_per_second {
+            Some(most) => write!(f, ": {most:.1} tokens/s at most"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As many as a flash memory of that rate allows if each reads so many bytes.
+fn tokens_per_second(flash_mb_s: f64, bytes: usize) -> f64 {
+    flash_mb_s * 1e6 / bytes as f64
 }
 
 /// Bytes of an address on a microcontroller.
@@ -174,11 +225,13 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let memory = MemoryReport::new(&model, &options, args.batch)?;
     let reads = Reads::of(&model, options.kv, memory.context);
     let flash_tokens_per_second =
-        args.flash_mb_s.map(|rate| rate * 1e6 / reads.file_bytes() as f64);
+        args.flash_mb_s.map(|rate| tokens_per_second(rate, reads.file_bytes()));
     let header = model.layout().tensors().first().map_or(0, |first| first.range.start);
     let opening = opening_bytes(header, ADDRESS_BYTES);
     let private = memory.total_private_bytes;
-    let fits_ram = args.ram.map(|ram| opening.saturating_add(private) <= ram);
+    let left = args.ram.map(|ram| ram.checked_sub(opening.saturating_add(private)));
+    let fits_ram = left.map(|left| left.is_some());
+    let copy = left.flatten().map(|left| CopyReport::new(&model, left, &reads, args.flash_mb_s));
     let mut text = memory.to_string();
     if let Some((rate, most)) = args.flash_mb_s.zip(flash_tokens_per_second) {
         text += &format!("\n\n{}", describe(&reads, rate, most));
@@ -186,9 +239,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     if let Some(ram) = args.ram {
         text += &describe_ram(ram, opening, private);
     }
+    if let Some(copy) = &copy {
+        text += &format!("\n{copy}");
+    }
     let opening_bytes = args.ram.map(|_| opening);
     let report =
-        Report { ok: true, memory, reads, flash_tokens_per_second, opening_bytes, fits_ram };
+        Report { ok: true, memory, reads, flash_tokens_per_second, opening_bytes, fits_ram, copy };
     context.print(text, &report)?;
     Ok(ExitCode::SUCCESS)
 }
