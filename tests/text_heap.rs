@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use cerebellum::text::{EncodeOptions, Encoder, TextError, TokenTable, layout};
+use cerebellum::text::{EncodeOptions, Encoder, TextError, TokenTable, layout, text_bytes};
 use cerebellum_tools::tokenizer::{Vocabulary, from_vocabulary, import, read};
 
 /// Counts the bytes in use, and refuses what goes beyond a limit.
@@ -96,6 +96,18 @@ fn encoding_takes_at_most_four_bytes_a_byte_and_survives_without_memory() {
             });
             assert_eq!(4 * pieces, tokens);
             assert!(memory <= most, "{name}, {start:?}: {memory} bytes in pieces");
+        }
+        // What is stated for texts, short ones, too.
+        for text in &texts {
+            for bytes in [1, 3, 20, 100, 500, 1000, 2000, 5000, 20_000] {
+                let text: String = text.chars().take(bytes).collect();
+                let (_, memory) = peak_of(|| encoder.encode(&text, options).unwrap());
+                assert!(
+                    memory <= text_bytes(text.len()),
+                    "{name}: {memory} for {} bytes",
+                    text.len()
+                );
+            }
         }
         // Short of memory at every point.
         let text = "The king ate e\u{301} ".to_owned() + &"ab".repeat(1500) + " and so on. ";

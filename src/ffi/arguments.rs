@@ -10,6 +10,7 @@ use super::status::cbl_status::{CBL_BAD_ARGUMENT, CBL_BUFFER_TOO_SMALL, CBL_INVA
 use crate::error::Error;
 use crate::memory::{self, try_vec};
 use crate::session::Session;
+use crate::text::text_bytes;
 
 const fn bad(detail: &'static str) -> Failure {
     Failure::Misuse(CBL_BAD_ARGUMENT, detail)
@@ -109,7 +110,7 @@ pub(super) unsafe fn text<'a>(start: *const c_char, length: usize) -> Result<&'a
 /// Fails unless there is memory for the copies that a call makes of texts of `length` bytes. The
 /// largest one, a list of strings of one character each, takes 56 bytes per byte.
 fn probe_parts(length: usize) -> Result<(), Failure> {
-    Ok(memory::probe(length.saturating_mul(64).saturating_add(16 << 10))?)
+    Ok(memory::probe(text_bytes(length))?)
 }
 
 /// The caller's tokens, if the session has room for them. So a wrong count is an error before the first

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 
 #[cfg(feature = "std")]
 use super::file_bytes::FileBytes;
+use super::header::probe_opening;
 #[cfg(not(feature = "std"))]
 use super::no_files::FileBytes;
 use crate::error::{Error, Result};
+use crate::memory::try_box;
 use crate::page_lock::PageLock;
 use crate::quant::TILE_ALIGN;
 
@@ -24,7 +26,8 @@ pub enum Access {
 }
 
 /// The bytes of a model file, beginning on a 64-byte boundary. There is no way to them but by
-/// [`get`](Self::get), which looks first whether they are still the same.
+/// [`get`](Self::get), which looks first whether they are still the same. Who made one had the memory that opening the
+/// file takes ([`opening_bytes`](super::opening_bytes)).
 pub struct ModelBytes(Kind);
 
 enum Kind {
@@ -41,7 +44,8 @@ impl From<FileBytes> for ModelBytes {
 impl ModelBytes {
     /// Borrows bytes that someone else keeps: flash, an asset bundle, a buffer.
     pub fn borrow(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
-        let bytes: Box<dyn AsRef<[u8]> + Send + Sync> = Box::new(bytes);
+        probe_opening(bytes.as_ref())?;
+        let bytes: Box<dyn AsRef<[u8]> + Send + Sync> = try_box(bytes)?;
         let offset = (*bytes).as_ref().as_ptr() as usize % TILE_ALIGN;
         if offset != 0 {
             return Err(Error::Misaligned { required: TILE_ALIGN, offset });

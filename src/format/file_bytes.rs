@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use memmap2::{Mmap, MmapOptions};
 
 use super::bytes::{Access, ModelBytes};
-use super::header::{front_bytes, read_front};
+use super::header::{front_bytes, probe_opening, read_front};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::quant::TILE_ALIGN;
 use crate::tell::{TELL_EVERY, Tell};
 
@@ -93,6 +94,8 @@ impl ModelBytes {
         access: Access,
         tell: &mut Tell,
     ) -> Result<Self> {
+        // Copies of the path.
+        memory::probe(4096 + path.as_os_str().len())?;
         let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         if !file.metadata().map_err(fail("open"))?.is_file() {
             return Err(Error::NotAFile { path: path.to_owned() });
@@ -129,6 +132,7 @@ impl ModelBytes {
         // as plain integers and floats, for which every bit pattern is valid.
         let map = unsafe { MmapOptions::new().offset(range.start).len(length).map(&file) };
         let map = map.map_err(fail("map"))?;
+        probe_opening(&map)?;
         advise_huge_pages(&map);
         Ok(FileBytes::Mapped { map, file, path: path.to_owned(), stamp }.into())
     }
@@ -196,6 +200,7 @@ impl FilePart<'_> {
         let mut last = [0; 4];
         let known = length.min(4) as usize;
         self.read(length - known as u64, &mut last[..known])?;
+        probe_opening(&front)?;
         read_front(&front, last, length)?;
         Ok(())
     }

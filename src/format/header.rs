@@ -12,9 +12,11 @@ use super::json::{Json, Object, Reader, Text, members};
 use super::{
     ByName, Config, FileLayout, FormatError, MAX_CHAT_BYTES, MAX_END_TOKENS, MAX_HEADER_BYTES,
     MAX_PROVENANCE_BYTES, MAX_TEMPLATE_NAME_BYTES, MAX_TEMPLATES_BYTES, METADATA_KEY, MatrixInfo,
-    VERSION, checksum,
+    VERSION, checksum, opening_bytes,
 };
+use crate::error::Error;
 use crate::fp_env::FpEnv;
+use crate::memory;
 use crate::terminal;
 
 /// The key of a safetensors header that lists no tensor.
@@ -209,11 +211,22 @@ pub(super) fn read_front(
     Ok((header, layout.based_at(8 + json.len())))
 }
 
+/// Length of the header, given a file's first bytes; 0 if it is out of bounds.
+fn header_bytes(first: &[u8]) -> usize {
+    let length = first.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    if length > MAX_HEADER_BYTES as u64 { 0 } else { length as usize }
+}
+
 /// How many bytes of a file [`read_front`] needs, given its first ones.
 #[cfg(feature = "std")]
 pub(super) fn front_bytes(first: &[u8]) -> u64 {
-    let length = first.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-    8 + if length > MAX_HEADER_BYTES as u64 { 0 } else { length }
+    8 + header_bytes(first) as u64
+}
+
+/// Fails unless there is the memory that opening a file takes, whose beginning is given: from here on it is allocated
+/// in small pieces, of which none may be refused.
+pub(super) fn probe_opening(first: &[u8]) -> Result<(), Error> {
+    memory::probe(opening_bytes(header_bytes(first), size_of::<usize>()))
 }
 
 /// The JSON bytes, after everything that can be checked before parsing them.

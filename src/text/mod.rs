@@ -41,6 +41,12 @@ use alloc::vec::Vec;
 #[cfg(feature = "text")]
 use core::ops::ControlFlow;
 
+/// The most memory that a call takes, and gives back at its end, to read a text of so many bytes, or the parts of one;
+/// in the C interface each call with texts asks for it first.
+pub const fn text_bytes(bytes: usize) -> usize {
+    bytes.saturating_mul(64).saturating_add(16 << 10)
+}
+
 /// A model's tokenizer: the table, and encoding from it in place.
 ///
 /// Can be shared between threads. Opening costs only the table's validation.

@@ -413,7 +413,7 @@ static void count(const operation *operation, bool warm, refusal refusal, uint64
   if (!child) try_once(operation, refusal, expected);
   int status = status_of(child);
   bool may_abort = operation->ends == ABORTS || (operation->ends == NEW && !warm);
-  may_abort = operation->run == open_and_free || (may_abort && !refusal.limit && refusal.n > 1);
+  may_abort = may_abort && !refusal.limit && refusal.n > 1;
   if (WIFEXITED(status) && WEXITSTATUS(status) < 2) {
     counts[WEXITSTATUS(status)]++;
   } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && may_abort) {
