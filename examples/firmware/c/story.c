@@ -5,6 +5,9 @@
 extern const unsigned char model_start[], model_end[]; /* model.s */
 extern unsigned char heap_start[], heap_end[];         /* the board's script */
 
+/* RAM for a copy of weights, which are read faster there than in flash. */
+enum { WEIGHTS = 512 * 1024 };
+
 static int call(int operation, const void *argument) { /* semihosting */
 #ifdef __arm__
   register int r0 __asm__("r0") = operation;
@@ -46,14 +49,17 @@ int main(void) {
   cbl_options *options = NULL;
   cbl_model *model = NULL;
   cbl_session *session = NULL;
+  unsigned char *heap = heap_start + WEIGHTS;
+  size_t saved;
 
-  cbl_status status = cbl_bare_start(heap_start, (size_t)(heap_end - heap_start), on_panic);
+  cbl_status status = cbl_bare_start(heap, (size_t)(heap_end - heap), on_panic);
   if (!status) status = cbl_options_new(&options);
   if (!status) status = cbl_options_set_int(options, CBL_OPTION_CONTEXT, 128);
   if (!status) status = cbl_options_set_int(options, CBL_OPTION_CHUNK, 16);
   if (!status) status = cbl_options_set_int(options, CBL_OPTION_MAX_TOKENS, 64);
   if (!status)
     status = cbl_model_open_memory(model_start, (size_t)(model_end - model_start), options, &model, message, sizeof message);
+  if (!status) status = cbl_model_copy_weights(model, heap_start, WEIGHTS, &saved, message, sizeof message);
   if (!status) status = cbl_session_new(model, options, &session, message, sizeof message);
   if (!status) print("Once upon a time");
   if (!status) status = cbl_generate(session, options, "Once upon a time", 16, on_text, NULL, NULL);

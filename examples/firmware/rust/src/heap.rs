@@ -4,6 +4,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 
+use cerebellum::HostMemory;
 use linked_list_allocator::Heap;
 
 struct Memory(UnsafeCell<(Heap, usize)>);
@@ -30,15 +31,34 @@ unsafe impl GlobalAlloc for Memory {
     }
 }
 
-/// Takes the memory from the linker's script. Once, and first of all.
-pub fn give() {
+/// RAM for a copy of weights, which are read faster there than in flash.
+const WEIGHTS: usize = 512 << 10;
+
+/// Takes the memory from the linker's script, and returns the part that is for a copy of weights. Once, and first of
+/// all.
+pub fn give() -> HostMemory {
     unsafe extern "C" {
         static mut heap_start: u8;
         static mut heap_end: u8;
     }
     let (start, end) = (&raw mut heap_start, &raw mut heap_end);
     // SAFETY: the script leaves this memory to nobody else; nothing is allocated yet.
-    unsafe { (*MEMORY.0.get()).0.init(start, end.addr() - start.addr()) }
+    unsafe {
+        (*MEMORY.0.get()).0.init(start.add(WEIGHTS), end.addr() - start.addr() - WEIGHTS);
+        HostMemory::new(NonNull::new_unchecked(start), WEIGHTS)
+    }
+}
+
+/// How many bytes are in use.
+pub fn used() -> usize {
+    // SAFETY: as for `Sync`.
+    unsafe { (*MEMORY.0.get()).0.used() }
+}
+
+/// How many bytes are not.
+pub fn free() -> usize {
+    // SAFETY: as for `Sync`.
+    unsafe { (*MEMORY.0.get()).0.free() }
 }
 
 /// The most bytes that were in use at a time.

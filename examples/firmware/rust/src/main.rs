@@ -1,7 +1,8 @@
 //! A model tells a story without an operating system: `tell`, and what a board needs (`start`, `heap`, `semihosting`).
 //!
 //! The model that `MODEL` names when this is built becomes a part of the program, in the memory that the board's script
-//! calls MODEL. The argument `record` makes it compute the logits that the library's tests have recorded, and
+//! calls MODEL, and some of its weights are copied to RAM. The argument `record` makes it compute the logits that the
+//! library's tests have recorded, `record-copied` so with the copy, `scarce` open the model with little memory, and
 //! `instructions` count how many a token takes.
 
 #![no_std]
@@ -12,6 +13,7 @@ extern crate alloc;
 mod heap;
 mod instructions;
 mod record;
+mod scarce;
 mod semihosting;
 mod start;
 
@@ -20,7 +22,7 @@ use core::ops::ControlFlow;
 use core::panic::PanicInfo;
 
 use cerebellum::generate::{GenerateOptions, generate_text};
-use cerebellum::{Model, Result, SessionOptions};
+use cerebellum::{HostMemory, Model, Result, SessionOptions};
 use semihosting::{Out, command_line, exit};
 
 /// Where a model begins.
@@ -33,9 +35,10 @@ static MODEL: Aligned<[u8; include_bytes!(env!("MODEL")).len()]> =
 
 const PROMPT: &str = "Once upon a time";
 
-fn tell(model: &Model, out: &mut Out) -> Result<()> {
+fn tell(model: &Model, weights: HostMemory, out: &mut Out) -> Result<()> {
     let options = SessionOptions { context: Some(128), chunk: 16, ..Default::default() };
-    let opened = heap::most();
+    let opened = heap::used();
+    let copied = model.copy_weights(weights)?.saved_bytes;
     let plan = model.plan(&options)?;
     let mut session = model.session(&options)?;
     let tokenizer = model.tokenizer()?;
@@ -49,23 +52,35 @@ fn tell(model: &Model, out: &mut Out) -> Result<()> {
     let (read, plan, most) = (model.file_bytes(), plan.total_private_bytes, heap::most());
     let _ = writeln!(
         out,
-        "\n\nmodel {read} bytes, opening {opened} bytes, session {plan} bytes, heap {most} bytes"
+        "\n\nmodel {read} bytes, of which a token reads {copied} in RAM; header {opened} bytes, session {plan} bytes, heap {most} bytes"
     );
     Ok(())
 }
 
+fn run(argument: &str, weights: HostMemory, out: &mut Out) -> Result<()> {
+    if argument == "scarce" {
+        return scarce::run(&MODEL.0, out);
+    }
+    let model = Model::borrow(&MODEL.0[..])?;
+    match argument {
+        "instructions" => instructions::report(&model, out),
+        "record" => record::run(&model, 1, out),
+        "record-copied" => {
+            model.copy_weights(weights)?;
+            record::run(&model, 1, out)
+        }
+        "record-all" => record::run(&model, usize::MAX, out),
+        _ => tell(&model, weights, out),
+    }
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
-    heap::give();
+    let weights = heap::give();
     let mut arguments = [0; 128];
     let arguments = command_line(&mut arguments);
-    let done = Model::borrow(&MODEL.0[..]).and_then(|model| match arguments.rsplit(' ').next() {
-        Some("instructions") => instructions::report(&model, &mut Out),
-        Some("record") => record::run(&model, 1, &mut Out),
-        Some("record-all") => record::run(&model, usize::MAX, &mut Out),
-        _ => tell(&model, &mut Out),
-    });
-    if let Err(error) = done {
+    let argument = arguments.rsplit(' ').next().unwrap_or_default();
+    if let Err(error) = run(argument, weights, &mut Out) {
         let _ = writeln!(Out, "{error}");
         exit(1);
     }
