@@ -113,8 +113,7 @@ fn a_budget_is_spent_and_kept() {
             let info = header.tensors.get(choice["tensor"].as_str().unwrap()).unwrap();
             assert_eq!(choice["weights"], info.scheme.name(), "{case}");
             assert_eq!(choice["group_size"], info.group_size, "{case}");
-            let [int4, int8] = ["kl_int4", "kl_int8"].map(|key| choice[key].as_f64().unwrap());
-            assert!(int4 > 2.0 * int8 && int8 > 0.0, "{case}: {choice}");
+            assert!(choice["kl"].as_f64().unwrap() > 0.0, "{case}: {choice}");
         }
     }
 }

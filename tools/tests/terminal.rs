@@ -252,7 +252,7 @@ fn any_record_of_the_quantizer_is_shown() {
         json!({ "options": "choices" }),
         json!({ "options": { "choices": 3 } }),
         json!({ "options": { "choices": [3, [], { "tensor": 5 }, { "tensor": tensor }] } }),
-        json!({ "options": { "choices": [{ "tensor": tensor, "kl_int4": ORDERS, "kl_int8": {} }] } }),
+        json!({ "options": { "choices": [{ "tensor": tensor, "kl": ORDERS }] } }),
         // Replaced by what no number holds: the record is then a text.
         json!("here"),
     ];

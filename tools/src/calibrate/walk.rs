@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
             let directions = wave.par_iter().map(|(x, by_stream)| {
                 let by_stream = by_stream.iter().map(|g| g.to_f32()).collect();
                 let mut found = Vec::new();
-                layer.backward(&x[..window], by_stream, &mut |id, gradients| {
+                layer.backward(&x[..window], by_stream, &mut |id, _, gradients| {
                     found.push((id, directions(gradients, text.window())));
                 });
                 found

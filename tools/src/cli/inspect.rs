@@ -91,20 +91,17 @@ fn to_value(value: &impl Serialize) -> serde_json::Result<serde_json::Value> {
 }
 
 /// A row for each matrix, one for the positions, one for all vectors. If formats were chosen by their
-/// cost, with the divergence that decided it.
+/// cost, with the divergence that each alone is expected to cost.
 pub fn tensor_table(summary: &Summary) -> Table {
     let choices = summary.choices();
     let mut head = vec!["tensor", "shape", "scheme", "bits/weight", "relative error"];
-    head.extend(choices.iter().flat_map(|_| ["KL as int4", "KL as int8"]));
+    head.extend(choices.iter().flat_map(|_| ["KL alone"]));
     let mut table = Table::new(&head);
-    let costs = |tensor: &str| {
-        let costs = choices.map(|choices| {
-            ["kl_int4", "kl_int8"].map(|field| {
-                let cost = choice_of(choices, tensor, field);
-                cost.map_or(String::new(), |cost| name(&cost.to_string()).to_string())
-            })
-        });
-        costs.into_iter().flatten()
+    let cost = |tensor: &str| {
+        choices.map(|choices| {
+            let cost = choice_of(choices, tensor, "kl");
+            cost.map_or(String::new(), |cost| name(&cost.to_string()).to_string())
+        })
     };
     let (vectors, others): (Vec<&TensorSummary>, Vec<_>) =
         summary.tensors.iter().partition(|tensor| tensor.shape.len() == 1);
@@ -116,7 +113,7 @@ pub fn tensor_table(summary: &Summary) -> Table {
             format!("{:.3}", tensor.bits_per_weight),
             tensor.relative_error.map_or(String::new(), |e| format!("{:.3} %", 100.0 * e)),
         ];
-        table.push(cells.into_iter().chain(costs(&tensor.name)));
+        table.push(cells.into_iter().chain(cost(&tensor.name)));
     }
     let elements: usize = vectors.iter().map(|tensor| tensor.elements()).sum();
     let cells = [
@@ -126,6 +123,6 @@ pub fn tensor_table(summary: &Summary) -> Table {
         "32.000".into(),
         String::new(),
     ];
-    table.push(cells.into_iter().chain(costs("")));
+    table.push(cells.into_iter().chain(cost("")));
     table
 }

@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use cerebellum::format::network::{Part as TensorPart, Role, TensorId};
 use cerebellum::quant::hadamard;
-use half::bf16;
 
 use super::error::Result;
 use super::feedback::Feedback;
@@ -19,13 +18,9 @@ use crate::calibrate::{Calibration, Moments, Sensitivity, Walk};
 use crate::checkpoint::Checkpoint;
 use crate::reference::{InputAt, readers};
 
-/// Windows that gradients are measured on: two would do for the embedding.
-const SENSITIVITY_WINDOWS: usize = 16;
-
 /// A model that is being quantized, matrix by matrix.
 pub struct Calibrated<'a> {
     checkpoint: &'a Checkpoint,
-    calibration: &'a Calibration,
     /// Whether targets make up for what the matrices before did: where all are int8 there is next to nothing
     /// to make up for, and what the text happens to hold weighs more.
     corrects: bool,
@@ -38,8 +33,8 @@ pub struct Calibrated<'a> {
     metrics: BTreeMap<InputAt, InputMetric>,
     /// Restored weights of the current matrix; of an embedding, the rows of the text's tokens.
     restored: Vec<f32>,
-    /// Gradients by the residual stream after each layer ([`Sensitivity`]).
-    by_stream: Vec<Vec<bf16>>,
+    /// What errors of outputs and of the embedding cost.
+    sensitivity: Sensitivity,
     /// How errors of outputs add up, for the current layer's matrices to come.
     outputs: BTreeMap<TensorId, Vec<f64>>,
     /// Biases that make up for a mean error of the outputs.
@@ -57,6 +52,7 @@ impl<'a> Calibrated<'a> {
     pub fn new(
         checkpoint: &'a Checkpoint,
         calibration: &'a Calibration,
+        sensitivity: Sensitivity,
         corrects: bool,
     ) -> Result<Self> {
         let mut tokens = calibration.tokens().to_vec();
@@ -64,14 +60,13 @@ impl<'a> Calibrated<'a> {
         tokens.dedup();
         Ok(Self {
             checkpoint,
-            calibration,
             corrects,
             walk: Walk::new(checkpoint, calibration)?,
             tokens,
             to_come: readers(checkpoint.config()),
             metrics: BTreeMap::new(),
             restored: Vec::new(),
-            by_stream: Vec::new(),
+            sensitivity,
             outputs: BTreeMap::new(),
             biases: BTreeMap::new(),
         })
@@ -89,7 +84,7 @@ impl<'a> Calibrated<'a> {
                 Some(layer) => {
                     if self.walk.layer() != Some(layer) {
                         self.walk.enter(layer)?;
-                        let by_stream = std::mem::take(&mut self.by_stream[layer]);
+                        let by_stream = std::mem::take(&mut self.sensitivity.by_stream[layer]);
                         self.outputs = self.walk.output_moments(&by_stream);
                     }
                     self.walk.moments(at.input, group_size)
@@ -167,12 +162,10 @@ impl<'a> Calibrated<'a> {
     /// What to round the embedding by: what its errors cost as the table that tokens are looked up in and, if
     /// it is tied, as the head.
     fn embedding_metric(&mut self, group_size: usize) -> Result<Metric> {
-        let text = self.calibration.part(SENSITIVITY_WINDOWS);
         let is_head = self.checkpoint.config().tie_word_embeddings;
         let moments = is_head.then(|| self.walk.float_head_moments(group_size)).transpose()?;
-        let Sensitivity { embedding: mut second, head: weight, by_stream } =
-            Sensitivity::measure(self.checkpoint, &text)?;
-        self.by_stream = by_stream;
+        let mut second = std::mem::take(&mut self.sensitivity.embedding);
+        let weight = self.sensitivity.head;
         let Some(moments) = moments else { return Ok(metric(second, None)) };
         second.iter_mut().zip(moments.second()).for_each(|(sum, as_head)| *sum += weight * as_head);
         let scaled = |shift: Vec<f32>| shift.iter().map(|shift| weight as f32 * shift).collect();

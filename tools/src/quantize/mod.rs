@@ -36,12 +36,17 @@ pub use error::{Error, Result};
 pub use observer::Observer;
 pub use options::{MatrixFormat, Options};
 
+use crate::calibrate::Sensitivity;
 use crate::checkpoint::{self, Checkpoint};
 use crate::output::Output;
 use crate::summary::Summary;
+use budget::Budget;
 use calibrated::Calibrated;
 use matrix::{Method, Quantized, quantize_matrix};
 use writer::ModelWriter;
+
+/// Windows that gradients are measured on: two would do for the embedding.
+const SENSITIVITY_WINDOWS: usize = 16;
 
 /// As long as any relative error gets in JSON: four digits behind the most zeros that `serde_json`
 /// writes out; smaller numbers get an exponent, which is shorter.
@@ -86,17 +91,27 @@ pub fn write(
     let weights = |info: &MatrixInfo| (info.shape[0] * info.shape[1]) as u64;
     let passes = 1 + u64::from(options.calibration.is_some()) + u64::from(options.bits.is_some());
     observer.begin(passes * header.tensors.values().map(weights).sum::<u64>());
-    if let Some(bits) = options.bits {
-        let text = options.calibration.as_ref().ok_or(Error::BudgetWithoutText)?;
-        let choices = budget::choose(checkpoint, text, &header, bits, observer)?;
+    let budget = options.bits.map(|bits| Budget::new(&header, bits)).transpose()?;
+    let calibration = options.calibration.as_ref();
+    if budget.is_some() && calibration.is_none() {
+        return Err(Error::BudgetWithoutText);
+    }
+    let sensitivity = calibration.map(|text| {
+        observer.turn_to("gradients");
+        Sensitivity::measure(checkpoint, &text.part(SENSITIVITY_WINDOWS))
+    });
+    let sensitivity = sensitivity.transpose()?;
+    if let (Some(budget), Some(sensitivity)) = (budget, &sensitivity) {
+        let choices = budget.choose(checkpoint, &sensitivity.stakes, observer)?;
         (header, layout) = describe(checkpoint, tokenizer_bytes, options, &choices)?;
     }
     observer.turn_to("digest of the checkpoint");
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);
     let mut writer = ModelWriter::new(output, &header, layout.clone())?;
-    let calibration = options.calibration.as_ref();
     let is_coarse = header.tensors.values().any(|info| info.scheme != Scheme::Int8);
-    let calibrated = calibration.map(|text| Calibrated::new(checkpoint, text, is_coarse));
+    let calibrated = calibration
+        .zip(sensitivity)
+        .map(|(text, sensitivity)| Calibrated::new(checkpoint, text, sensitivity, is_coarse));
     let mut calibrated = calibrated.transpose()?;
     let mut clock = LayerClock::default();
     for tensor in layout.tensors() {

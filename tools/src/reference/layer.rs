@@ -24,6 +24,10 @@ pub(crate) type Value = usize;
 /// The residual stream as it enters the layer.
 pub(crate) const STREAM: Value = 0;
 
+/// Sees the weights' name, the input, (tokens, n_in), and the gradient by the output, (tokens, n_out), of linear
+/// layers on the way back.
+pub(crate) type VisitBackward<'a> = &'a mut dyn FnMut(TensorId, &[f32], &[f32]);
+
 /// A layer: attention and MLP around a residual stream.
 #[derive(Clone)]
 pub(crate) struct Layer {
@@ -134,13 +138,8 @@ impl Layer {
     }
 
     /// `x`: the layer's input; `grad`: a loss's gradient by its output → by its input; (tokens, E) all. `visit`
-    /// gets the gradient by each matrix's output. On the calling thread.
-    pub fn backward(
-        &self,
-        x: &[f32],
-        grad: Vec<f32>,
-        visit: &mut dyn FnMut(TensorId, &[f32]),
-    ) -> Vec<f32> {
+    /// gets what there is at each linear layer. On the calling thread.
+    pub fn backward(&self, x: &[f32], grad: Vec<f32>, visit: VisitBackward) -> Vec<f32> {
         let mut values: Vec<Vec<f32>> = vec![x.to_vec()];
         for Step { operation, reads } in &self.steps {
             let inputs: Vec<&[f32]> = reads.iter().map(|&value| &values[value][..]).collect();
@@ -151,10 +150,10 @@ impl Layer {
         for (index, Step { operation, reads }) in self.steps.iter().enumerate().rev() {
             values.pop(); // No step before needs its own output.
             let grad = grads[index + 1].take().expect("every value is read");
-            if let Operation::Multiply(linear) = operation {
-                visit(linear.id, &grad);
-            }
             let inputs: Vec<&[f32]> = reads.iter().map(|&value| &values[value][..]).collect();
+            if let Operation::Multiply(linear) = operation {
+                visit(linear.id, inputs[0], &grad);
+            }
             for (&value, by_input) in reads.iter().zip(operation.backward(&inputs, grad)) {
                 match &mut grads[value] {
                     Some(sum) => add(sum, &by_input),

@@ -79,7 +79,7 @@ impl Reference {
     /// [`Error::NoTokens`], [`Error::TooManyTokens`] or [`Error::TokenOutOfRange`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
         let x = self.residual(tokens, &mut |_, _| ())?; // (tokens, E)
-        Ok(self.finish(None, &x, &mut |_, _| ()))
+        Ok(self.finish(&x, &mut |_, _| ()))
     }
 
     /// Logits after the last token: `[vocab_size]`.
@@ -88,7 +88,7 @@ impl Reference {
     /// As [`logits`](Self::logits).
     pub fn last_logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
         let x = self.residual(tokens, &mut |_, _| ())?; // (tokens, E)
-        Ok(self.finish(None, &x[x.len() - self.config.n_embd..], &mut |_, _| ()))
+        Ok(self.finish(&x[x.len() - self.config.n_embd..], &mut |_, _| ()))
     }
 
     /// As [`logits`](Self::logits), and shows `observe` the input of each matrix product before it
@@ -107,31 +107,26 @@ impl Reference {
             readers[&at].iter().for_each(|matrix| observe(*matrix, h));
         };
         let x = self.residual(tokens, &mut visit)?; // (tokens, E)
-        Ok(self.finish(None, &x, &mut visit))
+        Ok(self.finish(&x, &mut visit))
     }
 
     /// The residual stream after the last layer: (tokens, E).
     fn residual(&self, tokens: &[u32], visit: Visit) -> Result<Vec<f32>> {
         self.check(tokens)?;
-        let mut x = self.embed(&self.embedding, tokens); // (tokens, E)
+        let mut x = self.embed(tokens); // (tokens, E)
         for layer in &self.layers {
             x = self.pass(layer, &x, visit);
         }
         Ok(x)
     }
 
-    /// The embedding, (V, E).
-    pub(crate) fn embedding(&self) -> &[f32] {
-        &self.embedding
-    }
-
-    /// Token, out of the table `embedding`, plus position, scaled: (tokens, E).
-    pub(crate) fn embed(&self, embedding: &[f32], tokens: &[u32]) -> Vec<f32> {
+    /// Token plus position, scaled: (tokens, E).
+    pub(crate) fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let width = self.config.n_embd;
         let mut x = Vec::with_capacity(tokens.len() * width);
         for token in tokens {
             let first = *token as usize * width;
-            x.extend_from_slice(&embedding[first..first + width]);
+            x.extend_from_slice(&self.embedding[first..first + width]);
         }
         if let Some(positions) = &self.positions {
             add(&mut x, positions);
@@ -145,12 +140,11 @@ impl Reference {
         layer.forward(x, self.parallelism, visit)
     }
 
-    /// `x`: (tokens, E), after the last layer → logits, (tokens, V); with another head than the model's if
-    /// one is given.
-    pub(crate) fn finish(&self, head: Option<&[f32]>, x: &[f32], visit: Visit) -> Vec<f32> {
+    /// `x`: (tokens, E), after the last layer → logits, (tokens, V).
+    pub(crate) fn finish(&self, x: &[f32], visit: Visit) -> Vec<f32> {
         let mut h = self.final_norm.forward(x, self.parallelism);
         visit(InputAt { layer: None, input: Input::FinalNorm }, &mut h);
-        let head = head.unwrap_or(self.head.as_ref().unwrap_or(&self.embedding));
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
         let mut logits = project(head, &h, self.config.n_embd, self.parallelism);
         scale(&mut logits, self.config.logits_scale);
         logits

@@ -406,7 +406,7 @@ fn gradients_through_a_layer_are_its_derivatives() {
             noise(&mut random, TOKENS * config.n_embd).iter().map(|&x| x as f32).collect()
         };
         let (x, weights) = (draw(), draw());
-        let gradient = layer.backward(&x, weights.clone(), &mut |_, _| ());
+        let gradient = layer.backward(&x, weights.clone(), &mut |_, _, _| ());
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
@@ -443,7 +443,7 @@ fn gradients_by_outputs_of_matrices_are_derivatives() {
         };
         let (x, weights) = (draw(), draw());
         let mut sums = Vec::new();
-        layer.backward(&x, weights.clone(), &mut |id, gradients| {
+        layer.backward(&x, weights.clone(), &mut |id, _, gradients| {
             let width = gradients.len() / TOKENS;
             let sum = |output: usize| -> f64 {
                 gradients.iter().skip(output).step_by(width).map(|&g| f64::from(g)).sum()

@@ -321,8 +321,8 @@ fn tensors(report: &Report) -> Markup {
                 "Norm of the rounding error over the norm of the weights. It says how coarsely a matrix is \
                  stored, not how much that matters: the figures above do."
                 @if report.models.iter().any(|model| model.summary.choices().is_some()) {
-                    " Where formats were chosen under a budget of bits, the last columns have what each \
-                     matrix costs when it alone is rounded, by which they were chosen."
+                    " Where formats were chosen under a budget of bits, the last column has what each \
+                     matrix is expected to cost if it alone is rounded, by which they were chosen."
                 }
             }
             @for (index, model) in report.models.iter().enumerate() {
@@ -364,8 +364,7 @@ fn tensor_table(model: &Measured) -> Markup {
                         th scope="col" { "Scheme" }
                         th scope="col" { "Bits\u{a0}per weight" }
                         @if choices.is_some() {
-                            th scope="col" { "KL\u{a0}as int4,\u{a0}alone" }
-                            th scope="col" { "KL\u{a0}as int8,\u{a0}alone" }
+                            th scope="col" { "KL\u{a0}alone" }
                         }
                     }
                 }
@@ -383,7 +382,7 @@ fn tensor_table(model: &Measured) -> Markup {
                             td { (tensor.scheme) " / " (tensor.group_size.unwrap_or(0)) }
                             td { (format!("{:.2}", tensor.bits_per_weight)) }
                             @if let Some(choices) = choices {
-                                @for cost in costs(choices, &tensor.name) { td { (cost) } }
+                                td { (cost(choices, &tensor.name)) }
                             }
                         }
                     }
@@ -393,12 +392,10 @@ fn tensor_table(model: &Measured) -> Markup {
     }
 }
 
-/// What a matrix costs alone, in int4 and in int8, by which its format was chosen.
-fn costs(choices: &[serde_json::Value], tensor: &str) -> [String; 2] {
-    ["kl_int4", "kl_int8"].map(|field| {
-        let cost = choice_of(choices, tensor, field).and_then(|cost| cost.as_f64());
-        cost.map_or(String::new(), nats)
-    })
+/// What a matrix is expected to cost alone, by which its format was chosen.
+fn cost(choices: &[serde_json::Value], tensor: &str) -> String {
+    let cost = choice_of(choices, tensor, "kl").and_then(|cost| cost.as_f64());
+    cost.map_or(String::new(), nats)
 }
 
 fn method(report: &Report) -> Markup {
