@@ -3,8 +3,8 @@
 //! A [`Calibration`] is a text as windows of tokens. [`Walk`] takes two copies of the model through
 //! it, layer by layer: the float model, and the one whose earlier matrices are quantized already, with
 //! its activations rounded as the runtime rounds them. [`Moments`] are what the inputs of one matrix
-//! add up to. [`Sensitivity`] is what errors of the embedding cost, the gradients that say what errors of the
-//! layers do, and what noise on each matrix costs.
+//! add up to. [`Sensitivity`] is what errors of the embedding cost, and the gradients that say what errors of the
+//! layers do.
 
 mod moments;
 mod sensitivity;
@@ -12,8 +12,8 @@ mod text;
 mod walk;
 
 pub use moments::Moments;
-pub(crate) use sensitivity::squared_norm;
-pub use sensitivity::{Sensitivity, Stake};
+pub use sensitivity::Sensitivity;
+pub(crate) use sensitivity::embed;
 pub use text::{Calibration, Error};
 pub use walk::Walk;
 pub(crate) use walk::round_activations;

@@ -1,4 +1,4 @@
-//! How much predictions change with the embedding, and with what other matrices put out.
+//! How much predictions change with the embedding, and with what the layers put out.
 //!
 //! Errors of a token's row change predictions twice where the embedding is the head, too: as the head's
 //! row they change one logit at every position, as the embedding they enter the residual stream wherever
@@ -14,27 +14,21 @@
 //!   by the logits (Martens, "New insights and perspectives on the natural gradient method", 2020, section 9).
 //!
 //! The same gradients, by the residual stream after each layer, say what errors of a layer's matrices cost
-//! ([`Walk::output_moments`](super::Walk::output_moments)), and [`Stake`] what noise on each matrix costs.
-
-use std::collections::BTreeMap;
+//! ([`Walk::output_moments`](super::Walk::output_moments), and `quantize/stakes.rs`).
 
 use cerebellum::format::network::{self, Role, TensorId};
-use cerebellum::quant::GROUP_SIZES;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::{Calibration, Moments, round_activations};
+use super::{Calibration, Moments};
 use crate::checkpoint::Checkpoint;
 use crate::random::SplitMix;
 use crate::reference::linear::{project, project_back};
-use crate::reference::matmul::{View, ViewMut, matmul_of_columns};
 use crate::reference::{Layer, Norm, Parallelism, Result, Tensors, Weights, add, scale};
 
 /// Tokens whose logits are in memory together, for each thread.
 const CHUNK_TOKENS: usize = 128;
-/// Rows of a matrix whose gradients are in memory together, for each thread.
-const ROWS: usize = 128;
 
 /// What errors of the embedding's rows cost.
 pub struct Sensitivity {
@@ -44,77 +38,6 @@ pub struct Sensitivity {
     pub head: f64,
     /// The gradients by the residual stream after each layer, (tokens, n_embd).
     pub by_stream: Vec<Vec<bf16>>,
-    /// What noise on each matrix costs.
-    pub stakes: BTreeMap<TensorId, Stake>,
-}
-
-/// What noise costs a matrix, `y = W x`, to second order. With gradients `g` of the predictions by `y`, independent
-/// errors of the weights of variance `s` cost half of `s |Σ g xᵀ|²`, the sum being over the tokens of a window and
-/// the norm Frobenius's. Weights of mean square `s` that are no more dependent pass errors `d` of `x` on to `y`; those
-/// of different tokens are independent, and cost half of `s Σ |g|² |d|²`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stake {
-    /// `|Σ g xᵀ|²`, over the tokens.
-    pub weights: f64,
-    /// `Σ |g|² |d|²`, over the tokens, with errors `d` of inputs that are rounded in groups, by their size as in
-    /// [`GROUP_SIZES`].
-    pub activations: [f64; GROUP_SIZES.len()],
-}
-
-impl Stake {
-    /// Of a window in which a matrix reads `x` (tokens, n_in) and has gradients `g` (tokens, n_out).
-    fn new(x: &[f32], g: &[f32], tokens: usize) -> Self {
-        let [n_in, n_out] = [x, g].map(|values| values.len() / tokens);
-        let mut products = vec![0.0; ROWS.min(n_out) * n_in];
-        let by_weights = |first| {
-            let rows = ROWS.min(n_out - first);
-            let products = &mut products[..rows * n_in];
-            matmul_of_columns(
-                ViewMut::new(products, rows, n_in, n_in),
-                1.0,
-                View::new(&g[first..], tokens, rows, n_out),
-                View::new(x, tokens, n_in, n_in),
-            );
-            squared_norm(products)
-        };
-        let weights = (0..n_out).step_by(ROWS).map(by_weights).sum();
-        let squares: Vec<f64> = g.chunks(n_out).map(squared_norm).collect();
-        Self { weights, activations: of_activations(x, &squares) }
-    }
-
-    /// Of a window in which a head reads `x` (tokens, n_in) where the gradients have squares of these sums, and are
-    /// independent between tokens.
-    fn of_head(x: &[f32], squares: &[f64]) -> Self {
-        let rows = x.chunks(x.len() / squares.len());
-        let weights = rows.zip(squares).map(|(x, square)| square * squared_norm(x)).sum();
-        Self { weights, activations: of_activations(x, squares) }
-    }
-
-    /// Both stakes, one matrix being used twice.
-    fn join(&mut self, other: &Self) {
-        self.weights += other.weights;
-        self.activations.iter_mut().zip(other.activations).for_each(|(sum, other)| *sum += other);
-    }
-
-    fn scale(&mut self, factor: f64) {
-        self.weights *= factor;
-        self.activations.iter_mut().for_each(|sum| *sum *= factor);
-    }
-}
-
-fn of_activations(x: &[f32], squares: &[f64]) -> [f64; GROUP_SIZES.len()] {
-    let width = x.len() / squares.len();
-    GROUP_SIZES.map(|group_size| {
-        let mut errors = x.to_vec();
-        round_activations(&mut errors, width, group_size);
-        errors.iter_mut().zip(x).for_each(|(rounded, x)| *rounded -= x);
-        errors.chunks(width).zip(squares).map(|(d, square)| square * squared_norm(d)).sum()
-    })
-}
-
-/// The sum of squares.
-pub(crate) fn squared_norm(row: &[f32]) -> f64 {
-    row.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
 }
 
 /// A window on its way through the model and back.
@@ -125,8 +48,6 @@ struct Window {
     grad: Vec<f32>,
     /// The sum over tokens of `1 - Σ p²`.
     spread: f64,
-    /// The head's, before its multiplier of logits.
-    head: Stake,
 }
 
 impl Sensitivity {
@@ -138,7 +59,8 @@ impl Sensitivity {
     /// If the checkpoint cannot be read.
     pub fn measure(checkpoint: &Checkpoint, text: &Calibration) -> Result<Self> {
         let config = checkpoint.config();
-        let mut windows = embed(checkpoint, text)?;
+        let windows = embed(checkpoint, text)?.into_iter();
+        let mut windows: Vec<Window> = windows.map(Window::new).collect();
         for layer in 0..config.n_layer {
             let layer = Layer::load(checkpoint, layer)?;
             windows.par_iter_mut().for_each(|window| {
@@ -153,7 +75,6 @@ impl Sensitivity {
         });
         drop(head);
         let mut by_stream = vec![Vec::new(); config.n_layer];
-        let mut stakes: BTreeMap<TensorId, Stake> = BTreeMap::new();
         for layer in (0..config.n_layer).rev() {
             for window in &windows {
                 let start = by_stream[layer].len();
@@ -161,43 +82,30 @@ impl Sensitivity {
                 by_stream[layer][start..].convert_from_f32_slice(&window.grad);
             }
             let layer = Layer::load(checkpoint, layer)?;
-            let of_windows = windows.par_iter_mut().map(|window| {
+            windows.par_iter_mut().for_each(|window| {
                 window.boundaries.pop();
                 let grad = std::mem::take(&mut window.grad);
-                let mut stakes = Vec::new();
-                window.grad = layer.backward(window.stream(), grad, &mut |id, x, grad| {
-                    stakes.push((id, Stake::new(x, grad, text.window())));
-                });
-                stakes
+                window.grad = layer.backward(window.stream(), grad, &mut |_, _, _| ());
             });
-            for (id, stake) in of_windows.collect::<Vec<_>>().iter().flatten() {
-                stakes.entry(*id).or_default().join(stake);
-            }
         }
         let mut moments = Moments::alone(config.n_embd);
-        let mut embedding = Stake::default();
         for Window { grad, .. } in &mut windows {
             scale(grad, config.embeddings_scale);
             moments.add_alone(grad);
-            embedding.weights += squared_norm(grad);
         }
-        stakes.insert(TensorId::outside(Role::Embedding), embedding);
-        let (mut spread, mut as_head) = (0.0, Stake::default());
-        for window in &windows {
-            spread += window.spread;
-            as_head.join(&window.head);
-        }
-        let (tokens, of_logits) =
-            (text.tokens().len() as f64, f64::from(config.logits_scale).powi(2));
-        as_head.scale(of_logits);
-        stakes.entry(network::head(config)).or_default().join(&as_head);
-        stakes.values_mut().for_each(|stake| stake.scale(1.0 / tokens));
-        let head = of_logits * spread / tokens;
-        Ok(Self { embedding: moments.second(), head, by_stream, stakes })
+        let spread = windows.iter().map(|window| window.spread).sum::<f64>();
+        let spread = spread / text.tokens().len() as f64;
+        let head = f64::from(config.logits_scale).powi(2) * spread;
+        Ok(Self { embedding: moments.second(), head, by_stream })
     }
 }
 
 impl Window {
+    /// With what enters the first layer.
+    fn new(x: Vec<f32>) -> Self {
+        Self { boundaries: vec![x], grad: Vec::new(), spread: 0.0 }
+    }
+
     fn stream(&self) -> &[f32] {
         self.boundaries.last().expect("begins with the embedding")
     }
@@ -209,19 +117,18 @@ impl Window {
         let width = norm.width();
         let vocab_size = head.len() / width;
         let mut random = SplitMix(seed << 32);
-        let (mut by_h, mut spreads) = (Vec::with_capacity(h.len()), Vec::new());
+        let (mut by_h, mut spread) = (Vec::with_capacity(h.len()), 0.0);
         for h in h.chunks(CHUNK_TOKENS * width) {
             let mut logits = project(head, h, width, Parallelism::Serial);
             scale(&mut logits, logits_scale);
             for logits in logits.chunks_mut(vocab_size) {
-                spreads.push(spread_and_draw(logits, &mut random));
+                spread += spread_and_draw(logits, &mut random);
             }
             scale(&mut logits, logits_scale);
             by_h.extend(project_back(head, &logits, vocab_size));
         }
         self.grad = norm.backward(x, &by_h);
-        self.head = Stake::of_head(&h, &spreads);
-        self.spread = spreads.iter().sum();
+        self.spread = spread;
     }
 }
 
@@ -246,8 +153,8 @@ fn spread_and_draw(logits: &mut [f32], random: &mut SplitMix) -> f64 {
     1.0 - squares
 }
 
-/// The windows with what enters the first layer.
-fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Window>> {
+/// What enters the first layer, window by window, (tokens, n_embd) each.
+pub(crate) fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Vec<f32>>> {
     let config = checkpoint.config();
     let table = checkpoint.tensor(&TensorId::outside(Role::Embedding).name())?;
     let positions = Tensors::new(checkpoint).find(TensorId::outside(Role::Positions))?;
@@ -261,7 +168,7 @@ fn embed(checkpoint: &Checkpoint, text: &Calibration) -> Result<Vec<Window>> {
             add(&mut x, positions);
         }
         scale(&mut x, config.embeddings_scale);
-        Ok(Window { boundaries: vec![x], grad: Vec::new(), spread: 0.0, head: Stake::default() })
+        Ok(x)
     });
     windows.collect()
 }
@@ -348,49 +255,6 @@ mod tests {
                 let ratio = measured / expected;
                 println!("{case}, {what}: {ratio:.3} ({measured:.3e})");
                 assert!((ratio - 1.0).abs() < 0.1, "{case}, {what}: {measured} {expected}");
-            }
-        }
-    }
-
-    /// Noise on a matrix of a layer costs half of what is at stake with it times its variance.
-    #[test]
-    fn noise_on_a_matrix_costs_what_is_at_stake() {
-        const DRAWS: usize = 12;
-        for case in CASES {
-            let checkpoint = checkpoint(case);
-            let config = checkpoint.config();
-            let mut random = SplitMix(5);
-            let count = 10 * config.n_positions.min(512);
-            let tokens: Vec<u32> =
-                (0..count).map(|_| random.below(config.vocab_size) as u32).collect();
-            let text = Calibration::new(&tokens, 10, config).unwrap();
-            let stakes = Sensitivity::measure(&checkpoint, &text).unwrap().stakes;
-            let mut reference = Reference::load(&checkpoint).unwrap();
-            let windows: Vec<&[u32]> = text.tokens().chunks(text.window()).collect();
-            let exact: Vec<_> = windows.iter().map(|w| reference.logits(w).unwrap()).collect();
-            for (id, stake) in stakes.iter().filter(|(id, _)| id.layer == Some(0)) {
-                let trained = reference.layers[0].linear_mut(*id).weight.clone();
-                let size = 0.02 * (squared_norm(&trained) / trained.len() as f64).sqrt();
-                let mut divergence = 0.0;
-                for _ in 0..DRAWS {
-                    let weights = &mut reference.layers[0].linear_mut(*id).weight;
-                    let noise = noise(&mut random, trained.len());
-                    for ((weight, trained), noise) in weights.iter_mut().zip(&trained).zip(noise) {
-                        *weight = trained + size as f32 * noise;
-                    }
-                    for (window, exact) in windows.iter().zip(&exact) {
-                        let changed = reference.logits(window).unwrap();
-                        let rows = exact.chunks(config.vocab_size);
-                        for (p, q) in rows.zip(changed.chunks(config.vocab_size)) {
-                            divergence += kl_divergence(&LogSoftmax::new(p), &LogSoftmax::new(q));
-                        }
-                    }
-                }
-                reference.layers[0].linear_mut(*id).weight = trained;
-                let measured = divergence / (text.tokens().len() * DRAWS) as f64;
-                let ratio = measured / (0.5 * size * size / 3.0 * stake.weights);
-                println!("{case} {id:?}: {ratio:.3} ({measured:.3e})");
-                assert!((ratio - 1.0).abs() < 0.2, "{case} {id:?}: {ratio}");
             }
         }
     }

@@ -1,11 +1,10 @@
 //! Choosing each matrix's format under a budget of bits.
 //!
-//! What a format costs is estimated: half of the Fisher information of the predictions about a matrix
-//! ([`Stake`]) times the variance of the errors that the format leaves in its weights, each rounded to the
-//! nearest, and half of the same about its inputs times the variance of theirs. Costs of small errors add
-//! up, so the best choice under a budget is nearly the one that a greedy walk finds: from the smallest
-//! formats on, always the step that saves the most divergence a byte (Fox, 1966, "Discrete optimization
-//! via marginal analysis").
+//! What a format costs is estimated: half of what is at stake with a matrix ([`super::stakes`]) times the
+//! variance of the errors that the format leaves in its weights, each rounded to the nearest, and half of the
+//! same about its inputs. Costs of small errors add up, so the best choice under a budget is nearly the one
+//! that a greedy walk finds: from the smallest formats on, always the step that saves the most divergence a
+//! byte (Fox, 1966, "Discrete optimization via marginal analysis").
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use super::error::{Error, Result};
 use super::matrix::{Method, quantize_matrix};
 use super::observer::Observer;
 use super::options::MatrixFormat;
-use crate::calibrate::{Stake, squared_norm};
+use super::stakes::{Stake, squared_norm};
 use crate::checkpoint::{Checkpoint, Tensor};
 
 /// Every format, by size. Levels of four bits take as many bytes as int4 and lose less.
@@ -45,8 +44,8 @@ pub struct Choice {
     pub weights: &'static str,
     /// Inputs that share a scale.
     pub group_size: usize,
-    /// What this format costs, in nats a token: an estimate of the mean KL divergence from the float model with
-    /// this matrix alone in it, each weight rounded to the nearest.
+    /// What this format costs, in nats a token: an estimate of the mean KL divergence from the float model if this
+    /// matrix alone is calibrated and rounded to it.
     pub kl: f64,
 }
 

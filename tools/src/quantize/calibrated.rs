@@ -190,7 +190,7 @@ fn metric(mut second: Vec<f64>, mut shift: Option<Vec<f32>>) -> Metric {
 }
 
 /// `H m H` of a square matrix `m`.
-fn transform<T>(matrix: &mut [T])
+pub fn transform<T>(matrix: &mut [T])
 where
     T: Copy + Add<Output = T> + Sub<Output = T> + Mul<Output = T> + From<f32>,
 {

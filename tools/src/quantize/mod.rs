@@ -17,6 +17,7 @@ mod observer;
 mod options;
 mod rounding;
 pub mod scale;
+mod stakes;
 mod writer;
 
 use std::time::Instant;
@@ -96,14 +97,16 @@ pub fn write(
     if budget.is_some() && calibration.is_none() {
         return Err(Error::BudgetWithoutText);
     }
-    let sensitivity = calibration.map(|text| {
+    let mut sensitivity = None;
+    if let Some(calibration) = calibration {
         observer.turn_to("gradients");
-        Sensitivity::measure(checkpoint, &text.part(SENSITIVITY_WINDOWS))
-    });
-    let sensitivity = sensitivity.transpose()?;
-    if let (Some(budget), Some(sensitivity)) = (budget, &sensitivity) {
-        let choices = budget.choose(checkpoint, &sensitivity.stakes, observer)?;
-        (header, layout) = describe(checkpoint, tokenizer_bytes, options, &choices)?;
+        let text = calibration.part(SENSITIVITY_WINDOWS);
+        let sensitivity = sensitivity.insert(Sensitivity::measure(checkpoint, &text)?);
+        if let Some(budget) = budget {
+            let stakes = stakes::measure(checkpoint, &text, sensitivity)?;
+            let choices = budget.choose(checkpoint, &stakes, observer)?;
+            (header, layout) = describe(checkpoint, tokenizer_bytes, options, &choices)?;
+        }
     }
     observer.turn_to("digest of the checkpoint");
     header.source = Some(source(checkpoint, &checkpoint.digest().to_hex())?);

@@ -35,7 +35,7 @@ use super::levels::{Integers, Levels, Table};
 use super::scale::quantize_group;
 
 /// What is added to `H`'s diagonal, over the diagonal's mean.
-const DAMPING: f64 = 0.01;
+pub const DAMPING: f64 = 0.01;
 
 /// Sweeps of descent; more gain next to nothing.
 const SWEEPS: usize = 3;
