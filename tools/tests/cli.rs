@@ -150,6 +150,7 @@ fn a_dry_run_tells_what_the_run_does() {
         let fits = json(&cerebellum(&fits));
         let of = |name: &str| fits[name].as_u64().unwrap();
         let left = private + opening + 500_000 - of("opening_bytes") - private;
+        assert_eq!(of("text_bytes"), 300 * 4 * 64 + (16 << 10));
         assert!(fits["fits_ram"] == true && of("copy_bytes") <= left, "{fits}");
         assert!(of("copy_bytes") > 250_000 && of("copy_saved_bytes") >= of("copy_bytes"), "{fits}");
         let rate = fits["copy_flash_tokens_per_second"].as_f64().unwrap();

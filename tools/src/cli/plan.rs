@@ -5,6 +5,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use cerebellum::format::{Config, opening_bytes};
+use cerebellum::text::text_bytes;
 use cerebellum::{Access, Model, SessionOptions};
 use cerebellum_tools::bench::Reads;
 use serde::Serialize;
@@ -64,6 +65,9 @@ struct Report {
     /// What opening takes at most on a processor of 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     opening_bytes: Option<usize>,
+    /// What a text that fills the context takes at most while a call reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fits_ram: Option<bool>,
     #[serde(flatten)]
@@ -120,6 +124,9 @@ fn tokens_per_second(flash_mb_s: f64, bytes: usize) -> f64 {
 
 /// Bytes of an address on a microcontroller.
 const ADDRESS_BYTES: usize = 4;
+
+/// Bytes of a text that has as many tokens as a context, as texts mostly are.
+const TEXT_BYTES_OF_POSITION: usize = 4;
 
 /// Whether a session fits into so much RAM, beside what opening takes.
 fn describe_ram(ram: usize, opening: usize, private: usize) -> String {
@@ -243,8 +250,23 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         text += &format!("\n{copy}");
     }
     let opening_bytes = args.ram.map(|_| opening);
-    let report =
-        Report { ok: true, memory, reads, flash_tokens_per_second, opening_bytes, fits_ram, copy };
+    let text_of_context = TEXT_BYTES_OF_POSITION.saturating_mul(memory.context);
+    let text_bytes = args.ram.map(|_| text_bytes(text_of_context));
+    if let Some(most) = text_bytes {
+        text += &format!(
+            "\nwhile a call reads a text of {text_of_context} bytes, that takes at most {most} bytes, where opening had its"
+        );
+    }
+    let report = Report {
+        ok: true,
+        memory,
+        reads,
+        flash_tokens_per_second,
+        opening_bytes,
+        text_bytes,
+        fits_ram,
+        copy,
+    };
     context.print(text, &report)?;
     Ok(ExitCode::SUCCESS)
 }
