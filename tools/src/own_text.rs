@@ -1,12 +1,13 @@
 //! A calibration text that the model writes itself.
 //!
-//! The checkpoint becomes an int8 model in a file that never gets a name, and the runtime lets it write: half of
-//! the documents from the token that begins a text, half from the beginning of a user's turn if the model has a
-//! form of conversations, all at temperature 1, so that they are drawn from the model's own distribution. The
-//! runtime's bits are the same everywhere, so the text is, too.
+//! The checkpoint becomes an int8 model in a file that never gets a name, and the runtime lets it write at
+//! temperature 1, so that texts are drawn from the model's own distribution. Documents begin in turns with the token
+//! that begins a text, with a token drawn from the whole vocabulary, and with the beginning of a user's turn if the
+//! model has a form of conversations. The runtime's bits are the same everywhere, so the text is, too.
 //!
-//! The idea is that of Liu et al., "LLM-QAT", 2023, section 3.1; the user's turn is that of Xu et al., "Magpie",
-//! 2024.
+//! The idea is that of Liu et al., "LLM-QAT", 2023, section 3.1, and so are the drawn tokens: a model has a few
+//! ways to begin by itself, and a word of any kind leads it to more of what it knows. The user's turn is that of Xu
+//! et al., "Magpie", 2024.
 
 use cerebellum::batch::{Append, Batch};
 use cerebellum::chat::{ChatOptions, ChatTemplate, Message, Role};
@@ -20,6 +21,7 @@ use crate::calibrate::{self, Calibration};
 use crate::checkpoint::Checkpoint;
 use crate::output::Output;
 use crate::quantize::{self, MatrixFormat, Observer, Options};
+use crate::random::SplitMix;
 
 /// Windows that are written at the same time: each pass reads the weights once for all of them.
 const SEQUENCES: usize = 8;
@@ -51,10 +53,19 @@ pub enum Error {
 /// How documents begin and end.
 #[derive(Debug)]
 pub struct Form {
-    /// Tokens that begin a document; the documents take turns.
-    beginnings: Vec<Vec<u32>>,
+    /// How documents begin; they take turns.
+    beginnings: Vec<Beginning>,
     /// Tokens that end one.
     ends: Vec<u32>,
+}
+
+/// How a document begins.
+#[derive(Debug, PartialEq)]
+enum Beginning {
+    /// With these tokens.
+    Tokens(Vec<u32>),
+    /// With one of `words`, behind the token that the model wants before every text.
+    Word { before: Option<u32>, words: Vec<u32> },
 }
 
 impl Form {
@@ -71,14 +82,27 @@ impl Form {
         let eos = checkpoint.config().eos_token_id;
         let tokenizer =
             tokenizer.map(Tokenizer::parse).transpose().map_err(cerebellum::Error::from)?;
-        let begin = tokenizer.as_ref().and_then(|tokenizer| tokenizer.table().begin_of_text());
-        let begin = begin.or(eos).or(end_tokens.first().copied()).ok_or(Error::NoBeginning)?;
+        let before = tokenizer.as_ref().and_then(|tokenizer| tokenizer.table().begin_of_text());
+        let begin = before.or(eos).or(end_tokens.first().copied()).ok_or(Error::NoBeginning)?;
         let turn = chat.zip(tokenizer.as_ref()).and_then(|(chat, it)| users_turn(chat, it));
+        let words = tokenizer.as_ref().map_or(Vec::new(), words);
+        let word = (!words.is_empty()).then_some(Beginning::Word { before, words });
+        let fixed = |tokens| Beginning::Tokens(tokens);
+        let beginnings = [Some(fixed(vec![begin])), word, turn.map(fixed)];
         Ok(Self {
-            beginnings: [Some(vec![begin]), turn].into_iter().flatten().collect(),
+            beginnings: beginnings.into_iter().flatten().collect(),
             ends: eos.into_iter().chain(end_tokens.iter().copied()).collect(),
         })
     }
+}
+
+/// The tokens that stand for text.
+fn words<B: AsRef<[u8]>>(tokenizer: &Tokenizer<B>) -> Vec<u32> {
+    let table = tokenizer.table();
+    let stands_for_text = |&id: &u32| {
+        !table.is_special(id) && table.token_bytes(id).is_some_and(|bytes| !bytes.is_empty())
+    };
+    (0..table.len() as u32).filter(stands_for_text).collect()
 }
 
 /// What stands before the text of a user, if a conversation of this form can begin with one.
@@ -157,8 +181,19 @@ impl Writer {
     /// Begins the next document.
     fn begin(&mut self, form: &Form) {
         let beginning = (self.window + self.documents) % form.beginnings.len();
-        self.next.clone_from(&form.beginnings[beginning]);
+        match &form.beginnings[beginning] {
+            Beginning::Tokens(tokens) => self.next.clone_from(tokens),
+            Beginning::Word { before, words } => {
+                let word = words[SplitMix(self.seed()).below(words.len())];
+                self.next = before.iter().copied().chain([word]).collect();
+            }
+        }
         self.documents += 1;
+    }
+
+    /// One for each document.
+    fn seed(&self) -> u64 {
+        (self.window as u64) << 32 | self.documents as u64
     }
 
     fn room(&self, window: usize) -> usize {
@@ -167,8 +202,7 @@ impl Writer {
 
     /// Draws from the model's own distribution, for each document with a seed of its own.
     fn sampling(&self) -> SamplerOptions {
-        let seed = (self.window as u64) << 32 | self.documents as u64;
-        SamplerOptions { temperature: 1.0, seed, ..SamplerOptions::default() }
+        SamplerOptions { temperature: 1.0, seed: self.seed(), ..SamplerOptions::default() }
     }
 }
 
@@ -219,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_plain_and_conversations_in_turns() {
+    fn documents_begin_in_turns() {
         let checkpoint = Checkpoint::open(&root("demo")).unwrap();
         let vocab_size = u32::try_from(checkpoint.config().vocab_size).unwrap();
         let tokenizer = crate::tokenizer::import(&root("demo"), vocab_size).unwrap().unwrap();
@@ -229,11 +263,17 @@ mod tests {
         let form = Form::new(&checkpoint, Some(&tokenizer.blob), Some(&chat), &[7]).unwrap();
         let tokenizer = Tokenizer::parse(&tokenizer.blob[..]).unwrap();
         let turn = tokenizer.encode("<|user|>\n", EncodeOptions::PARSE_SPECIAL).unwrap();
-        assert_eq!(form.beginnings, [vec![eos], turn]);
+        let [first, Beginning::Word { before: None, words }, last] = &form.beginnings[..] else {
+            panic!("{:?}", form.beginnings)
+        };
+        assert_eq!([first, last], [vec![eos], turn].map(Beginning::Tokens).each_ref());
+        assert!(!words.contains(&eos) && words.len() > 4000 && words.len() < 4096);
         assert_eq!(form.ends, [eos, 7]);
-        let mut writer = Writer::new(1, &form);
-        assert_eq!(writer.next, form.beginnings[1]);
+        let mut writer = Writer::new(2, &form);
+        assert_eq!(Beginning::Tokens(writer.next.clone()), *last);
         writer.begin(&form);
-        assert_eq!(writer.next, form.beginnings[0]);
+        assert_eq!(writer.next, [eos]);
+        writer.begin(&form);
+        assert!(writer.next.len() == 1 && words.contains(&writer.next[0]));
     }
 }
