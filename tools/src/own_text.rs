@@ -87,8 +87,7 @@ impl Form {
         let turn = chat.zip(tokenizer.as_ref()).and_then(|(chat, it)| users_turn(chat, it));
         let words = tokenizer.as_ref().map_or(Vec::new(), words);
         let word = (!words.is_empty()).then_some(Beginning::Word { before, words });
-        let fixed = |tokens| Beginning::Tokens(tokens);
-        let beginnings = [Some(fixed(vec![begin])), word, turn.map(fixed)];
+        let beginnings = [Some(Beginning::Tokens(vec![begin])), word, turn.map(Beginning::Tokens)];
         Ok(Self {
             beginnings: beginnings.into_iter().flatten().collect(),
             ends: eos.into_iter().chain(end_tokens.iter().copied()).collect(),

@@ -10,7 +10,9 @@ use rayon::prelude::*;
 
 use super::{Calibration, Moments};
 use crate::checkpoint::Checkpoint;
-use crate::reference::{Layer, Norm, Parallelism, Result, STREAM, Tensors, Value, add};
+use crate::reference::{
+    Layer, Norm, Parallelism, Result, STREAM, Tensors, Value, add, squared_norm,
+};
 use crate::round::round;
 
 /// Groups whose largest activation is smaller become zeros.
@@ -292,7 +294,7 @@ impl Walker {
 fn directions(vectors: &[f32], tokens: usize) -> Vec<f32> {
     let mut directions = vectors.to_vec();
     for row in directions.chunks_mut(vectors.len() / tokens) {
-        let norm = row.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        let norm = squared_norm(row).sqrt();
         if norm > 0.0 {
             row.iter_mut().for_each(|g| *g = (f64::from(*g) / norm) as f32);
         }

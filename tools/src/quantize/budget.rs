@@ -17,8 +17,9 @@ use super::error::{Error, Result};
 use super::matrix::{Method, quantize_matrix};
 use super::observer::Observer;
 use super::options::MatrixFormat;
-use super::stakes::{Stake, squared_norm};
+use super::stakes::Stake;
 use crate::checkpoint::{Checkpoint, Tensor};
+use crate::reference::squared_norm;
 
 /// Every format, by size. Levels of four bits take as many bytes as int4 and lose less.
 const FORMATS: [MatrixFormat; 12] = [

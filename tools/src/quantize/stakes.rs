@@ -5,9 +5,9 @@
 //! weight became the nearest, errors would be independent, of some variance `s`, and cost half of `s |Σ g xᵀ|²` with
 //! Frobenius's norm. But each column makes up for the columns before it ([`super::k_best`]): with `H = Mᵀ D M` of the
 //! inputs, `e = M⁻¹ r` for a row's errors `e`, and it is the remainders `r` that are independent. So the cost is half
-//! of `s |Σ g x̃ᵀ|²` with `x̃ = M⁻ᵀ x`: that of each input which later ones do not follow it in. The difference
-//! matters where a few tokens have huge inputs, as the first one has in many models: calibrated weights hardly err
-//! there.
+//! of `s |Σ g x̃ᵀ|²` with `x̃ = M⁻ᵀ x`: the part of each input that later inputs do not explain. The difference
+//! matters where a few tokens have huge inputs, as the first one has in many models: errors of calibrated weights
+//! hardly show there.
 //!
 //! The inputs are rounded, too. Their errors `d`, in groups of int8, are independent between tokens and meet weights
 //! of some mean square `w`, which costs half of `w Σ |g|² |d|²`.
@@ -26,7 +26,7 @@ use super::rounding::DAMPING;
 use crate::calibrate::{Calibration, Moments, Sensitivity, embed, round_activations};
 use crate::checkpoint::Checkpoint;
 use crate::reference::matmul::{View, ViewMut, matmul_of_columns};
-use crate::reference::{Layer, Norm, Parallelism, Tensors};
+use crate::reference::{Layer, Norm, Parallelism, Tensors, squared_norm};
 
 /// Rows of a matrix whose gradients are in memory together, for each thread.
 const ROWS: usize = 128;
@@ -130,16 +130,12 @@ pub fn measure(
     let mut as_table = sensitivity.embedding.clone();
     transform(&mut as_table);
     if config.tie_word_embeddings {
-        as_table.iter_mut().zip(&as_head).for_each(|(sum, as_head)| *sum += as_head);
-        let weights = remaining_trace(&as_table);
-        stakes.insert(network::head(config), Stake { weights, ..head });
+        as_head.iter_mut().zip(&as_table).for_each(|(sum, as_table)| *sum += as_table);
     } else {
         let weights = remaining_trace(&as_table);
-        let embedding = Stake { weights, ..Stake::default() };
-        stakes.insert(TensorId::outside(Role::Embedding), embedding);
-        let weights = remaining_trace(&as_head);
-        stakes.insert(network::head(config), Stake { weights, ..head });
+        stakes.insert(TensorId::outside(Role::Embedding), Stake { weights, ..Stake::default() });
     }
+    stakes.insert(network::head(config), Stake { weights: remaining_trace(&as_head), ..head });
     Ok(stakes)
 }
 
@@ -223,11 +219,6 @@ fn of_activations(x: &[f32], squares: &[f64]) -> [f64; GROUP_SIZES.len()] {
         errors.iter_mut().zip(x).for_each(|(rounded, x)| *rounded -= x);
         errors.chunks(width).zip(squares).map(|(d, square)| square * squared_norm(d)).sum()
     })
-}
-
-/// The sum of squares.
-pub fn squared_norm(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
 }
 
 #[cfg(test)]

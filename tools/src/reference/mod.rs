@@ -25,7 +25,7 @@ pub use weights::Weights;
 use cerebellum::format::Config;
 use cerebellum::format::network::{Input, Role, TensorId};
 
-pub(crate) use elementwise::{add, scale};
+pub(crate) use elementwise::{add, scale, squared_norm};
 pub(crate) use inputs::{InputAt, Visit, readers};
 pub(crate) use layer::{Layer, STREAM, Value};
 use linear::project;
