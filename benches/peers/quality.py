@@ -4,7 +4,7 @@
     python3 -m venv venv
     venv/bin/pip install numpy scipy safetensors tokenizers gguf llama-cpp-python
     venv/bin/python benches/peers/quality.py CHECKPOINT --text TEXT --calibration TEXT \\
-        [--only NAME...] [--cerebellum BINARY] [--record FILE.md] [--keep DIRECTORY]
+        [--only NAME...] [--cerebellum BINARY] [--record FILE.md] [--plot FILE.svg] [--keep DIRECTORY]
 
 CHECKPOINT is a directory or a GGUF file, of a GPT-2, or of a family that has one base of rotation for all
 layers or is Gemma 3: Llama, Qwen2, Qwen3. llama.cpp quantizes the F32 file of `cerebellum export-gguf` to
@@ -50,8 +50,8 @@ from tokenizers import Tokenizer
 
 # Names and numbers of enum llama_ftype, and whether an importance matrix changes anything.
 TYPES = [("Q8_0", 7, False), ("Q6_K", 18, True), ("Q5_K_M", 17, True), ("Q4_K_M", 15, True),
-         ("Q4_0", 2, True)]
-BUDGETS = ["4.1", "4.5", "4.6", "5", "5.5", "5.89", "6", "6.5", "7.2", "8.2"]
+         ("Q4_0", 2, True), ("IQ4_XS", 30, True), ("Q3_K_M", 12, True)]
+BUDGETS = ["3.5", "4.1", "4.25", "4.5", "4.6", "5", "5.5", "5.89", "6", "6.5", "7.2", "8.2"]
 WINDOW = 512
 CALIBRATION_WINDOWS = 64
 # Files that are measured together, so that the float model is evaluated once for all of them.
@@ -70,6 +70,7 @@ def main():
     parser.add_argument("--windows", type=int, help="only the first windows of the text")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for llama.cpp")
     parser.add_argument("--record", type=Path, help="where to write the table")
+    parser.add_argument("--plot", type=Path, help="where to draw divergence over size, as SVG")
     parser.add_argument("--keep", type=Path, help="directory for files and figures, to go on later")
     args = parser.parse_args()
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -95,6 +96,8 @@ def main():
     print(table)
     if args.record:
         args.record.write_text(table)
+    if args.plot:
+        args.plot.write_text(plot(rows[1:]))
 
 
 def export(args, path):
@@ -515,7 +518,8 @@ def our_rows(args, kept, tokenizer, windows, reference):
     calibration = ["--calibration", args.calibration, "--calibration-windows", str(CALIBRATION_WINDOWS)]
     # What `--weights int8` makes by itself; with int4 that is int4 / 64.
     variants = [("int8", ["--weights", "int8"]), ("int8, calibrated", ["--weights", "int8", *calibration])]
-    for scheme, group in [(scheme, group) for scheme in ["int8", "int4"] for group in ["32", "64", "128"]]:
+    schemes, groups = ["int8", "int4", "nl4", "tc3"], ["32", "64", "128"]
+    for scheme, group in [(scheme, group) for scheme in schemes for group in groups]:
         uniform = ["--weights", scheme, "--group-size", group]
         name = f"{scheme} / {group}"
         variants += [(name, [*uniform, "--no-calibration"]), (f"{name}, calibrated", uniform + calibration)]
@@ -580,6 +584,37 @@ def render(args, rows, windows):
             f"| {row['kl']:.5f} ({kl_low:.5f} to {kl_high:.5f}) | {row['kl_p99']:.4f} "
             f"| {100 * row['top']:.2f} % |")
     return "\n".join(lines) + "\n"
+
+
+def plot(rows):
+    """An SVG of the mean divergence, on a logarithmic axis, over bits per weight."""
+    left, right, top, bottom = 60, 620, 20, 360
+    rows = [row for row in rows if row["kl"] > 0 and row["bits"] < 16]
+    bits, decades = [row["bits"] for row in rows], [np.log10(row["kl"]) for row in rows]
+    first, last = int(np.floor(min(bits))), int(np.ceil(max(bits)))
+    low, high = int(np.floor(min(decades))), int(np.ceil(max(decades)))
+    x = lambda bits: left + (right - left) * (bits - first) / (last - first)
+    y = lambda decade: bottom + (top - bottom) * (decade - low) / (high - low)
+    text = lambda x, y, anchor, words: f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
+    line = lambda x1, y1, x2, y2: f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 410" font-family="sans-serif" font-size="11">',
+             "<title>Mean KL divergence over bits per weight</title>",
+             '<rect width="640" height="410" fill="#fff"/>', '<g stroke="#ddd">']
+    parts += [line(x(b), bottom, x(b), top) for b in range(first, last + 1)]
+    parts += [line(left, y(d), right, y(d)) for d in range(low, high + 1)]
+    parts += ["</g>", '<g fill="#333">']
+    parts += [text(x(b), bottom + 16, "middle", b) for b in range(first, last + 1)]
+    parts += [text(left - 6, y(d) + 4, "end", f"{10.0 ** d:g}") for d in range(low, high + 1)]
+    parts += [text((left + right) / 2, bottom + 34, "middle", "bits per weight"),
+              text(left, top - 6, "start", "mean KL divergence, nats")]
+    for row in rows:
+        at, level = x(row["bits"]), y(np.log10(row["kl"]))
+        is_ours = row["engine"] == "cerebellum"
+        parts.append(f'<circle cx="{at:.1f}" cy="{level:.1f}" r="4" fill="#06c"/>' if is_ours else
+                     f'<rect x="{at - 4:.1f}" y="{level - 4:.1f}" width="8" height="8" fill="#c50"/>')
+        parts.append(text(at + (-8 if is_ours else 8), level + 4, "end" if is_ours else "start", row["name"]))
+    parts += [text(right, top + 14, "end", "circles: this project; squares: llama.cpp"), "</g>", "</svg>"]
+    return "\n".join(parts) + "\n"
 
 
 def processor():
