@@ -209,6 +209,9 @@ const SHAPES: [(usize, usize); 8] = [
     (8192, 2048),
 ];
 
+/// The one that schemes with levels are measured in.
+const SHAPE_OF_LEVELS: (usize, usize) = (2304, 768);
+
 /// More than the last cache.
 const STREAM_BYTES: usize = 256 << 20;
 
@@ -220,7 +223,11 @@ fn cases() -> impl Iterator<Item = (String, Case)> {
 fn matmuls(isa: Isa) -> impl Iterator<Item = (String, Case)> {
     let mut cases = Vec::new();
     for (rows, cols) in SHAPES {
-        for (scheme, group) in [(Scheme::Int4, 64), (Scheme::Int4, 128), (Scheme::Int8, 128)] {
+        let formats = [(Scheme::Int4, 64), (Scheme::Int4, 128), (Scheme::Int8, 128)];
+        let levels = [(Scheme::Nl4, 64), (Scheme::Tc3, 64), (Scheme::Tc2, 64)];
+        let has_levels = (rows, cols) == SHAPE_OF_LEVELS;
+        for (scheme, group) in formats.into_iter().chain(levels.into_iter().filter(|_| has_levels))
+        {
             for tokens in [1, 2, 4, 6, 8, 64, 512] {
                 let large = rows * cols * tokens > 200_000_000;
                 if isa == Isa::ScalarFma && (large || tokens != 64) {

@@ -8,8 +8,8 @@ use super::rope::Base;
 
 /// The levels of `docs/numbers.md` section 2.
 const NL4: [i32; 16] = [-31, -23, -18, -14, -11, -8, -5, -2, 1, 4, 7, 10, 13, 17, 22, 28];
-const NL3: [i32; 8] = [-31, -19, -11, -4, 2, 8, 15, 25];
-const NL2: [i32; 4] = [-29, -10, 5, 22];
+const TC3: [i32; 16] = [-31, -21, -16, -12, -9, -6, -4, -1, 1, 4, 6, 9, 12, 15, 20, 27];
+const TC2: [i32; 8] = [-24, -14, -8, -2, 3, 9, 16, 29];
 
 /// A matrix `[out, in]`, as integers and scales.
 pub struct Matrix {
@@ -110,8 +110,8 @@ impl<'a> File<'a> {
         let bits = match scheme {
             "int8" => 8,
             "int4" | "nl4" => 4,
-            "nl3" => 3,
-            "nl2" => 2,
+            "tc3" => 3,
+            "tc2" => 2,
             _ => panic!("{scheme}"),
         };
         let groups = cols.div_ceil(group_size);
@@ -127,16 +127,29 @@ impl<'a> File<'a> {
             let byte = |line: usize| i32::from(group[64 * line + within]);
             let (unit, j) = (step / 8, step % 8);
             let nibble = || byte(step / 2) >> (4 * (step % 2)) & 15;
-            let two = |line: usize| byte(line) >> (4 * (j % 2) + 2 * (j % 4 / 2)) & 3;
+            // The bits of each input `i` of each step `j` of a unit: own ones from a step's or half a step's line,
+            // and the path's.
+            let bit = |line: usize, j: usize, i: usize| {
+                let byte = group[64 * (bits * unit + line) + 4 * (row % 16) + i];
+                i32::from(byte) >> (4 * (j % 2) + j / 2) & 1
+            };
+            let two = || byte(3 * unit + j / 4) >> (4 * (j % 2) + 2 * (j % 4 / 2)) & 3;
+            // The path's bit at a place: step by step in the order 0, 2, 4, 6, 1, 3, 5, 7, input by input; 0 before it.
+            let path = |place: i32| match place {
+                0.. => {
+                    let (slot, i) = (place as usize / 4, place as usize % 4);
+                    bit(bits - 1, 2 * (slot % 4) + slot / 4, i)
+                }
+                _ => 0,
+            };
+            let place = (16 * (j % 2) + 4 * (j / 2) + i) as i32;
+            let quarter = || 2 * (path(place) ^ path(place - 2)) + path(place - 1);
             match scheme {
                 "int8" => byte(step) - 128,
                 "int4" => nibble() - 8,
                 "nl4" => NL4[nibble() as usize],
-                "nl3" => {
-                    let high = byte(3 * unit + 2) >> (4 * (j % 2) + j / 2) & 1;
-                    NL3[(two(3 * unit + j / 4) + 4 * high) as usize]
-                }
-                _ => NL2[two(step / 4) as usize],
+                "tc3" => TC3[(4 * two() + quarter()) as usize],
+                _ => TC2[(4 * bit(0, j, i) + quarter()) as usize],
             }
         };
         let scale = |row: usize, group: usize| {

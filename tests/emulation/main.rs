@@ -134,7 +134,7 @@ fn compare_btlm(case: &str, train_len: Option<usize>) {
 
 /// Compares a network with random contents, in both mixtures of matrices.
 fn compare_configuration(case: &str, config: &Value, tokens: usize, chunks: &[usize]) {
-    for matrices in [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Nl3Mlp, Matrices::Nl2Mlp] {
+    for matrices in [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Tc3Mlp, Matrices::Tc2Mlp] {
         let place = tempdir().unwrap();
         let path = place.path().join("model.cbl");
         std::fs::write(&path, random_file(config, matrices)).unwrap();
@@ -226,7 +226,7 @@ fn random_configurations() {
         let config = configurations::random(&mut draw);
         let (tokens, chunk) = (150 + draw(400), 1 + draw(80));
         let matrices =
-            [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Nl3Mlp, Matrices::Nl2Mlp][draw(4)];
+            [Matrices::Int4Mlp, Matrices::Int8Mlp, Matrices::Tc3Mlp, Matrices::Tc2Mlp][draw(4)];
         let place = tempdir().unwrap();
         let path = place.path().join("model.cbl");
         std::fs::write(&path, random_file(&config, matrices)).unwrap();

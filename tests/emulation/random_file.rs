@@ -15,9 +15,9 @@ pub enum Matrices {
     /// All in int4 with groups of 32.
     Int4,
     /// The MLP's in levels of three bits with groups of 32, all others in levels of four bits with groups of 64.
-    Nl3Mlp,
+    Tc3Mlp,
     /// The MLP's in levels of two bits with groups of 128, all others in levels of three bits with groups of 64.
-    Nl2Mlp,
+    Tc2Mlp,
 }
 
 impl Matrices {
@@ -27,10 +27,10 @@ impl Matrices {
             (Self::Int4, _) | (Self::Int4Mlp, true) | (Self::Int8Mlp, false) => ("int4", 32, -2),
             (Self::Int4Mlp, false) => ("int8", 64, -6),
             (Self::Int8Mlp, true) => ("int8", 128, -6),
-            (Self::Nl3Mlp, true) => ("nl3", 32, -4),
-            (Self::Nl3Mlp, false) => ("nl4", 64, -4),
-            (Self::Nl2Mlp, true) => ("nl2", 128, -4),
-            (Self::Nl2Mlp, false) => ("nl3", 64, -4),
+            (Self::Tc3Mlp, true) => ("tc3", 32, -4),
+            (Self::Tc3Mlp, false) => ("nl4", 64, -4),
+            (Self::Tc2Mlp, true) => ("tc2", 128, -4),
+            (Self::Tc2Mlp, false) => ("tc3", 64, -4),
         }
     }
 }
@@ -183,8 +183,8 @@ impl Writer {
         let (groups, panels) = (cols.div_ceil(group_size), rows.div_ceil(16));
         let bits = match scheme {
             "int8" => 8,
-            "nl3" => 3,
-            "nl2" => 2,
+            "tc3" => 3,
+            "tc2" => 2,
             _ => 4,
         };
         let weights = groups * group_size * 2 * bits;

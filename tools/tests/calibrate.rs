@@ -165,7 +165,7 @@ fn a_budget_out_of_reach_says_what_is_in_reach() {
         let finished = cerebellum(place.path(), &["--calibration", text, "--bits", bits]);
         let error = String::from_utf8_lossy(&finished.stderr).into_owned();
         let message =
-            format!("{bits} bits per weight cannot be met: choose a budget from 2.54 (nl2");
+            format!("{bits} bits per weight cannot be met: choose a budget from 2.54 (tc2");
         assert!(!finished.status.success() && error.contains(&message), "{error}");
         assert!(!place.path().join("model.cbl").exists(), "{bits}");
     }

@@ -28,8 +28,8 @@ const FORMATS: [MatrixFormat; 7] = [
     MatrixFormat { scheme: Scheme::Int4, group_size: 128 },
     MatrixFormat { scheme: Scheme::Int8, group_size: 128 },
     MatrixFormat { scheme: Scheme::Nl4, group_size: 64 },
-    MatrixFormat { scheme: Scheme::Nl3, group_size: 32 },
-    MatrixFormat { scheme: Scheme::Nl2, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Tc3, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Tc2, group_size: 128 },
 ];
 
 fn run(
@@ -99,8 +99,8 @@ fn bound(scheme: Scheme) -> f64 {
         Scheme::Int8 => 0.01,
         Scheme::Int4 => 0.13,
         Scheme::Nl4 => 0.11,
-        Scheme::Nl3 => 0.2,
-        Scheme::Nl2 => 0.4,
+        Scheme::Tc3 => 0.2,
+        Scheme::Tc2 => 0.4,
     }
 }
 

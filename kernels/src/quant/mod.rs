@@ -4,10 +4,12 @@
 mod hadamard;
 mod scheme;
 mod tile;
+mod trellis;
 
 pub use hadamard::{HADAMARD_BLOCK, hadamard};
 pub use scheme::{LevelTable, Scheme};
 pub use tile::{BLOCK_INPUTS, PANEL_ROWS, Packer, STEP_INPUTS, TILE_ALIGN, TileLayout, block_size};
+pub use trellis::{PATH_INPUTS, PathState, QUARTERS, input_at, place_in_path};
 
 /// The group sizes a matrix may have.
 pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];

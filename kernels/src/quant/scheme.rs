@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use super::trellis::QUARTERS;
+
 /// How a weight is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -11,10 +13,10 @@ pub enum Scheme {
     Int4,
     /// The index of one of 16 levels.
     Nl4,
-    /// The index of one of 8 levels.
-    Nl3,
-    /// The index of one of 4 levels.
-    Nl2,
+    /// One of 16 levels along a path, in three bits.
+    Tc3,
+    /// One of 8 levels along a path, in two bits.
+    Tc2,
 }
 
 /// What is added to a level: then all levels are within 0..64, and two products of them with int8 values,
@@ -25,23 +27,28 @@ const LEVEL_OFFSET: i32 = 32;
 /// the Hadamard transform; these have the least squared error of all levels in -32..=31 for groups of 64
 /// Gaussian weights, whose scale has the better of two signs.
 const NL4: [i8; 16] = [-31, -23, -18, -14, -11, -8, -5, -2, 1, 4, 7, 10, 13, 17, 22, 28];
-/// Those of [`Scheme::Nl3`].
-const NL3: [i8; 8] = [-31, -19, -11, -4, 2, 8, 15, 25];
-/// Those of [`Scheme::Nl2`].
-const NL2: [i8; 4] = [-29, -10, 5, 22];
+/// Those of [`Scheme::Tc3`]: the same along a path.
+const TC3: [i8; 16] = [-31, -21, -16, -12, -9, -6, -4, -1, 1, 4, 6, 9, 12, 15, 20, 27];
+/// Those of [`Scheme::Tc2`].
+const TC2: [i8; 8] = [-24, -14, -8, -2, 3, 9, 16, 29];
 
-/// What weights are stored as, by the low four bits in which an index lies: whatever is in those above it.
+/// Levels with their offset, by four bits: those of an index; or of a level along a path the bits that are its own
+/// from bit 0 on, and its quarter from bit 2 on. What is between them does not matter.
 pub type LevelTable = [u8; 16];
 
-static NL4_TABLE: LevelTable = table(&NL4);
-static NL3_TABLE: LevelTable = table(&NL3);
-static NL2_TABLE: LevelTable = table(&NL2);
+static NL4_TABLE: LevelTable = table(Scheme::Nl4);
+static TC3_TABLE: LevelTable = table(Scheme::Tc3);
+static TC2_TABLE: LevelTable = table(Scheme::Tc2);
 
-const fn table(levels: &[i8]) -> LevelTable {
+const fn table(scheme: Scheme) -> LevelTable {
     let mut table = [0; 16];
     let mut i = 0;
     while i < 16 {
-        let stored = levels[i % levels.len()] as i32 + LEVEL_OFFSET;
+        let index = match scheme.is_path() {
+            true => i % (1 << (scheme.bits() - 1)) * QUARTERS + i / QUARTERS,
+            false => i,
+        };
+        let stored = scheme.weight(index as u8) as i32 + LEVEL_OFFSET;
         assert!(stored >= 0 && stored < 2 * LEVEL_OFFSET);
         table[i] = stored as u8;
         i += 1;
@@ -57,15 +64,15 @@ impl Serialize for Scheme {
 
 impl Scheme {
     /// All schemes, from the smallest on.
-    pub const ALL: [Self; 5] = [Self::Nl2, Self::Nl3, Self::Nl4, Self::Int4, Self::Int8];
+    pub const ALL: [Self; 5] = [Self::Tc2, Self::Tc3, Self::Nl4, Self::Int4, Self::Int8];
 
     /// Bits of one stored weight, without its share of the scale.
     pub const fn bits(self) -> usize {
         match self {
             Self::Int8 => 8,
             Self::Int4 | Self::Nl4 => 4,
-            Self::Nl3 => 3,
-            Self::Nl2 => 2,
+            Self::Tc3 => 3,
+            Self::Tc2 => 2,
         }
     }
 
@@ -74,7 +81,7 @@ impl Scheme {
         match self {
             Self::Int8 => 128,
             Self::Int4 => 8,
-            Self::Nl4 | Self::Nl3 | Self::Nl2 => LEVEL_OFFSET,
+            Self::Nl4 | Self::Tc3 | Self::Tc2 => LEVEL_OFFSET,
         }
     }
 
@@ -83,8 +90,8 @@ impl Scheme {
         match self {
             Self::Int8 | Self::Int4 => None,
             Self::Nl4 => Some(&NL4),
-            Self::Nl3 => Some(&NL3),
-            Self::Nl2 => Some(&NL2),
+            Self::Tc3 => Some(&TC3),
+            Self::Tc2 => Some(&TC2),
         }
     }
 
@@ -93,12 +100,22 @@ impl Scheme {
         match self {
             Self::Int8 | Self::Int4 => None,
             Self::Nl4 => Some(&NL4_TABLE),
-            Self::Nl3 => Some(&NL3_TABLE),
-            Self::Nl2 => Some(&NL2_TABLE),
+            Self::Tc3 => Some(&TC3_TABLE),
+            Self::Tc2 => Some(&TC2_TABLE),
         }
     }
 
-    /// The weight that a number of [`bits`](Self::bits) bits stands for.
+    /// Whether its levels are chosen along paths: twice as many as the bits of a weight alone can name.
+    pub const fn is_path(self) -> bool {
+        matches!(self, Self::Tc3 | Self::Tc2)
+    }
+
+    /// How many weights there are.
+    pub const fn count(self) -> usize {
+        1 << (self.bits() + self.is_path() as usize)
+    }
+
+    /// The weight number `index` of [`count`](Self::count), in ascending order.
     pub const fn weight(self, index: u8) -> i8 {
         match self.levels() {
             Some(levels) => levels[index as usize],
@@ -108,7 +125,7 @@ impl Scheme {
 
     /// The least and the largest weight.
     pub const fn range(self) -> (i8, i8) {
-        (self.weight(0), self.weight(((1 << self.bits()) - 1) as u8))
+        (self.weight(0), self.weight((self.count() - 1) as u8))
     }
 
     /// The name used in files and on the command line.
@@ -117,8 +134,8 @@ impl Scheme {
             Self::Int8 => "int8",
             Self::Int4 => "int4",
             Self::Nl4 => "nl4",
-            Self::Nl3 => "nl3",
-            Self::Nl2 => "nl2",
+            Self::Tc3 => "tc3",
+            Self::Tc2 => "tc2",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::trellis::{PATH_INPUTS, PathState, QUARTERS, input_at, quarters};
 use super::{GROUP_SIZES, Scheme};
 
 /// Output rows in a panel: one lane each.
@@ -53,8 +54,8 @@ const fn planes(scheme: Scheme) -> &'static [usize] {
     match scheme {
         Scheme::Int8 => &[8],
         Scheme::Int4 | Scheme::Nl4 => &[4],
-        Scheme::Nl3 => &[2, 1],
-        Scheme::Nl2 => &[2],
+        Scheme::Tc3 => &[2, 1],
+        Scheme::Tc2 => &[1, 1],
     }
 }
 
@@ -164,27 +165,37 @@ impl TileLayout {
 
     /// The weight of `row` (0..16) and input `col`, read out of its panel.
     pub fn weight(&self, panel: &[u8], row: usize, col: usize) -> i8 {
-        let (mut index, mut above) = (0, 0);
-        for Place { byte, shift, bits } in self.weight_places(row, col) {
-            index |= (panel[byte] >> shift & place_mask(bits)) << above;
-            above += bits;
-        }
-        self.scheme.weight(index)
+        let mut weight = [0];
+        self.column_from(panel, row, col, &mut weight);
+        weight[0]
     }
 
     /// The weights of a panel's rows for input `col`.
     #[inline(never)] // the definition's products, which ask for them, are compiled for several tables
     pub fn column(&self, panel: &[u8], col: usize) -> [i8; PANEL_ROWS] {
-        let mut indices = [0; PANEL_ROWS];
-        let mut above = 0;
-        for Place { byte, shift, bits } in self.weight_places(0, col) {
-            let bytes = panel[byte..].iter().step_by(STEP_INPUTS);
-            for (index, byte) in indices.iter_mut().zip(bytes) {
-                *index |= (byte >> shift & place_mask(bits)) << above;
+        let mut column = [0; PANEL_ROWS];
+        self.column_from(panel, 0, col, &mut column);
+        column
+    }
+
+    /// The weights of some of a panel's rows, from `first` on, for input `col`.
+    #[inline(always)]
+    fn column_from(&self, panel: &[u8], first: usize, col: usize, weights: &mut [i8]) {
+        let (mut places, is_path) = (self.weight_places(first, col), self.scheme.is_path());
+        let own = places.next().expect("every weight has bits of its own");
+        let path = places.next();
+        for (row, weight) in weights.iter_mut().enumerate() {
+            let mut index = panel[own.byte + STEP_INPUTS * row] >> own.shift & place_mask(own.bits);
+            if let (true, Some(path)) = (is_path, path) {
+                let word = (path.byte + STEP_INPUTS * row) & !(STEP_INPUTS - 1);
+                let word = panel[word..].first_chunk().expect("four inputs of a step lie together");
+                let at = 8 * (path.byte % STEP_INPUTS) + path.shift;
+                let [low, high] =
+                    quarters(u32::from_le_bytes(*word)).map(|bits| (bits >> at & 1) as u8);
+                index = index << 2 | high << 1 | low;
             }
-            above += bits;
+            *weight = self.scheme.weight(index);
         }
-        indices.map(|index| self.scheme.weight(index))
     }
 
     /// The scale of `row` (0..16) and `group`, read out of its panel.
@@ -209,7 +220,7 @@ impl<'a> Packer<'a> {
         let padding = match layout.scheme {
             Scheme::Int8 => 0x80,
             Scheme::Int4 => 0x88,
-            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => 0,
+            Scheme::Nl4 | Scheme::Tc3 | Scheme::Tc2 => 0,
         };
         let (weights, scales) = panel.split_at_mut(layout.scales_offset());
         weights.fill(padding);
@@ -219,23 +230,62 @@ impl<'a> Packer<'a> {
 
     /// Stores one group of `row` (0..16): its scale and up to `group_size` weights, each of them one that the
     /// scheme has.
+    ///
+    /// # Panics
+    /// If there is no such weight, or along its path not there.
     pub fn put_group(&mut self, row: usize, group: usize, scale: f16, weights: &[i8]) {
         debug_assert!(weights.len() <= self.layout.group_size);
         let at = self.layout.scale_offset(row, group);
         self.panel[at..at + 2].copy_from_slice(&scale.to_le_bytes());
-        let scheme = self.layout.scheme;
-        for (i, &w) in weights.iter().enumerate() {
-            let mut index = match scheme.levels() {
-                Some(levels) => levels.binary_search(&w).unwrap_or(0) as u8,
-                None => (i32::from(w) + scheme.offset()) as u8 & place_mask(scheme.bits()),
-            };
-            debug_assert_eq!(scheme.weight(index), w, "no {} weight", scheme.name());
-            let col = group * self.layout.group_size + i;
-            for Place { byte, shift, bits } in self.layout.weight_places(row, col) {
-                let mask = place_mask(bits) << shift;
-                self.panel[byte] = self.panel[byte] & !mask | index << shift & mask;
-                index >>= bits.min(7);
+        let mut stored = [0; PATH_INPUTS];
+        for (path, weights) in weights.chunks(PATH_INPUTS).enumerate() {
+            let stored = &mut stored[..weights.len()];
+            self.layout.scheme.store(weights, stored);
+            let first = group * self.layout.group_size + path * PATH_INPUTS;
+            for (i, &stored) in stored.iter().enumerate() {
+                self.put(row, first + i, stored);
             }
+        }
+    }
+
+    /// Stores the bits of a weight.
+    fn put(&mut self, row: usize, col: usize, mut stored: u8) {
+        for Place { byte, shift, bits } in self.layout.weight_places(row, col) {
+            let mask = place_mask(bits) << shift;
+            self.panel[byte] = self.panel[byte] & !mask | stored << shift & mask;
+            stored >>= bits.min(7);
+        }
+    }
+}
+
+impl Scheme {
+    /// The bits of up to 32 weights, the first of them where a path begins.
+    fn store(self, weights: &[i8], stored: &mut [u8]) {
+        let index = |weight: i8| match self.levels() {
+            Some(levels) => levels.binary_search(&weight).ok().map(|index| index as u8),
+            None => u8::try_from(i32::from(weight) + self.offset()).ok(),
+        };
+        let index =
+            |weight: i8| match index(weight).filter(|&index| usize::from(index) < self.count()) {
+                Some(index) => index,
+                None => panic!("{} has no weight {weight}", self.name()),
+            };
+        for (stored, &weight) in stored.iter_mut().zip(weights) {
+            *stored = index(weight);
+        }
+        if !self.is_path() {
+            return;
+        }
+        let mut state = PathState::START;
+        for place in 0..PATH_INPUTS {
+            let mut bit = 0;
+            if let Some(stored) = stored.get_mut(input_at(place)) {
+                let quarter = *stored % QUARTERS as u8;
+                bit = u8::from(quarter != state.quarter(0));
+                assert!(quarter == state.quarter(bit), "{} has no such path", self.name());
+                *stored = (*stored / QUARTERS as u8) | (bit << (self.bits() - 1));
+            }
+            state = state.next(bit);
         }
     }
 }
@@ -260,14 +310,41 @@ mod tests {
             assert_eq!(places(four, 3, 4), [(3 * 4, 4, 4)]);
             assert_eq!(places(four, 3, 9), [(64 + 3 * 4 + 1, 0, 4)]);
         }
-        let nl3 = TileLayout::new(16, 128, Scheme::Nl3, 64).unwrap();
-        assert_eq!(nl3.panel_bytes(), 2 * (384 + 32));
-        assert_eq!(places(nl3, 3, 9), [(3 * 4 + 1, 2, 2), (128 + 3 * 4 + 1, 1, 1)]);
-        assert_eq!(places(nl3, 3, 30), [(64 + 3 * 4 + 2, 6, 2), (128 + 3 * 4 + 2, 7, 1)]);
-        assert_eq!(places(nl3, 0, 96), [(384 + 192, 0, 2), (384 + 320, 0, 1)]);
-        let nl2 = TileLayout::new(16, 64, Scheme::Nl2, 32).unwrap();
-        assert_eq!(nl2.panel_bytes(), 256 + 64);
-        assert_eq!(places(nl2, 15, 63), [(192 + 15 * 4 + 3, 6, 2)]);
+        let tc3 = TileLayout::new(16, 128, Scheme::Tc3, 64).unwrap();
+        assert_eq!(tc3.panel_bytes(), 2 * (384 + 32));
+        assert_eq!(places(tc3, 3, 9), [(3 * 4 + 1, 2, 2), (128 + 3 * 4 + 1, 1, 1)]);
+        assert_eq!(places(tc3, 3, 30), [(64 + 3 * 4 + 2, 6, 2), (128 + 3 * 4 + 2, 7, 1)]);
+        assert_eq!(places(tc3, 0, 96), [(384 + 192, 0, 2), (384 + 320, 0, 1)]);
+        let tc2 = TileLayout::new(16, 64, Scheme::Tc2, 32).unwrap();
+        assert_eq!(tc2.panel_bytes(), 256 + 64);
+        assert_eq!(places(tc2, 15, 63), [(128 + 15 * 4 + 3, 7, 1), (192 + 15 * 4 + 3, 7, 1)]);
+    }
+
+    /// Inputs of a row that ends within a path.
+    const COLS: usize = 70;
+
+    /// Some weight at each place that a scheme may have there.
+    fn weight(scheme: Scheme, row: usize, col: usize) -> i8 {
+        let stored = |col: usize| row * 31 + col * 7 + (col / 5) % 2;
+        if !scheme.is_path() {
+            return scheme.weight((stored(col) % scheme.count()) as u8);
+        }
+        let input = |place: usize| col / PATH_INPUTS * PATH_INPUTS + input_at(place);
+        let bit = |col: usize| if col < COLS { (stored(col) / 2 % 2) as u8 } else { 0 };
+        let place = super::super::place_in_path(col);
+        let state = |state: PathState, place: usize| state.next(bit(input(place)));
+        let quarter = (0..place).fold(PathState::START, state).quarter(bit(col));
+        let own = stored(col) / 4 % (1 << (scheme.bits() - 1));
+        scheme.weight((own * QUARTERS) as u8 + quarter)
+    }
+
+    #[test]
+    #[should_panic(expected = "no such path")]
+    fn weights_that_are_no_path_are_refused() {
+        let layout = TileLayout::new(1, 32, Scheme::Tc3, 32).unwrap();
+        let mut panel = vec![0; layout.panel_bytes()];
+        let weights = [Scheme::Tc3.weight(1); 32];
+        Packer::new(layout, &mut panel).put_group(0, 0, f16::ONE, &weights);
     }
 
     #[test]
@@ -294,24 +371,28 @@ mod tests {
     #[test]
     fn what_is_packed_is_read_back() {
         for (scheme, group) in [32, 128].iter().flat_map(|&g| Scheme::ALL.map(|s| (s, g))) {
-            let layout = TileLayout::new(20, 70, scheme, group).unwrap();
+            let layout = TileLayout::new(20, COLS, scheme, group).unwrap();
             let mut panel = vec![0xff; layout.panel_bytes()];
-            let value = |row: usize, col: usize| {
-                scheme.weight(((row * 31 + col * 7) % (1 << scheme.bits())) as u8)
-            };
+            let value = |row: usize, col: usize| weight(scheme, row, col);
             let mut packer = Packer::new(layout, &mut panel);
             for row in 0..4 {
                 for g in 0..layout.groups() {
-                    let end = (g * group + group).min(70);
+                    let end = (g * group + group).min(COLS);
                     let w: Vec<i8> = (g * group..end).map(|c| value(row, c)).collect();
                     packer.put_group(row, g, f16::from_f32(row as f32 - g as f32), &w);
                 }
             }
             let padding = if scheme.levels().is_some() { scheme.weight(0) } else { 0 };
-            for row in 0..PANEL_ROWS {
-                for col in 0..layout.padded_cols() {
-                    let want = if row < 4 && col < 70 { value(row, col) } else { padding };
-                    assert_eq!(layout.weight(&panel, row, col), want, "{scheme:?} {row} {col}");
+            for col in 0..layout.padded_cols() {
+                let column = layout.column(&panel, col);
+                for (row, found) in column.into_iter().enumerate() {
+                    assert_eq!(layout.weight(&panel, row, col), found, "{scheme:?} {row} {col}");
+                    // Behind the end of a row its last path may go on otherwise.
+                    if row < 4 && col < COLS {
+                        assert_eq!(found, value(row, col), "{scheme:?} {row} {col}");
+                    } else if row >= 4 || !scheme.is_path() {
+                        assert_eq!(found, padding, "{scheme:?} {row} {col}");
+                    }
                 }
             }
             assert_eq!(layout.scale(&panel, 3, 0), f16::from_f32(3.0));

@@ -66,7 +66,7 @@ pub struct Args {
     /// Number of windows of min(positions, 512) tokens to calibrate on; of a TEXT they are spread over it
     #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "no_calibration", value_parser = whole(0..=usize::MAX))]
     calibration_windows: usize,
-    /// The most bits per weight in FILE, on average, without the tokenizer: choose nl2, nl3, nl4 or int8 and the
+    /// The most bits per weight in FILE, on average, without the tokenizer: choose tc2, tc3, nl4 or int8 and the
     /// group size of each matrix by their loss on the text
     #[arg(long, value_name = "B", conflicts_with_all = ["weights", "group_size"])]
     bits: Option<f64>,
@@ -115,10 +115,10 @@ enum Weights {
     Int4,
     /// One of 16 levels: the bytes of int4, less loss, slower prompts
     Nl4,
-    /// One of 8 levels
-    Nl3,
-    /// One of 4 levels: for parts of a model, as --bits chooses them
-    Nl2,
+    /// One of 16 levels in three bits, along paths
+    Tc3,
+    /// One of 8 levels in two bits: for parts of a model, as --bits chooses them
+    Tc2,
 }
 
 fn group_size_parser() -> impl TypedValueParser<Value = usize> {
@@ -158,8 +158,8 @@ impl Args {
             Weights::Int8 => Scheme::Int8,
             Weights::Int4 => Scheme::Int4,
             Weights::Nl4 => Scheme::Nl4,
-            Weights::Nl3 => Scheme::Nl3,
-            Weights::Nl2 => Scheme::Nl2,
+            Weights::Tc3 => Scheme::Tc3,
+            Weights::Tc2 => Scheme::Tc2,
         };
         let mut format = MatrixFormat::new(scheme);
         format.group_size = self.group_size.unwrap_or(format.group_size);

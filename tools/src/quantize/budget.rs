@@ -23,12 +23,12 @@ use crate::reference::squared_norm;
 
 /// Every format, by size. Levels of four bits take as many bytes as int4 and lose less.
 const FORMATS: [MatrixFormat; 12] = [
-    MatrixFormat { scheme: Scheme::Nl2, group_size: 128 },
-    MatrixFormat { scheme: Scheme::Nl2, group_size: 64 },
-    MatrixFormat { scheme: Scheme::Nl2, group_size: 32 },
-    MatrixFormat { scheme: Scheme::Nl3, group_size: 128 },
-    MatrixFormat { scheme: Scheme::Nl3, group_size: 64 },
-    MatrixFormat { scheme: Scheme::Nl3, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Tc2, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Tc2, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Tc2, group_size: 32 },
+    MatrixFormat { scheme: Scheme::Tc3, group_size: 128 },
+    MatrixFormat { scheme: Scheme::Tc3, group_size: 64 },
+    MatrixFormat { scheme: Scheme::Tc3, group_size: 32 },
     MatrixFormat { scheme: Scheme::Nl4, group_size: 128 },
     MatrixFormat { scheme: Scheme::Nl4, group_size: 64 },
     MatrixFormat { scheme: Scheme::Nl4, group_size: 32 },

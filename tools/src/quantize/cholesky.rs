@@ -17,20 +17,27 @@ const BLOCK: usize = 64;
 const ROWS_PER_TASK: usize = 512;
 
 /// Overwrites the lower triangle of `a` (`[n, n]`, given whole) with `L` of `P a Pᵀ = L Lᵀ`, what is above
-/// with nothing of use, and returns the rows of `a` in their new order: each next one has the smallest
-/// diagonal of the Schur complement that the ones before it leave. `None` if `a` is not positive definite,
-/// to working precision.
-pub fn cholesky(a: &mut [f64], n: usize) -> Option<Vec<usize>> {
+/// with nothing of use, and returns the rows of `a` in their new order: each next unit of `unit` neighbours, which
+/// stay together, has the smallest trace of the Schur complement that the ones before it leave; what is no whole
+/// unit stays last. `None` if `a` is not positive definite, to working precision.
+pub fn cholesky(a: &mut [f64], n: usize, unit: usize) -> Option<Vec<usize>> {
+    assert!(BLOCK.is_multiple_of(unit), "a block of whole units");
     let mut order: Vec<usize> = (0..n).collect();
     for start in (0..n).step_by(BLOCK) {
         let end = n.min(start + BLOCK);
         let mut rest: Vec<f64> = (start..n).map(|i| a[i * n + i]).collect();
         for j in start..end {
-            let smallest = (j..n).min_by(|&x, &y| rest[x - start].total_cmp(&rest[y - start]));
-            let pivot = smallest.expect("j is one");
-            swap(a, n, j, pivot);
-            order.swap(j, pivot);
-            rest.swap(j - start, pivot - start);
+            if j % unit == 0 && j + unit <= n {
+                let trace = |&at: &usize| rest[at - start..][..unit].iter().sum::<f64>();
+                let units = (j..=n - unit).step_by(unit);
+                let smallest = units.min_by(|x, y| trace(x).total_cmp(&trace(y)));
+                let pivot = smallest.expect("j is one");
+                for (column, other) in (j..j + unit).zip(pivot..) {
+                    swap(a, n, column, other);
+                    order.swap(column, other);
+                    rest.swap(column - start, other - start);
+                }
+            }
             if !(rest[j - start] > 0.0 && rest[j - start].is_finite()) {
                 return None;
             }
@@ -103,7 +110,7 @@ mod tests {
         for n in [1, BLOCK - 1, BLOCK, 2 * BLOCK + 5] {
             let a = matrix(n);
             let mut l = a.clone();
-            let order = cholesky(&mut l, n).unwrap();
+            let order = cholesky(&mut l, n, 1).unwrap();
             for i in 0..n {
                 for j in 0..=i {
                     let product: f64 = (0..=j).map(|k| l[i * n + k] * l[j * n + k]).sum();
@@ -119,7 +126,7 @@ mod tests {
         let mut l = matrix(n);
         (0..n).for_each(|i| l[i * n + i] += (i * 7919 % 101) as f64);
         let a = l.clone();
-        let order = cholesky(&mut l, n).unwrap();
+        let order = cholesky(&mut l, n, 1).unwrap();
         for j in 0..n {
             let left = |i: usize| {
                 let sum: f64 = (0..j).map(|k| l[i * n + k].powi(2)).sum();
@@ -134,6 +141,6 @@ mod tests {
         let n = BLOCK + 2;
         let mut a = matrix(n);
         a[(n - 1) * n + n - 1] = 0.0;
-        assert!(cholesky(&mut a, n).is_none());
+        assert!(cholesky(&mut a, n, 1).is_none());
     }
 }

@@ -48,7 +48,7 @@ pub enum Error {
     GroupSize(usize),
     /// A budget that no choice of formats meets.
     #[error(
-        "{bits} bits per weight cannot be met: choose a budget from {least:.2} (nl2 in groups of 128) to {most:.2} (int8 in groups of 32)"
+        "{bits} bits per weight cannot be met: choose a budget from {least:.2} (tc2 in groups of 128) to {most:.2} (int8 in groups of 32)"
     )]
     Budget {
         /// Bits per weight asked for.

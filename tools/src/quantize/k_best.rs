@@ -15,12 +15,12 @@
 
 use std::ops::Range;
 
+use cerebellum::quant::{PATH_INPUTS, PathState, input_at};
+
 use super::cholesky::cholesky;
 use super::lanes::{Lanes, ROWS, dots};
 use super::levels::Levels;
-
-/// Paths that are kept of a row.
-const K: usize = 16;
+use super::path::enter;
 
 /// Columns of a block.
 const BLOCK: usize = 64;
@@ -39,18 +39,36 @@ impl Lattice {
     /// `matrix`, `[n, n]`, with `damping` added to its diagonal, ten times more as long as it is not positive
     /// definite. The last column has the smallest diagonal, the one before it the smallest that the last leaves,
     /// and so on.
-    pub fn factor(matrix: &mut [f64], mut damping: f64) -> Self {
+    pub fn factor(matrix: &mut [f64], damping: f64) -> Self {
         let n = matrix.len().isqrt();
+        Self::factor_from((0..n).collect(), 1, matrix, damping)
+    }
+
+    /// The same, but the columns of a path stay together, in its order, and the last path is the one of the
+    /// smallest trace; a path that the matrix ends within is the first.
+    pub fn along_paths(matrix: &mut [f64], damping: f64) -> Self {
+        let n = matrix.len().isqrt();
+        let paths = (0..n).step_by(PATH_INPUTS);
+        let columns = |path| (0..PATH_INPUTS).rev().map(move |place| path + input_at(place));
+        let start = paths.flat_map(columns).filter(|&column| column < n).collect();
+        Self::factor_from(start, PATH_INPUTS, matrix, damping)
+    }
+
+    /// Columns in the order `start`, but for units of `unit` that are sorted.
+    fn factor_from(start: Vec<usize>, unit: usize, matrix: &mut [f64], mut damping: f64) -> Self {
+        let n = start.len();
         let (mut order, factor) = loop {
             (0..n).for_each(|i| matrix[i * n + i] += damping);
-            let mut factor = matrix.to_vec();
-            if let Some(order) = cholesky(&mut factor, n) {
+            let row = |&i: &usize| start.iter().map(move |&j| i * n + j);
+            let mut factor: Vec<f64> = start.iter().flat_map(row).map(|at| matrix[at]).collect();
+            if let Some(order) = cholesky(&mut factor, n, unit) {
                 break (order, factor);
             }
             damping *= 10.0;
         };
         // `H = L Lᵀ` read backwards is `H = Mᵀ D M`.
         order.reverse();
+        order.iter_mut().for_each(|column| *column = start[*column]);
         let at = |p: usize, q: usize| factor[(n - 1 - q) * n + n - 1 - p];
         let mut unit = vec![0.0; n * n];
         for t in 0..n {
@@ -61,8 +79,8 @@ impl Lattice {
     }
 }
 
-/// Up to 32 rows, of which integers are searched.
-pub struct Search<'a, L> {
+/// Up to 32 rows, of which integers are searched, with `K` paths that are kept of each.
+pub struct Search<'a, L, const K: usize> {
     pub lattice: &'a Lattice,
     /// How many rows there are.
     pub count: usize,
@@ -82,6 +100,8 @@ struct Path {
     cost: f32,
     /// The path that this one was when the block began.
     origin: usize,
+    /// Where it is on the levels' path.
+    state: PathState,
     /// What each of the block's columns has to make up for.
     feedback: [f32; BLOCK],
     /// The errors of the block's columns so far.
@@ -89,7 +109,7 @@ struct Path {
 }
 
 /// The errors of all rows' paths before the current block.
-struct Trail {
+struct Trail<const K: usize> {
     /// Of the steps in which the paths of each row agree.
     settled: Vec<Lanes>,
     /// Of the steps after those, path by path.
@@ -98,7 +118,7 @@ struct Trail {
     agreed: Vec<usize>,
 }
 
-impl<L: Levels> Search<'_, L> {
+impl<L: Levels, const K: usize> Search<'_, L, K> {
     /// The errors `w - q s` of the best integers found, `[n]`, by the matrix's columns.
     #[inline(always)]
     pub fn run(&self) -> Vec<Lanes> {
@@ -116,10 +136,15 @@ impl<L: Levels> Search<'_, L> {
     }
 
     #[inline(always)]
-    fn walk(&self) -> (Trail, Vec<[Path; K]>) {
+    fn walk(&self) -> (Trail<K>, Vec<[Path; K]>) {
         let n = self.weights.len();
-        let none =
-            Path { cost: f32::INFINITY, origin: 0, feedback: [0.0; BLOCK], errors: [0.0; BLOCK] };
+        let none = Path {
+            cost: f32::INFINITY,
+            origin: 0,
+            state: PathState::START,
+            feedback: [0.0; BLOCK],
+            errors: [0.0; BLOCK],
+        };
         let mut paths = vec![[none; K]; self.count];
         paths.iter_mut().for_each(|paths| paths[0].cost = 0.0);
         let mut trail = Trail::new(self.count);
@@ -165,29 +190,33 @@ impl<L: Levels> Search<'_, L> {
         i: usize,
         factors: &[f32; BLOCK],
     ) {
-        let (costs, errors) = self.candidates(paths, row, step, i);
+        let (column, before) = (self.lattice.order[step], step.checked_sub(1));
+        let before = before.map(|step| self.lattice.order[step]);
+        paths.iter_mut().for_each(|path| path.state = enter(path.state, before, column));
+        let (costs, errors, states) = self.candidates(paths, row, step, i);
         let ranks = ranks(&costs);
-        let is_kept = |candidate: usize| ranks[candidate] < K as u32;
+        let is_kept = |way: usize, k: usize| ranks[way][k] < K as u32;
         // A path goes on in its place with the nearest integer, which is never worse than the second: products
         // of an integer and a float16 are exact. What is kept of the second goes where a path ends.
-        let mut ending = (0..K).filter(|&k| !is_kept(k));
-        let mut chosen: [usize; K] = std::array::from_fn(|k| k);
-        for k in (0..K).filter(|&k| is_kept(K + k)) {
+        let mut ending = (0..K).filter(|&k| !is_kept(NEAREST, k));
+        let mut chosen: [_; K] = std::array::from_fn(|k| (NEAREST, k));
+        for k in (0..K).filter(|&k| is_kept(SECOND, k)) {
             let place = ending.next().expect("as many paths end as begin");
             paths[place] = paths[k];
-            chosen[place] = K + k;
+            chosen[place] = (SECOND, k);
         }
-        for (path, candidate) in paths.iter_mut().zip(chosen) {
-            path.cost = costs[candidate];
-            path.errors[i] = errors[candidate];
+        for (path, (way, k)) in paths.iter_mut().zip(chosen) {
+            let error = errors[way][k];
+            (path.cost, path.state) = (costs[way][k], states[way][k]);
+            path.errors[i] = error;
             // Of the whole block, for the sake of vectors; nobody reads what lies behind.
             for (feedback, factor) in path.feedback.iter_mut().zip(factors) {
-                *feedback += errors[candidate] * factor;
+                *feedback += error * factor;
             }
         }
     }
 
-    /// Costs and errors of the paths with the integer nearest to their target, then of those with the second
+    /// Costs, errors and states of the paths with the integer nearest to their target, then of those with the second
     /// nearest. A cost is infinite where there is no such path, and where it is not a number.
     #[inline(always)]
     fn candidates(
@@ -196,48 +225,67 @@ impl<L: Levels> Search<'_, L> {
         row: usize,
         step: usize,
         i: usize,
-    ) -> ([f32; 2 * K], [f32; 2 * K]) {
+    ) -> (Ways<f32, K>, Ways<f32, K>, Ways<PathState, K>) {
         let (column, pivot) = (self.lattice.order[step], self.lattice.pivots[step]);
         let weight = self.weights[column][row];
         let scale = self.scales[column / self.group_size][row];
-        let (mut costs, mut errors) = ([f32::INFINITY; 2 * K], [weight; 2 * K]);
+        let (mut costs, mut errors) = ([[f32::INFINITY; K]; 2], [[weight; K]; 2]);
+        let mut states = [[PathState::START; K]; 2];
         let wanted: [f32; K] = std::array::from_fn(|k| weight + paths[k].feedback[i]);
         let cost = |k: usize, integer: f32| {
             let miss = wanted[k] - integer * scale;
             (paths[k].cost + pivot * miss * miss).min(f32::INFINITY)
         };
         if scale == 0.0 {
-            costs[..K].copy_from_slice(&std::array::from_fn::<_, K, _>(|k| cost(k, 0.0)));
-            return (costs, errors);
+            costs[NEAREST] = std::array::from_fn(|k| cost(k, 0.0));
+            return (costs, errors, states);
         }
-        let nearest = wanted.map(|wanted| self.levels.two_nearest(wanted / scale));
-        for (k, &[first, second]) in nearest.iter().enumerate() {
-            (costs[k], errors[k]) = (cost(k, first), weight - first * scale);
-            if !second.is_nan() {
-                (costs[K + k], errors[K + k]) = (cost(k, second), weight - second * scale);
+        for k in 0..K {
+            let ways = self.levels.two_nearest(paths[k].state, wanted[k] / scale);
+            for (way, (integer, state)) in ways.into_iter().enumerate() {
+                states[way][k] = state;
+                if way == NEAREST || !integer.is_nan() {
+                    costs[way][k] = cost(k, integer);
+                    errors[way][k] = weight - integer * scale;
+                }
             }
         }
-        (costs, errors)
+        (costs, errors, states)
     }
 }
 
+/// A value of each path with the nearest integer, and with the second nearest.
+type Ways<T, const K: usize> = [[T; K]; 2];
+
+/// Which of [`Ways`].
+const NEAREST: usize = 0;
+const SECOND: usize = 1;
+
 /// How many are better than each; of equals, the first is.
 #[inline(always)]
-fn ranks(costs: &[f32; 2 * K]) -> [u32; 2 * K] {
-    let mut ranks = [0; 2 * K];
-    for (other, &cost) in costs.iter().enumerate() {
+fn ranks<const K: usize>(costs: &Ways<f32, K>) -> Ways<u32, K> {
+    let mut ranks = [[0; K]; 2];
+    for other in 0..2 * K {
+        let cost = costs[other / K][other % K];
         // Without branches, not even those of overflow checks, so that all are compared at once.
-        for at in 0..2 * K {
-            let before = (cost < costs[at]) | (cost == costs[at]) & (other < at);
-            ranks[at] = u32::wrapping_add(ranks[at], u32::from(before));
+        for (way, ranks) in ranks.iter_mut().enumerate() {
+            for k in 0..K {
+                let before =
+                    (cost < costs[way][k]) | (cost == costs[way][k]) & (other < way * K + k);
+                ranks[k] = u32::wrapping_add(ranks[k], u32::from(before));
+            }
         }
     }
     ranks
 }
 
-impl Trail {
+impl<const K: usize> Trail<K> {
     fn new(count: usize) -> Self {
-        Self { settled: Vec::new(), open: Default::default(), agreed: vec![0; count] }
+        Self {
+            settled: Vec::new(),
+            open: std::array::from_fn(|_| Vec::new()),
+            agreed: vec![0; count],
+        }
     }
 
     /// What the next `width` columns have to make up for, by their rows of `M`.
@@ -295,7 +343,7 @@ impl Trail {
 
 /// A value of each row; 0 where there is none.
 #[inline(always)]
-fn lanes(paths: &[[Path; K]], value: impl Fn(&[Path; K]) -> f32) -> Lanes {
+fn lanes<const K: usize>(paths: &[[Path; K]], value: impl Fn(&[Path; K]) -> f32) -> Lanes {
     let mut lanes = [0.0; ROWS];
     lanes.iter_mut().zip(paths).for_each(|(lane, paths)| *lane = value(paths));
     lanes
@@ -303,12 +351,14 @@ fn lanes(paths: &[[Path; K]], value: impl Fn(&[Path; K]) -> f32) -> Lanes {
 
 #[cfg(test)]
 mod tests {
-    use cerebellum::quant::Scheme;
+    use cerebellum::quant::{QUARTERS, Scheme, place_in_path};
 
     use super::super::levels::{Integers, Table};
+    use super::super::path::PathLevels;
     use super::*;
 
     const COUNT: usize = 5;
+    const K: usize = 16;
 
     fn integers() -> Integers {
         Integers::of(Scheme::Int4)
@@ -338,7 +388,7 @@ mod tests {
         lattice: &'a Lattice,
         weights: &'a [Lanes],
         scales: &'a [Lanes],
-    ) -> Search<'a, L> {
+    ) -> Search<'a, L, K> {
         let group_size = weights.len() / scales.len();
         Search { lattice, count: COUNT, group_size, levels, weights, scales }
     }
@@ -347,7 +397,7 @@ mod tests {
         lattice: &'a Lattice,
         weights: &'a [Lanes],
         scales: &'a [Lanes],
-    ) -> Search<'a, Integers> {
+    ) -> Search<'a, Integers, K> {
         search_of(integers(), lattice, weights, scales)
     }
 
@@ -363,7 +413,12 @@ mod tests {
     }
 
     /// The least cost that integers can have after these errors.
-    fn exhaustive<L>(search: &Search<L>, weights: &[i8], row: usize, errors: &mut Vec<f32>) -> f64 {
+    fn exhaustive<L>(
+        search: &Search<L, K>,
+        weights: &[i8],
+        row: usize,
+        errors: &mut Vec<f32>,
+    ) -> f64 {
         let step = errors.len();
         let Some(&column) = search.lattice.order.get(step) else {
             return cost(search.lattice, errors);
@@ -378,7 +433,7 @@ mod tests {
     }
 
     /// Rounding to the nearest, each after what came before it was made up for.
-    fn babai<L: Levels>(search: &Search<L>, row: usize) -> f64 {
+    fn babai<L: Levels>(search: &Search<L, K>, row: usize) -> f64 {
         let n = search.weights.len();
         let mut errors: Vec<f32> = Vec::new();
         for (step, &column) in search.lattice.order.iter().enumerate() {
@@ -392,7 +447,7 @@ mod tests {
     }
 
     /// The errors of each row, in the search's order.
-    fn found<L: Levels>(search: &Search<L>) -> Vec<Vec<f32>> {
+    fn found<L: Levels>(search: &Search<L, K>) -> Vec<Vec<f32>> {
         let by_column = search.run();
         let of_row =
             |row| search.lattice.order.iter().map(|&column| by_column[column][row]).collect();
@@ -474,9 +529,73 @@ mod tests {
             }
         }
         check(integers(), &[-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7], 0.9);
-        for scheme in [Scheme::Nl4, Scheme::Nl3, Scheme::Nl2] {
+        let levels = Scheme::Nl4.levels().unwrap();
+        check(Table::new(levels), levels, -0.2);
+    }
+
+    /// The least cost that levels along a path can have after these errors.
+    fn exhaustive_along_path(
+        search: &Search<&PathLevels, K>,
+        levels: &[i8],
+        row: usize,
+        state: PathState,
+        errors: &mut Vec<f32>,
+    ) -> f64 {
+        let step = errors.len();
+        let Some(&column) = search.lattice.order.get(step) else {
+            return cost(search.lattice, errors);
+        };
+        let before = step.checked_sub(1).map(|step| search.lattice.order[step]);
+        let state = enter(state, before, column);
+        let mut least = f64::INFINITY;
+        for bit in [0, 1] {
+            let quarter = levels.iter().skip(state.quarter(bit).into()).step_by(QUARTERS);
+            for &level in quarter {
+                errors.push(search.weights[column][row] - f32::from(level) * search.scales[0][row]);
+                let found = exhaustive_along_path(search, levels, row, state.next(bit), errors);
+                least = least.min(found);
+                errors.pop();
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn few_columns_have_the_best_path() {
+        // Of the second step the path reaches one input, past those of steps that there are not.
+        let n = 5;
+        for scheme in [Scheme::Tc3, Scheme::Tc2] {
             let levels = scheme.levels().unwrap();
-            check(Table::new(levels), levels, -0.2);
+            let (along, lattice) =
+                (PathLevels::new(levels), Lattice { order: (0..n).collect(), ..lattice(n) });
+            let (rows, scales) = (weights(n), [[-0.2; ROWS]]);
+            let search = search_of(&along, &lattice, &rows, &scales);
+            for (row, errors) in found(&search).iter().enumerate() {
+                let (start, mut none) = (PathState::START, Vec::new());
+                let best = exhaustive_along_path(&search, levels, row, start, &mut none);
+                let cost = cost(&lattice, errors);
+                // Of each quarter only the nearest level is tried.
+                assert!(
+                    cost >= best * (1.0 - 1e-5) && cost <= 1.1 * best,
+                    "{scheme:?} {row}: {cost}, {best}"
+                );
+            }
+        }
+    }
+
+    /// What the order of columns is for: paths from their beginning to their end, but for units that are sorted.
+    #[test]
+    fn columns_follow_the_paths() {
+        let n = 2 * PATH_INPUTS + 9;
+        let entry =
+            |i: usize, j: usize| noise(i.min(j) * n + i.max(j)) + if i == j { 99.0 } else { 0.0 };
+        let mut matrix: Vec<f64> = (0..n * n).map(|at| entry(at / n, at % n).into()).collect();
+        let order = Lattice::along_paths(&mut matrix, 0.0).order;
+        let path = |column: &usize| column / PATH_INPUTS;
+        assert!(order[..9].iter().all(|column| path(column) == 2), "{order:?}");
+        for unit in order.chunk_by(|a, b| path(a) == path(b)) {
+            assert!(unit.is_sorted_by_key(|&column| place_in_path(column)), "{order:?}");
+            assert_eq!(unit.len(), if path(&unit[0]) == 2 { 9 } else { PATH_INPUTS });
         }
     }
 

@@ -1,19 +1,26 @@
 //! The weights that a scheme has, for searches: which of them is the nearest, and which the second nearest.
 
-use cerebellum::quant::Scheme;
+use cerebellum::quant::{PathState, Scheme};
 
 use crate::round::round;
 
 /// The weights of a scheme.
 pub trait Levels: Copy {
-    /// The nearest to `x`.
+    /// The nearest to `x`, wherever on a path it may be.
     fn nearest(self, x: f32) -> f32;
 
     /// The nearest to `x`, and the negative of the nearest to `-x`.
-    fn nearest_of_both_signs(self, x: f32) -> [f32; 2];
+    #[inline(always)]
+    fn nearest_of_both_signs(self, x: f32) -> [f32; 2] {
+        [self.nearest(x), -self.nearest(-x)]
+    }
 
-    /// The nearest to `x` and the one on its other side, which is no number if there is none.
-    fn two_nearest(self, x: f32) -> [f32; 2];
+    /// The nearest to `x` in this state and the one on its other side, or along a path that of the other bit; with
+    /// the states that follow. It is no number if there is none.
+    fn two_nearest(self, state: PathState, x: f32) -> [(f32, PathState); 2];
+
+    /// What stands where a scale is 0.
+    fn at_rest(self) -> f32;
 }
 
 /// All integers between two.
@@ -45,11 +52,16 @@ impl Levels for Integers {
     }
 
     #[inline(always)]
-    fn two_nearest(self, x: f32) -> [f32; 2] {
+    fn two_nearest(self, state: PathState, x: f32) -> [(f32, PathState); 2] {
         let first = self.nearest(x);
         let second = first + if x > first { 1.0 } else { -1.0 };
         let is_one = second >= self.min && second <= self.max;
-        [first, if is_one { second } else { f32::NAN }]
+        [(first, state), (if is_one { second } else { f32::NAN }, state)]
+    }
+
+    #[inline(always)]
+    fn at_rest(self) -> f32 {
+        0.0
     }
 }
 
@@ -99,21 +111,22 @@ impl Levels for Table {
         level
     }
 
-    #[inline(always)]
-    fn nearest_of_both_signs(self, x: f32) -> [f32; 2] {
-        [self.nearest(x), -self.nearest(-x)]
-    }
-
     /// Beyond the last level it is the last two.
     #[inline(always)]
-    fn two_nearest(self, x: f32) -> [f32; 2] {
+    fn two_nearest(self, state: PathState, x: f32) -> [(f32, PathState); 2] {
         let (mut below, mut above) = (self.least, self.least + self.steps[0]);
         for i in 0..MOST - 2 {
             let is_passed = x >= self.inner[i];
             below += if is_passed { self.steps[i] } else { 0.0 };
             above += if is_passed { self.steps[i + 1] } else { 0.0 };
         }
-        if x - below > above - x { [above, below] } else { [below, above] }
+        let is_above = x - below > above - x;
+        if is_above { [(above, state), (below, state)] } else { [(below, state), (above, state)] }
+    }
+
+    #[inline(always)]
+    fn at_rest(self) -> f32 {
+        self.nearest(0.0)
     }
 }
 
@@ -132,7 +145,7 @@ mod tests {
             let least =
                 all.iter().map(|&w| distance(x, f32::from(w))).fold(f32::INFINITY, f32::min);
             let is_one = |level: f32| all.iter().any(|&w| f32::from(w) == level);
-            let [first, second] = levels.two_nearest(x);
+            let [(first, _), (second, _)] = levels.two_nearest(PathState::START, x);
             assert!(is_one(first) && distance(x, first) == least, "{x}: {first}");
             assert!(is_one(levels.nearest(x)) && distance(x, levels.nearest(x)) == least, "{x}");
             let [nearest, negative] = levels.nearest_of_both_signs(x);
@@ -154,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_nearest_are_those_of_all() {
-        for scheme in Scheme::ALL {
+        for scheme in Scheme::ALL.into_iter().filter(|scheme| !scheme.is_path()) {
             let all: Vec<i8> =
                 (0..=u8::MAX >> (8 - scheme.bits())).map(|i| scheme.weight(i)).collect();
             match scheme.levels() {

@@ -15,6 +15,7 @@ mod levels;
 mod matrix;
 mod observer;
 mod options;
+mod path;
 mod rounding;
 pub mod scale;
 mod stakes;

@@ -12,13 +12,14 @@
 //!    it, as in GPTQ (Frantar et al., 2023, arXiv 2210.17323) and LDLQ (Chee et al., 2023, arXiv
 //!    2307.13304); but several beginnings are followed at a time ([`super::k_best`]). The order of columns
 //!    comes from sorting them while `H` is factored, as for receivers with several antennas (Wübben et
-//!    al., 2001, "sorted QR"): the last is the one that costs least, the one before it costs least given
-//!    that the last can make up for it, and so on. Scales come from the search of [`super::scale`],
-//!    weighted for each column by the geometric mean of what an error costs if nothing makes up for it,
-//!    `H`'s diagonal, and if all later columns do, `D` of `H = Mᵀ D M`.
-//! 3. **Descent.** Group after group, the scale and then each integer moves to where the error, as it
-//!    now is over the whole row, is least (coordinate descent, as in QuantEase, Behdin et al., 2023,
-//!    arXiv 2309.01885). The error never rises.
+//!    al., 2001, "sorted QR"), 32 neighbours at a time, which may be a path of levels: the last ones cost
+//!    least, the ones before them cost least given that the last can make up for them, and so on. Scales
+//!    come from the search of [`super::scale`], weighted for each column by the geometric mean of what an
+//!    error costs if nothing makes up for it, `H`'s diagonal, and if all later columns do, `D` of
+//!    `H = Mᵀ D M`.
+//! 3. **Descent.** Group after group, the scale and then each integer (but not along paths, where none can
+//!    move alone) moves to where the error, as it now is over the whole row, is least (coordinate descent,
+//!    as in QuantEase, Behdin et al., 2023, arXiv 2309.01885). The error never rises.
 //!
 //! The second and the third step are done once more from the scales so found; each row keeps the better
 //! result.
@@ -26,12 +27,13 @@
 //! Rows are worked on 32 at a time (`lanes.rs`). How rows make up for one another is said in
 //! [`super::feedback`].
 
-use cerebellum::quant::{Scheme, TileLayout, power_of_two};
+use cerebellum::quant::{PathState, Scheme, TileLayout, power_of_two};
 use half::f16;
 
 use super::k_best::{Lattice, Search};
 use super::lanes::{Lanes, ROWS, dot, dots};
 use super::levels::{Integers, Levels, Table};
+use super::path::{PathLevels, enter};
 use super::scale::quantize_group;
 
 /// What is added to `H`'s diagonal, over the diagonal's mean.
@@ -42,6 +44,12 @@ const SWEEPS: usize = 3;
 
 /// How often integers are searched, each time for the scales as descent has left them.
 const ROUNDS: usize = 2;
+
+/// Beginnings of a row that the search keeps.
+const KEPT: usize = 16;
+
+/// The same for levels along a path, in each of whose states some are kept.
+const KEPT_ALONG_PATHS: usize = 32;
 
 /// `H` and what follows from it.
 pub struct Metric {
@@ -100,12 +108,13 @@ impl Metric {
             (1.0, None)
         };
         let shift = shift.filter(|shift| shift.iter().all(|s| s.is_finite()));
-        let lattice = Lattice::factor(&mut hessian, damping);
+        let lattice = Lattice::along_paths(&mut hessian, damping);
         let mut importance = vec![0.0; n];
         for (&column, &pivot) in lattice.order.iter().zip(&lattice.pivots) {
             importance[column] = (hessian[column * n + column] as f32 * pivot).sqrt();
         }
-        Self { n, hessian: hessian.iter().map(|&h| h as f32).collect(), lattice, importance, shift }
+        let hessian = hessian.iter().map(|&h| h as f32).collect();
+        Self { n, hessian, lattice, importance, shift }
     }
 
     /// Rounds up to 32 rows.
@@ -126,8 +135,12 @@ impl Metric {
 
     #[inline(always)]
     fn round_anywhere(&self, rows: Unrounded) -> Rounded {
-        match rows.tiles.scheme().levels() {
-            None => Rows::new(self, Integers::of(rows.tiles.scheme()), rows).round(rows),
+        let scheme = rows.tiles.scheme();
+        match scheme.levels() {
+            None => Rows::new(self, Integers::of(scheme), rows).round(rows),
+            Some(levels) if scheme.is_path() => {
+                Rows::new(self, &PathLevels::new(levels), rows).round(rows)
+            }
             Some(levels) => Rows::new(self, Table::new(levels), rows).round(rows),
         }
     }
@@ -290,26 +303,37 @@ impl<'a, L: Levels> Rows<'a, L> {
         }
     }
 
-    /// Searches integers; returns the errors `w - q s` by column.
-    #[inline(always)]
-    fn search_integers(&mut self) -> Vec<Lanes> {
-        let search = Search {
+    fn search<const K: usize>(&self) -> Search<'_, L, K> {
+        Search {
             lattice: &self.metric.lattice,
             count: self.count,
             group_size: self.group_size,
             levels: self.levels,
             weights: &self.weights,
             scales: &self.scales,
+        }
+    }
+
+    /// Searches integers; returns the errors `w - q s` by column.
+    #[inline(always)]
+    fn search_integers(&mut self) -> Vec<Lanes> {
+        let errors = match self.scheme.is_path() {
+            true => self.search::<KEPT_ALONG_PATHS>().run(),
+            false => self.search::<KEPT>().run(),
         };
-        let errors = search.run();
-        for (column, errors) in errors.iter().enumerate() {
+        let (mut states, mut before) = ([PathState::START; ROWS], None);
+        for &column in &self.metric.lattice.order {
             let scales = &self.scales[column / self.group_size];
             for lane in 0..ROWS {
                 let scale = scales[lane];
-                let integer = (self.weights[column][lane] - errors[lane]) / scale;
-                let integer = if scale == 0.0 { 0.0 } else { integer };
-                self.integers[column][lane] = self.levels.nearest(integer);
+                let integer = (self.weights[column][lane] - errors[column][lane]) / scale;
+                let state = enter(states[lane], before, column);
+                let [(integer, state), _] = self.levels.two_nearest(state, integer);
+                let is_zero = scale == 0.0;
+                self.integers[column][lane] = if is_zero { self.levels.at_rest() } else { integer };
+                states[lane] = state;
             }
+            before = Some(column);
         }
         errors
     }
@@ -325,21 +349,30 @@ impl<'a, L: Levels> Rows<'a, L> {
             // How the error would fall if an integer grew, before division by the curvature.
             dots(errors, &self.metric.hessian[first * n..], n, &mut pulls[..width]);
             self.move_scale(group, errors, &mut pulls[..width]);
-            for i in 0..width {
-                let row = &self.metric.hessian[(first + i) * n + first..][..width];
-                let (integers, scales) = (&mut self.integers[first + i], &self.scales[group]);
-                let mut change = [0.0; ROWS];
+            if !self.scheme.is_path() {
+                self.move_integers(group, errors, &mut pulls[..width]);
+            }
+        }
+    }
+
+    /// Moves each of a group's integers to where the error is least.
+    #[inline(always)]
+    fn move_integers(&mut self, group: usize, errors: &mut [Lanes], pulls: &mut [Lanes]) {
+        let (n, first, width) = (self.metric.n, group * self.group_size, pulls.len());
+        for i in 0..width {
+            let row = &self.metric.hessian[(first + i) * n + first..][..width];
+            let (integers, scales) = (&mut self.integers[first + i], &self.scales[group]);
+            let mut change = [0.0; ROWS];
+            for lane in 0..ROWS {
+                let (integer, scale) = (integers[lane], scales[lane]);
+                let best = integer + pulls[i][lane] / (row[i] * scale);
+                integers[lane] = self.levels.nearest(if scale == 0.0 { 0.0 } else { best });
+                change[lane] = (integer - integers[lane]) * scale;
+                errors[first + i][lane] += change[lane];
+            }
+            for (pull, &h) in pulls[i + 1..width].iter_mut().zip(&row[i + 1..]) {
                 for lane in 0..ROWS {
-                    let (integer, scale) = (integers[lane], scales[lane]);
-                    let best = integer + pulls[i][lane] / (row[i] * scale);
-                    integers[lane] = self.levels.nearest(if scale == 0.0 { 0.0 } else { best });
-                    change[lane] = (integer - integers[lane]) * scale;
-                    errors[first + i][lane] += change[lane];
-                }
-                for (pull, &h) in pulls[i + 1..width].iter_mut().zip(&row[i + 1..]) {
-                    for lane in 0..ROWS {
-                        pull[lane] += h * change[lane];
-                    }
+                    pull[lane] += h * change[lane];
                 }
             }
         }
@@ -461,7 +494,7 @@ mod tests {
         for (group_size, scheme, factor) in [
             (32, Scheme::Int4, 0.5),
             (64, Scheme::Nl4, 0.5),
-            (64, Scheme::Nl3, 0.5),
+            (64, Scheme::Tc3, 0.5),
             (128, Scheme::Int8, 0.5),
         ] {
             let tiles = TileLayout::new(COUNT, N, scheme, group_size).unwrap();
@@ -543,7 +576,7 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         let metric = Metric::new(second_moments(&inputs(100)), None);
-        for scheme in [Scheme::Int4, Scheme::Nl4, Scheme::Nl3] {
+        for scheme in [Scheme::Int4, Scheme::Nl4, Scheme::Tc3] {
             let tiles = TileLayout::new(COUNT, N, scheme, 64).unwrap();
             let plain = metric.round_anywhere(rows(&weights(), tiles));
             let fast = metric.round(rows(&weights(), tiles));

@@ -23,6 +23,7 @@ use cerebellum::quant::{EXPONENTS, MAX_GROUP_SIZE, Scheme};
 use half::f16;
 
 use super::levels::{Integers, Levels, Table};
+use super::path::PathLevels;
 
 /// Lanes of every sum. Eight keep the four sums of [`project`] in registers everywhere.
 const LANES: usize = 8;
@@ -69,19 +70,46 @@ pub fn quantize_group(
     let group = Group::new(weights, importance, exponent);
     match scheme.levels() {
         None => quantize_to(Integers::of(scheme), &group, scheme, integers),
+        Some(levels) if scheme.is_path() => {
+            quantize_to(&PathLevels::new(levels), &group, scheme, integers)
+        }
         Some(levels) => quantize_to(Table::new(levels), &group, scheme, integers),
     }
 }
 
-fn quantize_to(levels: impl Levels, group: &Group, scheme: Scheme, integers: &mut [i8]) -> f16 {
+fn quantize_to(levels: impl Rounding, group: &Group, scheme: Scheme, integers: &mut [i8]) -> f16 {
     let scale = search(levels, group, scheme);
-    assign(levels, group, scale, integers);
+    let mut nearest = [levels.at_rest(); MAX_GROUP_SIZE];
+    if scale != f16::ZERO {
+        levels.round(group, scale.to_f32(), &mut nearest);
+    }
+    integers.iter_mut().zip(nearest).for_each(|(integer, nearest)| *integer = nearest as i8);
     scale
 }
 
+/// How a group is rounded.
+pub(super) trait Rounding: Levels {
+    /// A scale close to the best that there is; 0 if there is none.
+    #[inline(always)]
+    fn propose(self, group: &Group, reaches: impl Iterator<Item = f32>) -> f32 {
+        propose(self, group, reaches)
+    }
+
+    /// The integers of least error with this scale.
+    #[inline(always)]
+    fn round(self, group: &Group, scale: f32, integers: &mut [f32; MAX_GROUP_SIZE]) {
+        let weights = &group.weights[..group.padded];
+        integers.iter_mut().zip(weights).for_each(|(q, x)| *q = self.nearest(x / scale));
+    }
+}
+
+impl Rounding for Integers {}
+
+impl Rounding for Table {}
+
 /// The search, compiled twice: wider registers make it faster, and since the source fixes the order
 /// of all operations and none may be fused, not different.
-fn search(levels: impl Levels, group: &Group, scheme: Scheme) -> f16 {
+fn search(levels: impl Rounding, group: &Group, scheme: Scheme) -> f16 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
@@ -92,14 +120,14 @@ fn search(levels: impl Levels, group: &Group, scheme: Scheme) -> f16 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn search_avx2(levels: impl Levels, group: &Group, scheme: Scheme) -> f16 {
+fn search_avx2(levels: impl Rounding, group: &Group, scheme: Scheme) -> f16 {
     search_anywhere(levels, group, scheme)
 }
 
 #[inline(always)]
-fn search_anywhere(levels: impl Levels, group: &Group, scheme: Scheme) -> f16 {
+fn search_anywhere(levels: impl Rounding, group: &Group, scheme: Scheme) -> f16 {
     let mut best = Fit { scale: f16::ZERO, error: group.error_of_zeros() };
-    let mut scale = to_scale(propose(levels, group, scheme));
+    let mut scale = to_scale(levels.propose(group, trial_reaches(scheme)));
     for _ in 0..MAX_PASSES {
         if scale == f16::ZERO {
             break;
@@ -121,11 +149,13 @@ struct Fit {
 }
 
 /// The weights in units of `2^exponent`, padded with zeros of no importance to whole lanes.
-struct Group {
-    weights: [f32; MAX_GROUP_SIZE],
-    importance: [f32; MAX_GROUP_SIZE],
+pub(super) struct Group {
+    pub weights: [f32; MAX_GROUP_SIZE],
+    pub importance: [f32; MAX_GROUP_SIZE],
     /// The weights times their importance.
     weighted: [f32; MAX_GROUP_SIZE],
+    /// How many weights there are.
+    pub len: usize,
     padded: usize,
 }
 
@@ -136,6 +166,7 @@ impl Group {
             weights: [0.0; MAX_GROUP_SIZE],
             importance: [0.0; MAX_GROUP_SIZE],
             weighted: [0.0; MAX_GROUP_SIZE],
+            len: n,
             padded: n.next_multiple_of(LANES),
         };
         // Exact, unless the weight is so small that its integer is 0 anyway.
@@ -154,7 +185,8 @@ impl Group {
         group
     }
 
-    fn max_abs(&self) -> f32 {
+    /// The largest magnitude.
+    pub fn max_abs(&self) -> f32 {
         self.weights.iter().fold(0.0, |max, w| w.abs().max(max))
     }
 
@@ -172,10 +204,10 @@ impl Group {
 
 /// The least-squares scale of the best integers that the trial scales propose; 0 for none.
 #[inline(always)]
-fn propose(levels: impl Levels, group: &Group, scheme: Scheme) -> f32 {
+fn propose(levels: impl Levels, group: &Group, reaches: impl Iterator<Item = f32>) -> f32 {
     let max_abs = group.max_abs();
     let mut best = (0.0, 1.0);
-    for reach in trial_reaches(scheme) {
+    for reach in reaches {
         let inverse = reach / max_abs;
         if !inverse.is_finite() {
             break; // the weights are all zero, or nearly
@@ -209,8 +241,8 @@ fn trial_reaches(scheme: Scheme) -> impl Iterator<Item = f32> {
         Scheme::Int8 => (122.0, 0.5, 24),
         Scheme::Int4 => (5.5, 0.25, 28),
         Scheme::Nl4 => (20.0, 1.0, 28),
-        Scheme::Nl3 => (18.0, 1.0, 28),
-        Scheme::Nl2 => (22.0, 1.5, 28),
+        Scheme::Tc3 => (18.0, 1.0, 28),
+        Scheme::Tc2 => (18.0, 1.5, 28),
     };
     (0..count).map(move |i| first + step * i as f32)
 }
@@ -237,13 +269,16 @@ fn project(levels: impl Levels, group: &Group, inverse: f32) -> [(f32, f32); 2] 
 
 /// The squared error with this scale, and the least-squares scale of its integers.
 #[inline(always)]
-fn evaluate(levels: impl Levels, group: &Group, scale: f32) -> (f32, f32) {
+fn evaluate(levels: impl Rounding, group: &Group, scale: f32) -> (f32, f32) {
+    let mut integers = [0.0; MAX_GROUP_SIZE];
+    levels.round(group, scale, &mut integers);
+    let integers = integers.as_chunks::<LANES>().0;
     let (mut error, mut wq, mut qq) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     let importance = group.importance.as_chunks::<LANES>().0;
     let all = lanes(&group.weights, &group.weighted, group.padded).zip(importance);
-    for ((x, xa), a) in all {
+    for (((x, xa), a), integers) in all.zip(integers) {
         for i in 0..LANES {
-            let q = levels.nearest(x[i] / scale);
+            let q = integers[i];
             let difference = x[i] - q * scale;
             error[i] += a[i] * (difference * difference);
             wq[i] += xa[i] * q;
@@ -251,16 +286,6 @@ fn evaluate(levels: impl Levels, group: &Group, scale: f32) -> (f32, f32) {
         }
     }
     (fold(error), fold(wq) / fold(qq))
-}
-
-fn assign(levels: impl Levels, group: &Group, scale: f16, integers: &mut [i8]) {
-    if scale == f16::ZERO {
-        return integers.fill(levels.nearest(0.0) as i8);
-    }
-    let scale = scale.to_f32();
-    for (q, &x) in integers.iter_mut().zip(&group.weights) {
-        *q = levels.nearest(x / scale) as i8;
-    }
 }
 
 /// The nearest float16; +0 for what is too small, too large or not a number.
@@ -298,6 +323,10 @@ fn fold(mut sums: [f32; LANES]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use cerebellum::quant::{PATH_INPUTS, PathState, QUARTERS, input_at};
+
     use super::*;
 
     /// A stream of standard Gaussians: a 64-bit linear congruential generator (Knuth's MMIX
@@ -320,6 +349,9 @@ mod tests {
 
     /// The definition, in binary64 and without anything of the module above.
     fn squared_error(weights: &[f32], scale: f64, scheme: Scheme) -> f64 {
+        if scheme.is_path() {
+            return weights.chunks(PATH_INPUTS).map(|path| path_error(path, scale, scheme)).sum();
+        }
         let (min, max) = scheme.range();
         let nearest = |w: f64| match scheme.levels() {
             None => (w / scale).round_ties_even().clamp(min.into(), max.into()),
@@ -330,6 +362,26 @@ mod tests {
             }
         };
         weights.iter().map(|&w| f64::from(w)).map(|w| (w - nearest(w) * scale).powi(2)).sum()
+    }
+
+    /// The same of one path, whole: the least error of all ways to each of the states.
+    fn path_error(path: &[f32], scale: f64, scheme: Scheme) -> f64 {
+        let levels = scheme.levels().expect("levels");
+        let mut states = HashMap::from([(PathState::START.index(), (PathState::START, 0.0))]);
+        for input in (0..PATH_INPUTS).map(input_at) {
+            let mut next = HashMap::<usize, (PathState, f64)>::new();
+            for ((state, error), bit) in states.into_values().flat_map(|way| [(way, 0), (way, 1)]) {
+                let distance =
+                    |&level: &i8| (f64::from(path[input]) - f64::from(level) * scale).powi(2);
+                let quarter = levels.iter().skip(state.quarter(bit).into()).step_by(QUARTERS);
+                let error = error + quarter.map(distance).fold(f64::INFINITY, f64::min);
+                let state = state.next(bit);
+                let way = next.entry(state.index()).or_insert((state, error));
+                way.1 = way.1.min(error);
+            }
+            states = next;
+        }
+        states.into_values().map(|(_, error)| error).fold(f64::INFINITY, f64::min)
     }
 
     fn power(exponent: i32) -> f64 {
@@ -371,15 +423,19 @@ mod tests {
             (Scheme::Int4, 128, 1.002, 0.72),
             (Scheme::Nl4, 32, 1.01, 0.80),
             (Scheme::Nl4, 64, 1.01, 0.80),
-            (Scheme::Nl3, 64, 1.01, 0.80),
-            (Scheme::Nl2, 64, 1.01, 0.80),
+            (Scheme::Tc3, 64, 1.01, 0.85),
+            (Scheme::Tc2, 64, 1.01, 0.85),
             (Scheme::Int8, 64, 1.03, 0.88),
             (Scheme::Int8, 128, 1.03, 0.92),
         ] {
             let exponent = choose_exponent(0.09);
             let (mut found, mut best, mut plain) = (0.0, 0.0, 0.0);
             // All levels are tried for each scale, where an integer is only rounded.
-            let count = if scheme.levels().is_some() { 30 } else { 200 };
+            let count = match scheme.levels() {
+                Some(_) if scheme.is_path() => 2,
+                Some(_) => 30,
+                None => 200,
+            };
             for group in groups(size, count, 0.02) {
                 found += search_error(&group, scheme, exponent);
                 best += brute_force_error(&group, scheme, exponent);
@@ -423,11 +479,29 @@ mod tests {
         assert!(error(Scheme::Nl4) < 0.82 * error(Scheme::Int4));
         let squares: f64 = groups(64, 400, 1.0).iter().flatten().map(|&w| f64::from(w * w)).sum();
         let relative =
-            [Scheme::Nl4, Scheme::Nl3, Scheme::Nl2].map(|scheme| error(scheme) / squares);
-        // The least that any levels have in the same groups, found in binary64: 0.00643, 0.0267, 0.1046.
-        for (found, best) in relative.into_iter().zip([0.00643, 0.0267, 0.1046]) {
-            assert!(found < 1.03 * best, "{relative:?}");
+            [Scheme::Nl4, Scheme::Tc3, Scheme::Tc2].map(|scheme| error(scheme) / squares);
+        // The least that any levels have in the same groups, found in binary64: 0.00643, and 0.0267 and 0.1046 with
+        // three and two bits. Along a path it is less.
+        for (found, best) in
+            relative.into_iter().zip([1.03 * 0.00643, 0.77 * 0.0267, 0.80 * 0.1046])
+        {
+            assert!(found < best, "{relative:?}");
         }
+    }
+
+    /// 128 weights along paths.
+    fn path_of(scheme: Scheme) -> Vec<i8> {
+        let mut weights = vec![0; 128];
+        for path in weights.chunks_mut(PATH_INPUTS) {
+            let mut state = PathState::START;
+            for place in 0..PATH_INPUTS {
+                let bit = (place / 3 % 2) as u8;
+                let own = place * 37 % (scheme.count() / QUARTERS);
+                path[input_at(place)] = scheme.weight((own * QUARTERS) as u8 + state.quarter(bit));
+                state = state.next(bit);
+            }
+        }
+        weights
     }
 
     #[test]
@@ -435,8 +509,11 @@ mod tests {
         for scheme in Scheme::ALL {
             for exponent in [-18, -7, 6] {
                 let scale = f16::from_f32(1.7).to_f32() * power(exponent) as f32;
-                let integer = |i: usize| scheme.weight((i * 37 % (1 << scheme.bits())) as u8);
-                let integers: Vec<i8> = (0..128).map(integer).collect();
+                let integers: Vec<i8> = if scheme.is_path() {
+                    path_of(scheme)
+                } else {
+                    (0..128).map(|i| scheme.weight((i * 37 % scheme.count()) as u8)).collect()
+                };
                 let weights: Vec<f32> = integers.iter().map(|&q| f32::from(q) * scale).collect();
                 assert_eq!(search_error(&weights, scheme, exponent), 0.0, "{scheme:?} {exponent}");
             }

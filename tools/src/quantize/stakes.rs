@@ -173,10 +173,10 @@ fn lattice(mut second: Vec<f64>) -> Lattice {
     let n = second.len().isqrt();
     let mean = (0..n).map(|i| second[i * n + i]).sum::<f64>() / n as f64;
     if mean >= f64::MIN_POSITIVE && second.iter().all(|h| h.is_finite()) {
-        return Lattice::factor(&mut second, DAMPING * mean);
+        return Lattice::along_paths(&mut second, DAMPING * mean);
     }
     second.fill(0.0);
-    Lattice::factor(&mut second, 1.0)
+    Lattice::along_paths(&mut second, 1.0)
 }
 
 /// `tr(M⁻ᵀ H M⁻¹)`, for `H`, `[n, n]`: what remainders of variance 1 in a row cost.

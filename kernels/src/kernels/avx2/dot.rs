@@ -131,26 +131,7 @@ impl<D: Dot<Weights = __m256i>, const BITS: usize> Packing for Levels<D, BITS> {
         unsafe {
             let indices = match BITS {
                 4 => load_line(unit, pair),
-                _ => load_line(unit, pair / 2).map(|line| match pair % 2 {
-                    0 => line,
-                    _ => _mm256_srli_epi16::<2>(line),
-                }),
-            };
-            let indices = match BITS {
-                3 => {
-                    let third = _mm256_set1_epi8(0x44);
-                    let thirds = load_line(unit, 2).map(|line| match pair {
-                        0 => _mm256_slli_epi16::<2>(line),
-                        1 => _mm256_slli_epi16::<1>(line),
-                        2 => line,
-                        _ => _mm256_srli_epi16::<1>(line),
-                    });
-                    core::array::from_fn(|half| {
-                        let others = _mm256_andnot_si256(third, indices[half]);
-                        _mm256_or_si256(others, _mm256_and_si256(third, thirds[half]))
-                    })
-                }
-                _ => indices,
+                _ => along_path::<BITS>(unit, pair),
             };
             let table = table::<BITS>();
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
@@ -159,12 +140,69 @@ impl<D: Dot<Weights = __m256i>, const BITS: usize> Packing for Levels<D, BITS> {
     }
 }
 
+/// The indices of a pair of steps of levels along a path, of `BITS` bits: in each nibble the level's own bits and,
+/// from bit 2 on, its quarter.
+///
+/// # Safety
+/// The processor supports AVX2, and `unit` is valid for reads of `BITS` lines.
+#[inline(always)]
+unsafe fn along_path<const BITS: usize>(unit: *const u8, pair: usize) -> [__m256i; 2] {
+    // SAFETY: the caller's promise; the path's line comes last.
+    unsafe {
+        let (own, path) = (load_line(unit, pair * (BITS - 1) / 4), load_line(unit, BITS - 1));
+        let shift = pair * (BITS - 1) % 4;
+        [index(own[0], shift, path[0], pair), index(own[1], shift, path[1], pair)]
+    }
+}
+
+/// The same of half a line, of which the levels' own bits begin at bit `shift`.
+///
+/// # Safety
+/// The processor supports AVX2.
+#[inline(always)]
+unsafe fn index(own: __m256i, shift: usize, path: __m256i, pair: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let own = match shift {
+            0 => own,
+            1 => _mm256_srli_epi16::<1>(own),
+            2 => _mm256_srli_epi16::<2>(own),
+            _ => _mm256_srli_epi16::<3>(own),
+        };
+        let before = one_before(path);
+        let (low, high) = (before, _mm256_xor_si256(path, one_before(before)));
+        let (low, high) = match pair {
+            0 => (_mm256_slli_epi16::<2>(low), _mm256_slli_epi16::<3>(high)),
+            1 => (_mm256_slli_epi16::<1>(low), _mm256_slli_epi16::<2>(high)),
+            2 => (low, _mm256_slli_epi16::<1>(high)),
+            _ => (_mm256_srli_epi16::<1>(low), high),
+        };
+        let own = _mm256_and_si256(own, _mm256_set1_epi8(0x33));
+        let low = _mm256_and_si256(low, _mm256_set1_epi8(0x44));
+        let high = _mm256_and_si256(high, _mm256_set1_epi8(0x88_u8 as i8));
+        _mm256_or_si256(own, _mm256_or_si256(low, high))
+    }
+}
+
+/// Each weight's bit of a path one place before ([`trellis::quarters`](crate::quant::quarters)).
+///
+/// # Safety
+/// The processor supports AVX2.
+#[inline(always)]
+unsafe fn one_before(path: __m256i) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let last = _mm256_and_si256(_mm256_srli_epi32::<23>(path), _mm256_set1_epi32(0xfe));
+        _mm256_or_si256(_mm256_slli_epi32::<8>(path), last)
+    }
+}
+
 /// The levels whose indices have so many bits.
 const fn table<const BITS: usize>() -> &'static LevelTable {
     let scheme = match BITS {
         4 => Scheme::Nl4,
-        3 => Scheme::Nl3,
-        _ => Scheme::Nl2,
+        3 => Scheme::Tc3,
+        _ => Scheme::Tc2,
     };
     scheme.level_table().expect("a scheme of levels")
 }

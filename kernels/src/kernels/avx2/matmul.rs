@@ -58,8 +58,8 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
             Scheme::Int8 => by_tokens::<SignedBytes>(job, panels, out),
             Scheme::Int4 => by_tokens::<Nibbles<Narrow>>(job, panels, out),
             Scheme::Nl4 => by_tokens::<Levels<Wide, 4>>(job, panels, out),
-            Scheme::Nl3 => by_tokens::<Levels<Wide, 3>>(job, panels, out),
-            Scheme::Nl2 => by_tokens::<Levels<Wide, 2>>(job, panels, out),
+            Scheme::Tc3 => by_tokens::<Levels<Wide, 3>>(job, panels, out),
+            Scheme::Tc2 => by_tokens::<Levels<Wide, 2>>(job, panels, out),
         }
     }
 }

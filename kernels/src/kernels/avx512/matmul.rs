@@ -82,7 +82,7 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
 /// first level cache.
 fn most_streamed(job: &Matmul) -> usize {
     match job.weights.tiles.scheme() {
-        Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => 1,
+        Scheme::Nl4 | Scheme::Tc3 | Scheme::Tc2 => 1,
         // Tiles of int8 weights reach two thirds of what a stream reads that is fetched ahead of.
         Scheme::Int8 if Ahead::best().is_some() => 6,
         Scheme::Int4 if Ahead::best().is_some() => 3,
@@ -110,8 +110,8 @@ unsafe fn few_tokens(job: &Matmul, panels: Range<usize>, out: &CellWriter) {
             (Scheme::Int8, 5) => stream::<5, INT8>(job, panels, out),
             (Scheme::Int8, _) => stream::<6, INT8>(job, panels, out),
             (Scheme::Nl4, _) => stream::<1, NL4>(job, panels, out),
-            (Scheme::Nl3, _) => stream::<1, NL3>(job, panels, out),
-            (Scheme::Nl2, _) => stream::<1, NL2>(job, panels, out),
+            (Scheme::Tc3, _) => stream::<1, TC3>(job, panels, out),
+            (Scheme::Tc2, _) => stream::<1, TC2>(job, panels, out),
         }
     }
 }
@@ -352,8 +352,8 @@ unsafe fn unpack<const P: usize>(
         // SAFETY: the caller's promise.
         unsafe {
             match tiles.scheme() {
-                Scheme::Nl3 => unpack_units::<NL3>(data, units, to),
-                Scheme::Nl2 => unpack_units::<NL2>(data, units, to),
+                Scheme::Tc3 => unpack_units::<TC3>(data, units, to),
+                Scheme::Tc2 => unpack_units::<TC2>(data, units, to),
                 _ => unpack_units::<NL4>(data, units, to),
             }
         }
@@ -651,11 +651,11 @@ fn add_product(acc: &mut __m512, x: __m512, y: __m512) {
 const INT8: u8 = Scheme::Int8 as u8;
 const INT4: u8 = Scheme::Int4 as u8;
 const NL4: u8 = Scheme::Nl4 as u8;
-const NL3: u8 = Scheme::Nl3 as u8;
-const NL2: u8 = Scheme::Nl2 as u8;
+const TC3: u8 = Scheme::Tc3 as u8;
+const TC2: u8 = Scheme::Tc2 as u8;
 
 const fn is_levels(scheme: u8) -> bool {
-    matches!(scheme, NL4 | NL3 | NL2)
+    matches!(scheme, NL4 | TC3 | TC2)
 }
 
 /// Bytes of [`PAIRS`] pairs of steps.
@@ -664,8 +664,8 @@ const fn unit_bytes(scheme: u8) -> usize {
         * match scheme {
             INT8 => Scheme::Int8.bits(),
             INT4 | NL4 => Scheme::Int4.bits(),
-            NL3 => Scheme::Nl3.bits(),
-            _ => Scheme::Nl2.bits(),
+            TC3 => Scheme::Tc3.bits(),
+            _ => Scheme::Tc2.bits(),
         }
 }
 
@@ -679,24 +679,11 @@ const fn unit_bytes(scheme: u8) -> usize {
 unsafe fn two_steps<const S: u8>(data: *const u8, pair: usize) -> [__m512i; 2] {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut line = load_line(data, if matches!(S, NL3 | NL2) { pair / 2 } else { pair });
-        if S == INT8 {
-            return [line, load_line(data, 1)];
-        }
-        if matches!(S, NL3 | NL2) && pair % 2 == 1 {
-            line = _mm512_srli_epi16::<2>(line);
-        }
-        if S == NL3 {
-            let thirds = load_line(data, 2);
-            let thirds = match pair {
-                0 => _mm512_slli_epi16::<2>(thirds),
-                1 => _mm512_slli_epi16::<1>(thirds),
-                2 => thirds,
-                _ => _mm512_srli_epi16::<1>(thirds),
-            };
-            // Of the third operand's bits, those of the second, else of the first.
-            line = _mm512_ternarylogic_epi32::<0xd8>(line, thirds, _mm512_set1_epi8(0x44));
-        }
+        let line = match S {
+            INT8 => return [load_line(data, 0), load_line(data, 1)],
+            TC3 | TC2 => along_path::<S>(data, pair),
+            _ => load_line(data, pair),
+        };
         let nibble = _mm512_set1_epi8(15);
         let high = _mm512_srli_epi16::<4>(line);
         let nibbles = [line, high].map(|nibbles| _mm512_and_si512(nibbles, nibble));
@@ -711,11 +698,60 @@ unsafe fn two_steps<const S: u8>(data: *const u8, pair: usize) -> [__m512i; 2] {
     }
 }
 
+/// The indices of a pair of steps of levels along a path: in each nibble the level's own bits and, from bit 2 on, its
+/// quarter.
+///
+/// # Safety
+/// That of [`two_steps`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn along_path<const S: u8>(data: *const u8, pair: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    let own = unsafe {
+        match (S, pair) {
+            (TC3, 0 | 2) => load_line(data, pair / 2),
+            (TC3, _) => _mm512_srli_epi16::<2>(load_line(data, pair / 2)),
+            (_, 0) => load_line(data, 0),
+            (_, 1) => _mm512_srli_epi16::<1>(load_line(data, 0)),
+            (_, 2) => _mm512_srli_epi16::<2>(load_line(data, 0)),
+            (_, _) => _mm512_srli_epi16::<3>(load_line(data, 0)),
+        }
+    };
+    // SAFETY: the same; the path's line comes last.
+    let [low, high] = quarters(unsafe { load_line(data, if S == TC3 { 2 } else { 1 }) });
+    let (low, high) = match pair {
+        0 => (_mm512_slli_epi16::<2>(low), _mm512_slli_epi16::<3>(high)),
+        1 => (_mm512_slli_epi16::<1>(low), _mm512_slli_epi16::<2>(high)),
+        2 => (low, _mm512_slli_epi16::<1>(high)),
+        _ => (_mm512_srli_epi16::<1>(low), high),
+    };
+    // Of the third operand's bits, those of the second, else of the first.
+    let index = _mm512_ternarylogic_epi32::<0xd8>(own, low, _mm512_set1_epi8(0x44));
+    _mm512_ternarylogic_epi32::<0xd8>(index, high, _mm512_set1_epi8(0x88_u8 as i8))
+}
+
+/// See [`trellis::quarters`](crate::quant::quarters).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quarters(path: __m512i) -> [__m512i; 2] {
+    let one_before = |path| {
+        let last = _mm512_srli_epi32::<23>(path);
+        // The first, or the second under the third.
+        _mm512_ternarylogic_epi32::<0xf8>(
+            _mm512_slli_epi32::<8>(path),
+            last,
+            _mm512_set1_epi32(0xfe),
+        )
+    };
+    let before = one_before(path);
+    [before, _mm512_xor_si512(path, one_before(before))]
+}
+
 const fn level_table<const S: u8>() -> Option<&'static LevelTable> {
     match S {
         NL4 => Scheme::Nl4.level_table(),
-        NL3 => Scheme::Nl3.level_table(),
-        NL2 => Scheme::Nl2.level_table(),
+        TC3 => Scheme::Tc3.level_table(),
+        TC2 => Scheme::Tc2.level_table(),
         _ => None,
     }
 }

@@ -19,8 +19,8 @@ pub(super) unsafe fn matmul<E: Encoding>(job: &Matmul, panels: Range<usize>, out
             Scheme::Int8 => by_tokens::<Bytes<Vnni<E>>>(job, panels, out),
             Scheme::Int4 => by_tokens::<Nibbles<Vnni<E>>>(job, panels, out),
             Scheme::Nl4 => by_tokens::<Levels<Vnni<E>, 4>>(job, panels, out),
-            Scheme::Nl3 => by_tokens::<Levels<Vnni<E>, 3>>(job, panels, out),
-            Scheme::Nl2 => by_tokens::<Levels<Vnni<E>, 2>>(job, panels, out),
+            Scheme::Tc3 => by_tokens::<Levels<Vnni<E>, 3>>(job, panels, out),
+            Scheme::Tc2 => by_tokens::<Levels<Vnni<E>, 2>>(job, panels, out),
         }
     }
 }

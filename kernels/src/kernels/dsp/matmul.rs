@@ -55,7 +55,7 @@ fn panel_product(job: &Matmul, panel: usize, token: usize) -> Lanes<f32> {
                 dot_int8(data, steps, i32::from(correction_factor(Scheme::Int8)) * correction)
             }
             Scheme::Int4 => dot_int4(data, steps, correction),
-            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => dot_levels(tiles, panel, g, values),
+            Scheme::Nl4 | Scheme::Tc3 | Scheme::Tc2 => dot_levels(tiles, panel, g, values),
         };
         let row_scales = panel[tiles.scale_offset(0, g)..].first_chunk();
         let row_scales = row_scales.expect("a panel has a scale for each row of each group");

@@ -56,7 +56,7 @@ fn stored16(row: &EmbeddingRow, group: usize, i: usize) -> [u8; LANES] {
             let lines = [step(2 * i), step(2 * i + 1)];
             [lines[0] & LOW, lines[0] >> 4 & LOW, lines[1] & LOW, lines[1] >> 4 & LOW]
         }
-        Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => unreachable!("levels are not integers"),
+        Scheme::Nl4 | Scheme::Tc3 | Scheme::Tc2 => unreachable!("levels are not integers"),
     };
     let mut stored = [0; LANES];
     for (to, step) in stored.as_chunks_mut::<STEP_INPUTS>().0.iter_mut().zip(steps) {

@@ -161,35 +161,58 @@ pub(super) struct Levels<const BITS: usize>;
 impl<const BITS: usize> Packing for Levels<BITS> {
     const SCHEME: Scheme = match BITS {
         4 => Scheme::Nl4,
-        3 => Scheme::Nl3,
-        _ => Scheme::Nl2,
+        3 => Scheme::Tc3,
+        _ => Scheme::Tc2,
     };
     const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn load(group: *const u8, pair: usize) -> [uint8x16_t; 8] {
         const { assert!(BITS <= 4) }
-        // Four pairs of steps are a unit: 4 lines, or 2 of which each has two pairs, and one of all third bits.
+        // Four pairs of steps are a unit: 4 lines, or those of the levels' own bits and one of the paths'.
         let (unit, within) = (pair / 4 * BITS, pair % 4);
         let shifted = |line: [uint8x16_t; 4], left: isize| {
             line.map(|bytes| vshlq_u8(bytes, vdupq_n_s8(left as i8)))
         };
         // SAFETY: the caller's promise.
         unsafe {
-            let mut indices = match BITS {
+            let indices = match BITS {
                 4 => load_line(group, unit + within),
-                _ => shifted(load_line(group, unit + within / 2), -2 * (within % 2) as isize),
+                _ => {
+                    let own = within * (BITS - 1);
+                    let own = shifted(load_line(group, unit + own / 4), -((own % 4) as isize));
+                    let path = load_line(group, unit + BITS - 1).map(quarters);
+                    // The pair's bits come to rest at 2 and 6, and at 3 and 7.
+                    let low = shifted(path.map(|[low, _]| low), 2 - within as isize);
+                    let high = shifted(path.map(|[_, high]| high), 3 - within as isize);
+                    from_fn(|r| {
+                        let index = vbslq_u8(vdupq_n_u8(0x44), low[r], own[r]);
+                        vbslq_u8(vdupq_n_u8(0x88), high[r], index)
+                    })
+                }
             };
-            if BITS == 3 {
-                let thirds = shifted(load_line(group, unit + 2), 2 - within as isize);
-                indices = from_fn(|r| vbslq_u8(vdupq_n_u8(0x44), thirds[r], indices[r]));
-            }
             let table = Self::SCHEME.level_table().expect("a scheme of levels");
             let offset = vdupq_n_u8(Self::SCHEME.offset() as u8);
             let levels = vsubq_u8(vld1q_u8(table.as_ptr()), offset);
             nibbles(indices).map(|index| vqtbl1q_u8(levels, index))
         }
     }
+}
+
+/// As [`trellis::quarters`](crate::quant::quarters).
+#[inline(always)]
+fn quarters(path: uint8x16_t) -> [uint8x16_t; 2] {
+    let path = vreinterpretq_u32_u8(path);
+    let before = one_before(path);
+    let high = veorq_u32(path, one_before(before));
+    [vreinterpretq_u8_u32(before), vreinterpretq_u8_u32(high)]
+}
+
+/// Each weight's bit of a path one place before.
+#[inline(always)]
+fn one_before(path: uint32x4_t) -> uint32x4_t {
+    let last = vandq_u32(vshrq_n_u32::<23>(path), vdupq_n_u32(0xfe));
+    vorrq_u32(vshlq_n_u32::<8>(path), last)
 }
 
 /// The 64 bytes of a line.

@@ -51,8 +51,8 @@ pub(super) unsafe fn matmul<L: Level>(job: &Matmul, panels: Range<usize>, out: &
             Scheme::Int4 => by_tokens::<L::FewInt4, L::ManyInt4>(job, panels, out),
             Scheme::Int8 => by_tokens::<L::FewInt8, L::ManyInt8>(job, panels, out),
             Scheme::Nl4 => levels::<L, 4>(job, panels, out),
-            Scheme::Nl3 => levels::<L, 3>(job, panels, out),
-            Scheme::Nl2 => levels::<L, 2>(job, panels, out),
+            Scheme::Tc3 => levels::<L, 3>(job, panels, out),
+            Scheme::Tc2 => levels::<L, 2>(job, panels, out),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(in crate::kernels) fn panel_product(job: &Matmul, panel: usize, token: usize
                 dot_int8(data, values, i32::from(correction_factor(Scheme::Int8)) * correction)
             }
             Scheme::Int4 => dot_int4(data, values, correction),
-            Scheme::Nl4 | Scheme::Nl3 | Scheme::Nl2 => dot_levels(tiles, panel, g, values),
+            Scheme::Nl4 | Scheme::Tc3 | Scheme::Tc2 => dot_levels(tiles, panel, g, values),
         };
         let token_scale = scales[g] * job.weights.scale;
         let row_scales = &panel[tiles.scale_offset(0, g)..][..2 * PANEL_ROWS];

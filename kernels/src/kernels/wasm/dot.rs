@@ -106,26 +106,29 @@ pub(super) struct Levels<const BITS: usize>;
 impl<const BITS: usize> Packing for Levels<BITS> {
     const SCHEME: Scheme = match BITS {
         4 => Scheme::Nl4,
-        3 => Scheme::Nl3,
-        _ => Scheme::Nl2,
+        3 => Scheme::Tc3,
+        _ => Scheme::Tc2,
     };
 
     #[inline(always)]
     unsafe fn load(group: *const u8, pair: usize, quarter: usize) -> [v128; 2] {
         const { assert!(BITS <= 4) }
-        // Four pairs of steps are a unit: 4 lines, or 2 of which each has two pairs, and one of all third bits.
+        // Four pairs of steps are a unit: 4 lines, or those of the levels' own bits and one of the paths'.
         let (unit, within) = (pair / 4 * BITS, pair % 4);
         // SAFETY: the caller's promise.
         let line = |line: usize| unsafe { load_quarter(group, unit + line, quarter) };
-        let mut indices = match BITS {
+        let indices = match BITS {
             4 => line(within),
-            _ => u16x8_shr(line(within / 2), 2 * (within as u32 % 2)),
+            _ => {
+                let own = within * (BITS - 1);
+                let own = u16x8_shr(line(own / 4), own as u32 % 4);
+                // The pair's bits come to rest at 2 and 6, and at 3 and 7.
+                let [low, high] =
+                    quarters(line(BITS - 1)).map(|bits| u16x8_shr(bits, within as u32));
+                let index = v128_bitselect(u16x8_shl(low, 2), own, u8x16_splat(0x44));
+                v128_bitselect(u16x8_shl(high, 3), index, u8x16_splat(0x88))
+            }
         };
-        if BITS == 3 {
-            // The pair's bits of the line come to rest at 2 and 6.
-            let thirds = u16x8_shl(u16x8_shr(line(2), within as u32), 2);
-            indices = v128_bitselect(thirds, indices, u8x16_splat(0x44));
-        }
         let table = Self::SCHEME.level_table().expect("a scheme of levels");
         // SAFETY: the table has 16 bytes.
         let table = unsafe { v128_load(table.as_ptr().cast()) };
@@ -133,6 +136,19 @@ impl<const BITS: usize> Packing for Levels<BITS> {
         [indices, u16x8_shr(indices, 4)]
             .map(|indices| u8x16_swizzle(table, v128_and(indices, nibble)))
     }
+}
+
+/// As [`trellis::quarters`](crate::quant::quarters).
+#[inline(always)]
+fn quarters(path: v128) -> [v128; 2] {
+    let before = one_before(path);
+    [before, v128_xor(path, one_before(before))]
+}
+
+/// Each weight's bit of a path one place before.
+#[inline(always)]
+fn one_before(path: v128) -> v128 {
+    v128_or(u32x4_shl(path, 8), v128_and(u32x4_shr(path, 23), u32x4_splat(0xfe)))
 }
 
 /// 16 bytes of a line.

@@ -54,8 +54,8 @@ pub(super) unsafe fn matmul(job: &Matmul, panels: Range<usize>, out: &CellWriter
             Scheme::Int8 => by_tokens::<Int8>(job, panels, out),
             Scheme::Int4 => by_tokens::<Int4>(job, panels, out),
             Scheme::Nl4 => by_tokens::<Words<Levels<4>>>(job, panels, out),
-            Scheme::Nl3 => by_tokens::<Words<Levels<3>>>(job, panels, out),
-            Scheme::Nl2 => by_tokens::<Words<Levels<2>>>(job, panels, out),
+            Scheme::Tc3 => by_tokens::<Words<Levels<3>>>(job, panels, out),
+            Scheme::Tc2 => by_tokens::<Words<Levels<2>>>(job, panels, out),
         }
     }
 }
