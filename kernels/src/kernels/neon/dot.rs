@@ -13,7 +13,7 @@
 //!
 //! All sums start at [`BASE`] besides, which makes them floats for one subtraction.
 
-use core::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_t};
+use core::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_t, uint32x4_t};
 use core::arch::aarch64::{vld1q_s8, vld1q_u8};
 use core::array::from_fn;
 

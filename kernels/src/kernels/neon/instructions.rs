@@ -66,6 +66,11 @@ safe! {
     vandq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
     vbicq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
     vmaxvq_s32(x: int32x4_t) -> i32;
+    vdupq_n_u32(x: u32) -> uint32x4_t;
+    vorrq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
+    veorq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t;
+    vshlq_n_u32<const N: i32>(x: uint32x4_t) -> uint32x4_t;
+    vshrq_n_u32<const N: i32>(x: uint32x4_t) -> uint32x4_t;
 
     vdupq_n_s16(x: i16) -> int16x8_t;
     vaddq_s16(a: int16x8_t, b: int16x8_t) -> int16x8_t;
@@ -111,6 +116,8 @@ safe! {
     vreinterpretq_s64_s8(x: int8x16_t) -> int64x2_t;
     vreinterpretq_s8_s64(x: int64x2_t) -> int8x16_t;
     vreinterpretq_s8_u8(x: uint8x16_t) -> int8x16_t;
+    vreinterpretq_u32_u8(x: uint8x16_t) -> uint32x4_t;
+    vreinterpretq_u8_u32(x: uint32x4_t) -> uint8x16_t;
     vreinterpretq_s16_s32(x: int32x4_t) -> int16x8_t;
 }
 
