@@ -91,7 +91,7 @@ impl<'a> Calibrated<'a> {
                 }
                 None => self.walk.head_moments(group_size)?,
             };
-            self.metrics.insert(at, InputMetric::new(&moments, self.corrects));
+            self.metrics.insert(at, InputMetric::new(moments, self.corrects));
         }
         Ok(self.metrics[&at].metric.clone())
     }
@@ -174,10 +174,12 @@ impl<'a> Calibrated<'a> {
 }
 
 impl InputMetric {
-    fn new(moments: &Moments, corrects: bool) -> Self {
+    fn new(moments: Moments, corrects: bool) -> Self {
+        let (means, second) = (moments.means(), moments.second());
         let shift = corrects.then(|| moments.shift());
-        let metric = Rc::new(metric(moments.second(), shift));
-        Self { metric, means: moments.means() }
+        // The sums take as much memory as what follows from them.
+        drop(moments);
+        Self { metric: Rc::new(metric(second, shift)), means }
     }
 }
 
