@@ -20,7 +20,7 @@ use cerebellum::quant::{PATH_INPUTS, PathState, input_at};
 use super::cholesky::cholesky;
 use super::lanes::{Lanes, ROWS, dots};
 use super::levels::Levels;
-use super::path::enter;
+use super::trellis::enter;
 
 /// Columns of a block.
 const BLOCK: usize = 64;
@@ -354,7 +354,7 @@ mod tests {
     use cerebellum::quant::{QUARTERS, Scheme, place_in_path};
 
     use super::super::levels::{Integers, Table};
-    use super::super::path::PathLevels;
+    use super::super::trellis::PathLevels;
     use super::*;
 
     const COUNT: usize = 5;

@@ -15,10 +15,10 @@ mod levels;
 mod matrix;
 mod observer;
 mod options;
-mod path;
 mod rounding;
 pub mod scale;
 mod stakes;
+mod trellis;
 mod writer;
 
 use std::time::Instant;

@@ -33,8 +33,8 @@ use half::f16;
 use super::k_best::{Lattice, Search};
 use super::lanes::{Lanes, ROWS, dot, dots};
 use super::levels::{Integers, Levels, Table};
-use super::path::{PathLevels, enter};
 use super::scale::quantize_group;
+use super::trellis::{PathLevels, enter};
 
 /// What is added to `H`'s diagonal, over the diagonal's mean.
 pub const DAMPING: f64 = 0.01;

@@ -23,7 +23,7 @@ use cerebellum::quant::{EXPONENTS, MAX_GROUP_SIZE, Scheme};
 use half::f16;
 
 use super::levels::{Integers, Levels, Table};
-use super::path::PathLevels;
+use super::trellis::PathLevels;
 
 /// Lanes of every sum. Eight keep the four sums of [`project`] in registers everywhere.
 const LANES: usize = 8;
